@@ -1,0 +1,9 @@
+//! igpt-engine: all of "Generative Pretraining from Pixels" (Image GPT) in one binary.
+//!
+//! Modules point one way: `cli → train, sample → model → tape → device`; `data` and `checkpoint` know nothing of
+//! training, `model` knows no command line, a device knows no model.
+
+pub mod checkpoint;
+pub mod data;
+pub mod device;
+pub mod model;

@@ -1,0 +1,168 @@
+//! What a model is made of, the paper's presets, and what both imply: parameter counts and FLOPs.
+
+use serde::{Deserialize, Serialize};
+
+/// Normalisation before each block (`y = normalised · gain`, plus a bias where [`ModelConfig::bias`] is set).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
+#[serde(rename_all = "snake_case")]
+#[clap(rename_all = "snake_case")]
+pub enum Norm {
+    /// `x · rsqrt(mean(x²) + ε)`: the official code; its docstring says LayerNorm, its arithmetic does not.
+    #[default]
+    Rms,
+    /// `(x − mean) · rsqrt(var + ε)`: the paper's text.
+    Layer,
+}
+
+/// ε of both norms, inside the square root.
+pub const NORM_EPSILON: f32 = 1e-5;
+
+/// Activation of the MLP.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
+#[serde(rename_all = "snake_case")]
+#[clap(rename_all = "snake_case")]
+pub enum Activation {
+    /// `x · σ(1.702 x)`: the official code.
+    #[default]
+    QuickGelu,
+    /// `x · Φ(x)`, exact (erf): the paper's text.
+    Gelu,
+}
+
+/// A named size.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
+#[serde(rename_all = "lowercase")]
+pub enum Preset {
+    /// 4 layers × 128, 4 heads: for trying things out on a CPU.
+    #[default]
+    Tiny,
+    /// iGPT-S: 24 layers × 512, 8 heads.
+    S,
+    /// iGPT-M: 36 layers × 1024, 8 heads (head dimension 128).
+    M,
+    /// iGPT-L: 48 layers × 1536, 16 heads (head dimension 96).
+    L,
+    /// iGPT-XL: 60 layers × 3072; the paper does not give the heads, 32 keeps L's head dimension of 96.
+    Xl,
+}
+
+impl Preset {
+    /// `(layers, width, heads)`.
+    pub fn shape(self) -> (usize, usize, usize) {
+        match self {
+            Preset::Tiny => (4, 128, 4),
+            Preset::S => (24, 512, 8),
+            Preset::M => (36, 1024, 8),
+            Preset::L => (48, 1536, 16),
+            Preset::Xl => (60, 3072, 32),
+        }
+    }
+}
+
+/// The shape of an Image GPT. Everything needed to allocate its parameters and run it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ModelConfig {
+    /// Transformer blocks, `L`.
+    pub layers: usize,
+    /// Width of the residual stream, `d`.
+    pub width: usize,
+    /// Attention heads; divides `width`.
+    pub heads: usize,
+    /// Longest sequence: resolution squared.
+    pub positions: usize,
+    /// Colours of the palette (512 in the paper) = rows of the token head.
+    pub vocabulary: usize,
+    /// Whether the embedding has a row for the start-of-sequence token (autoregressive models do, BERT models do not).
+    pub sos: bool,
+    /// Normalisation.
+    pub norm: Norm,
+    /// Activation of the MLP.
+    pub activation: Activation,
+    /// Biases on the four linear layers of a block and on the norms... none in the official models.
+    pub bias: bool,
+}
+
+/// Why a model configuration cannot be.
+#[derive(Debug, thiserror::Error, PartialEq, Eq)]
+pub enum ConfigError {
+    /// A dimension is zero or past what the engine takes.
+    #[error("model {name} is {value}; it must be between 1 and {most}")]
+    OutOfRange {
+        /// Which dimension.
+        name: &'static str,
+        /// Its value.
+        value: usize,
+        /// The largest value taken.
+        most: usize,
+    },
+    /// Heads must divide the width.
+    #[error("{heads} heads do not divide the width {width}; choose --heads from its divisors")]
+    HeadsDoNotDivide {
+        /// Heads asked for.
+        heads: usize,
+        /// Width asked for.
+        width: usize,
+    },
+}
+
+impl ModelConfig {
+    /// A preset at `resolution`² positions over 512 colours, as the official code has it.
+    pub fn preset(preset: Preset, resolution: usize) -> Self {
+        let (layers, width, heads) = preset.shape();
+        Self {
+            layers,
+            width,
+            heads,
+            positions: resolution * resolution,
+            vocabulary: 512,
+            sos: true,
+            norm: Norm::Rms,
+            activation: Activation::QuickGelu,
+            bias: false,
+        }
+    }
+
+    /// Checks every dimension; call it on anything that came from outside.
+    pub fn validate(&self) -> Result<(), ConfigError> {
+        for (name, value, most) in [
+            ("layers", self.layers, 1024),
+            ("width", self.width, 65_536),
+            ("heads", self.heads, 1024),
+            ("positions", self.positions, 65_536),
+            ("vocabulary", self.vocabulary, 512),
+        ] {
+            if value == 0 || value > most {
+                return Err(ConfigError::OutOfRange { name, value, most });
+            }
+        }
+        if !self.width.is_multiple_of(self.heads) {
+            return Err(ConfigError::HeadsDoNotDivide { heads: self.heads, width: self.width });
+        }
+        Ok(())
+    }
+
+    /// Width of one head.
+    pub fn head_dim(&self) -> usize {
+        self.width / self.heads
+    }
+
+    /// Rows of the token embedding: the colours, then `sos` where there is one.
+    pub fn embedding_rows(&self) -> usize {
+        self.vocabulary + usize::from(self.sos)
+    }
+
+    /// Trainable parameters.
+    ///
+    /// Without biases `L·(12d² + 2d) + positions·d + (2·512 + 1)·d + d`: 76,571,648 for iGPT-S.
+    pub fn parameter_count(&self) -> usize {
+        crate::model::parameter_specs(self).iter().map(|spec| spec.shape.iter().product::<usize>()).sum()
+    }
+
+    /// Useful FLOPs of a forward and backward pass, per token of a sequence of `length` tokens: 6 for each
+    /// weight of a matrix product, and attention over the causal half only.
+    pub fn training_flops_per_token(&self, length: usize) -> f64 {
+        let (layers, width) = (self.layers as f64, self.width as f64);
+        6.0 * (12.0 * layers * width * width + self.vocabulary as f64 * width) + 6.0 * layers * length as f64 * width
+    }
+}

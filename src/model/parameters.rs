@@ -1,0 +1,232 @@
+//! The parameters of a model: names, shapes, how each starts, and their place in a device's memory.
+//!
+//! Names and shapes are Hugging Face's (`ImageGPTForCausalImageModeling`), so a checkpoint of ours is one of theirs:
+//! row `vocabulary` of the token embedding is the start-of-sequence vector, and the weights of a block are `[in, out]`.
+
+use rand::SeedableRng;
+use rand_chacha::ChaCha8Rng;
+use rand_distr::{Distribution, StandardNormal};
+
+use crate::device::{Device, Result};
+use crate::model::config::{ModelConfig, Norm};
+
+/// How a parameter starts.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Init {
+    /// All zero: the token head, and biases.
+    Zero,
+    /// All one: gains.
+    One,
+    /// Normal with mean zero and this standard deviation.
+    Normal(f64),
+}
+
+/// Name, shape and start of one parameter.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ParameterSpec {
+    /// Hugging Face's name, e.g. `transformer.h.0.attn.c_attn.weight`.
+    pub name: String,
+    /// Dimensions, row-major.
+    pub shape: Vec<usize>,
+    /// How it starts.
+    pub init: Init,
+}
+
+/// Index of a parameter within [`parameter_specs`]'s order.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct ParameterId(pub usize);
+
+/// A linear layer's weight and, where the model has them, bias.
+#[derive(Clone, Copy, Debug)]
+pub struct LinearIds {
+    /// Weight.
+    pub weight: ParameterId,
+    /// Bias `[out]`.
+    pub bias: Option<ParameterId>,
+}
+
+/// A norm's gain and, for the mean-centred norm of a model with biases, bias.
+#[derive(Clone, Copy, Debug)]
+pub struct NormIds {
+    /// Gain `[d]`.
+    pub gain: ParameterId,
+    /// Bias `[d]`.
+    pub bias: Option<ParameterId>,
+}
+
+/// The parameters of one transformer block.
+#[derive(Clone, Copy, Debug)]
+pub struct BlockIds {
+    /// Norm before attention.
+    pub ln_1: NormIds,
+    /// Queries, keys and values, `[d, 3d]`.
+    pub c_attn: LinearIds,
+    /// Attention's output projection, `[d, d]`.
+    pub attn_c_proj: LinearIds,
+    /// Norm before the MLP.
+    pub ln_2: NormIds,
+    /// MLP up, `[d, 4d]`.
+    pub c_fc: LinearIds,
+    /// MLP down, `[4d, d]`.
+    pub mlp_c_proj: LinearIds,
+}
+
+/// Where each part of the model finds its parameters.
+#[derive(Clone, Debug)]
+pub struct ModelIds {
+    /// Token embedding, `[vocabulary (+ 1 for sos), d]`.
+    pub wte: ParameterId,
+    /// Position embedding, `[positions, d]`.
+    pub wpe: ParameterId,
+    /// The blocks, first to last.
+    pub blocks: Vec<BlockIds>,
+    /// Final norm.
+    pub ln_f: NormIds,
+    /// Token head, `[vocabulary, d]`, untied.
+    pub head: ParameterId,
+}
+
+/// Collects specs while handing out ids, so that the two cannot disagree.
+struct Layout<'a> {
+    config: &'a ModelConfig,
+    specs: Vec<ParameterSpec>,
+}
+
+impl Layout<'_> {
+    fn push(&mut self, name: impl Into<String>, shape: &[usize], init: Init) -> ParameterId {
+        self.specs.push(ParameterSpec { name: name.into(), shape: shape.to_vec(), init });
+        ParameterId(self.specs.len() - 1)
+    }
+
+    fn linear(&mut self, name: &str, [inputs, outputs]: [usize; 2], std: f64) -> LinearIds {
+        let weight = self.push(format!("{name}.weight"), &[inputs, outputs], Init::Normal(std));
+        let bias = self.config.bias.then(|| self.push(format!("{name}.bias"), &[outputs], Init::Zero));
+        LinearIds { weight, bias }
+    }
+
+    fn norm(&mut self, name: &str) -> NormIds {
+        let width = self.config.width;
+        let gain = self.push(format!("{name}.weight"), &[width], Init::One);
+        // Hugging Face's ImageGPT has biases on its linear layers but never on its (RMS) norm.
+        let biased = self.config.bias && self.config.norm == Norm::Layer;
+        let bias = biased.then(|| self.push(format!("{name}.bias"), &[width], Init::Zero));
+        NormIds { gain, bias }
+    }
+}
+
+/// Lays the model out: every parameter in its fixed order, and the ids to find them by.
+///
+/// Standard deviations are those of the official code (model.py), which differ from the paper's text: only attention's
+/// output projection is scaled with depth.
+fn lay_out(config: &ModelConfig) -> (Vec<ParameterSpec>, ModelIds) {
+    let width = config.width;
+    let (d, depth) = (width as f64, config.layers as f64);
+    let mut layout = Layout { config, specs: Vec::new() };
+    let wte = layout.push("transformer.wte.weight", &[config.embedding_rows(), width], Init::Normal(0.02));
+    let wpe = layout.push("transformer.wpe.weight", &[config.positions, width], Init::Normal(0.01));
+    let blocks = (0..config.layers)
+        .map(|layer| {
+            let name = |part: &str| format!("transformer.h.{layer}.{part}");
+            BlockIds {
+                ln_1: layout.norm(&name("ln_1")),
+                c_attn: layout.linear(&name("attn.c_attn"), [width, 3 * width], d.powf(-0.5)),
+                attn_c_proj: layout.linear(&name("attn.c_proj"), [width, width], (d * depth).powf(-0.5)),
+                ln_2: layout.norm(&name("ln_2")),
+                c_fc: layout.linear(&name("mlp.c_fc"), [width, 4 * width], 0.02),
+                mlp_c_proj: layout.linear(&name("mlp.c_proj"), [4 * width, width], 0.02),
+            }
+        })
+        .collect();
+    let ln_f = layout.norm("transformer.ln_f");
+    let head = layout.push("lm_head.weight", &[config.vocabulary, width], Init::Zero);
+    (layout.specs, ModelIds { wte, wpe, blocks, ln_f, head })
+}
+
+/// Every parameter of the model, in the fixed order that [`ParameterId`] counts in.
+pub fn parameter_specs(config: &ModelConfig) -> Vec<ParameterSpec> {
+    lay_out(config).0
+}
+
+/// Where each part of the model finds its parameters.
+pub fn model_ids(config: &ModelConfig) -> ModelIds {
+    lay_out(config).1
+}
+
+impl ParameterSpec {
+    /// Number of elements.
+    pub fn elements(&self) -> usize {
+        self.shape.iter().product()
+    }
+
+    /// The starting values, row-major. Parameter number `index` draws from a stream of its own, so adding a parameter
+    /// leaves the others' values alone.
+    pub fn initial_values(&self, seed: u64, index: usize) -> Vec<f32> {
+        match self.init {
+            Init::Zero => vec![0.0; self.elements()],
+            Init::One => vec![1.0; self.elements()],
+            Init::Normal(std) => {
+                let mut rng = ChaCha8Rng::seed_from_u64(seed);
+                rng.set_stream(index as u64 + 1);
+                (0..self.elements())
+                    .map(|_| {
+                        let normal: f64 = StandardNormal.sample(&mut rng);
+                        (std * normal) as f32
+                    })
+                    .collect()
+            }
+        }
+    }
+}
+
+/// The parameters of a model on a device.
+pub struct Parameters<D: Device> {
+    specs: Vec<ParameterSpec>,
+    values: Vec<D::Tensor>,
+}
+
+impl<D: Device> Parameters<D> {
+    /// Fresh parameters, drawn from `seed`.
+    pub fn init(device: &D, config: &ModelConfig, seed: u64) -> Result<Self> {
+        Self::from_fn(device, config, |index, spec| Ok::<_, crate::device::Error>(spec.initial_values(seed, index)))
+    }
+
+    /// Parameters whose values `values(index, spec)` gives, row-major, one at a time.
+    pub fn from_fn<E: From<crate::device::Error>>(
+        device: &D,
+        config: &ModelConfig,
+        mut values: impl FnMut(usize, &ParameterSpec) -> std::result::Result<Vec<f32>, E>,
+    ) -> std::result::Result<Self, E> {
+        let specs = parameter_specs(config);
+        let values = specs
+            .iter()
+            .enumerate()
+            .map(|(index, spec)| Ok(device.upload(&spec.shape, &values(index, spec)?)?))
+            .collect::<std::result::Result<_, E>>()?;
+        Ok(Self { specs, values })
+    }
+
+    /// A zeroed tensor per parameter, in the same order: gradients, or an optimiser's moments.
+    pub fn zeros_like(&self, device: &D) -> Result<Vec<D::Tensor>> {
+        self.specs.iter().map(|spec| device.zeros(&spec.shape)).collect()
+    }
+
+    /// The value of one parameter.
+    pub fn get(&self, id: ParameterId) -> &D::Tensor {
+        &self.values[id.0]
+    }
+
+    /// Names, shapes and starts, in order.
+    pub fn specs(&self) -> &[ParameterSpec] {
+        &self.specs
+    }
+
+    /// The values, in order.
+    pub fn values(&self) -> &[D::Tensor] {
+        &self.values
+    }
+
+    /// The values, in order, for an optimiser to change.
+    pub fn values_mut(&mut self) -> &mut [D::Tensor] {
+        &mut self.values
+    }
+}
