@@ -7,3 +7,4 @@ pub mod checkpoint;
 pub mod data;
 pub mod device;
 pub mod model;
+pub mod tape;

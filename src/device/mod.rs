@@ -285,12 +285,13 @@ pub trait Device: Sized + 'static {
     /// Multi-head attention over `qkv` `[B, T, 3d]` (columns `q ‖ k ‖ v`, each `H` heads of `d/H`), scores scaled by
     /// `1/√(d/H)`. No more than one tile of scores is ever held.
     fn attention(&self, qkv: &Self::Tensor, heads: usize, mask: Mask) -> Result<Attended<Self::Tensor>>;
-    /// Gradient with respect to `qkv`, `[B, T, 3d]`.
+    /// Gradient with respect to `qkv`, `[B, T, 3d]`; `output` and `logsumexp` are the forward's.
     fn attention_backward(
         &self,
         dy: &Self::Tensor,
         qkv: &Self::Tensor,
-        attended: &Attended<Self::Tensor>,
+        output: &Self::Tensor,
+        logsumexp: &Self::Tensor,
         heads: usize,
         mask: Mask,
     ) -> Result<Self::Tensor>;

@@ -1,0 +1,302 @@
+//! The ops that can stand on a tape: each forward beside its backward.
+//!
+//! A forward runs the device's op, wraps the output, and records a node with what the backward needs. Where the gradient of
+//! an output is absent (nothing downstream used it) the node passes nothing on.
+
+use std::rc::Rc;
+
+use super::{Backward, BackwardContext, Gradients, Recorder, Slot, Var, unshare};
+use crate::device::{Attended, Device, Mask, MlpGradients, MlpWeights, Result, WeightLayout};
+use crate::model::{Activation, LinearIds, Norm, NormIds, ParameterId, Parameters};
+
+impl<D: Device> Var<D> {
+    fn slot(&self) -> Slot {
+        Slot(self.id)
+    }
+}
+
+/// Token and position embeddings of `ids` `[B, T]`: `[B, T, d]`. See [`Device::embedding`].
+pub fn embedding<D: Device>(
+    recorder: &mut impl Recorder<D>,
+    device: &D,
+    parameters: &Parameters<D>,
+    wte: ParameterId,
+    wpe: ParameterId,
+    ids: &Rc<D::Tokens>,
+    first: usize,
+) -> Result<Var<D>> {
+    let output = device.embedding(parameters.get(wte), parameters.get(wpe), ids, first)?;
+    let output = recorder.value(output);
+    recorder.record(|| EmbeddingNode { wte, wpe, ids: Rc::clone(ids), output: output.slot() });
+    Ok(output)
+}
+
+struct EmbeddingNode<D: Device> {
+    wte: ParameterId,
+    wpe: ParameterId,
+    ids: Rc<D::Tokens>,
+    output: Slot,
+}
+
+impl<D: Device> Backward<D> for EmbeddingNode<D> {
+    fn backward(self: Box<Self>, context: &BackwardContext<'_, D>, gradients: &mut Gradients<'_, D>) -> Result<()> {
+        let Some(dy) = gradients.take(&self.output) else { return Ok(()) };
+        let [d_wte, d_wpe] = gradients.distinct([self.wte, self.wpe]);
+        context.device.embedding_backward(&dy, &self.ids, d_wte, d_wpe)
+    }
+}
+
+/// Normalisation of `x` `[.., d]`. See [`Device::layernorm`].
+pub fn layernorm<D: Device>(
+    recorder: &mut impl Recorder<D>,
+    device: &D,
+    parameters: &Parameters<D>,
+    ids: NormIds,
+    norm: Norm,
+    x: &Var<D>,
+) -> Result<Var<D>> {
+    let (gain, bias) = (parameters.get(ids.gain), ids.bias.map(|id| parameters.get(id)));
+    let out = device.layernorm(norm, x.value(), gain, bias)?;
+    let normed = recorder.value(out.normed);
+    recorder.record(|| LayerNormNode {
+        norm,
+        ids,
+        x: x.clone(),
+        stats: out.stats,
+        normed: normed.slot(),
+        residual: None,
+    });
+    Ok(normed)
+}
+
+/// The new residual stream `x + delta` and its normalisation. See [`Device::residual_layernorm`].
+pub fn residual_layernorm<D: Device>(
+    recorder: &mut impl Recorder<D>,
+    device: &D,
+    parameters: &Parameters<D>,
+    ids: NormIds,
+    norm: Norm,
+    x: &Var<D>,
+    delta: &Var<D>,
+) -> Result<(Var<D>, Var<D>)> {
+    let (gain, bias) = (parameters.get(ids.gain), ids.bias.map(|id| parameters.get(id)));
+    let out = device.residual_layernorm(norm, x.value(), delta.value(), gain, bias)?;
+    let (sum, normed) = (recorder.value(out.sum), recorder.value(out.normed));
+    recorder.record(|| LayerNormNode {
+        norm,
+        ids,
+        x: sum.clone(),
+        stats: out.stats,
+        normed: normed.slot(),
+        residual: Some([x.slot(), delta.slot()]),
+    });
+    Ok((sum, normed))
+}
+
+struct LayerNormNode<D: Device> {
+    norm: Norm,
+    ids: NormIds,
+    /// What was normalised: the op's input, or for the residual form the sum that it made.
+    x: Var<D>,
+    stats: D::Tensor,
+    normed: Slot,
+    /// The two summands of the residual form.
+    residual: Option<[Slot; 2]>,
+}
+
+impl<D: Device> Backward<D> for LayerNormNode<D> {
+    fn backward(self: Box<Self>, context: &BackwardContext<'_, D>, gradients: &mut Gradients<'_, D>) -> Result<()> {
+        let device = context.device;
+        let dy = gradients.take(&self.normed);
+        // What reached `x` past the norm. For the residual form that is the sum's own gradient, and this node made the sum;
+        // otherwise it belongs to `x`, whose maker collects it.
+        let past = gradients.take(&self.x.slot());
+        let dx = match (dy, past) {
+            (None, None) => return Ok(()),
+            (None, Some(past)) => past,
+            (Some(dy), past) => {
+                let past = past.map(|past| unshare(device, past)).transpose()?;
+                let gain = context.parameters.get(self.ids.gain);
+                let (d_gain, d_bias) = gradients.weight_and_bias(self.ids.gain, self.ids.bias);
+                let x = self.x.value();
+                Rc::new(device.layernorm_backward(self.norm, &dy, x, gain, &self.stats, past, d_gain, d_bias)?)
+            }
+        };
+        match self.residual {
+            None => gradients.add(device, &self.x.slot(), dx),
+            Some([x, delta]) => {
+                gradients.add(device, &x, Rc::clone(&dx))?;
+                gradients.add(device, &delta, dx)
+            }
+        }
+    }
+}
+
+/// `x · W (+ bias)`. See [`Device::linear`].
+pub fn linear<D: Device>(
+    recorder: &mut impl Recorder<D>,
+    device: &D,
+    parameters: &Parameters<D>,
+    ids: LinearIds,
+    layout: WeightLayout,
+    x: &Var<D>,
+) -> Result<Var<D>> {
+    let (weight, bias) = (parameters.get(ids.weight), ids.bias.map(|id| parameters.get(id)));
+    let output = recorder.value(device.linear(x.value(), weight, layout, bias)?);
+    recorder.record(|| LinearNode { ids, layout, x: x.clone(), output: output.slot() });
+    Ok(output)
+}
+
+struct LinearNode<D: Device> {
+    ids: LinearIds,
+    layout: WeightLayout,
+    x: Var<D>,
+    output: Slot,
+}
+
+impl<D: Device> Backward<D> for LinearNode<D> {
+    fn backward(self: Box<Self>, context: &BackwardContext<'_, D>, gradients: &mut Gradients<'_, D>) -> Result<()> {
+        let Some(dy) = gradients.take(&self.output) else { return Ok(()) };
+        let weight = context.parameters.get(self.ids.weight);
+        let (d_weight, d_bias) = gradients.weight_and_bias(self.ids.weight, self.ids.bias);
+        let x = self.x.value();
+        let dx = context.device.linear_backward(&dy, x, weight, self.layout, d_weight, d_bias)?;
+        gradients.add(context.device, &self.x.slot(), Rc::new(dx))
+    }
+}
+
+/// `act(x · up) · down`. See [`Device::mlp`].
+pub fn mlp<D: Device>(
+    recorder: &mut impl Recorder<D>,
+    device: &D,
+    parameters: &Parameters<D>,
+    up: LinearIds,
+    down: LinearIds,
+    activation: Activation,
+    x: &Var<D>,
+) -> Result<Var<D>> {
+    let out = device.mlp(x.value(), mlp_weights(parameters, up, down), activation)?;
+    let output = recorder.value(out.output);
+    recorder.record(|| MlpNode { up, down, activation, x: x.clone(), hidden: out.hidden, output: output.slot() });
+    Ok(output)
+}
+
+fn mlp_weights<D: Device>(parameters: &Parameters<D>, up: LinearIds, down: LinearIds) -> MlpWeights<'_, D::Tensor> {
+    MlpWeights {
+        up: parameters.get(up.weight),
+        up_bias: up.bias.map(|id| parameters.get(id)),
+        down: parameters.get(down.weight),
+        down_bias: down.bias.map(|id| parameters.get(id)),
+    }
+}
+
+struct MlpNode<D: Device> {
+    up: LinearIds,
+    down: LinearIds,
+    activation: Activation,
+    x: Var<D>,
+    hidden: D::Tensor,
+    output: Slot,
+}
+
+impl<D: Device> Backward<D> for MlpNode<D> {
+    fn backward(self: Box<Self>, context: &BackwardContext<'_, D>, gradients: &mut Gradients<'_, D>) -> Result<()> {
+        let Some(dy) = gradients.take(&self.output) else { return Ok(()) };
+        let weights = mlp_weights(context.parameters, self.up, self.down);
+        let slots = match (self.up.bias, self.down.bias) {
+            (Some(up_bias), Some(down_bias)) => {
+                let [up, down, up_bias, down_bias] =
+                    gradients.distinct([self.up.weight, self.down.weight, up_bias, down_bias]);
+                MlpGradients { up, up_bias: Some(up_bias), down, down_bias: Some(down_bias) }
+            }
+            _ => {
+                let [up, down] = gradients.distinct([self.up.weight, self.down.weight]);
+                MlpGradients { up, up_bias: None, down, down_bias: None }
+            }
+        };
+        let dx = context.device.mlp_backward(&dy, self.x.value(), &self.hidden, weights, self.activation, slots)?;
+        gradients.add(context.device, &self.x.slot(), Rc::new(dx))
+    }
+}
+
+/// Multi-head attention over `qkv` `[B, T, 3d]`. See [`Device::attention`].
+pub fn attention<D: Device>(
+    recorder: &mut impl Recorder<D>,
+    device: &D,
+    heads: usize,
+    mask: Mask,
+    qkv: &Var<D>,
+) -> Result<Var<D>> {
+    let Attended { output, logsumexp } = device.attention(qkv.value(), heads, mask)?;
+    let output = recorder.value(output);
+    recorder.record(|| AttentionNode { heads, mask, qkv: qkv.clone(), output: output.clone(), logsumexp });
+    Ok(output)
+}
+
+struct AttentionNode<D: Device> {
+    heads: usize,
+    mask: Mask,
+    qkv: Var<D>,
+    output: Var<D>,
+    logsumexp: D::Tensor,
+}
+
+impl<D: Device> Backward<D> for AttentionNode<D> {
+    fn backward(self: Box<Self>, context: &BackwardContext<'_, D>, gradients: &mut Gradients<'_, D>) -> Result<()> {
+        let Some(dy) = gradients.take(&self.output.slot()) else { return Ok(()) };
+        let Self { heads, mask, qkv, output, logsumexp } = *self;
+        let dx = context.device.attention_backward(&dy, qkv.value(), output.value(), &logsumexp, heads, mask)?;
+        gradients.add(context.device, &qkv.slot(), Rc::new(dx))
+    }
+}
+
+/// The scalar loss of `logits`, with each row's nll: `(loss [1], nll [R])`. See [`Device::cross_entropy`].
+///
+/// A loss is where a backward pass starts: its own gradient is 1.
+pub fn cross_entropy<D: Device>(
+    recorder: &mut impl Recorder<D>,
+    device: &D,
+    logits: Var<D>,
+    targets: &D::Tokens,
+    weights: &D::Tensor,
+) -> Result<(D::Tensor, D::Tensor)> {
+    let slot = logits.slot();
+    // Nothing else reads logits, so the gradient can take their place; were they shared, a copy would.
+    let logits = unshare(device, logits.value)?;
+    let out = device.cross_entropy(logits, targets, weights)?;
+    recorder.record(|| CrossEntropyNode { logits: slot, d_logits: Rc::new(out.d_logits) });
+    Ok((out.loss, out.nll))
+}
+
+struct CrossEntropyNode<D: Device> {
+    logits: Slot,
+    d_logits: Rc<D::Tensor>,
+}
+
+impl<D: Device> Backward<D> for CrossEntropyNode<D> {
+    fn backward(self: Box<Self>, context: &BackwardContext<'_, D>, gradients: &mut Gradients<'_, D>) -> Result<()> {
+        gradients.add(context.device, &self.logits, self.d_logits)
+    }
+}
+
+/// Mean over tokens, `[B, T, d] → [B, d]`. See [`Device::mean_pool`].
+pub fn mean_pool<D: Device>(recorder: &mut impl Recorder<D>, device: &D, x: &Var<D>) -> Result<Var<D>> {
+    let output = recorder.value(device.mean_pool(x.value())?);
+    let tokens = device.shape(x.value()).get(1).copied().unwrap_or(0);
+    recorder.record(|| MeanPoolNode { tokens, x: x.slot(), output: output.slot() });
+    Ok(output)
+}
+
+struct MeanPoolNode {
+    tokens: usize,
+    x: Slot,
+    output: Slot,
+}
+
+impl<D: Device> Backward<D> for MeanPoolNode {
+    fn backward(self: Box<Self>, context: &BackwardContext<'_, D>, gradients: &mut Gradients<'_, D>) -> Result<()> {
+        let Some(dy) = gradients.take(&self.output) else { return Ok(()) };
+        let dx = context.device.mean_pool_backward(&dy, self.tokens)?;
+        gradients.add(context.device, &self.x, Rc::new(dx))
+    }
+}
