@@ -7,4 +7,5 @@ pub mod checkpoint;
 pub mod data;
 pub mod device;
 pub mod model;
+pub mod optim;
 pub mod tape;

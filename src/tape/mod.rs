@@ -32,9 +32,9 @@ impl<D: Device> Var<D> {
         &self.value
     }
 
-    /// The tensor, if nothing else (no tape) still holds it.
-    fn into_value(self) -> Option<D::Tensor> {
-        Rc::into_inner(self.value)
+    /// The tensor itself, shared with whatever node of a tape saved it.
+    pub fn into_value(self) -> Rc<D::Tensor> {
+        self.value
     }
 }
 
@@ -86,7 +86,11 @@ impl<D: Device> Gradients<'_, D> {
     }
 
     /// The accumulated gradients of a weight and, where there is one, its bias.
-    fn weight_and_bias(&mut self, weight: ParameterId, bias: Option<ParameterId>) -> (&mut D::Tensor, Option<&mut D::Tensor>) {
+    fn weight_and_bias(
+        &mut self,
+        weight: ParameterId,
+        bias: Option<ParameterId>,
+    ) -> (&mut D::Tensor, Option<&mut D::Tensor>) {
         match bias {
             None => (&mut self.parameters[weight.0], None),
             Some(bias) => {
@@ -172,12 +176,7 @@ impl<D: Device> Tape<D> {
     /// Walks the tape from its end, adding to `parameter_gradients` (one tensor per parameter, in order).
     ///
     /// The walk starts at the losses on the tape: [`cross_entropy`] made its gradient in the forward pass.
-    pub fn backward(
-        self,
-        device: &D,
-        parameters: &Parameters<D>,
-        parameter_gradients: &mut [D::Tensor],
-    ) -> Result<()> {
+    pub fn backward(self, device: &D, parameters: &Parameters<D>, parameter_gradients: &mut [D::Tensor]) -> Result<()> {
         let context = BackwardContext { device, parameters };
         let mut gradients =
             Gradients { values: (0..self.values).map(|_| None).collect(), parameters: parameter_gradients };

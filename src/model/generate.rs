@@ -1,0 +1,106 @@
+//! Sampling: one pixel at a time, with keys and values of earlier pixels cached.
+
+use std::rc::Rc;
+
+use rand::{Rng, SeedableRng};
+use rand_chacha::ChaCha8Rng;
+
+use crate::device::{Device, Result, SampleOptions};
+use crate::model::{Parameters, Transformer};
+use crate::tape::{NoTape, Recorder};
+
+/// A batch of images under way: the model's caches, and how far they are filled.
+pub struct Decoder<'a, D: Device> {
+    device: &'a D,
+    model: &'a Transformer,
+    parameters: &'a Parameters<D>,
+    /// Keys and values of each block, `[B, T, d]` each.
+    caches: Vec<(D::Tensor, D::Tensor)>,
+    position: usize,
+}
+
+impl<'a, D: Device> Decoder<'a, D> {
+    /// Empty caches for `images` sequences of `length` tokens.
+    pub fn new(
+        device: &'a D,
+        model: &'a Transformer,
+        parameters: &'a Parameters<D>,
+        images: usize,
+        length: usize,
+    ) -> Result<Self> {
+        let shape = [images, length, model.config().width];
+        let caches = (0..model.config().layers)
+            .map(|_| Ok((device.zeros(&shape)?, device.zeros(&shape)?)))
+            .collect::<Result<_>>()?;
+        Ok(Self { device, model, parameters, caches, position: 0 })
+    }
+
+    /// Feeds the token of the next position for every image (`ids` `[B, 1]`: `sos` first) and returns the logits
+    /// `[B, 1, V]` of the pixel at that position.
+    pub fn step(&mut self, ids: D::Tokens) -> Result<Rc<D::Tensor>> {
+        let Self { device, model, parameters, caches, position } = self;
+        let heads = model.config().heads;
+        let attend = |recorder: &mut NoTape, layer: usize, qkv: &crate::tape::Var<D>| {
+            let (keys, values) = &mut caches[layer];
+            let mixed = device.attention_decode(qkv.value(), keys, values, *position, heads)?;
+            Ok(recorder.value(mixed))
+        };
+        let features = model.run(*device, parameters, &mut NoTape, &Rc::new(ids), *position, attend, |_| Ok(()))?;
+        let logits = model.logits(*device, parameters, &mut NoTape, &features)?;
+        *position += 1;
+        Ok(logits.into_value())
+    }
+}
+
+/// What to draw, and how.
+#[derive(Clone, Copy, Debug)]
+pub struct Generation {
+    /// Tokens of an image.
+    pub length: usize,
+    /// How a token is chosen.
+    pub options: SampleOptions,
+    /// Seed of the draws.
+    pub seed: u64,
+    /// Number of the first image: image `first + i` draws the same numbers in whatever batch it stands.
+    pub first: u64,
+}
+
+/// Completes images: `prompts` holds the first `prompt` tokens of each of `images` (none: from nothing), and the result
+/// all `length` tokens of each, row after row. `progress` hears of every position done.
+pub fn generate<D: Device>(
+    device: &D,
+    model: &Transformer,
+    parameters: &Parameters<D>,
+    images: usize,
+    prompts: &[u16],
+    generation: Generation,
+    mut progress: impl FnMut(usize),
+) -> Result<Vec<u16>> {
+    let Generation { length, options, seed, first } = generation;
+    let prompt = prompts.len() / images.max(1);
+    let mut draws: Vec<ChaCha8Rng> = (0..images as u64)
+        .map(|image| {
+            let mut rng = ChaCha8Rng::seed_from_u64(seed);
+            rng.set_stream(first + image);
+            rng
+        })
+        .collect();
+    let mut decoder = Decoder::new(device, model, parameters, images, length)?;
+    let mut sequences = vec![0_u16; images * length];
+    let mut previous = vec![model.sos(); images];
+    for position in 0..length {
+        let logits = decoder.step(device.upload_tokens([images, 1], &previous)?)?;
+        // Drawn at prompted positions too, so that a pixel's number depends on its place alone.
+        let uniforms: Vec<f32> = draws.iter_mut().map(|rng| (rng.next_u32() >> 8) as f32 / (1 << 24) as f32).collect();
+        previous = if position < prompt {
+            (0..images).map(|image| prompts[image * prompt + position]).collect()
+        } else {
+            device.download_tokens(&device.sample(&logits, options, &uniforms)?)?
+        };
+        for (image, token) in previous.iter().enumerate() {
+            sequences[image * length + position] = *token;
+        }
+        progress(position + 1);
+    }
+    Ok(sequences)
+}

@@ -1,0 +1,7 @@
+//! Optimisation: Adam over all of a model's parameters, and learning-rate schedules.
+
+mod adam;
+mod schedule;
+
+pub use adam::{Adam, AdamConfig};
+pub use schedule::{Schedule, ScheduleKind};
