@@ -1,1 +1,82 @@
-fn main() {}
+//! The project's own chores, as `cargo xtask test | bench`: what CI runs, and what a developer runs before it.
+
+use std::{
+    env,
+    path::Path,
+    process::{Command, ExitCode},
+    time::Instant,
+};
+
+use anyhow::{Context, Result, bail};
+use clap::{Parser, Subcommand};
+
+/// The project's own chores.
+#[derive(Parser)]
+#[command(name = "cargo xtask", bin_name = "cargo xtask")]
+struct Cli {
+    #[command(subcommand)]
+    task: Task,
+}
+
+#[derive(Subcommand)]
+enum Task {
+    /// Check formatting, lints, documentation and every test; the whole of CI
+    Test {
+        /// Passed on to the test binaries, e.g. a part of a test's name
+        #[arg(trailing_var_arg = true)]
+        filter: Vec<String>,
+    },
+    /// Run the benchmarks (Criterion), on an otherwise idle machine
+    Bench {
+        /// Passed on to the benchmarks, e.g. `step`
+        #[arg(trailing_var_arg = true)]
+        filter: Vec<String>,
+    },
+}
+
+fn main() -> ExitCode {
+    let outcome = match Cli::parse().task {
+        Task::Test { filter } => test(&filter),
+        Task::Bench { filter } => stage("benchmarks", cargo(["bench", "--workspace", "--"]).args(filter)),
+    };
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn test(filter: &[String]) -> Result<()> {
+    for (component, probe) in [("rustfmt", "fmt"), ("clippy", "clippy")] {
+        let found = cargo([probe, "--version"]).output().is_ok_and(|output| output.status.success());
+        if !found {
+            bail!("cargo {probe} is missing; install it with `rustup component add {component}`");
+        }
+    }
+    stage("format", &mut cargo(["fmt", "--all", "--check"]))?;
+    stage("lints", &mut cargo(["clippy", "--workspace", "--all-targets", "--locked", "--", "-D", "warnings"]))?;
+    stage("documentation", cargo(["doc", "--workspace", "--no-deps", "--locked"]).env("RUSTDOCFLAGS", "-D warnings"))?;
+    stage("tests", cargo(["test", "--workspace", "--locked", "--"]).args(filter))
+}
+
+/// A cargo command in the workspace's root.
+fn cargo<const N: usize>(arguments: [&str; N]) -> Command {
+    let mut command = Command::new(env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap_or(Path::new("."));
+    command.args(arguments).current_dir(root);
+    command
+}
+
+/// Runs one stage, saying what it is and how long it took.
+fn stage(name: &str, command: &mut Command) -> Result<()> {
+    eprintln!("==> {name}");
+    let start = Instant::now();
+    let status = command.status().with_context(|| format!("{name}: cannot start {:?}", command.get_program()))?;
+    if !status.success() {
+        bail!("{name} failed ({status})");
+    }
+    eprintln!("==> {name}: passed in {:.0} s", start.elapsed().as_secs_f64());
+    Ok(())
+}
