@@ -1,0 +1,248 @@
+//! What can go wrong with data, each text naming the file and the fix.
+
+use std::path::{Path, PathBuf};
+
+use super::Split;
+
+/// Result of everything in [`crate::data`].
+pub type Result<T, E = DataError> = std::result::Result<T, E>;
+
+/// An error of the data side. The text says which file, what is wrong with it, and what to do.
+#[derive(Debug, thiserror::Error)]
+pub enum DataError {
+    /// A file or folder could not be read.
+    #[error("cannot read {}: {source}. Check that the path exists and is readable", path.display())]
+    Read {
+        /// The file or folder.
+        path: PathBuf,
+        /// What the system said.
+        source: std::io::Error,
+    },
+    /// A file could not be written. Nothing was changed: files are written to a temporary name and renamed.
+    #[error("cannot write {}: {source}. Check the folder's permissions and the free space", path.display())]
+    Write {
+        /// The file.
+        path: PathBuf,
+        /// What the system said.
+        source: std::io::Error,
+    },
+    /// A folder holds none of the files that its kind of data set consists of.
+    #[error("{} is not {wanted}: {hint}", path.display())]
+    NotThere {
+        /// The folder.
+        path: PathBuf,
+        /// The data set that was looked for.
+        wanted: String,
+        /// Which files were expected, and what to do.
+        hint: String,
+    },
+    /// A file of fixed-size records ends inside a record.
+    #[error(
+        "{} is truncated or has trailing bytes: {length} bytes are {} records of {record} bytes and {} bytes more. \
+         Fetch the file again",
+        path.display(), length / record, length % record
+    )]
+    PartialRecord {
+        /// The file.
+        path: PathBuf,
+        /// Its length in bytes.
+        length: u64,
+        /// Bytes of a record.
+        record: u64,
+    },
+    /// A file holds more records than the official one.
+    #[error(
+        "{} is oversized: {records} records, the official file has {official}. Fetch it again, or cut it to {bytes} bytes",
+        path.display()
+    )]
+    Oversized {
+        /// The file.
+        path: PathBuf,
+        /// Records in the file.
+        records: u64,
+        /// Records in the official file.
+        official: u64,
+        /// Length in bytes of the official file.
+        bytes: u64,
+    },
+    /// A label is outside its range.
+    #[error(
+        "{}: record {record} (counted from 0) has label {label}, valid are {first} to {last}. The file is damaged or of \
+         another data set",
+        path.display()
+    )]
+    Label {
+        /// The file.
+        path: PathBuf,
+        /// The record, from 0.
+        record: usize,
+        /// The label found.
+        label: i64,
+        /// Lowest valid label.
+        first: i64,
+        /// Highest valid label.
+        last: i64,
+    },
+    /// Two files that belong together disagree on how many examples there are.
+    #[error("{} has {labels} labels for the {examples} examples of {}. Pass the files that belong together",
+        label_path.display(), path.display())]
+    Count {
+        /// The file of examples.
+        path: PathBuf,
+        /// Its examples.
+        examples: usize,
+        /// The file of labels.
+        label_path: PathBuf,
+        /// Its labels.
+        labels: usize,
+    },
+    /// A file is not the `.npy` array that is needed.
+    #[error("{}: {problem}", path.display())]
+    Npy {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong, and the fix.
+        problem: String,
+    },
+    /// A file is not a palette.
+    #[error("{} is not a palette: {problem}. A palette is a .npy of float32 [k, 3], 1 <= k <= 512, with values in \
+             [-1, 1] (colour / 127.5 - 1); `igpt-engine data palette` makes one", path.display())]
+    Palette {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong.
+        problem: String,
+    },
+    /// A palette cannot be fitted as asked.
+    #[error("cannot fit a palette: {0}")]
+    Fit(String),
+    /// A file in an image folder cannot be decoded.
+    #[error("{}: {problem}. Remove the file, or pass --skip-bad to leave such files out", path.display())]
+    Image {
+        /// The file.
+        path: PathBuf,
+        /// What the decoder said.
+        problem: String,
+    },
+    /// An image is smaller than what is to be cut from it.
+    #[error(
+        "{name}: {width}x{height} pixels are too small for {needed}x{needed}. Use a lower --resolution{}, or larger images",
+        if *folder { ", pass --skip-bad to leave such files out" } else { "" }
+    )]
+    TooSmall {
+        /// The file, or the data set and the index in it.
+        name: String,
+        /// Width of the image.
+        width: u32,
+        /// Height of the image.
+        height: u32,
+        /// Side of the square that is needed.
+        needed: u32,
+        /// Whether the image is a file of a folder, where `--skip-bad` helps.
+        folder: bool,
+    },
+    /// An image that cannot be brought to the model's resolution.
+    #[error("cannot resize to {resolution}x{resolution}: {problem}")]
+    Resize {
+        /// The resolution asked for.
+        resolution: u32,
+        /// What is wrong.
+        problem: String,
+    },
+    /// A token array holds a token that the palette does not have.
+    #[error(
+        "{}: row {row} column {column} (counted from 0) holds token {token}, but the palette has {vocabulary} colours \
+         (tokens 0 to {}). Pass the palette that the tokens were made with",
+        path.display(), vocabulary - 1
+    )]
+    Token {
+        /// The file.
+        path: PathBuf,
+        /// Row, from 0.
+        row: usize,
+        /// Column, from 0.
+        column: usize,
+        /// The token found.
+        token: i64,
+        /// Colours of the palette.
+        vocabulary: usize,
+    },
+    /// The text after `--data` is not understood.
+    #[error(
+        "--data {text:?}: {problem}. Write KIND:PATH with one of cifar10:DIR, cifar100:DIR, stl10:DIR, images:DIR, \
+         tokens:FILE.npy[,LABELS.npy], or sample for the built-in images"
+    )]
+    Spec {
+        /// What was given.
+        text: String,
+        /// What is wrong with it.
+        problem: String,
+    },
+    /// The data set has no such split.
+    #[error("{data} has no {split} split: {hint}")]
+    NoSplit {
+        /// The data set.
+        data: String,
+        /// The split asked for.
+        split: Split,
+        /// What to do.
+        hint: String,
+    },
+    /// An index beyond the end, or an output buffer of the wrong length.
+    #[error("{what} is {got}, but {limit}. This is a mistake of the caller")]
+    Bounds {
+        /// What is out of bounds.
+        what: &'static str,
+        /// The value.
+        got: usize,
+        /// What would be valid.
+        limit: String,
+    },
+    /// A value given by the user is outside its range.
+    #[error("{option} is {value}: {hint}")]
+    Option {
+        /// The flag.
+        option: &'static str,
+        /// The value given.
+        value: String,
+        /// What is valid.
+        hint: String,
+    },
+    /// A download failed.
+    #[error("cannot fetch {url}: {problem}")]
+    Fetch {
+        /// The address or package.
+        url: String,
+        /// What went wrong, and what to do.
+        problem: String,
+    },
+    /// A file does not have the published hash.
+    #[error("{}: SHA-256 is {found}, expected {expected}. {fix}", path.display())]
+    Hash {
+        /// The file.
+        path: PathBuf,
+        /// Hash of the file.
+        found: String,
+        /// Published hash.
+        expected: String,
+        /// What to do.
+        fix: String,
+    },
+}
+
+impl DataError {
+    /// For `map_err` on reads.
+    pub(crate) fn read(path: &Path) -> impl FnOnce(std::io::Error) -> Self + '_ {
+        move |source| DataError::Read { path: path.to_owned(), source }
+    }
+
+    /// For `map_err` on writes.
+    pub(crate) fn write(path: &Path) -> impl FnOnce(std::io::Error) -> Self + '_ {
+        move |source| DataError::Write { path: path.to_owned(), source }
+    }
+
+    /// Index `got` of a set of `len`.
+    pub(crate) fn index(got: usize, len: usize) -> Self {
+        DataError::Bounds { what: "the example's index", got, limit: format!("there are {len} examples") }
+    }
+}

@@ -1,0 +1,44 @@
+//! From image files to batches of tokens. Knows nothing of models or training.
+//!
+//! ```text
+//! files -> ImageSource -> Transform -> Palette -> Examples -> Batches -> Prefetcher
+//!          cifar stl      resize crop  512 colours   |         [B, n]
+//!          folder sample  augment                    + token arrays (.npy)
+//! ```
+//!
+//! [`open`] does the first half for a `KIND:PATH`, [`Batches`] the second. Every random choice is a pure function of a
+//! seed and counters ([`Draw`]), so a run is resumed from a sample number alone.
+
+mod atomic;
+mod bytes;
+mod cifar;
+mod error;
+mod examples;
+mod folder;
+mod hash;
+mod loader;
+pub mod npy;
+mod palette;
+mod resize;
+mod sample;
+mod source;
+mod spec;
+mod split;
+mod stl;
+mod tokens;
+mod transform;
+
+pub use cifar::{Cifar, CifarKind};
+pub use error::{DataError, Result};
+pub use examples::{Examples, ImageExamples};
+pub use folder::{FolderOptions, ImageFolder};
+pub use loader::{Batch, Batches, Prefetcher};
+pub use palette::{MAX_COLOURS, Palette};
+pub use resize::Filter;
+pub use sample::open as open_sample;
+pub use source::{Draw, ImageSource, Split};
+pub use spec::{DataSpec, OpenOptions, open, open_image, open_images};
+pub use split::hold_out;
+pub use stl::{STL_FOLDER, Stl};
+pub use tokens::TokenArray;
+pub use transform::{Augment, Framing, MAX_RESOLUTION, Transform};

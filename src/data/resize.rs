@@ -1,0 +1,82 @@
+//! Antialiased resizing and cropping of RGB8 images.
+//!
+//! The filters are Pillow's: the kernel is widened by the scale when shrinking, so that every source pixel counts.
+//! Two passes in 8 bits with rounding between, as Pillow; measured difference to Pillow: none or one grey level.
+
+use fast_image_resize::images::{Image, ImageRef};
+use fast_image_resize::{FilterType, PixelType, ResizeAlg, ResizeOptions, Resizer};
+use image::RgbImage;
+use serde::{Deserialize, Serialize};
+
+/// Kernel of a resize. The paper does not name its own; Hugging Face's processor uses bilinear.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize, clap::ValueEnum)]
+#[serde(rename_all = "lowercase")]
+pub enum Filter {
+    /// Mean over the area.
+    Box,
+    /// Triangle, support 1.
+    #[default]
+    Bilinear,
+    /// Catmull-Rom (a = -0.5), support 2.
+    Bicubic,
+    /// Windowed sinc, support 3.
+    Lanczos,
+}
+
+impl Filter {
+    fn kernel(self) -> FilterType {
+        match self {
+            Filter::Box => FilterType::Box,
+            Filter::Bilinear => FilterType::Bilinear,
+            Filter::Bicubic => FilterType::CatmullRom,
+            Filter::Lanczos => FilterType::Lanczos3,
+        }
+    }
+}
+
+impl std::fmt::Display for Filter {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Filter::Box => "box",
+            Filter::Bilinear => "bilinear",
+            Filter::Bicubic => "bicubic",
+            Filter::Lanczos => "lanczos",
+        })
+    }
+}
+
+/// A rectangle of an image, in pixels.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Rectangle {
+    pub(crate) x: u32,
+    pub(crate) y: u32,
+    pub(crate) width: u32,
+    pub(crate) height: u32,
+}
+
+/// Resizes to `width` x `height`; an image of that size already comes back as it is.
+pub(crate) fn resize(image: RgbImage, width: u32, height: u32, filter: Filter) -> Result<RgbImage, String> {
+    if image.dimensions() == (width, height) {
+        return Ok(image);
+    }
+    let source = ImageRef::new(image.width(), image.height(), image.as_raw(), PixelType::U8x3)
+        .map_err(|error| error.to_string())?;
+    let mut target = Image::new(width, height, PixelType::U8x3);
+    let options = ResizeOptions::new().resize_alg(ResizeAlg::Convolution(filter.kernel()));
+    Resizer::new().resize(&source, &mut target, &options).map_err(|error| error.to_string())?;
+    RgbImage::from_raw(width, height, target.into_vec()).ok_or_else(|| "the resizer returned too few pixels".into())
+}
+
+/// The size with the shorter side scaled to `short` and the longer one in proportion, rounded.
+pub(crate) fn short_side(width: u32, height: u32, short: u32) -> (u32, u32) {
+    let scale = |long: u32, from: u32| {
+        let from = u64::from(from.max(1));
+        u32::try_from((u64::from(long) * u64::from(short) + from / 2) / from).unwrap_or(u32::MAX)
+    };
+    if width <= height { (short, scale(height, width)) } else { (scale(width, height), short) }
+}
+
+/// The rectangle of an image, which must lie inside it.
+pub(crate) fn crop(image: &RgbImage, part: Rectangle) -> RgbImage {
+    image::imageops::crop_imm(image, part.x, part.y, part.width, part.height).to_image()
+}

@@ -1,0 +1,104 @@
+//! What a data set of images is, before any transform: the trait, the splits, the random numbers.
+
+use image::RgbImage;
+use rand_chacha::ChaCha8Rng;
+use rand_chacha::rand_core::SeedableRng;
+use serde::{Deserialize, Serialize};
+
+use super::error::Result;
+
+/// Which part of a data set. For the paper's data sets, validation is held out of the official training part and test is
+/// the official test part (of ImageNet: the official validation part).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize, clap::ValueEnum)]
+#[serde(rename_all = "lowercase")]
+pub enum Split {
+    /// What is trained on.
+    #[default]
+    Train,
+    /// Held out of the training images, the same ones for the same seed.
+    Validation,
+    /// The data set's own test images.
+    Test,
+}
+
+impl std::fmt::Display for Split {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Split::Train => "train",
+            Split::Validation => "validation",
+            Split::Test => "test",
+        })
+    }
+}
+
+/// Images by index, in a fixed order.
+pub trait ImageSource: Send + Sync {
+    /// How many images there are.
+    fn len(&self) -> usize;
+
+    /// Whether there are none.
+    fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// The image as RGB8, at its stored size.
+    ///
+    /// # Errors
+    /// A file that cannot be read or decoded, or an index that is not below [`ImageSource::len`].
+    fn image(&self, index: usize) -> Result<RgbImage>;
+
+    /// The class, counted from 0; `None` where the data set has no labels.
+    fn label(&self, index: usize) -> Option<u16>;
+
+    /// Names of the classes in the order of the labels; empty without labels.
+    fn class_names(&self) -> &[String];
+
+    /// What to call the image in a message: its file, or the data set and the index.
+    fn name(&self, index: usize) -> String;
+
+    /// Whether images are files of a folder (so that `--skip-bad` is a fix to suggest).
+    fn is_folder(&self) -> bool {
+        false
+    }
+
+    /// One line for people: what this is and how much of it.
+    fn describe(&self) -> String;
+}
+
+/// What a stream of random numbers is for. Each purpose has its own, so that drawing more for one never moves another.
+#[derive(Clone, Copy)]
+pub(crate) enum Purpose {
+    Augment = 1,
+    Shuffle = 2,
+    HoldOut = 3,
+    Palette = 4,
+}
+
+/// Random numbers as a pure function of their arguments: nothing needs saving to resume.
+pub(crate) fn random(seed: u64, purpose: Purpose, epoch: u64, stream: u64) -> ChaCha8Rng {
+    let mut key = [0; 32];
+    key[..8].copy_from_slice(&seed.to_le_bytes());
+    key[8..16].copy_from_slice(&(purpose as u64).to_le_bytes());
+    key[16..24].copy_from_slice(&epoch.to_le_bytes());
+    let mut random = ChaCha8Rng::from_seed(key);
+    random.set_stream(stream);
+    random
+}
+
+/// One use of an example in training: decides its augmentation, as a pure function of these three.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Draw {
+    /// Seed of the run.
+    pub seed: u64,
+    /// Pass over the data, from 0.
+    pub epoch: u64,
+    /// Index of the example.
+    pub index: u64,
+}
+
+impl Draw {
+    /// The random numbers of this draw.
+    pub fn random(self) -> ChaCha8Rng {
+        random(self.seed, Purpose::Augment, self.epoch, self.index)
+    }
+}
