@@ -1,0 +1,68 @@
+//! Adam, the whole update in one pass.
+
+use multiversion::{multiversion, target::target_cfg_f};
+
+use super::CpuDevice;
+use super::math::mul_add;
+use super::parallel::blocked;
+use crate::device::AdamStep;
+
+/// Elements of a task.
+const BLOCK: usize = 16 * 1024;
+
+/// The numbers of one step, as the inner loop wants them.
+#[derive(Clone, Copy)]
+struct Factors {
+    beta1: f32,
+    beta2: f32,
+    /// Learning rate over the first moment's bias correction.
+    rate: f32,
+    /// `1/√` of the second moment's bias correction.
+    root: f32,
+    epsilon: f32,
+    /// The gradient's shortening.
+    clip: f32,
+}
+
+/// Updates `parameter`, `first` and `second`; the gradient is multiplied by `clip` on the way.
+pub(super) fn adam(
+    device: &CpuDevice,
+    parameter: &mut [f32],
+    gradient: &[f32],
+    first: &mut [f32],
+    second: &mut [f32],
+    step: AdamStep,
+    clip: f32,
+) {
+    // 1 − βᵗ in f64: in f32 it would be off by 1e-5 of itself at the first steps of β₂ = 0.999.
+    let correction = |beta: f32| 1.0 - f64::from(beta).powf(step.step as f64);
+    let factors = Factors {
+        beta1: step.beta1,
+        beta2: step.beta2,
+        rate: (f64::from(step.learning_rate) / correction(step.beta1)) as f32,
+        root: (1.0 / correction(step.beta2).sqrt()) as f32,
+        epsilon: step.epsilon,
+        clip,
+    };
+    let outputs = [blocked(parameter, BLOCK), blocked(first, BLOCK), blocked(second, BLOCK)];
+    device.for_each_block(
+        gradient.len().div_ceil(BLOCK),
+        gradient.len(),
+        outputs,
+        |index, [parameter, first, second]| {
+            update(parameter, &gradient[index * BLOCK..][..first.len()], first, second, factors);
+        },
+    );
+}
+
+#[multiversion(targets("x86_64+avx512f+avx2+fma", "x86_64+avx2+fma"))]
+fn update(parameter: &mut [f32], gradient: &[f32], first: &mut [f32], second: &mut [f32], factors: Factors) {
+    const FMA: bool = target_cfg_f!(any(target_feature = "fma", target_arch = "aarch64"));
+    let Factors { beta1, beta2, rate, root, epsilon, clip } = factors;
+    for (((p, g), m), v) in parameter.iter_mut().zip(gradient).zip(first).zip(second) {
+        let g = g * clip;
+        *m = mul_add::<FMA>(beta1, *m, (1.0 - beta1) * g);
+        *v = mul_add::<FMA>(beta2, *v, (1.0 - beta2) * g * g);
+        *p -= rate * *m / mul_add::<FMA>(v.sqrt(), root, epsilon);
+    }
+}

@@ -1,0 +1,40 @@
+//! The norm of all gradients together.
+
+use multiversion::multiversion;
+
+use super::CpuDevice;
+use super::parallel::blocked;
+
+/// Elements whose squares one task sums.
+const BLOCK: usize = 16 * 1024;
+
+/// `Σ x²` in f64.
+pub(super) fn sum_of_squares(device: &CpuDevice, values: &[f32]) -> f64 {
+    let blocks = values.len().div_ceil(BLOCK);
+    // An f64 as its two halves would need another pool; instead a block's sum is kept as a float and what that lost.
+    let mut sums = device.scratch(blocks * 2);
+    device.for_each_block(blocks, values.len(), [blocked(&mut sums, 2)], |index, [sum]| {
+        let exact = squares(&values[index * BLOCK..values.len().min((index + 1) * BLOCK)]);
+        sum[0] = exact as f32;
+        sum[1] = (exact - f64::from(sum[0])) as f32;
+    });
+    sums.iter().map(|&part| f64::from(part)).sum()
+}
+
+/// `Σ x²` of one block, in 32 interleaved sums.
+#[multiversion(targets("x86_64+avx512f+avx2+fma", "x86_64+avx2+fma"))]
+fn squares(values: &[f32]) -> f64 {
+    const LANES: usize = 32;
+    let mut lanes = [0.0f64; LANES];
+    let chunks = values.chunks_exact(LANES);
+    for (lane, &value) in lanes.iter_mut().zip(chunks.remainder()) {
+        *lane += f64::from(value) * f64::from(value);
+    }
+    for chunk in chunks {
+        for lane in 0..LANES {
+            // Exact: a product of two floats fits a double.
+            lanes[lane] += f64::from(chunk[lane]) * f64::from(chunk[lane]);
+        }
+    }
+    lanes.iter().sum()
+}

@@ -1,0 +1,92 @@
+//! Loops over blocks of rows, shared between the threads.
+//!
+//! Blocks have a fixed size and each is computed by one task, so results do not depend on the number of threads or on who
+//! ran what. Sums over rows go through [`CpuDevice::for_each_block`] into partial sums by block, which
+//! [`add_partial_sums`] combines in order.
+
+use super::CpuDevice;
+
+/// Rows of a block: enough to pay for the task, few enough to balance the threads.
+pub(super) const ROW_BLOCK: usize = 64;
+
+/// Elements below which waking another thread costs more than it saves.
+const SMALL: usize = 16 * 1024;
+
+/// An output of which each task gets its own `block` elements; the last block may be shorter.
+pub(super) struct Blocked<'a> {
+    data: &'a mut [f32],
+    block: usize,
+}
+
+/// `data` in blocks of `block` elements.
+pub(super) fn blocked(data: &mut [f32], block: usize) -> Blocked<'_> {
+    Blocked { data, block }
+}
+
+impl<'a> Blocked<'a> {
+    /// Takes the first `blocks` blocks away.
+    fn take(&mut self, blocks: usize) -> &'a mut [f32] {
+        let data = std::mem::take(&mut self.data);
+        let (head, tail) = data.split_at_mut((blocks * self.block).min(data.len()));
+        self.data = tail;
+        head
+    }
+}
+
+impl CpuDevice {
+    /// Calls `task` with the index of each of `count` blocks and its part of every output.
+    ///
+    /// `work` is the number of elements that all blocks together touch: little work stays on the calling thread.
+    pub(super) fn for_each_block<const N: usize>(
+        &self,
+        count: usize,
+        work: usize,
+        mut outputs: [Blocked<'_>; N],
+        task: impl Fn(usize, [&mut [f32]; N]) + Sync,
+    ) {
+        if self.threads == 1 || count == 1 || work < SMALL {
+            (0..count).for_each(|block| task(block, outputs.each_mut().map(|output| output.take(1))));
+        } else {
+            self.pool.install(|| fork(0, count, outputs, &task));
+        }
+    }
+}
+
+/// Halves the blocks until each is a task of its own that an idle thread can steal.
+fn fork<const N: usize, F: Fn(usize, [&mut [f32]; N]) + Sync>(
+    first: usize,
+    count: usize,
+    mut outputs: [Blocked<'_>; N],
+    task: &F,
+) {
+    if count == 1 {
+        return task(first, outputs.map(|output| output.data));
+    }
+    let half = count / 2;
+    let left = outputs.each_mut().map(|output| Blocked { data: output.take(half), block: output.block });
+    rayon::join(|| fork(first, half, left, task), || fork(first + half, count - half, outputs, task));
+}
+
+/// `out += Σ_blocks partial[block]`, in the order of the blocks.
+pub(super) fn add_partial_sums(out: &mut [f32], partial: &[f32]) {
+    for row in partial.chunks_exact(out.len()) {
+        out.iter_mut().zip(row).for_each(|(out, partial)| *out += partial);
+    }
+}
+
+/// Elements of a task of a pass without rows.
+const FLAT_BLOCK: usize = 16 * 1024;
+
+/// Sets all elements to zero.
+pub(super) fn zero(device: &CpuDevice, values: &mut [f32]) {
+    let len = values.len();
+    device.for_each_block(len.div_ceil(FLAT_BLOCK), len, [blocked(values, FLAT_BLOCK)], |_, [values]| values.fill(0.0));
+}
+
+/// `into += other`.
+pub(super) fn add_assign(device: &CpuDevice, into: &mut [f32], other: &[f32]) {
+    let len = into.len();
+    device.for_each_block(len.div_ceil(FLAT_BLOCK), len, [blocked(into, FLAT_BLOCK)], |index, [into]| {
+        into.iter_mut().zip(&other[index * FLAT_BLOCK..]).for_each(|(into, other)| *into += other);
+    });
+}

@@ -1,0 +1,46 @@
+//! Choosing the next token. One row a token and a few hundred logits: clarity before speed.
+
+use crate::device::SampleOptions;
+
+/// The token that `uniform` in `[0, 1)` draws from `logits`.
+pub(super) fn sample(logits: &[f32], options: SampleOptions, uniform: f32) -> u16 {
+    if options.temperature == 0.0 {
+        return argmax(logits);
+    }
+    let kept = options.top_k.unwrap_or(logits.len()).min(logits.len());
+    let mut candidates: Vec<u16> = (0..logits.len() as u16).collect();
+    if kept < logits.len() {
+        // A total order (ties go to the lower token), so the selection is one definite set.
+        let order = |&a: &u16, &b: &u16| logits[usize::from(b)].total_cmp(&logits[usize::from(a)]).then(a.cmp(&b));
+        candidates.select_nth_unstable_by(kept - 1, order);
+        candidates.truncate(kept);
+        candidates.sort_unstable();
+    }
+    let max = candidates.iter().map(|&token| logits[usize::from(token)]).fold(f32::NEG_INFINITY, f32::max);
+    let weight = |token: u16| {
+        let difference = f64::from(logits[usize::from(token)]) - f64::from(max);
+        (difference / f64::from(options.temperature)).exp()
+    };
+    let total: f64 = candidates.iter().map(|&token| weight(token)).sum();
+    let wanted = f64::from(uniform) * total;
+    let mut cumulative = 0.0;
+    for &token in &candidates {
+        cumulative += weight(token);
+        if cumulative > wanted {
+            return token;
+        }
+    }
+    // Only logits that are NaN or all infinite come here.
+    argmax(logits)
+}
+
+/// The first of the largest; 0 if all are NaN.
+fn argmax(logits: &[f32]) -> u16 {
+    let mut best = 0;
+    for (token, &logit) in logits.iter().enumerate() {
+        if logit > logits[best] || logits[best].is_nan() {
+            best = token;
+        }
+    }
+    best as u16
+}

@@ -1,0 +1,188 @@
+//! Tensors, and the pool that their memory comes from and goes back to.
+//!
+//! A step takes and drops the same tensors as the step before, so the pool keeps every buffer by its exact length and after
+//! the first step nothing is allocated: fresh pages are what costs Hugging Face, candle and burn a factor of 2 to 4 here.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use crate::device::contract::{self, MAX_RANK};
+
+/// A cache line, which is also the widest vector: buffers start on one.
+#[derive(Clone, Copy, bytemuck::Pod, bytemuck::Zeroable)]
+#[repr(C, align(64))]
+struct Line([f32; LINE]);
+
+/// Floats in a line.
+const LINE: usize = 16;
+
+/// Memory statistics of a [`CpuDevice`](super::CpuDevice), in bytes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct MemoryUse {
+    /// In tensors now.
+    pub in_use: usize,
+    /// In tensors and scratch at most.
+    pub peak: usize,
+    /// Taken from the system so far, and not given back.
+    pub allocated: usize,
+}
+
+/// Buffers waiting to be used again.
+#[derive(Default)]
+pub(super) struct Pool {
+    /// Fill whatever is handed out with NaN.
+    poison: bool,
+    state: Mutex<PoolState>,
+}
+
+#[derive(Default)]
+struct PoolState {
+    /// By length in lines.
+    free: HashMap<usize, Vec<Vec<Line>>>,
+    memory: MemoryUse,
+}
+
+impl Pool {
+    pub(super) fn new(poison: bool) -> Arc<Self> {
+        Arc::new(Self { poison, state: Mutex::default() })
+    }
+
+    /// A buffer of `len` floats, whatever values they have.
+    pub(super) fn take(self: &Arc<Self>, len: usize) -> Buffer {
+        let lines = len.div_ceil(LINE);
+        let reused = {
+            let mut state = self.lock();
+            let reused = state.free.get_mut(&lines).and_then(Vec::pop);
+            let bytes = lines * size_of::<Line>();
+            state.memory.in_use += bytes;
+            state.memory.peak = state.memory.peak.max(state.memory.in_use);
+            if reused.is_none() {
+                state.memory.allocated += bytes;
+            }
+            reused
+        };
+        let lines = reused.unwrap_or_else(|| vec![Line([0.0; LINE]); lines]);
+        let mut buffer = Buffer { lines, len, pool: Arc::clone(self) };
+        if self.poison {
+            buffer.fill(f32::NAN);
+        }
+        buffer
+    }
+
+    pub(super) fn memory(&self) -> MemoryUse {
+        self.lock().memory
+    }
+
+    /// A panic elsewhere leaves the lists as they were between two of these short calls: still good.
+    fn lock(&self) -> MutexGuard<'_, PoolState> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Floats from the pool; dropping it gives them back.
+pub(super) struct Buffer {
+    lines: Vec<Line>,
+    len: usize,
+    pool: Arc<Pool>,
+}
+
+impl Drop for Buffer {
+    fn drop(&mut self) {
+        let lines = std::mem::take(&mut self.lines);
+        let mut state = self.pool.lock();
+        state.memory.in_use -= lines.len() * size_of::<Line>();
+        state.free.entry(lines.len()).or_default().push(lines);
+    }
+}
+
+impl std::ops::Deref for Buffer {
+    type Target = [f32];
+
+    fn deref(&self) -> &[f32] {
+        &bytemuck::cast_slice(&self.lines)[..self.len]
+    }
+}
+
+impl std::ops::DerefMut for Buffer {
+    fn deref_mut(&mut self) -> &mut [f32] {
+        &mut bytemuck::cast_slice_mut(&mut self.lines)[..self.len]
+    }
+}
+
+/// Up to [`MAX_RANK`] dimensions, in place.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Shape {
+    rank: usize,
+    dimensions: [usize; MAX_RANK],
+}
+
+impl Shape {
+    /// `op` is who asks, for the error.
+    pub(super) fn new(op: &'static str, shape: &[usize]) -> contract::Result<Self> {
+        contract::tensor(op, shape)?;
+        let mut dimensions = [1; MAX_RANK];
+        dimensions[..shape.len()].copy_from_slice(shape);
+        Ok(Self { rank: shape.len(), dimensions })
+    }
+
+    /// The same but for the last dimension.
+    pub(super) fn with_last(mut self, last: usize) -> Self {
+        self.dimensions[self.rank - 1] = last;
+        self
+    }
+
+    pub(super) fn volume(&self) -> usize {
+        self.as_slice().iter().product()
+    }
+
+    pub(super) fn as_slice(&self) -> &[usize] {
+        &self.dimensions[..self.rank]
+    }
+}
+
+/// A dense row-major array of floats on a [`CpuDevice`](super::CpuDevice).
+pub struct CpuTensor {
+    pub(super) shape: Shape,
+    pub(super) values: Buffer,
+}
+
+impl CpuTensor {
+    /// The elements, row-major.
+    pub fn values(&self) -> &[f32] {
+        &self.values
+    }
+
+    pub(super) fn dimensions(&self) -> &[usize] {
+        self.shape.as_slice()
+    }
+}
+
+/// A dense row-major array of token ids on a [`CpuDevice`](super::CpuDevice).
+pub struct CpuTokens {
+    pub(super) shape: [usize; 2],
+    pub(super) ids: Vec<u16>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_second_round_allocates_nothing() {
+        let pool = Pool::new(false);
+        for _ in 0..2 {
+            let (a, b) = (pool.take(17), pool.take(40));
+            assert_eq!((a.len(), b.len()), (17, 40));
+            assert_eq!(a.as_ptr() as usize % 64, 0);
+        }
+        let line = size_of::<Line>();
+        assert_eq!(pool.memory(), MemoryUse { in_use: 0, peak: 5 * line, allocated: 5 * line });
+    }
+
+    #[test]
+    fn poison_reaches_reused_buffers() {
+        let pool = Pool::new(true);
+        pool.take(5).fill(1.0);
+        assert!(pool.take(5).iter().all(|value| value.is_nan()));
+    }
+}
