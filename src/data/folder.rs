@@ -15,6 +15,7 @@ use image::{ImageFormat, ImageReader, Limits, RgbImage};
 use rayon::prelude::*;
 
 use super::error::{DataError, Result};
+use super::progress;
 use super::source::{ImageSource, Split};
 
 /// Width and height that are decoded at most, and the memory that decoding may take: a file of a few kilobytes must not
@@ -83,7 +84,7 @@ impl ImageFolder {
         if class_names.is_empty() {
             candidates.extend(entries(&root)?.into_iter().map(|(path, _)| (path, None)));
         }
-        let bar = progress(candidates.len(), options.progress && candidates.len() > 1000);
+        let bar = progress::count("reading image headers", candidates.len() as u64, options.progress);
         let look = |(path, _): &(PathBuf, Option<u16>)| {
             bar.inc(1);
             probe(path, options.min_side).err()
@@ -170,11 +171,6 @@ impl ImageSource for ImageFolder {
         };
         format!("images in {}: {} files, {classes}{skipped}", self.root.display(), self.len())
     }
-}
-
-/// A bar over `total` files, drawn only on a terminal.
-pub(crate) fn progress(total: usize, show: bool) -> indicatif::ProgressBar {
-    if show { indicatif::ProgressBar::new(total as u64) } else { indicatif::ProgressBar::hidden() }
 }
 
 /// Where the images of a split are.

