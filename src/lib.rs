@@ -4,8 +4,11 @@
 //! training, `model` knows no command line, a device knows no model.
 
 pub mod checkpoint;
+pub mod cli;
 pub mod data;
 pub mod device;
 pub mod model;
 pub mod optim;
+pub mod sample;
 pub mod tape;
+pub mod train;

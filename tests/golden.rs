@@ -105,7 +105,8 @@ impl Set {
         let expected = &part.floats[tensor];
         let key = format!("{}:{tensor}", part.name);
         let allowed = &self.tolerances["per_tensor"][&key];
-        let limit = |field: &str, floor: f64| FACTOR * allowed[field].as_f64().unwrap_or_else(|| panic!("{key}")) + floor;
+        let limit =
+            |field: &str, floor: f64| FACTOR * allowed[field].as_f64().unwrap_or_else(|| panic!("{key}")) + floor;
         assert_eq!(got.len(), expected.len(), "{key}");
         let difference = |(got, expected): (&f64, &f64)| (got - expected).abs();
         let worst = got.iter().zip(expected).map(difference).fold(0.0, f64::max);
@@ -185,14 +186,7 @@ fn gradients_of_a_short_sequence_match() {
     }
 }
 
-fn gradients<D: Device>(
-    device: &D,
-    set: &Set,
-    part: &Part,
-    prefix: &str,
-    targets: &[u16],
-    loss_name: Option<&str>,
-) {
+fn gradients<D: Device>(device: &D, set: &Set, part: &Part, prefix: &str, targets: &[u16], loss_name: Option<&str>) {
     let (model, parameters) = set.model(device);
     let length = targets.len() / BATCH;
     let batch = ObjectiveBatch::autoregressive(device, targets, length, model.sos(), 1.0).unwrap();

@@ -67,7 +67,9 @@ pub enum CheckpointError {
         source: ConfigError,
     },
     /// Hugging Face's ImageGPT has no such model.
-    #[error("Hugging Face's ImageGPT cannot express {0}; such a model stays in our own checkpoints, which `--init` reads")]
+    #[error(
+        "Hugging Face's ImageGPT cannot express {0}; such a model stays in our own checkpoints, which `--init` reads"
+    )]
     NotExpressible(&'static str),
     /// The device failed while tensors were copied.
     #[error(transparent)]

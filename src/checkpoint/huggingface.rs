@@ -161,8 +161,10 @@ pub(super) fn refuse_strangers(config: &ModelConfig, tensors: &TensorFile) -> Re
         let passed_over = name.ends_with(".attn.bias") || name.ends_with(".attn.masked_bias") || name == "score.weight";
         let full = format!("transformer.{name}");
         if !passed_over && !known.contains(name.as_str()) && !known.contains(full.as_str()) {
-            let problem =
-                format!("has no place in a model of {} layers; is config.json the one it was saved with?", config.layers);
+            let problem = format!(
+                "has no place in a model of {} layers; is config.json the one it was saved with?",
+                config.layers
+            );
             return Err(CheckpointError::Tensor { path: tensors.path().to_owned(), name, problem });
         }
     }

@@ -88,7 +88,9 @@ pub fn save<D: Device>(path: &Path, contents: &CheckpointContents<'_, D>) -> Res
         let Some(training) = training else { return Ok(()) };
         let plans: Vec<TensorPlan> = MOMENTS
             .iter()
-            .flat_map(|moment| parameters.specs().iter().map(move |spec| plan(&format!("{moment}.{}", spec.name), spec)))
+            .flat_map(|moment| {
+                parameters.specs().iter().map(move |spec| plan(&format!("{moment}.{}", spec.name), spec))
+            })
             .collect();
         let count = parameters.specs().len();
         write_tensors(&folder.join(OPTIMIZER), &plans, |index| {

@@ -80,11 +80,6 @@ impl<D: Device> Gradients<'_, D> {
         Ok(())
     }
 
-    /// The accumulated gradient of a parameter.
-    fn parameter(&mut self, id: ParameterId) -> &mut D::Tensor {
-        &mut self.parameters[id.0]
-    }
-
     /// The accumulated gradients of a weight and, where there is one, its bias.
     fn weight_and_bias(
         &mut self,

@@ -1,0 +1,71 @@
+//! The command line: one file per command. Flags in, one call into the library, a report out.
+
+mod device;
+mod doctor;
+mod eval;
+mod model_data;
+mod sample;
+mod train;
+mod train_args;
+mod watch;
+
+use std::io::{IsTerminal, Write};
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+/// Train, evaluate and sample Image GPT ("Generative Pretraining from Pixels").
+///
+/// An image is shrunk to a few thousand pixels, each replaced by the nearest of 512 colours, and the colours are read in
+/// raster order by a transformer that learns to predict the next one.
+///
+/// Start here:
+///   igpt-engine train                     train a tiny model on the built-in sample (a few minutes)
+///   igpt-engine sample --checkpoint RUN   complete images with what was trained
+///   igpt-engine doctor                    what this machine can do, and how to get the rest
+#[derive(Parser)]
+#[command(version, verbatim_doc_comment)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    Train(Box<train::TrainCommand>),
+    Eval(eval::EvalCommand),
+    Sample(sample::SampleCommand),
+    Doctor(doctor::DoctorCommand),
+}
+
+/// Runs the command that the process was started with.
+///
+/// Exit codes: 0 done (an interrupted but saved training run too), 2 anything that the user can mend, with the fix in the
+/// message, 130 interrupted at once.
+pub fn main() -> ExitCode {
+    let outcome = match Cli::parse().command {
+        Command::Train(command) => command.run(),
+        Command::Eval(command) => command.run(),
+        Command::Sample(command) => command.run(),
+        Command::Doctor(command) => command.run(),
+    };
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        // The reader of our output has gone (`| head`): nobody is left to tell.
+        Err(error) if is_broken_pipe(&error) => ExitCode::SUCCESS,
+        Err(error) => {
+            let red =
+                std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
+            let label = if red { "\x1b[1;31merror\x1b[0m" } else { "error" };
+            // Written whole; a closed stderr leaves only the exit code to speak.
+            let _ = writeln!(std::io::stderr(), "{label}: {error:#}");
+            ExitCode::from(2)
+        }
+    }
+}
+
+fn is_broken_pipe(error: &anyhow::Error) -> bool {
+    error.chain().any(|cause| {
+        cause.downcast_ref::<std::io::Error>().is_some_and(|io| io.kind() == std::io::ErrorKind::BrokenPipe)
+    })
+}

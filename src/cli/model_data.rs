@@ -1,0 +1,115 @@
+//! Images for a trained model: the data flags of `eval` and `sample`, with what the checkpoint knows filled in.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use anyhow::{Result, bail};
+use clap::Args;
+
+use crate::checkpoint;
+use crate::data::{self, DataSpec, Examples, Filter, OpenOptions, Palette, Split};
+use crate::model::ModelConfig;
+
+/// Flags that say which images a trained model is shown.
+#[derive(Args, Clone, Debug)]
+pub struct ModelDataArgs {
+    /// Images: cifar10:DIR, cifar100:DIR, stl10:DIR, images:DIR, tokens:FILE.npy[,LABELS.npy], or sample
+    #[arg(long, value_name = "KIND:PATH", default_value = "sample")]
+    pub data: DataSpec,
+    /// Which part of them
+    #[arg(long, value_enum, default_value_t = Split::Test)]
+    pub split: Split,
+    /// Colours to code images with [default: those saved with the model, else the built-in ones]
+    #[arg(long, value_name = "FILE.npy")]
+    pub palette: Option<PathBuf>,
+    /// How images are shrunk
+    #[arg(long, value_enum, default_value_t)]
+    pub filter: Filter,
+    /// Leave out files that are no images instead of stopping at the first
+    #[arg(long)]
+    pub skip_bad: bool,
+    /// Seed of the held-out split, as it was given to `train`
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    pub seed: u64,
+}
+
+/// Images as a model reads them.
+pub struct Opened {
+    /// The images as tokens.
+    pub examples: Box<dyn Examples>,
+    /// What they are, for people.
+    pub description: String,
+}
+
+impl ModelDataArgs {
+    /// The colours: `--palette`, else the checkpoint's, else the built-in ones.
+    pub fn palette(&self, checkpoint: &Path) -> Result<Arc<Palette>> {
+        palette_for(self.palette.as_deref(), Some(checkpoint))
+    }
+
+    /// Opens the images at the resolution of the model in `checkpoint`; `quiet` shows no progress.
+    pub fn open(&self, checkpoint: &Path, model: &ModelConfig, quiet: bool) -> Result<Opened> {
+        let palette = self.palette(checkpoint)?;
+        let options = OpenOptions {
+            resolution: resolution_of(model)? as u32,
+            filter: self.filter,
+            skip_bad: self.skip_bad,
+            augment: false,
+            seed: self.seed,
+            progress: !quiet,
+            ..OpenOptions::new(palette)
+        };
+        let examples = data::open(&self.data, self.split, &options)?;
+        check_fits(model, examples.as_ref())?;
+        let description = format!("{} ({})", self.data, self.split);
+        Ok(Opened { examples, description })
+    }
+}
+
+/// The colours: `file`, else the checkpoint's, else the built-in ones.
+pub fn palette_for(file: Option<&Path>, checkpoint: Option<&Path>) -> Result<Arc<Palette>> {
+    if let Some(file) = file {
+        return Ok(Arc::new(Palette::load(file)?));
+    }
+    let palette = match checkpoint.map(checkpoint::palette_of).transpose()?.flatten() {
+        Some((file, colours)) => Palette::new(file, colours)?,
+        None => Palette::built_in()?,
+    };
+    Ok(Arc::new(palette))
+}
+
+/// Width and height of the images that a model of this many positions was made for.
+pub fn resolution_of(model: &ModelConfig) -> Result<usize> {
+    let side = model.positions.isqrt();
+    if side * side != model.positions {
+        bail!("the model has {} positions, which is no square of a resolution", model.positions);
+    }
+    Ok(side)
+}
+
+/// Refuses images that are longer, or have more colours, than the model.
+pub fn check_fits(model: &ModelConfig, examples: &dyn Examples) -> Result<()> {
+    if !model.sos {
+        bail!(
+            "this is a BERT model (no start-of-sequence token); this version evaluates and samples autoregressive models"
+        );
+    }
+    if examples.is_empty() {
+        bail!("there are no images in this part of the data; see `igpt-engine data info`");
+    }
+    let length = examples.sequence_length();
+    if length > model.positions {
+        bail!(
+            "images of {length} tokens do not fit a model of {} positions; give a smaller --resolution",
+            model.positions
+        );
+    }
+    if examples.vocabulary() > model.vocabulary {
+        bail!(
+            "the palette has {} colours and the model knows {}; give the --palette it was trained with",
+            examples.vocabulary(),
+            model.vocabulary
+        );
+    }
+    Ok(())
+}

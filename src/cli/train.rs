@@ -1,0 +1,344 @@
+//! `igpt-engine train`: from settings to a run folder.
+
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock};
+
+use anyhow::{Context, Result, bail};
+use clap::Args;
+use serde_json::json;
+
+use super::device::{DeviceJob, on_device};
+use super::model_data::{check_fits, palette_for, resolution_of};
+use super::train_args::{TrainArgs, TrainSettings};
+use super::watch::{print_json, watcher};
+use crate::checkpoint::{self, Progress};
+use crate::data::{self, Batches, DataSpec, Examples, OpenOptions, Palette, Prefetcher, Split};
+use crate::device::Device;
+use crate::model::{ModelConfig, Parameters, Transformer};
+use crate::optim::{Adam, AdamConfig, Schedule};
+use crate::train::metrics::MetricsLog;
+use crate::train::run_folder::RunFolder;
+use crate::train::{Ending, Plan, Run, Trainer};
+
+/// Train a model; without arguments, a tiny one on the built-in sample in a few minutes
+///
+/// Everything a run leaves is in its folder: config.toml, metrics.jsonl, checkpoints/, samples/ and report.html. Ctrl-C
+/// saves and ends; the same command with --resume goes on, bit for bit as if it had never stopped.
+///
+///   igpt-engine train
+///   igpt-engine data fetch cifar10 --out data && igpt-engine train --data cifar10:data --steps 5000
+///   igpt-engine train --data images:photos --model s --resolution 32 --batch 8 --accumulate 16
+///   igpt-engine train --out runs/tiny-001 --resume
+#[derive(Args)]
+#[command(verbatim_doc_comment)]
+pub struct TrainCommand {
+    #[command(flatten)]
+    args: TrainArgs,
+    /// Settings from a file: the flags' names as keys, e.g. `batch = 32`; flags on the command line win
+    #[arg(long, value_name = "FILE.toml")]
+    config: Option<PathBuf>,
+    /// Go on with the run in --out (or start it, if it has not been)
+    #[arg(long)]
+    resume: bool,
+    /// Print JSON lines, one a step, and nothing else on standard output
+    #[arg(long)]
+    json: bool,
+}
+
+impl TrainCommand {
+    /// Runs the command.
+    pub fn run(self) -> Result<()> {
+        let (settings, earlier) = self.settings()?;
+        let (kind, threads) = (settings.device, settings.threads);
+        on_device(kind, threads, TrainJob { settings, earlier, resume: self.resume, json: self.json })
+    }
+
+    /// Merges flags, file and, when resuming, the run's own settings; those are returned too, to compare with.
+    fn settings(&self) -> Result<(TrainSettings, Option<TrainSettings>)> {
+        let mut args = self.args.clone();
+        if let Some(file) = &self.config {
+            args = args.over(TrainArgs::from_file(file)?)?;
+        }
+        if !self.resume {
+            return Ok((args.resolve()?, None));
+        }
+        let Some(out) = args.out.clone() else {
+            bail!("--resume needs --out DIR, the run to go on with");
+        };
+        let config = out.join("config.toml");
+        if !config.exists() {
+            return Ok((args.resolve()?, None));
+        }
+        let earlier = TrainArgs::from_file(&config)?;
+        // The folder may have been moved since.
+        let earlier = TrainArgs { out: Some(out), ..earlier };
+        Ok((args.over(earlier.clone())?.resolve()?, Some(earlier.resolve()?)))
+    }
+}
+
+struct TrainJob {
+    settings: TrainSettings,
+    /// Settings of the run that is resumed.
+    earlier: Option<TrainSettings>,
+    resume: bool,
+    json: bool,
+}
+
+impl DeviceJob for TrainJob {
+    fn run<D: Device>(self, device: D) -> Result<()> {
+        let Self { settings, earlier, resume, json } = self;
+        let mut events = watcher(json);
+        if let Some(earlier) = &earlier {
+            refuse_other_course(&settings, earlier)?;
+        }
+        let init = settings.init.as_deref().map(checkpoint::resolve).transpose()?;
+        let init_config = init.as_deref().map(checkpoint::load_config).transpose()?;
+        let palette = palette_for(settings.palette.as_deref(), init.as_deref())?;
+        let options = open_options(&settings, init_config.as_ref(), &palette, json)?;
+        let train: Arc<dyn Examples> = data::open(&settings.data, Split::Train, &options)?.into();
+        let validation = open_validation(&settings, &options)?;
+        let config = model_config(&settings, init_config, train.as_ref())?;
+        check_fits(&config, train.as_ref())?;
+
+        let folder = RunFolder::open(&settings.out, resume)?;
+        let latest = checkpoint::latest(folder.path())?;
+        let (parameters, adam, progress) = match (&latest, &init) {
+            (Some(saved), _) => resume_from(&device, saved, &config, &settings)?,
+            (None, Some(init)) => fresh(&device, checkpoint::load_model(&device, init)?.1, &settings)?,
+            (None, None) => fresh(&device, Parameters::init(&device, &config, settings.seed)?, &settings)?,
+        };
+        folder.write(&folder.config(), &toml::to_string_pretty(&settings)?)?;
+        let parameter_count = config.parameter_count();
+        if progress.step >= settings.steps {
+            events.note(&format!("the run has made its {} steps; give more with --steps", settings.steps));
+        }
+        events.note(&format!(
+            "training {} parameters ({} layers × {}, {} heads, {} tokens an image) on {}, {}",
+            grouped(parameter_count),
+            config.layers,
+            config.width,
+            config.heads,
+            train.sequence_length(),
+            train.describe(),
+            device.describe()
+        ));
+
+        let length = train.sequence_length();
+        let batches = Batches::training(Arc::clone(&train), settings.seed, !settings.no_shuffle)?;
+        let model = Transformer::new(config)?;
+        let schedule =
+            Schedule { kind: settings.schedule, peak: settings.lr, warmup: settings.warmup, steps: settings.steps };
+        let mut run = Run {
+            trainer: Trainer::new(&device, model, parameters, adam, schedule, settings.objective)?,
+            batches: Prefetcher::start(batches, progress.samples_seen, settings.batch, 4)?,
+            length,
+            validation: validation.as_deref(),
+            palette: &palette,
+            folder: &folder,
+            log: MetricsLog::open(&folder.metrics(), progress.step)?,
+            plan: plan(&settings),
+            progress,
+        };
+        let ending = run.train(events.as_mut(), stop_flag()?)?;
+        drop(events);
+        announce(&folder, &ending, json, run.progress.step);
+        Ok(())
+    }
+}
+
+/// Says how the run ended and where its traces are.
+fn announce(folder: &RunFolder, ending: &Ending, json: bool, step: u64) {
+    if json {
+        let ending = if *ending == Ending::Finished { "finished" } else { "interrupted" };
+        print_json(
+            &json!({"event": "end", "ending": ending, "at_step": step, "run": folder.path(), "report": folder.report()}),
+        );
+        return;
+    }
+    if *ending == Ending::Interrupted {
+        println!("stopped and saved after step {step}; go on with --out {} --resume", folder.path().display());
+    }
+    println!("report       {}", folder.report().display());
+}
+
+/// A resumed run may go on longer, be watched or saved more often, or move to other hardware; what decides the numbers
+/// must stay.
+fn refuse_other_course(settings: &TrainSettings, earlier: &TrainSettings) -> Result<()> {
+    let free = TrainSettings {
+        steps: earlier.steps,
+        eval_every: earlier.eval_every,
+        eval_images: earlier.eval_images,
+        sample_every: earlier.sample_every,
+        save_every: earlier.save_every,
+        keep: earlier.keep,
+        device: earlier.device,
+        threads: earlier.threads,
+        ..settings.clone()
+    };
+    let (now, before) = (toml::Table::try_from(&free)?, toml::Table::try_from(earlier)?);
+    for key in now.keys().chain(before.keys()) {
+        let show = |table: &toml::Table| table.get(key).map_or("not given".to_owned(), ToString::to_string);
+        if now.get(key) != before.get(key) {
+            bail!(
+                "{} was trained with {key} = {}, and now it is {}; a resumed run keeps its settings. Leave --{key} out, \
+                 or start a new run from its weights: --init {} --out NEW",
+                settings.out.display(),
+                show(&before),
+                show(&now),
+                settings.out.display()
+            );
+        }
+    }
+    Ok(())
+}
+
+fn open_options(
+    settings: &TrainSettings,
+    init: Option<&ModelConfig>,
+    palette: &Arc<Palette>,
+    quiet: bool,
+) -> Result<OpenOptions> {
+    let resolution = match (settings.resolution, init) {
+        (Some(resolution), _) => resolution,
+        (None, Some(config)) => resolution_of(config)?,
+        (None, None) if settings.data == DataSpec::Sample => 16,
+        (None, None) => 32,
+    };
+    Ok(OpenOptions {
+        resolution: u32::try_from(resolution).context("--resolution is too large")?,
+        filter: settings.filter,
+        skip_bad: settings.skip_bad,
+        augment: !settings.no_augment,
+        holdout: settings.holdout,
+        seed: settings.seed,
+        progress: !quiet,
+        ..OpenOptions::new(Arc::clone(palette))
+    })
+}
+
+/// The held-out images; none where nothing is held out.
+fn open_validation(settings: &TrainSettings, options: &OpenOptions) -> Result<Option<Box<dyn Examples>>> {
+    let share = settings.holdout.unwrap_or(settings.data.default_holdout());
+    if share == 0.0 || matches!(settings.data, DataSpec::Tokens { .. }) {
+        return Ok(None);
+    }
+    Ok(Some(data::open(&settings.data, Split::Validation, options)?))
+}
+
+/// The model's shape: the initial checkpoint's, else the preset's with what the flags change.
+fn model_config(settings: &TrainSettings, init: Option<ModelConfig>, train: &dyn Examples) -> Result<ModelConfig> {
+    let length = train.sequence_length();
+    let given = init.is_some();
+    let mut config = match init {
+        Some(config) => config,
+        None => {
+            let resolution = settings.resolution.unwrap_or(length.isqrt());
+            if settings.resolution.is_none() && resolution * resolution != length {
+                bail!("images of {length} tokens are no squares; give the model's --resolution");
+            }
+            ModelConfig {
+                vocabulary: train.vocabulary(),
+                ..ModelConfig::preset(settings.model.unwrap_or_default(), resolution)
+            }
+        }
+    };
+    let preset = settings.model.map(|preset| preset.shape());
+    let wanted = ModelConfig {
+        layers: settings.layers.or(preset.map(|shape| shape.0)).unwrap_or(config.layers),
+        width: settings.width.or(preset.map(|shape| shape.1)).unwrap_or(config.width),
+        heads: settings.heads.or(preset.map(|shape| shape.2)).unwrap_or(config.heads),
+        norm: settings.norm.unwrap_or(config.norm),
+        activation: settings.activation.unwrap_or(config.activation),
+        bias: settings.bias.unwrap_or(config.bias),
+        ..config.clone()
+    };
+    if given && wanted != config {
+        bail!(
+            "--init brings a model of {}; the flags ask for {}. Leave the model's flags out",
+            shape(&config),
+            shape(&wanted)
+        );
+    }
+    config = wanted;
+    config.validate()?;
+    Ok(config)
+}
+
+fn shape(config: &ModelConfig) -> String {
+    let ModelConfig { layers, width, heads, norm, activation, bias, .. } = config;
+    format!("{layers} layers × {width}, {heads} heads, norm {norm:?}, activation {activation:?}, bias {bias}")
+}
+
+type Start<D> = (Parameters<D>, Adam<D>, Progress);
+
+fn adam_config(settings: &TrainSettings) -> AdamConfig {
+    AdamConfig { clip: settings.clip, ..AdamConfig::default() }
+}
+
+fn fresh<D: Device>(device: &D, parameters: Parameters<D>, settings: &TrainSettings) -> Result<Start<D>> {
+    let adam = Adam::new(device, &parameters, adam_config(settings))?;
+    Ok((parameters, adam, Progress::default()))
+}
+
+fn resume_from<D: Device>(
+    device: &D,
+    folder: &Path,
+    config: &ModelConfig,
+    settings: &TrainSettings,
+) -> Result<Start<D>> {
+    let (saved, parameters) = checkpoint::load_model(device, folder)?;
+    if saved != *config {
+        bail!("{} holds a model of {}; this run's is {}", folder.display(), shape(&saved), shape(config));
+    }
+    let (first, second, progress) = checkpoint::load_training(device, folder, config)?;
+    Ok((parameters, Adam::resume(adam_config(settings), first, second, progress.step), progress))
+}
+
+fn plan(settings: &TrainSettings) -> Plan {
+    Plan {
+        steps: settings.steps,
+        accumulate: settings.accumulate,
+        batch: settings.batch,
+        eval_every: settings.eval_every,
+        eval_images: settings.eval_images,
+        sample_every: settings.sample_every,
+        save_every: settings.save_every,
+        keep: settings.keep,
+        seed: settings.seed,
+    }
+}
+
+/// Set by the first Ctrl-C; the second ends the process at once.
+fn stop_flag() -> Result<&'static AtomicBool> {
+    static STOP: AtomicBool = AtomicBool::new(false);
+    static HANDLER: OnceLock<()> = OnceLock::new();
+    if HANDLER.set(()).is_ok() {
+        ctrlc::set_handler(|| {
+            if STOP.swap(true, Ordering::Relaxed) {
+                std::process::exit(130);
+            }
+            eprintln!("\nstopping after this step and saving; Ctrl-C again to stop at once and lose what is not saved");
+        })
+        .context("cannot listen for Ctrl-C")?;
+    }
+    Ok(&STOP)
+}
+
+/// `803584` as `803,584`.
+fn grouped(number: usize) -> String {
+    let digits = number.to_string();
+    let groups: Vec<&str> =
+        digits.as_bytes().rchunks(3).rev().filter_map(|group| std::str::from_utf8(group).ok()).collect();
+    groups.join(",")
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn numbers_in_groups_of_three() {
+        assert_eq!(super::grouped(7), "7");
+        assert_eq!(super::grouped(803_584), "803,584");
+        assert_eq!(super::grouped(6_801_438_720), "6,801,438,720");
+    }
+}

@@ -1,0 +1,126 @@
+//! Samples as pictures: completions of half-seen images, images from nothing, and the grid they are shown in.
+
+use std::path::Path;
+
+use image::{Rgb, RgbImage, imageops};
+
+use crate::data::Palette;
+use crate::device::{self, Device};
+use crate::model::{Generation, Parameters, Transformer, generate};
+
+/// Empty pixels around every cell of a grid.
+const GUTTER: u32 = 4;
+/// What the unseen part of a prompt, and the gutter, look like.
+const UNSEEN: Rgb<u8> = Rgb([64, 64, 72]);
+const BACKGROUND: Rgb<u8> = Rgb([24, 24, 28]);
+
+/// Rows of images of one size.
+pub struct Grid {
+    side: u32,
+    rows: Vec<Vec<RgbImage>>,
+}
+
+impl Grid {
+    /// An empty grid of square cells `side` pixels wide.
+    pub fn new(side: usize) -> Self {
+        Self { side: side as u32, rows: Vec::new() }
+    }
+
+    /// Adds a row of images; each should be `side` × `side`.
+    pub fn push(&mut self, row: Vec<RgbImage>) {
+        self.rows.push(row);
+    }
+
+    /// Draws the grid, every pixel `scale` pixels wide.
+    pub fn draw(&self, scale: u32) -> RgbImage {
+        let cell = self.side * scale;
+        let columns = self.rows.iter().map(Vec::len).max().unwrap_or(0) as u32;
+        let extent = |cells: u32| cells * (cell + GUTTER) + GUTTER;
+        let mut canvas = RgbImage::from_pixel(extent(columns), extent(self.rows.len() as u32), BACKGROUND);
+        for (y, row) in (0..).zip(&self.rows) {
+            for (x, picture) in (0..).zip(row) {
+                let enlarged = imageops::resize(picture, cell, cell, imageops::FilterType::Nearest);
+                let place = |cells: i64| cells * i64::from(cell + GUTTER) + i64::from(GUTTER);
+                imageops::replace(&mut canvas, &enlarged, place(x), place(y));
+            }
+        }
+        canvas
+    }
+}
+
+/// Enlargement that makes a cell of `side` pixels comfortable to look at.
+pub fn comfortable_scale(side: usize) -> u32 {
+    (128 / side.max(1)).clamp(1, 8) as u32
+}
+
+/// `tokens` (a prefix of an image in raster order) as a picture `side` pixels wide; what is missing stays grey.
+pub fn picture(palette: &Palette, tokens: &[u16], side: usize) -> RgbImage {
+    let mut picture = RgbImage::from_pixel(side as u32, side as u32, UNSEEN);
+    for (pixel, token) in picture.pixels_mut().zip(tokens) {
+        *pixel = Rgb(palette.decode_token(*token).unwrap_or(UNSEEN.0));
+    }
+    picture
+}
+
+/// A grid with a row for each of `originals` (images of `side`² tokens): the original, its upper half as the model sees it,
+/// and `completions` drawings of the rest.
+#[allow(clippy::too_many_arguments)]
+pub fn completion_grid<D: Device>(
+    device: &D,
+    model: &Transformer,
+    parameters: &Parameters<D>,
+    palette: &Palette,
+    originals: &[u16],
+    side: usize,
+    completions: usize,
+    generation: Generation,
+    progress: impl FnMut(usize),
+) -> device::Result<(Grid, Vec<u16>)> {
+    let length = side * side;
+    let seen = side / 2 * side;
+    let prompts: Vec<u16> = originals
+        .chunks_exact(length)
+        .flat_map(|image| std::iter::repeat_n(&image[..seen], completions))
+        .flatten()
+        .copied()
+        .collect();
+    let drawn = generate(device, model, parameters, prompts.len() / seen.max(1), &prompts, generation, progress)?;
+    let mut grid = Grid::new(side);
+    for (image, completed) in originals.chunks_exact(length).zip(drawn.chunks_exact(length * completions)) {
+        let mut row = vec![picture(palette, image, side), picture(palette, &image[..seen], side)];
+        row.extend(completed.chunks_exact(length).map(|tokens| picture(palette, tokens, side)));
+        grid.push(row);
+    }
+    Ok((grid, drawn))
+}
+
+/// A grid of `images` drawn from nothing, `columns` a row.
+#[allow(clippy::too_many_arguments)]
+pub fn free_grid<D: Device>(
+    device: &D,
+    model: &Transformer,
+    parameters: &Parameters<D>,
+    palette: &Palette,
+    images: usize,
+    side: usize,
+    columns: usize,
+    generation: Generation,
+    progress: impl FnMut(usize),
+) -> device::Result<(Grid, Vec<u16>)> {
+    let drawn = generate(device, model, parameters, images, &[], generation, progress)?;
+    let mut grid = Grid::new(side);
+    for row in drawn.chunks(side * side * columns.max(1)) {
+        grid.push(row.chunks(side * side).map(|tokens| picture(palette, tokens, side)).collect());
+    }
+    Ok((grid, drawn))
+}
+
+/// Writes a picture aside and renames it, so that nobody sees half of one.
+///
+/// # Errors
+/// Those of the file system.
+pub fn write_png(path: &Path, picture: &RgbImage) -> std::io::Result<()> {
+    let aside = path.with_extension("png.tmp");
+    picture.save_with_format(&aside, image::ImageFormat::Png).map_err(std::io::Error::other)?;
+    std::fs::rename(&aside, path)
+}

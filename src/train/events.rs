@@ -1,0 +1,30 @@
+//! What a run tells whoever watches it: a terminal, a script, or nobody.
+
+use std::path::Path;
+
+use crate::train::{Evaluation, StepOutcome};
+
+/// Speed and time of a step.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Pace {
+    /// Tokens trained on per second, over this step.
+    pub tokens_per_second: f64,
+    /// Seconds since the run's first step, over all its sessions.
+    pub elapsed: f64,
+}
+
+/// Receives a run's events, in order.
+pub trait Events {
+    /// Training starts, or goes on, after `step` of `steps` steps.
+    fn started(&mut self, step: u64, steps: u64);
+    /// A step was taken.
+    fn stepped(&mut self, outcome: &StepOutcome, pace: &Pace);
+    /// The validation images were scored after `step`.
+    fn evaluated(&mut self, step: u64, evaluation: &Evaluation);
+    /// A checkpoint was written.
+    fn saved(&mut self, step: u64, checkpoint: &Path);
+    /// A grid of samples was written.
+    fn sampled(&mut self, step: u64, picture: &Path);
+    /// Something that a person should know and that does not stop the run.
+    fn note(&mut self, text: &str);
+}

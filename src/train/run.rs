@@ -1,0 +1,221 @@
+//! The loop: steps, validations, samples and checkpoints until the last step or a stop.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Instant;
+
+use crate::checkpoint::{self, CheckpointContents, Progress, TrainingState};
+use crate::data::{Examples, Palette, Prefetcher};
+use crate::device::{Device, SampleOptions};
+use crate::model::Generation;
+use crate::sample::{comfortable_scale, completion_grid, write_png};
+use crate::train::metrics::{MetricsLog, Record};
+use crate::train::run_folder::RunFolder;
+use crate::train::{Evaluation, Events, Pace, StepOutcome, TrainError, Trainer, evaluate, tokens_of};
+
+/// When the loop does what.
+#[derive(Clone, Copy, Debug)]
+pub struct Plan {
+    /// Steps in all.
+    pub steps: u64,
+    /// Micro-batches a step.
+    pub accumulate: usize,
+    /// Images a micro-batch.
+    pub batch: usize,
+    /// Steps between validations; 0 for none.
+    pub eval_every: u64,
+    /// Validation images scored each time; 0 for all.
+    pub eval_images: usize,
+    /// Steps between sample grids; 0 for none.
+    pub sample_every: u64,
+    /// Steps between checkpoints; 0 for the last step only.
+    pub save_every: u64,
+    /// Checkpoints kept.
+    pub keep: usize,
+    /// Seed of the samples.
+    pub seed: u64,
+}
+
+/// How a run ended.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Ending {
+    /// All steps were taken.
+    Finished,
+    /// Somebody asked it to stop; it can be resumed.
+    Interrupted,
+}
+
+/// A run under way: what it trains, on what, and where it leaves its traces.
+pub struct Run<'a, D: Device> {
+    /// The model and its optimiser.
+    pub trainer: Trainer<'a, D>,
+    /// Micro-batches in order, from the next step on.
+    pub batches: Prefetcher,
+    /// Tokens of an image.
+    pub length: usize,
+    /// Images to validate on, if any.
+    pub validation: Option<&'a dyn Examples>,
+    /// Colours, for pictures and for the checkpoints.
+    pub palette: &'a Palette,
+    /// The run folder.
+    pub folder: &'a RunFolder,
+    /// Its metrics.
+    pub log: MetricsLog,
+    /// When what is done.
+    pub plan: Plan,
+    /// Counters that a checkpoint carries.
+    pub progress: Progress,
+}
+
+/// Images in a grid of samples, and drawings of each.
+const GRID_ROWS: usize = 6;
+const GRID_COMPLETIONS: usize = 4;
+
+impl<D: Device> Run<'_, D> {
+    /// Trains until the plan's last step, or until `stop` is set; then saves, whatever the schedule of checkpoints says.
+    pub fn train(&mut self, events: &mut dyn Events, stop: &AtomicBool) -> Result<Ending, TrainError> {
+        let Plan { steps, eval_every, sample_every, save_every, .. } = self.plan;
+        events.started(self.trainer.step_count(), steps);
+        let mut saved = self.trainer.step_count();
+        while self.trainer.step_count() < steps && !stop.load(Ordering::Relaxed) {
+            let outcome = self.step(events)?;
+            let due = |every: u64| every > 0 && (outcome.step.is_multiple_of(every) || outcome.step == steps);
+            if due(eval_every) {
+                self.evaluate(outcome.step, events)?;
+            }
+            if due(sample_every) {
+                self.draw_samples(outcome.step, events)?;
+            }
+            if due(save_every) || outcome.step == steps {
+                self.save(events)?;
+                saved = outcome.step;
+            }
+        }
+        if self.trainer.step_count() == steps {
+            return Ok(Ending::Finished);
+        }
+        if saved < self.trainer.step_count() {
+            self.save(events)?;
+        }
+        Ok(Ending::Interrupted)
+    }
+
+    fn step(&mut self, events: &mut dyn Events) -> Result<StepOutcome, TrainError> {
+        let start = Instant::now();
+        let micro_batches = (0..self.plan.accumulate)
+            .map_while(|_| self.batches.next())
+            .map(|batch| Ok(batch?.tokens))
+            .collect::<Result<Vec<_>, TrainError>>()?;
+        let outcome = self.trainer.step(&micro_batches, self.length)?;
+        self.refuse_divergence(&outcome)?;
+        let tokens: usize = micro_batches.iter().map(Vec::len).sum();
+        let seconds = start.elapsed().as_secs_f64();
+        self.progress.step = outcome.step;
+        self.progress.samples_seen += (tokens / self.length) as u64;
+        self.progress.tokens_seen += tokens as u64;
+        self.progress.elapsed_seconds += seconds;
+        let pace = Pace { tokens_per_second: tokens as f64 / seconds, elapsed: self.progress.elapsed_seconds };
+        self.write_record(&Record::Step {
+            step: outcome.step,
+            loss: outcome.loss,
+            lr: outcome.learning_rate,
+            grad_norm: outcome.gradient_norm,
+            tokens_per_second: pace.tokens_per_second,
+            elapsed: pace.elapsed,
+        })?;
+        events.stepped(&outcome, &pace);
+        Ok(outcome)
+    }
+
+    fn refuse_divergence(&self, outcome: &StepOutcome) -> Result<(), TrainError> {
+        for (what, value) in [("loss", outcome.loss), ("gradient norm", outcome.gradient_norm)] {
+            if !value.is_finite() {
+                let last_good = match checkpoint::latest(self.folder.path()) {
+                    Ok(Some(folder)) => format!("the last good checkpoint is {}", folder.display()),
+                    Ok(None) | Err(_) => "no checkpoint had been saved yet".to_owned(),
+                };
+                return Err(TrainError::Diverged { what, value, step: outcome.step, last_good });
+            }
+        }
+        Ok(())
+    }
+
+    fn evaluate(&mut self, step: u64, events: &mut dyn Events) -> Result<(), TrainError> {
+        let Some(validation) = self.validation else { return Ok(()) };
+        let start = Instant::now();
+        let images = if self.plan.eval_images == 0 { usize::MAX } else { self.plan.eval_images };
+        let (model, parameters) = (self.trainer.model(), self.trainer.parameters());
+        let batch = self.plan.batch;
+        let evaluation: Evaluation =
+            evaluate(self.trainer.device(), model, parameters, validation, images, batch, |_| Ok::<_, TrainError>(()))?;
+        self.progress.elapsed_seconds += start.elapsed().as_secs_f64();
+        self.write_record(&Record::Validation {
+            step,
+            val_loss: evaluation.nats_per_token,
+            unigram_entropy: evaluation.unigram_entropy,
+            images: evaluation.images,
+            elapsed: self.progress.elapsed_seconds,
+        })?;
+        events.evaluated(step, &evaluation);
+        Ok(())
+    }
+
+    fn write_record(&mut self, record: &Record) -> Result<(), TrainError> {
+        self.log.append(record).map_err(|source| TrainError::Write { path: self.folder.metrics(), source })
+    }
+
+    /// Completes the first validation images (of the training set, if there are no others) and writes the grid.
+    fn draw_samples(&mut self, step: u64, events: &mut dyn Events) -> Result<(), TrainError> {
+        let side = self.length.isqrt();
+        let Some(examples) = self.validation else { return Ok(()) };
+        if side * side != self.length || side < 2 {
+            return Ok(());
+        }
+        let start = Instant::now();
+        let originals = tokens_of(examples, 0, GRID_ROWS.min(examples.len()))?;
+        let generation = Generation {
+            length: self.length,
+            options: SampleOptions { temperature: 1.0, top_k: None },
+            seed: self.plan.seed,
+            first: 0,
+        };
+        let (device, model, parameters) = (self.trainer.device(), self.trainer.model(), self.trainer.parameters());
+        let (grid, _) = completion_grid(
+            device,
+            model,
+            parameters,
+            self.palette,
+            &originals,
+            side,
+            GRID_COMPLETIONS,
+            generation,
+            |_| {},
+        )?;
+        let path = self.folder.sample(step);
+        write_png(&path, &grid.draw(comfortable_scale(side)))
+            .map_err(|source| TrainError::Write { path: path.clone(), source })?;
+        self.progress.elapsed_seconds += start.elapsed().as_secs_f64();
+        events.sampled(step, &path);
+        Ok(())
+    }
+
+    fn save(&mut self, events: &mut dyn Events) -> Result<(), TrainError> {
+        let (device, parameters, adam) = (self.trainer.device(), self.trainer.parameters(), self.trainer.adam());
+        // A record that a checkpoint vouches for must not be lost to a power cut that the checkpoint survives.
+        self.log.sync().map_err(|source| TrainError::Write { path: self.folder.metrics(), source })?;
+        let contents = CheckpointContents {
+            config: self.trainer.model().config(),
+            parameters,
+            device,
+            palette: Some(self.palette.colours()),
+            training: Some(TrainingState {
+                first_moments: adam.first_moments(),
+                second_moments: adam.second_moments(),
+                progress: &self.progress,
+            }),
+        };
+        let folder = checkpoint::save_step(self.folder.path(), self.progress.step, &contents)?;
+        checkpoint::prune(self.folder.path(), self.plan.keep)?;
+        events.saved(self.progress.step, &folder);
+        Ok(())
+    }
+}
