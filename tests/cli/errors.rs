@@ -1,0 +1,186 @@
+//! Bad input: a clear message with the fix, exit code 2, nothing lost.
+
+use std::fs;
+use std::path::Path;
+use std::process::Command;
+
+use crate::{checkpoint, engine, refuse, succeed, train, weights_and_moments};
+
+/// Records of the CIFAR-10 sample that the repository carries.
+fn cifar_records(count: usize) -> Vec<u8> {
+    let sample = Path::new(env!("CARGO_MANIFEST_DIR")).join("assets/cifar10-sample/data_batch_1.bin");
+    fs::read(sample).unwrap()[..count * 3073].to_vec()
+}
+
+fn train_on(data: &str, out: &Path) -> Command {
+    train(out, &["--data", data, "--steps", "1"])
+}
+
+#[test]
+fn damaged_record_files() {
+    let folder = tempfile::tempdir().unwrap();
+    let (data, out) = (folder.path().join("cifar"), folder.path().join("run"));
+    fs::create_dir(&data).unwrap();
+    let file = data.join("data_batch_1.bin");
+    let spec = format!("cifar10:{}", data.display());
+    let mut bad_label = cifar_records(3);
+    bad_label[3073] = 10;
+    let (mut long, mut short) = (cifar_records(3), cifar_records(3));
+    long.push(0);
+    short.truncate(2 * 3073 + 5);
+    for (bytes, words) in [(long, "3073"), (short, "3073"), (bad_label, "label"), (Vec::new(), "empty")] {
+        fs::write(&file, bytes).unwrap();
+        let message = refuse(&mut train_on(&spec, &out));
+        assert!(message.contains("data_batch_1.bin") && message.contains(words), "{words}: {message}");
+    }
+    fs::remove_file(&file).unwrap();
+    let message = refuse(&mut train_on(&spec, &out));
+    assert!(message.contains("data fetch"), "{message}");
+    assert!(!out.join("config.toml").exists(), "nothing should have been started");
+}
+
+#[test]
+fn damaged_and_foreign_token_arrays() {
+    let folder = tempfile::tempdir().unwrap();
+    let (file, out) = (folder.path().join("tokens.npy"), folder.path().join("run"));
+    let spec = format!("tokens:{}", file.display());
+    let mut tokens = vec![5_u16; 4 * 64];
+    tokens[2 * 64 + 7] = 512;
+    igpt_engine::data::npy::write_u16(&file, &[4, 64], &tokens).unwrap();
+    let message = refuse(&mut train_on(&spec, &out));
+    assert!(message.contains("512") && message.contains("tokens.npy"), "{message}");
+    fs::write(&file, b"\x93NUMPZ\x01\x00 not an array at all").unwrap();
+    assert!(refuse(&mut train_on(&spec, &out)).contains("tokens.npy"));
+    // Longer than the model.
+    igpt_engine::data::npy::write_u16(&file, &[1, 100], &[1; 100]).unwrap();
+    let message = refuse(&mut train_on(&spec, &out));
+    assert!(message.contains("100") && message.contains("--resolution"), "{message}");
+}
+
+#[test]
+fn files_that_are_no_images() {
+    let folder = tempfile::tempdir().unwrap();
+    let (data, out) = (folder.path().join("images"), folder.path().join("run"));
+    for class in ["cat", "dog"] {
+        fs::create_dir_all(data.join("train").join(class)).unwrap();
+        for number in 0..20_u8 {
+            let picture = image::RgbImage::from_fn(40, 36, |x, y| image::Rgb([number * 9, x as u8 * 5, y as u8 * 6]));
+            picture.save(data.join("train").join(class).join(format!("{number:02}.png"))).unwrap();
+        }
+    }
+    let bad = data.join("train/dog/07b.jpg");
+    fs::write(&bad, b"this is no picture").unwrap();
+    let spec = format!("images:{}", data.display());
+    let message = refuse(&mut train_on(&spec, &out));
+    assert!(message.contains("07b.jpg") && message.contains("--skip-bad"), "{message}");
+    let output = train_on(&spec, &out).args(["--skip-bad", "--holdout", "0.1"]).output().unwrap();
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{said}");
+    assert!(said.contains('1') && said.contains("skipped"), "the bad file is counted: {said}");
+    // Smaller than what the model sees.
+    fs::remove_file(&bad).unwrap();
+    image::RgbImage::new(40, 3).save(data.join("train/cat/small.png")).unwrap();
+    let message = refuse(&mut train_on(&spec, &folder.path().join("other")));
+    assert!(message.contains("small.png"), "{message}");
+}
+
+#[test]
+fn configurations_with_unknown_keys() {
+    let folder = tempfile::tempdir().unwrap();
+    let (file, out) = (folder.path().join("run.toml"), folder.path().join("run"));
+    for (text, word) in [("learning-rate = 0.1\n", "learning-rate"), ("batch = \"many\"\n", "batch"), ("= 3", "TOML")] {
+        fs::write(&file, text).unwrap();
+        let message = refuse(train(&out, &[]).arg("--config").arg(&file));
+        assert!(message.contains("run.toml") && message.contains(word), "{word}: {message}");
+    }
+}
+
+#[test]
+fn impossible_settings() {
+    let folder = tempfile::tempdir().unwrap();
+    let out = folder.path().join("run");
+    for (flags, word) in [
+        (["--heads", "3"], "--heads"),
+        (["--batch", "0"], "--batch"),
+        (["--steps", "0"], "--steps"),
+        (["--lr", "-1"], "--lr"),
+        (["--clip", "0"], "--clip"),
+        (["--holdout", "1.5"], "--holdout"),
+        (["--resolution", "0"], "resolution"),
+        (["--width", "0"], "width"),
+        (["--threads", "0"], "--threads"),
+        (["--device", "cuda"], "--device cpu"),
+        (["--data", "cifar11:somewhere"], "cifar10:"),
+        (["--palette", "no/such/palette.npy"], "palette.npy"),
+        (["--init", "no/such/checkpoint"], "no/such/checkpoint"),
+    ] {
+        // A later flag overrides nothing here: the small settings give none of these but the model's.
+        let mut command = engine();
+        command.args(["train", "--layers", "1"]).args(flags).arg("--out").arg(&out);
+        let message = refuse(&mut command);
+        assert!(message.contains(word), "{flags:?}: {message}");
+    }
+    assert!(!out.join("config.toml").exists(), "nothing should have been started");
+}
+
+#[test]
+fn divergence_keeps_the_last_good_checkpoint() {
+    let folder = tempfile::tempdir().unwrap();
+    let run = folder.path().join("run");
+    let flags = ["--steps", "60", "--save-every", "1", "--schedule", "constant", "--lr", "1e19", "--warmup", "0"];
+    let message = refuse(&mut train(&run, &flags));
+    assert!(message.contains("step") && message.contains("--lr"), "{message}");
+    let last = igpt_engine::checkpoint::resolve(&run).unwrap();
+    assert!(message.contains(&last.display().to_string()), "{message}");
+    assert!(igpt_engine::checkpoint::load_config(&last).is_ok());
+}
+
+/// The disk is full in the middle of a checkpoint, as far as a process can tell: writes fail past a file size.
+#[cfg(unix)]
+#[test]
+fn a_full_disk_leaves_the_old_checkpoint() {
+    let folder = tempfile::tempdir().unwrap();
+    let run = folder.path().join("run");
+    succeed(&mut train(&run, &["--steps", "2", "--save-every", "2"]));
+    let before = weights_and_moments(&run, 2);
+    let size = fs::metadata(checkpoint(&run, 2).join("model.safetensors")).unwrap().len();
+    // Blocks of 1,024 bytes: enough for everything but the model's tensors.
+    let script = format!("trap '' XFSZ; ulimit -f {}; exec \"$0\" \"$@\"", size / 1024 - 2);
+    let inner = train(&run, &["--steps", "4", "--resume", "--sample-every", "0"]);
+    let mut command = Command::new("bash");
+    command.args(["-c", &script]).arg(inner.get_program()).args(inner.get_args()).env("NO_COLOR", "1");
+    let message = refuse(&mut command);
+    assert!(message.contains("model.safetensors") || message.contains("step-00000004"), "{message}");
+    assert!(weights_and_moments(&run, 2) == before);
+    let left: Vec<_> = fs::read_dir(run.join("checkpoints")).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+    assert_eq!(left, ["step-00000002"], "no half of a checkpoint stays");
+    // With room again, the run goes on.
+    succeed(&mut train(&run, &["--steps", "4", "--resume"]));
+}
+
+#[test]
+fn damaged_checkpoints() {
+    let folder = tempfile::tempdir().unwrap();
+    let run = folder.path().join("run");
+    succeed(&mut train(&run, &["--steps", "1"]));
+    let model = checkpoint(&run, 1).join("model.safetensors");
+    let whole = fs::read(&model).unwrap();
+    let mut long_header = whole.clone();
+    long_header[..8].copy_from_slice(&u64::MAX.to_le_bytes());
+    for bytes in [whole[..whole.len() - 1].to_vec(), whole[..100].to_vec(), Vec::new(), long_header] {
+        fs::write(&model, bytes).unwrap();
+        for mut command in [
+            train(&run, &["--steps", "2", "--resume"]),
+            {
+                let mut command = engine();
+                command.arg("eval").arg("--checkpoint").arg(&run);
+                command
+            },
+        ] {
+            assert!(refuse(&mut command).contains("model.safetensors"));
+        }
+    }
+    fs::write(&model, whole).unwrap();
+    fs::write(checkpoint(&run, 1).join("training.json"), b"{}").unwrap();
+    assert!(refuse(&mut train(&run, &["--steps", "2", "--resume"])).contains("training.json"));
+}

@@ -1,0 +1,30 @@
+//! What a newcomer reads first.
+
+use crate::{engine, json_lines, succeed};
+
+#[test]
+fn every_command_explains_itself() {
+    let text = succeed(engine().arg("--help"));
+    for command in ["train", "eval", "sample", "import", "export", "data", "doctor"] {
+        assert!(text.contains(command), "{command} is not in the overview");
+        let help = succeed(engine().args([command, "--help"]));
+        assert!(help.len() > 300, "{command} explains itself in {} letters", help.len());
+    }
+    for command in ["fetch", "info", "palette", "encode"] {
+        assert!(succeed(engine().args(["data", command, "--help"])).len() > 200, "data {command}");
+    }
+}
+
+#[test]
+fn doctor_says_what_is_there() {
+    let report = json_lines(&succeed(engine().args(["doctor", "--json"]))).remove(0);
+    assert!(report["gemm_gflops"].as_f64().unwrap() > 0.1, "{report}");
+    assert_eq!(report["devices"][0]["name"], "cpu");
+    assert!(succeed(engine().arg("doctor")).contains("device cpu"));
+}
+
+#[test]
+fn unknown_flags_exit_with_two() {
+    let output = engine().args(["train", "--learning-rate", "1"]).output().unwrap();
+    assert_eq!(output.status.code(), Some(2));
+}

@@ -1,0 +1,112 @@
+//! N steps are k steps, a stop of any kind, and N − k steps: weights, moments, order, augmentation.
+
+use std::io::{BufRead, BufReader};
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+
+use crate::{json_lines, losses, refuse, succeed, train, weights_and_moments};
+
+const STEPS: u64 = 12;
+const FLAGS: [&str; 8] = ["--steps", "12", "--save-every", "1", "--lr", "0.01", "--threads", "2"];
+
+/// The run that nothing stopped.
+fn undisturbed(folder: &Path) -> ([Vec<u8>; 2], Vec<(u64, f64)>) {
+    let run = folder.join("whole");
+    succeed(&mut train(&run, &FLAGS));
+    (weights_and_moments(&run, STEPS), metrics(&run))
+}
+
+fn metrics(run: &Path) -> Vec<(u64, f64)> {
+    losses(&json_lines(&std::fs::read_to_string(run.join("metrics.jsonl")).unwrap()))
+}
+
+/// Starts a run and returns once it has printed `steps` steps.
+fn start(command: &mut Command, steps: usize) -> Child {
+    let mut child = command.arg("--json").stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
+    let lines = BufReader::new(child.stdout.take().unwrap()).lines();
+    lines.map_while(Result::ok).filter(|line| line.contains("\"loss\"")).take(steps).for_each(drop);
+    child
+}
+
+fn signal(child: &Child, name: &str) {
+    let status = Command::new("kill").args([format!("-{name}"), child.id().to_string()]).status().unwrap();
+    assert!(status.success());
+}
+
+#[test]
+fn killed_at_any_moment_and_resumed_is_undisturbed() {
+    let folder = tempfile::tempdir().unwrap();
+    let whole = undisturbed(folder.path());
+    let run = folder.path().join("killed");
+    // Each kill comes at another moment: after so many lines, and so many microseconds into what follows them, which is
+    // a step, the writing of a checkpoint, or the pruning of old ones.
+    for (attempt, microseconds) in [0, 300, 900, 2_000, 3_500, 5_000].into_iter().enumerate() {
+        let mut child = start(train(&run, &FLAGS).arg("--resume"), 1 + attempt % 2);
+        std::thread::sleep(std::time::Duration::from_micros(microseconds));
+        // It may have ended already.
+        let _ = child.kill();
+        child.wait().unwrap();
+    }
+    succeed(train(&run, &FLAGS).arg("--resume"));
+    assert!(weights_and_moments(&run, STEPS) == whole.0, "the resumed run ended elsewhere");
+    assert_eq!(metrics(&run), whole.1);
+    let checkpoints: Vec<_> = std::fs::read_dir(run.join("checkpoints")).unwrap().map(|e| e.unwrap().file_name()).collect();
+    assert_eq!(checkpoints.len(), 3, "{checkpoints:?}");
+}
+
+#[test]
+fn interrupted_saves_and_resumes() {
+    let folder = tempfile::tempdir().unwrap();
+    let whole = undisturbed(folder.path());
+    let run = folder.path().join("interrupted");
+    // No checkpoint but the one of the interruption.
+    let flags = ["--save-every", "0", "--lr", "0.01", "--threads", "2", "--steps", "12"];
+    let mut child = start(&mut train(&run, &flags), 3);
+    signal(&child, "INT");
+    let status = child.wait().unwrap();
+    assert!(status.success(), "{status}");
+    succeed(train(&run, &flags).arg("--resume"));
+    assert!(weights_and_moments(&run, STEPS) == whole.0, "the resumed run ended elsewhere");
+    assert_eq!(metrics(&run), whole.1);
+}
+
+#[test]
+fn a_longer_run_goes_on_where_a_shorter_one_ended() {
+    let folder = tempfile::tempdir().unwrap();
+    let (whole, parts) = (folder.path().join("whole"), folder.path().join("parts"));
+    let constant = ["--schedule", "constant", "--warmup", "2", "--accumulate", "2"];
+    succeed(train(&whole, &constant).args(["--steps", "7"]));
+    succeed(train(&parts, &constant).args(["--steps", "4"]));
+    succeed(train(&parts, &constant).args(["--steps", "7", "--resume"]));
+    assert!(weights_and_moments(&whole, 7) == weights_and_moments(&parts, 7));
+}
+
+#[test]
+fn a_finished_run_stays_as_it_is() {
+    let folder = tempfile::tempdir().unwrap();
+    let run = folder.path().join("run");
+    succeed(&mut train(&run, &["--steps", "2"]));
+    let before = weights_and_moments(&run, 2);
+    succeed(&mut train(&run, &["--steps", "2", "--resume"]));
+    assert!(weights_and_moments(&run, 2) == before);
+}
+
+#[test]
+fn what_decides_the_numbers_cannot_change() {
+    let folder = tempfile::tempdir().unwrap();
+    let run = folder.path().join("run");
+    succeed(&mut train(&run, &["--steps", "2"]));
+    let before = weights_and_moments(&run, 2);
+    for (flags, key) in [
+        (["--width", "32"], "width"),
+        (["--layers", "3"], "layers"),
+        (["--seed", "1"], "seed"),
+        (["--batch", "8"], "batch"),
+        (["--norm", "layer"], "norm"),
+    ] {
+        let message = refuse(train(&run, &["--steps", "4", "--resume"]).args(flags));
+        assert!(message.contains(key) && message.contains("--init"), "{message}");
+    }
+    assert!(refuse(&mut train(&run, &["--steps", "4"])).contains("--resume"));
+    assert!(weights_and_moments(&run, 2) == before);
+}

@@ -1,0 +1,108 @@
+//! Training runs: what they print and leave behind.
+
+use crate::{checkpoint, engine, json_lines, losses, succeed, train, weights_and_moments};
+
+#[test]
+fn a_run_leaves_its_folder() {
+    let folder = tempfile::tempdir().unwrap();
+    let run = folder.path().join("run");
+    let text = succeed(&mut train(&run, &["--steps", "6", "--save-every", "2", "--keep", "2"]));
+    assert!(text.contains("report.html"), "the run should end by saying where the report is:\n{text}");
+    for file in ["config.toml", "metrics.jsonl", "report.html", "samples/step-00000006.png"] {
+        assert!(run.join(file).is_file(), "{file} is missing");
+    }
+    for (step, kept) in [(2, false), (4, true), (6, true)] {
+        assert_eq!(checkpoint(&run, step).join("model.safetensors").is_file(), kept, "checkpoint of step {step}");
+    }
+    let leftovers: Vec<_> = std::fs::read_dir(run.join("checkpoints")).unwrap().collect();
+    assert_eq!(leftovers.len(), 2, "{leftovers:?}");
+    let metrics = json_lines(&std::fs::read_to_string(run.join("metrics.jsonl")).unwrap());
+    let steps: Vec<u64> = losses(&metrics).iter().map(|(step, _)| *step).collect();
+    assert_eq!(steps, [1, 2, 3, 4, 5, 6]);
+    for key in ["loss", "lr", "grad_norm", "tokens_per_second", "elapsed"] {
+        assert!(metrics[0].get(key).is_some_and(serde_json::Value::is_number), "{key}: {}", metrics[0]);
+    }
+    let report = std::fs::read_to_string(run.join("report.html")).unwrap();
+    assert!(report.contains("<svg") && report.contains("data:image/png;base64,"), "curves and samples are missing");
+    assert!(!report.contains("src=\"http"), "a report stands alone");
+}
+
+#[test]
+fn json_is_all_there_is_on_standard_output() {
+    let folder = tempfile::tempdir().unwrap();
+    let lines = json_lines(&succeed(&mut train(&folder.path().join("run"), &["--steps", "3", "--json"])));
+    let losses = losses(&lines);
+    assert_eq!(losses.iter().map(|(step, _)| *step).collect::<Vec<_>>(), [1, 2, 3]);
+    // The head is zero at first: every colour is as likely as any other.
+    assert!((losses[0].1 - 512_f64.ln()).abs() < 1e-5, "{losses:?}");
+}
+
+#[test]
+fn a_model_learns_the_sample() {
+    let folder = tempfile::tempdir().unwrap();
+    let run = folder.path().join("run");
+    let flags = ["--steps", "120", "--lr", "0.01", "--batch", "8", "--json", "--sample-every", "0"];
+    let lines = json_lines(&succeed(&mut train(&run, &flags)));
+    let last = lines.iter().rfind(|line| line.get("val_loss").is_some()).unwrap();
+    let (loss, entropy) = (last["val_loss"].as_f64().unwrap(), last["unigram_entropy"].as_f64().unwrap());
+    assert!(loss < entropy - 0.3, "validation loss {loss}, unigram entropy {entropy}");
+}
+
+#[test]
+fn runs_repeat_bit_for_bit_and_seeds_differ() {
+    let folder = tempfile::tempdir().unwrap();
+    let weights = |name: &str, seed: &str| {
+        let run = folder.path().join(name);
+        succeed(&mut train(&run, &["--steps", "3", "--seed", seed]));
+        weights_and_moments(&run, 3)
+    };
+    assert_eq!(weights("a", "7"), weights("b", "7"));
+    assert_ne!(weights("c", "8"), weights("d", "9"));
+}
+
+#[test]
+fn the_written_configuration_repeats_the_run() {
+    let folder = tempfile::tempdir().unwrap();
+    let (first, second) = (folder.path().join("first"), folder.path().join("second"));
+    succeed(&mut train(&first, &["--steps", "3", "--norm", "layer", "--activation", "gelu", "--bias", "--clip", "0.5"]));
+    succeed(engine().arg("train").arg("--config").arg(first.join("config.toml")).arg("--out").arg(&second));
+    assert_eq!(weights_and_moments(&first, 3), weights_and_moments(&second, 3));
+}
+
+#[test]
+fn accumulation_is_the_big_batch() {
+    let folder = tempfile::tempdir().unwrap();
+    let losses = |name: &str, flags: [&str; 4]| {
+        let mut command = train(&folder.path().join(name), &["--steps", "4", "--json", "--lr", "0.003"]);
+        losses(&json_lines(&succeed(command.args(flags))))
+    };
+    let whole = losses("whole", ["--batch", "8", "--accumulate", "1"]);
+    let parts = losses("parts", ["--batch", "2", "--accumulate", "4"]);
+    for ((step, whole), (_, parts)) in whole.iter().zip(&parts) {
+        assert!((whole - parts).abs() < 1e-4, "step {step}: {whole} and {parts}");
+    }
+}
+
+/// Token files are taken as they are: in order, whole, and at their own length.
+#[test]
+fn tokens_in_file_order() {
+    let folder = tempfile::tempdir().unwrap();
+    let tokens = folder.path().join("tokens.npy");
+    let ids: Vec<u16> = (0..6 * 16).map(|i| (i * 37 % 512) as u16).collect();
+    igpt_engine::data::npy::write_u16(&tokens, &[6, 16], &ids).unwrap();
+    let data = format!("tokens:{}", tokens.display());
+    let flags = ["--data", &data, "--no-shuffle", "--batch", "2", "--steps", "3", "--json", "--resolution", "4"];
+    let lines = json_lines(&succeed(&mut train(&folder.path().join("run"), &flags)));
+    assert_eq!(losses(&lines).len(), 3);
+}
+
+#[test]
+fn a_run_starts_from_the_weights_of_another() {
+    let folder = tempfile::tempdir().unwrap();
+    let (first, second) = (folder.path().join("first"), folder.path().join("second"));
+    succeed(&mut train(&first, &["--steps", "40", "--lr", "0.01"]));
+    let flags = ["--batch", "4", "--steps", "1", "--json", "--init"];
+    let text = succeed(engine().arg("train").args(flags).arg(&first).arg("--out").arg(&second));
+    let losses = losses(&json_lines(&text));
+    assert!(losses[0].1 < 6.1, "the loss starts at {} as if nothing had been learned", losses[0].1);
+}
