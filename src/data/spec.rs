@@ -199,6 +199,14 @@ pub fn open_images(spec: &DataSpec, split: Split, options: &OpenOptions) -> Resu
     Ok((source, indices))
 }
 
+/// How images of a data set reach the resolution when they are not augmented.
+///
+/// # Errors
+/// As [`Transform::new`].
+pub fn evaluation_transform(spec: &DataSpec, options: &OpenOptions) -> Result<Transform> {
+    Transform::new(options.resolution, options.filter, spec.framing(), Augment::None)
+}
+
 /// Opens a split of a data set as token sequences. Of a token array, every split is the file itself.
 ///
 /// # Errors

@@ -140,7 +140,7 @@ pub(super) mod tests {
     }
 
     fn content() -> Vec<u8> {
-        (0..300_000_u32).map(|n| (n * n >> 7) as u8).collect()
+        (0..300_000_u32).map(|n| (n.wrapping_mul(n) >> 7) as u8).collect()
     }
 
     #[test]
