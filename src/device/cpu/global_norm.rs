@@ -11,14 +11,13 @@ const BLOCK: usize = 16 * 1024;
 /// `Σ x²` in f64.
 pub(super) fn sum_of_squares(device: &CpuDevice, values: &[f32]) -> f64 {
     let blocks = values.len().div_ceil(BLOCK);
-    // An f64 as its two halves would need another pool; instead a block's sum is kept as a float and what that lost.
+    // One f64 a block, in the room of two floats: [blocks, 2].
     let mut sums = device.scratch(blocks * 2);
     device.for_each_block(blocks, values.len(), [blocked(&mut sums, 2)], |index, [sum]| {
-        let exact = squares(&values[index * BLOCK..values.len().min((index + 1) * BLOCK)]);
-        sum[0] = exact as f32;
-        sum[1] = (exact - f64::from(sum[0])) as f32;
+        let block = &values[index * BLOCK..values.len().min((index + 1) * BLOCK)];
+        bytemuck::cast_slice_mut(sum)[0] = squares(block);
     });
-    sums.iter().map(|&part| f64::from(part)).sum()
+    bytemuck::cast_slice::<f32, f64>(&sums).iter().sum()
 }
 
 /// `Σ x²` of one block, in 32 interleaved sums.
@@ -31,9 +30,9 @@ fn squares(values: &[f32]) -> f64 {
         *lane += f64::from(value) * f64::from(value);
     }
     for chunk in chunks {
-        for lane in 0..LANES {
+        for (lane, &value) in lanes.iter_mut().zip(chunk) {
             // Exact: a product of two floats fits a double.
-            lanes[lane] += f64::from(chunk[lane]) * f64::from(chunk[lane]);
+            *lane += f64::from(value) * f64::from(value);
         }
     }
     lanes.iter().sum()

@@ -101,6 +101,7 @@ pub(super) struct Saved<'a> {
 }
 
 /// Sets `dx` `[rows, width]`, or adds to it if `add`; adds to `d_gain` and `d_bias`.
+#[allow(clippy::too_many_arguments)]
 pub(super) fn layernorm_backward(
     device: &CpuDevice,
     dims: NormDims,

@@ -60,14 +60,14 @@ pub(super) fn normal_cdf<const FMA: bool>(x: f32) -> f32 {
     let mut p = 0.170_872_77;
     for coefficient in [
         -0.822_152_23,
-        1.488_515_87,
-        -1.135_203_98,
+        1.488_515_8,
+        -1.135_204,
         0.278_868_07,
         -0.186_288_06,
         0.096_784_18,
         0.374_091_96,
-        1.000_023_68,
-        -1.265_512_23,
+        1.000_023_7,
+        -1.265_512_2,
     ] {
         p = mul_add::<FMA>(p, t, coefficient);
     }
@@ -82,13 +82,13 @@ pub(super) fn sum_lanes(n: usize, f: impl Fn(usize, f32) -> f32) -> f32 {
     let whole = n - n % LANES;
     let mut start = 0;
     while start < whole {
-        for lane in 0..LANES {
-            lanes[lane] = f(start + lane, lanes[lane]);
+        for (lane, sum) in lanes.iter_mut().enumerate() {
+            *sum = f(start + lane, *sum);
         }
         start += LANES;
     }
-    for (lane, i) in (whole..n).enumerate() {
-        lanes[lane] = f(i, lanes[lane]);
+    for (i, sum) in (whole..n).zip(&mut lanes) {
+        *sum = f(i, *sum);
     }
     fold(lanes, |a, b| a + b)
 }
@@ -113,8 +113,8 @@ pub(super) fn maximum(values: &[f32]) -> f32 {
     let chunks = values.chunks_exact(LANES);
     let rest = chunks.remainder();
     for chunk in chunks {
-        for lane in 0..LANES {
-            lanes[lane] = if chunk[lane] > lanes[lane] { chunk[lane] } else { lanes[lane] };
+        for (lane, &value) in lanes.iter_mut().zip(chunk) {
+            *lane = if value > *lane { value } else { *lane };
         }
     }
     for (lane, &value) in lanes.iter_mut().zip(rest) {
@@ -129,9 +129,9 @@ pub(super) fn exp_in_place<const FMA: bool>(values: &mut [f32], scale: f32, shif
     let mut lanes = [0.0f32; LANES];
     let mut chunks = values.chunks_exact_mut(LANES);
     for chunk in &mut chunks {
-        for lane in 0..LANES {
-            chunk[lane] = exp::<FMA>(mul_add::<FMA>(chunk[lane], scale, -shift));
-            lanes[lane] += chunk[lane];
+        for (lane, value) in lanes.iter_mut().zip(chunk) {
+            *value = exp::<FMA>(mul_add::<FMA>(*value, scale, -shift));
+            *lane += *value;
         }
     }
     for (lane, value) in lanes.iter_mut().zip(chunks.into_remainder()) {

@@ -1,0 +1,92 @@
+//! Attention.
+
+use igpt_engine::device::{Device, Mask};
+use proptest::prelude::{Strategy, any};
+
+use crate::reference::Attention;
+use crate::support::{Both, Random, agrees_with_differences, close, dot, property, says, tolerance};
+
+fn cases() -> impl Strategy<Value = (u64, Attention)> {
+    let head_dims = proptest::sample::select(vec![1usize, 2, 3, 7, 8, 15, 16, 17, 24, 32, 33, 64]);
+    (any::<u64>(), any::<bool>(), 1..3usize, 1..100usize, 1..4usize, head_dims).prop_map(
+        |(seed, causal, batch, tokens, heads, head_dim)| {
+            let mask = if causal { Mask::Causal } else { Mask::Full };
+            (seed, Attention { batch, tokens, heads, head_dim, mask })
+        },
+    )
+}
+
+/// Forward and backward of `sizes` on random numbers times `factor`.
+fn check<D: Device>(device: &D, seed: u64, sizes: Attention, factor: f64, differences: bool) {
+    let Attention { batch, tokens, heads, head_dim, mask } = sizes;
+    let random = &mut Random::new(seed);
+    let shape = [batch, tokens, 3 * sizes.width()];
+    let values = random.values(shape.iter().product()).iter().map(|x| f64::from((x * factor) as f32)).collect();
+    let qkv = Both::new(device, &shape, values);
+    let dy = Both::random(device, random, &[batch, tokens, sizes.width()]);
+    let out = device.attention(&qkv.tensor, heads, mask).unwrap();
+    assert_eq!(device.shape(&out.logsumexp), [batch, heads, tokens]);
+    let (output, logsumexp) = sizes.forward(&qkv.exact);
+    // A score is a sum of head_dim terms up to factor² large, over √head_dim; its error is the weight's relative error.
+    let score = tolerance(head_dim) * (factor * factor * (head_dim as f64).sqrt()).max(1.0);
+    let allowed = score + tolerance(tokens);
+    close(device, "output", &out.output, &output, allowed, factor);
+    close(device, "logsumexp", &out.logsumexp, &logsumexp, allowed, 1.0);
+
+    let got = device.attention_backward(&dy.tensor, &qkv.tensor, &out.output, &out.logsumexp, heads, mask).unwrap();
+    let d_qkv = sizes.backward(&dy.exact, &qkv.exact);
+    // The softmax's gradient is a difference of sums over head_dim, times a value and once more a sum over tokens.
+    let gradient = 4.0 * allowed * factor * factor * (head_dim as f64).sqrt().max(1.0);
+    close(device, "d_qkv", &got, &d_qkv, gradient, 1.0);
+    if differences {
+        agrees_with_differences("d_qkv", &d_qkv, &qkv.exact, |qkv| dot(&sizes.forward(qkv).0, &dy.exact));
+    }
+}
+
+pub fn forward<D: Device>(device: &D) {
+    property(32, cases(), |(seed, sizes)| check(device, seed, sizes, 1.0, false));
+}
+
+/// Small enough for finite differences.
+pub fn backward<D: Device>(device: &D) {
+    let small = (any::<u64>(), any::<bool>(), 1..3usize, 1..9usize, 1..3usize, 1..6usize);
+    property(24, small, |(seed, causal, batch, tokens, heads, head_dim)| {
+        let mask = if causal { Mask::Causal } else { Mask::Full };
+        check(device, seed, Attention { batch, tokens, heads, head_dim, mask }, 1.0, true);
+    });
+}
+
+/// Several panels of queries, the last one short; head dimensions of the presets.
+pub fn long_sequences<D: Device>(device: &D) {
+    for (tokens, head_dim, mask) in [
+        (130, 32, Mask::Causal),
+        (257, 64, Mask::Causal),
+        (257, 64, Mask::Full),
+        (193, 96, Mask::Causal),
+        (192, 128, Mask::Causal),
+        (200, 40, Mask::Full),
+    ] {
+        check(device, tokens as u64, Attention { batch: 1, tokens, heads: 2, head_dim, mask }, 1.0, false);
+    }
+}
+
+/// Scores of hundreds: without subtracting the maximum every exponential would overflow.
+pub fn large_scores<D: Device>(device: &D) {
+    for mask in [Mask::Causal, Mask::Full] {
+        check(device, 5, Attention { batch: 1, tokens: 70, heads: 2, head_dim: 16, mask }, 16.0, false);
+    }
+}
+
+pub fn mistakes_are_errors<D: Device>(device: &D) {
+    let zeros = |shape: &[usize]| device.zeros(shape).unwrap();
+    let qkv = zeros(&[1, 5, 24]);
+    says(device.attention(&qkv, 3, Mask::Full), &["attention: qkv", "multiple of 3 heads", "[1, 5, 24]"]);
+    says(device.attention(&qkv, 0, Mask::Full), &["attention: qkv"]);
+    says(device.attention(&zeros(&[1, 5, 25]), 1, Mask::Full), &["attention: qkv"]);
+    says(device.attention(&zeros(&[5, 24]), 1, Mask::Full), &["attention: qkv must be of three dimensions"]);
+    let (dy, logs) = (zeros(&[1, 5, 8]), zeros(&[1, 2, 5]));
+    let result = device.attention_backward(&dy, &qkv, &dy, &zeros(&[1, 5, 2]), 2, Mask::Full);
+    says(result, &["attention_backward: logsumexp must be [1, 2, 5], not [1, 5, 2]"]);
+    let result = device.attention_backward(&qkv, &qkv, &dy, &logs, 2, Mask::Full);
+    says(result, &["attention_backward: dy must be [1, 5, 8], not [1, 5, 24]"]);
+}

@@ -1,0 +1,71 @@
+//! Linear layers.
+
+use igpt_engine::device::{Device, WeightLayout};
+use proptest::prelude::{Strategy, any};
+
+use crate::reference::{self, Sizes};
+use crate::support::{Both, Random, agrees_with_differences, close, dot, property, says, sum, tolerance};
+
+fn cases() -> impl Strategy<Value = (u64, bool, bool, usize, usize, usize)> {
+    (any::<u64>(), any::<bool>(), any::<bool>(), 1..140usize, 1..70usize, 1..70usize)
+}
+
+fn layout(out_in: bool, inputs: usize, outputs: usize) -> (WeightLayout, [usize; 2]) {
+    if out_in { (WeightLayout::OutIn, [outputs, inputs]) } else { (WeightLayout::InOut, [inputs, outputs]) }
+}
+
+pub fn forward<D: Device>(device: &D) {
+    property(24, cases(), |(seed, out_in, biased, rows, inputs, outputs)| {
+        let random = &mut Random::new(seed);
+        let (layout, shape) = layout(out_in, inputs, outputs);
+        let x = Both::random(device, random, &[1, rows, inputs]);
+        let weight = Both::random(device, random, &shape);
+        let bias = Both::random(device, random, &[outputs]);
+        let y = device.linear(&x.tensor, &weight.tensor, layout, biased.then_some(&bias.tensor)).unwrap();
+        assert_eq!(device.shape(&y), [1, rows, outputs]);
+        let exact_bias = biased.then_some(&bias.exact[..]);
+        let expected = reference::linear(&x.exact, &weight.exact, layout, exact_bias, Sizes(rows, inputs, outputs));
+        close(device, "y", &y, &expected, tolerance(inputs), 1.0);
+    });
+}
+
+pub fn backward<D: Device>(device: &D) {
+    property(24, cases(), |(seed, out_in, biased, rows, inputs, outputs)| {
+        let random = &mut Random::new(seed);
+        let sizes = Sizes(rows, inputs, outputs);
+        let (layout, shape) = layout(out_in, inputs, outputs);
+        let x = Both::random(device, random, &[rows, inputs]);
+        let dy = Both::random(device, random, &[rows, outputs]);
+        let [weight, mut d_weight] = [(); 2].map(|()| Both::random(device, random, &shape));
+        let mut d_bias = Both::random(device, random, &[outputs]);
+        let bias_slot = biased.then_some(&mut d_bias.tensor);
+        let got = device
+            .linear_backward(&dy.tensor, &x.tensor, &weight.tensor, layout, &mut d_weight.tensor, bias_slot)
+            .unwrap();
+        let (dx, weight_gradient, bias_gradient) =
+            reference::linear_backward(&dy.exact, &x.exact, &weight.exact, layout, sizes);
+        close(device, "dx", &got, &dx, tolerance(outputs), 1.0);
+        close(device, "d_weight", &d_weight.tensor, &sum(&d_weight.exact, &weight_gradient), tolerance(rows), 1.0);
+        let expected = if biased { sum(&d_bias.exact, &bias_gradient) } else { d_bias.exact.clone() };
+        close(device, "d_bias", &d_bias.tensor, &expected, tolerance(rows), 1.0);
+        if rows * inputs * outputs < 2000 {
+            let loss = |x: &[f64], w: &[f64]| dot(&reference::linear(x, w, layout, None, sizes), &dy.exact);
+            agrees_with_differences("dx", &dx, &x.exact, |x| loss(x, &weight.exact));
+            agrees_with_differences("d_weight", &weight_gradient, &weight.exact, |weight| loss(&x.exact, weight));
+        }
+    });
+}
+
+pub fn mistakes_are_errors<D: Device>(device: &D) {
+    let zeros = |shape: &[usize]| device.zeros(shape).unwrap();
+    let (x, weight, dy) = (zeros(&[2, 3, 8]), zeros(&[8, 5]), zeros(&[2, 3, 5]));
+    says(device.linear(&x, &weight, WeightLayout::OutIn, None), &["linear: weight must be [8, 8], not [8, 5]"]);
+    says(device.linear(&x, &zeros(&[8]), WeightLayout::InOut, None), &["linear: weight must be a matrix, not [8]"]);
+    let bias = zeros(&[8]);
+    says(device.linear(&x, &weight, WeightLayout::InOut, Some(&bias)), &["linear: bias must be [5], not [8]"]);
+    let mut d_weight = zeros(&[8, 5]);
+    let result = device.linear_backward(&zeros(&[6, 5]), &x, &weight, WeightLayout::InOut, &mut d_weight, None);
+    says(result, &["linear_backward: dy must be [2, 3] and then 5, not [6, 5]"]);
+    let result = device.linear_backward(&dy, &x, &weight, WeightLayout::InOut, &mut zeros(&[5, 8]), None);
+    says(result, &["linear_backward: d_weight must be [8, 5], not [5, 8]"]);
+}

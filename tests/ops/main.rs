@@ -1,0 +1,64 @@
+//! The op table: every op of a device against plain f64 definitions, their finite differences, and itself.
+//!
+//! Each file is an op, and its functions are generic over the device; [`on_device`] runs all of them on one. Inputs are
+//! fresh random numbers in every run, of odd shapes; a failure prints its seed.
+
+mod adam;
+mod attention;
+mod attention_decode;
+mod cross_entropy;
+mod determinism;
+mod embedding;
+mod layernorm;
+mod linear;
+mod mean_pool;
+mod memory;
+mod mlp;
+mod reference;
+mod sample;
+mod support;
+
+use igpt_engine::device::CpuDevice;
+
+/// One `#[test]` for each function, on the device that the expression makes.
+macro_rules! on_device {
+    ($name:ident: $device:expr; $($op:ident { $($test:ident),* $(,)? })*) => {
+        mod $name {
+            $(mod $op {
+                $(#[test]
+                fn $test() {
+                    let device = $device;
+                    println!("on {}", igpt_engine::device::Device::describe(&device));
+                    crate::$op::$test(&device);
+                })*
+            })*
+        }
+    };
+}
+
+/// The table, once.
+macro_rules! op_table {
+    ($name:ident: $device:expr) => {
+        on_device! { $name: $device;
+            adam { three_steps, clipping, norm_of_everything, mistakes_are_errors }
+            attention { forward, backward, long_sequences, large_scores, mistakes_are_errors }
+            attention_decode { equals_attention, mistakes_are_errors }
+            cross_entropy { loss_and_gradient, extreme_logits, rows_without_weight, mistakes_are_errors }
+            determinism { two_runs_agree }
+            embedding { forward, backward, blanks, mistakes_are_errors }
+            layernorm { forward, backward, far_from_zero, mistakes_are_errors }
+            linear { forward, backward, mistakes_are_errors }
+            mean_pool { both_ways, mistakes_are_errors }
+            memory { values_come_back, no_tensor_is_empty }
+            mlp { forward, backward, large_values, mistakes_are_errors }
+            sample { follows_the_distribution, argmax_takes_the_first, top_k_keeps_the_best, odd_logits, mistakes_are_errors }
+        }
+    };
+}
+
+op_table! { cpu: crate::poisoned_cpu(2) }
+
+/// A CPU device on which forgotten elements are NaN.
+fn poisoned_cpu(threads: usize) -> CpuDevice {
+    CpuDevice::poisoned(Some(threads)).expect("threads start")
+}

@@ -1,0 +1,36 @@
+//! Mean pooling.
+
+use igpt_engine::device::Device;
+use proptest::prelude::any;
+
+use crate::support::{Both, Random, close, property, says, tolerance};
+
+pub fn both_ways<D: Device>(device: &D) {
+    let cases = (any::<u64>(), 1..4usize, 1..200usize, 1..50usize);
+    property(24, cases, |(seed, batch, tokens, width)| {
+        let random = &mut Random::new(seed);
+        let x = Both::random(device, random, &[batch, tokens, width]);
+        let dy = Both::random(device, random, &[batch, width]);
+        let y = device.mean_pool(&x.tensor).unwrap();
+        assert_eq!(device.shape(&y), [batch, width]);
+        let dx = device.mean_pool_backward(&dy.tensor, tokens).unwrap();
+        assert_eq!(device.shape(&dx), [batch, tokens, width]);
+        let (mut mean, mut gradient) = (vec![0.0; batch * width], Vec::new());
+        for (index, value) in x.exact.iter().enumerate() {
+            let place = index / (tokens * width) * width + index % width;
+            mean[place] += value / tokens as f64;
+            gradient.push(dy.exact[place] / tokens as f64);
+        }
+        // The sum is √tokens large and rounded at that size, then divided by the tokens.
+        close(device, "y", &y, &mean, tolerance(tokens), 1.0 / (tokens as f64).sqrt());
+        close(device, "dx", &dx, &gradient, tolerance(1), 1e-9);
+    });
+}
+
+pub fn mistakes_are_errors<D: Device>(device: &D) {
+    let zeros = |shape: &[usize]| device.zeros(shape).unwrap();
+    says(device.mean_pool(&zeros(&[2, 3])), &["mean_pool: x must be of three dimensions, not [2, 3]"]);
+    says(device.mean_pool_backward(&zeros(&[2, 3]), 0), &["mean_pool_backward: tokens must be at least 1, not 0"]);
+    says(device.mean_pool_backward(&zeros(&[6]), 2), &["mean_pool_backward: dy must be a matrix, not [6]"]);
+    says(device.mean_pool_backward(&zeros(&[6, 2]), usize::MAX), &["mean_pool_backward: shape"]);
+}
