@@ -169,14 +169,11 @@ fn damaged_checkpoints() {
     long_header[..8].copy_from_slice(&u64::MAX.to_le_bytes());
     for bytes in [whole[..whole.len() - 1].to_vec(), whole[..100].to_vec(), Vec::new(), long_header] {
         fs::write(&model, bytes).unwrap();
-        for mut command in [
-            train(&run, &["--steps", "2", "--resume"]),
-            {
-                let mut command = engine();
-                command.arg("eval").arg("--checkpoint").arg(&run);
-                command
-            },
-        ] {
+        for mut command in [train(&run, &["--steps", "2", "--resume"]), {
+            let mut command = engine();
+            command.arg("eval").arg("--checkpoint").arg(&run);
+            command
+        }] {
             assert!(refuse(&mut command).contains("model.safetensors"));
         }
     }

@@ -51,7 +51,8 @@ fn a_hugging_face_model_scores_what_it_scores_there() {
 fn exported_and_imported_is_the_same_model() {
     let folder = tempfile::tempdir().unwrap();
     for (name, flags) in [("l2d64h2p64", &[][..]), ("l2d64h2p64", &["--no-biases"]), ("l2d64h2p64_bias", &[])] {
-        let [native, exported, again] = ["native", "exported", "again"].map(|step| folder.path().join(format!("{step}{name}{}", flags.len())));
+        let [native, exported, again] =
+            ["native", "exported", "again"].map(|step| folder.path().join(format!("{step}{name}{}", flags.len())));
         succeed(engine().arg("import").arg(golden(name)).arg("--out").arg(&native));
         succeed(engine().arg("export").arg("--checkpoint").arg(&native).arg("--out").arg(&exported).args(flags));
         succeed(engine().arg("import").arg(&exported).arg("--out").arg(&again));
@@ -100,7 +101,8 @@ fn drawings_of_every_kind() {
     assert_eq!(shape, [4, 64]);
     let (_, _, again) = sample(&["--unconditional", "--count", "4", "--scale", "1", "--top-k", "20"]);
     assert!(first == again, "the same seed draws the same");
-    let (_, _, other) = sample(&["--unconditional", "--count", "4", "--scale", "1", "--top-k", "20", "--sample-seed", "1"]);
+    let (_, _, other) =
+        sample(&["--unconditional", "--count", "4", "--scale", "1", "--top-k", "20", "--sample-seed", "1"]);
     assert!(first != other);
     let (_, shape, _) = sample(&[photo.to_str().unwrap(), "--temperature", "0", "--completions", "1"]);
     assert_eq!(shape, [1, 64]);

@@ -12,9 +12,8 @@ use std::process::{Command, Output, Stdio};
 use serde_json::Value;
 
 /// A model and a run small enough that a step takes milliseconds.
-const SMALL: [&str; 12] = [
-    "--layers", "2", "--width", "16", "--heads", "2", "--resolution", "8", "--batch", "4", "--eval-images", "8",
-];
+const SMALL: [&str; 12] =
+    ["--layers", "2", "--width", "16", "--heads", "2", "--resolution", "8", "--batch", "4", "--eval-images", "8"];
 
 /// The binary under test.
 fn engine() -> Command {

@@ -50,7 +50,8 @@ fn killed_at_any_moment_and_resumed_is_undisturbed() {
     succeed(train(&run, &FLAGS).arg("--resume"));
     assert!(weights_and_moments(&run, STEPS) == whole.0, "the resumed run ended elsewhere");
     assert_eq!(metrics(&run), whole.1);
-    let checkpoints: Vec<_> = std::fs::read_dir(run.join("checkpoints")).unwrap().map(|e| e.unwrap().file_name()).collect();
+    let checkpoints: Vec<_> =
+        std::fs::read_dir(run.join("checkpoints")).unwrap().map(|e| e.unwrap().file_name()).collect();
     assert_eq!(checkpoints.len(), 3, "{checkpoints:?}");
 }
 

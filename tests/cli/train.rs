@@ -64,7 +64,10 @@ fn runs_repeat_bit_for_bit_and_seeds_differ() {
 fn the_written_configuration_repeats_the_run() {
     let folder = tempfile::tempdir().unwrap();
     let (first, second) = (folder.path().join("first"), folder.path().join("second"));
-    succeed(&mut train(&first, &["--steps", "3", "--norm", "layer", "--activation", "gelu", "--bias", "--clip", "0.5"]));
+    succeed(&mut train(
+        &first,
+        &["--steps", "3", "--norm", "layer", "--activation", "gelu", "--bias", "--clip", "0.5"],
+    ));
     succeed(engine().arg("train").arg("--config").arg(first.join("config.toml")).arg("--out").arg(&second));
     assert_eq!(weights_and_moments(&first, 3), weights_and_moments(&second, 3));
 }
