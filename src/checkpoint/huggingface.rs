@@ -5,7 +5,7 @@
 //! In return its tensors that are none of ours are passed over: mask buffers of old files (`attn.bias`,
 //! `attn.masked_bias`), a class head (`score.weight`), and biases of zero, which exist because its Conv1D has them.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::io::Read;
 use std::path::Path;
 
@@ -227,6 +227,11 @@ impl ModelFile {
         Ok(Self { file, names })
     }
 
+    /// Whether the file holds a parameter of this name.
+    pub fn has(&self, name: &str) -> bool {
+        self.names.contains_key(name)
+    }
+
     /// Reads a parameter as f32, row-major.
     pub fn read(&mut self, name: &str) -> Result<Vec<f32>> {
         // A name that the file lacks is passed on, so that the file's own error speaks.
@@ -253,9 +258,15 @@ impl ModelFile {
     /// Checks that every parameter of `config` is there in its shape, and nothing else that would matter. Returns the
     /// file's names of the tensors that are passed over.
     pub fn check(&mut self, config: &ModelConfig) -> Result<Vec<String>> {
+        self.check_except(config, &[])
+    }
+
+    /// [`Self::check`] where the parameters named in `absent` need not be there.
+    pub fn check_except(&mut self, config: &ModelConfig, absent: &[String]) -> Result<Vec<String>> {
         let path = self.file.path().to_owned();
         let specs = parameter_specs(config);
-        for spec in &specs {
+        let absent: HashSet<_> = absent.iter().collect();
+        for spec in specs.iter().filter(|spec| !absent.contains(&spec.name)) {
             self.check_shape(&spec.name, &spec.shape)?;
         }
         let own: HashMap<_, _> = specs.into_iter().map(|spec| (spec.name, spec.shape)).collect();

@@ -17,6 +17,7 @@ pub mod huggingface;
 mod preprocessor;
 pub mod tensors;
 mod training;
+pub mod transfer;
 
 use std::fs::File;
 use std::io::BufWriter;
