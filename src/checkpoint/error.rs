@@ -1,89 +1,155 @@
-//! Why a checkpoint could not be read or written.
+//! Why a checkpoint could not be written or read: every text names the file and what to do.
 
 use std::path::{Path, PathBuf};
 
+use crate::device;
 use crate::model::ConfigError;
 
 /// Result of this module's functions.
 pub type Result<T> = std::result::Result<T, CheckpointError>;
 
-/// Why a checkpoint could not be read or written. Every text names the file, and the fix where there is one.
+/// Why a checkpoint could not be written or read.
 #[derive(Debug, thiserror::Error)]
 pub enum CheckpointError {
-    /// A file could not be read.
-    #[error("cannot read {path}: {source}")]
-    Read {
-        /// The file.
-        path: PathBuf,
-        /// Why not.
-        source: std::io::Error,
-    },
-    /// A file or folder could not be written.
-    #[error("cannot write {path}: {source}; the checkpoints before it are untouched")]
-    Write {
+    /// The operating system refused.
+    #[error("cannot {action} {}: {source}", path.display())]
+    Io {
+        /// What was tried: `read`, `write`, `rename`…
+        action: &'static str,
         /// The file or folder.
         path: PathBuf,
         /// Why not.
         source: std::io::Error,
     },
-    /// Neither a checkpoint nor a run with one.
-    #[error(
-        "{0} is no checkpoint (a folder with model.safetensors in it), and no run that has saved one; a run saves into \
-         checkpoints/ every --save-every steps"
-    )]
-    NotACheckpoint(PathBuf),
-    /// The bytes are no safetensors file.
-    #[error("{path} is damaged or no safetensors file: {problem}; fetch or save it again")]
-    Tensors {
-        /// The file.
+    /// Neither a checkpoint nor a run.
+    #[error("{} is no checkpoint: {problem}", path.display())]
+    NotACheckpoint {
+        /// The folder.
         path: PathBuf,
-        /// What is wrong.
+        /// What is missing, and what would do.
         problem: String,
     },
-    /// One tensor is not what the model needs.
-    #[error("{path}: tensor {name} {problem}")]
-    Tensor {
+    /// Not a safetensors file, or a damaged or hostile one.
+    #[error("{} is not a sound safetensors file: {problem}; it is damaged or was cut short, copy or download it again", path.display())]
+    Malformed {
         /// The file.
         path: PathBuf,
-        /// The tensor.
-        name: String,
-        /// What is wrong.
+        /// What is wrong with it.
         problem: String,
     },
-    /// A JSON file does not say what it should.
-    #[error("{path}: {problem}")]
+    /// A JSON file that does not say what it should.
+    #[error("{}: {problem}", path.display())]
     Json {
         /// The file.
         path: PathBuf,
-        /// What is wrong.
+        /// What is wrong, and what would be right.
         problem: String,
     },
-    /// The configuration describes a model that cannot be.
-    #[error("{path}: {source}")]
-    Config {
+    /// `config.json` describes a model that cannot be.
+    #[error("{}: {source}", path.display())]
+    Model {
         /// The file.
         path: PathBuf,
         /// Why it cannot be.
         source: ConfigError,
     },
-    /// Hugging Face's ImageGPT has no such model.
+    /// A tensor that the model needs is not in the file.
+    #[error("{} has no tensor {name}; config.json describes another model, take the one saved with these weights", path.display())]
+    MissingTensor {
+        /// The file.
+        path: PathBuf,
+        /// The tensor.
+        name: String,
+    },
+    /// A tensor that the model does not have.
+    #[error("{} holds a tensor that the model in config.json does not have: {name}{why}", path.display())]
+    UnexpectedTensor {
+        /// The file.
+        path: PathBuf,
+        /// The tensor.
+        name: String,
+        /// What may have gone wrong; empty, or starts with punctuation.
+        why: String,
+    },
+    /// Two tensors of the file stand for the same parameter.
+    #[error("{} holds parameter {name} twice, with and without the prefix `transformer.`; remove one", path.display())]
+    AmbiguousTensor {
+        /// The file.
+        path: PathBuf,
+        /// The parameter.
+        name: String,
+    },
+    /// A tensor of the wrong shape.
+    #[error("tensor {name} of {} has the shape {found:?}, config.json asks for {expected:?}; the two are of different models", path.display())]
+    WrongShape {
+        /// The file.
+        path: PathBuf,
+        /// The tensor.
+        name: String,
+        /// Its shape in the file.
+        found: Vec<usize>,
+        /// The shape that the model needs.
+        expected: Vec<usize>,
+    },
+    /// A tensor of a type that weights are not stored in.
+    #[error("tensor {name} of {} has the type {dtype}; only F32, F16, BF16 and F64 can be read, save it as F32", path.display())]
+    WrongType {
+        /// The file.
+        path: PathBuf,
+        /// The tensor.
+        name: String,
+        /// Its type, as safetensors spells it.
+        dtype: String,
+    },
+    /// Infinite or not a number.
+    #[error("tensor {name} of {} holds a value that is not finite; the training run it comes from diverged, take an earlier checkpoint", path.display())]
+    NotFinite {
+        /// The file.
+        path: PathBuf,
+        /// The tensor.
+        name: String,
+    },
+    /// The files of a checkpoint were not saved together.
+    #[error("{} is not the file that was saved with this checkpoint (its SHA-256 differs from training.json); it was damaged or replaced, resume from an earlier checkpoint", path.display())]
+    Torn {
+        /// The file.
+        path: PathBuf,
+    },
+    /// A checkpoint of weights alone.
+    #[error("{} holds no training state ({missing} is not there), so it cannot be resumed; start from its weights with --init instead", path.display())]
+    NoTrainingState {
+        /// The folder.
+        path: PathBuf,
+        /// The file that is missing.
+        missing: &'static str,
+    },
+    /// Something is already there.
+    #[error("{} already exists; choose another --out, or replace it with --force", path.display())]
+    Occupied {
+        /// The folder.
+        path: PathBuf,
+    },
+    /// Hugging Face's ImageGPT cannot express the model.
     #[error(
-        "Hugging Face's ImageGPT cannot express {0}; such a model stays in our own checkpoints, which `--init` reads"
+        "Hugging Face's ImageGPT cannot express this model: {problem}. The checkpoint itself can be used by igpt-engine as it is"
     )]
-    NotExpressible(&'static str),
-    /// The device failed while tensors were copied.
+    NotExpressible {
+        /// Which part of it.
+        problem: String,
+    },
+    /// The device could not hold a tensor, or give it back.
     #[error(transparent)]
-    Device(#[from] crate::device::Error),
+    Device(#[from] device::Error),
 }
 
 impl CheckpointError {
-    pub(super) fn read(path: &Path) -> impl FnOnce(std::io::Error) -> Self {
-        let path = path.to_owned();
-        |source| Self::Read { path, source }
+    /// Wraps an I/O error with what was tried on which path, for `map_err`.
+    pub(crate) fn io(action: &'static str, path: &Path) -> impl FnOnce(std::io::Error) -> Self {
+        move |source| Self::Io { action, path: path.to_owned(), source }
     }
 
-    pub(super) fn write(path: &Path) -> impl FnOnce(std::io::Error) -> Self {
-        let path = path.to_owned();
-        |source| Self::Write { path, source }
+    /// A JSON file's problem.
+    pub(crate) fn json(path: &Path, problem: impl Into<String>) -> Self {
+        Self::Json { path: path.to_owned(), problem: problem.into() }
     }
 }

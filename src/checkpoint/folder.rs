@@ -1,93 +1,30 @@
-//! Folders that appear whole or not at all, and the ones that a run keeps.
-//!
-//! A checkpoint is written under a temporary name beside its place, every file and the folder are synced, and the folder is
-//! renamed: whenever the process or the machine dies, what carries a checkpoint's name is a whole checkpoint.
+//! Checkpoints within a run folder: `checkpoints/step-00000100/` and so on.
 
-use std::ffi::OsString;
-use std::fs::{self, File};
-use std::io;
 use std::path::{Path, PathBuf};
 
+use super::atomic;
 use super::error::{CheckpointError, Result};
+use super::{CONFIG_FILE, MODEL_FILE};
 
-/// Marks a folder that is being written.
-const TEMPORARY: &str = ".tmp-";
-/// The folder of a run's checkpoints.
-const CHECKPOINTS: &str = "checkpoints";
-const STEP: &str = "step-";
+/// The folder of a run that holds its checkpoints.
+pub const CHECKPOINTS: &str = "checkpoints";
 
-/// Writes a folder through `fill`, which is given the temporary one. An existing folder of that name is replaced.
-///
-/// # Errors
-/// Whatever `fill` returns, and [`CheckpointError::Write`]; the temporary folder is gone then, and the old one intact.
-pub(super) fn write_folder(path: &Path, fill: impl FnOnce(&Path) -> Result<()>) -> Result<()> {
-    let parent = match path.parent() {
-        Some(parent) if parent != Path::new("") => parent.to_owned(),
-        _ => PathBuf::from("."),
-    };
-    fs::create_dir_all(&parent).map_err(CheckpointError::write(&parent))?;
-    let Some(name) = path.file_name() else {
-        let source = io::Error::new(io::ErrorKind::InvalidInput, "the path has no name of its own");
-        return Err(CheckpointError::Write { path: path.to_owned(), source });
-    };
-    let aside = |what: &str| {
-        let mut temporary = OsString::from(name);
-        temporary.push(format!("{TEMPORARY}{}{what}", std::process::id()));
-        parent.join(temporary)
-    };
-    let (temporary, replaced) = (aside(""), aside("-old"));
-    let written = (|| {
-        fs::create_dir(&temporary).map_err(CheckpointError::write(&temporary))?;
-        fill(&temporary)?;
-        sync_folder(&temporary).map_err(CheckpointError::write(path))?;
-        // A folder cannot be renamed over one that is not empty, so an old one steps aside first.
-        if path.exists() {
-            fs::rename(path, &replaced).map_err(CheckpointError::write(path))?;
-        }
-        fs::rename(&temporary, path).map_err(CheckpointError::write(path))?;
-        File::open(&parent).and_then(|parent| parent.sync_all()).map_err(CheckpointError::write(&parent))
-    })();
-    if written.is_err() {
-        // The error that is returned matters more than one of the cleaning up.
-        let _ = fs::remove_dir_all(&temporary);
-        if !path.exists() && replaced.exists() {
-            let _ = fs::rename(&replaced, path);
-        }
-    } else if replaced.exists() {
-        fs::remove_dir_all(&replaced).map_err(CheckpointError::write(&replaced))?;
-    }
-    written
+/// Where a run's checkpoint after `step` updates lies.
+pub fn checkpoint_path(run: &Path, step: u64) -> PathBuf {
+    run.join(CHECKPOINTS).join(format!("step-{step:08}"))
 }
 
-/// Syncs every file of a folder, then the folder.
-fn sync_folder(folder: &Path) -> io::Result<()> {
-    for entry in fs::read_dir(folder)? {
-        File::open(entry?.path())?.sync_all()?;
-    }
-    File::open(folder)?.sync_all()
-}
-
-/// Where a run's checkpoint of `step` is.
-pub fn step_folder(run: &Path, step: u64) -> PathBuf {
-    run.join(CHECKPOINTS).join(format!("{STEP}{step:08}"))
-}
-
-/// A run's checkpoints by step, oldest first.
-///
-/// # Errors
-/// [`CheckpointError::Read`].
+/// The complete checkpoints of a run, earliest step first. A run without any has an empty list.
 pub fn list(run: &Path) -> Result<Vec<(u64, PathBuf)>> {
     let folder = run.join(CHECKPOINTS);
-    let entries = match fs::read_dir(&folder) {
-        Ok(entries) => entries,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
-        Err(source) => return Err(CheckpointError::Read { path: folder, source }),
-    };
+    if !folder.is_dir() {
+        return Ok(Vec::new());
+    }
     let mut found = Vec::new();
-    for entry in entries {
-        let path = entry.map_err(CheckpointError::read(&folder))?.path();
-        let step = path.file_name().and_then(|name| name.to_str()?.strip_prefix(STEP)?.parse().ok());
-        if let Some(step) = step.filter(|_| path.join(super::MODEL).is_file()) {
+    for entry in std::fs::read_dir(&folder).map_err(CheckpointError::io("list", &folder))? {
+        let path = entry.map_err(CheckpointError::io("list", &folder))?.path();
+        let step = path.file_name().and_then(|name| name.to_str()).and_then(step_of);
+        if let Some(step) = step.filter(|_| is_checkpoint(&path)) {
             found.push((step, path));
         }
     }
@@ -95,50 +32,96 @@ pub fn list(run: &Path) -> Result<Vec<(u64, PathBuf)>> {
     Ok(found)
 }
 
-/// A run's latest checkpoint, if it has any.
-///
-/// # Errors
-/// [`CheckpointError::Read`].
-pub fn latest(run: &Path) -> Result<Option<PathBuf>> {
-    Ok(list(run)?.pop().map(|(_, path)| path))
+/// The run's latest complete checkpoint.
+pub fn latest(run: &Path) -> Result<Option<(u64, PathBuf)>> {
+    Ok(list(run)?.pop())
 }
 
-/// Removes all but a run's `keep` latest checkpoints, and what killed processes left half-written.
-///
-/// # Errors
-/// [`CheckpointError::Read`], [`CheckpointError::Write`].
-pub fn prune(run: &Path, keep: usize) -> Result<()> {
-    let checkpoints = list(run)?;
-    let surplus = checkpoints.len().saturating_sub(keep.max(1));
-    for (_, path) in &checkpoints[..surplus] {
-        // Renamed first, so that a kill in between leaves nothing that looks like a checkpoint.
-        let mut doomed = path.clone().into_os_string();
-        doomed.push(format!("{TEMPORARY}pruned"));
-        let doomed = PathBuf::from(doomed);
-        fs::rename(path, &doomed).map_err(CheckpointError::write(path))?;
+/// Removes all but the last `keep` checkpoints of a run; the very last always stays. Returns what was removed.
+pub fn prune(run: &Path, keep: usize) -> Result<Vec<PathBuf>> {
+    let mut removed = list(run)?;
+    removed.truncate(removed.len().saturating_sub(keep.max(1)));
+    removed
+        .into_iter()
+        .map(|(_, path)| {
+            atomic::remove_folder(&path)?;
+            Ok(path)
+        })
+        .collect()
+}
+
+/// Clears a run's checkpoints of what a killed process left half-written.
+pub fn clean(run: &Path) -> Result<()> {
+    atomic::clean_leftovers(&run.join(CHECKPOINTS))
+}
+
+/// The checkpoint that a user means by `dir`: itself if it is one, the latest one if it is a run folder.
+pub fn resolve(dir: &Path) -> Result<PathBuf> {
+    if dir.join(MODEL_FILE).is_file() {
+        return Ok(dir.to_owned());
     }
-    remove_leftovers(&run.join(CHECKPOINTS))
+    if let Some((_, path)) = latest(dir)? {
+        return Ok(path);
+    }
+    let problem = if dir.join(CHECKPOINTS).is_dir() {
+        "the run has not saved a checkpoint yet".to_owned()
+    } else {
+        super::huggingface::missing_weights(dir)
+    };
+    Err(CheckpointError::NotACheckpoint { path: dir.to_owned(), problem })
 }
 
-/// Removes temporary folders; only one process may write to a run at a time.
-fn remove_leftovers(folder: &Path) -> Result<()> {
-    let Ok(entries) = fs::read_dir(folder) else { return Ok(()) };
-    for entry in entries {
-        let path = entry.map_err(CheckpointError::read(folder))?.path();
-        if path.file_name().is_some_and(|name| name.to_string_lossy().contains(TEMPORARY)) {
-            fs::remove_dir_all(&path).map_err(CheckpointError::write(&path))?;
+fn is_checkpoint(dir: &Path) -> bool {
+    [CONFIG_FILE, MODEL_FILE].iter().all(|file| dir.join(file).is_file())
+}
+
+/// `step-00000100` is 100; temporary names are none.
+fn step_of(name: &str) -> Option<u64> {
+    let digits = name.strip_prefix("step-")?;
+    (digits.len() >= 8 && digits.bytes().all(|byte| byte.is_ascii_digit())).then(|| digits.parse().ok())?
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use super::*;
+
+    fn fake(run: &Path, name: &str) {
+        let path = run.join(CHECKPOINTS).join(name);
+        fs::create_dir_all(&path).unwrap();
+        fs::write(path.join(CONFIG_FILE), "{}").unwrap();
+        fs::write(path.join(MODEL_FILE), "").unwrap();
+    }
+
+    #[test]
+    fn lists_complete_checkpoints_in_order_and_prunes_the_earliest() {
+        let run = tempfile::tempdir().unwrap();
+        assert_eq!(latest(run.path()).unwrap(), None);
+        for name in ["step-00000100", "step-00000020", "step-100000000", "step-00000300.tmp-7", "step-3", "other"] {
+            fake(run.path(), name);
         }
+        fs::create_dir(run.path().join(CHECKPOINTS).join("step-00000400")).unwrap();
+        let steps = |run: &Path| list(run).unwrap().into_iter().map(|(step, _)| step).collect::<Vec<_>>();
+        assert_eq!(steps(run.path()), [20, 100, 100_000_000]);
+        assert_eq!(resolve(run.path()).unwrap(), checkpoint_path(run.path(), 100_000_000));
+        assert_eq!(prune(run.path(), 2).unwrap(), [checkpoint_path(run.path(), 20)]);
+        assert_eq!(steps(run.path()), [100, 100_000_000]);
+        prune(run.path(), 0).unwrap();
+        assert_eq!(steps(run.path()), [100_000_000]);
+        clean(run.path()).unwrap();
+        assert!(!run.path().join(CHECKPOINTS).join("step-00000300.tmp-7").exists());
     }
-    Ok(())
-}
 
-/// The checkpoint that a path given by a user means: itself, or the latest of the run that it is.
-///
-/// # Errors
-/// [`CheckpointError::NotACheckpoint`], [`CheckpointError::Read`].
-pub fn resolve(path: &Path) -> Result<PathBuf> {
-    if path.join(super::MODEL).is_file() {
-        return Ok(path.to_owned());
+    #[test]
+    fn says_what_to_give_instead() {
+        let place = tempfile::tempdir().unwrap();
+        let problem = |dir: &Path| resolve(dir).unwrap_err().to_string();
+        assert!(problem(&place.path().join("nowhere")).contains("no such folder"));
+        assert!(problem(place.path()).contains("no model.safetensors"));
+        fs::write(place.path().join("pytorch_model.bin"), "").unwrap();
+        assert!(problem(place.path()).contains("save_pretrained"));
+        fs::create_dir(place.path().join(CHECKPOINTS)).unwrap();
+        assert!(problem(place.path()).contains("not saved a checkpoint yet"));
     }
-    latest(path)?.ok_or_else(|| CheckpointError::NotACheckpoint(path.to_owned()))
 }

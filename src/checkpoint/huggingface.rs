@@ -1,183 +1,44 @@
-//! Hugging Face's `config.json` and `preprocessor_config.json` for ImageGPT, and which of its tensors are ours.
+//! Hugging Face's ImageGPT folder: `config.json` to and from [`ModelConfig`], and the names in `model.safetensors`.
 //!
-//! Source: transformers, models/imagegpt. Keys that it does not know and we need start with `igpt_`; it keeps them.
+//! Our own checkpoints are such folders too. What Hugging Face has no key for (`igpt_norm`, `igpt_sos`, `igpt_bias`) are
+//! extra keys, which it ignores; a model that it would therefore compute wrongly is given a `model_type` that it refuses.
+//! In return its tensors that are none of ours are passed over: mask buffers of old files (`attn.bias`,
+//! `attn.masked_bias`), a class head (`score.weight`), and biases of zero, which exist because its Conv1D has them.
 
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::io::Read;
 use std::path::Path;
 
-use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 
 use super::error::{CheckpointError, Result};
 use super::tensors::TensorFile;
-use crate::model::{Activation, ModelConfig, NORM_EPSILON, Norm, parameter_specs};
+use super::{CONFIG_FILE, MODEL_FILE};
+use crate::device::Device;
+use crate::model::{Activation, ModelConfig, Norm, Parameters, parameter_specs};
 
-/// Name of the configuration in a checkpoint folder.
-pub(super) const CONFIG: &str = "config.json";
-/// Name of the image processor's settings, which hold the palette.
-pub(super) const PREPROCESSOR: &str = "preprocessor_config.json";
-/// Larger JSON is not read: a configuration has a few hundred bytes, a palette a few ten thousand.
-const MOST_JSON: u64 = 4 << 20;
+/// `model_type` of a model that Hugging Face's ImageGPT would compute wrongly.
+const OWN_MODEL_TYPE: &str = "igpt_engine";
+/// Longest JSON file taken.
+const MAX_JSON: u64 = 4 << 20;
 
-/// The keys of `config.json` that matter here; others are passed over.
-#[derive(Deserialize)]
-struct Config {
-    #[serde(default = "imagegpt")]
-    model_type: String,
-    n_layer: usize,
-    n_embd: usize,
-    n_head: usize,
-    n_positions: usize,
-    vocab_size: usize,
-    n_inner: Option<usize>,
-    #[serde(default = "quick_gelu")]
-    activation_function: String,
-    #[serde(default = "epsilon")]
-    layer_norm_epsilon: f64,
-    #[serde(default = "yes")]
-    scale_attn_weights: bool,
-    #[serde(default)]
-    scale_attn_by_inverse_layer_idx: bool,
-    #[serde(default)]
-    tie_word_embeddings: bool,
-    #[serde(default)]
-    add_cross_attention: bool,
-    igpt_norm: Option<Norm>,
-    igpt_sos: Option<bool>,
-    igpt_bias: Option<bool>,
-}
-
-fn imagegpt() -> String {
-    "imagegpt".to_owned()
-}
-
-fn quick_gelu() -> String {
-    "quick_gelu".to_owned()
-}
-
-fn epsilon() -> f64 {
-    f64::from(NORM_EPSILON)
-}
-
-fn yes() -> bool {
-    true
-}
-
-/// A small JSON file.
-pub(super) fn read_json<T: for<'de> Deserialize<'de>>(path: &Path) -> Result<T> {
-    let wrong = |problem: String| CheckpointError::Json { path: path.to_owned(), problem };
-    let length = std::fs::metadata(path).map_err(CheckpointError::read(path))?.len();
-    if length > MOST_JSON {
-        return Err(wrong(format!("is {length} bytes long; no file of this kind is")));
-    }
-    let text = std::fs::read(path).map_err(CheckpointError::read(path))?;
-    serde_json::from_slice(&text).map_err(|error| wrong(error.to_string()))
-}
-
-/// Writes a value as indented JSON.
-pub(super) fn write_json(path: &Path, value: &impl Serialize) -> Result<()> {
-    let failed = CheckpointError::write(path);
-    match serde_json::to_vec_pretty(value) {
-        Ok(text) => std::fs::write(path, text).map_err(failed),
-        Err(error) => Err(failed(error.into())),
-    }
-}
-
-/// Reads the model's shape from `config.json`; whether it has biases is seen from its tensors, unless it says so.
-pub(super) fn read_config(folder: &Path, tensors: &TensorFile) -> Result<ModelConfig> {
-    let path = folder.join(CONFIG);
-    let config: Config = read_json(&path)?;
-    let refuse = |problem: String| Err(CheckpointError::Json { path: path.clone(), problem });
-    if config.model_type != "imagegpt" {
-        return refuse(format!("model_type is {:?}; only \"imagegpt\" can be read", config.model_type));
-    }
-    let activation = match config.activation_function.as_str() {
-        "quick_gelu" => Activation::QuickGelu,
-        "gelu" => Activation::Gelu,
-        other => return refuse(format!("activation_function is {other:?}; \"quick_gelu\" and \"gelu\" can be run")),
+/// Whether Hugging Face's ImageGPT computes what this model computes; if not, the error says why not.
+pub fn expressible(config: &ModelConfig) -> Result<()> {
+    let problem = match (config.norm, config.sos) {
+        (Norm::Layer, _) => "its norm subtracts the mean (--norm layer), theirs does not",
+        (_, false) => "it has no start-of-sequence token, the last row of their embedding",
+        (Norm::Rms, true) => return Ok(()),
     };
-    if (config.layer_norm_epsilon - epsilon()).abs() > 1e-9 {
-        return refuse(format!("layer_norm_epsilon is {}; only 1e-5 can be run", config.layer_norm_epsilon));
-    }
-    let inner = config.n_embd.saturating_mul(4);
-    if config.n_inner.is_some_and(|given| given != inner) {
-        return refuse(format!("n_inner is {:?}; only 4 · n_embd = {inner} can be run", config.n_inner));
-    }
-    for (key, value, wanted) in [
-        ("scale_attn_weights", config.scale_attn_weights, true),
-        ("scale_attn_by_inverse_layer_idx", config.scale_attn_by_inverse_layer_idx, false),
-        ("tie_word_embeddings", config.tie_word_embeddings, false),
-        ("add_cross_attention", config.add_cross_attention, false),
-    ] {
-        if value != wanted {
-            return refuse(format!("{key} is {value}; only {wanted} can be run"));
-        }
-    }
-    let Some(vocabulary) = config.vocab_size.checked_sub(1) else {
-        return refuse("vocab_size is 0; it is the number of colours plus one for the start of a sequence".to_owned());
-    };
-    let model = ModelConfig {
-        layers: config.n_layer,
-        width: config.n_embd,
-        heads: config.n_head,
-        positions: config.n_positions,
-        vocabulary,
-        sos: config.igpt_sos.unwrap_or(true),
-        norm: config.igpt_norm.unwrap_or_default(),
-        activation,
-        bias: false,
-    };
-    model.validate().map_err(|source| CheckpointError::Config { path: path.clone(), source })?;
-    let bias = match config.igpt_bias {
-        Some(bias) => bias,
-        None => has_live_bias(&ModelConfig { bias: true, ..model.clone() }, tensors)?,
-    };
-    Ok(ModelConfig { bias, ..model })
+    Err(CheckpointError::NotExpressible { problem: problem.to_owned() })
 }
 
-/// Whether any bias is other than zero. Hugging Face writes biases for models that have none, as zeros.
-fn has_live_bias(config: &ModelConfig, tensors: &TensorFile) -> Result<bool> {
-    for spec in parameter_specs(config).iter().filter(|spec| spec.name.ends_with(".bias")) {
-        if let Some(name) = stored_name(tensors, &spec.name)
-            && tensors.read(&name, &spec.shape)?.iter().any(|value| *value != 0.0)
-        {
-            return Ok(true);
-        }
-    }
-    Ok(false)
-}
-
-/// The name that a tensor has in the file: with or without the `transformer.` of the model with a head.
-pub(super) fn stored_name(tensors: &TensorFile, name: &str) -> Option<String> {
-    let bare = name.strip_prefix("transformer.").unwrap_or(name);
-    [name, bare].into_iter().find(|name| tensors.shape(name).is_some()).map(str::to_owned)
-}
-
-/// Refuses a file that holds a tensor which the model has no place for. Passed over are the causal mask and its constant
-/// that old files carry, a class head, and biases (all zero) of a model without.
-pub(super) fn refuse_strangers(config: &ModelConfig, tensors: &TensorFile) -> Result<()> {
-    let specs = parameter_specs(&ModelConfig { bias: true, ..config.clone() });
-    let known: std::collections::HashSet<&str> = specs.iter().map(|spec| spec.name.as_str()).collect();
-    for name in tensors.names() {
-        let passed_over = name.ends_with(".attn.bias") || name.ends_with(".attn.masked_bias") || name == "score.weight";
-        let full = format!("transformer.{name}");
-        if !passed_over && !known.contains(name.as_str()) && !known.contains(full.as_str()) {
-            let problem = format!(
-                "has no place in a model of {} layers; is config.json the one it was saved with?",
-                config.layers
-            );
-            return Err(CheckpointError::Tensor { path: tensors.path().to_owned(), name, problem });
-        }
-    }
-    Ok(())
-}
-
-/// `config.json` of a model, as transformers writes it; `strict` leaves our own keys out.
-pub(super) fn config_json(config: &ModelConfig, strict: bool) -> Value {
+/// `config.json` with Hugging Face's keys alone. For a model that is not [`expressible`] see [`native_config_json`].
+pub fn config_json(config: &ModelConfig) -> Map<String, Value> {
     let activation = match config.activation {
         Activation::QuickGelu => "quick_gelu",
         Activation::Gelu => "gelu",
     };
-    let mut value = json!({
+    let value = json!({
         "activation_function": activation,
         "architectures": ["ImageGPTForCausalImageModeling"],
         "attn_pdrop": 0.0,
@@ -195,38 +56,285 @@ pub(super) fn config_json(config: &ModelConfig, strict: bool) -> Value {
         "scale_attn_by_inverse_layer_idx": false,
         "scale_attn_weights": true,
         "tie_word_embeddings": false,
+        "torch_dtype": "float32",
         "use_cache": true,
-        "vocab_size": config.vocabulary + 1,
+        "vocab_size": config.embedding_rows(),
     });
-    if !strict && let Some(keys) = value.as_object_mut() {
-        keys.extend(Map::from_iter([
-            ("igpt_norm".to_owned(), json!(config.norm)),
-            ("igpt_sos".to_owned(), json!(config.sos)),
-            ("igpt_bias".to_owned(), json!(config.bias)),
-        ]));
-    }
-    value
+    value.as_object().cloned().unwrap_or_default()
 }
 
-/// `preprocessor_config.json`: the palette, and how Hugging Face's image processor applies it.
-pub(super) fn preprocessor_json(palette: &[[f32; 3]], positions: usize) -> Value {
-    let side = positions.isqrt();
-    json!({
-        "clusters": palette,
-        "do_color_quantize": true,
-        "do_normalize": true,
-        "do_resize": true,
-        "image_processor_type": "ImageGPTImageProcessor",
-        "resample": 2,
-        "size": {"height": side, "width": side},
-    })
+/// [`config_json`] with our own keys added.
+pub fn native_config_json(config: &ModelConfig) -> Map<String, Value> {
+    let mut map = config_json(config);
+    let norm = match config.norm {
+        Norm::Rms => "rms",
+        Norm::Layer => "layer",
+    };
+    map.insert("igpt_norm".to_owned(), norm.into());
+    map.insert("igpt_sos".to_owned(), config.sos.into());
+    map.insert("igpt_bias".to_owned(), config.bias.into());
+    if expressible(config).is_err() {
+        map.insert("model_type".to_owned(), OWN_MODEL_TYPE.into());
+        map.remove("architectures");
+    }
+    map
 }
 
-/// The palette of a folder's `preprocessor_config.json`.
-pub(super) fn read_palette(path: &Path) -> Result<Vec<[f32; 3]>> {
-    #[derive(Deserialize)]
-    struct Preprocessor {
-        clusters: Vec<[f32; 3]>,
+/// Reads a JSON object, with a limit on its size.
+pub(super) fn read_json(path: &Path) -> Result<Map<String, Value>> {
+    let mut text = Vec::new();
+    std::fs::File::open(path)
+        .and_then(|file| file.take(MAX_JSON + 1).read_to_end(&mut text))
+        .map_err(CheckpointError::io("read", path))?;
+    if text.len() as u64 > MAX_JSON {
+        return Err(CheckpointError::json(path, format!("longer than the {MAX_JSON} bytes taken")));
     }
-    Ok(read_json::<Preprocessor>(path)?.clusters)
+    serde_json::from_slice(&text).map_err(|error| CheckpointError::json(path, format!("not a JSON object: {error}")))
+}
+
+/// The model that the folder's `config.json` describes. Whether it has biases is seen from the tensors, unless the file
+/// says so itself: Hugging Face's files do not, and all of theirs hold biases, of zeros in the official models.
+pub fn load_config(dir: &Path) -> Result<ModelConfig> {
+    let path = dir.join(CONFIG_FILE);
+    let (mut config, bias) = parse_config(&path, &read_json(&path)?)?;
+    config.bias = match bias {
+        Some(bias) => bias,
+        None => ModelFile::open(dir)?.has_bias()?,
+    };
+    Ok(config)
+}
+
+/// The configuration, and whether it has biases if the file says so.
+fn parse_config(path: &Path, map: &Map<String, Value>) -> Result<(ModelConfig, Option<bool>)> {
+    let keys = Keys { path, map };
+    keys.refuse_unknown_own()?;
+    keys.one_of("model_type", "imagegpt", &[("imagegpt", ()), (OWN_MODEL_TYPE, ())])?;
+    for (key, expected) in [
+        ("scale_attn_weights", true),
+        ("scale_attn_by_inverse_layer_idx", false),
+        ("reorder_and_upcast_attn", false),
+        ("tie_word_embeddings", false),
+        ("add_cross_attention", false),
+    ] {
+        let found = keys.flag(key)?.unwrap_or(expected);
+        if found != expected {
+            return Err(keys.error(format!("{key} is {found}; only models with {expected} can be computed")));
+        }
+    }
+    match map.get("layer_norm_epsilon").map(Value::as_f64) {
+        None | Some(Some(1e-5)) => {}
+        _ => return Err(keys.error("layer_norm_epsilon must be 1e-5, as in every Image GPT".to_owned())),
+    }
+    let sos = keys.flag("igpt_sos")?.unwrap_or(true);
+    let rows = keys.dimension("vocab_size")?;
+    let Some(vocabulary) = rows.checked_sub(usize::from(sos)) else {
+        return Err(keys.error("vocab_size must be at least 2: the colours and the start-of-sequence token".to_owned()));
+    };
+    let config = ModelConfig {
+        layers: keys.dimension("n_layer")?,
+        width: keys.dimension("n_embd")?,
+        heads: keys.dimension("n_head")?,
+        positions: keys.dimension("n_positions")?,
+        vocabulary,
+        sos,
+        norm: keys.one_of("igpt_norm", "rms", &[("rms", Norm::Rms), ("layer", Norm::Layer)])?,
+        activation: keys.one_of(
+            "activation_function",
+            "quick_gelu",
+            &[("quick_gelu", Activation::QuickGelu), ("gelu", Activation::Gelu)],
+        )?,
+        bias: false,
+    };
+    config.validate().map_err(|source| CheckpointError::Model { path: path.to_owned(), source })?;
+    if !matches!(map.get("n_inner"), None | Some(Value::Null)) && keys.dimension("n_inner")? != 4 * config.width {
+        return Err(keys.error(format!("n_inner must be null or 4 × n_embd = {}", 4 * config.width)));
+    }
+    Ok((config, keys.flag("igpt_bias")?))
+}
+
+/// The keys of one `config.json`.
+struct Keys<'a> {
+    path: &'a Path,
+    map: &'a Map<String, Value>,
+}
+
+impl Keys<'_> {
+    fn error(&self, problem: String) -> CheckpointError {
+        CheckpointError::json(self.path, problem)
+    }
+
+    fn dimension(&self, key: &str) -> Result<usize> {
+        let value = self.map.get(key).ok_or_else(|| self.error(format!("{key} is missing; give it as a number")))?;
+        let number = value.as_u64().and_then(|number| usize::try_from(number).ok());
+        number.ok_or_else(|| self.error(format!("{key} is {value}; it must be a whole number")))
+    }
+
+    fn flag(&self, key: &str) -> Result<Option<bool>> {
+        match self.map.get(key) {
+            None | Some(Value::Null) => Ok(None),
+            Some(Value::Bool(flag)) => Ok(Some(*flag)),
+            Some(other) => Err(self.error(format!("{key} is {other}; it must be true or false"))),
+        }
+    }
+
+    /// The meaning of a text key among `choices`.
+    fn one_of<T: Copy>(&self, key: &str, default: &str, choices: &[(&str, T)]) -> Result<T> {
+        let found = match self.map.get(key) {
+            None | Some(Value::Null) => Some(default),
+            Some(value) => value.as_str(),
+        };
+        choices.iter().find(|(name, _)| Some(*name) == found).map(|(_, meaning)| *meaning).ok_or_else(|| {
+            let names: Vec<_> = choices.iter().map(|(name, _)| *name).collect();
+            let found = self.map.get(key).unwrap_or(&Value::Null);
+            self.error(format!("{key} is {found}; it must be one of: {}", names.join(", ")))
+        })
+    }
+
+    /// A key of ours that we do not know changes the model in a way that we do not know.
+    fn refuse_unknown_own(&self) -> Result<()> {
+        let known = ["igpt_norm", "igpt_sos", "igpt_bias"];
+        match self.map.keys().find(|key| key.starts_with("igpt_") && !known.contains(&key.as_str())) {
+            Some(key) => Err(self.error(format!("{key} is unknown; it was written by a newer igpt-engine, use that"))),
+            None => Ok(()),
+        }
+    }
+}
+
+/// A folder's `model.safetensors`, its tensors found by the names that [`parameter_specs`] uses.
+#[derive(Debug)]
+pub struct ModelFile {
+    file: TensorFile,
+    /// From our name to the file's.
+    names: BTreeMap<String, String>,
+}
+
+impl ModelFile {
+    /// Opens the folder's weights. Names may lack the prefix `transformer.`, as a bare `ImageGPTModel` saves them.
+    pub fn open(dir: &Path) -> Result<Self> {
+        let path = dir.join(MODEL_FILE);
+        if !path.is_file() {
+            return Err(CheckpointError::NotACheckpoint { path: dir.to_owned(), problem: missing_weights(dir) });
+        }
+        let file = TensorFile::open(&path)?;
+        let mut names = BTreeMap::new();
+        for (name, _) in file.tensors() {
+            let prefixed = ["transformer.", "lm_head.", "score."].iter().any(|prefix| name.starts_with(prefix));
+            let own = if prefixed { name.to_owned() } else { format!("transformer.{name}") };
+            if names.insert(own.clone(), name.to_owned()).is_some() {
+                return Err(CheckpointError::AmbiguousTensor { path, name: own });
+            }
+        }
+        Ok(Self { file, names })
+    }
+
+    /// Whether the file holds a parameter of this name.
+    pub fn has(&self, name: &str) -> bool {
+        self.names.contains_key(name)
+    }
+
+    /// Reads a parameter as f32, row-major.
+    pub fn read(&mut self, name: &str) -> Result<Vec<f32>> {
+        // A name that the file lacks is passed on, so that the file's own error speaks.
+        let found = self.names.get(name).map_or(name, String::as_str);
+        self.file.read(found)
+    }
+
+    /// Whether any bias of a layer is there and not zero.
+    pub fn has_bias(&mut self) -> Result<bool> {
+        let biases: Vec<_> =
+            self.names.keys().filter(|name| name.ends_with(".bias") && !is_mask(name)).cloned().collect();
+        for name in biases {
+            if !self.is_zero(&name)? {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+
+    fn is_zero(&mut self, name: &str) -> Result<bool> {
+        Ok(self.read(name)?.iter().all(|value| *value == 0.0))
+    }
+
+    /// Checks that every parameter of `config` is there in its shape, and nothing else that would matter. Returns the
+    /// file's names of the tensors that are passed over.
+    pub fn check(&mut self, config: &ModelConfig) -> Result<Vec<String>> {
+        self.check_except(config, &[])
+    }
+
+    /// [`Self::check`] where the parameters named in `absent` need not be there.
+    pub fn check_except(&mut self, config: &ModelConfig, absent: &[String]) -> Result<Vec<String>> {
+        let path = self.file.path().to_owned();
+        let specs = parameter_specs(config);
+        let absent: HashSet<_> = absent.iter().collect();
+        for spec in specs.iter().filter(|spec| !absent.contains(&spec.name)) {
+            self.check_shape(&spec.name, &spec.shape)?;
+        }
+        let own: HashMap<_, _> = specs.into_iter().map(|spec| (spec.name, spec.shape)).collect();
+        let biased = parameter_specs(&ModelConfig { bias: true, ..config.clone() });
+        let biased: HashMap<_, _> = biased.into_iter().map(|spec| (spec.name, spec.shape)).collect();
+        let mut passed_over = Vec::new();
+        for (name, found) in self.names.clone() {
+            if own.contains_key(&name) {
+                continue;
+            }
+            let why = match biased.get(&name) {
+                Some(shape) => {
+                    self.check_shape(&name, shape)?;
+                    if self.is_zero(&name)? { None } else { Some(", which is not zero although igpt_bias is false") }
+                }
+                None if is_mask(&name) || name == "score.weight" => None,
+                None => Some(""),
+            };
+            match why {
+                None => passed_over.push(found),
+                Some(why) => {
+                    return Err(CheckpointError::UnexpectedTensor { path, name: found, why: why.to_owned() });
+                }
+            }
+        }
+        Ok(passed_over)
+    }
+
+    fn check_shape(&self, name: &str, expected: &[usize]) -> Result<()> {
+        let path = || self.file.path().to_owned();
+        match self.names.get(name).and_then(|found| self.file.shape(found)) {
+            None => Err(CheckpointError::MissingTensor { path: path(), name: name.to_owned() }),
+            Some(found) if found != expected => Err(CheckpointError::WrongShape {
+                path: path(),
+                name: name.to_owned(),
+                found: found.to_vec(),
+                expected: expected.to_vec(),
+            }),
+            Some(_) => Ok(()),
+        }
+    }
+}
+
+/// Loads the folder's weights as the parameters of `config`, one tensor at a time.
+pub fn load_parameters<D: Device>(device: &D, dir: &Path, config: &ModelConfig) -> Result<Parameters<D>> {
+    let mut file = ModelFile::open(dir)?;
+    file.check(config)?;
+    Parameters::from_fn(device, config, |_, spec| file.read(&spec.name))
+}
+
+/// The causal mask and its filler, which old versions saved with each block.
+fn is_mask(name: &str) -> bool {
+    name.ends_with(".attn.bias") || name.ends_with(".attn.masked_bias")
+}
+
+/// What a folder without `model.safetensors` holds instead, and how to mend it.
+pub(super) fn missing_weights(dir: &Path) -> String {
+    if dir.join("pytorch_model.bin").exists() {
+        "its weights are a PyTorch pickle; convert it once with transformers: \
+         ImageGPTForCausalImageModeling.from_pretrained(DIR).save_pretrained(NEW_DIR)"
+            .to_owned()
+    } else if dir.join("model.safetensors.index.json").exists() {
+        "its weights are split over several files; save it again with transformers' \
+         save_pretrained(NEW_DIR, max_shard_size=\"100GB\")"
+            .to_owned()
+    } else if dir.is_dir() {
+        format!("there is no {MODEL_FILE} in it; give a checkpoint or a run folder")
+    } else {
+        "there is no such folder; give a checkpoint or a run folder".to_owned()
+    }
 }

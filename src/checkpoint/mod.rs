@@ -1,61 +1,51 @@
-//! Checkpoints: folders in Hugging Face's ImageGPT layout, with what a run needs to go on beside it.
+//! Checkpoints: a folder in Hugging Face's ImageGPT layout, and beside it what training needs to go on.
 //!
-//! ```text
-//! config.json               the model's shape
-//! model.safetensors         its parameters, F32, under Hugging Face's names
-//! preprocessor_config.json  the palette
-//! optimizer.safetensors     Adam's moments: first_moment.NAME, second_moment.NAME   (runs only)
-//! training.json             how far the run was                                     (runs only)
-//! ```
+//! | file | holds |
+//! |---|---|
+//! | `config.json` | the model's shape, see [`huggingface`] |
+//! | `model.safetensors` | parameters, F32, names and shapes of [`crate::model::parameter_specs`] |
+//! | `preprocessor_config.json` | the palette, if known |
+//! | `optimizer.safetensors` | Adam's moments: `first_moment.NAME`, `second_moment.NAME` |
+//! | `training.json` | [`Progress`], and the SHA-256 of the two safetensors files |
 //!
-//! There is no format of our own beside it: a checkpoint is what `transformers` loads, and its folders are what we load.
-//! A model in memory has the same tensors, names and shapes, so nothing is converted but dtypes.
+//! A checkpoint is written beside its place and renamed, so one that can be seen is complete.
 
+pub mod atomic;
 mod error;
-mod folder;
-mod huggingface;
-mod tensors;
+pub mod folder;
+pub mod huggingface;
+mod preprocessor;
+pub mod tensors;
+mod training;
+pub mod transfer;
 
-use std::path::{Path, PathBuf};
+use std::fs::File;
+use std::io::BufWriter;
+use std::path::Path;
 
-use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
 
 pub use error::{CheckpointError, Result};
-pub use folder::{latest, list, prune, resolve, step_folder};
-pub use tensors::{TensorFile, TensorPlan, write_tensors};
+pub use folder::resolve;
+pub use huggingface::{load_config, load_parameters};
+pub use preprocessor::palette_of;
+pub use training::{LoadedTraining, Progress, TrainingState, load_training};
 
 use crate::device::Device;
-use crate::model::{ModelConfig, Norm, ParameterSpec, Parameters, parameter_specs};
+use crate::model::{ModelConfig, Parameters};
+use tensors::{TensorHeader, write_tensors};
+use training::{HashingWriter, moment_headers};
 
-/// The file that makes a folder a checkpoint.
-const MODEL: &str = "model.safetensors";
-const OPTIMIZER: &str = "optimizer.safetensors";
-const TRAINING: &str = "training.json";
-const MOMENTS: [&str; 2] = ["first_moment", "second_moment"];
-
-/// How far a run is: all that it needs besides tensors to go on, since every random draw is a function of seed and counter.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Progress {
-    /// Updates made.
-    pub step: u64,
-    /// Images trained on, repeats counted: the position in the endless stream of batches.
-    pub samples_seen: u64,
-    /// Tokens trained on.
-    pub tokens_seen: u64,
-    /// Seconds spent, over all sessions.
-    pub elapsed_seconds: f64,
-}
-
-/// An optimiser's state to be saved.
-pub struct TrainingState<'a, D: Device> {
-    /// Adam's first moments, in the order of the parameters.
-    pub first_moments: &'a [D::Tensor],
-    /// Adam's second moments.
-    pub second_moments: &'a [D::Tensor],
-    /// How far the run is.
-    pub progress: &'a Progress,
-}
+/// The model's shape.
+pub const CONFIG_FILE: &str = "config.json";
+/// The parameters.
+pub const MODEL_FILE: &str = "model.safetensors";
+/// The palette.
+pub const PREPROCESSOR_FILE: &str = "preprocessor_config.json";
+/// Adam's moments.
+pub const OPTIMIZER_FILE: &str = "optimizer.safetensors";
+/// Counters and hashes.
+pub const TRAINING_FILE: &str = "training.json";
 
 /// What goes into a checkpoint.
 pub struct CheckpointContents<'a, D: Device> {
@@ -65,143 +55,67 @@ pub struct CheckpointContents<'a, D: Device> {
     pub config: &'a ModelConfig,
     /// Its parameters.
     pub parameters: &'a Parameters<D>,
-    /// Colours, `[k][3]` in [-1, 1].
-    pub palette: Option<&'a [[f32; 3]]>,
-    /// The optimiser's state, if training is to go on from here.
+    /// What training needs to go on; without it the checkpoint can be used, not resumed.
     pub training: Option<TrainingState<'a, D>>,
+    /// RGB in `[-1, 1]`, a row a colour.
+    pub palette: Option<&'a [[f32; 3]]>,
 }
 
-/// Writes a checkpoint, whole or not at all.
-///
-/// # Errors
-/// [`CheckpointError::Write`]; an earlier checkpoint at `path` is intact then.
-pub fn save<D: Device>(path: &Path, contents: &CheckpointContents<'_, D>) -> Result<()> {
-    let CheckpointContents { device, config, parameters, palette, training } = contents;
-    folder::write_folder(path, |folder| {
-        huggingface::write_json(&folder.join(huggingface::CONFIG), &huggingface::config_json(config, false))?;
-        if let Some(palette) = palette {
-            let value = huggingface::preprocessor_json(palette, config.positions);
-            huggingface::write_json(&folder.join(huggingface::PREPROCESSOR), &value)?;
-        }
-        let plans: Vec<TensorPlan> = parameters.specs().iter().map(|spec| plan(&spec.name, spec)).collect();
-        write_tensors(&folder.join(MODEL), &plans, |index| Ok(device.download(&parameters.values()[index])?))?;
+/// Saves a checkpoint as the folder `dir`, atomically; one that was there before is replaced, and stays if anything fails.
+/// Tensors come to the host one at a time.
+pub fn save<D: Device>(dir: &Path, contents: &CheckpointContents<'_, D>) -> Result<()> {
+    let CheckpointContents { device, config, parameters, training, palette } = contents;
+    let specs = parameters.specs();
+    let headers: Vec<TensorHeader> = specs.iter().map(|spec| (spec.name.clone(), spec.shape.clone())).collect();
+    // `write_tensors` asks for no more tensors than it was given headers.
+    let download = |tensor: Option<&D::Tensor>| match tensor {
+        Some(tensor) => Ok(device.download(tensor)?),
+        None => Ok(Vec::new()),
+    };
+    atomic::write_folder(dir, |folder| {
+        write_json(&folder.join(CONFIG_FILE), &huggingface::native_config_json(config).into())?;
+        let model = write_hashed(&folder.join(MODEL_FILE), &headers, |i| download(parameters.values().get(i)))?;
+        write_palette(folder, *palette, config)?;
         let Some(training) = training else { return Ok(()) };
-        let plans: Vec<TensorPlan> = MOMENTS
-            .iter()
-            .flat_map(|moment| {
-                parameters.specs().iter().map(move |spec| plan(&format!("{moment}.{}", spec.name), spec))
-            })
-            .collect();
-        let count = parameters.specs().len();
-        write_tensors(&folder.join(OPTIMIZER), &plans, |index| {
-            let moments = if index < count { training.first_moments } else { training.second_moments };
-            Ok(device.download(&moments[index % count])?)
+        let optimizer = write_hashed(&folder.join(OPTIMIZER_FILE), &moment_headers(specs), |i| {
+            download(training.first_moments.iter().chain(training.second_moments).nth(i))
         })?;
-        huggingface::write_json(&folder.join(TRAINING), training.progress)
+        let sha256 = json!({MODEL_FILE: model, OPTIMIZER_FILE: optimizer});
+        write_json(&folder.join(TRAINING_FILE), &json!({"progress": training.progress, "sha256": sha256}))
     })
 }
 
-fn plan(name: &str, spec: &ParameterSpec) -> TensorPlan {
-    TensorPlan { name: name.to_owned(), shape: spec.shape.clone() }
-}
-
-/// Saves a run's checkpoint after `step` and returns its folder.
-///
-/// # Errors
-/// As [`save`].
-pub fn save_step<D: Device>(run: &Path, step: u64, contents: &CheckpointContents<'_, D>) -> Result<PathBuf> {
-    let path = step_folder(run, step);
-    save(&path, contents)?;
-    Ok(path)
-}
-
-/// The shape of the model in a checkpoint folder.
-///
-/// # Errors
-/// [`CheckpointError::Read`], [`CheckpointError::Json`], [`CheckpointError::Config`], [`CheckpointError::Tensors`].
-pub fn load_config(folder: &Path) -> Result<ModelConfig> {
-    huggingface::read_config(folder, &TensorFile::open(&folder.join(MODEL))?)
-}
-
-/// The model in a checkpoint folder.
-///
-/// # Errors
-/// As [`load_config`], and [`CheckpointError::Tensor`] for tensors that are missing, of another shape, or have no place.
-pub fn load_model<D: Device>(device: &D, folder: &Path) -> Result<(ModelConfig, Parameters<D>)> {
-    let tensors = TensorFile::open(&folder.join(MODEL))?;
-    let config = huggingface::read_config(folder, &tensors)?;
-    huggingface::refuse_strangers(&config, &tensors)?;
-    let parameters = Parameters::from_fn(device, &config, |_, spec| {
-        let name = huggingface::stored_name(&tensors, &spec.name).unwrap_or_else(|| spec.name.clone());
-        tensors.read(&name, &spec.shape)
-    })?;
+/// Loads the model of a checkpoint folder: one of ours, or any Hugging Face ImageGPT with safetensors weights.
+pub fn load_model<D: Device>(device: &D, dir: &Path) -> Result<(ModelConfig, Parameters<D>)> {
+    let config = load_config(dir)?;
+    let parameters = load_parameters(device, dir, &config)?;
     Ok((config, parameters))
 }
 
-/// Adam's first and second moments, in the order of the parameters, and how far the run was.
-pub type LoadedTraining<D> = (Vec<<D as Device>::Tensor>, Vec<<D as Device>::Tensor>, Progress);
-
-/// The optimiser's state in a run's checkpoint.
-///
-/// # Errors
-/// [`CheckpointError`], for a folder without one too.
-pub fn load_training<D: Device>(device: &D, folder: &Path, config: &ModelConfig) -> Result<LoadedTraining<D>> {
-    let progress = huggingface::read_json(&folder.join(TRAINING))?;
-    let tensors = TensorFile::open(&folder.join(OPTIMIZER))?;
-    let specs = parameter_specs(config);
-    let load = |moment: &str| {
-        specs
-            .iter()
-            .map(|spec| {
-                let values = tensors.read(&format!("{moment}.{}", spec.name), &spec.shape)?;
-                Ok(device.upload(&spec.shape, &values)?)
-            })
-            .collect::<Result<Vec<_>>>()
-    };
-    Ok((load(MOMENTS[0])?, load(MOMENTS[1])?, progress))
+/// Writes JSON, indented, with a final newline.
+fn write_json(path: &Path, value: &Value) -> Result<()> {
+    std::fs::write(path, format!("{value:#}\n")).map_err(CheckpointError::io("write", path))
 }
 
-/// The palette saved with a model, and the file that holds it.
-///
-/// # Errors
-/// [`CheckpointError::Json`], [`CheckpointError::Read`].
-pub fn palette_of(folder: &Path) -> Result<Option<(PathBuf, Vec<[f32; 3]>)>> {
-    let path = folder.join(huggingface::PREPROCESSOR);
-    if !path.exists() {
-        return Ok(None);
-    }
-    let colours = huggingface::read_palette(&path)?;
-    Ok(Some((path, colours)))
-}
-
-/// Writes a model as a strict Hugging Face folder: standard keys only, and with `biases` the zero biases that its linear
-/// layers expect of every model.
-///
-/// # Errors
-/// [`CheckpointError::NotExpressible`] for a mean-centred norm or a model without `sos`; as [`save`].
-pub fn export<D: Device>(path: &Path, contents: &CheckpointContents<'_, D>, biases: bool) -> Result<()> {
-    let CheckpointContents { device, config, parameters, palette, .. } = contents;
-    if config.norm == Norm::Layer {
-        return Err(CheckpointError::NotExpressible("the mean-centred norm (--norm layer)"));
-    }
-    if !config.sos {
-        return Err(CheckpointError::NotExpressible("a model without a start-of-sequence token (BERT)"));
-    }
-    let stored = ModelConfig { bias: biases || config.bias, ..(*config).clone() };
-    let specs = parameter_specs(&stored);
-    let plans: Vec<TensorPlan> = specs.iter().map(|spec| plan(&spec.name, spec)).collect();
-    folder::write_folder(path, |folder| {
-        huggingface::write_json(&folder.join(huggingface::CONFIG), &huggingface::config_json(config, true))?;
-        if let Some(palette) = palette {
-            let value = huggingface::preprocessor_json(palette, config.positions);
-            huggingface::write_json(&folder.join(huggingface::PREPROCESSOR), &value)?;
+/// Writes the palette's file, if there is a palette.
+fn write_palette(folder: &Path, palette: Option<&[[f32; 3]]>, config: &ModelConfig) -> Result<()> {
+    match palette {
+        Some(palette) => {
+            let value = preprocessor::preprocessor_json(palette, config.positions);
+            write_json(&folder.join(PREPROCESSOR_FILE), &value)
         }
-        write_tensors(&folder.join(MODEL), &plans, |index| {
-            let spec = &specs[index];
-            match parameters.specs().iter().position(|own| own.name == spec.name) {
-                Some(own) => Ok(device.download(&parameters.values()[own])?),
-                None => Ok(vec![0.0; spec.elements()]),
-            }
-        })
-    })
+        None => Ok(()),
+    }
+}
+
+/// Writes a safetensors file; returns its SHA-256 in hexadecimal.
+fn write_hashed(
+    path: &Path,
+    headers: &[TensorHeader],
+    values: impl FnMut(usize) -> Result<Vec<f32>>,
+) -> Result<String> {
+    let file = File::create(path).map_err(CheckpointError::io("create", path))?;
+    let mut out = HashingWriter::new(BufWriter::new(file));
+    write_tensors(&mut out, path, headers, values)?;
+    out.finish().map_err(CheckpointError::io("write", path))
 }

@@ -1,147 +1,240 @@
-//! Reading and writing `.safetensors`, one tensor in memory at a time.
+//! Safetensors files: read with suspicion, one tensor at a time; written as a stream, one tensor at a time.
 //!
-//! The format's own reader checks that the header is whole, that offsets neither overlap nor leave holes, that shapes do
-//! not overflow and that they add up to the file's length; on top of that come a limit on the number of tensors, duplicate
-//! names (which JSON readers silently drop), and every tensor's type and shape against what the caller expects.
+//! Reading is positional (`seek` + `read`), not memory-mapped: a file that shrinks under a map is a SIGBUS, here it is an
+//! error, and the values have to be copied on their way to f32 anyway.
 
-use std::borrow::Cow;
-use std::cell::RefCell;
+use std::collections::{BTreeMap, HashMap};
+use std::fmt;
 use std::fs::File;
+use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 
-use half::{bf16, f16};
-use safetensors::tensor::{Dtype, Metadata, SafeTensors, View};
+use safetensors::tensor::{Dtype, Metadata, TensorInfo};
+use serde::de::{Deserializer, Error as _, IgnoredAny, MapAccess, Visitor};
 
 use super::error::{CheckpointError, Result};
 
-/// Far above any model's (XL has under a thousand), far below what would exhaust memory.
-const MOST_TENSORS: usize = 100_000;
+/// Longest header taken: iGPT-XL with its moments needs half a megabyte.
+const MAX_HEADER: u64 = 16 << 20;
+/// Most tensors taken in one file.
+const MAX_TENSORS: usize = 65_536;
+/// Most dimensions of a tensor taken.
+const MAX_RANK: usize = 8;
+/// Longest name taken, bytes.
+const MAX_NAME: usize = 256;
+/// Bytes read and converted at once; a multiple of every element size.
+const CHUNK: usize = 1 << 20;
 
-/// A memory-mapped `.safetensors` file whose header has been checked.
+/// An open safetensors file whose header has been checked: every tensor lies within the file, none overlap, none share a
+/// name, no byte is unaccounted for.
+#[derive(Debug)]
 pub struct TensorFile {
     path: PathBuf,
-    map: memmap2::Mmap,
-    /// Where the tensors' bytes start.
-    data: usize,
-    metadata: Metadata,
+    file: File,
+    /// Where the data begins.
+    base: u64,
+    tensors: BTreeMap<String, TensorInfo>,
 }
 
 impl TensorFile {
-    /// Maps the file and checks its header.
-    ///
-    /// # Errors
-    /// [`CheckpointError::Read`], [`CheckpointError::Tensors`].
+    /// Opens `path` and checks its header. No tensor is read.
     pub fn open(path: &Path) -> Result<Self> {
-        let file = File::open(path).map_err(CheckpointError::read(path))?;
-        let damaged = |problem: String| CheckpointError::Tensors { path: path.to_owned(), problem };
-        if !file.metadata().map_err(CheckpointError::read(path))?.is_file() {
-            return Err(damaged("it is not a regular file".to_owned()));
+        let io = |action| CheckpointError::io(action, path);
+        let malformed = |problem: String| CheckpointError::Malformed { path: path.to_owned(), problem };
+        let mut file = File::open(path).map_err(io("open"))?;
+        let length = file.metadata().map_err(io("read"))?.len();
+        let mut prefix = [0; 8];
+        file.read_exact(&mut prefix)
+            .map_err(|_| malformed(format!("it has {length} bytes, the header's length alone takes 8")))?;
+        let header_length = u64::from_le_bytes(prefix);
+        if header_length > MAX_HEADER {
+            return Err(malformed(format!(
+                "its header claims {header_length} bytes, more than the {MAX_HEADER} taken"
+            )));
         }
-        // SAFETY: the map is read-only and private to this value; checkpoints are replaced by renaming, never changed in
-        // place, so the mapped file keeps its bytes.
-        let map = unsafe { memmap2::Mmap::map(&file) }.map_err(CheckpointError::read(path))?;
-        let (header, metadata) = SafeTensors::read_metadata(&map).map_err(|error| damaged(error.to_string()))?;
-        if metadata.tensors().len() > MOST_TENSORS {
-            return Err(damaged(format!("it lists {} tensors", metadata.tensors().len())));
+        let base = 8 + header_length;
+        if base > length {
+            return Err(malformed(format!("its header claims {header_length} bytes, the file has {length}")));
         }
-        Ok(Self { path: path.to_owned(), data: size_of::<u64>() + header, map, metadata })
+        let mut header = vec![0; header_length as usize];
+        file.read_exact(&mut header).map_err(io("read"))?;
+        let tensors = parse_header(&header, length - base).map_err(malformed)?;
+        Ok(Self { path: path.to_owned(), file, base, tensors })
     }
 
-    /// The file.
+    /// The file's path.
     pub fn path(&self) -> &Path {
         &self.path
     }
 
-    /// Names of all tensors, in the order of their bytes.
-    pub fn names(&self) -> Vec<String> {
-        self.metadata.offset_keys()
+    /// Names and shapes, in the order of the names.
+    pub fn tensors(&self) -> impl Iterator<Item = (&str, &[usize])> {
+        self.tensors.iter().map(|(name, info)| (name.as_str(), info.shape.as_slice()))
     }
 
-    /// Dimensions of a tensor, if there is one of that name.
+    /// A tensor's dimensions, if the file has it.
     pub fn shape(&self, name: &str) -> Option<&[usize]> {
-        self.metadata.info(name).map(|info| info.shape.as_slice())
+        self.tensors.get(name).map(|info| info.shape.as_slice())
     }
 
-    /// The values of a tensor of this shape as f32, row-major.
-    ///
-    /// # Errors
-    /// [`CheckpointError::Tensor`] where it is missing, of another shape, or no float.
-    pub fn read(&self, name: &str, shape: &[usize]) -> Result<Vec<f32>> {
-        let problem =
-            |problem: String| CheckpointError::Tensor { path: self.path.clone(), name: name.to_owned(), problem };
-        let info = self.metadata.info(name).ok_or_else(|| problem("is missing".to_owned()))?;
-        if info.shape != shape {
-            return Err(problem(format!("has shape {:?}; the model's is {shape:?}", info.shape)));
+    /// Reads one tensor as f32, row-major, from F32, F16, BF16 or F64 (rounded to nearest); finite values only.
+    pub fn read(&mut self, name: &str) -> Result<Vec<f32>> {
+        let info = self
+            .tensors
+            .get(name)
+            .ok_or_else(|| CheckpointError::MissingTensor { path: self.path.clone(), name: name.to_owned() })?;
+        let convert: fn(&[u8], &mut Vec<f32>) = match info.dtype {
+            Dtype::F32 => |bytes, out| out.extend(elements(bytes).map(f32::from_le_bytes)),
+            Dtype::F16 => |bytes, out| out.extend(elements(bytes).map(|b| half::f16::from_le_bytes(b).to_f32())),
+            Dtype::BF16 => |bytes, out| out.extend(elements(bytes).map(|b| half::bf16::from_le_bytes(b).to_f32())),
+            Dtype::F64 => |bytes, out| out.extend(elements(bytes).map(|b| f64::from_le_bytes(b) as f32)),
+            other => {
+                let (path, name, dtype) = (self.path.clone(), name.to_owned(), format!("{other:?}"));
+                return Err(CheckpointError::WrongType { path, name, dtype });
+            }
+        };
+        let (begin, end) = info.data_offsets;
+        // Bounded by the size of the file, which the header was checked against.
+        let mut values = Vec::with_capacity(info.shape.iter().product());
+        let mut buffer = vec![0; CHUNK.min(end - begin)];
+        let mut left = end - begin;
+        let mut copy = || -> io::Result<()> {
+            self.file.seek(SeekFrom::Start(self.base + begin as u64))?;
+            while left > 0 {
+                let count = left.min(CHUNK);
+                let chunk = &mut buffer[..count];
+                self.file.read_exact(chunk)?;
+                convert(chunk, &mut values);
+                left -= count;
+            }
+            Ok(())
+        };
+        copy().map_err(CheckpointError::io("read", &self.path))?;
+        if values.iter().all(|value| value.is_finite()) {
+            Ok(values)
+        } else {
+            Err(CheckpointError::NotFinite { path: self.path.clone(), name: name.to_owned() })
         }
-        let (start, end) = info.data_offsets;
-        let bytes = &self.map[self.data + start..self.data + end];
-        Ok(match info.dtype {
-            Dtype::F32 => bytes.as_chunks().0.iter().map(|b| f32::from_le_bytes(*b)).collect(),
-            Dtype::F64 => bytes.as_chunks().0.iter().map(|b| f64::from_le_bytes(*b) as f32).collect(),
-            Dtype::F16 => bytes.as_chunks().0.iter().map(|b| f16::from_le_bytes(*b).to_f32()).collect(),
-            Dtype::BF16 => bytes.as_chunks().0.iter().map(|b| bf16::from_le_bytes(*b).to_f32()).collect(),
-            other => return Err(problem(format!("is of type {other}; F32, F16, BF16 and F64 can be read"))),
-        })
     }
 }
 
-/// A tensor to be written: its name and shape, and which one it is for [`write_tensors`]'s `values`.
-#[derive(Clone, Debug)]
-pub struct TensorPlan {
-    /// Name in the file.
-    pub name: String,
-    /// Dimensions, row-major.
-    pub shape: Vec<usize>,
+/// Little-endian elements of `N` bytes.
+fn elements<const N: usize>(bytes: &[u8]) -> impl Iterator<Item = [u8; N]> + '_ {
+    bytes.as_chunks().0.iter().copied()
 }
 
-/// A tensor that is brought to the host when its turn to be written comes.
-struct Lazy<'a, F> {
-    plan: &'a TensorPlan,
-    index: usize,
-    values: &'a F,
-    failure: &'a RefCell<Option<CheckpointError>>,
+/// The tensors that `header` lists, checked against the `data_length` bytes behind it. Errors are the problem in words.
+fn parse_header(header: &[u8], data_length: u64) -> std::result::Result<BTreeMap<String, TensorInfo>, String> {
+    let text = std::str::from_utf8(header).map_err(|error| format!("its header is not text ({error})"))?;
+    let mut json = serde_json::Deserializer::from_str(text);
+    let tensors = json
+        .deserialize_map(HeaderVisitor)
+        .and_then(|tensors| json.end().map(|()| tensors))
+        .map_err(|error| format!("its header cannot be read ({error})"))?;
+    let mut by_offset: Vec<_> = tensors.iter().collect();
+    by_offset.sort_by_key(|(_, info)| info.data_offsets);
+    let mut expected = 0;
+    for (name, info) in by_offset {
+        let (begin, end) = info.data_offsets;
+        let size = byte_size(info).ok_or_else(|| format!("the size of tensor {name} overflows"))?;
+        if begin != expected {
+            return Err(format!("tensor {name} starts at byte {begin} where {expected} was due: an overlap or a gap"));
+        }
+        if begin.checked_add(size) != Some(end) {
+            return Err(format!(
+                "tensor {name} of {:?} × {:?} takes {size} bytes but claims {begin}..{end}",
+                info.dtype, info.shape
+            ));
+        }
+        expected = end;
+    }
+    if expected as u64 != data_length {
+        return Err(format!("its tensors take {expected} bytes, the file holds {data_length}"));
+    }
+    Ok(tensors)
 }
 
-impl<F: Fn(usize) -> Result<Vec<f32>>> View for Lazy<'_, F> {
-    fn dtype(&self) -> Dtype {
-        Dtype::F32
+/// Bytes of a tensor, unless they overflow or are not whole.
+fn byte_size(info: &TensorInfo) -> Option<usize> {
+    let bits = info.shape.iter().try_fold(info.dtype.bitsize(), |size, dim| size.checked_mul(*dim))?;
+    bits.is_multiple_of(8).then_some(bits / 8)
+}
+
+/// Collects a header's entries; unlike a plain map it refuses a name that comes twice.
+struct HeaderVisitor;
+
+impl<'de> Visitor<'de> for HeaderVisitor {
+    type Value = BTreeMap<String, TensorInfo>;
+
+    fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str("an object with an entry for each tensor")
     }
 
-    fn shape(&self) -> &[usize] {
-        &self.plan.shape
-    }
-
-    fn data(&self) -> Cow<'_, [u8]> {
-        match (self.values)(self.index) {
-            Ok(values) => Cow::Owned(values.iter().flat_map(|value| value.to_le_bytes()).collect()),
-            Err(error) => {
-                // The trait has no room for errors: zeros keep the writer in step, and the failure is found afterwards.
-                self.failure.borrow_mut().get_or_insert(error);
-                Cow::Owned(vec![0; self.data_len()])
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> std::result::Result<Self::Value, A::Error> {
+        let mut tensors = BTreeMap::new();
+        while let Some(name) = map.next_key::<String>()? {
+            if name == "__metadata__" {
+                map.next_value::<IgnoredAny>()?;
+                continue;
+            }
+            if name.len() > MAX_NAME {
+                return Err(A::Error::custom(format!("a tensor's name has {} bytes", name.len())));
+            }
+            let info: TensorInfo = map.next_value()?;
+            if info.shape.len() > MAX_RANK {
+                return Err(A::Error::custom(format!("tensor {name} has {} dimensions", info.shape.len())));
+            }
+            if tensors.len() == MAX_TENSORS {
+                return Err(A::Error::custom(format!("more than {MAX_TENSORS} tensors")));
+            }
+            if tensors.insert(name.clone(), info).is_some() {
+                return Err(A::Error::custom(format!("tensor {name} comes twice")));
             }
         }
-    }
-
-    fn data_len(&self) -> usize {
-        self.plan.shape.iter().product::<usize>() * size_of::<f32>()
+        Ok(tensors)
     }
 }
 
-/// Writes tensors as F32; `values(i)` gives the elements of tensor `i`, once, when its turn has come.
-///
-/// # Errors
-/// [`CheckpointError::Write`], and those of `values`.
-pub fn write_tensors(path: &Path, plans: &[TensorPlan], values: impl Fn(usize) -> Result<Vec<f32>>) -> Result<()> {
-    let failure = RefCell::new(None);
-    let views = plans
-        .iter()
-        .enumerate()
-        .map(|(index, plan)| (plan.name.as_str(), Lazy { plan, index, values: &values, failure: &failure }));
-    // Hugging Face's loaders refuse files that do not say which framework laid the tensors out.
-    let format = [("format".to_owned(), "pt".to_owned())].into();
-    let written = safetensors::serialize_to_file(views, Some(format), path);
-    if let Some(error) = failure.into_inner() {
-        return Err(error);
+/// Name and dimensions of a tensor to be written.
+pub type TensorHeader = (String, Vec<usize>);
+
+/// Writes a safetensors file of F32 tensors in the order of `tensors`; `values(i)` gives tensor `i`, row-major, and only one
+/// is held at a time. The bytes depend on nothing but names, shapes and values. `path` is for error texts.
+pub fn write_tensors(
+    out: &mut dyn Write,
+    path: &Path,
+    tensors: &[TensorHeader],
+    mut values: impl FnMut(usize) -> Result<Vec<f32>>,
+) -> Result<()> {
+    let malformed = |problem: String| CheckpointError::Malformed { path: path.to_owned(), problem };
+    let mut infos = Vec::with_capacity(tensors.len());
+    let mut offset = 0_usize;
+    for (name, shape) in tensors {
+        let mut info = TensorInfo { dtype: Dtype::F32, shape: shape.clone(), data_offsets: (offset, offset) };
+        let end = byte_size(&info).and_then(|size| offset.checked_add(size));
+        offset = end.ok_or_else(|| malformed(format!("the size of tensor {name} overflows")))?;
+        info.data_offsets.1 = offset;
+        infos.push((name.clone(), info));
     }
-    written.map_err(|error| CheckpointError::Write { path: path.to_owned(), source: std::io::Error::other(error) })
+    // Without this entry transformers takes the file for one of another framework.
+    let format = HashMap::from([("format".to_owned(), "pt".to_owned())]);
+    let metadata = Metadata::new(Some(format), infos).map_err(|error| malformed(error.to_string()))?;
+    let mut header = serde_json::to_vec(&metadata).map_err(|error| malformed(error.to_string()))?;
+    // The format asks for data aligned to 8 bytes.
+    header.resize(header.len().next_multiple_of(8), b' ');
+    out.write_all(&(header.len() as u64).to_le_bytes()).map_err(CheckpointError::io("write", path))?;
+    out.write_all(&header).map_err(CheckpointError::io("write", path))?;
+    let mut buffer = Vec::new();
+    for (index, (name, shape)) in tensors.iter().enumerate() {
+        let values = values(index)?;
+        if values.len() != shape.iter().product::<usize>() {
+            return Err(malformed(format!("tensor {name} of {shape:?} was given {} values", values.len())));
+        }
+        for chunk in values.chunks(CHUNK / size_of::<f32>()) {
+            buffer.clear();
+            buffer.extend(chunk.iter().flat_map(|value| value.to_le_bytes()));
+            out.write_all(&buffer).map_err(CheckpointError::io("write", path))?;
+        }
+    }
+    Ok(())
 }

@@ -1,8 +1,11 @@
 //! The command line: one file per command. Flags in, one call into the library, a report out.
 
+mod data;
 mod device;
 mod doctor;
 mod eval;
+mod export;
+mod import;
 mod model_data;
 mod sample;
 mod train;
@@ -35,6 +38,11 @@ enum Command {
     Train(Box<train::TrainCommand>),
     Eval(eval::EvalCommand),
     Sample(sample::SampleCommand),
+    Import(import::ImportArgs),
+    Export(export::ExportArgs),
+    /// Get data sets, look at them, fit palettes, encode images
+    #[command(subcommand)]
+    Data(data::DataCommand),
     Doctor(doctor::DoctorCommand),
 }
 
@@ -47,6 +55,9 @@ pub fn main() -> ExitCode {
         Command::Train(command) => command.run(),
         Command::Eval(command) => command.run(),
         Command::Sample(command) => command.run(),
+        Command::Import(args) => import::run(args),
+        Command::Export(args) => export::run(args),
+        Command::Data(command) => data::run(command),
         Command::Doctor(command) => command.run(),
     };
     match outcome {

@@ -72,7 +72,7 @@ pub fn palette_for(file: Option<&Path>, checkpoint: Option<&Path>) -> Result<Arc
         return Ok(Arc::new(Palette::load(file)?));
     }
     let palette = match checkpoint.map(checkpoint::palette_of).transpose()?.flatten() {
-        Some((file, colours)) => Palette::new(file, colours)?,
+        Some(colours) => Palette::new("the checkpoint's palette", colours)?,
         None => Palette::built_in()?,
     };
     Ok(Arc::new(palette))

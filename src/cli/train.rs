@@ -12,12 +12,13 @@ use super::device::{DeviceJob, on_device};
 use super::model_data::{check_fits, palette_for, resolution_of};
 use super::train_args::{TrainArgs, TrainSettings};
 use super::watch::{print_json, watcher};
-use crate::checkpoint::{self, Progress};
+use crate::checkpoint::{self, LoadedTraining, Progress, atomic};
 use crate::data::{self, Batches, DataSpec, Examples, OpenOptions, Palette, Prefetcher, Split};
 use crate::device::Device;
 use crate::model::{ModelConfig, Parameters, Transformer};
 use crate::optim::{Adam, AdamConfig, Schedule};
-use crate::train::metrics::MetricsLog;
+use crate::train::metrics::{self, MetricsLog};
+use crate::train::report::{Report, SampleGrid, describe_model};
 use crate::train::run_folder::RunFolder;
 use crate::train::{Ending, Plan, Run, Trainer};
 
@@ -51,7 +52,7 @@ impl TrainCommand {
     pub fn run(self) -> Result<()> {
         let (settings, earlier) = self.settings()?;
         let (kind, threads) = (settings.device, settings.threads);
-        on_device(kind, threads, TrainJob { settings, earlier, resume: self.resume, json: self.json })
+        on_device(kind, threads, TrainJob { settings, earlier, json: self.json })
     }
 
     /// Merges flags, file and, when resuming, the run's own settings; those are returned too, to compare with.
@@ -81,13 +82,12 @@ struct TrainJob {
     settings: TrainSettings,
     /// Settings of the run that is resumed.
     earlier: Option<TrainSettings>,
-    resume: bool,
     json: bool,
 }
 
 impl DeviceJob for TrainJob {
     fn run<D: Device>(self, device: D) -> Result<()> {
-        let Self { settings, earlier, resume, json } = self;
+        let Self { settings, earlier, json } = self;
         let mut events = watcher(json);
         if let Some(earlier) = &earlier {
             refuse_other_course(&settings, earlier)?;
@@ -101,14 +101,18 @@ impl DeviceJob for TrainJob {
         let config = model_config(&settings, init_config, train.as_ref())?;
         check_fits(&config, train.as_ref())?;
 
-        let folder = RunFolder::open(&settings.out, resume)?;
-        let latest = checkpoint::latest(folder.path())?;
+        let folder = match &earlier {
+            Some(_) => RunFolder::open(&settings.out)?,
+            None => RunFolder::create(&settings.out)?,
+        };
+        let latest = checkpoint::folder::latest(folder.root())?.map(|(_, path)| path);
         let (parameters, adam, progress) = match (&latest, &init) {
             (Some(saved), _) => resume_from(&device, saved, &config, &settings)?,
             (None, Some(init)) => fresh(&device, checkpoint::load_model(&device, init)?.1, &settings)?,
             (None, None) => fresh(&device, Parameters::init(&device, &config, settings.seed)?, &settings)?,
         };
-        folder.write(&folder.config(), &toml::to_string_pretty(&settings)?)?;
+        let resolved = toml::to_string_pretty(&settings)?;
+        atomic::write_file(&folder.config(), |file| file.write_all(resolved.as_bytes()))?;
         let parameter_count = config.parameter_count();
         if progress.step >= settings.steps {
             events.note(&format!("the run has made its {} steps; give more with --steps", settings.steps));
@@ -131,35 +135,92 @@ impl DeviceJob for TrainJob {
             Schedule { kind: settings.schedule, peak: settings.lr, warmup: settings.warmup, steps: settings.steps };
         let mut run = Run {
             trainer: Trainer::new(&device, model, parameters, adam, schedule, settings.objective)?,
-            batches: Prefetcher::start(batches, progress.samples_seen, settings.batch, 4)?,
+            batches: Prefetcher::start(batches, progress.samples, settings.batch, 4)?,
             length,
             validation: validation.as_deref(),
             palette: &palette,
             folder: &folder,
-            log: MetricsLog::open(&folder.metrics(), progress.step)?,
+            log: MetricsLog::resume(&folder.metrics(), Some(progress.step))?,
             plan: plan(&settings),
             progress,
         };
         let ending = run.train(events.as_mut(), stop_flag()?)?;
         drop(events);
-        announce(&folder, &ending, json, run.progress.step);
+        let report = report(&folder, run.trainer.model().config(), &settings, train.describe(), device.describe())?;
+        let page = report.render();
+        atomic::write_file(&folder.report(), |file| file.write_all(page.as_bytes()))?;
+        announce(&folder, &ending, &report, json, run.progress.step);
         Ok(())
     }
 }
 
+/// What report.html shows.
+fn report(
+    folder: &RunFolder,
+    config: &ModelConfig,
+    settings: &TrainSettings,
+    data: String,
+    device: String,
+) -> Result<Report> {
+    let mut samples = Vec::new();
+    for (step, path) in folder.sample_grids()? {
+        let png = std::fs::read(&path).with_context(|| format!("cannot read {}", path.display()))?;
+        let caption = "validation images, the half that the model sees, and its completions".to_owned();
+        samples.push(SampleGrid { step, caption, png });
+    }
+    let report = Report {
+        title: format!("igpt-engine: {}", folder.root().display()),
+        model: describe_model(config),
+        parameters: config.parameter_count(),
+        vocabulary: config.vocabulary,
+        data,
+        device,
+        planned_steps: settings.steps,
+        training: Vec::new(),
+        validation: Vec::new(),
+        samples,
+        config: toml::to_string_pretty(settings)?,
+    };
+    Ok(report.with_records(&metrics::read(&folder.metrics())?))
+}
+
 /// Says how the run ended and where its traces are.
-fn announce(folder: &RunFolder, ending: &Ending, json: bool, step: u64) {
+fn announce(folder: &RunFolder, ending: &Ending, report: &Report, json: bool, step: u64) {
+    let validation = report.validation.last();
     if json {
-        let ending = if *ending == Ending::Finished { "finished" } else { "interrupted" };
-        print_json(
-            &json!({"event": "end", "ending": ending, "at_step": step, "run": folder.path(), "report": folder.report()}),
-        );
+        let ending = match ending {
+            Ending::Finished => "finished",
+            Ending::Interrupted => "interrupted",
+        };
+        print_json(&json!({
+            "event": "end",
+            "ending": ending,
+            "at_step": step,
+            "val_loss": validation.map(|record| record.val_loss),
+            "unigram_entropy": report.unigram_entropy(),
+            "run": folder.root(),
+            "checkpoint": folder.checkpoint(step),
+            "report": folder.report(),
+        }));
         return;
     }
-    if *ending == Ending::Interrupted {
-        println!("stopped and saved after step {step}; go on with --out {} --resume", folder.path().display());
+    let root = folder.root().display();
+    match ending {
+        Ending::Interrupted => println!("stopped and saved after step {step}; go on with --out {root} --resume"),
+        Ending::Finished => println!("done: {step} steps"),
+    }
+    if let Some(validation) = validation {
+        println!(
+            "validation   {:.4} nats per token; knowing only how frequent each colour is gives {:.4}, nothing 6.2383",
+            validation.val_loss, validation.unigram_entropy
+        );
+    }
+    println!("checkpoint   {}", folder.checkpoint(step).display());
+    if let Some(grid) = report.samples.last() {
+        println!("samples      {}", folder.sample_grid(grid.step).display());
     }
     println!("report       {}", folder.report().display());
+    println!("draw more    igpt-engine sample --checkpoint {root}");
 }
 
 /// A resumed run may go on longer, be watched or saved more often, or move to other hardware; what decides the numbers
@@ -291,8 +352,8 @@ fn resume_from<D: Device>(
     if saved != *config {
         bail!("{} holds a model of {}; this run's is {}", folder.display(), shape(&saved), shape(config));
     }
-    let (first, second, progress) = checkpoint::load_training(device, folder, config)?;
-    Ok((parameters, Adam::resume(adam_config(settings), first, second, progress.step), progress))
+    let LoadedTraining { first_moments, second_moments, progress } = checkpoint::load_training(device, folder, config)?;
+    Ok((parameters, Adam::resume(adam_config(settings), first_moments, second_moments, progress.step), progress))
 }
 
 fn plan(settings: &TrainSettings) -> Plan {

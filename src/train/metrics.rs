@@ -1,118 +1,200 @@
-//! `metrics.jsonl`: a line of JSON per step and per validation, for plots and scripts.
+//! `metrics.jsonl`: a line per training step and per validation, made to survive kills.
 //!
-//! A killed process can leave a torn last line, and lines of steps that no checkpoint holds; resuming drops both, so that the
-//! file reads as if the run had never stopped.
+//! Lines are appended whole. A kill can tear the last one, and can leave lines past the last checkpoint: reading ignores
+//! a torn end, and resuming drops both.
 
-use std::fs::{self, File, OpenOptions};
+use std::fs::{File, OpenOptions};
 use std::io::{self, Write};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize};
 
-/// One line.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+use super::run_folder::RunFolderError;
+use crate::checkpoint::atomic;
+
+/// One training step.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct TrainRecord {
+    /// Updates made, this one included.
+    pub step: u64,
+    /// Loss of the step's batch before the update, nats per token.
+    #[serde(deserialize_with = "number")]
+    pub loss: f64,
+    /// Learning rate of the update.
+    #[serde(deserialize_with = "number")]
+    pub lr: f64,
+    /// Global gradient norm before clipping.
+    #[serde(deserialize_with = "number")]
+    pub grad_norm: f64,
+    /// Tokens trained on per second.
+    #[serde(deserialize_with = "number")]
+    pub tokens_per_second: f64,
+    /// Seconds of training, over all sessions.
+    #[serde(deserialize_with = "number")]
+    pub elapsed: f64,
+}
+
+/// One validation.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ValidationRecord {
+    /// Updates made before it.
+    pub step: u64,
+    /// Nats per token on the validation images.
+    #[serde(deserialize_with = "number")]
+    pub val_loss: f64,
+    /// Entropy of the validation tokens' histogram, nats.
+    #[serde(deserialize_with = "number")]
+    pub unigram_entropy: f64,
+    /// Images scored.
+    pub images: usize,
+    /// Seconds of training, over all sessions.
+    #[serde(deserialize_with = "number")]
+    pub elapsed: f64,
+}
+
+/// A line of `metrics.jsonl`.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(untagged)]
-#[allow(missing_docs)] // the fields are documented where they are measured: StepOutcome, Pace, Evaluation
 pub enum Record {
-    /// A step was taken.
-    Step { step: u64, loss: f64, lr: f64, grad_norm: f64, tokens_per_second: f64, elapsed: f64 },
-    /// The validation images were scored.
-    Validation { step: u64, val_loss: f64, unigram_entropy: f64, images: usize, elapsed: f64 },
+    /// `{"step", "loss", "lr", "grad_norm", "tokens_per_second", "elapsed"}`
+    Train(TrainRecord),
+    /// `{"step", "val_loss", "unigram_entropy", "images", "elapsed"}`
+    Validation(ValidationRecord),
 }
 
 impl Record {
-    /// The step after which the record was made.
+    /// The step it belongs to.
     pub fn step(&self) -> u64 {
         match self {
-            Record::Step { step, .. } | Record::Validation { step, .. } => *step,
+            Record::Train(record) => record.step,
+            Record::Validation(record) => record.step,
         }
     }
 }
 
-/// Reads all whole lines; a torn or foreign one ends the reading.
-///
-/// # Errors
-/// Those of the file system; a missing file has no lines.
-pub fn read(path: &Path) -> io::Result<Vec<Record>> {
-    let bytes = match fs::read(path) {
-        Ok(bytes) => bytes,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
-        Err(error) => return Err(error),
-    };
-    // What follows the last line break was cut off while it was written.
-    let whole = bytes.iter().rposition(|byte| *byte == b'\n').map_or(0, |end| end + 1);
-    let lines = bytes[..whole].split(|byte| *byte == b'\n').filter(|line| !line.is_empty());
-    Ok(lines.map_while(|line| serde_json::from_slice(line).ok()).collect())
+/// JSON has no NaN and no infinity; they are written as null.
+fn number<'de, D: Deserializer<'de>>(deserializer: D) -> Result<f64, D::Error> {
+    Ok(Option::deserialize(deserializer)?.unwrap_or(f64::NAN))
 }
 
-/// The file, open for the lines to come.
+/// Reads all records in order. A torn last line is ignored, a file that is not there has none; any other line that is no
+/// record is an error with its number.
+pub fn read(path: &Path) -> Result<Vec<Record>, RunFolderError> {
+    let text = match std::fs::read(path) {
+        Ok(text) => text,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+        Err(source) => return Err(RunFolderError::Io { action: "read", path: path.to_owned(), source }),
+    };
+    // A line counts once its newline is there; whatever follows the last newline is torn.
+    let mut lines: Vec<_> = text.split(|byte| *byte == b'\n').collect();
+    lines.pop();
+    let last = lines.len();
+    let mut records = Vec::with_capacity(last);
+    for (line, number) in lines.into_iter().zip(1..) {
+        match serde_json::from_slice(line) {
+            Ok(record) => records.push(record),
+            // After a power cut the newline may have reached the disk before what precedes it.
+            Err(_) if number == last => {}
+            Err(_) => return Err(RunFolderError::Metrics { path: path.to_owned(), line: number }),
+        }
+    }
+    Ok(records)
+}
+
+/// `metrics.jsonl`, open for appending.
 #[derive(Debug)]
 pub struct MetricsLog {
+    path: PathBuf,
     file: File,
 }
 
 impl MetricsLog {
-    /// Opens the file to go on after `step`: later lines, and a torn one, are dropped first.
-    ///
-    /// # Errors
-    /// Those of the file system.
-    pub fn open(path: &Path, step: u64) -> io::Result<Self> {
-        let mut kept = Vec::new();
-        for record in read(path)?.iter().filter(|record| record.step() <= step) {
-            serde_json::to_writer(&mut kept, record)?;
-            kept.push(b'\n');
-        }
-        let aside = path.with_extension("jsonl.tmp");
-        fs::write(&aside, kept)?;
-        fs::rename(&aside, path)?;
-        Ok(Self { file: OpenOptions::new().append(true).open(path)? })
+    /// Starts an empty log; one that was there is emptied.
+    pub fn create(path: &Path) -> Result<Self, RunFolderError> {
+        Self::resume(path, None)
     }
 
-    /// Adds a line, in one write.
-    ///
-    /// # Errors
-    /// Those of the file system.
-    pub fn append(&mut self, record: &Record) -> io::Result<()> {
-        let mut line = serde_json::to_vec(record)?;
-        line.push(b'\n');
-        self.file.write_all(&line)
+    /// Goes on with the log of a run that is resumed after `step` updates; what it holds of later steps is dropped.
+    /// `None` drops everything.
+    pub fn resume(path: &Path, step: Option<u64>) -> Result<Self, RunFolderError> {
+        let kept = match step {
+            Some(step) => read(path)?.into_iter().filter(|record| record.step() <= step).collect(),
+            None => Vec::new(),
+        };
+        atomic::write_file(path, |out| kept.iter().try_for_each(|record| out.write_all(&line_of(record)?)))?;
+        let file = OpenOptions::new().append(true).open(path);
+        let file = file.map_err(|source| RunFolderError::Io { action: "open", path: path.to_owned(), source })?;
+        Ok(Self { path: path.to_owned(), file })
     }
 
-    /// Waits until all lines are on the disk.
-    ///
-    /// # Errors
-    /// Those of the file system.
-    pub fn sync(&self) -> io::Result<()> {
-        self.file.sync_data()
+    /// Appends one line, in one write.
+    pub fn append(&mut self, record: &Record) -> Result<(), RunFolderError> {
+        let written = line_of(record).and_then(|line| self.file.write_all(&line));
+        written.map_err(|source| RunFolderError::Io { action: "write", path: self.path.clone(), source })
     }
+
+    /// Waits until all lines are on the disk: a checkpoint that outlives a power cut vouches for the lines before it.
+    pub fn sync(&self) -> Result<(), RunFolderError> {
+        let synced = self.file.sync_data();
+        synced.map_err(|source| RunFolderError::Io { action: "sync", path: self.path.clone(), source })
+    }
+}
+
+fn line_of(record: &Record) -> io::Result<Vec<u8>> {
+    let mut line = serde_json::to_vec(record)?;
+    line.push(b'\n');
+    Ok(line)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn step(step: u64) -> Record {
-        Record::Step { step, loss: 0.1 + 0.2, lr: 1e-3, grad_norm: 3.0, tokens_per_second: 1e4, elapsed: 0.5 }
+    fn train(step: u64) -> Record {
+        let loss = 1.0 / 3.0 + step as f64;
+        Record::Train(TrainRecord { step, loss, lr: 1e-3, grad_norm: 0.1, tokens_per_second: 5.0, elapsed: 0.7 })
+    }
+
+    fn validation(step: u64) -> Record {
+        let record = ValidationRecord { step, val_loss: 2.5, unigram_entropy: 5.0, images: 8, elapsed: 1.0 };
+        Record::Validation(record)
     }
 
     #[test]
-    fn resuming_drops_later_and_torn_lines() {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("metrics.jsonl");
-        let mut log = MetricsLog::open(&path, 0).unwrap();
-        let validation = Record::Validation { step: 2, val_loss: 4.5, unigram_entropy: 6.0, images: 7, elapsed: 1.0 };
-        for record in [step(1), step(2), validation.clone(), step(3)] {
-            log.append(&record).unwrap();
+    fn records_survive_unchanged_and_tails_are_dropped() {
+        let place = tempfile::tempdir().unwrap();
+        let path = place.path().join("metrics.jsonl");
+        assert_eq!(read(&path).unwrap(), []);
+        let mut log = MetricsLog::create(&path).unwrap();
+        let all = [validation(0), train(1), train(2), validation(2), train(3)];
+        all.iter().for_each(|record| log.append(record).unwrap());
+        assert_eq!(read(&path).unwrap(), all);
+        let whole = std::fs::read(&path).unwrap();
+        // Torn anywhere within the last line, the lines before it are all there.
+        let last_line = whole[..whole.len() - 1].iter().rposition(|byte| *byte == b'\n').unwrap() + 1;
+        for cut in last_line..whole.len() {
+            std::fs::write(&path, &whole[..cut]).unwrap();
+            assert_eq!(read(&path).unwrap(), all[..4], "cut at {cut}");
         }
-        log.file.write_all(b"{\"step\":4,\"lo").unwrap();
-        assert_eq!(read(&path).unwrap().len(), 4);
-        let mut log = MetricsLog::open(&path, 2).unwrap();
-        log.append(&step(3)).unwrap();
-        assert_eq!(read(&path).unwrap(), [step(1), step(2), validation, step(3)]);
+        let mut log = MetricsLog::resume(&path, Some(1)).unwrap();
+        log.append(&train(2)).unwrap();
+        assert_eq!(read(&path).unwrap(), [validation(0), train(1), train(2)]);
     }
 
     #[test]
-    fn a_missing_file_has_no_lines() {
-        assert_eq!(read(Path::new("no/such/metrics.jsonl")).unwrap(), []);
+    fn a_bad_line_in_the_middle_is_named() {
+        let place = tempfile::tempdir().unwrap();
+        let path = place.path().join("metrics.jsonl");
+        std::fs::write(&path, "{\"step\":1}\n{\"step\":2}\n").unwrap();
+        assert!(read(&path).unwrap_err().to_string().contains("line 1"));
+    }
+
+    #[test]
+    fn not_a_number_is_kept_as_such() {
+        let line = r#"{"step":1,"loss":null,"lr":1e-3,"grad_norm":null,"tokens_per_second":1,"elapsed":1}"#;
+        let record: Record = serde_json::from_str(line).unwrap();
+        assert!(matches!(record, Record::Train(train) if train.loss.is_nan() && train.lr == 1e-3));
     }
 }

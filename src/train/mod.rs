@@ -1,8 +1,10 @@
 //! Training: the step, the loop around it, evaluation, and the folder that a run leaves behind.
 
+mod charts;
 mod evaluate;
 mod events;
 pub mod metrics;
+pub mod report;
 mod run;
 pub mod run_folder;
 mod trainer;
@@ -37,9 +39,9 @@ pub enum TrainError {
         /// Why not.
         source: std::io::Error,
     },
-    /// A run would be overwritten.
-    #[error("{0} holds a run already; add --resume to go on with it, or choose another --out")]
-    RunExists(PathBuf),
+    /// The run folder cannot be used.
+    #[error(transparent)]
+    Folder(#[from] run_folder::RunFolderError),
     /// The weights are lost: the loss or the gradient is not a number any more.
     #[error(
         "the {what} is {value} at step {step}: training has diverged; {last_good}. Try a lower --lr, a longer --warmup, or \

@@ -3,12 +3,12 @@
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
-use crate::checkpoint::{self, CheckpointContents, Progress, TrainingState};
+use crate::checkpoint::{self, CheckpointContents, Progress, TrainingState, folder};
 use crate::data::{Examples, Palette, Prefetcher};
 use crate::device::{Device, SampleOptions};
 use crate::model::Generation;
 use crate::sample::{comfortable_scale, completion_grid, write_png};
-use crate::train::metrics::{MetricsLog, Record};
+use crate::train::metrics::{MetricsLog, Record, TrainRecord, ValidationRecord};
 use crate::train::run_folder::RunFolder;
 use crate::train::{Evaluation, Events, Pace, StepOutcome, TrainError, Trainer, evaluate, tokens_of};
 
@@ -110,18 +110,18 @@ impl<D: Device> Run<'_, D> {
         let tokens: usize = micro_batches.iter().map(Vec::len).sum();
         let seconds = start.elapsed().as_secs_f64();
         self.progress.step = outcome.step;
-        self.progress.samples_seen += (tokens / self.length) as u64;
-        self.progress.tokens_seen += tokens as u64;
-        self.progress.elapsed_seconds += seconds;
-        let pace = Pace { tokens_per_second: tokens as f64 / seconds, elapsed: self.progress.elapsed_seconds };
-        self.write_record(&Record::Step {
+        self.progress.samples += (tokens / self.length) as u64;
+        self.progress.tokens += tokens as u64;
+        self.progress.elapsed += seconds;
+        let pace = Pace { tokens_per_second: tokens as f64 / seconds, elapsed: self.progress.elapsed };
+        self.log.append(&Record::Train(TrainRecord {
             step: outcome.step,
             loss: outcome.loss,
             lr: outcome.learning_rate,
             grad_norm: outcome.gradient_norm,
             tokens_per_second: pace.tokens_per_second,
             elapsed: pace.elapsed,
-        })?;
+        }))?;
         events.stepped(&outcome, &pace);
         Ok(outcome)
     }
@@ -129,8 +129,8 @@ impl<D: Device> Run<'_, D> {
     fn refuse_divergence(&self, outcome: &StepOutcome) -> Result<(), TrainError> {
         for (what, value) in [("loss", outcome.loss), ("gradient norm", outcome.gradient_norm)] {
             if !value.is_finite() {
-                let last_good = match checkpoint::latest(self.folder.path()) {
-                    Ok(Some(folder)) => format!("the last good checkpoint is {}", folder.display()),
+                let last_good = match folder::latest(self.folder.root()) {
+                    Ok(Some((_, path))) => format!("the last good checkpoint is {}", path.display()),
                     Ok(None) | Err(_) => "no checkpoint had been saved yet".to_owned(),
                 };
                 return Err(TrainError::Diverged { what, value, step: outcome.step, last_good });
@@ -147,20 +147,18 @@ impl<D: Device> Run<'_, D> {
         let batch = self.plan.batch;
         let evaluation: Evaluation =
             evaluate(self.trainer.device(), model, parameters, validation, images, batch, |_| Ok::<_, TrainError>(()))?;
-        self.progress.elapsed_seconds += start.elapsed().as_secs_f64();
-        self.write_record(&Record::Validation {
+        self.progress.elapsed += start.elapsed().as_secs_f64();
+        self.log.append(&Record::Validation(ValidationRecord {
             step,
             val_loss: evaluation.nats_per_token,
             unigram_entropy: evaluation.unigram_entropy,
             images: evaluation.images,
-            elapsed: self.progress.elapsed_seconds,
-        })?;
+            elapsed: self.progress.elapsed,
+        }))?;
+        let best = self.progress.best_validation.unwrap_or(f64::INFINITY);
+        self.progress.best_validation = Some(best.min(evaluation.nats_per_token));
         events.evaluated(step, &evaluation);
         Ok(())
-    }
-
-    fn write_record(&mut self, record: &Record) -> Result<(), TrainError> {
-        self.log.append(record).map_err(|source| TrainError::Write { path: self.folder.metrics(), source })
     }
 
     /// Completes the first validation images (of the training set, if there are no others) and writes the grid.
@@ -190,10 +188,10 @@ impl<D: Device> Run<'_, D> {
             generation,
             |_| {},
         )?;
-        let path = self.folder.sample(step);
+        let path = self.folder.sample_grid(step);
         write_png(&path, &grid.draw(comfortable_scale(side)))
             .map_err(|source| TrainError::Write { path: path.clone(), source })?;
-        self.progress.elapsed_seconds += start.elapsed().as_secs_f64();
+        self.progress.elapsed += start.elapsed().as_secs_f64();
         events.sampled(step, &path);
         Ok(())
     }
@@ -201,7 +199,7 @@ impl<D: Device> Run<'_, D> {
     fn save(&mut self, events: &mut dyn Events) -> Result<(), TrainError> {
         let (device, parameters, adam) = (self.trainer.device(), self.trainer.parameters(), self.trainer.adam());
         // A record that a checkpoint vouches for must not be lost to a power cut that the checkpoint survives.
-        self.log.sync().map_err(|source| TrainError::Write { path: self.folder.metrics(), source })?;
+        self.log.sync()?;
         let contents = CheckpointContents {
             config: self.trainer.model().config(),
             parameters,
@@ -210,12 +208,13 @@ impl<D: Device> Run<'_, D> {
             training: Some(TrainingState {
                 first_moments: adam.first_moments(),
                 second_moments: adam.second_moments(),
-                progress: &self.progress,
+                progress: self.progress,
             }),
         };
-        let folder = checkpoint::save_step(self.folder.path(), self.progress.step, &contents)?;
-        checkpoint::prune(self.folder.path(), self.plan.keep)?;
-        events.saved(self.progress.step, &folder);
+        let path = self.folder.checkpoint(self.progress.step);
+        checkpoint::save(&path, &contents)?;
+        folder::prune(self.folder.root(), self.plan.keep)?;
+        events.saved(self.progress.step, &path);
         Ok(())
     }
 }

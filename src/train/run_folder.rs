@@ -1,82 +1,189 @@
-//! The folder that a run leaves behind.
+//! The folder that a training run leaves behind.
 //!
-//! ```text
-//! config.toml     the settings, to the last number     metrics.jsonl   a line per step and per validation
-//! checkpoints/    the latest ones                      samples/        grids of completions, by step
-//! report.html     curves, samples and settings on one page
-//! ```
+//! | path | holds |
+//! |---|---|
+//! | `config.toml` | every setting, resolved |
+//! | `metrics.jsonl` | see [`super::metrics`] |
+//! | `checkpoints/step-00000100/` | see [`crate::checkpoint`] |
+//! | `samples/step-00000100.png` | sample grids |
+//! | `report.html` | see [`super::report`] |
+//! | `run.lock` | locked while a process trains here |
 
-use std::fs;
+use std::fs::{self, File, TryLockError};
+use std::io;
 use std::path::{Path, PathBuf};
 
-use super::TrainError;
+use crate::checkpoint::{CheckpointError, folder};
 
-/// A run's folder.
-#[derive(Clone, Debug)]
+/// Why a run folder cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum RunFolderError {
+    /// The operating system refused.
+    #[error("cannot {action} {}: {source}", path.display())]
+    Io {
+        /// What was tried.
+        action: &'static str,
+        /// The file or folder.
+        path: PathBuf,
+        /// Why not.
+        source: io::Error,
+    },
+    /// A new run would mix with an old one.
+    #[error("{} already holds a run; go on with it by --resume, or choose another --out", path.display())]
+    Occupied {
+        /// The folder.
+        path: PathBuf,
+    },
+    /// Something to resume was asked for, and is not there.
+    #[error("{} holds no run to resume ({} is not there); leave out --resume to start one", path.display(), RunFolder::CONFIG)]
+    NotARun {
+        /// The folder.
+        path: PathBuf,
+    },
+    /// Two processes would train in one folder.
+    #[error("another process is training in {}; wait for it, or choose another --out", path.display())]
+    Busy {
+        /// The folder.
+        path: PathBuf,
+    },
+    /// A line that is no record.
+    #[error("line {line} of {} is no metrics record; remove that line, or the file", path.display())]
+    Metrics {
+        /// The file.
+        path: PathBuf,
+        /// Counted from 1.
+        line: usize,
+    },
+    /// A file could not be replaced.
+    #[error(transparent)]
+    Checkpoint(#[from] CheckpointError),
+}
+
+/// A run's folder, locked for this process until it is dropped (or the process ends, however it ends).
+#[derive(Debug)]
 pub struct RunFolder {
-    path: PathBuf,
+    root: PathBuf,
+    _lock: File,
 }
 
 impl RunFolder {
-    /// Makes the folder, or with `resume` opens it.
-    ///
-    /// # Errors
-    /// [`TrainError::RunExists`] where a run has left something and `resume` is not set; [`TrainError::Write`].
-    pub fn open(path: &Path, resume: bool) -> Result<Self, TrainError> {
-        let folder = Self { path: path.to_owned() };
-        if !resume && (folder.config().exists() || folder.metrics().exists() || path.join("checkpoints").exists()) {
-            return Err(TrainError::RunExists(path.to_owned()));
+    /// The resolved settings.
+    pub const CONFIG: &str = "config.toml";
+
+    /// Makes the folder of a new run. An existing folder is taken if no run is in it.
+    pub fn create(root: &Path) -> Result<Self, RunFolderError> {
+        let holds_run =
+            [Self::CONFIG, "metrics.jsonl", folder::CHECKPOINTS].iter().any(|name| root.join(name).exists());
+        if holds_run {
+            return Err(RunFolderError::Occupied { path: root.to_owned() });
         }
-        let samples = path.join("samples");
-        fs::create_dir_all(&samples).map_err(|source| TrainError::Write { path: samples, source })?;
-        Ok(folder)
+        create_folder(root)?;
+        Self::lock(root)
+    }
+
+    /// Opens the folder of a run to be resumed, and clears it of what a killed process left half-written.
+    pub fn open(root: &Path) -> Result<Self, RunFolderError> {
+        if !root.join(Self::CONFIG).is_file() {
+            return Err(RunFolderError::NotARun { path: root.to_owned() });
+        }
+        let run = Self::lock(root)?;
+        crate::checkpoint::atomic::clean_leftovers(root)?;
+        folder::clean(root)?;
+        Ok(run)
+    }
+
+    fn lock(root: &Path) -> Result<Self, RunFolderError> {
+        let path = root.join("run.lock");
+        let io = |source| RunFolderError::Io { action: "lock", path: path.clone(), source };
+        let lock = File::options().create(true).truncate(false).write(true).open(&path).map_err(io)?;
+        match lock.try_lock() {
+            // A file system without locks guards nothing, but is no reason not to train.
+            Err(TryLockError::Error(error)) if error.kind() != io::ErrorKind::Unsupported => return Err(io(error)),
+            Err(TryLockError::WouldBlock) => return Err(RunFolderError::Busy { path: root.to_owned() }),
+            Ok(()) | Err(TryLockError::Error(_)) => {}
+        }
+        for folder in [folder::CHECKPOINTS, "samples"] {
+            create_folder(&root.join(folder))?;
+        }
+        Ok(Self { root: root.to_owned(), _lock: lock })
     }
 
     /// The folder itself.
-    pub fn path(&self) -> &Path {
-        &self.path
+    pub fn root(&self) -> &Path {
+        &self.root
     }
 
-    /// The run's settings.
+    /// `config.toml`.
     pub fn config(&self) -> PathBuf {
-        self.path.join("config.toml")
+        self.root.join(Self::CONFIG)
     }
 
-    /// A line of JSON per step and per validation.
+    /// `metrics.jsonl`.
     pub fn metrics(&self) -> PathBuf {
-        self.path.join("metrics.jsonl")
+        self.root.join("metrics.jsonl")
     }
 
-    /// The grid of samples drawn after `step`.
-    pub fn sample(&self, step: u64) -> PathBuf {
-        self.path.join("samples").join(format!("step-{step:08}.png"))
-    }
-
-    /// All grids by step, oldest first.
-    pub fn samples(&self) -> Vec<(u64, PathBuf)> {
-        let entries = fs::read_dir(self.path.join("samples")).into_iter().flatten().flatten();
-        let step_of =
-            |path: &Path| path.file_name()?.to_str()?.strip_prefix("step-")?.strip_suffix(".png")?.parse().ok();
-        let mut found: Vec<(u64, PathBuf)> =
-            entries.map(|entry| entry.path()).filter_map(|path| Some((step_of(&path)?, path))).collect();
-        found.sort();
-        found
-    }
-
-    /// The page to look at.
+    /// `report.html`.
     pub fn report(&self) -> PathBuf {
-        self.path.join("report.html")
+        self.root.join("report.html")
     }
 
-    /// Writes a file of the folder aside and renames it.
-    ///
-    /// # Errors
-    /// [`TrainError::Write`].
-    pub fn write(&self, path: &Path, text: &str) -> Result<(), TrainError> {
-        let aside = path.with_extension("tmp");
-        fs::write(&aside, text)
-            .and_then(|()| fs::File::open(&aside)?.sync_all())
-            .and_then(|()| fs::rename(&aside, path))
-            .map_err(|source| TrainError::Write { path: path.to_owned(), source })
+    /// Where the checkpoint after `step` updates goes.
+    pub fn checkpoint(&self, step: u64) -> PathBuf {
+        folder::checkpoint_path(&self.root, step)
+    }
+
+    /// Where the sample grid after `step` updates goes.
+    pub fn sample_grid(&self, step: u64) -> PathBuf {
+        self.root.join("samples").join(format!("step-{step:08}.png"))
+    }
+
+    /// The sample grids there are, by step.
+    pub fn sample_grids(&self) -> Result<Vec<(u64, PathBuf)>, RunFolderError> {
+        let folder = self.root.join("samples");
+        let listed: io::Result<Vec<_>> =
+            fs::read_dir(&folder).and_then(|entries| entries.map(|entry| Ok(entry?.path())).collect());
+        let listed = listed.map_err(|source| RunFolderError::Io { action: "list", path: folder, source })?;
+        let mut grids: Vec<_> = listed.into_iter().filter_map(|path| Some((grid_step(&path)?, path))).collect();
+        grids.sort();
+        Ok(grids)
+    }
+}
+
+/// `step-00000100.png` is 100.
+fn grid_step(path: &Path) -> Option<u64> {
+    path.file_name()?.to_str()?.strip_prefix("step-")?.strip_suffix(".png")?.parse().ok()
+}
+
+fn create_folder(path: &Path) -> Result<(), RunFolderError> {
+    fs::create_dir_all(path).map_err(|source| RunFolderError::Io {
+        action: "create the folder",
+        path: path.to_owned(),
+        source,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn new_resumed_and_busy_folders() {
+        let place = tempfile::tempdir().unwrap();
+        let root = place.path().join("runs/a");
+        assert!(matches!(RunFolder::open(&root), Err(RunFolderError::NotARun { .. })));
+        let run = RunFolder::create(&root).unwrap();
+        fs::write(run.config(), "").unwrap();
+        assert!(matches!(RunFolder::open(&root), Err(RunFolderError::Busy { .. })));
+        assert!(matches!(RunFolder::create(&root), Err(RunFolderError::Occupied { .. })));
+        for step in [200, 10] {
+            fs::write(run.sample_grid(step), "").unwrap();
+        }
+        let steps: Vec<_> = run.sample_grids().unwrap().into_iter().map(|(step, _)| step).collect();
+        assert_eq!(steps, [10, 200]);
+        drop(run);
+        fs::write(root.join("report.html.tmp-1"), "").unwrap();
+        RunFolder::open(&root).unwrap();
+        assert!(!root.join("report.html.tmp-1").exists());
     }
 }

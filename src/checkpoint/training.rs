@@ -1,0 +1,173 @@
+//! What a checkpoint holds beside the model so that training can go on bit for bit: Adam's moments and the counters.
+
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::io::{self, Read, Write};
+use std::path::Path;
+
+use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
+
+use super::error::{CheckpointError, Result};
+use super::huggingface::read_json;
+use super::tensors::{TensorFile, TensorHeader};
+use super::{MODEL_FILE, OPTIMIZER_FILE, TRAINING_FILE};
+use crate::device::Device;
+use crate::model::{ModelConfig, ParameterSpec, parameter_specs};
+
+/// Prefixes of the moments' names in `optimizer.safetensors`.
+const MOMENTS: [&str; 2] = ["first_moment.", "second_moment."];
+
+/// How far training has come. All randomness is a function of the seed and these counters.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Progress {
+    /// Updates made.
+    pub step: u64,
+    /// Images seen, repeats counted.
+    pub samples: u64,
+    /// Tokens seen, repeats counted.
+    pub tokens: u64,
+    /// Lowest validation loss so far, nats per token.
+    pub best_validation: Option<f64>,
+    /// Seconds of training, over all sessions.
+    pub elapsed: f64,
+}
+
+/// The optimiser's state to be saved; moments in the order of [`parameter_specs`].
+pub struct TrainingState<'a, D: Device> {
+    /// Adam's first moments.
+    pub first_moments: &'a [D::Tensor],
+    /// Adam's second moments.
+    pub second_moments: &'a [D::Tensor],
+    /// Counters.
+    pub progress: Progress,
+}
+
+/// The optimiser's state as a checkpoint held it; moments in the order of [`parameter_specs`].
+pub struct LoadedTraining<D: Device> {
+    /// Adam's first moments.
+    pub first_moments: Vec<D::Tensor>,
+    /// Adam's second moments.
+    pub second_moments: Vec<D::Tensor>,
+    /// Counters.
+    pub progress: Progress,
+}
+
+/// `training.json`.
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct TrainingFile {
+    pub progress: Progress,
+    /// SHA-256 of the files saved with it, in hexadecimal: weights and moments of different steps do not go together.
+    pub sha256: BTreeMap<String, String>,
+}
+
+/// Names and shapes of `optimizer.safetensors`: all first moments, then all second ones.
+pub(super) fn moment_headers(specs: &[ParameterSpec]) -> Vec<TensorHeader> {
+    let header = |prefix: &str, spec: &ParameterSpec| (format!("{prefix}{}", spec.name), spec.shape.clone());
+    MOMENTS.iter().flat_map(|prefix| specs.iter().map(move |spec| header(prefix, spec))).collect()
+}
+
+/// The training state of a checkpoint folder for a model of `config`. Reads weights and moments once more than needed to
+/// verify their SHA-256: a run that goes on for days should not start from a flipped bit.
+pub fn load_training<D: Device>(device: &D, dir: &Path, config: &ModelConfig) -> Result<LoadedTraining<D>> {
+    for missing in [TRAINING_FILE, OPTIMIZER_FILE] {
+        if !dir.join(missing).is_file() {
+            return Err(CheckpointError::NoTrainingState { path: dir.to_owned(), missing });
+        }
+    }
+    let path = dir.join(TRAINING_FILE);
+    let training: TrainingFile = serde_json::from_value(read_json(&path)?.into())
+        .map_err(|error| CheckpointError::json(&path, format!("{error}; take an earlier checkpoint")))?;
+    for name in [MODEL_FILE, OPTIMIZER_FILE] {
+        let saved = training.sha256.get(name);
+        let saved = saved.ok_or_else(|| CheckpointError::json(&path, format!("the SHA-256 of {name} is missing")))?;
+        let file = dir.join(name);
+        let found = sha256_of(&file).map_err(CheckpointError::io("read", &file))?;
+        if *saved != found {
+            return Err(CheckpointError::Torn { path: file });
+        }
+    }
+    let specs = parameter_specs(config);
+    let mut file = TensorFile::open(&dir.join(OPTIMIZER_FILE))?;
+    check_moments(&file, &specs)?;
+    let mut load = |prefix: &str| -> Result<Vec<D::Tensor>> {
+        let upload = |spec: &ParameterSpec| {
+            let values = file.read(&format!("{prefix}{}", spec.name))?;
+            Ok(device.upload(&spec.shape, &values)?)
+        };
+        specs.iter().map(upload).collect()
+    };
+    let [first, second] = MOMENTS;
+    Ok(LoadedTraining { first_moments: load(first)?, second_moments: load(second)?, progress: training.progress })
+}
+
+/// Checks that the file holds just the moments of `specs`.
+fn check_moments(file: &TensorFile, specs: &[ParameterSpec]) -> Result<()> {
+    let path = || file.path().to_owned();
+    let expected: BTreeMap<_, _> = moment_headers(specs).into_iter().collect();
+    for (name, shape) in &expected {
+        match file.shape(name) {
+            None => return Err(CheckpointError::MissingTensor { path: path(), name: name.clone() }),
+            Some(found) if found != shape.as_slice() => {
+                let (name, found, expected) = (name.clone(), found.to_vec(), shape.clone());
+                return Err(CheckpointError::WrongShape { path: path(), name, found, expected });
+            }
+            Some(_) => {}
+        }
+    }
+    match file.tensors().find(|(name, _)| !expected.contains_key(*name)) {
+        Some((name, _)) => {
+            Err(CheckpointError::UnexpectedTensor { path: path(), name: name.to_owned(), why: String::new() })
+        }
+        None => Ok(()),
+    }
+}
+
+/// Passes bytes on and hashes them.
+pub(super) struct HashingWriter<W> {
+    inner: W,
+    hash: Sha256,
+}
+
+impl<W: Write> HashingWriter<W> {
+    pub fn new(inner: W) -> Self {
+        Self { inner, hash: Sha256::new() }
+    }
+
+    /// Flushes, and returns the hash of all that was written.
+    pub fn finish(mut self) -> io::Result<String> {
+        self.inner.flush()?;
+        Ok(hexadecimal(self.hash))
+    }
+}
+
+impl<W: Write> Write for HashingWriter<W> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let count = self.inner.write(bytes)?;
+        self.hash.update(bytes.get(..count).unwrap_or(bytes));
+        Ok(count)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.inner.flush()
+    }
+}
+
+/// SHA-256 of a file.
+fn sha256_of(path: &Path) -> io::Result<String> {
+    let mut file = File::open(path)?;
+    let mut hash = Sha256::new();
+    let mut buffer = vec![0; 1 << 20];
+    loop {
+        match file.read(&mut buffer)? {
+            0 => return Ok(hexadecimal(hash)),
+            count => hash.update(buffer.get(..count).unwrap_or_default()),
+        }
+    }
+}
+
+fn hexadecimal(hash: Sha256) -> String {
+    hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect()
+}

@@ -1,0 +1,81 @@
+//! `igpt-engine import`: a Hugging Face ImageGPT folder to a checkpoint.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::Result;
+use clap::Args;
+use serde_json::json;
+
+use crate::checkpoint::transfer::{self, Transfer};
+
+/// Turn a Hugging Face ImageGPT folder (config.json, model.safetensors) into a checkpoint
+#[derive(Args, Clone, Debug)]
+pub struct ImportArgs {
+    /// The Hugging Face folder
+    #[arg(value_name = "HF_DIR")]
+    pub source: PathBuf,
+    /// The checkpoint folder to write
+    #[arg(long, value_name = "DIR")]
+    pub out: PathBuf,
+    /// Keep biases even if all are zero, as in the official models
+    #[arg(long)]
+    pub keep_biases: bool,
+    /// Replace the checkpoint that is at --out
+    #[arg(long)]
+    pub force: bool,
+    /// Print one JSON object
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// Runs the command. Every tensor is read and checked; what is at `--out` stays if anything is wrong.
+pub fn run(args: ImportArgs) -> Result<()> {
+    let done = transfer::import(&args.source, &args.out, args.keep_biases, args.force)?;
+    report("Imported", &args.source, &args.out, &done, args.json)
+}
+
+/// Says what an import or export did, for people or as one line of JSON.
+pub(super) fn report(verb: &str, source: &Path, out: &Path, done: &Transfer, json: bool) -> Result<()> {
+    let mut to = std::io::stdout().lock();
+    write_report(&mut to, verb, source, out, done, json)?;
+    Ok(())
+}
+
+fn write_report(
+    to: &mut impl std::io::Write,
+    verb: &str,
+    source: &Path,
+    out: &Path,
+    done: &Transfer,
+    json: bool,
+) -> std::io::Result<()> {
+    let Transfer { config, parameters, dropped, added, colours, sha256 } = done;
+    if json {
+        let value = json!({
+            "source": source,
+            "out": out,
+            "config": config,
+            "parameters": parameters,
+            "dropped": dropped,
+            "added": added,
+            "colours": colours,
+            "sha256": sha256,
+        });
+        return writeln!(to, "{value}");
+    }
+    writeln!(to, "{verb} {} to {}", source.display(), out.display())?;
+    writeln!(to, "  model       {} layers × {}, {} heads", config.layers, config.width, config.heads)?;
+    writeln!(to, "  sequence    {} positions, {} colours", config.positions, config.vocabulary)?;
+    writeln!(to, "  parameters  {parameters}, {} biases", if config.bias { "with" } else { "no" })?;
+    match colours {
+        Some(colours) => writeln!(to, "  palette     {colours} colours")?,
+        None => writeln!(to, "  palette     none in {}; give one with --palette", source.display())?,
+    }
+    if !dropped.is_empty() {
+        writeln!(to, "  left out    {} tensors (zero biases, mask buffers, a class head)", dropped.len())?;
+    }
+    if !added.is_empty() {
+        writeln!(to, "  added       {} biases of zero", added.len())?;
+    }
+    writeln!(to, "  sha256      {sha256}  model.safetensors")
+}

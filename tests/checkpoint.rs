@@ -1,0 +1,465 @@
+//! Checkpoints: what is saved comes back bit for bit, what is hostile or damaged is refused by name, and import and export
+//! are each other's inverse.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use igpt_engine::checkpoint::tensors::{TensorFile, write_tensors};
+use igpt_engine::checkpoint::{
+    CheckpointContents, CheckpointError, Progress, TrainingState, load_model, load_training, palette_of, save, transfer,
+};
+use igpt_engine::device::{CpuDevice, Device};
+use igpt_engine::model::{Activation, ModelConfig, Norm, Parameters, parameter_specs};
+use proptest::prelude::*;
+use serde_json::{Value, json};
+
+fn golden(name: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/golden").join(name)
+}
+
+fn device() -> CpuDevice {
+    CpuDevice::new(Some(1)).unwrap()
+}
+
+fn tiny(norm: Norm, activation: Activation, bias: bool, sos: bool) -> ModelConfig {
+    ModelConfig { layers: 2, width: 6, heads: 3, positions: 9, vocabulary: 5, sos, norm, activation, bias }
+}
+
+fn variants() -> Vec<ModelConfig> {
+    let mut all = Vec::new();
+    for norm in [Norm::Rms, Norm::Layer] {
+        for activation in [Activation::QuickGelu, Activation::Gelu] {
+            for (bias, sos) in [(false, false), (false, true), (true, false), (true, true)] {
+                all.push(tiny(norm, activation, bias, sos));
+            }
+        }
+    }
+    all
+}
+
+/// Values that tell every element of every tensor apart, awkward floats among them.
+fn distinct(config: &ModelConfig, salt: f32) -> Parameters<CpuDevice> {
+    Parameters::from_fn(&device(), config, |index, spec| {
+        let value = |i: usize| (i as f32 + 1.0) / 3.0 + index as f32 * 1000.0 + salt;
+        let mut values: Vec<f32> = (0..spec.elements()).map(value).collect();
+        values[0] = [f32::MIN_POSITIVE / 8.0, -0.0, f32::MAX, f32::EPSILON][index % 4];
+        Ok::<_, igpt_engine::device::Error>(values)
+    })
+    .unwrap()
+}
+
+fn bits(device: &CpuDevice, tensors: &[<CpuDevice as Device>::Tensor]) -> Vec<Vec<u32>> {
+    tensors.iter().map(|t| device.download(t).unwrap().into_iter().map(f32::to_bits).collect()).collect()
+}
+
+fn save_weights(dir: &Path, config: &ModelConfig) {
+    let (device, parameters) = (device(), distinct(config, 0.5));
+    save(dir, &CheckpointContents { device: &device, config, parameters: &parameters, training: None, palette: None })
+        .unwrap();
+}
+
+fn refusal(dir: &Path) -> CheckpointError {
+    load_model(&device(), dir).err().expect("the checkpoint should be refused")
+}
+
+#[test]
+fn every_variant_comes_back_bit_for_bit() {
+    let place = tempfile::tempdir().unwrap();
+    let device = device();
+    for (number, config) in variants().iter().enumerate() {
+        let dir = place.path().join(number.to_string());
+        let [parameters, first, second] = [0.5, 1.5, 2.5].map(|salt| distinct(config, salt));
+        let palette = [[0.1, -1.0, 1.0], [1.0 / 3.0, f32::MIN_POSITIVE, -0.7]];
+        let progress = Progress {
+            step: u64::MAX,
+            samples: 7,
+            tokens: 63,
+            best_validation: Some(0.1 + 0.2),
+            elapsed: 1e-300 / 3.0,
+        };
+        let (first_moments, second_moments) = (first.values(), second.values());
+        let training = Some(TrainingState { first_moments, second_moments, progress });
+        let contents =
+            CheckpointContents { device: &device, config, parameters: &parameters, training, palette: Some(&palette) };
+        save(&dir, &contents).unwrap();
+        let bytes = fs::read(dir.join("model.safetensors")).unwrap();
+        save(&dir, &contents).unwrap();
+        assert_eq!(fs::read(dir.join("model.safetensors")).unwrap(), bytes, "the same content has the same bytes");
+
+        let (loaded_config, loaded) = load_model(&device, &dir).unwrap();
+        assert_eq!(&loaded_config, config);
+        assert_eq!(bits(&device, loaded.values()), bits(&device, parameters.values()));
+        let state = load_training(&device, &dir, config).unwrap();
+        assert_eq!(bits(&device, &state.first_moments), bits(&device, first_moments));
+        assert_eq!(bits(&device, &state.second_moments), bits(&device, second_moments));
+        assert_eq!(state.progress, progress);
+        assert_eq!(palette_of(&dir).unwrap().unwrap(), palette);
+    }
+    assert_eq!(fs::read_dir(place.path()).unwrap().count(), variants().len(), "nothing temporary is left");
+}
+
+#[test]
+fn weights_alone_and_torn_training_states_are_not_resumed() {
+    let place = tempfile::tempdir().unwrap();
+    let dir = place.path().join("step");
+    let config = tiny(Norm::Rms, Activation::QuickGelu, false, true);
+    save_weights(&dir, &config);
+    let device = device();
+    let resume = |config: &ModelConfig| load_training(&device, &dir, config).err().expect("should be refused");
+    assert!(matches!(resume(&config), CheckpointError::NoTrainingState { .. }));
+    assert_eq!(palette_of(&dir).unwrap(), None);
+
+    let parameters = distinct(&config, 0.5);
+    let (first_moments, second_moments) = (parameters.values(), parameters.values());
+    let training = Some(TrainingState { first_moments, second_moments, progress: Progress::default() });
+    let contents =
+        CheckpointContents { device: &device, config: &config, parameters: &parameters, training, palette: None };
+    save(&dir, &contents).unwrap();
+    let wider = ModelConfig { width: 12, ..config.clone() };
+    assert!(matches!(resume(&wider), CheckpointError::WrongShape { .. }));
+    let deeper = ModelConfig { layers: 3, ..config.clone() };
+    assert!(matches!(resume(&deeper), CheckpointError::MissingTensor { .. }));
+    let shallower = ModelConfig { layers: 1, ..config.clone() };
+    assert!(matches!(resume(&shallower), CheckpointError::UnexpectedTensor { .. }));
+    let mut bytes = fs::read(dir.join("optimizer.safetensors")).unwrap();
+    *bytes.last_mut().unwrap() ^= 1;
+    fs::write(dir.join("optimizer.safetensors"), bytes).unwrap();
+    assert!(matches!(resume(&config), CheckpointError::Torn { .. }));
+    fs::write(dir.join("training.json"), "{\"progress\": {}}").unwrap();
+    assert!(resume(&config).to_string().contains("training.json"));
+}
+
+#[test]
+fn a_failed_save_leaves_the_old_checkpoint() {
+    let place = tempfile::tempdir().unwrap();
+    let dir = place.path().join("step");
+    let config = tiny(Norm::Rms, Activation::QuickGelu, false, true);
+    save_weights(&dir, &config);
+    let before = fs::read(dir.join("model.safetensors")).unwrap();
+    let (device, parameters) = (device(), distinct(&config, 3.0));
+    // Too few moments: the failure comes after config and weights have been written.
+    let training = Some(TrainingState { first_moments: &[], second_moments: &[], progress: Progress::default() });
+    let contents =
+        CheckpointContents { device: &device, config: &config, parameters: &parameters, training, palette: None };
+    save(&dir, &contents).unwrap_err();
+    assert_eq!(fs::read(dir.join("model.safetensors")).unwrap(), before);
+    assert!(!dir.join("optimizer.safetensors").exists());
+    assert_eq!(fs::read_dir(place.path()).unwrap().count(), 1, "nothing temporary is left");
+}
+
+#[test]
+fn import_export_import_is_identity() {
+    for (name, biased) in [("l2d64h2p64", false), ("l2d64h2p64_bias", true)] {
+        let place = tempfile::tempdir().unwrap();
+        let at = |name: &str| place.path().join(name);
+        let model = |name: &str| fs::read(at(name).join("model.safetensors")).unwrap();
+        let first = transfer::import(&golden(name), &at("first"), false, false).unwrap();
+        assert_eq!(first.config.bias, biased);
+        assert_eq!(first.dropped.len(), if biased { 0 } else { 8 });
+        let exported = transfer::export(&at("first"), &at("exported"), false, false).unwrap();
+        assert_eq!(exported.added.len(), if biased { 0 } else { 8 });
+        transfer::import(&at("exported"), &at("second"), false, false).unwrap();
+        assert_eq!(model("first"), model("second"));
+        assert_eq!(
+            fs::read(at("first").join("config.json")).unwrap(),
+            fs::read(at("second").join("config.json")).unwrap()
+        );
+
+        // What was exported holds the very tensors that were imported, the zero biases included.
+        let mut original = TensorFile::open(&golden(name).join("model.safetensors")).unwrap();
+        let mut copy = TensorFile::open(&at("exported").join("model.safetensors")).unwrap();
+        let names: Vec<String> = original.tensors().map(|(name, _)| name.to_owned()).collect();
+        assert_eq!(names, copy.tensors().map(|(name, _)| name.to_owned()).collect::<Vec<_>>());
+        for tensor in names {
+            assert_eq!(original.shape(&tensor), copy.shape(&tensor));
+            assert_eq!(original.read(&tensor).unwrap(), copy.read(&tensor).unwrap(), "{tensor}");
+        }
+        let config: Value = serde_json::from_slice(&fs::read(at("exported").join("config.json")).unwrap()).unwrap();
+        let original: Value = serde_json::from_slice(&fs::read(golden(name).join("config.json")).unwrap()).unwrap();
+        for key in
+            ["model_type", "architectures", "vocab_size", "n_positions", "n_embd", "n_layer", "n_head", "n_inner"]
+        {
+            assert_eq!(config[key], original[key], "{key}");
+        }
+
+        let kept = transfer::import(&golden(name), &at("kept"), true, false).unwrap();
+        assert!(kept.config.bias && kept.dropped.is_empty());
+        let bare = transfer::export(&at("first"), &at("bare"), true, false);
+        assert_eq!(bare.is_err(), biased, "biases that are not zero cannot be left out");
+    }
+}
+
+#[test]
+fn what_hugging_face_cannot_express_is_not_exported() {
+    let place = tempfile::tempdir().unwrap();
+    for (norm, sos) in [(Norm::Layer, true), (Norm::Rms, false)] {
+        let dir = place.path().join(format!("{sos}"));
+        save_weights(&dir, &tiny(norm, Activation::Gelu, false, sos));
+        let error = transfer::export(&dir, &place.path().join("out"), false, false).unwrap_err();
+        assert!(matches!(error, CheckpointError::NotExpressible { .. }), "{error}");
+        let config = fs::read_to_string(dir.join("config.json")).unwrap();
+        assert!(!config.contains("imagegpt"), "transformers must not compute it as something else");
+    }
+}
+
+#[test]
+fn force_replaces_a_checkpoint_and_nothing_else() {
+    let place = tempfile::tempdir().unwrap();
+    let out = place.path().join("out");
+    let import = |force| transfer::import(&golden("l2d64h2p64"), &out, false, force);
+    fs::create_dir(&out).unwrap();
+    import(false).unwrap();
+    assert!(matches!(import(false).unwrap_err(), CheckpointError::Occupied { .. }));
+    import(true).unwrap();
+    fs::remove_file(out.join("model.safetensors")).unwrap();
+    fs::write(out.join("thesis.tex"), "").unwrap();
+    assert!(import(true).unwrap_err().to_string().contains("other files"));
+    assert!(out.join("thesis.tex").exists());
+}
+
+/// A checkpoint whose tensors went through `edit` on the way.
+fn edited(edit: impl Fn(&mut Vec<(String, Vec<usize>, Vec<f32>)>)) -> (tempfile::TempDir, PathBuf) {
+    let place = tempfile::tempdir().unwrap();
+    let dir = place.path().join("edited");
+    let config = tiny(Norm::Rms, Activation::QuickGelu, false, true);
+    save_weights(&dir, &config);
+    let path = dir.join("model.safetensors");
+    let mut file = TensorFile::open(&path).unwrap();
+    let specs = parameter_specs(&config);
+    let mut tensors: Vec<_> =
+        specs.into_iter().map(|spec| (spec.name.clone(), spec.shape.clone(), file.read(&spec.name).unwrap())).collect();
+    edit(&mut tensors);
+    let headers: Vec<_> = tensors.iter().map(|(name, shape, _)| (name.clone(), shape.clone())).collect();
+    let mut bytes = Vec::new();
+    write_tensors(&mut bytes, &path, &headers, |i| Ok(tensors[i].2.clone())).unwrap();
+    fs::write(path, bytes).unwrap();
+    (place, dir)
+}
+
+#[test]
+fn tensors_that_do_not_fit_the_model_are_named() {
+    let (_place, dir) = edited(|tensors| drop(tensors.remove(3)));
+    assert!(matches!(refusal(&dir), CheckpointError::MissingTensor { name, .. } if name.contains("c_attn")));
+    let (_place, dir) = edited(|tensors| tensors[3].1.reverse());
+    assert!(matches!(refusal(&dir), CheckpointError::WrongShape { found, .. } if found == [18, 6]));
+    let (_place, dir) = edited(|tensors| tensors.push(("transformer.h.2.ln_1.weight".to_owned(), vec![1], vec![1.0])));
+    assert!(matches!(refusal(&dir), CheckpointError::UnexpectedTensor { name, .. } if name.contains("h.2")));
+    let (_place, dir) = edited(|tensors| tensors[1].2[5] = f32::NAN);
+    assert!(matches!(refusal(&dir), CheckpointError::NotFinite { name, .. } if name.contains("wpe")));
+    let (_place, dir) = edited(|tensors| {
+        let bias = ("transformer.h.1.mlp.c_fc.bias".to_owned(), vec![24], vec![0.5; 24]);
+        tensors.push(bias);
+    });
+    assert!(matches!(refusal(&dir), CheckpointError::UnexpectedTensor { why, .. } if why.contains("igpt_bias")));
+    let (_place, dir) = edited(|tensors| {
+        let twin = tensors[0].clone();
+        tensors.push(("wte.weight".to_owned(), twin.1, twin.2));
+    });
+    assert!(matches!(refusal(&dir), CheckpointError::AmbiguousTensor { .. }));
+}
+
+#[test]
+fn tensors_of_no_consequence_are_passed_over() {
+    let (_place, dir) = edited(|tensors| {
+        for (name, _, _) in tensors.iter_mut() {
+            *name = name.trim_start_matches("transformer.").to_owned();
+        }
+        tensors.push(("h.0.attn.bias".to_owned(), vec![1, 1, 9, 9], vec![1.0; 81]));
+        tensors.push(("h.0.attn.masked_bias".to_owned(), vec![], vec![-1e4]));
+        tensors.push(("h.0.attn.c_attn.bias".to_owned(), vec![18], vec![0.0; 18]));
+        tensors.push(("score.weight".to_owned(), vec![10, 6], vec![1.0; 60]));
+    });
+    let config = tiny(Norm::Rms, Activation::QuickGelu, false, true);
+    let (_, parameters) = load_model(&device(), &dir).unwrap();
+    assert_eq!(bits(&device(), parameters.values()), bits(&device(), distinct(&config, 0.5).values()));
+}
+
+#[test]
+fn configurations_that_we_would_compute_wrongly_are_refused() {
+    let place = tempfile::tempdir().unwrap();
+    let dir = place.path().join("model");
+    transfer::import(&golden("l2d64h2p64"), &dir, false, false).unwrap();
+    let path = dir.join("config.json");
+    let sound: Value = serde_json::from_slice(&fs::read(&path).unwrap()).unwrap();
+    for (key, value) in [
+        ("activation_function", json!("gelu_new")),
+        ("layer_norm_epsilon", json!(1e-6)),
+        ("scale_attn_weights", json!(false)),
+        ("scale_attn_by_inverse_layer_idx", json!(true)),
+        ("reorder_and_upcast_attn", json!(true)),
+        ("tie_word_embeddings", json!(true)),
+        ("n_inner", json!(100)),
+        ("n_layer", json!(-2)),
+        ("n_layer", json!(1e18)),
+        ("n_embd", json!(0)),
+        ("n_head", json!(7)),
+        ("n_positions", json!("64")),
+        ("vocab_size", json!(0)),
+        ("vocab_size", json!(50_257)),
+        ("model_type", json!("gpt2")),
+        ("igpt_norm", json!("batch")),
+        ("igpt_future", json!(1)),
+        ("igpt_bias", json!("no")),
+    ] {
+        let mut config = sound.clone();
+        config[key] = value.clone();
+        fs::write(&path, config.to_string()).unwrap();
+        let error = refusal(&dir).to_string();
+        assert!(error.contains("config.json"), "{key} = {value}: {error}");
+    }
+    for text in ["", "[]", "{", "{\"n_layer\": 2}", &"[".repeat(100_000)] {
+        fs::write(&path, text).unwrap();
+        assert!(refusal(&dir).to_string().contains("config.json"));
+    }
+    let mut inner = sound.clone();
+    inner["n_inner"] = json!(256);
+    fs::write(&path, inner.to_string()).unwrap();
+    load_model(&device(), &dir).unwrap();
+}
+
+#[test]
+fn palettes_that_are_none_are_refused() {
+    let place = tempfile::tempdir().unwrap();
+    let path = place.path().join("preprocessor_config.json");
+    for clusters in ["[]", "3", "[[0, 0]]", "[[0, 0, 2]]", "[[0, 0, null]]", "[[0, 0, 1e999]]"] {
+        fs::write(&path, format!("{{\"clusters\": {clusters}}}")).unwrap();
+        assert!(palette_of(place.path()).is_err(), "{clusters}");
+    }
+    fs::write(&path, "{\"size\": 32}").unwrap();
+    assert_eq!(palette_of(place.path()).unwrap(), None);
+}
+
+/// A safetensors file with this header and data.
+fn file_of(header: &str, data: &[u8]) -> Vec<u8> {
+    let mut bytes = (header.len() as u64).to_le_bytes().to_vec();
+    bytes.extend(header.as_bytes());
+    bytes.extend(data);
+    bytes
+}
+
+/// Opens `bytes` as a safetensors file and reads every tensor.
+fn read_all(bytes: &[u8]) -> Result<Vec<Vec<f32>>, CheckpointError> {
+    let place = tempfile::tempdir().unwrap();
+    let path = place.path().join("x.safetensors");
+    fs::write(&path, bytes).unwrap();
+    let mut file = TensorFile::open(&path)?;
+    let names: Vec<String> = file.tensors().map(|(name, _)| name.to_owned()).collect();
+    names.iter().map(|name| file.read(name)).collect()
+}
+
+#[test]
+fn all_float_types_are_read() {
+    let header = r#"{"a":{"dtype":"F16","shape":[2],"data_offsets":[0,4]},"b":{"dtype":"BF16","shape":[1],"data_offsets":[4,6]},
+        "c":{"dtype":"F64","shape":[1],"data_offsets":[6,14]},"d":{"dtype":"F32","shape":[],"data_offsets":[14,18]},
+        "e":{"dtype":"F32","shape":[0,3],"data_offsets":[18,18]},"__metadata__":{"format":"pt"}}"#;
+    let mut data = vec![0x00, 0x3c, 0x00, 0xc0, 0x80, 0x3f];
+    data.extend(0.1_f64.to_le_bytes());
+    data.extend(2.5_f32.to_le_bytes());
+    let values = read_all(&file_of(header, &data)).unwrap();
+    assert_eq!(values, [vec![1.0, -2.0], vec![1.0], vec![0.1], vec![2.5], vec![]]);
+}
+
+#[test]
+fn hostile_headers_are_refused() {
+    let one = |rest: &str| format!(r#"{{"a":{{"dtype":"F32",{rest}}}}}"#);
+    let two = |a: &str, b: &str| {
+        format!(
+            r#"{{"a":{{"dtype":"F32","shape":[1],"data_offsets":{a}}},"b":{{"dtype":"F32","shape":[1],"data_offsets":{b}}}}}"#
+        )
+    };
+    let deep = format!("{{\"a\":{}", "[".repeat(200_000));
+    let wide = format!(r#""shape":[{}1],"data_offsets":[0,8]"#, "1,".repeat(64));
+    let cases = [
+        ("overlap", two("[0,4]", "[2,6]")),
+        ("the same bytes twice", two("[0,4]", "[0,4]")),
+        ("a gap", two("[0,4]", "[5,9]")),
+        ("past the end", two("[0,4]", "[8,12]")),
+        ("bytes left over", one(r#""shape":[1],"data_offsets":[0,4]"#)),
+        ("backwards", one(r#""shape":[2],"data_offsets":[8,0]"#)),
+        ("negative", one(r#""shape":[2],"data_offsets":[-8,0]"#)),
+        ("offsets overflow", one(r#""shape":[2],"data_offsets":[18446744073709551608,18446744073709551615]"#)),
+        ("offsets past u64", one(r#""shape":[2],"data_offsets":[0,99999999999999999999]"#)),
+        ("shape overflows", one(r#""shape":[4294967296,4294967296],"data_offsets":[0,8]"#)),
+        ("bytes overflow", one(r#""shape":[4611686018427387904],"data_offsets":[0,0]"#)),
+        ("shape too large", one(r#""shape":[1000000000000],"data_offsets":[0,8]"#)),
+        ("negative shape", one(r#""shape":[-2],"data_offsets":[0,8]"#)),
+        ("too many dimensions", one(&wide)),
+        ("shape missing", one(r#""data_offsets":[0,8]"#)),
+        ("unknown type", r#"{"a":{"dtype":"F31","shape":[2],"data_offsets":[0,8]}}"#.to_owned()),
+        ("type without floats", r#"{"a":{"dtype":"I64","shape":[1],"data_offsets":[0,8]}}"#.to_owned()),
+        ("name twice", two("[0,4]", "[4,8]").replace("\"b\"", "\"a\"")),
+        ("long name", two("[0,4]", "[4,8]").replace("\"b\"", &format!("\"{}\"", "b".repeat(10_000)))),
+        ("nothing", String::new()),
+        ("a list", "[]".to_owned()),
+        ("trailing text", two("[0,4]", "[4,8]") + "x"),
+        ("nested", deep),
+    ];
+    for (what, header) in cases {
+        let error = read_all(&file_of(&header, &[0; 8])).err().unwrap_or_else(|| panic!("{what} was taken"));
+        assert!(error.to_string().contains("x.safetensors"), "{what}: {error}");
+    }
+    read_all(&file_of(&two("[0,4]", "[4,8]"), &[0; 8])).unwrap();
+    for length in [u64::MAX, u64::MAX - 7, 1 << 40, 1 << 24, 100] {
+        let mut bytes = length.to_le_bytes().to_vec();
+        bytes.extend([0; 64]);
+        assert!(matches!(read_all(&bytes), Err(CheckpointError::Malformed { .. })), "{length}");
+    }
+}
+
+fn sound_file() -> Vec<u8> {
+    let headers = [("a", vec![2, 3]), ("b", vec![4]), ("c", vec![])].map(|(name, shape)| (name.to_owned(), shape));
+    let mut bytes = Vec::new();
+    write_tensors(&mut bytes, Path::new("x"), &headers, |i| Ok(vec![i as f32; [6, 4, 1][i]])).unwrap();
+    bytes
+}
+
+#[test]
+fn a_file_cut_short_anywhere_is_refused() {
+    let bytes = sound_file();
+    assert_eq!(read_all(&bytes).unwrap(), [vec![0.0; 6], vec![1.0; 4], vec![2.0]]);
+    for length in 0..bytes.len() {
+        assert!(matches!(read_all(&bytes[..length]), Err(CheckpointError::Malformed { .. })), "cut at {length}");
+    }
+}
+
+#[test]
+fn a_file_that_shrinks_while_open_is_an_error() {
+    let place = tempfile::tempdir().unwrap();
+    let path = place.path().join("x.safetensors");
+    fs::write(&path, sound_file()).unwrap();
+    let mut file = TensorFile::open(&path).unwrap();
+    fs::OpenOptions::new().write(true).open(&path).unwrap().set_len(100).unwrap();
+    assert!(matches!(file.read("c"), Err(CheckpointError::Io { .. })));
+}
+
+proptest! {
+    #[test]
+    fn mutated_files_never_panic(edits in prop::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 1..8)) {
+        let mut bytes = sound_file();
+        for (place, byte) in edits {
+            let place = place.index(bytes.len());
+            bytes[place] = byte;
+        }
+        let _ = read_all(&bytes);
+    }
+
+    #[test]
+    fn arbitrary_headers_never_panic(
+        dims in prop::collection::vec(any::<u64>(), 0..4),
+        begin in any::<u64>(),
+        end in any::<u64>(),
+        kind in prop::sample::select(vec!["F32", "F16", "F4", "F6_E2M3", "BOOL", "I64", "C64"]),
+    ) {
+        let header = json!({"a": {"dtype": kind, "shape": dims, "data_offsets": [begin, end]}});
+        let _ = read_all(&file_of(&header.to_string(), &[0; 32]));
+    }
+
+    #[test]
+    fn any_values_come_back(values in prop::collection::vec(any::<f32>().prop_filter("finite", |v| v.is_finite()), 0..200)) {
+        let mut bytes = Vec::new();
+        let headers = [("x".to_owned(), vec![values.len()])];
+        write_tensors(&mut bytes, Path::new("x"), &headers, |_| Ok(values.clone())).unwrap();
+        let read = read_all(&bytes).unwrap();
+        prop_assert_eq!(read[0].iter().map(|v| v.to_bits()).collect::<Vec<_>>(), values.iter().map(|v| v.to_bits()).collect::<Vec<_>>());
+    }
+}
