@@ -27,7 +27,7 @@ use clap::{Parser, Subcommand};
 ///   igpt-engine sample --checkpoint RUN   complete images with what was trained
 ///   igpt-engine doctor                    what this machine can do, and how to get the rest
 #[derive(Parser)]
-#[command(version, verbatim_doc_comment)]
+#[command(version, verbatim_doc_comment, args_override_self = true)]
 struct Cli {
     #[command(subcommand)]
     command: Command,

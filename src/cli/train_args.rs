@@ -89,7 +89,7 @@ pub struct TrainArgs {
     #[arg(long, value_name = "N", help_heading = "Optimisation")]
     pub steps: Option<u64>,
     /// Highest learning rate [default: 0.003 for tiny, s and m, 0.001 for l, 0.0003 for xl]
-    #[arg(long, value_name = "RATE", help_heading = "Optimisation")]
+    #[arg(long, value_name = "RATE", allow_negative_numbers = true, help_heading = "Optimisation")]
     pub lr: Option<f64>,
     /// Steps over which the rate rises from zero [default: a tenth of the steps]
     #[arg(long, value_name = "N", help_heading = "Optimisation")]

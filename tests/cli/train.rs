@@ -41,7 +41,8 @@ fn json_is_all_there_is_on_standard_output() {
 fn a_model_learns_the_sample() {
     let folder = tempfile::tempdir().unwrap();
     let run = folder.path().join("run");
-    let flags = ["--steps", "120", "--lr", "0.01", "--batch", "8", "--json", "--sample-every", "0"];
+    let flags =
+        ["--steps", "120", "--lr", "0.01", "--batch", "8", "--json", "--sample-every", "0", "--eval-images", "0"];
     let lines = json_lines(&succeed(&mut train(&run, &flags)));
     let last = lines.iter().rfind(|line| line.get("val_loss").is_some()).unwrap();
     let (loss, entropy) = (last["val_loss"].as_f64().unwrap(), last["unigram_entropy"].as_f64().unwrap());
