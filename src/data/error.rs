@@ -153,7 +153,7 @@ pub enum DataError {
     #[error(
         "{}: row {row} column {column} (counted from 0) holds token {token}, but the palette has {vocabulary} colours \
          (tokens 0 to {}). Pass the palette that the tokens were made with",
-        path.display(), vocabulary - 1
+        path.display(), vocabulary.saturating_sub(1)
     )]
     Token {
         /// The file.

@@ -22,6 +22,8 @@ use super::source::{ImageSource, Split};
 /// unpack to gigabytes. ImageNet's largest image has 61 million pixels.
 const MAX_SIDE: u32 = 32_768;
 const MAX_MEMORY: u64 = 512 << 20;
+/// Bytes of a file that are read at most; a longer one then counts as truncated.
+const MAX_FILE: u64 = 256 << 20;
 /// What is read of a file to learn its size; most headers, embedded previews included, end well before.
 const PROBE_BYTES: u64 = 64 << 10;
 
@@ -221,7 +223,7 @@ fn probe(path: &Path, min_side: u32) -> Result<()> {
     let mut file = File::open(path).map_err(DataError::read(path))?;
     file.by_ref().take(PROBE_BYTES).read_to_end(&mut bytes).map_err(|error| bad(path, error))?;
     let dimensions = reader(path, &bytes)?.into_dimensions().or_else(|_| {
-        file.read_to_end(&mut bytes).map_err(|error| bad(path, error))?;
+        file.take(MAX_FILE).read_to_end(&mut bytes).map_err(|error| bad(path, error))?;
         reader(path, &bytes)?.into_dimensions().map_err(|error| bad(path, error))
     });
     let (width, height) = dimensions?;
@@ -237,13 +239,10 @@ fn probe(path: &Path, min_side: u32) -> Result<()> {
 
 /// Decodes a file to RGB8: grey is spread, alpha dropped, 16 bits rounded to 8, palettes and CMYK converted.
 pub(super) fn load(path: &Path) -> Result<RgbImage> {
-    let bytes = fs::read(path).map_err(DataError::read(path))?;
-    decode(path, &bytes)
-}
-
-fn decode(path: &Path, bytes: &[u8]) -> Result<RgbImage> {
-    let reader = reader(path, bytes)?;
-    if reader.format() == Some(ImageFormat::Jpeg) && !is_complete_jpeg(bytes) {
+    let mut bytes = Vec::new();
+    File::open(path).and_then(|file| file.take(MAX_FILE).read_to_end(&mut bytes)).map_err(DataError::read(path))?;
+    let reader = reader(path, &bytes)?;
+    if reader.format() == Some(ImageFormat::Jpeg) && !is_complete_jpeg(&bytes) {
         return Err(bad(path, "the JPEG is truncated (no end marker)"));
     }
     Ok(reader.decode().map_err(|error| bad(path, error))?.into_rgb8())

@@ -40,7 +40,7 @@ pub(crate) use hash::sha256;
 pub use kmeans::{FitOptions, Histogram, Quality, fit};
 pub use loader::{Batch, Batches, Prefetcher};
 pub use palette::{MAX_COLOURS, Palette};
-pub use resize::Filter;
+pub use resize::{Filter, resize};
 pub use sample::open as open_sample;
 pub use source::{Draw, ImageSource, Split};
 pub use spec::{DataSpec, OpenOptions, evaluation_transform, open, open_image, open_images};

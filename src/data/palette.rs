@@ -262,6 +262,8 @@ mod tests {
     }
 
     proptest! {
+        #![proptest_config(ProptestConfig::with_cases(48))]
+
         /// Few distinct values a channel, so that duplicate colours and exact ties are common.
         #[test]
         fn encoding_is_the_first_argmin(

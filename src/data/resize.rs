@@ -54,8 +54,12 @@ pub(crate) struct Rectangle {
     pub(crate) height: u32,
 }
 
-/// Resizes to `width` x `height`; an image of that size already comes back as it is.
-pub(crate) fn resize(image: RgbImage, width: u32, height: u32, filter: Filter) -> Result<RgbImage, String> {
+/// Resizes to `width` x `height`, whatever that does to the proportions; an image of that size already comes back as it
+/// is.
+///
+/// # Errors
+/// What the resizer says, as text: an empty image or size.
+pub fn resize(image: RgbImage, width: u32, height: u32, filter: Filter) -> Result<RgbImage, String> {
     if image.dimensions() == (width, height) {
         return Ok(image);
     }
