@@ -190,6 +190,27 @@ fn import_export_import_is_identity() {
 }
 
 #[test]
+fn a_missing_bias_is_not_made_up() {
+    let place = tempfile::tempdir().unwrap();
+    let source = place.path().join("source");
+    let config = tiny(Norm::Rms, Activation::QuickGelu, true, true);
+    save_weights(&source, &config);
+    let path = source.join("model.safetensors");
+    let mut file = TensorFile::open(&path).unwrap();
+    let headers: Vec<_> = file.tensors().map(|(name, shape)| (name.to_owned(), shape.to_vec())).collect();
+    let (lost, kept): (Vec<_>, Vec<_>) = headers.into_iter().partition(|(name, _)| name.ends_with("h.1.mlp.c_fc.bias"));
+    assert_eq!(lost.len(), 1);
+    let mut bytes = Vec::new();
+    write_tensors(&mut bytes, &path, &kept, |i| file.read(&kept[i].0)).unwrap();
+    fs::write(&path, bytes).unwrap();
+    let missing = |error| matches!(error, CheckpointError::MissingTensor { name, .. } if name == lost[0].0);
+    let out = place.path().join("out");
+    assert!(missing(transfer::import(&source, &out, false, false).unwrap_err()));
+    assert!(missing(transfer::export(&source, &out, false, false).unwrap_err()));
+    assert!(!out.exists());
+}
+
+#[test]
 fn what_hugging_face_cannot_express_is_not_exported() {
     let place = tempfile::tempdir().unwrap();
     for (norm, sos) in [(Norm::Layer, true), (Norm::Rms, false)] {
