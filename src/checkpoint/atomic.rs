@@ -1,7 +1,7 @@
 //! Writing so that a reader, now or after a power cut, finds the old or the new whole and never a mixture.
 //!
 //! A file or folder is written beside its place under a temporary name, synced to disk, and renamed. A folder that
-//! replaces another needs two renames; a kill between them leaves the old one under [`OLD`], and [`clean_leftovers`]
+//! replaces another needs two renames; a kill between them leaves the old one under `NAME.old-PID`, and [`clean_leftovers`]
 //! puts it back.
 
 use std::ffi::OsString;
@@ -173,6 +173,14 @@ mod tests {
         CheckpointError::json(Path::new("x"), "injected")
     }
 
+    /// Fills a folder with one file.
+    fn put(name: &'static str, content: &'static str) -> impl FnOnce(&Path) -> Result<()> {
+        move |folder| {
+            fs::write(folder.join(name), content).unwrap();
+            Ok(())
+        }
+    }
+
     fn names(folder: &Path) -> Vec<String> {
         let mut names: Vec<_> = entries(folder)
             .unwrap()
@@ -187,7 +195,7 @@ mod tests {
     fn a_failed_folder_leaves_the_old_one_and_no_trace() {
         let place = tempfile::tempdir().unwrap();
         let path = place.path().join("step");
-        write_folder(&path, |folder| Ok(fs::write(folder.join("a"), "old").unwrap())).unwrap();
+        write_folder(&path, put("a", "old")).unwrap();
         let outcome = write_folder(&path, |folder| {
             fs::write(folder.join("a"), "new").unwrap();
             Err(failing())
@@ -201,8 +209,8 @@ mod tests {
     fn a_folder_is_replaced_whole() {
         let place = tempfile::tempdir().unwrap();
         let path = place.path().join("step");
-        write_folder(&path, |folder| Ok(fs::write(folder.join("a"), "old").unwrap())).unwrap();
-        write_folder(&path, |folder| Ok(fs::write(folder.join("b"), "new").unwrap())).unwrap();
+        write_folder(&path, put("a", "old")).unwrap();
+        write_folder(&path, put("b", "new")).unwrap();
         assert_eq!(names(&path), ["b"]);
         assert_eq!(names(place.path()), ["step"]);
     }

@@ -51,8 +51,9 @@ fn copy(source: &Path, out: &Path, config: ModelConfig, force: bool, strict: boo
     check_replaceable(out, force)?;
     let mut file = ModelFile::open(source)?;
     let specs = parameter_specs(&config);
-    let is_added = |name: &str, file: &ModelFile| name.ends_with(".bias") && !file.has(name);
-    let added: Vec<_> = specs.iter().map(|spec| &spec.name).filter(|name| is_added(name, &file)).cloned().collect();
+    let biases: Vec<_> = specs.iter().map(|spec| &spec.name).filter(|name| name.ends_with(".bias")).cloned().collect();
+    // All or none: a file that lacks only some of its biases is damaged.
+    let added = if biases.iter().any(|name| file.has(name)) { Vec::new() } else { biases };
     let dropped = file.check_except(&config, &added)?;
     let palette = palette_of(source)?;
     let headers: Vec<TensorHeader> = specs.iter().map(|spec| (spec.name.clone(), spec.shape.clone())).collect();

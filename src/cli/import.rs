@@ -79,3 +79,27 @@ fn write_report(
     }
     writeln!(to, "  sha256      {sha256}  model.safetensors")
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn reports_for_people_and_for_scripts() {
+        let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/golden/l2d64h2p64");
+        let place = tempfile::tempdir().unwrap();
+        let out = place.path().join("out");
+        let done = transfer::import(&source, &out, false, false).unwrap();
+        let text = |json| {
+            let mut bytes = Vec::new();
+            write_report(&mut bytes, "Imported", &source, &out, &done, json).unwrap();
+            String::from_utf8(bytes).unwrap()
+        };
+        let value: serde_json::Value = serde_json::from_str(&text(true)).unwrap();
+        assert_eq!(value["parameters"], done.config.parameter_count());
+        assert_eq!(value["dropped"].as_array().map(Vec::len), Some(8));
+        assert_eq!(value["config"]["width"], 64);
+        let people = text(false);
+        assert!(people.contains("2 layers × 64, 2 heads") && people.contains("left out    8 tensors"), "{people}");
+    }
+}

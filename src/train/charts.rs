@@ -5,8 +5,10 @@ use plotters::prelude::*;
 use super::metrics::TrainRecord;
 use super::report::Report;
 
-/// Size of a chart in SVG units. Small, so that the labels are readable when a phone shrinks it.
-const SIZE: (u32, u32) = (600, 340);
+/// Sizes in SVG units: as wide as the page, and as half of it, so that labels come out in their own size. On a phone both are
+/// shrunk to its width; the style sheet then enlarges the wide one's labels.
+const WIDE: (u32, u32) = (920, 400);
+const HALF: (u32, u32) = (440, 280);
 /// Points drawn of a curve at most; a longer one is thinned.
 const POINTS: usize = 500;
 /// The share of the run that the smoothed curve looks back over.
@@ -45,7 +47,7 @@ enum Mark {
 /// One figure.
 struct Chart {
     title: &'static str,
-    class: &'static str,
+    size: (u32, u32),
     curves: Vec<Curve>,
 }
 
@@ -81,19 +83,19 @@ fn loss_chart(report: &Report) -> Chart {
         let label = "knows each colour's frequency: unigram entropy";
         curves.push(Curve { mark: Mark::Dashes, ..line(label, "third", THIRD, 2, level(entropy)) });
     }
-    Chart { title: "Loss, nats per token", class: "wide", curves }
+    Chart { title: "Loss, nats per token", size: WIDE, curves }
 }
 
 fn rate_chart(training: &[TrainRecord]) -> Chart {
     let points = thin(&finite(training, |record| record.lr));
     let curve = Curve { label: "", variable: "first", colour: FIRST, width: 2, points, mark: Mark::Line };
-    Chart { title: "Learning rate", class: "", curves: vec![curve] }
+    Chart { title: "Learning rate", size: HALF, curves: vec![curve] }
 }
 
 fn norm_chart(training: &[TrainRecord]) -> Chart {
     let points = thin(&finite(training, |record| record.grad_norm));
-    let curve = Curve { label: "", variable: "first", colour: FIRST, width: 2, points, mark: Mark::Line };
-    Chart { title: "Gradient norm, before clipping", class: "", curves: vec![curve] }
+    let curve = Curve { label: "", variable: "first", colour: FIRST, width: 1, points, mark: Mark::Line };
+    Chart { title: "Gradient norm, before clipping", size: HALF, curves: vec![curve] }
 }
 
 /// A curve over steps, without what is not a number.
@@ -166,7 +168,8 @@ fn figure(chart: &Chart) -> Result<String, String> {
         .map(|curve| format!("<li><i style=\"background:var(--{})\"></i>{}</li>", curve.variable, curve.label))
         .collect();
     let key = if key.is_empty() { key } else { format!("<ul class=\"key\">{key}</ul>\n") };
-    let Chart { title, class, .. } = chart;
+    let title = chart.title;
+    let class = if chart.size == WIDE { "wide" } else { "half" };
     Ok(format!("<figure class=\"{class}\"><figcaption>{title}</figcaption>\n{svg}\n{key}</figure>\n"))
 }
 
@@ -175,11 +178,11 @@ fn draw(chart: &Chart, svg: &mut String) -> Result<(), DrawingAreaErrorKind<std:
     let horizontal = span(points().map(|(step, _)| *step)).unwrap_or((0.0, 1.0));
     let vertical = padded(span(points().map(|(_, value)| *value)).unwrap_or((0.0, 1.0)));
     let horizontal = if horizontal.0 < horizontal.1 { horizontal } else { (horizontal.0 - 1.0, horizontal.1 + 1.0) };
-    let area = SVGBackend::with_string(svg, SIZE).into_drawing_area();
+    let area = SVGBackend::with_string(svg, chart.size).into_drawing_area();
     let mut context = ChartBuilder::on(&area)
         .margin(8)
         .margin_right(16)
-        .x_label_area_size(30)
+        .x_label_area_size(36)
         .y_label_area_size(62)
         .build_cartesian_2d(horizontal.0..horizontal.1, vertical)?;
     context
@@ -190,7 +193,7 @@ fn draw(chart: &Chart, svg: &mut String) -> Result<(), DrawingAreaErrorKind<std:
         .axis_style(RULE)
         .x_labels(6)
         .y_labels(6)
-        .label_style(("sans-serif", 15).into_font().color(&TEXT))
+        .label_style(("sans-serif", 14).into_font().color(&TEXT))
         .x_label_formatter(&|step| format!("{step:.0}"))
         .y_label_formatter(&|value| number(*value))
         .draw()?;

@@ -72,8 +72,9 @@ impl RunFolder {
 
     /// Makes the folder of a new run. An existing folder is taken if no run is in it.
     pub fn create(root: &Path) -> Result<Self, RunFolderError> {
+        // A folder whose run was killed before it had written anything is as good as new.
         let holds_run =
-            [Self::CONFIG, "metrics.jsonl", folder::CHECKPOINTS].iter().any(|name| root.join(name).exists());
+            root.join(Self::CONFIG).exists() || root.join("metrics.jsonl").exists() || !folder::list(root)?.is_empty();
         if holds_run {
             return Err(RunFolderError::Occupied { path: root.to_owned() });
         }
@@ -172,7 +173,9 @@ mod tests {
         let place = tempfile::tempdir().unwrap();
         let root = place.path().join("runs/a");
         assert!(matches!(RunFolder::open(&root), Err(RunFolderError::NotARun { .. })));
+        drop(RunFolder::create(&root).unwrap());
         let run = RunFolder::create(&root).unwrap();
+        assert!(matches!(RunFolder::create(&root), Err(RunFolderError::Busy { .. })));
         fs::write(run.config(), "").unwrap();
         assert!(matches!(RunFolder::open(&root), Err(RunFolderError::Busy { .. })));
         assert!(matches!(RunFolder::create(&root), Err(RunFolderError::Occupied { .. })));
