@@ -103,7 +103,7 @@ fn run(device: &CpuDevice, case: &Case) -> String {
 fn gemm_rate(device: &CpuDevice) -> f64 {
     const SIDE: usize = 1536;
     let matrix = device.upload(&[SIDE, SIDE], &vec![0.5; SIDE * SIDE]).expect("memory for a matrix");
-    let mut product = || {
+    let product = || {
         black_box(device.linear(&matrix, &matrix, WeightLayout::InOut, None).expect("a product"));
     };
     product();
