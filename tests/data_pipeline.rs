@@ -221,7 +221,7 @@ fn a_palette_fitted_to_the_sample_is_good_reproducible_and_indifferent_to_thread
     let bar = indicatif::ProgressBar::hidden();
     let histogram = Histogram::of_images(300, &bar, |index| source.image(index)).unwrap();
     assert_eq!(histogram.pixels(), 300 * 1024);
-    let options = FitOptions { colours: 64, seed: 3, ..FitOptions::default() };
+    let options = FitOptions { colours: 64, seed: 3, iterations: 30, ..FitOptions::default() };
     let mut errors = Vec::new();
     let palette = fit(&histogram, &options, |_, mse| errors.push(mse)).unwrap();
     assert!(errors.len() > 5 && errors.windows(2).all(|pair| pair[1] <= pair[0] * (1.0 + 1e-6)), "{errors:?}");

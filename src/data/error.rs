@@ -208,6 +208,11 @@ pub enum DataError {
         /// What is valid.
         hint: String,
     },
+    /// The system gives no thread for loading ahead.
+    #[error(
+        "cannot start the thread that loads data ahead: {0}. Close other programs, or raise the limit of processes"
+    )]
+    Thread(#[source] std::io::Error),
     /// A download failed.
     #[error("cannot fetch {url}: {problem}")]
     Fetch {

@@ -181,7 +181,7 @@ impl Default for FitOptions {
 ///
 /// # Errors
 /// [`DataError::Fit`] for no or too many colours, or more than there are distinct ones.
-pub fn fit(histogram: &Histogram, options: &FitOptions, mut report: impl FnMut(usize, f64)) -> Result<Palette> {
+pub fn fit(histogram: &Histogram, options: &FitOptions, report: impl FnMut(usize, f64)) -> Result<Palette> {
     let k = options.colours;
     if k == 0 || k > MAX_COLOURS {
         return Err(DataError::Fit(format!("--colours is {k}, it must be from 1 to {MAX_COLOURS}")));
@@ -192,7 +192,18 @@ pub fn fit(histogram: &Histogram, options: &FitOptions, mut report: impl FnMut(u
             "the images have {distinct} distinct colours; pass --colours {distinct} or less"
         )));
     }
-    let mut centres = seed_centres(histogram, k, options.seed);
+    let centres = lloyd(histogram, seed_centres(histogram, k, options.seed), options, report);
+    Palette::new(Path::new("the fitted palette"), centres)
+}
+
+/// Lloyd's iteration: each pixel to its nearest centre, each centre to the mean of its pixels.
+fn lloyd(
+    histogram: &Histogram,
+    mut centres: Vec<[f32; 3]>,
+    options: &FitOptions,
+    mut report: impl FnMut(usize, f64),
+) -> Vec<[f32; 3]> {
+    let k = centres.len();
     let mut before = f64::INFINITY;
     for iteration in 1..=options.iterations {
         let sums = histogram.assign(&Cells::new(&centres), k);
@@ -211,7 +222,7 @@ pub fn fit(histogram: &Histogram, options: &FitOptions, mut report: impl FnMut(u
         }
         before = error;
     }
-    Palette::new(Path::new("the fitted palette"), centres)
+    centres
 }
 
 /// The `count` colours with the largest weighted squared error: where a centre that lost all its pixels does most good.
@@ -271,4 +282,32 @@ fn seed_centres(histogram: &Histogram, k: usize, seed: u64) -> Vec<[f32; 3]> {
 
 fn to_unit(colour: [u8; 3]) -> [f32; 3] {
     colour.map(|level| (f64::from(level) / 127.5 - 1.0) as f32)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn centres_without_pixels_move_to_where_the_error_is() {
+        let colours = vec![[0; 3], [10; 3], [200; 3], [250; 3]];
+        let histogram = Histogram { colours, counts: vec![1000, 1000, 3, 5] };
+        // Four times the same centre: the first takes every pixel, three are empty.
+        let centres = lloyd(&histogram, vec![[-1.0; 3]; 4], &FitOptions::default(), |_, _| {});
+        let mut levels: Vec<u8> = centres.iter().map(|c| (127.5 * (c[0] + 1.0)).round() as u8).collect();
+        levels.sort_unstable();
+        assert_eq!(levels, [0, 10, 200, 250]);
+    }
+
+    #[test]
+    fn quality_counts_colours_and_entropy() {
+        let histogram = Histogram { colours: vec![[0; 3], [255; 3]], counts: vec![3, 1] };
+        let palette = Palette::new("p", vec![[-1.0; 3], [1.0; 3], [0.0; 3]]).unwrap();
+        let quality = histogram.quality(&palette);
+        let entropy = -(0.75_f64 * 0.75_f64.ln() + 0.25 * 0.25_f64.ln());
+        assert_eq!((quality.mse, quality.used), (0.0, 2));
+        assert!((quality.entropy_nats - entropy).abs() < 1e-12);
+        let grey = Palette::new("p", vec![[0.0; 3]]).unwrap();
+        assert!((histogram.quality(&grey).mse - 0.75).abs() < 1e-9);
+    }
 }

@@ -87,7 +87,7 @@ impl Batches {
         let length = self.examples.sequence_length();
         let mut tokens = vec![0; count * length];
         let rows: Vec<Result<()>> = tokens
-            .par_chunks_mut(length)
+            .par_chunks_mut(length.max(1))
             .zip(&draws)
             .map(|(row, draw)| self.examples.tokens(draw.index as usize, self.augment.then_some(*draw), row))
             .collect();
@@ -126,13 +126,13 @@ impl Prefetcher {
     /// Starts with `first_sample`; each batch has `size` samples and at most `depth` wait ready.
     ///
     /// # Errors
-    /// [`DataError::Read`] where the system gives no thread.
+    /// [`DataError::Thread`] where the system gives no thread.
     pub fn start(batches: Batches, first_sample: u64, size: usize, depth: usize) -> Result<Self> {
         let (sender, receiver) = sync_channel(depth.max(1) - 1);
         let thread = std::thread::Builder::new()
             .name("prefetch".into())
             .spawn(move || produce(&batches, first_sample, size, &sender))
-            .map_err(DataError::read("the prefetch thread".as_ref()))?;
+            .map_err(DataError::Thread)?;
         Ok(Prefetcher { receiver: Some(receiver), thread: Some(thread) })
     }
 }

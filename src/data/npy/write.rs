@@ -111,26 +111,26 @@ pub fn write<T: Element>(path: impl AsRef<Path>, shape: &[usize], values: &[T]) 
     writer.finish()
 }
 
-/// [`write`] of float32.
+/// [`write()`] of float32.
 ///
 /// # Errors
-/// As [`write`].
+/// As [`write()`].
 pub fn write_f32(path: impl AsRef<Path>, shape: &[usize], values: &[f32]) -> Result<()> {
     write(path, shape, values)
 }
 
-/// [`write`] of uint16.
+/// [`write()`] of uint16.
 ///
 /// # Errors
-/// As [`write`].
+/// As [`write()`].
 pub fn write_u16(path: impl AsRef<Path>, shape: &[usize], values: &[u16]) -> Result<()> {
     write(path, shape, values)
 }
 
-/// [`write`] of int64.
+/// [`write()`] of int64.
 ///
 /// # Errors
-/// As [`write`].
+/// As [`write()`].
 pub fn write_i64(path: impl AsRef<Path>, shape: &[usize], values: &[i64]) -> Result<()> {
     write(path, shape, values)
 }
