@@ -90,3 +90,30 @@ pub(super) fn add_assign(device: &CpuDevice, into: &mut [f32], other: &[f32]) {
         into.iter_mut().zip(&other[index * FLAT_BLOCK..]).for_each(|(into, other)| *into += other);
     });
 }
+
+/// A slice to which the tasks of one loop write in strides, each its own elements.
+pub(super) struct Scattered<'a> {
+    start: *mut f32,
+    len: usize,
+    borrow: std::marker::PhantomData<&'a mut [f32]>,
+}
+
+// SAFETY: the pointer is only used through `part`, whose callers promise that no two tasks use the same elements.
+unsafe impl Sync for Scattered<'_> {}
+
+impl<'a> Scattered<'a> {
+    pub(super) fn new(data: &'a mut [f32]) -> Self {
+        Self { start: data.as_mut_ptr(), len: data.len(), borrow: std::marker::PhantomData }
+    }
+
+    /// `len` elements from `first` on.
+    ///
+    /// # Safety
+    /// As long as the returned slice lives, nothing else may use any of its elements.
+    #[allow(clippy::mut_from_ref)]
+    pub(super) unsafe fn part(&self, first: usize, len: usize) -> &mut [f32] {
+        assert!(first.checked_add(len).is_some_and(|end| end <= self.len), "part of a tensor past its end");
+        // SAFETY: inside the borrowed slice by the assertion, and the caller's alone.
+        unsafe { std::slice::from_raw_parts_mut(self.start.add(first), len) }
+    }
+}

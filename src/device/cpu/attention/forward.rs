@@ -1,0 +1,99 @@
+//! Forward: one block of 32 queries at a time against the keys that it sees, 128 at a time.
+//!
+//! The softmax runs along: when a tile of keys has a larger score than all before, what was summed so far is scaled down
+//! (Milakov & Gimelshein 2018).
+
+use multiversion::{multiversion, target::target_cfg_f};
+
+use super::tile::{Block, HeadRows, STRIP, Strip, mix, scores};
+use super::{Seen, Sizes};
+use crate::device::cpu::math::{exp2, fold};
+
+/// Blocks of keys in a tile: the more, the fewer sums across lanes; 4 keep the tile's scores in half of the L1 cache.
+const TILE: usize = 4;
+
+/// Packed operands of one head.
+pub(super) struct Packed<'a> {
+    /// By dimension, in units of `log₂ e / √head_dim`: scores come out as exponents of 2.
+    pub queries: &'a mut [Strip],
+    /// By dimension.
+    pub keys: &'a mut [Strip],
+    /// By token.
+    pub values: &'a mut [Strip],
+}
+
+/// Mixed values of one block of queries.
+pub(super) struct Mixed<'a> {
+    /// By token, `[dimensions / 32, 32]`.
+    pub output: &'a mut [Strip],
+    /// Logarithms of the softmax denominators, to base 2.
+    pub logsumexp: Strip,
+}
+
+impl Packed<'_> {
+    pub(super) fn pack(&mut self, [q, k, v]: [HeadRows<'_>; 3], sizes: Sizes) {
+        q.pack_by_dimension(sizes.exponent_scale(), self.queries);
+        k.pack_by_dimension(1.0, self.keys);
+        v.pack_by_token(self.values);
+    }
+}
+
+/// Sets `mixed` for the queries of `block`.
+#[multiversion(targets("x86_64+avx512f+avx2+fma", "x86_64+avx2+fma"))]
+pub(super) fn forward_block(packed: &Packed<'_>, sizes: Sizes, seen: Seen, block: usize, mixed: &mut Mixed<'_>) {
+    const FMA: bool = target_cfg_f!(any(target_feature = "fma", target_arch = "aarch64"));
+    let dimensions = sizes.dimensions;
+    let queries = &packed.queries[block * dimensions..][..dimensions];
+    let mut max: Strip = [f32::NEG_INFINITY; STRIP];
+    let mut sum: Strip = [0.0; STRIP];
+    let mut tile: [Block; TILE] = [[[0.0; STRIP]; STRIP]; TILE];
+    mixed.output.fill([0.0; STRIP]);
+    let visible = seen.key_blocks(block);
+    for first in (0..visible).step_by(TILE) {
+        let tile = &mut tile[..TILE.min(visible - first)];
+        for (index, out) in tile.iter_mut().enumerate() {
+            let key_block = first + index;
+            scores::<FMA>(queries, &packed.keys[key_block * dimensions..][..dimensions], out);
+            seen.fill_unseen(block, key_block, out, f32::NEG_INFINITY);
+        }
+        for query in 0..STRIP {
+            let mut lanes = tile[0][query];
+            for block in &tile[1..] {
+                for (lane, &score) in lanes.iter_mut().zip(&block[query]) {
+                    *lane = if score > *lane { score } else { *lane };
+                }
+            }
+            let most = fold(lanes, |a, b| if b > a { b } else { a });
+            if most > max[query] {
+                let factor = exp2::<FMA>(max[query] - most);
+                max[query] = most;
+                sum[query] *= factor;
+                for strips in mixed.output.chunks_exact_mut(STRIP) {
+                    strips[query].iter_mut().for_each(|value| *value *= factor);
+                }
+            }
+            let mut lanes = [0.0; STRIP];
+            for block in tile.iter_mut() {
+                for (lane, score) in lanes.iter_mut().zip(&mut block[query]) {
+                    *score = exp2::<FMA>(*score - max[query]);
+                    *lane += *score;
+                }
+            }
+            sum[query] += fold(lanes, |a, b| a + b);
+        }
+        for (index, weights) in tile.iter_mut().enumerate() {
+            let key_block = first + index;
+            seen.fill_unseen(block, key_block, weights, 0.0);
+            let values = packed.values.chunks_exact(sizes.padded_tokens);
+            for (values, output) in values.zip(mixed.output.chunks_exact_mut(STRIP)) {
+                mix::<FMA>(weights, &values[key_block * STRIP..][..STRIP], output);
+            }
+        }
+    }
+    for query in 0..STRIP {
+        mixed.logsumexp[query] = max[query] + sum[query].log2();
+        for strips in mixed.output.chunks_exact_mut(STRIP) {
+            strips[query].iter_mut().for_each(|value| *value /= sum[query]);
+        }
+    }
+}

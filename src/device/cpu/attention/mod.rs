@@ -1,0 +1,195 @@
+//! Multi-head attention, without ever holding more than a tile of scores.
+//!
+//! Each head of each image is a task. Its operands are packed once ([`tile`]), then multiplied in register tiles: small
+//! products of fixed size, where a general matrix product would spend its time on packing and edges.
+
+mod backward;
+mod forward;
+mod tile;
+
+use self::tile::{Block, HeadRows, STRIP, Strip};
+use super::CpuDevice;
+use super::math::dot;
+use super::parallel::{Scattered, blocked};
+use crate::device::Mask;
+use crate::device::contract::AttentionDims;
+
+/// Blocks of queries that backward takes at once.
+const BACKWARD_BLOCKS: usize = 2;
+
+/// The sizes of one head's packed operands.
+#[derive(Clone, Copy)]
+struct Sizes {
+    tokens: usize,
+    /// Multiple of [`STRIP`].
+    padded_tokens: usize,
+    head_dim: usize,
+    /// `head_dim`, padded to a multiple of [`STRIP`].
+    dimensions: usize,
+}
+
+impl Sizes {
+    fn new(dims: AttentionDims) -> Self {
+        Self {
+            tokens: dims.tokens,
+            padded_tokens: dims.tokens.next_multiple_of(STRIP),
+            head_dim: dims.head_dim,
+            dimensions: dims.head_dim.next_multiple_of(STRIP),
+        }
+    }
+
+    /// Floats of a packed operand.
+    fn operand(&self) -> usize {
+        self.padded_tokens * self.dimensions
+    }
+
+    fn scale(&self) -> f32 {
+        1.0 / (self.head_dim as f32).sqrt()
+    }
+
+    /// Scores times this are exponents of 2.
+    fn exponent_scale(&self) -> f32 {
+        self.scale() * std::f32::consts::LOG2_E
+    }
+}
+
+/// Which keys the queries of a block see.
+#[derive(Clone, Copy)]
+struct Seen {
+    causal: bool,
+    tokens: usize,
+}
+
+impl Seen {
+    /// Blocks of keys of which some are seen.
+    fn key_blocks(&self, query_block: usize) -> usize {
+        if self.causal { query_block + 1 } else { self.tokens.div_ceil(STRIP) }
+    }
+
+    /// Overwrites the scores of keys that are not seen.
+    #[inline(always)]
+    fn fill_unseen(&self, query_block: usize, key_block: usize, scores: &mut Block, value: f32) {
+        let keys = (self.tokens - key_block * STRIP).min(STRIP);
+        let diagonal = self.causal && query_block == key_block;
+        if diagonal || keys < STRIP {
+            for (query, row) in scores.iter_mut().enumerate() {
+                let keys = if diagonal { keys.min(query + 1) } else { keys };
+                row[keys..].fill(value);
+            }
+        }
+    }
+}
+
+/// A head of `data`, `[batch, tokens, parts, heads, head_dim]`.
+fn head(dims: AttentionDims, data: &[f32], parts: usize, part: usize, task: usize) -> HeadRows<'_> {
+    let AttentionDims { tokens, heads, head_dim, .. } = dims;
+    let stride = parts * dims.width();
+    let start = task / heads * tokens * stride + part * dims.width() + task % heads * head_dim;
+    HeadRows { data: &data[start..], stride, tokens, head_dim }
+}
+
+/// Takes `count` strips off the front of scratch memory.
+fn take<'a>(scratch: &mut &'a mut [f32], floats: usize) -> &'a mut [Strip] {
+    let (head, tail) = std::mem::take(scratch).split_at_mut(floats);
+    *scratch = tail;
+    head.as_chunks_mut().0
+}
+
+/// Sets `output` `[batch, tokens, width]` and `logsumexp` `[batch, heads, tokens]`.
+pub(super) fn attention(
+    device: &CpuDevice,
+    dims: AttentionDims,
+    mask: Mask,
+    qkv: &[f32],
+    output: &mut [f32],
+    logsumexp: &mut [f32],
+) {
+    let AttentionDims { batch, tokens, heads, head_dim } = dims;
+    let sizes = Sizes::new(dims);
+    let seen = Seen { causal: mask == Mask::Causal, tokens };
+    let columns = Scattered::new(output);
+    device.for_each_block(batch * heads, usize::MAX, [blocked(logsumexp, tokens)], |task, [logsumexp]| {
+        let mut scratch = device.scratch(3 * sizes.operand() + sizes.dimensions * STRIP);
+        let scratch = &mut &mut scratch[..];
+        let [queries, keys, values] = [(); 3].map(|()| take(scratch, sizes.operand()));
+        let mut packed = forward::Packed { queries, keys, values };
+        packed.pack([0, 1, 2].map(|part| head(dims, qkv, 3, part, task)), sizes);
+        let mut mixed = forward::Mixed { output: take(scratch, sizes.dimensions * STRIP), logsumexp: [0.0; STRIP] };
+        for (block, logsumexp) in logsumexp.chunks_mut(STRIP).enumerate() {
+            forward::forward_block(&packed, sizes, seen, block, &mut mixed);
+            for (query, logsumexp) in logsumexp.iter_mut().enumerate() {
+                *logsumexp = mixed.logsumexp[query] * std::f32::consts::LN_2;
+                let row = (task / heads * tokens + block * STRIP + query) * dims.width() + task % heads * head_dim;
+                // SAFETY: this task alone writes the columns of its head in the rows of its image.
+                let row = unsafe { columns.part(row, head_dim) };
+                for (row, strips) in row.chunks_mut(STRIP).zip(mixed.output.chunks_exact(STRIP)) {
+                    row.copy_from_slice(&strips[query][..row.len()]);
+                }
+            }
+        }
+    });
+}
+
+/// Sets `d_qkv` `[batch, tokens, 3 · width]`.
+#[allow(clippy::too_many_arguments)]
+pub(super) fn attention_backward(
+    device: &CpuDevice,
+    dims: AttentionDims,
+    mask: Mask,
+    dy: &[f32],
+    qkv: &[f32],
+    output: &[f32],
+    logsumexp: &[f32],
+    d_qkv: &mut [f32],
+) {
+    let AttentionDims { batch, tokens, heads, head_dim } = dims;
+    let (width, sizes) = (dims.width(), Sizes::new(dims));
+    let seen = Seen { causal: mask == Mask::Causal, tokens };
+    let columns = Scattered::new(d_qkv);
+    device.for_each_block(batch * heads, usize::MAX, [], |task, []| {
+        // Sets rows of part 0, 1 or 2 from strips packed by token, `stride` of them a column of strips.
+        let store = |part: usize, first: usize, rows: usize, strips: &[Strip], stride: usize, factor: f32| {
+            for row in 0..rows {
+                let token = task / heads * tokens + first + row;
+                // SAFETY: this task alone writes the columns of its head in the rows of its image.
+                let out = unsafe { columns.part((token * 3 + part) * width + task % heads * head_dim, head_dim) };
+                for (out, strips) in out.chunks_mut(STRIP).zip(strips.chunks_exact(stride)) {
+                    out.iter_mut().zip(&strips[row]).for_each(|(out, value)| *out = factor * value);
+                }
+            }
+        };
+        let panel = BACKWARD_BLOCKS * STRIP;
+        let mut scratch = device.scratch(9 * sizes.operand() + 2 * sizes.padded_tokens + sizes.dimensions * panel);
+        let scratch = &mut &mut scratch[..];
+        let mut operand = || take(scratch, sizes.operand());
+        let mut packed = backward::Packed {
+            scaled_queries: operand(),
+            keys: operand(),
+            values: operand(),
+            dy: operand(),
+            queries_by_token: operand(),
+            keys_by_token: operand(),
+            dy_by_token: operand(),
+            d_keys: operand(),
+            d_values: operand(),
+        };
+        let (dy, output) = (head(dims, dy, 1, 0, task), head(dims, output, 1, 0, task));
+        packed.pack([0, 1, 2].map(|part| head(dims, qkv, 3, part, task)), dy, sizes);
+        let [logs, along] = [(); 2].map(|()| take(scratch, sizes.padded_tokens));
+        for token in 0..sizes.padded_tokens {
+            // Rows of padding have no gradient, whatever their numbers are.
+            let real = token < tokens;
+            let log = if real { logsumexp[task * tokens + token] } else { 0.0 };
+            logs[token / STRIP][token % STRIP] = log * std::f32::consts::LOG2_E;
+            along[token / STRIP][token % STRIP] = if real { dot(dy.row(token), output.row(token)) } else { 0.0 };
+        }
+        let numbers = backward::QueryNumbers { logsumexp: logs, along };
+        let d_queries = take(scratch, sizes.dimensions * panel);
+        for first in (0..tokens).step_by(panel) {
+            backward::backward_blocks(&mut packed, &numbers, sizes, seen, first / STRIP, d_queries);
+            store(0, first, panel.min(tokens - first), d_queries, panel, sizes.scale());
+        }
+        store(1, 0, tokens, packed.d_keys, sizes.padded_tokens, sizes.scale());
+        store(2, 0, tokens, packed.d_values, sizes.padded_tokens, 1.0);
+    });
+}

@@ -1,0 +1,120 @@
+//! The products inside attention: packed operands, and the register tile that multiplies them.
+//!
+//! Operands are packed per head into strips of 32 floats, with tokens and head dimension padded by zeros to multiples of
+//! 32, so that no product has an edge. A matrix `[tokens, head_dim]` is packed
+//! * by token: strip `[c][t]` holds columns `32c..` of row `t`, the right side of a product that sums over tokens;
+//! * by dimension: strip `[b][e]` holds column `e` of rows `32b..`, either side of a product that sums over dimensions.
+//!
+//! The register tile is 8 × 32: 16 AVX-512 registers of sums, 2 of the right side, the left side broadcast.
+
+use crate::device::cpu::math::mul_add;
+
+/// Floats of a strip, and tokens of a block.
+pub(super) const STRIP: usize = 32;
+
+/// Rows of the register tile.
+const ROWS: usize = 8;
+
+/// 32 floats side by side.
+pub(super) type Strip = [f32; STRIP];
+
+/// 32 × 32 scores: 32 queries, each with 32 keys.
+pub(super) type Block = [Strip; STRIP];
+
+/// The sums of a register tile.
+type Sums = [Strip; ROWS];
+
+/// `sums[i][j] += Σ left[i] · right[j]` over `terms`.
+#[inline(always)]
+fn accumulate<'a, const FMA: bool>(mut sums: Sums, terms: impl Iterator<Item = ([f32; ROWS], &'a Strip)>) -> Sums {
+    // Written out row by row: the compiler then keeps every row in registers, which it does not for a loop.
+    macro_rules! rows {
+        ($left:ident, $right:ident: $($row:literal)*) => {
+            $(for lane in 0..STRIP {
+                sums[$row][lane] = mul_add::<FMA>($left[$row], $right[lane], sums[$row][lane]);
+            })*
+        };
+    }
+    for (left, right) in terms {
+        rows!(left, right: 0 1 2 3 4 5 6 7);
+    }
+    sums
+}
+
+/// The register tiles of 32 strips, with the number of their first.
+#[inline(always)]
+fn tiles(strips: &mut [Strip]) -> impl Iterator<Item = (usize, &mut Sums)> {
+    let (tiles, _) = strips.as_chunks_mut::<ROWS>();
+    tiles.iter_mut().enumerate().map(|(tile, sums)| (tile * ROWS, sums))
+}
+
+/// `out = left · rightᵀ`, both packed by dimension: the scores of a block of queries and a block of keys.
+#[inline(always)]
+pub(super) fn scores<const FMA: bool>(left: &[Strip], right: &[Strip], out: &mut Block) {
+    for (first, sums) in tiles(out) {
+        let columns = left.iter().map(|left| std::array::from_fn(|row| left[first + row]));
+        *sums = accumulate::<FMA>([[0.0; STRIP]; ROWS], columns.zip(right));
+    }
+}
+
+/// `out += weights · right` over the weights' columns; `right` and `out` are strips of 32 tokens, packed by token.
+#[inline(always)]
+pub(super) fn mix<const FMA: bool>(weights: &Block, right: &[Strip], out: &mut [Strip]) {
+    for (first, sums) in tiles(out) {
+        let rows = &weights[first..first + ROWS];
+        let columns = (0..STRIP).map(|column| std::array::from_fn(|row| rows[row][column]));
+        *sums = accumulate::<FMA>(*sums, columns.zip(right));
+    }
+}
+
+/// `out += weightsᵀ · right`: [`mix`] over the weights' rows.
+#[inline(always)]
+pub(super) fn mix_transposed<const FMA: bool>(weights: &Block, right: &[Strip], out: &mut [Strip]) {
+    for (first, sums) in tiles(out) {
+        let rows = weights.iter().map(|weights| std::array::from_fn(|row| weights[first + row]));
+        *sums = accumulate::<FMA>(*sums, rows.zip(right));
+    }
+}
+
+/// One head's `[tokens, head_dim]` in the columns of wider rows.
+#[derive(Clone, Copy)]
+pub(super) struct HeadRows<'a> {
+    /// From the first element of the first row.
+    pub data: &'a [f32],
+    /// Floats from row to row.
+    pub stride: usize,
+    pub tokens: usize,
+    pub head_dim: usize,
+}
+
+impl<'a> HeadRows<'a> {
+    pub(super) fn row(&self, token: usize) -> &'a [f32] {
+        &self.data[token * self.stride..][..self.head_dim]
+    }
+
+    /// Packs by token: `out` is `[dimensions / 32, padded tokens]` strips.
+    pub(super) fn pack_by_token(&self, out: &mut [Strip]) {
+        let padded = self.tokens.next_multiple_of(STRIP);
+        for (c, strips) in out.chunks_exact_mut(padded).enumerate() {
+            let columns = c * STRIP..self.head_dim.min((c + 1) * STRIP);
+            for (token, strip) in strips.iter_mut().enumerate() {
+                let row = if token < self.tokens { &self.row(token)[columns.clone()] } else { &[] };
+                strip[..row.len()].copy_from_slice(row);
+                strip[row.len()..].fill(0.0);
+            }
+        }
+    }
+
+    /// Packs `factor` times the rows by dimension: `out` is `[padded tokens / 32, dimensions]` strips.
+    pub(super) fn pack_by_dimension(&self, factor: f32, out: &mut [Strip]) {
+        let dimensions = self.head_dim.next_multiple_of(STRIP);
+        for (block, strips) in out.chunks_exact_mut(dimensions).enumerate() {
+            for lane in 0..STRIP {
+                let token = block * STRIP + lane;
+                let row = if token < self.tokens { self.row(token) } else { &[] };
+                strips.iter_mut().zip(row).for_each(|(strip, value)| strip[lane] = factor * value);
+                strips[row.len()..].iter_mut().for_each(|strip| strip[lane] = 0.0);
+            }
+        }
+    }
+}
