@@ -39,6 +39,14 @@ pub trait DeviceJob {
 /// Why this build has no CUDA device.
 pub const NO_CUDA: &str = "this build of igpt-engine has no CUDA kernels; use --device cpu (or auto)";
 
+/// What `--device auto` chose, and why, for people; nothing where the user chose.
+pub fn reason(kind: DeviceKind) -> &'static str {
+    match kind {
+        DeviceKind::Auto => ", since this build has no CUDA kernels",
+        DeviceKind::Cpu | DeviceKind::Cuda => "",
+    }
+}
+
 /// Opens the device and runs `job` on it.
 pub fn on_device(kind: DeviceKind, threads: Option<usize>, job: impl DeviceJob) -> Result<()> {
     match kind {

@@ -8,7 +8,7 @@ use anyhow::{Context, Result, bail};
 use clap::Args;
 use serde_json::json;
 
-use super::device::{DeviceJob, on_device};
+use super::device::{DeviceJob, on_device, reason};
 use super::model_data::{check_fits, palette_for, resolution_of};
 use super::train_args::{TrainArgs, TrainSettings};
 use super::watch::{print_json, watcher};
@@ -118,14 +118,15 @@ impl DeviceJob for TrainJob {
             events.note(&format!("the run has made its {} steps; give more with --steps", settings.steps));
         }
         events.note(&format!(
-            "training {} parameters ({} layers × {}, {} heads, {} tokens an image) on {}, {}",
+            "training {} parameters ({} layers × {}, {} heads, {} tokens an image) on {}, on the device {}{}",
             grouped(parameter_count),
             config.layers,
             config.width,
             config.heads,
             train.sequence_length(),
             train.describe(),
-            device.describe()
+            device.describe(),
+            reason(settings.device)
         ));
 
         let length = train.sequence_length();
