@@ -11,7 +11,12 @@ use super::{Seen, Sizes};
 use crate::device::cpu::math::exp2;
 
 /// Blocks on a side of a tile.
-const TILE: usize = 2;
+const TILE: usize = super::BACKWARD_BLOCKS;
+
+/// Queries and keys of a tile.
+const SIDE: usize = TILE * STRIP;
+
+const EMPTY: Block = [[0.0; STRIP]; STRIP];
 
 /// Packed operands and sums of one head.
 pub(super) struct Packed<'a> {
@@ -24,15 +29,15 @@ pub(super) struct Packed<'a> {
     /// Gradient of the output, by dimension.
     pub dy: &'a mut [Strip],
     /// By token.
-    pub queries_by_token: &'a mut [Strip],
+    pub queries_by_token: &'a mut [Block],
     /// By token.
-    pub keys_by_token: &'a mut [Strip],
+    pub keys_by_token: &'a mut [Block],
     /// By token.
-    pub dy_by_token: &'a mut [Strip],
+    pub dy_by_token: &'a mut [Block],
     /// By token, summed here; still to be scaled.
-    pub d_keys: &'a mut [Strip],
+    pub d_keys: &'a mut [Block],
     /// By token, summed here.
-    pub d_values: &'a mut [Strip],
+    pub d_values: &'a mut [Block],
 }
 
 /// Two numbers a query, `[padded tokens / 32]` strips each.
@@ -52,12 +57,12 @@ impl Packed<'_> {
         q.pack_by_token(self.queries_by_token);
         k.pack_by_token(self.keys_by_token);
         dy.pack_by_token(self.dy_by_token);
-        self.d_keys.fill([0.0; STRIP]);
-        self.d_values.fill([0.0; STRIP]);
+        self.d_keys.fill(EMPTY);
+        self.d_values.fill(EMPTY);
     }
 }
 
-/// Sets `d_queries` (`[dimensions / 32, 64]` by token; still to be scaled) for the queries of `block` and the one after it,
+/// Sets `d_queries` (`[dimensions / 32, 2]` blocks; still to be scaled) for the queries of `block` and the one after it,
 /// and adds to `d_keys` and `d_values`.
 #[multiversion(targets("x86_64+avx512f+avx2+fma", "x86_64+avx2+fma"))]
 pub(super) fn backward_blocks(
@@ -66,53 +71,58 @@ pub(super) fn backward_blocks(
     sizes: Sizes,
     seen: Seen,
     block: usize,
-    d_queries: &mut [Strip],
+    d_queries: &mut [Block],
 ) {
     const FMA: bool = target_cfg_f!(any(target_feature = "fma", target_arch = "aarch64"));
-    let (dimensions, padded) = (sizes.dimensions, sizes.padded_tokens);
-    let blocks = padded / STRIP;
-    let by_dimension = |strips: &[Strip], block: usize| -> std::ops::Range<usize> {
-        debug_assert!(strips.len() >= (block + 1) * dimensions);
-        block * dimensions..(block + 1) * dimensions
-    };
-    let empty: Block = [[0.0; STRIP]; STRIP];
-    // [key block][query block]
-    let (mut p, mut ds) = ([[empty; TILE]; TILE], [[empty; TILE]; TILE]);
-    d_queries.fill([0.0; STRIP]);
+    let dimensions = sizes.dimensions;
+    let blocks = sizes.padded_tokens / STRIP;
+    // [queries, keys]
+    let (mut p, mut ds) = ([[0.0; SIDE]; SIDE], [[0.0; SIDE]; SIDE]);
+    d_queries.fill(EMPTY);
     let queries = block..blocks.min(block + TILE);
     let visible = seen.key_blocks(queries.end - 1);
     for first in (0..visible).step_by(TILE) {
         let keys = first..visible.min(first + TILE);
-        for key_block in keys.clone() {
-            let key = by_dimension(packed.keys, key_block);
-            for query_block in queries.clone().filter(|&query_block| key_block < seen.key_blocks(query_block)) {
-                let query = by_dimension(packed.dy, query_block);
-                let p = &mut p[key_block - first][query_block - block];
-                let ds = &mut ds[key_block - first][query_block - block];
-                scores::<FMA>(&packed.scaled_queries[query.clone()], &packed.keys[key.clone()], p);
-                scores::<FMA>(&packed.dy[query], &packed.values[key.clone()], ds);
-                let (logsumexp, along) = (&numbers.logsumexp[query_block], &numbers.along[query_block]);
+        for query_block in queries.clone() {
+            let rows = (query_block - block) * STRIP..(query_block - block + 1) * STRIP;
+            let (p, ds) = (&mut p[rows.clone()], &mut ds[rows]);
+            let query = query_block * dimensions..(query_block + 1) * dimensions;
+            let (logsumexp, along) = (&numbers.logsumexp[query_block], &numbers.along[query_block]);
+            for key_block in first..keys.end.min(seen.key_blocks(query_block)) {
+                let column = (key_block - first) * STRIP;
+                let key = key_block * dimensions..(key_block + 1) * dimensions;
+                scores::<FMA, SIDE>(&packed.scaled_queries[query.clone()], &packed.keys[key.clone()], p, column);
+                scores::<FMA, SIDE>(&packed.dy[query.clone()], &packed.values[key], ds, column);
                 for (query, (p, ds)) in p.iter_mut().zip(ds.iter_mut()).enumerate() {
+                    let (p, ds) = (&mut p[column..column + STRIP], &mut ds[column..column + STRIP]);
                     for (p, ds) in p.iter_mut().zip(ds) {
                         *p = exp2::<FMA>(*p - logsumexp[query]);
                         *ds = *p * (*ds - along[query]);
                     }
                 }
-                seen.fill_unseen(query_block, key_block, p, 0.0);
-                seen.fill_unseen(query_block, key_block, ds, 0.0);
+                seen.fill_unseen(query_block, key_block, p, column, 0.0);
+                seen.fill_unseen(query_block, key_block, ds, column, 0.0);
             }
         }
         for c in 0..dimensions / STRIP {
-            let strips = |block: usize| c * padded + block * STRIP..c * padded + (block + 1) * STRIP;
+            let at = |block: usize| c * blocks + block;
             for key_block in keys.clone() {
-                for query_block in queries.clone().filter(|&query_block| key_block < seen.key_blocks(query_block)) {
-                    let (index, query) = (key_block - first, query_block - block);
-                    let (p, ds) = (&p[index][query], &ds[index][query]);
-                    let (key, rows) = (strips(key_block), strips(query_block));
-                    mix_transposed::<FMA>(p, &packed.dy_by_token[rows.clone()], &mut packed.d_values[key.clone()]);
-                    mix_transposed::<FMA>(ds, &packed.queries_by_token[rows], &mut packed.d_keys[key.clone()]);
-                    let d_queries = &mut d_queries[(c * TILE + query) * STRIP..][..STRIP];
-                    mix::<FMA>(ds, &packed.keys_by_token[key], d_queries);
+                // The first query that sees these keys.
+                let from = if seen.causal { key_block.max(block) } else { block };
+                let rows = (from - block) * STRIP..queries.len() * STRIP;
+                let (queries, column) = (at(from)..at(queries.end), (key_block - first) * STRIP);
+                let (dy, q) = (&packed.dy_by_token[queries.clone()], &packed.queries_by_token[queries]);
+                let (d_value, d_key) = (&mut packed.d_values[at(key_block)], &mut packed.d_keys[at(key_block)]);
+                mix_transposed::<FMA, SIDE>(&p[rows.clone()], column, dy.as_flattened(), d_value);
+                mix_transposed::<FMA, SIDE>(&ds[rows], column, q.as_flattened(), d_key);
+            }
+            for query_block in queries.clone() {
+                let query = query_block - block;
+                let end = keys.end.min(seen.key_blocks(query_block));
+                if first < end {
+                    let k = packed.keys_by_token[at(first)..at(end)].as_flattened();
+                    let rows = &ds[query * STRIP..(query + 1) * STRIP];
+                    mix::<FMA, SIDE>(rows, k.len(), k, &mut d_queries[c * TILE + query]);
                 }
             }
         }

@@ -12,6 +12,9 @@ use crate::device::cpu::math::{exp2, fold};
 /// Blocks of keys in a tile: the more, the fewer sums across lanes; 4 keep the tile's scores in half of the L1 cache.
 const TILE: usize = 4;
 
+/// Keys in a tile.
+const KEYS: usize = TILE * STRIP;
+
 /// Packed operands of one head.
 pub(super) struct Packed<'a> {
     /// By dimension, in units of `log₂ e / √head_dim`: scores come out as exponents of 2.
@@ -19,13 +22,13 @@ pub(super) struct Packed<'a> {
     /// By dimension.
     pub keys: &'a mut [Strip],
     /// By token.
-    pub values: &'a mut [Strip],
+    pub values: &'a mut [Block],
 }
 
 /// Mixed values of one block of queries.
 pub(super) struct Mixed<'a> {
-    /// By token, `[dimensions / 32, 32]`.
-    pub output: &'a mut [Strip],
+    /// By token, `[dimensions / 32]`.
+    pub output: &'a mut [Block],
     /// Logarithms of the softmax denominators, to base 2.
     pub logsumexp: Strip,
 }
@@ -46,20 +49,22 @@ pub(super) fn forward_block(packed: &Packed<'_>, sizes: Sizes, seen: Seen, block
     let queries = &packed.queries[block * dimensions..][..dimensions];
     let mut max: Strip = [f32::NEG_INFINITY; STRIP];
     let mut sum: Strip = [0.0; STRIP];
-    let mut tile: [Block; TILE] = [[[0.0; STRIP]; STRIP]; TILE];
-    mixed.output.fill([0.0; STRIP]);
+    let mut tile = [[0.0; KEYS]; STRIP];
+    mixed.output.fill([[0.0; STRIP]; STRIP]);
     let visible = seen.key_blocks(block);
     for first in (0..visible).step_by(TILE) {
-        let tile = &mut tile[..TILE.min(visible - first)];
-        for (index, out) in tile.iter_mut().enumerate() {
-            let key_block = first + index;
-            scores::<FMA>(queries, &packed.keys[key_block * dimensions..][..dimensions], out);
-            seen.fill_unseen(block, key_block, out, f32::NEG_INFINITY);
+        let blocks = first..visible.min(first + TILE);
+        let keys = blocks.len() * STRIP;
+        for key_block in blocks.clone() {
+            let column = (key_block - first) * STRIP;
+            scores::<FMA, KEYS>(queries, &packed.keys[key_block * dimensions..][..dimensions], &mut tile, column);
+            seen.fill_unseen(block, key_block, &mut tile, column, f32::NEG_INFINITY);
         }
-        for query in 0..STRIP {
-            let mut lanes = tile[0][query];
-            for block in &tile[1..] {
-                for (lane, &score) in lanes.iter_mut().zip(&block[query]) {
+        for (query, scores) in tile.iter_mut().enumerate() {
+            let scores = scores[..keys].as_chunks_mut::<STRIP>().0;
+            let mut lanes = [f32::NEG_INFINITY; STRIP];
+            for strip in &*scores {
+                for (lane, &score) in lanes.iter_mut().zip(strip) {
                     *lane = if score > *lane { score } else { *lane };
                 }
             }
@@ -68,32 +73,31 @@ pub(super) fn forward_block(packed: &Packed<'_>, sizes: Sizes, seen: Seen, block
                 let factor = exp2::<FMA>(max[query] - most);
                 max[query] = most;
                 sum[query] *= factor;
-                for strips in mixed.output.chunks_exact_mut(STRIP) {
-                    strips[query].iter_mut().for_each(|value| *value *= factor);
+                for block in mixed.output.iter_mut() {
+                    block[query].iter_mut().for_each(|value| *value *= factor);
                 }
             }
             let mut lanes = [0.0; STRIP];
-            for block in tile.iter_mut() {
-                for (lane, score) in lanes.iter_mut().zip(&mut block[query]) {
+            for strip in scores {
+                for (lane, score) in lanes.iter_mut().zip(strip) {
                     *score = exp2::<FMA>(*score - max[query]);
                     *lane += *score;
                 }
             }
             sum[query] += fold(lanes, |a, b| a + b);
         }
-        for (index, weights) in tile.iter_mut().enumerate() {
-            let key_block = first + index;
-            seen.fill_unseen(block, key_block, weights, 0.0);
-            let values = packed.values.chunks_exact(sizes.padded_tokens);
-            for (values, output) in values.zip(mixed.output.chunks_exact_mut(STRIP)) {
-                mix::<FMA>(weights, &values[key_block * STRIP..][..STRIP], output);
-            }
+        for key_block in blocks.clone() {
+            seen.fill_unseen(block, key_block, &mut tile, (key_block - first) * STRIP, 0.0);
+        }
+        let values = packed.values.chunks_exact(sizes.padded_tokens / STRIP);
+        for (values, output) in values.zip(mixed.output.iter_mut()) {
+            mix::<FMA, KEYS>(&tile, keys, values[blocks.clone()].as_flattened(), output);
         }
     }
     for query in 0..STRIP {
         mixed.logsumexp[query] = max[query] + sum[query].log2();
-        for strips in mixed.output.chunks_exact_mut(STRIP) {
-            strips[query].iter_mut().for_each(|value| *value /= sum[query]);
+        for block in mixed.output.iter_mut() {
+            block[query].iter_mut().for_each(|value| *value /= sum[query]);
         }
     }
 }

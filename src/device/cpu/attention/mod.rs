@@ -66,15 +66,22 @@ impl Seen {
         if self.causal { query_block + 1 } else { self.tokens.div_ceil(STRIP) }
     }
 
-    /// Overwrites the scores of keys that are not seen.
+    /// Overwrites the scores of keys that are not seen, in 32 rows of a tile from `column` on.
     #[inline(always)]
-    fn fill_unseen(&self, query_block: usize, key_block: usize, scores: &mut Block, value: f32) {
+    fn fill_unseen<const KEYS: usize>(
+        &self,
+        query_block: usize,
+        key_block: usize,
+        rows: &mut [[f32; KEYS]],
+        column: usize,
+        value: f32,
+    ) {
         let keys = (self.tokens - key_block * STRIP).min(STRIP);
         let diagonal = self.causal && query_block == key_block;
         if diagonal || keys < STRIP {
-            for (query, row) in scores.iter_mut().enumerate() {
+            for (query, row) in rows.iter_mut().enumerate() {
                 let keys = if diagonal { keys.min(query + 1) } else { keys };
-                row[keys..].fill(value);
+                row[column + keys..column + STRIP].fill(value);
             }
         }
     }
@@ -88,11 +95,16 @@ fn head(dims: AttentionDims, data: &[f32], parts: usize, part: usize, task: usiz
     HeadRows { data: &data[start..], stride, tokens, head_dim }
 }
 
-/// Takes `count` strips off the front of scratch memory.
+/// Takes strips off the front of scratch memory.
 fn take<'a>(scratch: &mut &'a mut [f32], floats: usize) -> &'a mut [Strip] {
     let (head, tail) = std::mem::take(scratch).split_at_mut(floats);
     *scratch = tail;
     head.as_chunks_mut().0
+}
+
+/// The same strips, 32 by 32.
+fn blocks(strips: &mut [Strip]) -> &mut [Block] {
+    strips.as_chunks_mut().0
 }
 
 /// Sets `output` `[batch, tokens, width]` and `logsumexp` `[batch, heads, tokens]`.
@@ -112,9 +124,10 @@ pub(super) fn attention(
         let mut scratch = device.scratch(3 * sizes.operand() + sizes.dimensions * STRIP);
         let scratch = &mut &mut scratch[..];
         let [queries, keys, values] = [(); 3].map(|()| take(scratch, sizes.operand()));
-        let mut packed = forward::Packed { queries, keys, values };
+        let mut packed = forward::Packed { queries, keys, values: blocks(values) };
         packed.pack([0, 1, 2].map(|part| head(dims, qkv, 3, part, task)), sizes);
-        let mut mixed = forward::Mixed { output: take(scratch, sizes.dimensions * STRIP), logsumexp: [0.0; STRIP] };
+        let mut mixed =
+            forward::Mixed { output: blocks(take(scratch, sizes.dimensions * STRIP)), logsumexp: [0.0; STRIP] };
         for (block, logsumexp) in logsumexp.chunks_mut(STRIP).enumerate() {
             forward::forward_block(&packed, sizes, seen, block, &mut mixed);
             for (query, logsumexp) in logsumexp.iter_mut().enumerate() {
@@ -122,7 +135,7 @@ pub(super) fn attention(
                 let row = (task / heads * tokens + block * STRIP + query) * dims.width() + task % heads * head_dim;
                 // SAFETY: this task alone writes the columns of its head in the rows of its image.
                 let row = unsafe { columns.part(row, head_dim) };
-                for (row, strips) in row.chunks_mut(STRIP).zip(mixed.output.chunks_exact(STRIP)) {
+                for (row, strips) in row.chunks_mut(STRIP).zip(mixed.output.iter()) {
                     row.copy_from_slice(&strips[query][..row.len()]);
                 }
             }
@@ -147,14 +160,16 @@ pub(super) fn attention_backward(
     let seen = Seen { causal: mask == Mask::Causal, tokens };
     let columns = Scattered::new(d_qkv);
     device.for_each_block(batch * heads, usize::MAX, [], |task, []| {
-        // Sets rows of part 0, 1 or 2 from strips packed by token, `stride` of them a column of strips.
-        let store = |part: usize, first: usize, rows: usize, strips: &[Strip], stride: usize, factor: f32| {
+        // Sets rows of part 0, 1 or 2 from blocks packed by token, `column` of them above each other.
+        let store = |part: usize, first: usize, rows: usize, packed: &[Block], column: usize, factor: f32| {
             for row in 0..rows {
                 let token = task / heads * tokens + first + row;
                 // SAFETY: this task alone writes the columns of its head in the rows of its image.
                 let out = unsafe { columns.part((token * 3 + part) * width + task % heads * head_dim, head_dim) };
-                for (out, strips) in out.chunks_mut(STRIP).zip(strips.chunks_exact(stride)) {
-                    out.iter_mut().zip(&strips[row]).for_each(|(out, value)| *out = factor * value);
+                for (out, blocks) in out.chunks_mut(STRIP).zip(packed.chunks_exact(column)) {
+                    out.iter_mut()
+                        .zip(&blocks[row / STRIP][row % STRIP])
+                        .for_each(|(out, value)| *out = factor * value);
                 }
             }
         };
@@ -167,11 +182,11 @@ pub(super) fn attention_backward(
             keys: operand(),
             values: operand(),
             dy: operand(),
-            queries_by_token: operand(),
-            keys_by_token: operand(),
-            dy_by_token: operand(),
-            d_keys: operand(),
-            d_values: operand(),
+            queries_by_token: blocks(operand()),
+            keys_by_token: blocks(operand()),
+            dy_by_token: blocks(operand()),
+            d_keys: blocks(operand()),
+            d_values: blocks(operand()),
         };
         let (dy, output) = (head(dims, dy, 1, 0, task), head(dims, output, 1, 0, task));
         packed.pack([0, 1, 2].map(|part| head(dims, qkv, 3, part, task)), dy, sizes);
@@ -184,12 +199,12 @@ pub(super) fn attention_backward(
             along[token / STRIP][token % STRIP] = if real { dot(dy.row(token), output.row(token)) } else { 0.0 };
         }
         let numbers = backward::QueryNumbers { logsumexp: logs, along };
-        let d_queries = take(scratch, sizes.dimensions * panel);
+        let d_queries = blocks(take(scratch, sizes.dimensions * panel));
         for first in (0..tokens).step_by(panel) {
             backward::backward_blocks(&mut packed, &numbers, sizes, seen, first / STRIP, d_queries);
-            store(0, first, panel.min(tokens - first), d_queries, panel, sizes.scale());
+            store(0, first, panel.min(tokens - first), d_queries, BACKWARD_BLOCKS, sizes.scale());
         }
-        store(1, 0, tokens, packed.d_keys, sizes.padded_tokens, sizes.scale());
-        store(2, 0, tokens, packed.d_values, sizes.padded_tokens, 1.0);
+        store(1, 0, tokens, packed.d_keys, sizes.padded_tokens / STRIP, sizes.scale());
+        store(2, 0, tokens, packed.d_values, sizes.padded_tokens / STRIP, 1.0);
     });
 }

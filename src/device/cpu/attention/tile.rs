@@ -18,7 +18,7 @@ const ROWS: usize = 8;
 /// 32 floats side by side.
 pub(super) type Strip = [f32; STRIP];
 
-/// 32 × 32 scores: 32 queries, each with 32 keys.
+/// 32 tokens of a matrix packed by token.
 pub(super) type Block = [Strip; STRIP];
 
 /// The sums of a register tile.
@@ -41,36 +41,48 @@ fn accumulate<'a, const FMA: bool>(mut sums: Sums, terms: impl Iterator<Item = (
     sums
 }
 
-/// The register tiles of 32 strips, with the number of their first.
+/// The scores of a block of queries and a block of keys, `left · rightᵀ` of operands packed by dimension, into the columns
+/// from `column` on of 32 rows of a tile.
 #[inline(always)]
-fn tiles(strips: &mut [Strip]) -> impl Iterator<Item = (usize, &mut Sums)> {
-    let (tiles, _) = strips.as_chunks_mut::<ROWS>();
-    tiles.iter_mut().enumerate().map(|(tile, sums)| (tile * ROWS, sums))
-}
-
-/// `out = left · rightᵀ`, both packed by dimension: the scores of a block of queries and a block of keys.
-#[inline(always)]
-pub(super) fn scores<const FMA: bool>(left: &[Strip], right: &[Strip], out: &mut Block) {
-    for (first, sums) in tiles(out) {
+pub(super) fn scores<const FMA: bool, const KEYS: usize>(
+    left: &[Strip],
+    right: &[Strip],
+    rows: &mut [[f32; KEYS]],
+    column: usize,
+) {
+    for first in (0..STRIP).step_by(ROWS) {
         let columns = left.iter().map(|left| std::array::from_fn(|row| left[first + row]));
-        *sums = accumulate::<FMA>([[0.0; STRIP]; ROWS], columns.zip(right));
+        let sums = accumulate::<FMA>([[0.0; STRIP]; ROWS], columns.zip(right));
+        for (row, sums) in rows[first..first + ROWS].iter_mut().zip(&sums) {
+            row[column..column + STRIP].copy_from_slice(sums);
+        }
     }
 }
 
-/// `out += weights · right` over the weights' columns; `right` and `out` are strips of 32 tokens, packed by token.
+/// `out += weights · right` over the weights' first `keys` columns; `weights` are 32 rows of a tile, `right` is packed by token.
 #[inline(always)]
-pub(super) fn mix<const FMA: bool>(weights: &Block, right: &[Strip], out: &mut [Strip]) {
-    for (first, sums) in tiles(out) {
-        let rows = &weights[first..first + ROWS];
-        let columns = (0..STRIP).map(|column| std::array::from_fn(|row| rows[row][column]));
+pub(super) fn mix<const FMA: bool, const KEYS: usize>(
+    weights: &[[f32; KEYS]],
+    keys: usize,
+    right: &[Strip],
+    out: &mut Block,
+) {
+    for (rows, sums) in weights.as_chunks::<ROWS>().0.iter().zip(out.as_chunks_mut::<ROWS>().0) {
+        let columns = (0..keys.min(KEYS)).map(|column| std::array::from_fn(|row| rows[row][column]));
         *sums = accumulate::<FMA>(*sums, columns.zip(right));
     }
 }
 
-/// `out += weightsᵀ · right`: [`mix`] over the weights' rows.
+/// `out += weightsᵀ · right` over the weights' rows, for the 32 keys from `column` on.
 #[inline(always)]
-pub(super) fn mix_transposed<const FMA: bool>(weights: &Block, right: &[Strip], out: &mut [Strip]) {
-    for (first, sums) in tiles(out) {
+pub(super) fn mix_transposed<const FMA: bool, const KEYS: usize>(
+    weights: &[[f32; KEYS]],
+    column: usize,
+    right: &[Strip],
+    out: &mut Block,
+) {
+    for (tile, sums) in out.as_chunks_mut::<ROWS>().0.iter_mut().enumerate() {
+        let first = (column + tile * ROWS).min(KEYS - ROWS);
         let rows = weights.iter().map(|weights| std::array::from_fn(|row| weights[first + row]));
         *sums = accumulate::<FMA>(*sums, rows.zip(right));
     }
@@ -92,12 +104,12 @@ impl<'a> HeadRows<'a> {
         &self.data[token * self.stride..][..self.head_dim]
     }
 
-    /// Packs by token: `out` is `[dimensions / 32, padded tokens]` strips.
-    pub(super) fn pack_by_token(&self, out: &mut [Strip]) {
-        let padded = self.tokens.next_multiple_of(STRIP);
-        for (c, strips) in out.chunks_exact_mut(padded).enumerate() {
+    /// Packs by token: `out` is `[dimensions / 32, padded tokens / 32]` blocks.
+    pub(super) fn pack_by_token(&self, out: &mut [Block]) {
+        let blocks = self.tokens.div_ceil(STRIP);
+        for (c, blocks) in out.chunks_exact_mut(blocks).enumerate() {
             let columns = c * STRIP..self.head_dim.min((c + 1) * STRIP);
-            for (token, strip) in strips.iter_mut().enumerate() {
+            for (token, strip) in blocks.iter_mut().flatten().enumerate() {
                 let row = if token < self.tokens { &self.row(token)[columns.clone()] } else { &[] };
                 strip[..row.len()].copy_from_slice(row);
                 strip[row.len()..].fill(0.0);
@@ -108,12 +120,19 @@ impl<'a> HeadRows<'a> {
     /// Packs `factor` times the rows by dimension: `out` is `[padded tokens / 32, dimensions]` strips.
     pub(super) fn pack_by_dimension(&self, factor: f32, out: &mut [Strip]) {
         let dimensions = self.head_dim.next_multiple_of(STRIP);
-        for (block, strips) in out.chunks_exact_mut(dimensions).enumerate() {
-            for lane in 0..STRIP {
+        // 32 × 32 at a time, through the L1 cache: rows of activations lie far apart.
+        let mut square: Block = [[0.0; STRIP]; STRIP];
+        for (index, strips) in out.chunks_exact_mut(STRIP).enumerate() {
+            let (block, c) = (index * STRIP / dimensions, index * STRIP % dimensions);
+            for (lane, strip) in square.iter_mut().enumerate() {
                 let token = block * STRIP + lane;
-                let row = if token < self.tokens { self.row(token) } else { &[] };
-                strips.iter_mut().zip(row).for_each(|(strip, value)| strip[lane] = factor * value);
-                strips[row.len()..].iter_mut().for_each(|strip| strip[lane] = 0.0);
+                let columns = c..self.head_dim.min(c + STRIP);
+                let row = if token < self.tokens { &self.row(token)[columns] } else { &[] };
+                strip[..row.len()].copy_from_slice(row);
+                strip[row.len()..].fill(0.0);
+            }
+            for (e, strip) in strips.iter_mut().enumerate() {
+                *strip = std::array::from_fn(|lane| factor * square[lane][e]);
             }
         }
     }
