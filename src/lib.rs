@@ -3,6 +3,7 @@
 //! Modules point one way: `cli → train, sample → model → tape → device`; `data` and `checkpoint` know nothing of
 //! training, `model` knows no command line, a device knows no model.
 
+mod atomic;
 pub mod checkpoint;
 pub mod cli;
 pub mod data;

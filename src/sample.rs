@@ -1,9 +1,11 @@
 //! Samples as pictures: completions of half-seen images, images from nothing, and the grid they are shown in.
 
+use std::io::Cursor;
 use std::path::Path;
 
-use image::{Rgb, RgbImage, imageops};
+use image::{ImageFormat, Rgb, RgbImage, imageops};
 
+use crate::atomic;
 use crate::data::Palette;
 use crate::device::{self, Device};
 use crate::model::{Generation, Parameters, Transformer, generate};
@@ -115,12 +117,12 @@ pub fn free_grid<D: Device>(
     Ok((grid, drawn))
 }
 
-/// Writes a picture aside and renames it, so that nobody sees half of one.
+/// Writes a picture as PNG, whole or not at all.
 ///
 /// # Errors
 /// Those of the file system.
 pub fn write_png(path: &Path, picture: &RgbImage) -> std::io::Result<()> {
-    let aside = path.with_extension("png.tmp");
-    picture.save_with_format(&aside, image::ImageFormat::Png).map_err(std::io::Error::other)?;
-    std::fs::rename(&aside, path)
+    let mut png = Cursor::new(Vec::new());
+    picture.write_to(&mut png, ImageFormat::Png).map_err(std::io::Error::other)?;
+    atomic::write_file(path, |file| file.write_all(png.get_ref()))
 }

@@ -2,8 +2,8 @@
 
 use std::path::{Path, PathBuf};
 
-use super::atomic;
 use super::error::{CheckpointError, Result};
+use super::whole;
 use super::{CONFIG_FILE, MODEL_FILE};
 
 /// The folder of a run that holds its checkpoints.
@@ -44,7 +44,7 @@ pub fn prune(run: &Path, keep: usize) -> Result<Vec<PathBuf>> {
     removed
         .into_iter()
         .map(|(_, path)| {
-            atomic::remove_folder(&path)?;
+            whole::remove_folder(&path)?;
             Ok(path)
         })
         .collect()
@@ -52,7 +52,7 @@ pub fn prune(run: &Path, keep: usize) -> Result<Vec<PathBuf>> {
 
 /// Clears a run's checkpoints of what a killed process left half-written.
 pub fn clean(run: &Path) -> Result<()> {
-    atomic::clean_leftovers(&run.join(CHECKPOINTS))
+    whole::clean_leftovers(&run.join(CHECKPOINTS))
 }
 
 /// The checkpoint that a user means by `dir`: itself if it is one, the latest one if it is a run folder.

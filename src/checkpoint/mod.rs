@@ -10,7 +10,6 @@
 //!
 //! A checkpoint is written beside its place and renamed, so one that can be seen is complete.
 
-pub mod atomic;
 mod error;
 pub mod folder;
 pub mod huggingface;
@@ -18,6 +17,7 @@ mod preprocessor;
 pub mod tensors;
 mod training;
 pub mod transfer;
+pub mod whole;
 
 use std::fs::File;
 use std::io::BufWriter;
@@ -72,7 +72,7 @@ pub fn save<D: Device>(dir: &Path, contents: &CheckpointContents<'_, D>) -> Resu
         Some(tensor) => Ok(device.download(tensor)?),
         None => Ok(Vec::new()),
     };
-    atomic::write_folder(dir, |folder| {
+    whole::write_folder(dir, |folder| {
         write_json(&folder.join(CONFIG_FILE), &huggingface::native_config_json(config).into())?;
         let model = write_hashed(&folder.join(MODEL_FILE), &headers, |i| download(parameters.values().get(i)))?;
         write_palette(folder, *palette, config)?;

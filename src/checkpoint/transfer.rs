@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use super::error::{CheckpointError, Result};
 use super::huggingface::{ModelFile, config_json, expressible, load_config, native_config_json};
 use super::tensors::TensorHeader;
-use super::{CONFIG_FILE, MODEL_FILE, atomic, palette_of, write_hashed, write_json, write_palette};
+use super::{CONFIG_FILE, MODEL_FILE, palette_of, whole, write_hashed, write_json, write_palette};
 use crate::model::{ModelConfig, parameter_specs};
 
 /// What an import or export did.
@@ -58,7 +58,7 @@ fn copy(source: &Path, out: &Path, config: ModelConfig, force: bool, strict: boo
     let palette = palette_of(source)?;
     let headers: Vec<TensorHeader> = specs.iter().map(|spec| (spec.name.clone(), spec.shape.clone())).collect();
     let mut sha256 = String::new();
-    atomic::write_folder(out, |folder| {
+    whole::write_folder(out, |folder| {
         let json = if strict { config_json(&config) } else { native_config_json(&config) };
         write_json(&folder.join(CONFIG_FILE), &json.into())?;
         sha256 = write_hashed(&folder.join(MODEL_FILE), &headers, |i| match specs.get(i) {

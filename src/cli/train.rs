@@ -12,13 +12,14 @@ use super::device::{DeviceJob, on_device, reason};
 use super::model_data::{check_fits, palette_for, resolution_of};
 use super::train_args::{TrainArgs, TrainSettings};
 use super::watch::{print_json, watcher};
-use crate::checkpoint::{self, LoadedTraining, Progress, atomic};
+use crate::atomic;
+use crate::checkpoint::{self, LoadedTraining, Progress};
 use crate::data::{self, Batches, DataSpec, Examples, OpenOptions, Palette, Prefetcher, Split};
 use crate::device::Device;
 use crate::model::{ModelConfig, Parameters, Transformer};
 use crate::optim::{Adam, AdamConfig, Schedule};
 use crate::train::metrics::{self, MetricsLog};
-use crate::train::report::{Report, SampleGrid, describe_model};
+use crate::train::report::{Report, SampleGrid, describe_model, grouped};
 use crate::train::run_folder::RunFolder;
 use crate::train::{Ending, Plan, Run, Trainer};
 
@@ -112,14 +113,14 @@ impl DeviceJob for TrainJob {
             (None, None) => fresh(&device, Parameters::init(&device, &config, settings.seed)?, &settings)?,
         };
         let resolved = toml::to_string_pretty(&settings)?;
-        atomic::write_file(&folder.config(), |file| file.write_all(resolved.as_bytes()))?;
+        write_text(&folder.config(), &resolved)?;
         let parameter_count = config.parameter_count();
         if progress.step >= settings.steps {
             events.note(&format!("the run has made its {} steps; give more with --steps", settings.steps));
         }
         events.note(&format!(
             "training {} parameters ({} layers × {}, {} heads, {} tokens an image) on {}, on the device {}{}",
-            grouped(parameter_count),
+            grouped(parameter_count as u64),
             config.layers,
             config.width,
             config.heads,
@@ -148,11 +149,15 @@ impl DeviceJob for TrainJob {
         let ending = run.train(events.as_mut(), stop_flag()?)?;
         drop(events);
         let report = report(&folder, run.trainer.model().config(), &settings, train.describe(), device.describe())?;
-        let page = report.render();
-        atomic::write_file(&folder.report(), |file| file.write_all(page.as_bytes()))?;
+        write_text(&folder.report(), &report.render())?;
         announce(&folder, &ending, &report, json, run.progress.step);
         Ok(())
     }
+}
+
+fn write_text(path: &Path, text: &str) -> Result<()> {
+    atomic::write_file(path, |file| file.write_all(text.as_bytes()))
+        .with_context(|| format!("cannot write {}", path.display()))
 }
 
 /// What report.html shows.
@@ -385,22 +390,4 @@ fn stop_flag() -> Result<&'static AtomicBool> {
         .context("cannot listen for Ctrl-C")?;
     }
     Ok(&STOP)
-}
-
-/// `803584` as `803,584`.
-fn grouped(number: usize) -> String {
-    let digits = number.to_string();
-    let groups: Vec<&str> =
-        digits.as_bytes().rchunks(3).rev().filter_map(|group| std::str::from_utf8(group).ok()).collect();
-    groups.join(",")
-}
-
-#[cfg(test)]
-mod tests {
-    #[test]
-    fn numbers_in_groups_of_three() {
-        assert_eq!(super::grouped(7), "7");
-        assert_eq!(super::grouped(803_584), "803,584");
-        assert_eq!(super::grouped(6_801_438_720), "6,801,438,720");
-    }
 }

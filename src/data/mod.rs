@@ -9,7 +9,6 @@
 //! [`open`] does the first half for a `KIND:PATH`, [`Batches`] the second. Every random choice is a pure function of a
 //! seed and counters ([`Draw`]), so a run is resumed from a sample number alone.
 
-mod atomic;
 mod bytes;
 mod cifar;
 mod error;

@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Deserializer, Serialize};
 
 use super::run_folder::RunFolderError;
-use crate::checkpoint::atomic;
+use crate::atomic;
 
 /// One training step.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
@@ -123,7 +123,8 @@ impl MetricsLog {
             Some(step) => read(path)?.into_iter().filter(|record| record.step() <= step).collect(),
             None => Vec::new(),
         };
-        atomic::write_file(path, |out| kept.iter().try_for_each(|record| out.write_all(&line_of(record)?)))?;
+        atomic::write_file(path, |out| kept.iter().try_for_each(|record| out.write_all(&line_of(record)?)))
+            .map_err(|source| RunFolderError::Io { action: "write", path: path.to_owned(), source })?;
         let file = OpenOptions::new().append(true).open(path);
         let file = file.map_err(|source| RunFolderError::Io { action: "open", path: path.to_owned(), source })?;
         Ok(Self { path: path.to_owned(), file })

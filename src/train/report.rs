@@ -167,7 +167,7 @@ fn nats_and_bits(nats: f64) -> String {
 }
 
 /// `76,571,648`.
-fn grouped(number: u64) -> String {
+pub fn grouped(number: u64) -> String {
     let digits = number.to_string();
     let mut text = String::new();
     for (index, digit) in digits.chars().enumerate() {

@@ -88,7 +88,7 @@ impl RunFolder {
             return Err(RunFolderError::NotARun { path: root.to_owned() });
         }
         let run = Self::lock(root)?;
-        crate::checkpoint::atomic::clean_leftovers(root)?;
+        crate::checkpoint::whole::clean_leftovers(root)?;
         folder::clean(root)?;
         Ok(run)
     }

@@ -15,6 +15,7 @@ use serde::{Deserialize, Serialize};
 use super::cifar::CifarKind;
 use super::error::{DataError, Result};
 use super::{hash, progress};
+use crate::atomic;
 
 /// The official record files and their SHA-256.
 pub const CIFAR10_FILES: [(&str, &str); 6] = [
@@ -85,7 +86,7 @@ pub fn fetch_cifar10(out: &Path, via: Via, show_progress: bool) -> Result<Fetche
     if names.exists() {
         kept.push(NAMES_FILE.into());
     } else {
-        super::atomic::write(&names, NAMES.as_bytes())?;
+        write(&names, NAMES.as_bytes())?;
         written.push(NAMES_FILE.into());
     }
     Ok(Fetched { folder, kept, written })
@@ -100,5 +101,9 @@ fn install(folder: &Path, name: &str, sha256: &str, bytes: &[u8]) -> Result<()> 
         let fix = "The download differs from the official data; nothing was written. Try the other --via".into();
         return Err(DataError::Hash { path, found, expected: sha256.into(), fix });
     }
-    super::atomic::write(&path, bytes)
+    write(&path, bytes)
+}
+
+fn write(path: &Path, bytes: &[u8]) -> Result<()> {
+    atomic::write_file(path, |file| file.write_all(bytes)).map_err(DataError::write(path))
 }

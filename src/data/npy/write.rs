@@ -5,7 +5,7 @@ use std::marker::PhantomData;
 use std::path::{Path, PathBuf};
 
 use super::Dtype;
-use crate::data::atomic::AtomicFile;
+use crate::atomic::AtomicFile;
 use crate::data::error::{DataError, Result};
 
 /// A type that arrays can hold.
@@ -44,7 +44,7 @@ impl<T: Element> Writer<T> {
     /// [`DataError::Write`].
     pub fn create(path: impl AsRef<Path>, shape: &[usize]) -> Result<Self> {
         let path = path.as_ref();
-        let mut file = AtomicFile::create(path)?;
+        let mut file = AtomicFile::create(path).map_err(DataError::write(path))?;
         file.write_all(&header(T::DTYPE, shape)).map_err(DataError::write(path))?;
         let missing = shape.iter().product();
         Ok(Writer { path: path.to_owned(), file, missing, buffer: Vec::new(), element: PhantomData })
@@ -76,7 +76,7 @@ impl<T: Element> Writer<T> {
             let limit = "the array must be filled before it is finished".into();
             return Err(DataError::Bounds { what: "the number of missing values", got: self.missing, limit });
         }
-        self.file.commit()
+        self.file.commit().map_err(DataError::write(&self.path))
     }
 }
 

@@ -1,18 +1,16 @@
-//! Writing so that a reader, now or after a power cut, finds the old or the new whole and never a mixture.
+//! Writing folders so that a reader, now or after a power cut, finds the old or the new whole and never a mixture.
 //!
-//! A file or folder is written beside its place under a temporary name, synced to disk, and renamed. A folder that
+//! A folder is written beside its place under a temporary name, synced to disk, and renamed. A folder that
 //! replaces another needs two renames; a kill between them leaves the old one under `NAME.old-PID`, and [`clean_leftovers`]
 //! puts it back.
 
-use std::ffi::OsString;
 use std::fs::{self, File};
-use std::io::{self, BufWriter, Write};
+use std::io;
 use std::path::{Path, PathBuf};
 
 use super::error::{CheckpointError, Result};
+use crate::atomic::{TEMPORARY, beside, parent_of, sync_folder, sync_parent};
 
-/// Between a name and the process id, while it is being written.
-const TEMPORARY: &str = ".tmp-";
 /// Between a name and the process id, while its replacement takes its place.
 const OLD: &str = ".old-";
 
@@ -25,26 +23,13 @@ impl Drop for Scratch {
     }
 }
 
-/// Writes the file `path` through `fill`: the old content, if any, stays until the new is safe on disk.
-pub fn write_file(path: &Path, fill: impl FnOnce(&mut dyn Write) -> io::Result<()>) -> Result<()> {
-    let scratch = Scratch(beside(path, TEMPORARY)?);
-    let written = File::create(&scratch.0).and_then(|file| {
-        let mut buffered = BufWriter::new(file);
-        fill(&mut buffered)?;
-        buffered.into_inner()?.sync_all()
-    });
-    written.map_err(CheckpointError::io("write", path))?;
-    fs::rename(&scratch.0, path).map_err(CheckpointError::io("replace", path))?;
-    sync_parent(path)
-}
-
 /// Writes the folder `path` through `fill`, which is given an empty folder to write flat files into; whatever was at
 /// `path` stays intact until they are safe on disk, and for good if anything fails.
 pub fn write_folder(path: &Path, fill: impl FnOnce(&Path) -> Result<()>) -> Result<()> {
     let parent = parent_of(path);
     fs::create_dir_all(parent).map_err(CheckpointError::io("create the folder", parent))?;
     clean_name(path)?;
-    let scratch = Scratch(beside(path, TEMPORARY)?);
+    let scratch = Scratch(beside(path, TEMPORARY).map_err(CheckpointError::io("write", path))?);
     fs::create_dir(&scratch.0).map_err(CheckpointError::io("create the folder", &scratch.0))?;
     fill(&scratch.0)?;
     for entry in entries(&scratch.0)? {
@@ -54,14 +39,14 @@ pub fn write_folder(path: &Path, fill: impl FnOnce(&Path) -> Result<()>) -> Resu
             .and_then(|file| file.sync_all())
             .map_err(CheckpointError::io("sync", &entry))?;
     }
-    sync_folder(&scratch.0)?;
+    sync_folder(&scratch.0).map_err(CheckpointError::io("sync", path))?;
     swap_in(&scratch.0, path)?;
-    sync_parent(path)
+    sync_parent(path).map_err(CheckpointError::io("sync", path))
 }
 
 /// Removes a folder so that a kill on the way leaves nothing that looks like it: it is renamed first.
 pub fn remove_folder(path: &Path) -> Result<()> {
-    let scratch = Scratch(beside(path, TEMPORARY)?);
+    let scratch = Scratch(beside(path, TEMPORARY).map_err(CheckpointError::io("write", path))?);
     fs::rename(path, &scratch.0).map_err(CheckpointError::io("remove", path))?;
     remove(&scratch.0).map_err(CheckpointError::io("remove", path))
 }
@@ -117,7 +102,7 @@ fn swap_in(finished: &Path, path: &Path) -> Result<()> {
     if !path.exists() {
         return rename(finished, path);
     }
-    let old = beside(path, OLD)?;
+    let old = beside(path, OLD).map_err(CheckpointError::io("write", path))?;
     rename(path, &old)?;
     if let Err(error) = rename(finished, path) {
         rename(&old, path)?;
@@ -126,38 +111,10 @@ fn swap_in(finished: &Path, path: &Path) -> Result<()> {
     remove(&old).map_err(CheckpointError::io("remove", &old))
 }
 
-/// `path` with a marker and this process's id behind its name.
-fn beside(path: &Path, marker: &str) -> Result<PathBuf> {
-    let Some(name) = path.file_name() else {
-        let source = io::Error::new(io::ErrorKind::InvalidInput, "the path has no last part; name a file or folder");
-        return Err(CheckpointError::Io { action: "write", path: path.to_owned(), source });
-    };
-    let mut name = OsString::from(name);
-    name.push(format!("{marker}{}", std::process::id()));
-    Ok(path.with_file_name(name))
-}
-
-/// The folder that holds `path`.
-fn parent_of(path: &Path) -> &Path {
-    path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."))
-}
-
 fn entries(folder: &Path) -> Result<Vec<PathBuf>> {
     let listed: io::Result<Vec<_>> =
         fs::read_dir(folder).and_then(|entries| entries.map(|entry| Ok(entry?.path())).collect());
     listed.map_err(CheckpointError::io("list", folder))
-}
-
-fn sync_parent(path: &Path) -> Result<()> {
-    sync_folder(parent_of(path))
-}
-
-/// Makes renames within `folder` last; only Unix can open a folder to do so.
-fn sync_folder(folder: &Path) -> Result<()> {
-    if cfg!(unix) {
-        File::open(folder).and_then(|handle| handle.sync_all()).map_err(CheckpointError::io("sync", folder))?;
-    }
-    Ok(())
 }
 
 /// Removes a file, link or folder.
@@ -213,20 +170,6 @@ mod tests {
         write_folder(&path, put("b", "new")).unwrap();
         assert_eq!(names(&path), ["b"]);
         assert_eq!(names(place.path()), ["step"]);
-    }
-
-    #[test]
-    fn a_failed_file_leaves_the_old_one_and_no_trace() {
-        let place = tempfile::tempdir().unwrap();
-        let path = place.path().join("file");
-        write_file(&path, |out| out.write_all(b"old")).unwrap();
-        let outcome = write_file(&path, |out| {
-            out.write_all(b"half")?;
-            Err(io::Error::from(io::ErrorKind::StorageFull))
-        });
-        assert!(outcome.unwrap_err().to_string().contains("cannot write"));
-        assert_eq!(fs::read_to_string(&path).unwrap(), "old");
-        assert_eq!(names(place.path()), ["file"]);
     }
 
     #[test]
