@@ -10,7 +10,7 @@ mod tile;
 use self::tile::{Block, HeadRows, STRIP, Strip};
 use super::CpuDevice;
 use super::math::dot;
-use super::parallel::{Scattered, blocked};
+use super::parallel::Scattered;
 use crate::device::Mask;
 use crate::device::contract::AttentionDims;
 
@@ -20,7 +20,6 @@ const BACKWARD_BLOCKS: usize = 2;
 /// The sizes of one head's packed operands.
 #[derive(Clone, Copy)]
 struct Sizes {
-    tokens: usize,
     /// Multiple of [`STRIP`].
     padded_tokens: usize,
     head_dim: usize,
@@ -31,7 +30,6 @@ struct Sizes {
 impl Sizes {
     fn new(dims: AttentionDims) -> Self {
         Self {
-            tokens: dims.tokens,
             padded_tokens: dims.tokens.next_multiple_of(STRIP),
             head_dim: dims.head_dim,
             dimensions: dims.head_dim.next_multiple_of(STRIP),
@@ -119,24 +117,28 @@ pub(super) fn attention(
     let AttentionDims { batch, tokens, heads, head_dim } = dims;
     let sizes = Sizes::new(dims);
     let seen = Seen { causal: mask == Mask::Causal, tokens };
-    let columns = Scattered::new(output);
-    device.for_each_block(batch * heads, usize::MAX, [blocked(logsumexp, tokens)], |task, [logsumexp]| {
+    let (columns, logarithms) = (Scattered::new(output), Scattered::new(logsumexp));
+    // With fewer heads than threads, several tasks share a head: task by task, every so many-th block of queries.
+    let shares = device.threads().div_ceil(batch * heads).min(tokens.div_ceil(STRIP));
+    device.for_each_block(batch * heads * shares, usize::MAX, [], |index, []| {
+        let (task, share) = (index / shares, index % shares);
         let mut scratch = device.scratch(3 * sizes.operand() + sizes.dimensions * STRIP);
         let scratch = &mut &mut scratch[..];
         let [queries, keys, values] = [(); 3].map(|()| take(scratch, sizes.operand()));
         let mut packed = forward::Packed { queries, keys, values: blocks(values) };
         packed.pack([0, 1, 2].map(|part| head(dims, qkv, 3, part, task)), sizes);
-        let mut mixed =
-            forward::Mixed { output: blocks(take(scratch, sizes.dimensions * STRIP)), logsumexp: [0.0; STRIP] };
-        for (block, logsumexp) in logsumexp.chunks_mut(STRIP).enumerate() {
+        let output = blocks(take(scratch, sizes.dimensions * STRIP));
+        let mut mixed = forward::Mixed { output, logsumexp: [0.0; STRIP] };
+        for block in (share..tokens.div_ceil(STRIP)).step_by(shares) {
             forward::forward_block(&packed, sizes, seen, block, &mut mixed);
-            for (query, logsumexp) in logsumexp.iter_mut().enumerate() {
-                *logsumexp = mixed.logsumexp[query] * std::f32::consts::LN_2;
-                let row = (task / heads * tokens + block * STRIP + query) * dims.width() + task % heads * head_dim;
-                // SAFETY: this task alone writes the columns of its head in the rows of its image.
-                let row = unsafe { columns.part(row, head_dim) };
-                for (row, strips) in row.chunks_mut(STRIP).zip(mixed.output.iter()) {
-                    row.copy_from_slice(&strips[query][..row.len()]);
+            for (query, log) in (0..tokens - block * STRIP).zip(mixed.logsumexp) {
+                let token = block * STRIP + query;
+                let row = (task / heads * tokens + token) * dims.width() + task % heads * head_dim;
+                // SAFETY: this task alone writes these queries' numbers, and the columns of their head.
+                let (row, to) = unsafe { (columns.part(row, head_dim), logarithms.part(task * tokens + token, 1)) };
+                to[0] = log * std::f32::consts::LN_2;
+                for (row, block) in row.chunks_mut(STRIP).zip(mixed.output.iter()) {
+                    row.copy_from_slice(&block[query][..row.len()]);
                 }
             }
         }
