@@ -62,6 +62,18 @@ fn runs_repeat_bit_for_bit_and_seeds_differ() {
 }
 
 #[test]
+fn the_number_of_threads_changes_nothing() {
+    let folder = tempfile::tempdir().unwrap();
+    let weights = |threads: &str| {
+        let run = folder.path().join(threads);
+        succeed(&mut train(&run, &["--steps", "4", "--lr", "0.01", "--threads", threads]));
+        weights_and_moments(&run, 4)
+    };
+    let one = weights("1");
+    assert!(weights("2") == one && weights("3") == one);
+}
+
+#[test]
 fn the_written_configuration_repeats_the_run() {
     let folder = tempfile::tempdir().unwrap();
     let (first, second) = (folder.path().join("first"), folder.path().join("second"));
