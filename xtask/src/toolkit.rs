@@ -60,13 +60,14 @@ pub fn install(dir: &Path, python: &Path) -> Result<()> {
             "{} exists and was not made by `cargo xtask toolkit`; remove it, or name another folder with --dir",
             dir.display()
         ),
-        State::Absent | State::Broken(_) => {
+        found @ (State::Absent | State::Broken(_)) => {
             check_python(python)?;
             let mut claim = claim(&dir)?;
+            // Another run may have filled the folder while this one waited for its claim.
             match installed::state(&dir, &stamp, &pins)? {
                 State::Whole { nvcc } => nvcc,
-                state => {
-                    if let State::Broken(why) = state {
+                _ => {
+                    if let State::Broken(why) = found {
                         eprintln!("==> {}: {why}; installing afresh", dir.display());
                     }
                     fill(&dir, python, &pins, &mut claim)?;
@@ -80,7 +81,7 @@ pub fn install(dir: &Path, python: &Path) -> Result<()> {
         }
     };
     println!("CUDA 13.0 compiler: {}", nvcc.display());
-    println!("{:.0} MB, ready in {:.1} s", size(&dir)? as f64 / 1e6, start.elapsed().as_secs_f64());
+    println!("{:.0} MB, ready in {:.2} s", size(&dir)? as f64 / 1e6, start.elapsed().as_secs_f64());
     println!(
         "Builds look for it in `.cuda`, in the workspace's root; the folder may be moved or copied there as it is."
     );
@@ -256,4 +257,89 @@ fn size(dir: &Path) -> Result<u64> {
         }
     }
     Ok(bytes)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{installed::tests::Scratch, *};
+
+    #[test]
+    fn the_requirements_are_the_seven_wheels_of_cuda_13_0() {
+        let pins = installed::pins(REQUIREMENTS).unwrap();
+        let versions: Vec<_> = pins.iter().map(|pin| (pin.name, pin.version)).collect();
+        let expected = [
+            ("nvidia-cuda-nvcc", "13.0.88"),
+            ("nvidia-nvvm", "13.0.88"),
+            ("nvidia-cuda-crt", "13.0.88"),
+            ("nvidia-cuda-runtime", "13.0.96"),
+            ("nvidia-cuda-cccl", "13.0.85"),
+            ("nvidia-cuda-nvdisasm", "13.2.86"),
+            ("nvidia-cuda-cuobjdump", "13.2.86"),
+        ];
+        assert_eq!(versions, expected);
+        let digests: std::collections::HashSet<_> = pins.iter().map(|pin| pin.sha256).collect();
+        assert_eq!(digests.len(), 7, "two wheels cannot have one hash");
+    }
+
+    #[test]
+    fn a_missing_host_compiler_is_named_with_its_packages() {
+        let scratch = Scratch::new("host-compilers");
+        let error = host_compilers(scratch.path().as_os_str()).unwrap_err().to_string();
+        assert!(error.starts_with("gcc is not on PATH") && error.contains("apt install gcc g++"), "{error}");
+        scratch.write("gcc", "");
+        let error = host_compilers(scratch.path().as_os_str()).unwrap_err().to_string();
+        assert!(error.starts_with("g++ is not on PATH"), "{error}");
+        scratch.write("g++", "");
+        host_compilers(scratch.path().as_os_str()).unwrap();
+    }
+
+    #[test]
+    fn a_missing_python_is_named_with_its_packages() {
+        let error = check_python(Path::new("/nonexistent/python3")).unwrap_err().to_string();
+        assert!(error.contains("/nonexistent/python3") && error.contains("python3-venv"), "{error}");
+    }
+
+    #[test]
+    fn advice_tells_a_wrong_wheel_from_a_missing_network() {
+        let pins = installed::pins(REQUIREMENTS).unwrap();
+        let of = |complaints| advice(complaints, Path::new("/there/.cuda"), &pins);
+        let wrong = of("ERROR: THESE PACKAGES DO NOT MATCH THE HASHES FROM THE REQUIREMENTS FILE.");
+        assert!(wrong.contains("SHA-256") && !wrong.contains("network"), "{wrong}");
+        let offline = of("ERROR: No matching distribution found for nvidia-cuda-nvcc==13.0.88");
+        for part in ["nvidia-cuda-nvcc==13.0.88\n", "nvidia-cuda-cuobjdump==13.2.86\n", "cp -r", "/there/.cuda"] {
+            assert!(offline.contains(part), "{part} is not in: {offline}");
+        }
+    }
+
+    #[test]
+    fn clearing_keeps_the_stamp_and_follows_no_link() {
+        let scratch = Scratch::new("clear");
+        scratch.write("kept/by-the-user", "");
+        scratch.write("folder/lib/python3.11/file", "");
+        scratch.write("folder/pyvenv.cfg", "");
+        let folder = scratch.path().join("folder");
+        let mut claim = claim(&folder).unwrap();
+        mark(&mut claim, UNFINISHED).unwrap();
+        #[cfg(unix)]
+        std::os::unix::fs::symlink(scratch.path().join("kept"), folder.join("lib64")).unwrap();
+        clear(&folder).unwrap();
+        let left: Vec<_> = fs::read_dir(&folder).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+        assert_eq!(left, [STAMP]);
+        assert!(scratch.path().join("kept/by-the-user").is_file());
+    }
+
+    #[test]
+    fn a_claim_holds_until_its_last_copy_is_closed_and_rewrites_the_stamp_in_place() {
+        let scratch = Scratch::new("claim");
+        let mut first = claim(scratch.path()).unwrap();
+        let copy = first.try_clone().unwrap();
+        mark(&mut first, "a rather long stamp\n").unwrap();
+        mark(&mut first, "short\n").unwrap();
+        assert_eq!(fs::read_to_string(scratch.path().join(STAMP)).unwrap(), "short\n");
+        let second = File::options().write(true).open(scratch.path().join(STAMP)).unwrap();
+        drop(first);
+        assert!(matches!(second.try_lock(), Err(TryLockError::WouldBlock)));
+        drop(copy);
+        second.try_lock().unwrap();
+    }
 }

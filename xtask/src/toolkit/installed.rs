@@ -181,3 +181,190 @@ pub fn output(command: &mut Command) -> Result<String> {
     ensure!(output.status.success(), "{name} failed ({}):\n{stdout}{stderr}", output.status);
     Ok(stdout)
 }
+
+#[cfg(test)]
+pub mod tests {
+    use std::{env, process};
+
+    use super::*;
+
+    /// A folder below the system's temporary one, removed when dropped.
+    pub struct Scratch(PathBuf);
+
+    impl Scratch {
+        /// A new, empty folder; `test` must differ between tests.
+        pub fn new(test: &str) -> Self {
+            let path = env::temp_dir().join(format!("xtask-{}-{test}", process::id()));
+            fs::create_dir_all(&path).unwrap();
+            Self(path)
+        }
+
+        /// The folder.
+        pub fn path(&self) -> &Path {
+            &self.0
+        }
+
+        /// Writes a file, and the folders it lies in.
+        pub fn write(&self, path: &str, text: &str) {
+            let path = self.0.join(path);
+            fs::create_dir_all(path.parent().unwrap()).unwrap();
+            fs::write(path, text).unwrap();
+        }
+    }
+
+    impl Drop for Scratch {
+        fn drop(&mut self) {
+            fs::remove_dir_all(&self.0).unwrap();
+        }
+    }
+
+    const SITE: &str = "lib/python3.11/site-packages";
+    const PINS: [Pin; 1] = [Pin { name: "nvidia-cuda-nvcc", version: "13.0.88", sha256: "" }];
+    const WHOLE: &str = "the stamp\n";
+
+    /// A folder like an installed one: the tools are shell scripts that answer `--version`, and one wheel lists them.
+    #[cfg(unix)]
+    fn toolkit(test: &str) -> Scratch {
+        use std::os::unix::fs::PermissionsExt;
+
+        let scratch = Scratch::new(test);
+        let script = "#!/bin/sh\necho release 13.0, V13.0.88\n";
+        let mut record = String::new();
+        for tool in TOOLS {
+            let path = format!("nvidia/cu13/bin/{tool}");
+            scratch.write(&format!("{SITE}/{path}"), script);
+            let mode = fs::Permissions::from_mode(0o755);
+            fs::set_permissions(scratch.path().join(SITE).join(&path), mode).unwrap();
+            record += &format!("{path},sha256=x,{}\n", script.len());
+        }
+        scratch.write(&format!("{SITE}/nvidia/with,comma.h"), "four");
+        record += "\"nvidia/with,comma.h\",sha256=x,4\nnvidia_cuda_nvcc-13.0.88.dist-info/RECORD,,\n";
+        scratch.write(&format!("{SITE}/nvidia_cuda_nvcc-13.0.88.dist-info/RECORD"), &record);
+        scratch.write(STAMP, WHOLE);
+        scratch
+    }
+
+    /// The reason why the folder counts as broken.
+    fn why(scratch: &Scratch) -> String {
+        match state(scratch.path(), WHOLE, &PINS).unwrap() {
+            State::Broken(why) => why,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn pins_are_read_and_malformed_ones_refused() {
+        let digest = "0123456789abcdef".repeat(4);
+        let good = format!("# a comment\n\nname-1==1.2 --hash=sha256:{digest}\n");
+        assert_eq!(pins(&good).unwrap(), [Pin { name: "name-1", version: "1.2", sha256: &digest }]);
+        for bad in [
+            "name".to_owned(),
+            "name==1.2".to_owned(),
+            format!("name --hash=sha256:{digest}"),
+            format!("name>=1.2 --hash=sha256:{digest}"),
+            format!("==1.2 --hash=sha256:{digest}"),
+            format!("name== --hash=sha256:{digest}"),
+            format!("name==1.2 --hash=sha256:{digest}0"),
+            format!("name==1.2 --hash=sha256:{}g", &digest[1..]),
+            format!("name==1.2 --hash=md5:{digest}"),
+            format!("name==1.2 --hash=sha256:{digest} --hash=sha256:{digest}"),
+        ] {
+            let error = pins(&bad).unwrap_err().to_string();
+            assert_eq!(error, format!("malformed requirement `{bad}`"));
+        }
+    }
+
+    #[test]
+    #[cfg(target_os = "linux")]
+    fn the_stamp_is_the_sha256_of_the_requirements() {
+        // FIPS 180-4's example.
+        let expected = "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad\n";
+        assert_eq!(stamp("abc").unwrap(), expected);
+    }
+
+    #[test]
+    fn nothing_is_absent_and_anything_unmarked_is_foreign() {
+        let scratch = Scratch::new("absent");
+        let of = |path: &Path| state(path, WHOLE, &PINS).unwrap();
+        assert_eq!(of(&scratch.path().join("none")), State::Absent);
+        assert_eq!(of(scratch.path()), State::Absent);
+        scratch.write("thesis.tex", "");
+        assert_eq!(of(scratch.path()), State::Foreign);
+        assert_eq!(of(&scratch.path().join("thesis.tex")), State::Foreign);
+    }
+
+    #[test]
+    fn nvcc_is_found_under_any_python_and_only_as_a_file() {
+        let scratch = Scratch::new("nvcc");
+        assert_eq!(nvcc(scratch.path()), None);
+        scratch.write("lib/readme", "");
+        scratch.write("lib/python3.13/site-packages/nvidia/cu13/bin/nvcc/not-a-file", "");
+        assert_eq!(nvcc(scratch.path()), None);
+        let other = Scratch::new("nvcc-other");
+        other.write("lib/python3.9/site-packages/nvidia/cu13/bin/nvcc", "");
+        let expected = other.path().join("lib/python3.9/site-packages/nvidia/cu13/bin/nvcc");
+        assert_eq!(nvcc(other.path()), Some(expected));
+    }
+
+    #[test]
+    #[cfg(unix)]
+    fn a_whole_toolkit_is_whole_wherever_it_is_moved() {
+        let scratch = toolkit("whole");
+        let whole = |dir: &Path| State::Whole { nvcc: dir.join(SITE).join("nvidia/cu13/bin/nvcc") };
+        assert_eq!(state(scratch.path(), WHOLE, &PINS).unwrap(), whole(scratch.path()));
+        let moved = Scratch::new("moved");
+        fs::remove_dir(moved.path()).unwrap();
+        fs::rename(scratch.path(), moved.path()).unwrap();
+        assert_eq!(state(moved.path(), WHOLE, &PINS).unwrap(), whole(moved.path()));
+        fs::create_dir(scratch.path()).unwrap();
+    }
+
+    #[test]
+    #[cfg(unix)]
+    fn an_unfinished_or_outdated_stamp_is_never_whole() {
+        let scratch = toolkit("stamps");
+        for unfinished in ["", UNFINISHED] {
+            scratch.write(STAMP, unfinished);
+            assert!(why(&scratch).contains("interrupted"));
+        }
+        for outdated in ["another stamp\n", "the sta", "the stamp", "the stamp\n\n"] {
+            scratch.write(STAMP, outdated);
+            assert!(why(&scratch).contains("versions"));
+        }
+    }
+
+    #[test]
+    #[cfg(unix)]
+    fn every_kind_of_damage_is_noticed_and_named() {
+        let damage = |test: &str, harm: &dyn Fn(&Scratch, &Path)| {
+            let scratch = toolkit(test);
+            harm(&scratch, &scratch.path().join(SITE));
+            why(&scratch)
+        };
+        let record = "nvidia_cuda_nvcc-13.0.88.dist-info/RECORD";
+        let lost = damage("lost", &|_, site| fs::remove_file(site.join("nvidia/with,comma.h")).unwrap());
+        assert!(lost.starts_with("nvidia/with,comma.h is missing"), "{lost}");
+        let cut = damage("cut", &|_, site| fs::write(site.join("nvidia/cu13/bin/ptxas"), "#!/bin/sh\n").unwrap());
+        assert!(cut.starts_with("nvidia/cu13/bin/ptxas has 10 bytes instead of"), "{cut}");
+        let wheel = damage("wheel", &|_, site| fs::remove_file(site.join(record)).unwrap());
+        assert!(wheel.starts_with("nvidia-cuda-nvcc==13.0.88 is not installed"), "{wheel}");
+        let empty = damage("empty", &|_, site| fs::write(site.join(record), "").unwrap());
+        assert!(empty.ends_with("RECORD is empty"), "{empty}");
+        let torn = damage("torn", &|_, site| fs::write(site.join(record), "nvidia/cu13/bin/nvcc").unwrap());
+        assert!(torn.contains("malformed line `nvidia/cu13/bin/nvcc`"), "{torn}");
+        let python = damage("python", &|scratch, _| fs::remove_dir_all(scratch.path().join("lib")).unwrap());
+        assert!(python.contains("site-packages is missing"), "{python}");
+        let mode = damage("mode", &|_, site| {
+            use std::os::unix::fs::PermissionsExt;
+            let mode = fs::Permissions::from_mode(0o644);
+            fs::set_permissions(site.join("nvidia/cu13/bin/cuobjdump"), mode).unwrap();
+        });
+        assert!(mode.starts_with("cuobjdump cannot be run"), "{mode}");
+        let release = damage("release", &|scratch, site| {
+            let path = "nvidia/cu13/bin/nvcc";
+            let script = fs::read_to_string(site.join(path)).unwrap().replace("13.0", "12.9");
+            scratch.write(&format!("{SITE}/{path}"), &script);
+        });
+        assert!(release.contains("does not say `release 13.0`"), "{release}");
+    }
+}
