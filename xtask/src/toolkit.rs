@@ -172,17 +172,23 @@ fn relay(stream: impl io::Read) -> String {
 
 /// What to do about a failed pip, by what it said.
 fn advice(complaints: &str, dir: &Path, pins: &[Pin]) -> String {
+    let dir = dir.display();
     if complaints.contains("DO NOT MATCH THE HASHES") {
-        return "A downloaded wheel is not the one that xtask/toolkit-requirements.txt pins by its SHA-256: it was damaged \
-                on the way, or a mirror serves another file. Run `pip cache purge` and this again, without the mirror"
-            .to_owned();
+        return format!(
+            "A downloaded wheel is not the one that xtask/toolkit-requirements.txt pins by its SHA-256: it was damaged on \
+             the way, or a mirror serves another file. Run `{dir}/bin/python -m pip cache purge` and this again, without \
+             the mirror"
+        );
     }
+    let offline = match complaints.contains("connection broken by") {
+        true => "The package index cannot be reached. ",
+        false => "",
+    };
     let packages = pins.iter().map(|pin| format!("  {}=={}\n", pin.name, pin.version)).collect::<String>();
     format!(
-        "The packages come from PyPI (105 MB) and need Python 3.9 or newer and glibc:\n{packages}\
-         Without a network, run `cargo xtask toolkit` on another x86_64 Linux machine and copy its whole folder, with \
-         `cp -r`, to {}; it works wherever it lies. Behind a proxy or with a mirror, set HTTPS_PROXY or PIP_INDEX_URL",
-        dir.display()
+        "{offline}These packages come from PyPI (105 MB) and need Python 3.9 or newer and glibc:\n{packages}\
+         Without a network, run `cargo xtask toolkit` on another x86_64 Linux machine and copy its whole folder here, in \
+         place of {dir}; it works wherever it lies. Behind a proxy or with a mirror, set HTTPS_PROXY or PIP_INDEX_URL"
     )
 }
 
@@ -261,7 +267,10 @@ fn size(dir: &Path) -> Result<u64> {
 
 #[cfg(test)]
 mod tests {
-    use super::{installed::tests::Scratch, *};
+    use super::{
+        installed::tests::{Scratch, alone},
+        *,
+    };
 
     #[test]
     fn the_requirements_are_the_seven_wheels_of_cuda_13_0() {
@@ -295,6 +304,7 @@ mod tests {
 
     #[test]
     fn a_missing_python_is_named_with_its_packages() {
+        let _alone = alone();
         let error = check_python(Path::new("/nonexistent/python3")).unwrap_err().to_string();
         assert!(error.contains("/nonexistent/python3") && error.contains("python3-venv"), "{error}");
     }
@@ -305,10 +315,13 @@ mod tests {
         let of = |complaints| advice(complaints, Path::new("/there/.cuda"), &pins);
         let wrong = of("ERROR: THESE PACKAGES DO NOT MATCH THE HASHES FROM THE REQUIREMENTS FILE.");
         assert!(wrong.contains("SHA-256") && !wrong.contains("network"), "{wrong}");
-        let offline = of("ERROR: No matching distribution found for nvidia-cuda-nvcc==13.0.88");
-        for part in ["nvidia-cuda-nvcc==13.0.88\n", "nvidia-cuda-cuobjdump==13.2.86\n", "cp -r", "/there/.cuda"] {
+        let offline = of("WARNING: Retrying (Retry(total=0)) after connection broken by 'NewConnectionError'");
+        for part in ["be reached", "nvidia-cuda-nvcc==13.0.88\n", "nvidia-cuda-cuobjdump==13.2.86\n", "of /there/.cuda"]
+        {
             assert!(offline.contains(part), "{part} is not in: {offline}");
         }
+        let other = of("ERROR: No matching distribution found for nvidia-cuda-nvcc==13.0.88");
+        assert!(!other.contains("be reached") && other.contains("Python 3.9"), "{other}");
     }
 
     #[test]
@@ -330,6 +343,7 @@ mod tests {
 
     #[test]
     fn a_claim_holds_until_its_last_copy_is_closed_and_rewrites_the_stamp_in_place() {
+        let _alone = alone();
         let scratch = Scratch::new("claim");
         let mut first = claim(scratch.path()).unwrap();
         let copy = first.try_clone().unwrap();

@@ -184,7 +184,10 @@ pub fn output(command: &mut Command) -> Result<String> {
 
 #[cfg(test)]
 pub mod tests {
-    use std::{env, process};
+    use std::{
+        env, process,
+        sync::{Mutex, MutexGuard, PoisonError},
+    };
 
     use super::*;
 
@@ -216,6 +219,13 @@ pub mod tests {
         fn drop(&mut self) {
             fs::remove_dir_all(&self.0).unwrap();
         }
+    }
+
+    /// Held by tests that start programs, and by those that mind it: a child holds copies of all open files between its
+    /// fork and its exec, which keeps a lock held, and a script that is being written from being executed.
+    pub fn alone() -> MutexGuard<'static, ()> {
+        static SPAWNING: Mutex<()> = Mutex::new(());
+        SPAWNING.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     const SITE: &str = "lib/python3.11/site-packages";
@@ -277,6 +287,7 @@ pub mod tests {
     #[test]
     #[cfg(target_os = "linux")]
     fn the_stamp_is_the_sha256_of_the_requirements() {
+        let _alone = alone();
         // FIPS 180-4's example.
         let expected = "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad\n";
         assert_eq!(stamp("abc").unwrap(), expected);
@@ -309,6 +320,7 @@ pub mod tests {
     #[test]
     #[cfg(unix)]
     fn a_whole_toolkit_is_whole_wherever_it_is_moved() {
+        let _alone = alone();
         let scratch = toolkit("whole");
         let whole = |dir: &Path| State::Whole { nvcc: dir.join(SITE).join("nvidia/cu13/bin/nvcc") };
         assert_eq!(state(scratch.path(), WHOLE, &PINS).unwrap(), whole(scratch.path()));
@@ -322,6 +334,7 @@ pub mod tests {
     #[test]
     #[cfg(unix)]
     fn an_unfinished_or_outdated_stamp_is_never_whole() {
+        let _alone = alone();
         let scratch = toolkit("stamps");
         for unfinished in ["", UNFINISHED] {
             scratch.write(STAMP, unfinished);
@@ -336,6 +349,7 @@ pub mod tests {
     #[test]
     #[cfg(unix)]
     fn every_kind_of_damage_is_noticed_and_named() {
+        let _alone = alone();
         let damage = |test: &str, harm: &dyn Fn(&Scratch, &Path)| {
             let scratch = toolkit(test);
             harm(&scratch, &scratch.path().join(SITE));
