@@ -129,8 +129,8 @@ fn mark(claim: &mut File, text: &str) -> Result<()> {
     write().with_context(|| format!("cannot write {STAMP}"))
 }
 
-/// Clears the folder and installs the wheels into it. Starting over costs seconds and no second download, as pip caches
-/// what it fetched, and leaves no room for remains of an installation that was interrupted or differed.
+/// Clears the folder and installs the wheels into it. Starting over leaves no room for remains of an installation that
+/// was interrupted or differed, and costs seconds: pip keeps what PyPI served in its own cache.
 fn fill(dir: &Path, python: &Path, pins: &[Pin], claim: &mut File) -> Result<()> {
     mark(claim, UNFINISHED)?;
     clear(dir).with_context(|| format!("cannot clear {}; remove it by hand", dir.display()))?;

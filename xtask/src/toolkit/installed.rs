@@ -120,7 +120,7 @@ pub fn state(dir: &Path, stamp: &str, pins: &[Pin]) -> Result<State> {
     match fs::read(dir.join(STAMP)) {
         Ok(found) if found == stamp.as_bytes() => {}
         Ok(found) if found.is_empty() || found == UNFINISHED.as_bytes() => {
-            return broken("the installation there was interrupted");
+            return broken("the installation there is unfinished");
         }
         Ok(_) => return broken("the versions there are not the ones pinned now"),
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(State::Foreign),
@@ -338,7 +338,7 @@ pub mod tests {
         let scratch = toolkit("stamps");
         for unfinished in ["", UNFINISHED] {
             scratch.write(STAMP, unfinished);
-            assert!(why(&scratch).contains("interrupted"));
+            assert!(why(&scratch).contains("unfinished"));
         }
         for outdated in ["another stamp\n", "the sta", "the stamp", "the stamp\n\n"] {
             scratch.write(STAMP, outdated);
