@@ -17,6 +17,7 @@ use anyhow::{Context, Result, bail, ensure};
 
 mod installed;
 
+pub use installed::nvcc;
 use installed::{Pin, STAMP, State, UNFINISHED};
 
 /// What is installed: seven wheels, by version and hash.
@@ -54,8 +55,8 @@ pub fn install(dir: &Path, python: &Path) -> Result<()> {
     let pins = installed::pins(REQUIREMENTS)?;
     let stamp = installed::stamp(REQUIREMENTS)?;
 
-    let nvcc = match installed::state(&dir, &stamp, &pins)? {
-        State::Whole { nvcc } => nvcc,
+    match installed::state(&dir, &stamp, &pins)? {
+        State::Whole => {}
         State::Foreign => bail!(
             "{} exists and was not made by `cargo xtask toolkit`; remove it, or name another folder with --dir",
             dir.display()
@@ -64,22 +65,18 @@ pub fn install(dir: &Path, python: &Path) -> Result<()> {
             check_python(python)?;
             let mut claim = claim(&dir)?;
             // Another run may have filled the folder while this one waited for its claim.
-            match installed::state(&dir, &stamp, &pins)? {
-                State::Whole { nvcc } => nvcc,
-                _ => {
-                    if let State::Broken(why) = found {
-                        eprintln!("==> {}: {why}; installing afresh", dir.display());
-                    }
-                    fill(&dir, python, &pins, &mut claim)?;
-                    let nvcc =
-                        installed::check(&dir, &pins).context("the installation is not whole; run this again")?;
-                    probe(&dir, &nvcc)?;
-                    mark(&mut claim, &stamp)?;
-                    nvcc
+            if installed::state(&dir, &stamp, &pins)? != State::Whole {
+                if let State::Broken(why) = found {
+                    eprintln!("==> {}: {why}; installing afresh", dir.display());
                 }
+                fill(&dir, python, &pins, &mut claim)?;
+                installed::check(&dir, &pins).context("the installation is not whole; run this again")?;
+                probe(&dir)?;
+                mark(&mut claim, &stamp)?;
             }
         }
-    };
+    }
+    let nvcc = nvcc(&dir).with_context(|| format!("{}: nvcc has just vanished; run this again", dir.display()))?;
     println!("CUDA 13.0 compiler: {}", nvcc.display());
     println!("{:.0} MB, ready in {:.2} s", size(&dir)? as f64 / 1e6, start.elapsed().as_secs_f64());
     println!(
@@ -224,13 +221,14 @@ fn clear(dir: &Path) -> io::Result<()> {
 }
 
 /// Compiles a kernel to PTX and to Hopper's machine code, as the build does, and looks at what comes out.
-fn probe(dir: &Path, nvcc: &Path) -> Result<()> {
+fn probe(dir: &Path) -> Result<()> {
+    let nvcc = nvcc(dir).context("nvcc is missing")?;
     let folder = dir.join("probe");
     let path = |name: &str| folder.join(name);
     fs::create_dir_all(&folder).with_context(|| format!("cannot write to {}", folder.display()))?;
     fs::write(path("probe.cu"), PROBE).with_context(|| format!("cannot write to {}", folder.display()))?;
     let compile = |arguments: &[&str], output: &str| {
-        let mut command = Command::new(nvcc);
+        let mut command = Command::new(&nvcc);
         command.args(arguments).args(["-O3", "-std=c++17", "-o"]).arg(path(output)).arg(path("probe.cu"));
         installed::output(&mut command).context("the installed nvcc does not compile a small kernel")
     };

@@ -28,11 +28,8 @@ pub enum State {
     Foreign,
     /// An installation that is unfinished, outdated or damaged, and in what way.
     Broken(String),
-    /// Every file of every pinned wheel is there; `nvcc` is the compiler's path.
-    Whole {
-        /// The compiler.
-        nvcc: PathBuf,
-    },
+    /// Every file of every pinned wheel is there, and the tools run.
+    Whole,
 }
 
 /// One line of the requirements file.
@@ -127,17 +124,16 @@ pub fn state(dir: &Path, stamp: &str, pins: &[Pin]) -> Result<State> {
         Err(error) => return Err(error).with_context(reading),
     }
     match check(dir, pins) {
-        Ok(nvcc) => Ok(State::Whole { nvcc }),
+        Ok(()) => Ok(State::Whole),
         Err(error) => broken(&format!("{error:#}")),
     }
 }
 
-/// Checks that the files of every pinned wheel are in `dir`, that the tools can be executed and that nvcc is the pinned
-/// release; returns nvcc's path.
+/// Checks that the files of every pinned wheel are in `dir`, that the tools run and that nvcc is of the pinned release.
 ///
 /// # Errors
 /// The first thing that is not as it should be.
-pub fn check(dir: &Path, pins: &[Pin]) -> Result<PathBuf> {
+pub fn check(dir: &Path, pins: &[Pin]) -> Result<()> {
     let site = site_packages(dir).context("lib/python3*/site-packages is missing")?;
     for pin in pins {
         check_wheel(&site, pin)?;
@@ -147,7 +143,7 @@ pub fn check(dir: &Path, pins: &[Pin]) -> Result<PathBuf> {
         let text = output(Command::new(nvcc.with_file_name(tool)).arg("--version"))?;
         ensure!(tool != "nvcc" || text.contains("release 13.0"), "nvcc does not say `release 13.0` but:\n{text}");
     }
-    Ok(nvcc)
+    Ok(())
 }
 
 /// Holds the files of one wheel against its `RECORD`: lines of path, hash and size in bytes.
@@ -322,12 +318,12 @@ pub mod tests {
     fn a_whole_toolkit_is_whole_wherever_it_is_moved() {
         let _alone = alone();
         let scratch = toolkit("whole");
-        let whole = |dir: &Path| State::Whole { nvcc: dir.join(SITE).join("nvidia/cu13/bin/nvcc") };
-        assert_eq!(state(scratch.path(), WHOLE, &PINS).unwrap(), whole(scratch.path()));
+        assert_eq!(state(scratch.path(), WHOLE, &PINS).unwrap(), State::Whole);
         let moved = Scratch::new("moved");
         fs::remove_dir(moved.path()).unwrap();
         fs::rename(scratch.path(), moved.path()).unwrap();
-        assert_eq!(state(moved.path(), WHOLE, &PINS).unwrap(), whole(moved.path()));
+        assert_eq!(state(moved.path(), WHOLE, &PINS).unwrap(), State::Whole);
+        assert_eq!(nvcc(moved.path()), Some(moved.path().join(SITE).join("nvidia/cu13/bin/nvcc")));
         fs::create_dir(scratch.path()).unwrap();
     }
 
