@@ -1,14 +1,16 @@
-//! The project's own chores, as `cargo xtask test | bench`: what CI runs, and what a developer runs before it.
+//! The project's own chores, as `cargo xtask toolkit | test | bench`: what CI runs, and what a developer runs before it.
 
 use std::{
     env,
-    path::Path,
+    path::{Path, PathBuf},
     process::{Command, ExitCode},
     time::Instant,
 };
 
 use anyhow::{Context, Result, bail};
 use clap::{Parser, Subcommand};
+
+mod toolkit;
 
 /// The project's own chores.
 #[derive(Parser)]
@@ -20,6 +22,15 @@ struct Cli {
 
 #[derive(Subcommand)]
 enum Task {
+    /// Install the pinned CUDA 13.0 compiler (x86_64 Linux, 105 MB from PyPI, needs Python, gcc and g++)
+    Toolkit {
+        /// The folder to install into [default: .cuda in the workspace's root, where builds look for it]
+        #[arg(long)]
+        dir: Option<PathBuf>,
+        /// The Python that makes the virtual environment; not needed again afterwards
+        #[arg(long, default_value = "python3")]
+        python: PathBuf,
+    },
     /// Check formatting, lints, documentation and every test; the whole of CI
     Test {
         /// Passed on to the test binaries, e.g. a part of a test's name
@@ -36,6 +47,7 @@ enum Task {
 
 fn main() -> ExitCode {
     let outcome = match Cli::parse().task {
+        Task::Toolkit { dir, python } => toolkit::install(&dir.unwrap_or_else(|| root().join(".cuda")), &python),
         Task::Test { filter } => test(&filter),
         Task::Bench { filter } => stage("benchmarks", cargo(["bench", "--workspace", "--"]).args(filter)),
     };
@@ -64,9 +76,13 @@ fn test(filter: &[String]) -> Result<()> {
 /// A cargo command in the workspace's root.
 fn cargo<const N: usize>(arguments: [&str; N]) -> Command {
     let mut command = Command::new(env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
-    let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap_or(Path::new("."));
-    command.args(arguments).current_dir(root);
+    command.args(arguments).current_dir(root());
     command
+}
+
+/// The workspace's root.
+fn root() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap_or(Path::new("."))
 }
 
 /// Runs one stage, saying what it is and how long it took.
