@@ -33,6 +33,14 @@ impl Grid {
         self.rows.push(row);
     }
 
+    /// Width and height of the picture of a grid of `columns` × `rows` cells `side` × `scale` pixels wide; `None` where that
+    /// is more than a picture can have.
+    pub fn extent(side: usize, scale: u32, columns: usize, rows: usize) -> Option<(u32, u32)> {
+        let cell = u32::try_from(side).ok()?.checked_mul(scale)?.checked_add(GUTTER)?;
+        let along = |cells: usize| u32::try_from(cells).ok()?.checked_mul(cell)?.checked_add(GUTTER);
+        Some((along(columns)?, along(rows)?))
+    }
+
     /// Draws the grid, every pixel `scale` pixels wide.
     pub fn draw(&self, scale: u32) -> RgbImage {
         let cell = self.side * scale;
@@ -86,7 +94,8 @@ pub fn completion_grid<D: Device>(
         .flatten()
         .copied()
         .collect();
-    let drawn = generate(device, model, parameters, prompts.len() / seen.max(1), &prompts, generation, progress)?;
+    let drawings = originals.len() / length * completions;
+    let drawn = generate(device, model, parameters, drawings, &prompts, generation, progress)?;
     let mut grid = Grid::new(side);
     for (image, completed) in originals.chunks_exact(length).zip(drawn.chunks_exact(length * completions)) {
         let mut row = vec![picture(palette, image, side), picture(palette, &image[..seen], side)];

@@ -2,15 +2,14 @@
 
 mod info;
 
-use std::io::Write;
 use std::path::PathBuf;
 use std::sync::Arc;
 
 use anyhow::{Context, Result};
 use clap::{Args, Subcommand, ValueEnum};
-use serde::Serialize;
 use serde_json::json;
 
+use super::output::{print_json, say};
 use crate::data::{
     Batches, DataSpec, Examples, Filter, FitOptions, Histogram, MAX_COLOURS, OpenOptions, Palette, Split, Via,
     evaluation_transform, fetch_cifar10, fit, npy, open, open_images, progress,
@@ -173,15 +172,13 @@ fn fetch(args: &FetchArgs) -> Result<()> {
     if args.json {
         return print_json(&fetched);
     }
-    let mut out = std::io::stdout().lock();
-    writeln!(
-        out,
+    say(format_args!(
         "CIFAR-10 is in {}: {} files written, {} already there; all six record files have the official SHA-256.",
         fetched.folder.display(),
         fetched.written.len(),
         fetched.kept.len()
-    )?;
-    writeln!(out, "Next: igpt-engine train --data cifar10:{}", args.out.display())?;
+    ))?;
+    say(format_args!("Next: igpt-engine train --data cifar10:{}", args.out.display()))?;
     Ok(())
 }
 
@@ -210,21 +207,18 @@ fn palette(args: &PaletteArgs) -> Result<()> {
             "pixels": train.pixels(), "distinct": train.distinct(), "train": on_train, "test": on_test,
         }));
     }
-    let mut out = std::io::stdout().lock();
-    writeln!(out, "{}: {} colours, id {}", args.out.display(), fitted.len(), fitted.id())?;
-    writeln!(
-        out,
+    say(format_args!("{}: {} colours, id {}", args.out.display(), fitted.len(), fitted.id()))?;
+    say(format_args!(
         "fitted to {} pixels ({} distinct colours) in {iterations} iterations",
         train.pixels(),
         train.distinct()
-    )?;
+    ))?;
     for (split, quality) in [("train", Some(on_train)), ("test", on_test)] {
         if let Some(quality) = quality {
-            writeln!(
-                out,
+            say(format_args!(
                 "{split:5}: mean squared error {:.7} (0-1 scale, sum over R, G, B), {} colours used, token entropy {:.4} nats",
                 quality.mse, quality.used, quality.entropy_nats
-            )?;
+            ))?;
         }
     }
     Ok(())
@@ -284,12 +278,6 @@ fn encode(args: &EncodeArgs) -> Result<()> {
             "tokens": args.out, "labels": args.labels_out, "shape": [count, length], "palette": id,
         }));
     }
-    writeln!(std::io::stdout(), "{}: tokens [{count}, {length}] of {}", args.out.display(), examples.describe())?;
-    Ok(())
-}
-
-/// One line of JSON on stdout.
-fn print_json(value: &impl Serialize) -> Result<()> {
-    writeln!(std::io::stdout(), "{}", serde_json::to_string(value)?)?;
+    say(format_args!("{}: tokens [{count}, {length}] of {}", args.out.display(), examples.describe()))?;
     Ok(())
 }

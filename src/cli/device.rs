@@ -47,6 +47,9 @@ pub fn reason(kind: DeviceKind) -> &'static str {
     }
 }
 
+/// Largest `--threads`.
+const MOST_THREADS: usize = 1024;
+
 /// Opens the device and runs `job` on it.
 pub fn on_device(kind: DeviceKind, threads: Option<usize>, job: impl DeviceJob) -> Result<()> {
     match kind {
@@ -54,6 +57,9 @@ pub fn on_device(kind: DeviceKind, threads: Option<usize>, job: impl DeviceJob) 
         DeviceKind::Auto | DeviceKind::Cpu => {
             if threads == Some(0) {
                 bail!("--threads 0 leaves nobody to work; give 1 or more, or leave it out for all cores");
+            }
+            if let Some(threads) = threads.filter(|threads| *threads > MOST_THREADS) {
+                bail!("--threads {threads} is more than {MOST_THREADS}; leave it out for one a core, the fastest");
             }
             job.run(CpuDevice::new(threads)?)
         }

@@ -1,13 +1,14 @@
 //! `igpt-engine doctor`: what this machine can do, what is missing, and how to get it.
 
-use std::path::Path;
 use std::time::Instant;
 
 use anyhow::Result;
 use clap::Args;
 use serde_json::json;
 
-use super::{device::NO_CUDA, watch::print_json};
+use super::device::NO_CUDA;
+use super::memory::{available_gib, field, total_gib};
+use super::output::{print_json, say};
 use crate::device::{CpuDevice, Device, WeightLayout};
 
 /// Show what this machine can do, what is missing, and how to get it
@@ -29,14 +30,14 @@ impl DoctorCommand {
     pub fn run(self) -> Result<()> {
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
         let processor = field("/proc/cpuinfo", "model name").unwrap_or_else(|| std::env::consts::ARCH.to_owned());
-        let memory = field("/proc/meminfo", "MemTotal").and_then(|text| gibibytes(&text));
-        let available = field("/proc/meminfo", "MemAvailable").and_then(|text| gibibytes(&text));
+        let memory = total_gib();
+        let available = available_gib();
         let driver = std::fs::read_to_string("/proc/driver/nvidia/version")
             .ok()
             .and_then(|text| text.lines().next().map(str::to_owned));
         let rate = measure_product()?;
         if self.json {
-            print_json(&json!({
+            return print_json(&json!({
                 "version": env!("CARGO_PKG_VERSION"),
                 "os": std::env::consts::OS,
                 "arch": std::env::consts::ARCH,
@@ -49,39 +50,27 @@ impl DoctorCommand {
                 "nvidia_driver": driver,
                 "devices": [{"name": "cpu", "ready": true}, {"name": "cuda", "ready": false, "why": NO_CUDA}],
             }));
-            return Ok(());
         }
         let gib = |value: Option<f64>| value.map_or_else(|| "unknown".to_owned(), |value| format!("{value:.1} GiB"));
-        println!("igpt-engine {} on {} {}", env!("CARGO_PKG_VERSION"), std::env::consts::OS, std::env::consts::ARCH);
-        println!();
-        println!("  processor   {processor}, {cores} cores");
-        println!("  SIMD        {}", simd());
-        println!("  memory      {}, {} of it free", gib(memory), gib(available));
-        println!("  GEMM        {rate:.0} GFLOP/s measured ({PRODUCT}³, f32, all cores)");
-        println!();
-        println!("  device cpu   ready");
-        println!("  device cuda  {NO_CUDA}");
+        say(format_args!(
+            "igpt-engine {} on {} {}",
+            env!("CARGO_PKG_VERSION"),
+            std::env::consts::OS,
+            std::env::consts::ARCH
+        ))?;
+        say(format_args!(""))?;
+        say(format_args!("  processor   {processor}, {cores} cores"))?;
+        say(format_args!("  SIMD        {}", simd()))?;
+        say(format_args!("  memory      {}, {} of it free", gib(memory), gib(available)))?;
+        say(format_args!("  GEMM        {rate:.0} GFLOP/s measured ({PRODUCT}³, f32, all cores)"))?;
+        say(format_args!(""))?;
+        say(format_args!("  device cpu   ready"))?;
+        say(format_args!("  device cuda  {NO_CUDA}"))?;
         match driver {
-            Some(driver) => println!("               a driver is installed: {driver}"),
-            None => println!("               no NVIDIA driver is loaded either"),
+            Some(driver) => say(format_args!("               a driver is installed: {driver}")),
+            None => say(format_args!("               no NVIDIA driver is loaded either")),
         }
-        Ok(())
     }
-}
-
-/// The value of `key: value` in one of Linux's text files; nothing elsewhere.
-fn field(path: impl AsRef<Path>, key: &str) -> Option<String> {
-    let text = std::fs::read_to_string(path).ok()?;
-    text.lines().find_map(|line| {
-        let (name, value) = line.split_once(':')?;
-        (name.trim() == key).then(|| value.trim().to_owned())
-    })
-}
-
-/// `24634804 kB` in GiB.
-fn gibibytes(text: &str) -> Option<f64> {
-    let kibibytes: f64 = text.strip_suffix("kB")?.trim().parse().ok()?;
-    Some(kibibytes / 1024.0 / 1024.0)
 }
 
 /// The widest vector instructions that the CPU device's loops are compiled for and this processor has.
@@ -117,13 +106,4 @@ fn measure_product() -> Result<f64> {
         best = best.min(start.elapsed().as_secs_f64());
     }
     Ok(2.0 * (PRODUCT as f64).powi(3) / best / 1e9)
-}
-
-#[cfg(test)]
-mod tests {
-    #[test]
-    fn kernel_memory_figures() {
-        assert_eq!(super::gibibytes("2097152 kB"), Some(2.0));
-        assert_eq!(super::gibibytes("lots"), None);
-    }
 }

@@ -2,14 +2,15 @@
 
 use std::path::PathBuf;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 use clap::Args;
 use indicatif::{ProgressBar, ProgressStyle};
 use serde_json::json;
 
 use super::device::{DeviceArgs, DeviceJob, on_device};
+use super::memory;
 use super::model_data::ModelDataArgs;
-use super::watch::print_json;
+use super::output::{print_json, say};
 use crate::checkpoint;
 use crate::data::npy;
 use crate::device::Device;
@@ -47,6 +48,9 @@ pub struct EvalCommand {
 impl EvalCommand {
     /// Runs the command.
     pub fn run(self) -> Result<()> {
+        if self.batch == 0 || self.images == Some(0) {
+            bail!("--batch and --images must be at least 1");
+        }
         on_device(self.device.device.unwrap_or_default(), self.device.threads, self)
     }
 }
@@ -59,8 +63,14 @@ impl DeviceJob for EvalCommand {
         let opened = self.data.open(&folder, model.config(), self.json)?;
         let examples = opened.examples.as_ref();
         let images = self.images.unwrap_or(usize::MAX).min(examples.len());
-        let bar = progress(images as u64, self.json);
         let length = examples.sequence_length();
+        let at_once = self.batch.min(images);
+        memory::refuse_beyond_machine(
+            &format!("scoring {at_once} images at a time"),
+            memory::of_scoring(model.config(), at_once as f64 * length as f64),
+            "try a smaller --batch",
+        )?;
+        let bar = progress(images as u64, self.json);
         let mut per_token = Vec::new();
         let result = train::evaluate(&device, &model, &parameters, examples, images, self.batch, |nats| {
             if self.per_token.is_some() {
@@ -77,7 +87,7 @@ impl DeviceJob for EvalCommand {
         let nats = result.nats_per_token;
         let bits = nats / std::f64::consts::LN_2;
         if self.json {
-            print_json(&json!({
+            return print_json(&json!({
                 "nats_per_token": nats,
                 "bits_per_token": bits,
                 "perplexity": nats.exp(),
@@ -88,12 +98,10 @@ impl DeviceJob for EvalCommand {
                 "data": opened.description,
                 "checkpoint": folder,
             }));
-        } else {
-            println!("{nats:.6} nats per token ({bits:.4} bits, perplexity {:.3})", nats.exp());
-            println!("over {} images, {} tokens, of {}", result.images, result.tokens, opened.description);
-            println!("{:.6} nats is the entropy of the colours' own frequencies there", result.unigram_entropy);
         }
-        Ok(())
+        say(format_args!("{nats:.6} nats per token ({bits:.4} bits, perplexity {:.3})", nats.exp()))?;
+        say(format_args!("over {} images, {} tokens, of {}", result.images, result.tokens, opened.description))?;
+        say(format_args!("{:.6} nats is the entropy of the colours' own frequencies there", result.unigram_entropy))
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use anyhow::Result;
+use anyhow::{Context, Result};
 use clap::Args;
 use serde_json::json;
 
@@ -37,8 +37,7 @@ pub fn run(args: ImportArgs) -> Result<()> {
 /// Says what an import or export did, for people or as one line of JSON.
 pub(super) fn report(verb: &str, source: &Path, out: &Path, done: &Transfer, json: bool) -> Result<()> {
     let mut to = std::io::stdout().lock();
-    write_report(&mut to, verb, source, out, done, json)?;
-    Ok(())
+    write_report(&mut to, verb, source, out, done, json).context("cannot write to standard output")
 }
 
 fn write_report(

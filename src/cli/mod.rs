@@ -6,21 +6,24 @@ mod doctor;
 mod eval;
 mod export;
 mod import;
+mod memory;
 mod model_data;
+mod output;
 mod sample;
 mod train;
 mod train_args;
 mod watch;
 
-use std::io::{IsTerminal, Write};
+use std::io::IsTerminal;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
 /// Train, evaluate and sample Image GPT ("Generative Pretraining from Pixels").
 ///
-/// An image is shrunk to a few thousand pixels, each replaced by the nearest of 512 colours, and the colours are read in
-/// raster order by a transformer that learns to predict the next one.
+/// An image is shrunk to a few thousand pixels, each replaced by the nearest of 512
+/// colours, and the colours are read in raster order by a transformer that learns to
+/// predict the next one.
 ///
 /// Start here:
 ///   igpt-engine train                     train a tiny model on the built-in sample (a few minutes)
@@ -63,20 +66,13 @@ pub fn main() -> ExitCode {
     match outcome {
         Ok(()) => ExitCode::SUCCESS,
         // The reader of our output has gone (`| head`): nobody is left to tell.
-        Err(error) if is_broken_pipe(&error) => ExitCode::SUCCESS,
+        Err(error) if output::is_broken_pipe(&error) => ExitCode::SUCCESS,
         Err(error) => {
             let red =
                 std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
             let label = if red { "\x1b[1;31merror\x1b[0m" } else { "error" };
-            // Written whole; a closed stderr leaves only the exit code to speak.
-            let _ = writeln!(std::io::stderr(), "{label}: {error:#}");
+            output::tell(format_args!("{label}: {}", output::describe(&error)));
             ExitCode::from(2)
         }
     }
-}
-
-fn is_broken_pipe(error: &anyhow::Error) -> bool {
-    error.chain().any(|cause| {
-        cause.downcast_ref::<std::io::Error>().is_some_and(|io| io.kind() == std::io::ErrorKind::BrokenPipe)
-    })
 }

@@ -50,8 +50,11 @@ impl ModelDataArgs {
     /// Opens the images at the resolution of the model in `checkpoint`; `quiet` shows no progress.
     pub fn open(&self, checkpoint: &Path, model: &ModelConfig, quiet: bool) -> Result<Opened> {
         let palette = self.palette(checkpoint)?;
+        // Sequences of tokens have their own length.
+        let tokens = matches!(self.data, DataSpec::Tokens { .. });
+        let resolution = if tokens { 32 } else { resolution_of(model)? as u32 };
         let options = OpenOptions {
-            resolution: resolution_of(model)? as u32,
+            resolution,
             filter: self.filter,
             skip_bad: self.skip_bad,
             augment: false,

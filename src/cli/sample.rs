@@ -8,13 +8,14 @@ use serde_json::json;
 
 use super::device::{DeviceArgs, DeviceJob, on_device};
 use super::eval::progress;
+use super::memory;
 use super::model_data::{ModelDataArgs, resolution_of};
-use super::watch::print_json;
+use super::output::{print_json, say};
 use crate::checkpoint;
 use crate::data::{npy, open_image};
 use crate::device::{Device, SampleOptions};
-use crate::model::{Generation, Transformer};
-use crate::sample::{comfortable_scale, completion_grid, free_grid, write_png};
+use crate::model::{Generation, ModelConfig, Transformer};
+use crate::sample::{Grid, comfortable_scale, completion_grid, free_grid, write_png};
 use crate::train::tokens_of;
 
 /// Complete images from their upper half, or draw them from nothing, into a PNG grid
@@ -69,6 +70,9 @@ pub struct SampleCommand {
     json: bool,
 }
 
+/// Longest side of a grid, in pixels: viewers refuse larger pictures.
+const MOST_PIXELS: u32 = 65_535;
+
 impl SampleCommand {
     /// Runs the command.
     pub fn run(self) -> Result<()> {
@@ -79,6 +83,24 @@ impl SampleCommand {
             bail!("--top-k, --count, --completions and --scale must be at least 1");
         }
         on_device(self.device.device.unwrap_or_default(), self.device.threads, self)
+    }
+
+    /// Pixels of the grid per pixel of an image.
+    fn scale(&self, side: usize) -> u32 {
+        self.scale.unwrap_or_else(|| comfortable_scale(side))
+    }
+
+    /// Refuses a grid that no picture or memory holds, before anything is drawn.
+    fn refuse_too_large(&self, model: &ModelConfig, columns: usize, rows: usize, drawings: usize) -> Result<()> {
+        let side = resolution_of(model)?;
+        let extent = Grid::extent(side, self.scale(side), columns, rows);
+        let remedy = "try a smaller --count, --completions or --scale";
+        let Some((width, height)) = extent.filter(|(width, height)| *width.max(height) <= MOST_PIXELS) else {
+            bail!("{rows} rows of {columns} images are a picture of over {MOST_PIXELS} pixels a side; {remedy}");
+        };
+        let picture = 3.0 * f64::from(width) * f64::from(height);
+        let drawing = memory::of_drawing(model, drawings as f64 * model.positions as f64);
+        memory::refuse_beyond_machine(&format!("drawing {drawings} images"), picture + drawing, remedy)
     }
 
     /// Tokens of the images to complete.
@@ -122,28 +144,33 @@ impl DeviceJob for SampleCommand {
             seed: self.sample_seed,
             first: 0,
         };
+        let columns = self.count.isqrt().max(1);
+        let originals = if self.unconditional { Vec::new() } else { self.originals(&folder, &model, side)? };
+        let shown = originals.len() / generation.length;
+        if self.unconditional {
+            self.refuse_too_large(model.config(), columns, self.count.div_ceil(columns), self.count)?;
+        } else {
+            let drawings = shown.saturating_mul(self.completions);
+            self.refuse_too_large(model.config(), self.completions.saturating_add(2), shown, drawings)?;
+        }
         let bar = progress(generation.length as u64, self.json);
         let advance = |position: usize| bar.set_position(position as u64);
         let (grid, drawn) = if self.unconditional {
-            let columns = self.count.isqrt().max(1);
             free_grid(&device, &model, &parameters, &palette, self.count, side, columns, generation, advance)?
         } else {
-            let originals = self.originals(&folder, &model, side)?;
             let completions = self.completions;
             completion_grid(&device, &model, &parameters, &palette, &originals, side, completions, generation, advance)?
         };
         bar.finish_and_clear();
-        let picture = grid.draw(self.scale.unwrap_or_else(|| comfortable_scale(side)));
+        let picture = grid.draw(self.scale(side));
         write_png(&self.out, &picture).with_context(|| format!("cannot write {}", self.out.display()))?;
         let images = drawn.len() / generation.length;
         if let Some(path) = &self.tokens_out {
             npy::write_u16(path, &[images, generation.length], &drawn)?;
         }
         if self.json {
-            print_json(&json!({"picture": self.out, "drawings": images, "checkpoint": folder}));
-        } else {
-            println!("{images} drawings in {}", self.out.display());
+            return print_json(&json!({"picture": self.out, "drawings": images, "checkpoint": folder}));
         }
-        Ok(())
+        say(format_args!("{images} drawings in {}", self.out.display()))
     }
 }

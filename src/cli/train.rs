@@ -9,9 +9,11 @@ use clap::Args;
 use serde_json::json;
 
 use super::device::{DeviceJob, on_device, reason};
+use super::memory;
 use super::model_data::{check_fits, palette_for, resolution_of};
+use super::output::{print_json, say, tell};
 use super::train_args::{TrainArgs, TrainSettings};
-use super::watch::{print_json, watcher};
+use super::watch::watcher;
 use crate::atomic;
 use crate::checkpoint::{self, LoadedTraining, Progress};
 use crate::data::{self, Batches, DataSpec, Examples, OpenOptions, Palette, Prefetcher, Split};
@@ -25,8 +27,9 @@ use crate::train::{Ending, Plan, Run, Trainer};
 
 /// Train a model; without arguments, a tiny one on the built-in sample in a few minutes
 ///
-/// Everything a run leaves is in its folder: config.toml, metrics.jsonl, checkpoints/, samples/ and report.html. Ctrl-C
-/// saves and ends; the same command with --resume goes on, bit for bit as if it had never stopped.
+/// Everything a run leaves is in its folder: config.toml, metrics.jsonl, checkpoints/, samples/ and
+/// report.html. Ctrl-C saves and ends; the same command with --resume goes on, bit for bit as if it
+/// had never stopped.
 ///
 ///   igpt-engine train
 ///   igpt-engine data fetch cifar10 --out data && igpt-engine train --data cifar10:data --steps 5000
@@ -89,7 +92,8 @@ struct TrainJob {
 impl DeviceJob for TrainJob {
     fn run<D: Device>(self, device: D) -> Result<()> {
         let Self { settings, earlier, json } = self;
-        let mut events = watcher(json);
+        let stop = stop_flag()?;
+        let mut events = watcher(json, stop);
         if let Some(earlier) = &earlier {
             refuse_other_course(&settings, earlier)?;
         }
@@ -101,6 +105,7 @@ impl DeviceJob for TrainJob {
         let validation = open_validation(&settings, &options)?;
         let config = model_config(&settings, init_config, train.as_ref())?;
         check_fits(&config, train.as_ref())?;
+        refuse_too_large(&config, &settings, train.sequence_length())?;
 
         let folder = match &earlier {
             Some(_) => RunFolder::open(&settings.out)?,
@@ -112,10 +117,18 @@ impl DeviceJob for TrainJob {
             (None, Some(init)) => fresh(&device, checkpoint::load_model(&device, init)?.1, &settings)?,
             (None, None) => fresh(&device, Parameters::init(&device, &config, settings.seed)?, &settings)?,
         };
+        if progress.step > settings.steps {
+            bail!(
+                "{} has made {} steps, and --steps {} is fewer; give more, or start another run with --out",
+                settings.out.display(),
+                progress.step,
+                settings.steps
+            );
+        }
         let resolved = toml::to_string_pretty(&settings)?;
         write_text(&folder.config(), &resolved)?;
         let parameter_count = config.parameter_count();
-        if progress.step >= settings.steps {
+        if progress.step == settings.steps {
             events.note(&format!("the run has made its {} steps; give more with --steps", settings.steps));
         }
         events.note(&format!(
@@ -146,18 +159,29 @@ impl DeviceJob for TrainJob {
             plan: plan(&settings),
             progress,
         };
-        let ending = run.train(events.as_mut(), stop_flag()?)?;
+        let ending = run.train(events.as_mut(), stop)?;
         drop(events);
         let report = report(&folder, run.trainer.model().config(), &settings, train.describe(), device.describe())?;
         write_text(&folder.report(), &report.render())?;
-        announce(&folder, &ending, &report, json, run.progress.step);
-        Ok(())
+        announce(&folder, &ending, &report, json, run.progress.step)
     }
 }
 
 fn write_text(path: &Path, text: &str) -> Result<()> {
     atomic::write_file(path, |file| file.write_all(text.as_bytes()))
         .with_context(|| format!("cannot write {}", path.display()))
+}
+
+/// Refuses a model and batch that this machine cannot hold, before anything is allocated.
+fn refuse_too_large(config: &ModelConfig, settings: &TrainSettings, length: usize) -> Result<()> {
+    let shape = format!("{} parameters, --batch {}", grouped(config.parameter_count() as u64), settings.batch);
+    let remedy = if settings.batch > 1 {
+        "try a smaller --batch with more --accumulate, a smaller --model, or a lower --resolution"
+    } else {
+        "try a smaller --model or a lower --resolution"
+    };
+    let bytes = memory::of_training(config, (settings.batch * length) as f64);
+    memory::refuse_beyond_machine(&format!("training this model ({shape})"), bytes, remedy)
 }
 
 /// What report.html shows.
@@ -191,14 +215,14 @@ fn report(
 }
 
 /// Says how the run ended and where its traces are.
-fn announce(folder: &RunFolder, ending: &Ending, report: &Report, json: bool, step: u64) {
+fn announce(folder: &RunFolder, ending: &Ending, report: &Report, json: bool, step: u64) -> Result<()> {
     let validation = report.validation.last();
     if json {
         let ending = match ending {
             Ending::Finished => "finished",
             Ending::Interrupted => "interrupted",
         };
-        print_json(&json!({
+        return print_json(&json!({
             "event": "end",
             "ending": ending,
             "at_step": step,
@@ -208,25 +232,26 @@ fn announce(folder: &RunFolder, ending: &Ending, report: &Report, json: bool, st
             "checkpoint": folder.checkpoint(step),
             "report": folder.report(),
         }));
-        return;
     }
     let root = folder.root().display();
     match ending {
-        Ending::Interrupted => println!("stopped and saved after step {step}; go on with --out {root} --resume"),
-        Ending::Finished => println!("done: {step} steps"),
+        Ending::Interrupted => {
+            say(format_args!("stopped and saved after step {step}; go on with --out {root} --resume"))?
+        }
+        Ending::Finished => say(format_args!("done: {step} steps"))?,
     }
     if let Some(validation) = validation {
-        println!(
+        say(format_args!(
             "validation   {:.4} nats per token; knowing only how frequent each colour is gives {:.4}, nothing 6.2383",
             validation.val_loss, validation.unigram_entropy
-        );
+        ))?;
     }
-    println!("checkpoint   {}", folder.checkpoint(step).display());
+    say(format_args!("checkpoint   {}", folder.checkpoint(step).display()))?;
     if let Some(grid) = report.samples.last() {
-        println!("samples      {}", folder.sample_grid(grid.step).display());
+        say(format_args!("samples      {}", folder.sample_grid(grid.step).display()))?;
     }
-    println!("report       {}", folder.report().display());
-    println!("draw more    igpt-engine sample --checkpoint {root}");
+    say(format_args!("report       {}", folder.report().display()))?;
+    say(format_args!("draw more    igpt-engine sample --checkpoint {root}"))
 }
 
 /// A resumed run may go on longer, be watched or saved more often, or move to other hardware; what decides the numbers
@@ -268,6 +293,8 @@ fn open_options(
 ) -> Result<OpenOptions> {
     let resolution = match (settings.resolution, init) {
         (Some(resolution), _) => resolution,
+        // Sequences of tokens have their own length.
+        (None, _) if matches!(settings.data, DataSpec::Tokens { .. }) => 32,
         (None, Some(config)) => resolution_of(config)?,
         (None, None) if settings.data == DataSpec::Sample => 16,
         (None, None) => 32,
@@ -385,7 +412,9 @@ fn stop_flag() -> Result<&'static AtomicBool> {
             if STOP.swap(true, Ordering::Relaxed) {
                 std::process::exit(130);
             }
-            eprintln!("\nstopping after this step and saving; Ctrl-C again to stop at once and lose what is not saved");
+            tell(format_args!(
+                "\nstopping after this step and saving; Ctrl-C again to stop at once and lose what is not saved"
+            ));
         })
         .context("cannot listen for Ctrl-C")?;
     }

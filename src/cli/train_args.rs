@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
 use clap::Args;
+use clap::builder::RangedU64ValueParser;
 use serde::{Deserialize, Serialize};
 
 use super::device::DeviceKind;
@@ -15,20 +16,25 @@ use crate::data::{DataSpec, Filter};
 use crate::model::{Activation, Norm, Objective, Preset};
 use crate::optim::ScheduleKind;
 
+/// Whole numbers that TOML can hold, for `config.toml` keeps every setting.
+fn whole<T: TryFrom<u64> + Clone + Send + Sync + 'static>() -> RangedU64ValueParser<T> {
+    RangedU64ValueParser::new().range(0..=i64::MAX as u64)
+}
+
 /// One layer of settings; keys in TOML are the flags' names without the dashes in front.
 #[derive(Args, Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields, default)]
 pub struct TrainArgs {
     /// Images to train on: cifar10:DIR, cifar100:DIR, stl10:DIR, images:DIR (train/CLASS/*.jpg|png),
     /// tokens:FILE.npy[,LABELS.npy], or sample (1,000 CIFAR-10 images in the binary) [default: sample]
-    #[arg(long, value_name = "KIND:PATH", help_heading = "Data", verbatim_doc_comment)]
+    #[arg(long, value_name = "KIND:PATH", help_heading = "Data")]
     pub data: Option<DataSpec>,
     /// Colours to code images with, float32 [k, 3] in [-1, 1] [default: the built-in 512, fitted on CIFAR-10]
     #[arg(long, value_name = "FILE.npy", help_heading = "Data")]
     pub palette: Option<PathBuf>,
     /// Width and height that images are shrunk to; a sequence has its square in tokens
     /// [default: 32; 16 for the built-in sample]
-    #[arg(long, value_name = "PIXELS", help_heading = "Data")]
+    #[arg(long, value_name = "PIXELS", value_parser = whole::<usize>(), help_heading = "Data")]
     pub resolution: Option<usize>,
     /// How images are shrunk [default: bilinear]
     #[arg(long, value_name = "FILTER", help_heading = "Data")]
@@ -54,13 +60,13 @@ pub struct TrainArgs {
     #[arg(long, value_name = "SIZE", help_heading = "Model")]
     pub model: Option<Preset>,
     /// Transformer blocks, in place of the size's own
-    #[arg(long, value_name = "N", help_heading = "Model")]
+    #[arg(long, value_name = "N", value_parser = whole::<usize>(), help_heading = "Model")]
     pub layers: Option<usize>,
     /// Width of the residual stream, in place of the size's own
-    #[arg(long, value_name = "N", help_heading = "Model")]
+    #[arg(long, value_name = "N", value_parser = whole::<usize>(), help_heading = "Model")]
     pub width: Option<usize>,
     /// Attention heads, in place of the size's own; must divide the width
-    #[arg(long, value_name = "N", help_heading = "Model")]
+    #[arg(long, value_name = "N", value_parser = whole::<usize>(), help_heading = "Model")]
     pub heads: Option<usize>,
     /// Normalisation: rms (the official code) or layer (the paper's text) [default: rms]
     #[arg(long, value_name = "NORM", help_heading = "Model")]
@@ -80,19 +86,19 @@ pub struct TrainArgs {
     #[arg(long, value_name = "OBJECTIVE", help_heading = "Optimisation")]
     pub objective: Option<Objective>,
     /// Images a micro-batch [default: 16]
-    #[arg(long, value_name = "N", help_heading = "Optimisation")]
+    #[arg(long, value_name = "N", value_parser = whole::<usize>(), help_heading = "Optimisation")]
     pub batch: Option<usize>,
     /// Micro-batches a step: the gradient is that of batch × accumulate images [default: 1]
-    #[arg(long, value_name = "N", help_heading = "Optimisation")]
+    #[arg(long, value_name = "N", value_parser = whole::<usize>(), help_heading = "Optimisation")]
     pub accumulate: Option<usize>,
     /// Updates to make in all [default: 1000; 500 for the built-in sample]
-    #[arg(long, value_name = "N", help_heading = "Optimisation")]
+    #[arg(long, value_name = "N", value_parser = whole::<u64>(), help_heading = "Optimisation")]
     pub steps: Option<u64>,
     /// Highest learning rate [default: 0.003 for tiny, s and m, 0.001 for l, 0.0003 for xl]
     #[arg(long, value_name = "RATE", allow_negative_numbers = true, help_heading = "Optimisation")]
     pub lr: Option<f64>,
     /// Steps over which the rate rises from zero [default: a tenth of the steps]
-    #[arg(long, value_name = "N", help_heading = "Optimisation")]
+    #[arg(long, value_name = "N", value_parser = whole::<u64>(), help_heading = "Optimisation")]
     pub warmup: Option<u64>,
     /// After the warm-up: cosine (down to zero at the end) or constant [default: cosine]
     #[arg(long, value_name = "SCHEDULE", help_heading = "Optimisation")]
@@ -101,32 +107,32 @@ pub struct TrainArgs {
     #[arg(long, value_name = "NORM", help_heading = "Optimisation")]
     pub clip: Option<f32>,
     /// Seed of weights, order, augmentation and samples [default: 0]
-    #[arg(long, value_name = "N", help_heading = "Optimisation")]
+    #[arg(long, value_name = "N", value_parser = whole::<u64>(), help_heading = "Optimisation")]
     pub seed: Option<u64>,
 
     /// Run folder [default: runs/MODEL-NUMBER, the next free number]
     #[arg(long, value_name = "DIR", help_heading = "Run")]
     pub out: Option<PathBuf>,
     /// Steps between validations; 0 for none [default: a tenth of the steps]
-    #[arg(long, value_name = "N", help_heading = "Run")]
+    #[arg(long, value_name = "N", value_parser = whole::<u64>(), help_heading = "Run")]
     pub eval_every: Option<u64>,
     /// Validation images scored each time; 0 for all [default: 256]
-    #[arg(long, value_name = "N", help_heading = "Run")]
+    #[arg(long, value_name = "N", value_parser = whole::<usize>(), help_heading = "Run")]
     pub eval_images: Option<usize>,
     /// Steps between grids of samples; 0 for none [default: a fifth of the steps]
-    #[arg(long, value_name = "N", help_heading = "Run")]
+    #[arg(long, value_name = "N", value_parser = whole::<u64>(), help_heading = "Run")]
     pub sample_every: Option<u64>,
     /// Steps between checkpoints; 0 for the last step only [default: a tenth of the steps]
-    #[arg(long, value_name = "N", help_heading = "Run")]
+    #[arg(long, value_name = "N", value_parser = whole::<u64>(), help_heading = "Run")]
     pub save_every: Option<u64>,
     /// Checkpoints kept, the latest ones [default: 3]
-    #[arg(long, value_name = "N", help_heading = "Run")]
+    #[arg(long, value_name = "N", value_parser = whole::<usize>(), help_heading = "Run")]
     pub keep: Option<usize>,
     /// Where to compute: auto, cpu or cuda [default: auto]
     #[arg(long, value_name = "DEVICE", help_heading = "Run")]
     pub device: Option<DeviceKind>,
     /// Threads of the CPU device [default: all cores]
-    #[arg(long, value_name = "N", help_heading = "Run")]
+    #[arg(long, value_name = "N", value_parser = whole::<usize>(), help_heading = "Run")]
     pub threads: Option<usize>,
 }
 
@@ -184,6 +190,11 @@ impl TrainArgs {
 
     /// This layer where it says something, `below` where it does not.
     pub fn over(self, below: Self) -> Result<Self> {
+        for (flag, path) in [("palette", &self.palette), ("init", &self.init), ("out", &self.out)] {
+            if let Some(path) = path.as_ref().filter(|path| path.to_str().is_none()) {
+                bail!("--{flag} {}: paths must be UTF-8, for config.toml keeps them; rename the file", path.display());
+            }
+        }
         let mut merged = toml::Table::try_from(below)?;
         merged.extend(toml::Table::try_from(self)?);
         Ok(merged.try_into()?)
@@ -230,15 +241,27 @@ impl TrainArgs {
     }
 }
 
+/// Largest `--batch` and `--accumulate`.
+const MOST_IMAGES: usize = 1 << 16;
+/// Largest `--resolution`: its square is the longest sequence that a model takes.
+const MOST_PIXELS: usize = 256;
+
 impl TrainSettings {
     fn check(&self) -> Result<()> {
-        if self.batch == 0 || self.accumulate == 0 {
-            bail!("--batch and --accumulate must be at least 1");
+        for (flag, value, most) in
+            [("--batch", self.batch, MOST_IMAGES), ("--accumulate", self.accumulate, MOST_IMAGES)]
+        {
+            if value == 0 || value > most {
+                bail!("{flag} is {value}; it must be from 1 to {most}");
+            }
+        }
+        if self.resolution.is_some_and(|side| side == 0 || side > MOST_PIXELS) {
+            bail!("--resolution must be from 1 to {MOST_PIXELS}; the paper uses 32, 48 and 64");
         }
         if self.steps == 0 {
             bail!("--steps must be at least 1");
         }
-        if !(self.lr.is_finite() && self.lr >= 0.0) {
+        if !((self.lr as f32).is_finite() && self.lr >= 0.0) {
             bail!("--lr {} is no learning rate; the paper uses 0.0003 to 0.01", self.lr);
         }
         if self.clip.is_some_and(|clip| !(clip > 0.0 && clip.is_finite())) {

@@ -1,42 +1,54 @@
 //! Showing a training run: a progress bar on a terminal, plain lines elsewhere, JSON lines for scripts.
 
-use std::io::{IsTerminal, Write};
+use std::io::IsTerminal;
 use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use indicatif::{ProgressBar, ProgressStyle};
 use serde_json::json;
 
+use super::output::{print_json, tell};
 use crate::train::{Evaluation, Events, Pace, StepOutcome};
 
-/// The watcher that fits: JSON lines if asked for, a bar on a terminal, else lines.
-pub fn watcher(json: bool) -> Box<dyn Events> {
+/// The watcher that fits: JSON lines if asked for, a bar on a terminal, else lines. `stop` is set when the lines' reader
+/// has gone: the run then saves and ends rather than lose its work.
+pub fn watcher(json: bool, stop: &'static AtomicBool) -> Box<dyn Events> {
     if json {
-        Box::new(JsonLines)
+        Box::new(JsonLines { stop })
     } else if std::io::stderr().is_terminal() {
-        Box::new(Bar { bar: ProgressBar::hidden(), validation: String::new() })
+        Box::new(Bar {
+            bar: ProgressBar::hidden(),
+            loss: String::new(),
+            validation: String::new(),
+            speed: String::new(),
+        })
     } else {
         Box::new(Lines { steps: 0, last: None })
     }
 }
 
 /// One JSON object a line on standard output, and nothing else there.
-struct JsonLines;
+struct JsonLines {
+    stop: &'static AtomicBool,
+}
 
-/// Prints one line of JSON; a reader that has gone away ends the process as it would any filter.
-pub fn print_json(value: &serde_json::Value) {
-    if writeln!(std::io::stdout(), "{value}").is_err() {
-        std::process::exit(0);
+impl JsonLines {
+    fn print(&self, value: &serde_json::Value) {
+        if print_json(value).is_err() {
+            // The last line, of the run's end, meets the same error and reports it.
+            self.stop.store(true, Ordering::Relaxed);
+        }
     }
 }
 
 impl Events for JsonLines {
     fn started(&mut self, step: u64, steps: u64) {
-        print_json(&json!({"event": "start", "at_step": step, "steps": steps}));
+        self.print(&json!({"event": "start", "at_step": step, "steps": steps}));
     }
 
     fn stepped(&mut self, outcome: &StepOutcome, pace: &Pace) {
-        print_json(&json!({
+        self.print(&json!({
             "event": "step",
             "step": outcome.step,
             "loss": outcome.loss,
@@ -48,7 +60,7 @@ impl Events for JsonLines {
     }
 
     fn evaluated(&mut self, step: u64, evaluation: &Evaluation) {
-        print_json(&json!({
+        self.print(&json!({
             "event": "validation",
             "at_step": step,
             "val_loss": evaluation.nats_per_token,
@@ -58,28 +70,44 @@ impl Events for JsonLines {
     }
 
     fn saved(&mut self, step: u64, checkpoint: &Path) {
-        print_json(&json!({"event": "checkpoint", "at_step": step, "path": checkpoint}));
+        self.print(&json!({"event": "checkpoint", "at_step": step, "path": checkpoint}));
     }
 
     fn sampled(&mut self, step: u64, picture: &Path) {
-        print_json(&json!({"event": "sample", "at_step": step, "path": picture}));
+        self.print(&json!({"event": "sample", "at_step": step, "path": picture}));
     }
 
     fn note(&mut self, text: &str) {
-        eprintln!("{text}");
+        tell(format_args!("{text}"));
     }
 }
 
 /// A progress bar with loss, speed and time left; events of note scroll by above it.
 struct Bar {
     bar: ProgressBar,
+    /// Of the last step.
+    loss: String,
+    speed: String,
+    /// Of the last validation.
     validation: String,
+}
+
+impl Bar {
+    fn show(&self) {
+        self.bar.set_message(format!("{}{}{}", self.loss, self.validation, self.speed));
+    }
+
+    /// A line that stays, above the bar if there is one yet.
+    fn print(&self, line: &str) {
+        if self.bar.is_hidden() { tell(format_args!("{line}")) } else { self.bar.println(line) }
+    }
 }
 
 impl Events for Bar {
     fn started(&mut self, step: u64, steps: u64) {
         self.bar = ProgressBar::new(steps);
-        let template = "{bar:28.cyan/blue} {pos}/{len}  {msg}  {elapsed} spent, {eta} left";
+        // What matters least stands last: a narrow terminal cuts it off.
+        let template = "{bar:14.cyan/blue} {pos}/{len}  {eta} left  {wide_msg}";
         if let Ok(style) = ProgressStyle::with_template(template) {
             self.bar.set_style(style.progress_chars("━╸─"));
         }
@@ -89,8 +117,9 @@ impl Events for Bar {
     }
 
     fn stepped(&mut self, outcome: &StepOutcome, pace: &Pace) {
-        let speed = pace.tokens_per_second;
-        self.bar.set_message(format!("loss {:.4}{}  {speed:.0} tokens/s", outcome.loss, self.validation));
+        self.loss = format!("loss {:.4}", outcome.loss);
+        self.speed = format!("  {:.0} tokens/s", pace.tokens_per_second);
+        self.show();
         self.bar.set_position(outcome.step);
         if outcome.step == self.bar.length().unwrap_or(0) {
             self.bar.disable_steady_tick();
@@ -99,17 +128,18 @@ impl Events for Bar {
 
     fn evaluated(&mut self, step: u64, evaluation: &Evaluation) {
         self.validation = format!("  validation {:.4}", evaluation.nats_per_token);
-        self.bar.println(validation_line(step, evaluation));
+        self.show();
+        self.print(&validation_line(step, evaluation));
     }
 
     fn saved(&mut self, _step: u64, _checkpoint: &Path) {}
 
     fn sampled(&mut self, step: u64, picture: &Path) {
-        self.bar.println(format!("step {step}: samples in {}", picture.display()));
+        self.print(&format!("step {step}: samples in {}", picture.display()));
     }
 
     fn note(&mut self, text: &str) {
-        self.bar.println(text);
+        self.print(text);
     }
 }
 
@@ -137,7 +167,7 @@ impl Events for Lines {
         let due = self.last.is_none_or(|last| last.elapsed() >= LINE_INTERVAL);
         if due || outcome.step == self.steps {
             self.last = Some(Instant::now());
-            eprintln!(
+            tell(format_args!(
                 "step {}/{}: loss {:.4}, lr {:.2e}, gradient norm {:.3}, {:.0} tokens/s, {:.0} s",
                 outcome.step,
                 self.steps,
@@ -146,24 +176,24 @@ impl Events for Lines {
                 outcome.gradient_norm,
                 pace.tokens_per_second,
                 pace.elapsed
-            );
+            ));
         }
     }
 
     fn evaluated(&mut self, step: u64, evaluation: &Evaluation) {
-        eprintln!("{}", validation_line(step, evaluation));
+        tell(format_args!("{}", validation_line(step, evaluation)));
     }
 
     fn saved(&mut self, step: u64, checkpoint: &Path) {
-        eprintln!("step {step}: saved {}", checkpoint.display());
+        tell(format_args!("step {step}: saved {}", checkpoint.display()));
     }
 
     fn sampled(&mut self, step: u64, picture: &Path) {
-        eprintln!("step {step}: samples in {}", picture.display());
+        tell(format_args!("step {step}: samples in {}", picture.display()));
     }
 
     fn note(&mut self, text: &str) {
-        eprintln!("{text}");
+        tell(format_args!("{text}"));
     }
 }
 

@@ -86,7 +86,9 @@ fn entropy(histogram: &[u64]) -> f64 {
             let p = *count as f64 / total as f64;
             -p * p.ln()
         })
-        .sum()
+        .sum::<f64>()
+        // One colour alone has an entropy of 0, not of -0.
+        .max(0.0)
 }
 
 #[cfg(test)]

@@ -10,7 +10,7 @@ use crate::model::Generation;
 use crate::sample::{comfortable_scale, completion_grid, write_png};
 use crate::train::metrics::{MetricsLog, Record, TrainRecord, ValidationRecord};
 use crate::train::run_folder::RunFolder;
-use crate::train::{Evaluation, Events, Pace, StepOutcome, TrainError, Trainer, evaluate, tokens_of};
+use crate::train::{Evaluation, Events, Pace, StepOutcome, TrainError, Trainer, evaluate, score, tokens_of};
 
 /// When the loop does what.
 #[derive(Clone, Copy, Debug)]
@@ -76,8 +76,10 @@ impl<D: Device> Run<'_, D> {
         let Plan { steps, eval_every, sample_every, save_every, .. } = self.plan;
         events.started(self.trainer.step_count(), steps);
         let mut saved = self.trainer.step_count();
+        // Tokens of an image of the last step, [length].
+        let mut witness = Vec::new();
         while self.trainer.step_count() < steps && !stop.load(Ordering::Relaxed) {
-            let outcome = self.step(events)?;
+            let outcome = self.step(&mut witness, events)?;
             let due = |every: u64| every > 0 && (outcome.step.is_multiple_of(every) || outcome.step == steps);
             if due(eval_every) {
                 self.evaluate(outcome.step, events)?;
@@ -86,7 +88,7 @@ impl<D: Device> Run<'_, D> {
                 self.draw_samples(outcome.step, events)?;
             }
             if due(save_every) || outcome.step == steps {
-                self.save(events)?;
+                self.save(&witness, events)?;
                 saved = outcome.step;
             }
         }
@@ -94,12 +96,12 @@ impl<D: Device> Run<'_, D> {
             return Ok(Ending::Finished);
         }
         if saved < self.trainer.step_count() {
-            self.save(events)?;
+            self.save(&witness, events)?;
         }
         Ok(Ending::Interrupted)
     }
 
-    fn step(&mut self, events: &mut dyn Events) -> Result<StepOutcome, TrainError> {
+    fn step(&mut self, witness: &mut Vec<u16>, events: &mut dyn Events) -> Result<StepOutcome, TrainError> {
         let start = Instant::now();
         let micro_batches = (0..self.plan.accumulate)
             .map_while(|_| self.batches.next())
@@ -108,6 +110,9 @@ impl<D: Device> Run<'_, D> {
         let outcome = self.trainer.step(&micro_batches, self.length)?;
         self.refuse_divergence(&outcome)?;
         let tokens: usize = micro_batches.iter().map(Vec::len).sum();
+        if let Some(first) = micro_batches.first() {
+            *witness = first.iter().take(self.length).copied().collect();
+        }
         let seconds = start.elapsed().as_secs_f64();
         self.progress.step = outcome.step;
         self.progress.samples += (tokens / self.length) as u64;
@@ -127,16 +132,32 @@ impl<D: Device> Run<'_, D> {
     }
 
     fn refuse_divergence(&self, outcome: &StepOutcome) -> Result<(), TrainError> {
-        for (what, value) in [("loss", outcome.loss), ("gradient norm", outcome.gradient_norm)] {
-            if !value.is_finite() {
-                let last_good = match folder::latest(self.folder.root()) {
-                    Ok(Some((_, path))) => format!("the last good checkpoint is {}", path.display()),
-                    Ok(None) | Err(_) => "no checkpoint had been saved yet".to_owned(),
-                };
-                return Err(TrainError::Diverged { what, value, step: outcome.step, last_good });
-            }
+        self.finite("loss", outcome.loss, outcome.step)?;
+        self.finite("gradient norm", outcome.gradient_norm, outcome.step)
+    }
+
+    fn finite(&self, what: &'static str, value: f64, step: u64) -> Result<(), TrainError> {
+        if value.is_finite() {
+            return Ok(());
         }
-        Ok(())
+        let last_good = match folder::latest(self.folder.root()) {
+            Ok(Some((_, path))) => format!("the last good checkpoint is {}", path.display()),
+            Ok(None) | Err(_) => "no checkpoint had been saved yet".to_owned(),
+        };
+        Err(TrainError::Diverged { what, value, step, last_good })
+    }
+
+    /// An update can ruin weights whose loss was still good before it. Saving them would push a good checkpoint out, so
+    /// they must be numbers and score `witness`, an image of the last step.
+    fn refuse_ruined(&self, witness: &[u16]) -> Result<(), TrainError> {
+        let (device, model, parameters) = (self.trainer.device(), self.trainer.model(), self.trainer.parameters());
+        let step = self.progress.step;
+        for tensor in parameters.values() {
+            let ruined = device.download(tensor)?.into_iter().find(|weight| !weight.is_finite());
+            self.finite("weight after the update", f64::from(ruined.unwrap_or(0.0)), step)?;
+        }
+        let loss: f64 = score(device, model, parameters, witness, self.length)?.into_iter().map(f64::from).sum();
+        self.finite("loss after the update", loss, step)
     }
 
     fn evaluate(&mut self, step: u64, events: &mut dyn Events) -> Result<(), TrainError> {
@@ -147,6 +168,7 @@ impl<D: Device> Run<'_, D> {
         let batch = self.plan.batch;
         let evaluation: Evaluation =
             evaluate(self.trainer.device(), model, parameters, validation, images, batch, |_| Ok::<_, TrainError>(()))?;
+        self.finite("validation loss", evaluation.nats_per_token, step)?;
         self.progress.elapsed += start.elapsed().as_secs_f64();
         self.log.append(&Record::Validation(ValidationRecord {
             step,
@@ -196,7 +218,8 @@ impl<D: Device> Run<'_, D> {
         Ok(())
     }
 
-    fn save(&mut self, events: &mut dyn Events) -> Result<(), TrainError> {
+    fn save(&mut self, witness: &[u16], events: &mut dyn Events) -> Result<(), TrainError> {
+        self.refuse_ruined(witness)?;
         let (device, parameters, adam) = (self.trainer.device(), self.trainer.parameters(), self.trainer.adam());
         // A record that a checkpoint vouches for must not be lost to a power cut that the checkpoint survives.
         self.log.sync()?;

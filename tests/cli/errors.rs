@@ -181,3 +181,79 @@ fn damaged_checkpoints() {
     fs::write(checkpoint(&run, 1).join("training.json"), b"{}").unwrap();
     assert!(refuse(&mut train(&run, &["--steps", "2", "--resume"])).contains("training.json"));
 }
+
+/// Numbers that no machine can follow are refused at once, by flag, before anything large is allocated.
+#[test]
+fn numbers_past_all_bounds() {
+    let folder = tempfile::tempdir().unwrap();
+    let run = folder.path().join("run");
+    const HUGE: &str = "18446744073709551615";
+    for flag in ["batch", "accumulate", "steps", "layers", "width", "heads", "resolution", "seed", "warmup", "threads"]
+    {
+        let message = refuse(train(&run, &["--steps", "1"]).args([&format!("--{flag}"), HUGE]));
+        assert!(message.contains(flag), "{flag}: {message}");
+    }
+    for [flag, value] in [
+        ["batch", "10000000000"],
+        ["accumulate", "10000000000"],
+        ["resolution", "4294967296"],
+        ["threads", "1000000"],
+        ["layers", "100000"],
+        ["lr", "1e308"],
+    ] {
+        let message = refuse(train(&run, &["--steps", "1"]).args([&format!("--{flag}"), value]));
+        assert!(message.contains(flag), "{flag}: {message}");
+    }
+    assert!(!run.join("config.toml").exists(), "nothing should have been started");
+    succeed(&mut train(&run, &["--steps", "1"]));
+    for flags in [["--count", HUGE], ["--completions", HUGE], ["--scale", "4294967295"], ["--scale", "100000"]] {
+        for more in [&["--unconditional"][..], &[]] {
+            if flags[0] == "--completions" && !more.is_empty() || flags[0] == "--count" && more.is_empty() {
+                continue;
+            }
+            let mut command = engine();
+            command.arg("sample").arg("--checkpoint").arg(&run).args(flags).args(more);
+            let message = refuse(command.arg("--out").arg(folder.path().join("grid.png")));
+            assert!(message.contains(flags[0]), "{flags:?}: {message}");
+        }
+    }
+}
+
+/// Linux says how much memory there is, so what cannot fit is refused before it is tried.
+#[cfg(target_os = "linux")]
+#[test]
+fn models_past_the_machines_memory() {
+    let folder = tempfile::tempdir().unwrap();
+    let run = folder.path().join("run");
+    let flags = ["--layers", "1024", "--width", "65536", "--heads", "1024", "--steps", "1"];
+    let message = refuse(&mut train(&run, &flags));
+    assert!(message.contains("GiB") && message.contains("--model"), "{message}");
+    assert!(!run.join("config.toml").exists(), "nothing should have been started");
+}
+
+/// An update so large that the weights are infinite must not push the checkpoint before it out.
+#[test]
+fn ruined_weights_are_not_saved() {
+    let folder = tempfile::tempdir().unwrap();
+    let run = folder.path().join("run");
+    let flags =
+        ["--steps", "9", "--save-every", "1", "--keep", "1", "--lr", "3e38", "--warmup", "0", "--eval-every", "0"];
+    let message = refuse(train(&run, &flags).args(["--sample-every", "0", "--schedule", "constant"]));
+    assert!(message.contains("step 1") && message.contains("no checkpoint"), "{message}");
+    assert!(igpt_engine::checkpoint::resolve(&run).is_err(), "ruined weights were saved");
+}
+
+#[test]
+fn messages_say_each_cause_once() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("file");
+    fs::write(&file, "").unwrap();
+    let mut missing = engine();
+    missing.args(["data", "encode", "--palette", "no-such.npy", "--out"]).arg(folder.path().join("x.npy"));
+    for mut command in [train(&file, &["--steps", "1"]), missing] {
+        let message = refuse(&mut command);
+        assert_eq!(message.matches("os error").count(), 1, "{message}");
+    }
+    let message = refuse(engine().args(["data", "info", "no/such/folder"]));
+    assert!(message.contains("there is no file or folder no/such/folder"), "{message}");
+}

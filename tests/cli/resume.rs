@@ -111,3 +111,14 @@ fn what_decides_the_numbers_cannot_change() {
     assert!(refuse(&mut train(&run, &["--steps", "4"])).contains("--resume"));
     assert!(weights_and_moments(&run, 2) == before);
 }
+
+#[test]
+fn fewer_steps_than_made_are_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    let run = folder.path().join("run");
+    succeed(&mut train(&run, &["--steps", "3"]));
+    let config = std::fs::read(run.join("config.toml")).unwrap();
+    let message = crate::refuse(&mut train(&run, &["--steps", "2", "--resume"]));
+    assert!(message.contains("has made 3 steps"), "{message}");
+    assert!(std::fs::read(run.join("config.toml")).unwrap() == config, "the settings should have stayed");
+}

@@ -122,3 +122,43 @@ fn a_run_starts_from_the_weights_of_another() {
     let losses = losses(&json_lines(&text));
     assert!(losses[0].1 < 6.1, "the loss starts at {} as if nothing had been learned", losses[0].1);
 }
+
+/// A reader that goes away (`| head`) ends the run as Ctrl-C does: what was learned is saved.
+#[cfg(unix)]
+#[test]
+fn a_reader_that_goes_away_loses_nothing() {
+    use std::io::{BufRead, BufReader};
+    use std::process::Stdio;
+
+    let folder = tempfile::tempdir().unwrap();
+    let run = folder.path().join("run");
+    let flags = ["--steps", "100000", "--save-every", "0", "--eval-every", "0", "--sample-every", "0", "--json"];
+    let mut child = train(&run, &flags).stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
+    let mut reader = BufReader::new(child.stdout.take().unwrap());
+    let mut line = String::new();
+    while !line.contains("\"loss\"") {
+        line.clear();
+        assert!(reader.read_line(&mut line).unwrap() > 0, "the run ended early");
+    }
+    drop(reader);
+    assert!(child.wait().unwrap().success());
+    let (step, _) = igpt_engine::checkpoint::folder::latest(&run).unwrap().expect("a checkpoint");
+    assert!((1..100_000).contains(&step));
+}
+
+/// Standard output on a full disk is an error that says so; a closed or full standard error is none.
+#[cfg(target_os = "linux")]
+#[test]
+fn full_outputs() {
+    let folder = tempfile::tempdir().unwrap();
+    let full = || std::fs::File::options().write(true).open("/dev/full").unwrap();
+    for flags in [&["--steps", "2", "--json"][..], &["--steps", "2"]] {
+        let run = folder.path().join(format!("run-{}", flags.len()));
+        let message = crate::refuse(train(&run, flags).stdout(full()));
+        assert!(message.contains("standard output"), "{message}");
+        // With --json the first line already cannot be written, before anything is there to save.
+        assert_eq!(igpt_engine::checkpoint::resolve(&run).is_ok(), !flags.contains(&"--json"));
+    }
+    crate::refuse(engine().arg("doctor").stdout(full()));
+    succeed(train(&folder.path().join("quiet"), &["--steps", "2"]).stderr(full()));
+}

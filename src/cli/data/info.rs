@@ -5,11 +5,11 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use anyhow::{Result, bail};
+use anyhow::{Context, Result, bail};
 use clap::Args;
 use serde::Serialize;
 
-use super::print_json;
+use crate::cli::output::print_json;
 use crate::data::{
     CIFAR10_FILES, CifarKind, DataSpec, Examples, OpenOptions, Palette, STL_FOLDER, Split, TokenArray, open_images,
     progress, sha256,
@@ -65,7 +65,14 @@ struct SplitInfo {
 }
 
 pub(super) fn run(args: &InfoArgs) -> Result<()> {
-    let spec = if Path::new(&args.what).exists() { guess(Path::new(&args.what))? } else { args.what.parse()? };
+    let path = Path::new(&args.what);
+    let spec = match args.what.parse() {
+        _ if path.exists() => guess(path)?,
+        Err(_) if !args.what.contains(':') => {
+            bail!("there is no file or folder {}; give its path, or KIND:PATH as for --data", path.display())
+        }
+        parsed => parsed?,
+    };
     let kind = kind(&spec);
     let mut info =
         Info { data: spec.to_string(), kind, files: files(&spec, args)?, class_names: Vec::new(), splits: Vec::new() };
@@ -87,7 +94,7 @@ pub(super) fn run(args: &InfoArgs) -> Result<()> {
         }
         _ => image_splits(&spec, args, &mut info)?,
     }
-    if args.json { print_json(&info) } else { print(&info) }
+    if args.json { print_json(&info) } else { print(&info).context("cannot write to standard output") }
 }
 
 fn image_splits(spec: &DataSpec, args: &InfoArgs, info: &mut Info) -> Result<()> {
