@@ -3,7 +3,7 @@
 use multiversion::{multiversion, target::target_cfg_f};
 
 use super::CpuDevice;
-use super::math::{axpy, dot, exp_in_place, maximum};
+use super::math::{axpy_within, dot_within, exp_in_place, maximum};
 use super::parallel::blocked;
 use crate::device::contract::DecodeDims;
 
@@ -27,7 +27,6 @@ pub(super) fn attention_decode(
     }
     let (keys, values) = (&*keys, &*values);
     let length = position + 1;
-    let scale = 1.0 / (head_dim as f32).sqrt();
     // [batch, heads, length]
     let mut scores = device.scratch(batch * heads * length);
     let outputs = [blocked(output, head_dim), blocked(&mut scores, length)];
@@ -35,21 +34,24 @@ pub(super) fn attention_decode(
         let (image, head) = (task / heads, task % heads);
         let query = &qkv[image * 3 * width + head * head_dim..][..head_dim];
         let first = image * positions * width + head * head_dim;
-        for (key, score) in scores.iter_mut().enumerate() {
-            *score = dot(query, &keys[first + key * width..][..head_dim]);
-        }
-        let sum = softmax_numerators(scores, scale);
-        output.fill(0.0);
-        for (key, weight) in scores.iter().enumerate() {
-            axpy(weight / sum, &values[first + key * width..][..head_dim], output);
-        }
+        attend(query, &keys[first..], &values[first..], width, scores, output);
     });
 }
 
-/// Scales, subtracts the maximum, exponentiates; returns the sum.
+/// One head of one image: `scores` `[length]` become softmax numerators, `output` `[head_dim]` the mixed values. Keys and
+/// values lie `width` floats apart.
 #[multiversion(targets("x86_64+avx512f+avx2+fma", "x86_64+avx2+fma"))]
-fn softmax_numerators(scores: &mut [f32], scale: f32) -> f32 {
+fn attend(query: &[f32], keys: &[f32], values: &[f32], width: usize, scores: &mut [f32], output: &mut [f32]) {
     const FMA: bool = target_cfg_f!(any(target_feature = "fma", target_arch = "aarch64"));
+    let head_dim = query.len();
+    for (score, key) in scores.iter_mut().zip(keys.chunks(width)) {
+        *score = dot_within::<FMA>(query, &key[..head_dim]);
+    }
+    let scale = 1.0 / (head_dim as f32).sqrt();
     let max = maximum(scores);
-    exp_in_place::<FMA>(scores, scale, max * scale)
+    let sum = exp_in_place::<FMA>(scores, scale, max * scale);
+    output.fill(0.0);
+    for (weight, value) in scores.iter().zip(values.chunks(width)) {
+        axpy_within::<FMA>(weight / sum, &value[..head_dim], output);
+    }
 }

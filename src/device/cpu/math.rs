@@ -163,6 +163,12 @@ pub(super) fn exp_in_place<const FMA: bool>(values: &mut [f32], scale: f32, shif
 #[multiversion(targets("x86_64+avx512f+avx2+fma", "x86_64+avx2+fma"))]
 pub(super) fn dot(a: &[f32], b: &[f32]) -> f32 {
     const FMA: bool = target_cfg_f!(any(target_feature = "fma", target_arch = "aarch64"));
+    dot_within::<FMA>(a, b)
+}
+
+/// [`dot`] inside a loop that is compiled for several targets itself: choosing one costs more than a short product.
+#[inline(always)]
+pub(super) fn dot_within<const FMA: bool>(a: &[f32], b: &[f32]) -> f32 {
     let n = a.len().min(b.len());
     let (a, b) = (&a[..n], &b[..n]);
     sum_lanes(n, |i, sum| mul_add::<FMA>(a[i], b[i], sum))
@@ -172,6 +178,12 @@ pub(super) fn dot(a: &[f32], b: &[f32]) -> f32 {
 #[multiversion(targets("x86_64+avx512f+avx2+fma", "x86_64+avx2+fma"))]
 pub(super) fn axpy(a: f32, x: &[f32], y: &mut [f32]) {
     const FMA: bool = target_cfg_f!(any(target_feature = "fma", target_arch = "aarch64"));
+    axpy_within::<FMA>(a, x, y);
+}
+
+/// [`axpy`] inside a loop that is compiled for several targets itself.
+#[inline(always)]
+pub(super) fn axpy_within<const FMA: bool>(a: f32, x: &[f32], y: &mut [f32]) {
     y.iter_mut().zip(x).for_each(|(y, x)| *y = mul_add::<FMA>(a, *x, *y));
 }
 
