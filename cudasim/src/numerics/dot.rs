@@ -64,23 +64,11 @@ pub fn accumulate_tile(c: &mut [f32], a: &[f32], b: &[f32], m: usize, n: usize, 
         return;
     }
     #[cfg(target_arch = "x86_64")]
-    {
-        if is_x86_feature_detected!("avx512f") && is_x86_feature_detected!("avx512vl") {
-            // SAFETY: the features that the function is compiled for are there.
-            return unsafe { tile_avx512(c, a, b, n, k) };
-        }
-        if is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma") {
-            // SAFETY: the features that the function is compiled for are there.
-            return unsafe { tile_avx2(c, a, b, n, k) };
-        }
+    if is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma") {
+        // SAFETY: the features that the function is compiled for are there.
+        return unsafe { tile_avx2(c, a, b, n, k) };
     }
     tile::<false, 2, 4>(c, a, b, n, k);
-}
-
-#[cfg(target_arch = "x86_64")]
-#[target_feature(enable = "avx512f,avx512vl,avx2,fma")]
-fn tile_avx512(c: &mut [f32], a: &[f32], b: &[f32], n: usize, k: usize) {
-    tile::<true, 8, 8>(c, a, b, n, k);
 }
 
 #[cfg(target_arch = "x86_64")]
@@ -186,11 +174,6 @@ mod tests {
             };
             check("detected", &|c| accumulate_tile(c, &a, &b, m, n, k));
             check("portable", &|c| tile::<false, 2, 4>(c, &a, &b, n, k));
-            #[cfg(target_arch = "x86_64")]
-            if is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma") {
-                // SAFETY: the features that the function is compiled for are there.
-                check("avx2", &|c| unsafe { tile_avx2(c, &a, &b, n, k) });
-            }
         }
     }
 
@@ -232,11 +215,6 @@ mod tests {
                 println!("{name} m{m}n{n}k{k}: {rate:.2} GMAC/s");
             };
             measure("detected", &mut || accumulate_tile(&mut c, &a, &b, m, n, k));
-            #[cfg(target_arch = "x86_64")]
-            if is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma") {
-                // SAFETY: the features that the function is compiled for are there.
-                measure("avx2", &mut || unsafe { tile_avx2(&mut c, &a, &b, n, k) });
-            }
             measure("portable", &mut || tile::<false, 2, 4>(&mut c, &a, &b, n, k));
         }
     }
