@@ -39,7 +39,7 @@ fn operands(bits: &mut Bits, infinity: u16) -> [u16; 3] {
     std::array::from_fn(|_| {
         loop {
             let x = bits.next() as u16;
-            let x = if bits.next() % 3 == 0 { x & 0xfff0 } else { x };
+            let x = if bits.next().is_multiple_of(3) { x & 0xfff0 } else { x };
             if x & 0x7fff < infinity {
                 return x;
             }
