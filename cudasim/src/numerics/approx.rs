@@ -2,9 +2,9 @@
 //!
 //! Hardware evaluates these in tables and polynomials of a few ulps that NVIDIA does not publish. Here each is
 //! computed in f64 and rounded once, which is inside every error bound that the ISA states; inputs and results at the
-//! edges (zeros, subnormals, infinities, NaN) are as in the ISA's tables. `ex2`, the one that softmax leans on, has a
-//! polynomial that compiles to vector code and gives the same bits on every host; `lg2`, `sin`, `cos` and `tanh` call
-//! the host's f64 functions, so that an f32 may differ between hosts where f64 libraries differ around a tie.
+//! edges (zeros, subnormals, infinities, NaN) are as in the ISA's tables. `ex2` and `tanh`, which softmax and GELU lean on,
+//! have polynomials that compile to vector code and give the same bits on every host; `lg2`, `sin` and `cos` call the
+//! host's f64 functions, so that an f32 may differ between hosts where f64 libraries differ around a tie.
 
 use super::formats::{Narrow, bf16_from_f64, bf16_to_f32, f16_from_f64, f16_to_f32};
 use super::rounding::{mul_f32, sqrt_f32};
@@ -83,22 +83,34 @@ pub fn cos_f32(ftz: bool, a: f32) -> f32 {
     through_f64(ftz, a, f64::cos)
 }
 
+/// tanh(x) to about 2^-34 of its size.
+#[inline(always)]
+fn tanh(x: f64) -> f64 {
+    // Taylor where the quotient below would cancel.
+    let square = x * x;
+    let near_zero = x * (1.0 + square * (square * (2.0 / 15.0) - 1.0 / 3.0));
+    // 2^(-2|x| / ln 2) = e^(-2|x|).
+    let power = exp2(x.abs() * -2.0 * std::f64::consts::LOG2_E);
+    let far = ((1.0 - power) / (1.0 + power)).copysign(x);
+    if x.abs() < 1.0 / 32.0 { near_zero } else { far }
+}
+
 /// `tanh.approx.f32`: ±0 gives ±0, ±inf gives ±1; subnormals kept.
 #[inline]
 pub fn tanh_f32(a: f32) -> f32 {
-    through_f64(false, a, f64::tanh)
+    through_f64(false, a, tanh)
 }
 
 /// `tanh.approx.f16`.
 #[inline]
 pub fn tanh_f16(a: u16) -> u16 {
-    f16_from_f64(Narrow::RN, f64::from(f16_to_f32(a)).tanh())
+    f16_from_f64(Narrow::RN, tanh(f16_to_f32(a).into()))
 }
 
 /// `tanh.approx.bf16`.
 #[inline]
 pub fn tanh_bf16(a: u16) -> u16 {
-    bf16_from_f64(Narrow::RN, f64::from(bf16_to_f32(a)).tanh())
+    bf16_from_f64(Narrow::RN, tanh(bf16_to_f32(a).into()))
 }
 
 /// `rcp.approx{.ftz}.f32`: 1/a. ±0 and (with `.ftz`) subnormals give ±inf, ±inf gives ±0.

@@ -89,8 +89,13 @@ fn integral_f64(rounding: Rounding, x: f64) -> f64 {
 /// The nearest number of type `to` to an f64 that is not NaN, extended to 64 bits.
 #[inline(always)]
 fn clamp_f64(to: Int, x: f64) -> u64 {
-    // Rust's casts saturate, so that only the narrower ranges are left to do.
-    if to.signed { to.clamp_signed(x as i64) } else { (x as u64).min(to.max()) }
+    // Rust's casts saturate, so that only the narrower ranges are left to do. The cast to i32 has vector code.
+    match (to.signed, to.bits) {
+        (true, 64) => x as i64 as u64,
+        (true, 32) => i64::from(x as i32) as u64,
+        (true, _) => to.clamp_signed((x as i32).into()),
+        (false, _) => (x as u64).min(to.max()),
+    }
 }
 
 /// What a NaN becomes: the ISA's `1 << (bits - 1)`, extended to 64 bits by the type's sign.
@@ -103,12 +108,10 @@ fn nan_as(to: Int) -> u64 {
 /// bits `1 << 63`. The result is extended to 64 bits by the sign of `to`.
 #[inline(always)]
 pub fn f32_to_int(to: Int, rounding: Rounding, ftz: bool, x: f32) -> u64 {
-    if x.is_nan() {
-        return if to.bits == 64 { nan_as(to) } else { 0 };
-    }
     // Flushing matters: .rpi of a subnormal would be 1.
-    let x = if ftz { flush_f32(x) } else { x };
-    clamp_f64(to, integral_f64(rounding, x.into()))
+    let number = clamp_f64(to, integral_f64(rounding, if ftz { flush_f32(x) } else { x }.into()));
+    // Rust's casts make NaN 0.
+    if to.bits == 64 && x.is_nan() { nan_as(to) } else { number }
 }
 
 /// `cvt.irnd{.sat}.to.f64`. Out of range clamps. NaN gives the bits `1 << (bits - 1)`. The result is extended to 64
@@ -129,7 +132,13 @@ pub fn f16_to_int(to: Int, rounding: Rounding, x: u16) -> u64 {
 pub fn int_to_f32(rounding: Rounding, from: Int, x: u64) -> f32 {
     let x = from.extend(x);
     if rounding == Rounding::Rn {
-        return if from.signed { x as i64 as f32 } else { x as f32 };
+        // The same number from 32 bits, where they do, has vector code.
+        return match (from.signed, from.bits) {
+            (true, 64) => x as i64 as f32,
+            (true, _) => x as i32 as f32,
+            (false, 64) => x as f32,
+            (false, _) => x as u32 as f32,
+        };
     }
     let (negative, magnitude) = from.magnitude(x);
     f32_from_integer(rounding, negative, magnitude)

@@ -59,7 +59,19 @@ pub fn f16_from_f64(how: Narrow, x: f64) -> u16 {
 /// f16 from f32 (`cvt.rnd{.satfinite}{.relu}.f16.f32`). NaN gives 0x7fff.
 #[inline]
 pub fn f16_from_f32(how: Narrow, x: f32) -> u16 {
-    f16_from_f64(how, x.into())
+    if how != Narrow::RN {
+        return f16_from_f64(how, x.into());
+    }
+    let sign = (x.to_bits() >> 16 & 0x8000) as u16;
+    let magnitude = x.to_bits() & 0x7fff_ffff;
+    // Normal: move the exponent bias and add just under half of the last place, which carries where it must.
+    let normal = magnitude.wrapping_add((0xfff + (magnitude >> 13 & 1)).wrapping_sub(112 << 23)) >> 13;
+    // Subnormal: adding 0.5, whose last place is that of f16's subnormals, rounds in hardware.
+    let subnormal = (f32::from_bits(magnitude) + 0.5).to_bits().wrapping_sub(0.5_f32.to_bits());
+    let finite = if magnitude < (127 - 14) << 23 { subnormal } else { normal };
+    // From 2^16 on; what rounds up to it has become infinity above.
+    let rounded = if magnitude >= (127 + 16) << 23 { 0x7c00 } else { finite };
+    if x.is_nan() { NAN_F16 } else { sign | rounded as u16 }
 }
 
 /// f32 from f16 (`cvt.f32.f16`), exact. NaN gives 0x7fffffff.

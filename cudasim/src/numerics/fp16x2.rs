@@ -1,11 +1,12 @@
 //! Arithmetic on f16 and bf16: `add`, `sub`, `mul` and `fma`, scalar and on both halves of a register (`x2`).
 //!
-//! Results are rounded once, to nearest even, from the exact value: the operands go to f64, where sums and products
-//! are exact except for what [`round_odd`] keeps as a sticky bit (PTX ISA, "Half Precision Floating Point
-//! Instructions").
+//! Results are the exact values rounded once, to nearest even (PTX ISA, "Half Precision Floating Point Instructions").
+//! Sums, and products of f16, go through f32: with 24 bits, at least twice the 11 or 8 and two, its rounding cannot
+//! spoil the second one. Where that does not hold, in `fma` and in products of bf16, which underflow f32, f64 and
+//! rounding to odd take its place.
 
-use super::formats::{Narrow, bf16_from_f64, bf16_to_f32, f16_from_f64, f16_to_f32};
-use super::rounding::two_sum;
+use super::formats::{Narrow, bf16_from_f32, bf16_to_f32, f16_from_f32, f16_to_f32};
+use super::rounding::{round_to_odd_f32, two_sum};
 use super::{NAN_F16, flush_f16};
 
 /// The modifiers of f16 and bf16 arithmetic.
@@ -19,27 +20,15 @@ pub struct Half {
     pub relu: bool,
 }
 
-/// Rounds `sum + rest` to f64 so that rounding it again, to far fewer bits, is as one rounding: the last bit is set
-/// if the sum is not exact.
-#[inline]
-fn round_odd((sum, rest): (f64, f64)) -> f64 {
-    let bits = sum.to_bits();
-    if bits & 1 == 1 || rest == 0.0 || rest.is_nan() {
-        return sum;
-    }
-    // An even significand: the odd neighbour on the side of the exact value.
-    f64::from_bits(if (rest > 0.0) == (sum > 0.0) { bits + 1 } else { bits - 1 })
-}
-
 impl Half {
     #[inline]
-    fn input(self, x: u16) -> f64 {
-        f16_to_f32(if self.ftz { flush_f16(x) } else { x }).into()
+    fn input(self, x: u16) -> f32 {
+        f16_to_f32(if self.ftz { flush_f16(x) } else { x })
     }
 
     #[inline]
-    fn output(self, exact: f64) -> u16 {
-        self.modify(f16_from_f64(Narrow::RN, exact), 0x3c00)
+    fn output(self, x: f32) -> u16 {
+        self.modify(f16_from_f32(Narrow::RN, x), 0x3c00)
     }
 
     /// `.ftz`, `.sat` and `.relu` on a result, where `one` is 1.0 of the format.
@@ -76,33 +65,40 @@ pub fn mul_f16(how: Half, a: u16, b: u16) -> u16 {
 /// `fma.rn{.ftz}{.sat}{.relu}.f16`.
 #[inline]
 pub fn fma_f16(how: Half, a: u16, b: u16, c: u16) -> u16 {
-    how.output(round_odd(two_sum(how.input(a) * how.input(b), how.input(c))))
+    how.output(fma_odd(how.input(a), how.input(b), how.input(c)))
+}
+
+/// `a · b + c` of f16 or bf16, rounded to odd.
+#[inline]
+fn fma_odd(a: f32, b: f32, c: f32) -> f32 {
+    let (sum, rest) = two_sum(f64::from(a) * f64::from(b), c.into());
+    round_to_odd_f32(sum, rest)
 }
 
 /// `add.rn.bf16`.
 #[inline]
 pub fn add_bf16(a: u16, b: u16) -> u16 {
-    bf16_from_f64(Narrow::RN, round_odd(two_sum(bf16_to_f32(a).into(), bf16_to_f32(b).into())))
+    bf16_from_f32(Narrow::RN, bf16_to_f32(a) + bf16_to_f32(b))
 }
 
 /// `sub.rn.bf16`.
 #[inline]
 pub fn sub_bf16(a: u16, b: u16) -> u16 {
-    add_bf16(a, b ^ 0x8000)
+    bf16_from_f32(Narrow::RN, bf16_to_f32(a) - bf16_to_f32(b))
 }
 
 /// `mul.rn.bf16`.
 #[inline]
 pub fn mul_bf16(a: u16, b: u16) -> u16 {
-    bf16_from_f64(Narrow::RN, f64::from(bf16_to_f32(a)) * f64::from(bf16_to_f32(b)))
+    let product = f64::from(bf16_to_f32(a)) * f64::from(bf16_to_f32(b));
+    bf16_from_f32(Narrow::RN, round_to_odd_f32(product, 0.0))
 }
 
 /// `fma.rn{.relu}.bf16`.
 #[inline]
 pub fn fma_bf16(relu: bool, a: u16, b: u16, c: u16) -> u16 {
-    let product = f64::from(bf16_to_f32(a)) * f64::from(bf16_to_f32(b));
-    let exact = round_odd(two_sum(product, bf16_to_f32(c).into()));
-    Half { relu, ..Half::default() }.modify(bf16_from_f64(Narrow::RN, exact), 0x3f80)
+    let exact = fma_odd(bf16_to_f32(a), bf16_to_f32(b), bf16_to_f32(c));
+    Half { relu, ..Half::default() }.modify(bf16_from_f32(Narrow::RN, exact), 0x3f80)
 }
 
 /// Applies a one-operand function to both halves of a packed register (`abs.f16x2`, `ex2.approx.f16x2` and so on).

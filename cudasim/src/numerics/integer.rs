@@ -284,6 +284,9 @@ mod tests {
                 }
             }
         }
+        // A carry that comes of the carry in alone.
+        assert_eq!(add_carry_32(u32::MAX, 0, true), (0, true));
+        assert_eq!(sub_borrow_32(5, 5, true), (u32::MAX, true));
         assert_eq!(add_carry_64(u64::MAX, u64::MAX, true), (u64::MAX, true));
         assert_eq!(sub_borrow_64(0, u64::MAX, true), (0, true));
     }

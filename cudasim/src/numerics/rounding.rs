@@ -16,33 +16,40 @@ pub(super) fn two_sum(a: f64, b: f64) -> (f64, f64) {
 }
 
 /// Rounds `value + rest` to f32, where `value` is the f64 nearest to the exact result and only the sign of `rest`
-/// counts. A NaN `rest` means none.
+/// counts. A NaN `rest`, which infinities leave, means none.
 #[inline(always)]
 pub(super) fn round_to_f32(rounding: Rounding, value: f64, rest: f64) -> f32 {
     let near = value as f32;
     let wide = f64::from(near);
     // `near` is a neighbour of the exact result or equal to it, so one step is enough.
-    let too_high = wide > value || (wide == value && rest < 0.0);
-    let too_low = wide < value || (wide == value && rest > 0.0);
+    // Without short circuits, as vector code needs it.
+    let too_high = (wide > value) | ((wide == value) & (rest < 0.0));
+    let too_low = (wide < value) | ((wide == value) & (rest > 0.0));
     let (down, up) = match rounding {
         Rounding::Rn => (false, false),
-        Rounding::Rz => (too_high && near > 0.0, too_low && near < 0.0),
+        Rounding::Rz => (too_high & (near > 0.0), too_low & (near < 0.0)),
         Rounding::Rm => (too_high, false),
         Rounding::Rp => (false, too_low),
     };
-    if down {
-        near.next_down()
-    } else if up {
-        near.next_up()
-    } else {
-        near
-    }
+    // One integer per f32, in their order, -0 below +0: its neighbours are those of the number, and no branch is needed.
+    let ordered = |bits: i32| bits ^ ((bits >> 31) as u32 >> 1) as i32;
+    let stepped = ordered(near.to_bits() as i32) + i32::from(up) - i32::from(down);
+    f32::from_bits(ordered(stepped) as u32)
+}
+
+/// Rounds `value + rest`, as [`round_to_f32`] takes them, so that rounding again to two bits less or fewer is as one
+/// rounding: towards zero, with the last bit set if anything was lost ("round to odd").
+#[inline(always)]
+pub(super) fn round_to_odd_f32(value: f64, rest: f64) -> f32 {
+    let truncated = round_to_f32(Rounding::Rz, value, rest);
+    let lost = (f64::from(truncated) != value) | (rest < 0.0) | (rest > 0.0);
+    f32::from_bits(truncated.to_bits() | u32::from(lost))
 }
 
 /// The sign of `a + b == 0` in `.rm`: negative unless both are +0 (IEEE 754, 6.3).
 #[inline(always)]
 fn zero_sum(rounding: Rounding, sum: f64, a: f64, b: f64) -> f64 {
-    if rounding == Rounding::Rm && sum == 0.0 && (a.to_bits() | b.to_bits()) != 0 { -0.0 } else { sum }
+    if (rounding == Rounding::Rm) & (sum == 0.0) & ((a.to_bits() | b.to_bits()) != 0) { -0.0 } else { sum }
 }
 
 /// `add.f32 d, a, b`.
@@ -96,10 +103,9 @@ pub fn div_f32(mode: Mode, a: f32, b: f32) -> f32 {
     mode.output(if mode.rounding == Rounding::Rn {
         a / b
     } else {
-        let (a, b) = (f64::from(a), f64::from(b));
-        let quotient = a / b;
-        let residue = (-quotient).mul_add(b, a);
-        round_to_f32(mode.rounding, quotient, if b < 0.0 { -residue } else { residue })
+        // The quotient of two 24-bit significands, if no f32 itself, is 2^-48 of its size away from the nearest one:
+        // f64 cannot round it onto that.
+        round_to_f32(mode.rounding, f64::from(a) / f64::from(b), 0.0)
     })
 }
 
@@ -116,9 +122,8 @@ pub fn sqrt_f32(mode: Mode, a: f32) -> f32 {
     mode.output(if mode.rounding == Rounding::Rn {
         a.sqrt()
     } else {
-        let a = f64::from(a);
-        let root = a.sqrt();
-        round_to_f32(mode.rounding, root, (-root).mul_add(root, a))
+        // As far from an f32 that it is not as a quotient is.
+        round_to_f32(mode.rounding, f64::from(a).sqrt(), 0.0)
     })
 }
 
