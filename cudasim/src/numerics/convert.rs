@@ -19,11 +19,13 @@ pub struct Int {
 
 impl Int {
     /// `.s{bits}`.
+    #[inline]
     pub const fn s(bits: u32) -> Self {
         Self { signed: true, bits }
     }
 
     /// `.u{bits}`.
+    #[inline]
     pub const fn u(bits: u32) -> Self {
         Self { signed: false, bits }
     }

@@ -22,6 +22,7 @@ impl Narrow {
     pub const RN: Self = Self::of(Rounding::Rn);
 
     /// The given rounding alone.
+    #[inline]
     pub const fn of(rounding: Rounding) -> Self {
         Self { rounding, satfinite: false, relu: false }
     }

@@ -60,6 +60,7 @@ impl Mode {
     pub const RN_FTZ: Self = Self { rounding: Rounding::Rn, ftz: true, sat: false };
 
     /// The given rounding, without `.ftz` and `.sat`.
+    #[inline]
     pub const fn of(rounding: Rounding) -> Self {
         Self { rounding, ftz: false, sat: false }
     }

@@ -33,7 +33,7 @@ pub(super) fn round_to_f32(rounding: Rounding, value: f64, rest: f64) -> f32 {
     };
     // One integer per f32, in their order, -0 below +0: its neighbours are those of the number, and no branch is needed.
     let ordered = |bits: i32| bits ^ ((bits >> 31) as u32 >> 1) as i32;
-    let stepped = ordered(near.to_bits() as i32) + i32::from(up) - i32::from(down);
+    let stepped = ordered(near.to_bits() as i32).wrapping_add(i32::from(up)).wrapping_sub(i32::from(down));
     f32::from_bits(ordered(stepped) as u32)
 }
 
