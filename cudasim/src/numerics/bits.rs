@@ -1,4 +1,7 @@
 //! Bit manipulation (PTX ISA, "Logic and Shift Instructions", and the bit-field forms of "Integer Arithmetic").
+//!
+//! `and`, `or`, `xor`, `not`, `clz`, `popc` and `brev` are Rust's operators, `leading_zeros`, `count_ones` and
+//! `reverse_bits`.
 
 /// Writes shifts and bit fields for one width: shift amounts past the width behave as the width.
 macro_rules! width {

@@ -11,7 +11,40 @@
 //! lanes of f32, which the tile function below has to spare.
 
 use super::canonical_f32;
-use super::formats::{Narrow, f16_from_f64, f16_to_f32};
+use super::formats::{Narrow, f16_from_f32, f16_to_f32};
+use super::rounding::round_to_odd_f32;
+
+/// The types that floating-point `mma` accumulates in: f32, and f16 as its bits.
+pub trait Accumulator: Copy {
+    /// The value, exactly.
+    fn load(self) -> f64;
+    /// The nearest value to a sum, ties to even; NaN as the ISA has it.
+    fn store(sum: f64) -> Self;
+}
+
+impl Accumulator for f32 {
+    #[inline(always)]
+    fn load(self) -> f64 {
+        self.into()
+    }
+
+    #[inline(always)]
+    fn store(sum: f64) -> Self {
+        canonical_f32(sum as f32)
+    }
+}
+
+impl Accumulator for u16 {
+    #[inline(always)]
+    fn load(self) -> f64 {
+        f16_to_f32(self).into()
+    }
+
+    #[inline(always)]
+    fn store(sum: f64) -> Self {
+        f16_from_f32(Narrow::RN, round_to_odd_f32(sum, 0.0))
+    }
+}
 
 /// `c + Σ a[i] · b[i]` in f64, unrounded. Operands are of small formats, as f32; the shorter slice ends the sum.
 #[inline]
@@ -19,16 +52,10 @@ pub fn sum(c: f64, a: &[f32], b: &[f32]) -> f64 {
     a.iter().zip(b).fold(c, |sum, (&a, &b)| sum + f64::from(a) * f64::from(b))
 }
 
-/// One element of `mma` with f32 accumulators.
+/// One element of `mma` with f32 or f16 accumulators.
 #[inline]
-pub fn dot_f32(c: f32, a: &[f32], b: &[f32]) -> f32 {
-    canonical_f32(sum(c.into(), a, b) as f32)
-}
-
-/// One element of `mma` with f16 accumulators.
-#[inline]
-pub fn dot_f16(c: u16, a: &[f32], b: &[f32]) -> u16 {
-    f16_from_f64(Narrow::RN, sum(f16_to_f32(c).into(), a, b))
+pub fn dot<C: Accumulator>(c: C, a: &[f32], b: &[f32]) -> C {
+    C::store(sum(c.load(), a, b))
 }
 
 /// One element of `mma.f64`: a chain of `fma.rn.f64` in the order of k.
@@ -51,14 +78,14 @@ pub fn dot_b1(and: bool, c: i32, a: u32, b: u32) -> i32 {
     c.wrapping_add((if and { a & b } else { a ^ b }).count_ones() as i32)
 }
 
-/// A matrix product as an instruction does it: `c[i][j] = dot_f32(c[i][j], a[i], b's column j)`, bit for bit.
+/// A matrix product as an instruction does it: `c[i][j] = dot(c[i][j], a[i], b's column j)`, bit for bit.
 ///
 /// `c` is m x n, `a` m x k and `b` k x n, all row-major, the operands decoded to f32 (exactly, as [`super::formats`]
 /// does). `k` is that of one instruction: the accumulator is rounded once at its end.
 ///
 /// # Panics
 /// If a slice is shorter than its shape.
-pub fn accumulate_tile(c: &mut [f32], a: &[f32], b: &[f32], m: usize, n: usize, k: usize) {
+pub fn accumulate_tile<C: Accumulator>(c: &mut [C], a: &[f32], b: &[f32], m: usize, n: usize, k: usize) {
     let (c, a, b) = (&mut c[..m * n], &a[..m * k], &b[..k * n]);
     if m * n == 0 {
         return;
@@ -68,41 +95,47 @@ pub fn accumulate_tile(c: &mut [f32], a: &[f32], b: &[f32], m: usize, n: usize, 
         // SAFETY: the features that the function is compiled for are there.
         return unsafe { tile_avx2(c, a, b, n, k) };
     }
-    tile::<false, 2, 4>(c, a, b, n, k);
+    tile::<C, false, 2, 4>(c, a, b, n, k);
 }
 
 #[cfg(target_arch = "x86_64")]
 #[target_feature(enable = "avx2,fma")]
-fn tile_avx2(c: &mut [f32], a: &[f32], b: &[f32], n: usize, k: usize) {
-    tile::<true, 4, 8>(c, a, b, n, k);
+fn tile_avx2<C: Accumulator>(c: &mut [C], a: &[f32], b: &[f32], n: usize, k: usize) {
+    tile::<C, true, 4, 8>(c, a, b, n, k);
 }
 
 /// The product by blocks of R rows and W columns, then what is left over one by one.
 #[inline(always)]
-fn tile<const FUSED: bool, const R: usize, const W: usize>(c: &mut [f32], a: &[f32], b: &[f32], n: usize, k: usize) {
+fn tile<C: Accumulator, const FUSED: bool, const R: usize, const W: usize>(
+    c: &mut [C],
+    a: &[f32],
+    b: &[f32],
+    n: usize,
+    k: usize,
+) {
     let m = c.len() / n;
     let (whole_rows, whole_columns) = (m - m % R, n - n % W);
     for row in (0..whole_rows).step_by(R) {
         for column in (0..whole_columns).step_by(W) {
-            block::<FUSED, R, W>(c, a, b, n, k, row, column);
+            block::<C, FUSED, R, W>(c, a, b, n, k, row, column);
         }
     }
     for row in whole_rows..m {
         for column in (0..whole_columns).step_by(W) {
-            block::<FUSED, 1, W>(c, a, b, n, k, row, column);
+            block::<C, FUSED, 1, W>(c, a, b, n, k, row, column);
         }
     }
     for row in 0..m {
         for column in whole_columns..n {
-            block::<FUSED, 1, 1>(c, a, b, n, k, row, column);
+            block::<C, FUSED, 1, 1>(c, a, b, n, k, row, column);
         }
     }
 }
 
 /// R x W elements of the product, in registers over the whole of k.
 #[inline(always)]
-fn block<const FUSED: bool, const R: usize, const W: usize>(
-    c: &mut [f32],
+fn block<C: Accumulator, const FUSED: bool, const R: usize, const W: usize>(
+    c: &mut [C],
     a: &[f32],
     b: &[f32],
     n: usize,
@@ -114,7 +147,7 @@ fn block<const FUSED: bool, const R: usize, const W: usize>(
     let mut sums = [[0.0_f64; W]; R];
     for (r, sums) in sums.iter_mut().enumerate() {
         let start = &c[(row + r) * n + column..][..W];
-        *sums = std::array::from_fn(|w| start[w].into());
+        *sums = std::array::from_fn(|w| start[w].load());
     }
     for (i, b_row) in b.chunks_exact(n).enumerate().take(k) {
         let b_row = &b_row[column..][..W];
@@ -129,7 +162,7 @@ fn block<const FUSED: bool, const R: usize, const W: usize>(
     }
     for (r, sums) in sums.iter().enumerate() {
         for (c, &sum) in c[(row + r) * n + column..][..W].iter_mut().zip(sums) {
-            *c = canonical_f32(sum as f32);
+            *c = C::store(sum);
         }
     }
 }
@@ -152,7 +185,7 @@ mod tests {
     fn reference(c: &[f32], a: &[f32], b: &[f32], n: usize, k: usize) -> Vec<u32> {
         let element = |(i, &c): (usize, &f32)| {
             let column: Vec<f32> = (0..k).map(|l| b[l * n + i % n]).collect();
-            dot_f32(c, &a[i / n * k..][..k], &column).to_bits()
+            dot(c, &a[i / n * k..][..k], &column).to_bits()
         };
         c.iter().enumerate().map(element).collect()
     }
@@ -173,7 +206,14 @@ mod tests {
                 assert_eq!(bits, expected, "{name} {m} {n} {k}");
             };
             check("detected", &|c| accumulate_tile(c, &a, &b, m, n, k));
-            check("portable", &|c| tile::<false, 2, 4>(c, &a, &b, n, k));
+            // f16 accumulators, element by element as well.
+            let mut halves: Vec<u16> = c.iter().map(|&x| f16_from_f32(Narrow::RN, x)).collect();
+            let column = |j: usize| -> Vec<f32> { (0..k).map(|l| b[l * n + j]).collect() };
+            let each = halves.iter().enumerate().map(|(i, &c)| dot(c, &a[i / n * k..][..k], &column(i % n)));
+            let expected_halves: Vec<u16> = each.collect();
+            accumulate_tile(&mut halves, &a, &b, m, n, k);
+            assert_eq!(halves, expected_halves, "f16 {m} {n} {k}");
+            check("portable", &|c| tile::<f32, false, 2, 4>(c, &a, &b, n, k));
         }
     }
 
@@ -181,13 +221,13 @@ mod tests {
     fn one_rounding_at_the_end() {
         // In f32, 2^24 + 1 is 2^24: only a wider sum sees the two ones, and the -2^24 after them.
         let big = 16_777_216.0;
-        assert_eq!(dot_f32(0.0, &[big, 1.0, 1.0, -big], &[1.0; 4]), 2.0);
-        assert_eq!(dot_f32(0.5, &[big, 1.0, -big], &[1.0; 3]), 1.5);
+        assert_eq!(dot(0.0_f32, &[big, 1.0, 1.0, -big], &[1.0; 4]), 2.0);
+        assert_eq!(dot(0.5_f32, &[big, 1.0, -big], &[1.0; 3]), 1.5);
         // In f16, 2048 + 1 + 1 likewise; and overflow is that of the end, not of the way.
-        assert_eq!(dot_f16(0x6800, &[1.0, 1.0], &[1.0; 2]), 0x6801);
-        assert_eq!(dot_f16(0x7bff, &[65504.0, -65504.0], &[1.0; 2]), 0x7bff);
-        assert_eq!(dot_f16(0x7bff, &[65504.0], &[1.0]), 0x7c00);
-        assert_eq!(dot_f32(f32::INFINITY, &[f32::INFINITY], &[-1.0]).to_bits(), 0x7fff_ffff);
+        assert_eq!(dot(0x6800_u16, &[1.0, 1.0], &[1.0; 2]), 0x6801);
+        assert_eq!(dot(0x7bff_u16, &[65504.0, -65504.0], &[1.0; 2]), 0x7bff);
+        assert_eq!(dot(0x7bff_u16, &[65504.0], &[1.0]), 0x7c00);
+        assert_eq!(dot(f32::INFINITY, &[f32::INFINITY], &[-1.0]).to_bits(), 0x7fff_ffff);
         assert_eq!(dot_f64(1.0, &[2.0, 3.0], &[4.0, 5.0]), 24.0);
     }
 
@@ -215,7 +255,7 @@ mod tests {
                 println!("{name} m{m}n{n}k{k}: {rate:.2} GMAC/s");
             };
             measure("detected", &mut || accumulate_tile(&mut c, &a, &b, m, n, k));
-            measure("portable", &mut || tile::<false, 2, 4>(&mut c, &a, &b, n, k));
+            measure("portable", &mut || tile::<f32, false, 2, 4>(&mut c, &a, &b, n, k));
         }
     }
 }
