@@ -225,6 +225,9 @@ mod tests {
         assert_eq!(dot(0.5_f32, &[big, 1.0, -big], &[1.0; 3]), 1.5);
         // In f16, 2048 + 1 + 1 likewise; and overflow is that of the end, not of the way.
         assert_eq!(dot(0x6800_u16, &[1.0, 1.0], &[1.0; 2]), 0x6801);
+        // 2049 is a tie; 2^-40 more, which f32 would lose, is not.
+        let small = 1.0 / 1_048_576.0;
+        assert_eq!(dot(0x6800_u16, &[1.0, small], &[1.0, small]), 0x6801);
         assert_eq!(dot(0x7bff_u16, &[65504.0, -65504.0], &[1.0; 2]), 0x7bff);
         assert_eq!(dot(0x7bff_u16, &[65504.0], &[1.0]), 0x7c00);
         assert_eq!(dot(f32::INFINITY, &[f32::INFINITY], &[-1.0]).to_bits(), 0x7fff_ffff);

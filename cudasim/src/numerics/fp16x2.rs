@@ -1,9 +1,9 @@
 //! Arithmetic on f16 and bf16: `add`, `sub`, `mul` and `fma`, scalar and on both halves of a register (`x2`).
 //!
 //! Results are the exact values rounded once, to nearest even (PTX ISA, "Half Precision Floating Point Instructions").
-//! Sums, and products of f16, go through f32: with 24 bits, at least twice the 11 or 8 and two, its rounding cannot
-//! spoil the second one. Where that does not hold, in `fma` and in products of bf16, which underflow f32, f64 and
-//! rounding to odd take its place.
+//! Sums and products go through f32, whose 24 bits, at least twice the 11 or 8 and two, keep its rounding from spoiling
+//! the second one (products of bf16 that underflow f32 are exact from half of the smallest bf16 upwards, and below
+//! that become zero either way). `fma` takes f64 and rounding to odd instead.
 
 use super::formats::{Narrow, bf16_from_f32, bf16_to_f32, f16_from_f32, f16_to_f32};
 use super::rounding::{round_to_odd_f32, two_sum};
@@ -90,8 +90,7 @@ pub fn sub_bf16(a: u16, b: u16) -> u16 {
 /// `mul.rn.bf16`.
 #[inline]
 pub fn mul_bf16(a: u16, b: u16) -> u16 {
-    let product = f64::from(bf16_to_f32(a)) * f64::from(bf16_to_f32(b));
-    bf16_from_f32(Narrow::RN, round_to_odd_f32(product, 0.0))
+    bf16_from_f32(Narrow::RN, bf16_to_f32(a) * bf16_to_f32(b))
 }
 
 /// `fma.rn{.relu}.bf16`.

@@ -89,6 +89,20 @@ fn a_tie_is_decided_by_an_addend_that_f64_cannot_hold() {
 }
 
 #[test]
+fn products_of_bf16_that_underflow() {
+    // Every pair of significands, with exponents that put the product around the smallest subnormals.
+    for a in 0x3f80..=0x3fff_u16 {
+        for b in 0x0080..=0x00ff_u16 {
+            for scale in [4, 6, 7, 8] {
+                let a = a - (scale << 7);
+                let (x, y) = (f64::from(bf16_to_f32(a)), f64::from(bf16_to_f32(b)));
+                check_nearest(bf16_to_f32, 0x7f80, mul_bf16(a, b), x, y, 0.0);
+            }
+        }
+    }
+}
+
+#[test]
 fn modifiers() {
     let (relu, sat) = (Half { relu: true, ..Half::default() }, Half { sat: true, ..Half::default() });
     let ftz = Half { ftz: true, ..Half::default() };
