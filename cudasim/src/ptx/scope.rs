@@ -2,6 +2,7 @@
 
 use super::module::{LabelId, RegisterId, Symbol};
 use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 
 /// What a name in a function stands for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -68,13 +69,13 @@ impl<'a> Scopes<'a> {
     /// Gives `name` a meaning in the open scope; `false` where it has one there.
     pub(super) fn declare(&mut self, name: &'a str, meaning: Name) -> bool {
         let Some(scope) = self.all.get_mut(self.current) else { return false };
-        scope.names.insert(name, meaning).is_none()
+        vacant(scope.names.entry(name), meaning)
     }
 
     /// Declares `prefix0`, `prefix1`, ...; `false` where the open scope has some of this prefix.
     pub(super) fn declare_numbered(&mut self, prefix: &'a str, first: RegisterId, count: u32) -> bool {
         let Some(scope) = self.all.get_mut(self.current) else { return false };
-        scope.numbered.insert(prefix, (first, count)).is_none()
+        vacant(scope.numbered.entry(prefix), (first, count))
     }
 
     /// What `name` means in a scope.
@@ -96,6 +97,16 @@ impl<'a> Scopes<'a> {
             scope = parent.and_then(|parent| self.all.get(parent));
         }
         None
+    }
+}
+
+fn vacant<K, V>(entry: Entry<'_, K, V>, value: V) -> bool {
+    match entry {
+        Entry::Vacant(place) => {
+            place.insert(value);
+            true
+        }
+        Entry::Occupied(_) => false,
     }
 }
 
