@@ -4,7 +4,8 @@
 //! is adding its row (and its names to [`super::opcode`]).
 //!
 //! A slot is one modifier, or alternatives split by `|`, and may be left out where it ends in `?`. `$name` stands for
-//! the words of an earlier `let name = ...`; a `*` in a word stands for digits.
+//! the words of an earlier `let name = ...`; a `*` in a word stands for digits. Behind an opcode with `~` the modifiers
+//! may come in any order.
 //!
 //! An operand is
 //! * `0`, `1`, ...: a value of the first, second, ... type among the modifiers; a type's name: a value of that type;
@@ -27,6 +28,7 @@ use std::sync::OnceLock;
 #[derive(Debug)]
 pub(super) struct Row {
     slots: Vec<Slot>,
+    any_order: bool,
     /// The operands, in order.
     pub operands: Vec<Pattern>,
 }
@@ -119,8 +121,10 @@ fn read() -> Result<Rows, String> {
         let (modifiers, operands) = line.split_once(" :").ok_or_else(|| format!("no ` :` in {line}"))?;
         let mut modifiers = modifiers.split_whitespace();
         let name = modifiers.next().ok_or_else(|| format!("no opcode in {line}"))?;
+        let (name, any_order) = name.strip_suffix('~').map_or((name, false), |name| (name, true));
         let opcode = Opcode::from_name(name).ok_or_else(|| format!("{name} is not in the list of opcodes"))?;
         let row = Row {
+            any_order,
             slots: modifiers.map(|slot| slot_of(slot, &classes)).collect::<Result<_, _>>()?,
             operands: operands.split_whitespace().map(pattern).collect::<Result<_, _>>()?,
         };
@@ -205,7 +209,21 @@ fn type_name(text: &str) -> Result<TypeName, String> {
 impl Row {
     /// Whether these modifiers fit. `furthest` rises to the number of modifiers that fitted.
     pub(super) fn fits(&self, modifiers: &[&str], furthest: &mut usize) -> bool {
+        if self.any_order {
+            return self.fits_in_any_order(modifiers, furthest);
+        }
         fits(&self.slots, modifiers, 0, furthest)
+    }
+
+    fn fits_in_any_order(&self, modifiers: &[&str], furthest: &mut usize) -> bool {
+        let mut open: Vec<&Slot> = self.slots.iter().collect();
+        for (done, word) in modifiers.iter().enumerate() {
+            *furthest = done.max(*furthest);
+            let Some(place) = open.iter().position(|slot| slot.words.contains(word)) else { return false };
+            open.remove(place);
+        }
+        *furthest = modifiers.len().max(*furthest);
+        open.iter().all(|slot| slot.optional)
     }
 }
 
@@ -275,6 +293,14 @@ mod tests {
         let mut furthest = 0;
         assert!(!add.iter().any(|row| row.fits(&["rn", "up", "f32"], &mut furthest)));
         assert_eq!(furthest, 1);
+    }
+
+    #[test]
+    fn atomics_take_their_modifiers_in_any_order() {
+        let fits = |words: &[&str]| rows(Opcode::Atom).iter().any(|row| row.fits(words, &mut 0));
+        assert!(fits(&["acq_rel", "gpu", "global", "add", "s32"]) && fits(&["add", "acq_rel", "gpu", "s32"]));
+        assert!(fits(&["global", "sys", "add", "u32"]) && fits(&["add", "u32"]));
+        assert!(!fits(&["add", "add", "u32"]) && !fits(&["gpu", "add"]) && !fits(&["gpu", "cta", "add", "u32"]));
     }
 
     #[test]
