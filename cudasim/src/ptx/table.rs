@@ -115,7 +115,9 @@ fn read() -> Result<Rows, String> {
         }
         if let Some(class) = line.strip_prefix("let ") {
             let (name, words) = class.split_once('=').ok_or_else(|| format!("no `=` in {line}"))?;
-            classes.insert(name.trim(), words.split_whitespace().collect::<Vec<_>>());
+            if classes.insert(name.trim(), words.split_whitespace().collect::<Vec<_>>()).is_some() {
+                return Err(format!("{name} is defined twice"));
+            }
             continue;
         }
         let (modifiers, operands) = line.split_once(" :").ok_or_else(|| format!("no ` :` in {line}"))?;
