@@ -2,7 +2,7 @@
 
 use cudasim::ptx::module::{Guard, LabelId, Linkage, RegisterId, Source, SourceId, Symbol};
 use cudasim::ptx::operand::{Address, AddressBase, Axis, Immediate, SpecialRegister};
-use cudasim::ptx::{self, Body, Function, Instruction, Module, Opcode, Operand, ScalarType, StateSpace};
+use cudasim::ptx::{self, Access, Body, Function, Instruction, Module, Opcode, Operand, ScalarType, StateSpace};
 
 const TEXT: &str = include_str!("ptx/syntax.ptx");
 
@@ -127,6 +127,16 @@ fn guards_and_operands() {
     let tensor = body.instructions.iter().find(|i| i.form.opcode == Opcode::Cp).unwrap();
     assert!(matches!(&tensor.operands[1], Operand::Tensor(_, coordinates) if coordinates.len() == 2));
     assert_eq!(tensor.form.spaces, [StateSpace::SharedCluster, StateSpace::Global]);
+}
+
+#[test]
+fn rules_say_what_is_read_and_written() {
+    let module = module();
+    let (_, body) = entry(&module);
+    let accesses = |spelling| nth(body, spelling, 0).rules().iter().map(|rule| rule.access).collect::<Vec<_>>();
+    assert_eq!(accesses("ld.global.v4.f32"), [Access::Write, Access::Read]);
+    assert_eq!(accesses("st.shared.v2.b32"), [Access::Read, Access::Read]);
+    assert!(body.instructions.iter().all(|i| i.form.opcode == Opcode::Call || i.operands.len() <= i.rules().len()));
 }
 
 #[test]

@@ -1,6 +1,6 @@
 //! What a PTX text says, checked and with every name resolved.
 
-use super::form::Form;
+use super::form::{Form, OperandRule};
 use super::operand::Operand;
 use super::types::{ScalarType, StateSpace};
 use std::fmt;
@@ -307,6 +307,13 @@ pub struct Instruction {
     pub line: u32,
     /// Position in the source.
     pub source: Option<SourceId>,
+}
+
+impl Instruction {
+    /// What each operand is and whether it is read or written: rule n is that of operand n.
+    pub fn rules(&self) -> &[OperandRule] {
+        self.form.signatures.get(usize::from(self.signature)).map_or(&[], Vec::as_slice)
+    }
 }
 
 impl fmt::Debug for Instruction {
