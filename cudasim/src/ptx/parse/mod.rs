@@ -3,6 +3,7 @@
 mod body;
 mod cursor;
 mod declaration;
+mod frame;
 mod function;
 mod operand;
 

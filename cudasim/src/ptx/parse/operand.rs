@@ -1,8 +1,8 @@
 //! Operands. Their syntax tells their kind; whether an instruction takes that kind is checked afterwards.
 
 use super::Parser;
-use super::body::Frame;
 use super::cursor::error_at;
+use super::frame::Frame;
 use crate::ptx::error::{PtxError, quote};
 use crate::ptx::lexer::{Token, TokenKind};
 use crate::ptx::module::{RegisterId, Symbol};
