@@ -242,8 +242,10 @@ fn announce(folder: &RunFolder, ending: &Ending, report: &Report, json: bool, st
     }
     if let Some(validation) = validation {
         say(format_args!(
-            "validation   {:.4} nats per token; knowing only how frequent each colour is gives {:.4}, nothing 6.2383",
-            validation.val_loss, validation.unigram_entropy
+            "validation   {:.4} nats per token; knowing only how frequent each colour is gives {:.4}, nothing {:.4}",
+            validation.val_loss,
+            validation.unigram_entropy,
+            (report.vocabulary as f64).ln()
         ))?;
     }
     say(format_args!("checkpoint   {}", folder.checkpoint(step).display()))?;

@@ -162,3 +162,16 @@ fn full_outputs() {
     crate::refuse(engine().arg("doctor").stdout(full()));
     succeed(train(&folder.path().join("quiet"), &["--steps", "2"]).stderr(full()));
 }
+
+/// iGPT-S, one image at a time, within 4 GiB of address space: weights, gradients, moments and activations.
+#[cfg(target_os = "linux")]
+#[test]
+fn the_smallest_paper_model_trains_in_four_gibibytes() {
+    let folder = tempfile::tempdir().unwrap();
+    let flags = ["--model", "s", "--resolution", "32", "--batch", "1", "--steps", "1", "--eval-every", "0"];
+    let mut command = std::process::Command::new("bash");
+    command.args(["-c", "ulimit -v 4194304; exec \"$0\" \"$@\"", env!("CARGO_BIN_EXE_igpt-engine"), "train"]);
+    let text =
+        succeed(command.args(flags).args(["--sample-every", "0", "--json", "--out"]).arg(folder.path().join("s")));
+    assert_eq!(losses(&json_lines(&text)).len(), 1);
+}

@@ -2,6 +2,10 @@
 //!
 //! Measured at the shapes of training steps (two threads, Zen 4, of 221 GFLOP/s): faer 0.24 165 to 207, gemm 0.19 95 to 204,
 //! matrixmultiply 0.3 92 to 187.
+//!
+//! faer's own threads split the product once and wait for each other; our tiles are stolen. A training step of the tiny model
+//! (4 images of 1,024 tokens, two threads): alone on the machine 224 ms with faer's threads and 227 ms with tiles, beside
+//! other load 756 ms and 446 ms.
 
 use faer::linalg::matmul::matmul;
 use faer::{Accum, MatMut, MatRef, Par};
