@@ -69,7 +69,10 @@ pub(super) fn run(args: &InfoArgs) -> Result<()> {
     let spec = match args.what.parse() {
         _ if path.exists() => guess(path)?,
         Err(_) if !args.what.contains(':') => {
-            bail!("there is no file or folder {}; give its path, or KIND:PATH as for --data", path.display())
+            bail!(
+                "there is no file or folder {}; give its path, or KIND:PATH as for --data, e.g. cifar10:DIR",
+                path.display()
+            )
         }
         parsed => parsed?,
     };
