@@ -9,7 +9,7 @@
 //! one nearly always; and since products are exact, fused and separate multiply-add give the same bits, so that code
 //! with AVX2 and without agrees to the bit and the fallback needs no hardware FMA. It costs half the lanes of f32, which
 //! [`accumulate_tile`] has to spare: on a core of an AMD EPYC, 11 to 16 GMAC/s with AVX2 and 4.6 to 5.5 without
-//! (`tile_speed` below; with AVX-512 enabled it was no faster).
+//! (`examples/tile_speed.rs`; with AVX-512 enabled it was no faster).
 
 use super::canonical_f32;
 use super::formats::{Narrow, f16_from_f32, f16_to_f32};
@@ -243,23 +243,5 @@ mod tests {
         assert_eq!(dot_s32(true, i32::MIN, &[-1], &[255]), i32::MIN);
         assert_eq!(dot_b1(false, 1, 0b1100, 0b1010), 3);
         assert_eq!(dot_b1(true, 1, 0b1100, 0b1010), 2);
-    }
-
-    /// `cargo test -p cudasim --lib -- --ignored --nocapture tile_speed`
-    #[test]
-    #[ignore = "a measurement"]
-    fn tile_speed() {
-        for (m, n, k) in [(16, 8, 16), (16, 8, 8), (64, 64, 16), (64, 256, 16)] {
-            let (a, b, mut c) = (operand(m * k, 1), operand(k * n, 2), operand(m * n, 3));
-            let measure = |name: &str, run: &mut dyn FnMut()| {
-                let rounds = 100_000_000 / (m * n * k);
-                let start = std::time::Instant::now();
-                (0..rounds).for_each(|_| run());
-                let rate = (rounds * m * n * k) as f64 / start.elapsed().as_secs_f64() / 1e9;
-                println!("{name} m{m}n{n}k{k}: {rate:.2} GMAC/s");
-            };
-            measure("detected", &mut || accumulate_tile(&mut c, &a, &b, m, n, k));
-            measure("portable", &mut || tile::<f32, false, 2, 4>(&mut c, &a, &b, n, k));
-        }
     }
 }
