@@ -1,0 +1,207 @@
+//! Single accesses to memory by a lane, with their checks: what every family that touches memory is built on.
+
+use super::context::{Context, Window, window};
+use super::decode::{Address, Space};
+use crate::memory::{ByteState, CLUSTER_RANK_SHIFT, Word};
+use crate::report::{Fault, FaultKind};
+
+impl Context<'_> {
+    /// The addresses of all lanes.
+    #[inline(always)]
+    pub fn addresses(&self, address: &Address) -> [u64; 32] {
+        let registers = &self.warp.registers;
+        if address.wide {
+            registers.get::<u64>(address.base).map(|base| base.wrapping_add_signed(address.offset))
+        } else {
+            registers
+                .get::<u32>(address.base)
+                .map(|base| u64::from(base).wrapping_add_signed(address.offset) & 0xffff_ffff)
+        }
+    }
+
+    /// Rank of the block and address inside its shared memory that a shared address means (`mapa` puts a rank into it).
+    ///
+    /// # Errors
+    /// No such block in the cluster.
+    pub fn shared_block(&self, address: u64) -> Result<(usize, u64), Fault> {
+        let rank = match (address >> CLUSTER_RANK_SHIFT) as usize {
+            0 => self.rank,
+            rank => rank - 1,
+        };
+        if rank >= self.blocks.len() {
+            let message =
+                format!("shared address {address:#x} is in no block of this cluster of {}", self.blocks.len());
+            return Err(Fault::new(FaultKind::OutOfBounds, message));
+        }
+        Ok((rank, address & ((1 << CLUSTER_RANK_SHIFT) - 1)))
+    }
+
+    /// Reads a word for a lane.
+    ///
+    /// # Errors
+    /// Bounds, alignment, and what the options check.
+    pub fn load<T: Word>(&mut self, space: Space, lane: usize, address: u64) -> Result<T, Fault> {
+        aligned(address, T::BYTES, lane)?;
+        let (place, inside) = locate(space, address);
+        match place {
+            Window::Global => {
+                let (index, offset) = self.global(lane, address, T::BYTES)?;
+                let Some(allocation) = self.grid.memory.get(index) else { return Ok(T::default()) };
+                if self.grid.options.uninitialised && !allocation.is_written(offset, T::BYTES) {
+                    return Err(uninitialised("global", lane, address));
+                }
+                Ok(allocation.load(offset))
+            }
+            Window::Shared => {
+                let mut word = [0; 8];
+                self.read_shared(lane, inside, &mut word[..T::BYTES as usize])?;
+                Ok(T::cut(u64::from_le_bytes(word)))
+            }
+            Window::Local => {
+                let range = self.local_range(lane, inside, T::BYTES)?;
+                Ok(word_of(&self.warp.local[range]))
+            }
+            Window::Parameter => {
+                let range = inside as usize..(inside + T::BYTES) as usize;
+                match self.grid.launch.parameters.get(range) {
+                    Some(bytes) => Ok(word_of(bytes)),
+                    None => {
+                        Err(Fault::new(FaultKind::OutOfBounds, "behind the kernel's parameters").lane(lane).at(address))
+                    }
+                }
+            }
+        }
+    }
+
+    /// Writes a word for a lane.
+    ///
+    /// # Errors
+    /// Bounds, alignment, and what the options check.
+    pub fn store<T: Word>(&mut self, space: Space, lane: usize, address: u64, value: T) -> Result<(), Fault> {
+        aligned(address, T::BYTES, lane)?;
+        let (place, inside) = locate(space, address);
+        let bytes = value.into().to_le_bytes();
+        let bytes = &bytes[..T::BYTES as usize];
+        match place {
+            Window::Global => {
+                let (index, offset) = self.global(lane, address, T::BYTES)?;
+                if let Some(allocation) = self.grid.memory.get(index) {
+                    allocation.store(offset, value);
+                    allocation.set_written(offset, T::BYTES, true);
+                }
+                Ok(())
+            }
+            Window::Shared => self.write_shared(lane, inside, bytes),
+            Window::Local => {
+                let range = self.local_range(lane, inside, T::BYTES)?;
+                self.warp.local[range].copy_from_slice(bytes);
+                Ok(())
+            }
+            Window::Parameter => Err(Fault::new(FaultKind::InvalidAddressSpace, "a kernel's parameters are read-only")
+                .lane(lane)
+                .at(address)),
+        }
+    }
+
+    /// Reads bytes of shared memory for a lane.
+    ///
+    /// # Errors
+    /// Bounds, and what the options check.
+    pub fn read_shared(&mut self, lane: usize, address: u64, into: &mut [u8]) -> Result<(), Fault> {
+        let (rank, inside) = self.shared_block(address).map_err(|fault| fault.lane(lane))?;
+        let memory = &self.blocks[rank].shared;
+        let at = |fault: Fault| fault.lane(lane).at(crate::memory::SHARED_WINDOW + address);
+        let offset = memory.offset(inside, into.len() as u64).map_err(at)?;
+        into.copy_from_slice(memory.bytes(offset, into.len()));
+        let states = memory.states(offset, into.len());
+        if states.contains(&ByteState::InFlight) {
+            let message = "shared memory is read while an asynchronous copy into it was not waited for";
+            return Err(at(Fault::new(FaultKind::MissingWait, message)));
+        }
+        if self.grid.options.uninitialised && states.contains(&ByteState::Unwritten) {
+            return Err(uninitialised("shared", lane, crate::memory::SHARED_WINDOW + address));
+        }
+        Ok(())
+    }
+
+    /// Writes bytes of shared memory for a lane.
+    ///
+    /// # Errors
+    /// Bounds, and what the options check.
+    pub fn write_shared(&mut self, lane: usize, address: u64, from: &[u8]) -> Result<(), Fault> {
+        let (rank, inside) = self.shared_block(address).map_err(|fault| fault.lane(lane))?;
+        let memory = &mut self.blocks[rank].shared;
+        let at = |fault: Fault| fault.lane(lane).at(crate::memory::SHARED_WINDOW + address);
+        let offset = memory.offset(inside, from.len() as u64).map_err(at)?;
+        memory.put(offset, from);
+        Ok(())
+    }
+
+    /// Index of the allocation that an access of global memory is in, and the offset there.
+    ///
+    /// # Errors
+    /// It is in none, or leaves it.
+    #[inline]
+    pub fn global(&mut self, lane: usize, address: u64, bytes: u64) -> Result<(usize, u64), Fault> {
+        let map = self.grid.memory;
+        let hit = |index: usize| {
+            let allocation = map.get(index)?;
+            let offset = address.wrapping_sub(allocation.base());
+            (offset < allocation.size() && bytes <= allocation.size() - offset).then_some((index, offset))
+        };
+        if let Some(found) = hit(self.worker.last_allocation) {
+            return Ok(found);
+        }
+        let found = map.find(address).and_then(hit);
+        if let Some((index, _)) = found {
+            self.worker.last_allocation = index;
+        }
+        found.ok_or_else(|| {
+            let message = format!("{bytes} bytes of global memory that are in no allocation");
+            Fault::new(FaultKind::OutOfBounds, message).lane(lane).at(address)
+        })
+    }
+
+    fn local_range(&self, lane: usize, inside: u64, bytes: u64) -> Result<std::ops::Range<usize>, Fault> {
+        let size = self.grid.kernel.local_bytes;
+        if inside.checked_add(bytes).is_none_or(|end| end > size) {
+            let message = format!("{bytes} bytes at local address {inside:#x}; the thread has {size:#x}");
+            return Err(Fault::new(FaultKind::OutOfBounds, message)
+                .lane(lane)
+                .at(crate::memory::LOCAL_WINDOW + inside));
+        }
+        let start = lane * size as usize + inside as usize;
+        Ok(start..start + bytes as usize)
+    }
+}
+
+/// The window that an access is in, and the address there.
+#[inline(always)]
+fn locate(space: Space, address: u64) -> (Window, u64) {
+    match space {
+        Space::Generic => window(address),
+        Space::Global => (Window::Global, address),
+        Space::Shared => (Window::Shared, address),
+        Space::Local => (Window::Local, address),
+        Space::Parameter => (Window::Parameter, address),
+    }
+}
+
+fn aligned(address: u64, bytes: u64, lane: usize) -> Result<(), Fault> {
+    if address.is_multiple_of(bytes) {
+        return Ok(());
+    }
+    let message = format!("address {address:#x} is not a multiple of {bytes}");
+    Err(Fault::new(FaultKind::Misaligned, message).lane(lane).at(address))
+}
+
+fn uninitialised(space: &str, lane: usize, address: u64) -> Fault {
+    let message = format!("{space} memory is read that nothing was written to");
+    Fault::new(FaultKind::UninitialisedMemory, message).lane(lane).at(address)
+}
+
+fn word_of<T: Word>(bytes: &[u8]) -> T {
+    let mut word = [0; 8];
+    word[..bytes.len()].copy_from_slice(bytes);
+    T::cut(u64::from_le_bytes(word))
+}

@@ -1,0 +1,343 @@
+//! From a checked module to a kernel that runs: places for registers and variables, and a step for each instruction.
+//!
+//! The kernel's code is followed by that of every function that it may call, each with registers and local memory of its
+//! own. A call copies its arguments into the callee's parameters and its return address into a slot of the callee, so lanes
+//! may be in different functions; what is not possible is recursion, which is reported when it happens.
+
+mod operands;
+mod reach;
+
+pub use operands::{Address, Decoder, Space};
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use super::kernel::{Kernel, StepOrigin};
+use super::registers::Slot;
+use super::step::{Action, Call, Control, Flow, Operands, Step};
+use super::{ops, warp};
+use crate::memory::SHARED_RESERVED;
+use crate::ptx::PtxError;
+use crate::ptx::module::{Body, Instruction, LabelId, Module, Parameter, Symbol, Variable};
+use crate::ptx::opcode::Opcode;
+use crate::ptx::operand::{Operand, SpecialRegister};
+use crate::ptx::types::StateSpace;
+
+/// What a family makes of an instruction.
+pub type Decode = Result<Decoded, String>;
+
+/// A decoded instruction, less its guard.
+pub struct Decoded {
+    /// What it does.
+    pub action: Action,
+    /// Operands of [`Action::Compute`].
+    pub operands: Operands,
+}
+
+impl Decoded {
+    /// A loop over lanes.
+    pub fn compute(function: super::step::Compute, slots: &[Slot], constant: u64) -> Self {
+        let mut operands = Operands { constant, ..Operands::default() };
+        operands.slots[..slots.len()].copy_from_slice(slots);
+        Self { action: Action::Compute(function), operands }
+    }
+
+    /// Anything else.
+    pub fn effect(
+        effect: impl Fn(&mut super::context::Context<'_>, super::registers::Mask) -> Result<Flow, crate::report::Fault>
+        + Send
+        + Sync
+        + 'static,
+    ) -> Self {
+        Self { action: Action::Effect(Box::new(effect)), operands: Operands::default() }
+    }
+}
+
+impl From<Control> for Decoded {
+    fn from(control: Control) -> Self {
+        Self { action: Action::Control(control), operands: Operands::default() }
+    }
+}
+
+/// A module whose variables have addresses.
+pub struct Placement<'a> {
+    /// The module.
+    pub module: &'a Arc<Module>,
+    /// Address of each of its variables; 0 for shared ones.
+    pub addresses: &'a [u64],
+}
+
+/// Limits of what one kernel may take, so that hostile text is refused and not obeyed.
+const MAX_UNITS: usize = 1 << 21;
+const MAX_LOCAL_BYTES: u64 = 512 << 10;
+
+/// Decodes the kernel that is function `entry` of the module.
+///
+/// # Errors
+/// The first instruction that the simulator does not execute, by name and line.
+pub fn kernel(placement: &Placement<'_>, entry: usize) -> Result<Kernel, PtxError> {
+    let module = placement.module;
+    let function = &module.functions[entry];
+    let reached = reach::functions(module, entry);
+    let mut decoder = Decoder::new(placement, SHARED_RESERVED);
+    decoder.place_shared(&reached).map_err(|message| PtxError::new(function.line, 0, message))?;
+    // Frames first: a call must know where the parameters of a function lie that comes later.
+    for &index in &reached {
+        decoder.add_frame(index, index == entry);
+    }
+    if decoder.local_bytes() > MAX_LOCAL_BYTES {
+        let message = format!("local memory of {} bytes is over the limit of {MAX_LOCAL_BYTES}", decoder.local_bytes());
+        return Err(PtxError::new(function.line, 0, message));
+    }
+    let mut code = Code::default();
+    for &index in &reached {
+        let body = module.functions[index].body.as_ref();
+        let Some(body) = body else { continue };
+        decoder.enter_frame(index);
+        code.function(&mut decoder, index, body)?;
+    }
+    if decoder.units() > MAX_UNITS {
+        return Err(PtxError::new(function.line, 0, "too many registers"));
+    }
+    code.link(&decoder)?;
+    let finished = decoder.finish();
+    Ok(Kernel {
+        name: function.name.clone(),
+        parameters: function.parameters.clone(),
+        parameter_bytes: function.parameter_bytes(),
+        bounds: function.launch.clone(),
+        steps: code.steps,
+        origins: code.origins,
+        units: finished.units,
+        predicates: finished.predicates,
+        constants: finished.constants,
+        specials: finished.specials,
+        local_bytes: finished.local_bytes,
+        dynamic_shared: finished.dynamic_shared,
+        static_shared: finished.static_shared,
+        shared_variables: finished.shared_variables,
+        module: Arc::clone(module),
+    })
+}
+
+/// The steps so far.
+#[derive(Default)]
+struct Code {
+    steps: Vec<Step>,
+    origins: Vec<StepOrigin>,
+    /// First step of each function.
+    starts: HashMap<usize, u32>,
+    /// Of each instruction of the function that is being decoded: its first step.
+    places: Vec<u32>,
+}
+
+impl Code {
+    fn push(&mut self, decoded: Decoded, decoder: &Decoder<'_>, instruction: &Instruction, function: usize) {
+        let guard = instruction.guard.map(|guard| decoder.guard(guard));
+        self.steps.push(Step { action: decoded.action, operands: decoded.operands, guard });
+        self.origins.push(StepOrigin {
+            form: Arc::clone(&instruction.form),
+            line: instruction.line,
+            source: instruction.source,
+            function: function as u32,
+        });
+    }
+
+    fn function(&mut self, decoder: &mut Decoder<'_>, index: usize, body: &Body) -> Result<(), PtxError> {
+        let first = self.steps.len();
+        self.starts.insert(index, first as u32);
+        self.places.clear();
+        for instruction in &body.instructions {
+            self.places.push(self.steps.len() as u32);
+            self.instruction(decoder, index, instruction)
+                .map_err(|message| PtxError::new(instruction.line, 0, message))?;
+        }
+        self.places.push(self.steps.len() as u32);
+        // A body that ends without `ret` returns.
+        if let Some(last) = body.instructions.last() {
+            let end = Instruction { guard: None, ..last.clone() };
+            self.push(decoder.leave().into(), decoder, &end, index);
+        }
+        // Labels are known only now.
+        let places = &self.places;
+        let place = |label: u32| -> u32 {
+            let target = body.labels.get(label as usize).map_or(0, |label| label.target);
+            places.get(target).copied().unwrap_or(0)
+        };
+        for step in &mut self.steps[first..] {
+            match &mut step.action {
+                Action::Control(Control::Branch(target)) => *target = place(*target),
+                Action::Control(Control::Table(_, targets)) => targets.iter_mut().for_each(|t| *t = place(*t)),
+                _ => {}
+            }
+        }
+        Ok(())
+    }
+
+    fn instruction(
+        &mut self,
+        decoder: &mut Decoder<'_>,
+        index: usize,
+        instruction: &Instruction,
+    ) -> Result<(), String> {
+        // Times are read anew before whatever reads them.
+        for special in instruction.operands.iter().filter_map(clock) {
+            let slot = decoder.clock_slot(special);
+            self.push(
+                Decoded::effect(move |context, mask| read_clock(context, mask, slot, special)),
+                decoder,
+                instruction,
+                index,
+            );
+        }
+        let decoded = match instruction.form.opcode {
+            Opcode::Bra => match instruction.operands.first() {
+                Some(Operand::Label(LabelId(label))) => Control::Branch(*label).into(),
+                _ => return Err("a branch without a label".into()),
+            },
+            Opcode::Brx => match instruction.operands.as_slice() {
+                [selector, Operand::Targets(table)] => {
+                    let slot = decoder.value(selector, crate::ptx::ScalarType::B32)?;
+                    let labels = decoder.body().branch_tables.get(*table as usize);
+                    let labels = labels.ok_or("an unknown branch table")?.iter().map(|label| label.0).collect();
+                    Control::Table(slot, labels).into()
+                }
+                _ => return Err("an indexed branch without a table".into()),
+            },
+            Opcode::Call => return self.call(decoder, index, instruction),
+            Opcode::Ret => decoder.leave().into(),
+            Opcode::Exit => Control::Exit.into(),
+            _ => ops::decode(decoder, instruction)?,
+        };
+        self.push(decoded, decoder, instruction, index);
+        Ok(())
+    }
+
+    fn call(&mut self, decoder: &mut Decoder<'_>, index: usize, instruction: &Instruction) -> Result<(), String> {
+        let [Operand::List(results), callee, Operand::List(arguments), ..] = instruction.operands.as_slice() else {
+            return Err("a call without its lists".into());
+        };
+        let arguments = arguments.iter().map(|operand| decoder.call_operand(operand)).collect::<Result<Vec<_>, _>>()?;
+        let results = results.iter().map(|operand| decoder.call_operand(operand)).collect::<Result<Vec<_>, _>>()?;
+        let copies_back = match callee {
+            Operand::Symbol(Symbol::Function(id), 0) => {
+                let function = *id as usize;
+                if decoder.module().functions.get(function).is_none_or(|function| function.body.is_none()) {
+                    let name = decoder.module().functions.get(function).map_or("", |f| f.name.as_str()).to_owned();
+                    let decoded = ops::system_call(&name, &arguments, &results)?;
+                    self.push(decoded, decoder, instruction, index);
+                    return Ok(());
+                }
+                let call = decoder.call(function, &arguments)?;
+                self.push(Control::Call(Box::new(call)).into(), decoder, instruction, index);
+                decoder.results(function, &results)?
+            }
+            Operand::Register(_) => {
+                let slot = decoder.value(callee, crate::ptx::ScalarType::B64)?;
+                let lengths: Vec<u64> = arguments.iter().map(|&(_, length)| length).collect();
+                let mut calls = Vec::new();
+                let mut back = None;
+                for function in 0..decoder.module().functions.len() {
+                    let fits = decoder.fits(function, &lengths, &results);
+                    calls.push(if fits { Some(Box::new(decoder.call(function, &arguments)?)) } else { None });
+                    if fits && !results.is_empty() {
+                        // All functions behind one call leave their results at one place.
+                        let pieces = decoder.results(function, &results)?;
+                        if back.replace(pieces.clone()).is_some_and(|other| other != pieces) {
+                            return Err("an indirect call whose callees return in different places".into());
+                        }
+                    }
+                }
+                self.push(Control::CallIndirect(slot, calls).into(), decoder, instruction, index);
+                back.unwrap_or_default()
+            }
+            _ => return Err("a call of something that is no function".into()),
+        };
+        if !copies_back.is_empty() {
+            let copy = Decoded::effect(move |context, mask| {
+                warp::copy_local(&mut context.warp.local, &copies_back, mask);
+                Ok(Flow::Next)
+            });
+            self.push(copy, decoder, instruction, index);
+        }
+        Ok(())
+    }
+
+    /// Fills in where calls go, now that every function has its place.
+    fn link(&mut self, decoder: &Decoder<'_>) -> Result<(), PtxError> {
+        let starts = &self.starts;
+        let resolve = |call: &mut Call| {
+            if let Some(&start) =
+                decoder.module().functions.iter().position(|f| f.name == call.name).and_then(|i| starts.get(&i))
+            {
+                call.target = start;
+            }
+        };
+        for step in &mut self.steps {
+            match &mut step.action {
+                Action::Control(Control::Call(call)) => resolve(call),
+                Action::Control(Control::CallIndirect(_, calls)) => {
+                    calls.iter_mut().flatten().for_each(|call| resolve(call));
+                }
+                _ => {}
+            }
+        }
+        Ok(())
+    }
+}
+
+fn clock(operand: &Operand) -> Option<SpecialRegister> {
+    use SpecialRegister::*;
+    match operand {
+        Operand::Special(special @ (Clock | ClockHi | Clock64 | Globaltimer | GlobaltimerLo | GlobaltimerHi)) => {
+            Some(*special)
+        }
+        _ => None,
+    }
+}
+
+/// Clocks count instructions of the warp: time is not simulated, but it passes.
+fn read_clock(
+    context: &mut super::context::Context<'_>,
+    mask: super::registers::Mask,
+    slot: Slot,
+    special: SpecialRegister,
+) -> Result<Flow, crate::report::Fault> {
+    use SpecialRegister::*;
+    let time = context.warp.instructions * 4;
+    match special {
+        Clock64 | Globaltimer => context.registers().set(slot, mask, &[time; 32]),
+        ClockHi | GlobaltimerHi => context.registers().set(slot, mask, &[(time >> 32) as u32; 32]),
+        _ => context.registers().set(slot, mask, &[time as u32; 32]),
+    }
+    Ok(Flow::Next)
+}
+
+/// Where a parameter or variable ends.
+fn end(offset: u64, size: u64) -> u64 {
+    offset + size.max(1)
+}
+
+/// Lays out variables one behind another from `start`; returns their places and the end.
+fn lay_out<'v>(start: u64, pieces: impl Iterator<Item = (u64, u64)> + 'v) -> (Vec<u64>, u64) {
+    let mut next = start;
+    let places = pieces
+        .map(|(size, align)| {
+            let place = next.next_multiple_of(align.max(1));
+            next = end(place, size);
+            place
+        })
+        .collect();
+    (places, next)
+}
+
+fn of_parameters(parameters: &[Parameter]) -> impl Iterator<Item = (u64, u64)> {
+    parameters.iter().map(|parameter| (parameter.size, parameter.align))
+}
+
+fn of_variables(variables: &[Variable]) -> impl Iterator<Item = (u64, u64)> {
+    variables.iter().map(|variable| match variable.space {
+        StateSpace::Local | StateSpace::Param => (variable.size, variable.align),
+        _ => (0, 1),
+    })
+}

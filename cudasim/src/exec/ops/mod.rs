@@ -1,0 +1,103 @@
+//! Instructions by family: each file decodes the forms of its family into [`Action`](super::step::Action)s.
+
+use super::decode::{Decode, Decoder};
+use crate::ptx::module::Instruction;
+use crate::ptx::opcode::{Modifier, Opcode};
+
+mod atomics;
+mod barriers;
+mod caches;
+mod compare;
+mod convert;
+mod copies;
+mod fences;
+mod float;
+mod integer;
+mod logic;
+mod matrices;
+mod mbarriers;
+mod memory;
+mod mma;
+mod moves;
+mod spaces;
+mod traps;
+mod warp_level;
+mod wgmma;
+
+/// What families keep for a warp between its steps.
+#[derive(Default)]
+pub struct WarpState {
+    /// The last turn ended with lanes at several places: the next one starts with any of them.
+    pub rotate: bool,
+}
+
+/// What families keep for a block.
+pub struct BlockState {}
+
+impl BlockState {
+    /// Of a block with this many warps.
+    pub fn new(_warps: usize) -> Self {
+        Self {}
+    }
+
+    /// What the block's threads wait for, for the report of a deadlock.
+    pub fn describe_waiting(&self, live_threads: u32) -> String {
+        format!("{live_threads} threads of the block are left")
+    }
+}
+
+/// Decodes an instruction that is not a branch, call or return.
+///
+/// # Errors
+/// What the simulator does not execute.
+pub fn decode(decoder: &mut Decoder<'_>, instruction: &Instruction) -> Decode {
+    use Opcode::*;
+    let form = &instruction.form;
+    let family = match form.opcode {
+        Mov | Cvta => moves::decode,
+        Cvt | Szext => convert::decode,
+        Setp | Set | Selp | Slct | Testp => compare::decode,
+        And | Or | Xor | Not | Cnot | Lop3 | Shf | Shl | Shr | Prmt | Bfe | Bfi | Bfind | Bmsk | Brev | Clz | Popc
+        | Fns => logic::decode,
+        Fma | Rcp | Sqrt | Rsqrt | Sin | Cos | Lg2 | Ex2 | Tanh | Copysign => float::decode,
+        Abs | Add | Sub | Mul | Mad | Div | Min | Max | Neg if is_float(form.types.first()) => float::decode,
+        Abs | Add | Addc | Sub | Subc | Mul | Mul24 | Mad | Mad24 | Madc | Sad | Div | Rem | Min | Max | Neg | Dp2a
+        | Dp4a => integer::decode,
+        Ld | Ldu => memory::decode,
+        St | Red if form.has(Modifier::Async) => copies::decode,
+        St => memory::decode,
+        Atom | Red => atomics::decode,
+        Prefetch | Prefetchu | Applypriority | Discard | Createpolicy => caches::decode,
+        Isspacep | Mapa | Getctarank => spaces::decode,
+        Shfl | Vote | Match | Redux | Elect | Activemask => warp_level::decode,
+        Bar | Barrier => barriers::decode,
+        Fence | Membar | Griddepcontrol => fences::decode,
+        Mbarrier => mbarriers::decode,
+        Cp | Tensormap => copies::decode,
+        Ldmatrix | Stmatrix | Movmatrix => matrices::decode,
+        Mma => mma::decode,
+        Wgmma => wgmma::decode,
+        Trap | Brkpt | Nanosleep | Pmevent | Setmaxnreg => traps::decode,
+        Bra | Brx | Call | Ret | Exit => return Err(unsupported(instruction)),
+    };
+    family(decoder, instruction)
+}
+
+fn is_float(ty: Option<&crate::ptx::ScalarType>) -> bool {
+    use crate::ptx::ScalarType::*;
+    matches!(ty, Some(F16 | F16x2 | Bf16 | Bf16x2 | F32 | F64))
+}
+
+/// The refusal of an instruction that no family executes.
+fn unsupported(instruction: &Instruction) -> String {
+    format!("the simulator does not execute `{}`", instruction.form.spelling)
+}
+
+/// Decodes a call of a function that the system provides: where its arguments and results lie in local memory, with their
+/// sizes.
+///
+/// # Errors
+/// No such function.
+pub fn system_call(name: &str, arguments: &[(u64, u64)], results: &[(u64, u64)]) -> Decode {
+    traps::system_call(name, arguments, results)
+}

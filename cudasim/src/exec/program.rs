@@ -1,0 +1,131 @@
+//! A module in a device's memory: its variables placed, its kernels decoded.
+
+use std::sync::Arc;
+
+use super::decode::{self, Placement};
+use super::kernel::Kernel;
+use crate::memory::{FUNCTION_WINDOW, GlobalMemory, MemoryError, SHARED_WINDOW};
+use crate::ptx::module::{Module, Symbol};
+use crate::ptx::types::StateSpace;
+use crate::ptx::{self, PtxError};
+
+/// Why a module was refused.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum LoadError {
+    /// The text is not PTX that the simulator runs.
+    Ptx(PtxError),
+    /// No room for its variables.
+    Memory(MemoryError),
+}
+
+impl std::fmt::Display for LoadError {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Ptx(error) => error.fmt(f),
+            Self::Memory(_) => write!(f, "no memory for the module's variables"),
+        }
+    }
+}
+
+impl std::error::Error for LoadError {}
+
+/// A loaded module.
+pub struct Program {
+    module: Arc<Module>,
+    kernels: Vec<Arc<Kernel>>,
+    /// Address of each variable of the module; 0 for shared ones.
+    addresses: Vec<u64>,
+}
+
+impl Program {
+    /// Reads PTX, takes memory for its variables and decodes its kernels.
+    ///
+    /// # Errors
+    /// [`LoadError`]; nothing stays allocated.
+    pub fn load(text: &str, memory: &GlobalMemory) -> Result<Self, LoadError> {
+        let module = Arc::new(ptx::parse(text).map_err(LoadError::Ptx)?);
+        let mut program = Self { module: Arc::clone(&module), kernels: Vec::new(), addresses: Vec::new() };
+        let placed = program.place(memory);
+        if let Err(error) = placed.and_then(|()| program.decode()) {
+            program.unload(memory);
+            return Err(error);
+        }
+        Ok(program)
+    }
+
+    fn place(&mut self, memory: &GlobalMemory) -> Result<(), LoadError> {
+        for variable in &self.module.variables {
+            let in_memory = matches!(variable.space, StateSpace::Global | StateSpace::Const);
+            let address = match in_memory {
+                true => memory.allocate(variable.size, Some(&variable.name)).map_err(LoadError::Memory)?,
+                false => 0,
+            };
+            self.addresses.push(address);
+        }
+        for (variable, &address) in self.module.variables.iter().zip(&self.addresses) {
+            if address == 0 {
+                continue;
+            }
+            let mut bytes = variable.initial.clone();
+            bytes.resize(usize::try_from(variable.size).map_err(|_| LoadError::Memory(MemoryError::OutOfMemory))?, 0);
+            for relocation in &variable.relocations {
+                let value = self.address(relocation.symbol, relocation.generic).wrapping_add_signed(relocation.addend);
+                let at = relocation.at as usize;
+                let width = relocation.width as usize;
+                if let Some(place) = bytes.get_mut(at..at + width) {
+                    place.copy_from_slice(&value.to_le_bytes()[..width]);
+                }
+            }
+            memory.write(address, &bytes).map_err(LoadError::Memory)?;
+        }
+        Ok(())
+    }
+
+    fn address(&self, symbol: Symbol, generic: bool) -> u64 {
+        match symbol {
+            Symbol::Global(index) => match self.addresses.get(index as usize).copied() {
+                // Static initialisers cannot name shared variables whose place each kernel decides.
+                Some(0) | None if generic => SHARED_WINDOW,
+                address => address.unwrap_or(0),
+            },
+            Symbol::Function(index) => FUNCTION_WINDOW + u64::from(index),
+            _ => 0,
+        }
+    }
+
+    fn decode(&mut self) -> Result<(), LoadError> {
+        let placement = Placement { module: &self.module, addresses: &self.addresses };
+        for (index, function) in self.module.functions.iter().enumerate() {
+            if function.is_entry && function.body.is_some() {
+                let kernel = decode::kernel(&placement, index).map_err(LoadError::Ptx)?;
+                self.kernels.push(Arc::new(kernel));
+            }
+        }
+        Ok(())
+    }
+
+    /// Gives back the memory of its variables.
+    pub fn unload(&self, memory: &GlobalMemory) {
+        for &address in self.addresses.iter().filter(|&&address| address != 0) {
+            // Nobody else frees them.
+            let _ = memory.free(address);
+        }
+    }
+
+    /// The kernel of this name.
+    pub fn kernel(&self, name: &str) -> Option<Arc<Kernel>> {
+        self.kernels.iter().find(|kernel| kernel.name == name).cloned()
+    }
+
+    /// Every kernel.
+    pub fn kernels(&self) -> &[Arc<Kernel>] {
+        &self.kernels
+    }
+
+    /// Address and size of a `.global` or `.const` variable.
+    pub fn variable(&self, name: &str) -> Option<(u64, u64)> {
+        let mut all = self.module.variables.iter().zip(&self.addresses);
+        all.find(|(variable, address)| variable.name == name && **address != 0)
+            .map(|(variable, &address)| (address, variable.size))
+    }
+}

@@ -1,0 +1,83 @@
+//! A decoded instruction, and what comes of running one.
+
+use super::context::Context;
+use super::registers::{Mask, Predicate, Registers, Slot};
+use crate::report::Fault;
+
+/// An instruction that only reads and writes registers: a loop over lanes, from [`compute!`](super::lanes).
+///
+/// # Safety
+/// The processor has the features that the function was compiled for; [`super::lanes::select`] sees to it.
+pub type Compute = unsafe fn(&mut Registers, &Operands, Mask);
+
+/// Everything else that runs and goes on with the next instruction: memory, tensor cores, what lanes say to one another.
+/// The closure holds its operands.
+pub type Effect = Box<dyn Fn(&mut Context<'_>, Mask) -> Result<Flow, Fault> + Send + Sync>;
+
+/// What becomes of a warp's lanes after an [`Effect`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Flow {
+    /// They go on with the next instruction.
+    Next,
+    /// They go on with the next instruction, but others should have a turn first (a failed `try_wait`, `nanosleep`).
+    Yield,
+    /// They stay at this instruction, which is run again when others have had a turn. It must know that it has begun.
+    Wait,
+}
+
+/// The operands of a [`Compute`] step: slots in the order of PTX (results first), and a small constant.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Operands {
+    /// Slots, or indices of predicate registers, as the instruction has them.
+    pub slots: [Slot; 6],
+    /// What the instruction wants: a mode, a table, a rounding.
+    pub constant: u64,
+}
+
+/// One decoded instruction.
+pub struct Step {
+    /// What it does.
+    pub action: Action,
+    /// Operands of a [`Action::Compute`].
+    pub operands: Operands,
+    /// `@p` or `@!p`.
+    pub guard: Option<Predicate>,
+}
+
+/// What an instruction does.
+pub enum Action {
+    /// Registers to registers.
+    Compute(Compute),
+    /// Anything with an effect outside the registers.
+    Effect(Effect),
+    /// Goes elsewhere.
+    Control(Control),
+}
+
+/// Where control goes. Targets are indices of steps.
+pub enum Control {
+    /// `bra`
+    Branch(u32),
+    /// `brx.idx`: by the value of a 32-bit slot.
+    Table(Slot, Vec<u32>),
+    /// `call` of a function that is known.
+    Call(Box<Call>),
+    /// `call` through a register of 64 bits: any of the functions, by their index.
+    CallIndirect(Slot, Vec<Option<Box<Call>>>),
+    /// `ret` of a function: its return addresses, and where its results lie.
+    Return(Slot),
+    /// `exit`, and `ret` of a kernel.
+    Exit,
+}
+
+/// A call: what to copy into the callee's parameters, where to go, and where the results lie afterwards.
+pub struct Call {
+    /// First step of the callee.
+    pub target: u32,
+    /// The callee's slot of return addresses (0 where it is not running).
+    pub return_slot: Slot,
+    /// Bytes of local memory to copy on the way in: from, to, length.
+    pub arguments: Vec<(u64, u64, u64)>,
+    /// Name of the callee.
+    pub name: String,
+}

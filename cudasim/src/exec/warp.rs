@@ -1,0 +1,358 @@
+//! A warp: 32 lanes, and which of them are at which instruction.
+//!
+//! Lanes that went different ways are splits of (pc, mask). The split with the lowest pc runs first and splits that meet
+//! merge, which reconverges at the earliest point, since compilers put that point behind both ways. As on Volta and later,
+//! nothing relies on it: a split that runs long without an end gives way to the others.
+
+use super::cluster::Block;
+use super::context::Context;
+use super::grid::{Grid, Worker};
+use super::order::Order;
+use super::registers::{FULL, Mask, Registers, lanes};
+use super::step::{Action, Call, Control, Flow};
+use crate::memory::FUNCTION_WINDOW;
+use crate::report::{Fault, FaultKind};
+
+/// Some lanes, and the step they are at.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Split {
+    /// Index of the step.
+    pub pc: u32,
+    /// The lanes.
+    pub mask: Mask,
+    /// Whether they wait there ([`Flow::Wait`]).
+    pub waiting: bool,
+}
+
+/// A warp.
+pub struct Warp {
+    /// Its registers.
+    pub registers: Registers,
+    /// Its number in the block.
+    pub id: u32,
+    /// Local memory, lane after lane.
+    pub local: Vec<u8>,
+    /// What its families of instructions keep between steps.
+    pub state: super::ops::WarpState,
+    /// Where its lanes are; exited ones are in none.
+    splits: Vec<Split>,
+    /// Steps it has run.
+    pub instructions: u64,
+}
+
+/// How a turn of a warp ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Turn {
+    /// All lanes have left.
+    Done,
+    /// All lanes wait; the turn ran at least one other step if `true`.
+    Waiting(bool),
+    /// It can go on.
+    Ready,
+}
+
+impl Warp {
+    /// A warp of which `live` lanes are at the first step.
+    pub fn new(registers: Registers, id: u32, live: Mask, local_bytes: u64) -> Self {
+        Self {
+            registers,
+            id,
+            local: vec![0; local_bytes as usize * 32],
+            state: super::ops::WarpState::default(),
+            splits: vec![Split { pc: 0, mask: live, waiting: false }],
+            instructions: 0,
+        }
+    }
+
+    /// The lanes that have not left.
+    pub fn live(&self) -> Mask {
+        self.splits.iter().fold(0, |mask, split| mask | split.mask)
+    }
+
+    /// Whether all lanes have left.
+    pub fn is_done(&self) -> bool {
+        self.splits.is_empty()
+    }
+
+    /// The splits, for reports.
+    pub fn splits(&self) -> &[Split] {
+        &self.splits
+    }
+
+    /// Merges splits that are at the same step and puts the one to run last: the lowest pc of those that do not wait.
+    /// `false` where all wait.
+    fn choose(&mut self) -> bool {
+        self.splits.sort_unstable_by_key(|split| std::cmp::Reverse(split.pc));
+        self.splits.dedup_by(|next, kept| {
+            let same = next.pc == kept.pc;
+            if same {
+                kept.mask |= next.mask;
+                // One that waited may have what it waited for.
+                kept.waiting &= next.waiting;
+            }
+            same
+        });
+        match self.splits.iter().rposition(|split| !split.waiting) {
+            Some(place) => {
+                let split = self.splits.remove(place);
+                self.splits.push(split);
+                true
+            }
+            None => false,
+        }
+    }
+}
+
+/// Where a fault happened.
+pub struct Failure {
+    /// The fault.
+    pub fault: Fault,
+    /// The step.
+    pub pc: u32,
+    /// The lanes that ran it.
+    pub mask: Mask,
+}
+
+/// Runs a warp for up to `budget` steps.
+///
+/// # Errors
+/// The first fault.
+#[allow(clippy::too_many_lines, clippy::too_many_arguments)]
+pub fn run(
+    grid: &Grid<'_>,
+    worker: &mut Worker,
+    blocks: &mut [Block],
+    order: &mut Order,
+    rank: usize,
+    warp: &mut Warp,
+    budget: u32,
+) -> Result<Turn, Box<Failure>> {
+    for split in &mut warp.splits {
+        split.waiting = false;
+    }
+    // After a turn that ended early, another split than the lowest may need to run for the lowest to get on.
+    if warp.splits.len() > 1 && warp.state.rotate {
+        let place = worker.rng.below(warp.splits.len());
+        let split = warp.splits.remove(place);
+        warp.splits.push(split);
+    } else {
+        warp.choose();
+    }
+    let mut exclusive = std::mem::take(&mut warp.state.rotate) && warp.splits.len() > 1;
+    let mut left = budget;
+    let mut moved = false;
+    loop {
+        let Some(&Split { mut pc, mask, .. }) = warp.splits.last() else { return Ok(Turn::Done) };
+        // As long as nothing diverges, pc stays in a register of the host.
+        let (next, mask) = loop {
+            if left == 0 {
+                if let Some(split) = warp.splits.last_mut() {
+                    split.pc = pc;
+                }
+                warp.state.rotate = warp.splits.len() > 1;
+                return Ok(Turn::Ready);
+            }
+            left -= 1;
+            warp.instructions += 1;
+            let Some(step) = grid.kernel.steps.get(pc as usize) else {
+                let fault = Fault::new(FaultKind::IllegalInstruction, "control runs past the end of the code");
+                return Err(Box::new(Failure { fault, pc: pc.saturating_sub(1), mask }));
+            };
+            let active = match step.guard {
+                None => mask,
+                Some(guard) => mask & warp.registers.holds(guard),
+            };
+            if let Some(counts) = &mut worker.counts {
+                counts.step(grid.kernel, pc, active);
+            }
+            match &step.action {
+                Action::Compute(function) => {
+                    // SAFETY: `lanes::select` chose a variant that this processor runs.
+                    unsafe { function(&mut warp.registers, &step.operands, active) };
+                    pc += 1;
+                    moved = true;
+                }
+                Action::Effect(_) if active == 0 => pc += 1,
+                Action::Effect(effect) => {
+                    // A fault or a question after the live lanes must find the split where it is.
+                    if let Some(split) = warp.splits.last_mut() {
+                        split.pc = pc;
+                    }
+                    let mut context = Context { grid, worker, blocks, order, rank, warp, pc };
+                    match effect(&mut context, active) {
+                        Err(fault) => return Err(Box::new(Failure { fault, pc, mask: active })),
+                        Ok(Flow::Next) => {
+                            pc += 1;
+                            moved = true;
+                        }
+                        Ok(Flow::Yield) => {
+                            if let Some(split) = warp.splits.last_mut() {
+                                split.pc = pc + 1;
+                            }
+                            warp.state.rotate = warp.splits.len() > 1;
+                            return Ok(Turn::Ready);
+                        }
+                        Ok(Flow::Wait) => {
+                            warp.splits.pop();
+                            if mask != active {
+                                warp.splits.push(Split { pc: pc + 1, mask: mask & !active, waiting: false });
+                            }
+                            warp.splits.push(Split { pc, mask: active, waiting: true });
+                            if !warp.choose() {
+                                return Ok(Turn::Waiting(moved));
+                            }
+                            exclusive = false;
+                            let Some(split) = warp.splits.last() else { return Ok(Turn::Done) };
+                            break (split.pc, split.mask);
+                        }
+                    }
+                }
+                Action::Control(control) => {
+                    moved = true;
+                    let targets = goto(control, warp, pc, active)
+                        .map_err(|fault| Box::new(Failure { fault, pc, mask: active }))?;
+                    let rest = mask & !active;
+                    match targets {
+                        Targets::One(target) if rest == 0 => pc = target,
+                        Targets::One(_) if active == 0 => pc += 1,
+                        targets => {
+                            warp.splits.pop();
+                            match targets {
+                                Targets::One(target) => {
+                                    warp.splits.push(Split { pc: target, mask: active, waiting: false });
+                                }
+                                Targets::Each(targets) => {
+                                    for lane in lanes(active) {
+                                        warp.splits.push(Split { pc: targets[lane], mask: 1 << lane, waiting: false });
+                                    }
+                                }
+                                Targets::None => {
+                                    blocks[rank].leave(active.count_ones());
+                                    worker.events += 1;
+                                }
+                            }
+                            if rest != 0 {
+                                warp.splits.push(Split { pc: pc + 1, mask: rest, waiting: false });
+                            }
+                            if let Some(counts) = &mut worker.counts {
+                                counts.diverged(warp.splits.len());
+                            }
+                            if warp.splits.is_empty() {
+                                return Ok(Turn::Done);
+                            }
+                            exclusive = false;
+                            if !warp.choose() {
+                                return Ok(Turn::Waiting(moved));
+                            }
+                            let Some(split) = warp.splits.last() else { return Ok(Turn::Done) };
+                            break (split.pc, split.mask);
+                        }
+                    }
+                }
+            }
+            if warp.splits.len() > 1 {
+                if let Some(split) = warp.splits.last_mut() {
+                    split.pc = pc;
+                }
+                let meets = warp.splits.iter().rev().skip(1).any(|other| other.pc == pc);
+                if meets || !exclusive {
+                    exclusive &= !meets;
+                    if !warp.choose() {
+                        return Ok(Turn::Waiting(moved));
+                    }
+                    let Some(split) = warp.splits.last() else { return Ok(Turn::Done) };
+                    break (split.pc, split.mask);
+                }
+            }
+        };
+        if let Some(split) = warp.splits.last_mut() {
+            (split.pc, split.mask) = (next, mask);
+        }
+    }
+}
+
+enum Targets {
+    One(u32),
+    Each(Box<[u32; 32]>),
+    None,
+}
+
+fn goto(control: &Control, warp: &mut Warp, pc: u32, active: Mask) -> Result<Targets, Fault> {
+    if active == 0 {
+        return Ok(Targets::One(pc + 1));
+    }
+    Ok(match control {
+        Control::Branch(target) => Targets::One(*target),
+        Control::Exit => Targets::None,
+        Control::Table(slot, table) => {
+            let indices = warp.registers.get::<u32>(*slot);
+            each(active, |lane| {
+                table.get(indices[lane] as usize).copied().ok_or_else(|| {
+                    let message = format!("branch {} of a table of {}", indices[lane], table.len());
+                    Fault::new(FaultKind::IllegalInstruction, message).lane(lane)
+                })
+            })?
+        }
+        Control::Call(call) => {
+            enter(call, warp, pc, active)?;
+            Targets::One(call.target)
+        }
+        Control::CallIndirect(slot, calls) => {
+            let functions = warp.registers.get::<u64>(*slot);
+            let mut rest = active;
+            let mut targets = [0; 32];
+            while rest != 0 {
+                let lane = rest.trailing_zeros() as usize;
+                let together = lanes(rest).filter(|&l| functions[l] == functions[lane]).fold(0, |m, l| m | 1 << l);
+                let index = functions[lane].wrapping_sub(FUNCTION_WINDOW);
+                let call = usize::try_from(index).ok().and_then(|index| calls.get(index)).and_then(Option::as_ref);
+                let call = call.ok_or_else(|| {
+                    let message = format!("{:#x} is no function with this prototype", functions[lane]);
+                    Fault::new(FaultKind::InvalidCall, message).lane(lane)
+                })?;
+                enter(call, warp, pc, together)?;
+                lanes(together).for_each(|lane| targets[lane] = call.target);
+                rest &= !together;
+            }
+            each(active, |lane| Ok(targets[lane]))?
+        }
+        Control::Return(slot) => {
+            let addresses = warp.registers.get::<u32>(*slot);
+            warp.registers.set::<u32>(*slot, active, &[0; 32]);
+            each(active, |lane| Ok(addresses[lane]))?
+        }
+    })
+}
+
+fn each(active: Mask, target: impl Fn(usize) -> Result<u32, Fault>) -> Result<Targets, Fault> {
+    let mut targets = Box::new([0; 32]);
+    for lane in lanes(active) {
+        targets[lane] = target(lane)?;
+    }
+    let first = targets[active.trailing_zeros() as usize & 31];
+    let same = lanes(active).all(|lane| targets[lane] == first);
+    Ok(if same { Targets::One(first) } else { Targets::Each(targets) })
+}
+
+/// Copies the arguments of a call and notes where it returns to.
+fn enter(call: &Call, warp: &mut Warp, pc: u32, active: Mask) -> Result<(), Fault> {
+    let running = warp.registers.get::<u32>(call.return_slot);
+    if let Some(lane) = lanes(active).find(|&lane| running[lane] != 0) {
+        let message = format!("recursive call of {}, whose frame is not a stack here", call.name);
+        return Err(Fault::new(FaultKind::InvalidCall, message).lane(lane));
+    }
+    warp.registers.set(call.return_slot, active, &[pc + 1; 32]);
+    copy_local(&mut warp.local, &call.arguments, active);
+    Ok(())
+}
+
+/// Copies pieces of each active lane's local memory: from, to, length.
+pub fn copy_local(local: &mut [u8], pieces: &[(u64, u64, u64)], active: Mask) {
+    let stride = local.len() / 32;
+    for lane in lanes(active & FULL) {
+        let frame = &mut local[lane * stride..][..stride];
+        for &(from, to, length) in pieces {
+            frame.copy_within(from as usize..(from + length) as usize, to as usize);
+        }
+    }
+}

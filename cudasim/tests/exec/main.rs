@@ -1,0 +1,5 @@
+//! Kernels in PTX, run.
+
+mod support;
+
+mod launch;
