@@ -1,6 +1,8 @@
 //! Instructions by family: each file decodes the forms of its family into [`Action`](super::step::Action)s.
 
-use super::decode::{Decode, Decoder};
+use super::decode::{Decode, Decoded, Decoder};
+use super::step::Compute;
+use crate::ptx::form::OperandKind;
 use crate::ptx::module::Instruction;
 use crate::ptx::opcode::{Modifier, Opcode};
 
@@ -86,6 +88,16 @@ pub fn decode(decoder: &mut Decoder<'_>, instruction: &Instruction) -> Decode {
 fn is_float(ty: Option<&crate::ptx::ScalarType>) -> bool {
     use crate::ptx::ScalarType::*;
     matches!(ty, Some(F16 | F16x2 | Bf16 | Bf16x2 | F32 | F64))
+}
+
+/// A lane loop over the operands as the form has them: one result, then values.
+fn compute_of_values(decoder: &mut Decoder<'_>, instruction: &Instruction, function: Compute, constant: u64) -> Decode {
+    let mut slots = Vec::with_capacity(5);
+    for (place, (operand, rule)) in instruction.operands.iter().zip(instruction.rules()).enumerate() {
+        let OperandKind::Value { ty, .. } = rule.kind else { return Err(unsupported(instruction)) };
+        slots.push(if place == 0 { decoder.target(operand, ty)? } else { decoder.value(operand, ty)? });
+    }
+    Ok(Decoded::compute(function, &slots, constant))
 }
 
 /// The refusal of an instruction that no family executes.
