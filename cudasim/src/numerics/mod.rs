@@ -82,7 +82,9 @@ impl Mode {
 /// `x`, or [`NAN_F32`] for any NaN.
 #[inline(always)]
 pub fn canonical_f32(x: f32) -> f32 {
-    if x.is_nan() { f32::from_bits(NAN_F32) } else { x }
+    // On the bits: LLVM 22 takes the float form for a no-op behind `sqrt`, whose NaN then keeps the host's bits.
+    let bits = x.to_bits();
+    f32::from_bits(if bits & 0x7fff_ffff > 0x7f80_0000 { NAN_F32 } else { bits })
 }
 
 /// `.ftz` for f32: a subnormal becomes zero with its sign.

@@ -2,4 +2,5 @@
 
 mod support;
 
+mod arithmetic;
 mod launch;
