@@ -1,3 +1,6 @@
+// What a comparison that fails for NaN means is clearest as its negation.
+#![allow(clippy::neg_cmp_op_on_partial_ord)]
+
 use super::{check, doubles, integers, singles};
 
 macro_rules! flag {

@@ -77,11 +77,11 @@ fn words() {
             }),
             ("add.cc.u32 {d}, {a}, {b}; addc.u32 {d}, 0, 0;", |a, b, _| (a + b) >> 32),
             ("add.cc.u32 {d}, {a}, {b}; addc.cc.u32 {d}, {c}, {b}; addc.u32 {d}, 7, 0;", |a, b, c| {
-                (((a + b) >> 32) + b + c >> 32) + 7
+                ((((a + b) >> 32) + b + c) >> 32) + 7
             }),
             ("sub.cc.u32 {d}, {a}, {b}; subc.u32 {d}, {c}, 0;", |a, b, c| c.wrapping_sub(u64::from(a < b))),
             ("mad.lo.cc.u32 {d}, {a}, {b}, {c}; madc.hi.u32 {d}, {a}, {b}, {c};", |a, b, c| {
-                (((a * b) & 0xffff_ffff) + c >> 32) + ((a * b) >> 32) + c
+                ((((a * b) & 0xffff_ffff) + c) >> 32) + ((a * b) >> 32) + c
             }),
         ],
     );
@@ -140,11 +140,11 @@ fn double_words() {
             ("add.s64 {d}, {a}, {b};", |a, b, _| a.wrapping_add(b)),
             ("sub.u64 {d}, {a}, {b};", |a, b, _| a.wrapping_sub(b)),
             ("mul.lo.u64 {d}, {a}, {b};", |a, b, _| a.wrapping_mul(b)),
-            ("mul.hi.u64 {d}, {a}, {b};", |a, b, _| (u128::from(a) * u128::from(b) >> 64) as u64),
-            ("mul.hi.s64 {d}, {a}, {b};", |a, b, _| (i128::from(a as i64) * i128::from(b as i64) >> 64) as u64),
+            ("mul.hi.u64 {d}, {a}, {b};", |a, b, _| ((u128::from(a) * u128::from(b)) >> 64) as u64),
+            ("mul.hi.s64 {d}, {a}, {b};", |a, b, _| ((i128::from(a as i64) * i128::from(b as i64)) >> 64) as u64),
             ("mad.lo.s64 {d}, {a}, {b}, {c};", |a, b, c| a.wrapping_mul(b).wrapping_add(c)),
             ("mad.hi.u64 {d}, {a}, {b}, {c};", |a, b, c| {
-                ((u128::from(a) * u128::from(b) >> 64) as u64).wrapping_add(c)
+                (((u128::from(a) * u128::from(b)) >> 64) as u64).wrapping_add(c)
             }),
             ("sad.s64 {d}, {a}, {b}, {c};", |a, b, c| (a as i64).abs_diff(b as i64).wrapping_add(c)),
             ("div.u64 {d}, {a}, {b};", |a, b, _| a.checked_div(b).unwrap_or(u64::MAX)),
@@ -160,7 +160,7 @@ fn double_words() {
             ("min.s64 {d}, {a}, {b};", |a, b, _| (a as i64).min(b as i64) as u64),
             ("max.u64 {d}, {a}, {b};", |a, b, _| a.max(b)),
             ("add.cc.u64 {d}, {a}, {b}; addc.u64 {d}, {c}, 0;", |a, b, c| {
-                c.wrapping_add((u128::from(a) + u128::from(b) >> 64) as u64)
+                c.wrapping_add(((u128::from(a) + u128::from(b)) >> 64) as u64)
             }),
             ("sub.cc.s64 {d}, {a}, {b}; subc.cc.s64 {d}, {c}, {a};", |a, b, c| {
                 c.wrapping_sub(a).wrapping_sub(u64::from(a < b))
