@@ -5,6 +5,22 @@ use super::decode::{Address, Space};
 use crate::memory::{ByteState, CLUSTER_RANK_SHIFT, Word};
 use crate::report::{Fault, FaultKind};
 
+/// How an instruction looks at memory.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Access {
+    /// Where.
+    pub space: Space,
+    /// Whether it is volatile, relaxed, acquire, release or atomic: two of these do not race.
+    pub strong: bool,
+}
+
+impl Access {
+    /// A plain one.
+    pub fn weak(space: Space) -> Self {
+        Self { space, strong: false }
+    }
+}
+
 impl Context<'_> {
     /// The addresses of all lanes.
     #[inline(always)]
@@ -41,8 +57,16 @@ impl Context<'_> {
     /// # Errors
     /// Bounds, alignment, and what the options check.
     pub fn load<T: Word>(&mut self, space: Space, lane: usize, address: u64) -> Result<T, Fault> {
+        self.load_as(Access::weak(space), lane, address)
+    }
+
+    /// As [`Context::load`], by any kind of access.
+    ///
+    /// # Errors
+    /// As [`Context::load`].
+    pub fn load_as<T: Word>(&mut self, access: Access, lane: usize, address: u64) -> Result<T, Fault> {
         aligned(address, T::BYTES, lane)?;
-        let (place, inside) = locate(space, address);
+        let (place, inside) = locate(access.space, address);
         match place {
             Window::Global => {
                 let (index, offset) = self.global(lane, address, T::BYTES)?;
@@ -59,12 +83,16 @@ impl Context<'_> {
             }
             Window::Local => {
                 let range = self.local_range(lane, inside, T::BYTES)?;
-                Ok(word_of(&self.warp.local[range]))
+                let notes = &self.warp.local_written[range.clone()];
+                if self.grid.options.uninitialised && notes.contains(&0) {
+                    return Err(uninitialised("local", lane, crate::memory::LOCAL_WINDOW + inside));
+                }
+                Ok(T::from_slice(&self.warp.local[range]))
             }
             Window::Parameter => {
                 let range = inside as usize..(inside + T::BYTES) as usize;
                 match self.grid.launch.parameters.get(range) {
-                    Some(bytes) => Ok(word_of(bytes)),
+                    Some(bytes) => Ok(T::from_slice(bytes)),
                     None => {
                         Err(Fault::new(FaultKind::OutOfBounds, "behind the kernel's parameters").lane(lane).at(address))
                     }
@@ -78,8 +106,16 @@ impl Context<'_> {
     /// # Errors
     /// Bounds, alignment, and what the options check.
     pub fn store<T: Word>(&mut self, space: Space, lane: usize, address: u64, value: T) -> Result<(), Fault> {
+        self.store_as(Access::weak(space), lane, address, value)
+    }
+
+    /// As [`Context::store`], by any kind of access.
+    ///
+    /// # Errors
+    /// As [`Context::store`].
+    pub fn store_as<T: Word>(&mut self, access: Access, lane: usize, address: u64, value: T) -> Result<(), Fault> {
         aligned(address, T::BYTES, lane)?;
-        let (place, inside) = locate(space, address);
+        let (place, inside) = locate(access.space, address);
         let bytes = value.into().to_le_bytes();
         let bytes = &bytes[..T::BYTES as usize];
         match place {
@@ -94,6 +130,7 @@ impl Context<'_> {
             Window::Shared => self.write_shared(lane, inside, bytes),
             Window::Local => {
                 let range = self.local_range(lane, inside, T::BYTES)?;
+                self.warp.local_written[range.clone()].fill(1);
                 self.warp.local[range].copy_from_slice(bytes);
                 Ok(())
             }
@@ -177,7 +214,7 @@ impl Context<'_> {
 
 /// The window that an access is in, and the address there.
 #[inline(always)]
-fn locate(space: Space, address: u64) -> (Window, u64) {
+pub(super) fn locate(space: Space, address: u64) -> (Window, u64) {
     match space {
         Space::Generic => window(address),
         Space::Global => (Window::Global, address),
@@ -187,7 +224,8 @@ fn locate(space: Space, address: u64) -> (Window, u64) {
     }
 }
 
-fn aligned(address: u64, bytes: u64, lane: usize) -> Result<(), Fault> {
+#[inline]
+pub(super) fn aligned(address: u64, bytes: u64, lane: usize) -> Result<(), Fault> {
     if address.is_multiple_of(bytes) {
         return Ok(());
     }
@@ -198,10 +236,4 @@ fn aligned(address: u64, bytes: u64, lane: usize) -> Result<(), Fault> {
 fn uninitialised(space: &str, lane: usize, address: u64) -> Fault {
     let message = format!("{space} memory is read that nothing was written to");
     Fault::new(FaultKind::UninitialisedMemory, message).lane(lane).at(address)
-}
-
-fn word_of<T: Word>(bytes: &[u8]) -> T {
-    let mut word = [0; 8];
-    word[..bytes.len()].copy_from_slice(bytes);
-    T::cut(u64::from_le_bytes(word))
 }

@@ -9,7 +9,7 @@
 //!
 //! A cluster stays on one host thread, so shared memory needs no locks; global memory is shared by all.
 
-mod access;
+pub mod access;
 pub mod cluster;
 pub mod context;
 pub mod decode;
@@ -23,6 +23,7 @@ pub mod registers;
 pub mod rng;
 pub mod step;
 pub mod warp;
+mod warp_access;
 
 pub use grid::{Launch, run};
 pub use kernel::Kernel;

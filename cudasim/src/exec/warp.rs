@@ -32,6 +32,8 @@ pub struct Warp {
     pub id: u32,
     /// Local memory, lane after lane.
     pub local: Vec<u8>,
+    /// For each byte of it: 0 until it is written, then 1.
+    pub local_written: Vec<u8>,
     /// What its families of instructions keep between steps.
     pub state: super::ops::WarpState,
     /// Where its lanes are; exited ones are in none.
@@ -58,6 +60,7 @@ impl Warp {
             registers,
             id,
             local: vec![0; local_bytes as usize * 32],
+            local_written: vec![0; local_bytes as usize * 32],
             state: super::ops::WarpState::default(),
             splits: vec![Split { pc: 0, mask: live, waiting: false }],
             instructions: 0,
@@ -342,17 +345,29 @@ fn enter(call: &Call, warp: &mut Warp, pc: u32, active: Mask) -> Result<(), Faul
         return Err(Fault::new(FaultKind::InvalidCall, message).lane(lane));
     }
     warp.registers.set(call.return_slot, active, &[pc + 1; 32]);
-    copy_local(&mut warp.local, &call.arguments, active);
+    copy_local(warp, &call.arguments, active);
     Ok(())
 }
 
-/// Copies pieces of each active lane's local memory: from, to, length.
-pub fn copy_local(local: &mut [u8], pieces: &[(u64, u64, u64)], active: Mask) {
-    let stride = local.len() / 32;
+/// Copies pieces of each active lane's local memory, and what is known of their bytes: from, to, length.
+pub fn copy_local(warp: &mut Warp, pieces: &[(u64, u64, u64)], active: Mask) {
+    let stride = warp.local.len() / 32;
+    for memory in [&mut warp.local, &mut warp.local_written] {
+        for lane in lanes(active & FULL) {
+            let frame = &mut memory[lane * stride..][..stride];
+            for &(from, to, length) in pieces {
+                frame.copy_within(from as usize..(from + length) as usize, to as usize);
+            }
+        }
+    }
+}
+
+/// Notes that pieces of each active lane's local memory hold values: start, length.
+pub fn mark_local(warp: &mut Warp, pieces: &[(u64, u64)], active: Mask) {
+    let stride = warp.local.len() / 32;
     for lane in lanes(active & FULL) {
-        let frame = &mut local[lane * stride..][..stride];
-        for &(from, to, length) in pieces {
-            frame.copy_within(from as usize..(from + length) as usize, to as usize);
+        for &(start, length) in pieces {
+            warp.local_written[lane * stride + start as usize..][..length as usize].fill(1);
         }
     }
 }

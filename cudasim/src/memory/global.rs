@@ -1,14 +1,12 @@
 //! Global memory: allocations with guarded addresses, and which of their bytes were ever written.
 //!
-//! Kernels run on several threads and may race: every access is a relaxed atomic of its own size, as the hardware's are.
 //! Addresses are never used twice, so that a pointer to freed memory is always seen.
 
-use std::collections::BTreeMap;
-use std::fmt;
-use std::sync::atomic::{AtomicU8, AtomicU16, AtomicU32, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex};
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use super::GLOBAL_BASE;
+use super::allocation::{self, Allocation, Origin};
 
 /// Allocations start at multiples of this, as CUDA's do.
 const ALIGNMENT: u64 = 512;
@@ -16,16 +14,8 @@ const ALIGNMENT: u64 = 512;
 /// Unused addresses between allocations.
 const GUARD: u64 = 1 << 16;
 
-/// Where an allocation comes from, for reports.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Origin {
-    /// The nth allocation of the program, from 0.
-    Allocated(u64),
-    /// A variable of a module.
-    Variable(String),
-    /// Page-locked host memory.
-    Host,
-}
+/// How many freed allocations reports still know.
+const REMEMBERED: usize = 4096;
 
 /// Why memory was refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -36,160 +26,17 @@ pub enum MemoryError {
     InvalidAddress,
 }
 
-/// A piece of global memory.
-pub struct Allocation {
+/// An allocation that is gone.
+#[derive(Clone)]
+struct Freed {
     base: u64,
     size: u64,
     origin: Origin,
-    /// The bytes; host memory is borrowed from whoever registered it.
-    data: *mut u8,
-    /// One byte for each: 0 until it is written.
-    written: Box<[AtomicU8]>,
-    /// What `data` points to, where it is ours.
-    _owned: Box<[AtomicU64]>,
 }
 
-// SAFETY: `data` is only touched through relaxed atomics (`load`, `store`), and outlives the allocation: it is owned, or host
-// memory that the driver unregisters before it frees it.
-unsafe impl Send for Allocation {}
-// SAFETY: as above.
-unsafe impl Sync for Allocation {}
-
-/// A value that is loaded and stored as one.
-pub trait Word: Copy + Default + Into<u64> {
-    /// Bytes.
-    const BYTES: u64;
-    /// Reads a word.
-    ///
-    /// # Safety
-    /// `at` is aligned and valid for the type while it is read.
-    unsafe fn load(at: *mut u8) -> Self;
-    /// Writes a word.
-    ///
-    /// # Safety
-    /// `at` is aligned and valid for the type while it is written.
-    unsafe fn store(at: *mut u8, value: Self);
-    /// The low bits of a number.
-    fn cut(value: u64) -> Self;
-}
-
-macro_rules! words {
-    ($($ty:ty, $atomic:ident;)*) => {$(
-        impl Word for $ty {
-            const BYTES: u64 = size_of::<$ty>() as u64;
-
-            #[inline(always)]
-            unsafe fn load(at: *mut u8) -> Self {
-                // SAFETY: aligned and valid, as the caller promises; all accesses are atomic.
-                unsafe { $atomic::from_ptr(at.cast()) }.load(Ordering::Relaxed)
-            }
-
-            #[inline(always)]
-            unsafe fn store(at: *mut u8, value: Self) {
-                // SAFETY: as in `load`.
-                unsafe { $atomic::from_ptr(at.cast()) }.store(value, Ordering::Relaxed);
-            }
-
-            #[inline(always)]
-            fn cut(value: u64) -> Self {
-                value as Self
-            }
-        }
-    )*};
-}
-
-words! { u8, AtomicU8; u16, AtomicU16; u32, AtomicU32; u64, AtomicU64; }
-
-impl Allocation {
-    fn new(base: u64, size: u64, origin: Origin) -> Result<Self, MemoryError> {
-        let words = usize::try_from(size.div_ceil(8)).map_err(|_| MemoryError::OutOfMemory)?;
-        let mut owned = zeroed::<AtomicU64>(words)?;
-        let data = owned.as_mut_ptr().cast();
-        Ok(Self { base, size, origin, data, written: zeroed(words * 8)?, _owned: owned })
-    }
-
-    /// Address of its first byte.
-    pub fn base(&self) -> u64 {
-        self.base
-    }
-
-    /// Its size in bytes.
-    pub fn size(&self) -> u64 {
-        self.size
-    }
-
-    /// Where it comes from.
-    pub fn origin(&self) -> &Origin {
-        &self.origin
-    }
-
-    fn place(&self, offset: u64, bytes: u64) -> *mut u8 {
-        assert!(offset.is_multiple_of(bytes) && offset + bytes <= self.size.next_multiple_of(8), "unchecked access");
-        // SAFETY: inside the allocation, whose buffer is whole words.
-        unsafe { self.data.add(offset as usize) }
-    }
-
-    /// The word at `offset`, which must be aligned and inside.
-    #[inline(always)]
-    pub fn load<T: Word>(&self, offset: u64) -> T {
-        let place = self.place(offset, T::BYTES);
-        // SAFETY: aligned and inside, as `place` checks; bases are multiples of 512 (host memory: of its page).
-        unsafe { T::load(place) }
-    }
-
-    /// Writes the word at `offset`, which must be aligned and inside.
-    #[inline(always)]
-    pub fn store<T: Word>(&self, offset: u64, value: T) {
-        let place = self.place(offset, T::BYTES);
-        // SAFETY: as in `load`.
-        unsafe { T::store(place, value) };
-    }
-
-    /// Whether every byte of a range was written.
-    pub fn is_written(&self, offset: u64, bytes: u64) -> bool {
-        self.written[offset as usize..][..bytes as usize].iter().all(|byte| byte.load(Ordering::Relaxed) != 0)
-    }
-
-    /// Notes whether a range holds values.
-    pub fn set_written(&self, offset: u64, bytes: u64, written: bool) {
-        for byte in &self.written[offset as usize..][..bytes as usize] {
-            byte.store(written.into(), Ordering::Relaxed);
-        }
-    }
-}
-
-/// `count` atomics that are zero, without touching their pages.
-fn zeroed<T>(count: usize) -> Result<Box<[T]>, MemoryError>
-where
-    T: Zeroable,
-{
-    let layout = std::alloc::Layout::array::<T>(count).map_err(|_| MemoryError::OutOfMemory)?;
-    if layout.size() == 0 {
-        return Ok(Box::new([]));
-    }
-    // SAFETY: the layout is not empty; a zeroed T is a T (`Zeroable`); the box frees with the same layout.
-    unsafe {
-        let pointer = std::alloc::alloc_zeroed(layout).cast::<T>();
-        if pointer.is_null() {
-            return Err(MemoryError::OutOfMemory);
-        }
-        Ok(Box::from_raw(std::ptr::slice_from_raw_parts_mut(pointer, count)))
-    }
-}
-
-/// Types of which all-zero bytes are a value.
-trait Zeroable {}
-impl Zeroable for AtomicU8 {}
-impl Zeroable for AtomicU64 {}
-
-impl fmt::Display for Allocation {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match &self.origin {
-            Origin::Allocated(number) => write!(f, "allocation {number}")?,
-            Origin::Variable(name) => write!(f, "variable {name}")?,
-            Origin::Host => write!(f, "host memory")?,
-        }
-        write!(f, " of {} bytes at {:#x}", self.size, self.base)
+impl std::fmt::Display for Freed {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        allocation::describe(f, &self.origin, self.size, self.base)
     }
 }
 
@@ -197,15 +44,17 @@ impl fmt::Display for Allocation {
 #[derive(Clone, Default)]
 pub struct AddressMap {
     allocations: Vec<Arc<Allocation>>,
+    /// The last ones that were freed, also after this moment.
+    freed: Arc<Mutex<VecDeque<Freed>>>,
 }
 
 impl AddressMap {
     /// Index of the allocation that holds `address`.
     #[inline]
     pub fn find(&self, address: u64) -> Option<usize> {
-        let after = self.allocations.partition_point(|allocation| allocation.base <= address);
+        let after = self.allocations.partition_point(|allocation| allocation.base() <= address);
         let index = after.checked_sub(1)?;
-        (address - self.allocations[index].base < self.allocations[index].size).then_some(index)
+        (address - self.allocations[index].base() < self.allocations[index].size()).then_some(index)
     }
 
     /// The allocation of an index.
@@ -219,18 +68,24 @@ impl AddressMap {
         self.allocations.iter().map(Arc::as_ref)
     }
 
-    /// What is next to `address`, in words.
+    /// What is at `address` or next to it, in words; memory that was freed since is named.
     pub fn describe(&self, address: u64) -> Option<String> {
+        let freed = self.freed.lock().unwrap_or_else(PoisonError::into_inner);
+        if self.find(address).is_none()
+            && let Some(gone) = freed.iter().rev().find(|gone| (gone.base..gone.base + gone.size).contains(&address))
+        {
+            return Some(format!("byte {} of {gone}, freed since", address - gone.base));
+        }
         let distance = |a: &Allocation| match address {
-            x if x < a.base => a.base - x,
-            x => (x - a.base).saturating_sub(a.size.saturating_sub(1)),
+            x if x < a.base() => a.base() - x,
+            x => (x - a.base()).saturating_sub(a.size().saturating_sub(1)),
         };
         let nearest = self.iter().min_by_key(|a| distance(a))?;
-        let offset = i128::from(address) - i128::from(nearest.base);
+        let offset = i128::from(address) - i128::from(nearest.base());
         Some(match offset {
             o if o < 0 => format!("{} bytes before {nearest}", -o),
-            o if o >= i128::from(nearest.size) => {
-                format!("{} bytes past the end of {nearest}", o - i128::from(nearest.size))
+            o if o >= i128::from(nearest.size()) => {
+                format!("{} bytes past the end of {nearest}", o - i128::from(nearest.size()))
             }
             o => format!("byte {o} of {nearest}"),
         })
@@ -259,7 +114,7 @@ impl GlobalMemory {
     }
 
     fn inner(&self) -> std::sync::MutexGuard<'_, Inner> {
-        self.inner.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Bytes in all.
@@ -301,14 +156,10 @@ impl GlobalMemory {
     /// # Errors
     /// `OutOfMemory`, for what is noted of each byte.
     pub unsafe fn register_host(&self, data: *mut u8, size: u64) -> Result<(), MemoryError> {
-        let words = usize::try_from(size.div_ceil(8)).map_err(|_| MemoryError::OutOfMemory)?;
-        let base = data as u64;
-        let allocation =
-            Allocation { base, size, origin: Origin::Host, data, written: zeroed(words * 8)?, _owned: Box::new([]) };
-        // The host writes there unseen.
-        allocation.set_written(0, size, true);
+        // SAFETY: as the caller promises.
+        let allocation = unsafe { Allocation::borrow(data, size) }?;
         let mut inner = self.inner();
-        inner.live.insert(base, Arc::new(allocation));
+        inner.live.insert(allocation.base(), Arc::new(allocation));
         inner.renew();
         Ok(())
     }
@@ -320,9 +171,15 @@ impl GlobalMemory {
     pub fn free(&self, base: u64) -> Result<(), MemoryError> {
         let mut inner = self.inner();
         let gone = inner.live.remove(&base).ok_or(MemoryError::InvalidAddress)?;
-        if gone.origin != Origin::Host {
-            inner.used -= gone.size;
+        if *gone.origin() != Origin::Host {
+            inner.used -= gone.size();
         }
+        let mut freed = inner.map.freed.lock().unwrap_or_else(PoisonError::into_inner);
+        if freed.len() == REMEMBERED {
+            freed.pop_front();
+        }
+        freed.push_back(Freed { base, size: gone.size(), origin: gone.origin().clone() });
+        drop(freed);
         inner.renew();
         Ok(())
     }
@@ -336,8 +193,8 @@ impl GlobalMemory {
         let map = self.map();
         let index = map.find(address).ok_or(MemoryError::InvalidAddress)?;
         let allocation = Arc::clone(&map.allocations[index]);
-        let offset = address - allocation.base;
-        if bytes > allocation.size - offset {
+        let offset = address - allocation.base();
+        if bytes > allocation.size() - offset {
             return Err(MemoryError::InvalidAddress);
         }
         Ok((allocation, offset))
@@ -352,9 +209,7 @@ impl GlobalMemory {
             return Ok(());
         }
         let (allocation, offset) = self.locate(address, into.len() as u64)?;
-        for (place, byte) in (offset..).zip(into) {
-            *byte = allocation.load(place);
-        }
+        allocation.read(offset, into);
         Ok(())
     }
 
@@ -367,10 +222,25 @@ impl GlobalMemory {
             return Ok(());
         }
         let (allocation, offset) = self.locate(address, from.len() as u64)?;
-        for (place, &byte) in (offset..).zip(from) {
-            allocation.store(place, byte);
+        allocation.write(offset, from);
+        Ok(())
+    }
+
+    /// Repeats a pattern of 1, 2, 4 or 8 bytes over `bytes` bytes (`cuMemsetD8` and its kin).
+    ///
+    /// # Errors
+    /// `InvalidAddress` where the range is not inside one allocation, or the address or the length is not a multiple of
+    /// the pattern's.
+    pub fn fill(&self, address: u64, bytes: u64, pattern: &[u8]) -> Result<(), MemoryError> {
+        let length = pattern.len() as u64;
+        if !matches!(length, 1 | 2 | 4 | 8) || !address.is_multiple_of(length) || !bytes.is_multiple_of(length) {
+            return Err(MemoryError::InvalidAddress);
         }
-        allocation.set_written(offset, from.len() as u64, true);
+        if bytes == 0 {
+            return Ok(());
+        }
+        let (allocation, offset) = self.locate(address, bytes)?;
+        allocation.fill(offset, bytes, pattern);
         Ok(())
     }
 
@@ -384,19 +254,15 @@ impl GlobalMemory {
         }
         let (source, start) = self.locate(from, bytes)?;
         let (target, place) = self.locate(to, bytes)?;
-        let copied: Vec<(u8, bool)> =
-            (start..start + bytes).map(|at| (source.load(at), source.is_written(at, 1))).collect();
-        for (at, (byte, written)) in (place..).zip(copied) {
-            target.store(at, byte);
-            target.set_written(at, 1, written);
-        }
+        target.copy_from(place, &source, start, bytes);
         Ok(())
     }
 }
 
 impl Inner {
     fn renew(&mut self) {
-        self.map = Arc::new(AddressMap { allocations: self.live.values().cloned().collect() });
+        let freed = Arc::clone(&self.map.freed);
+        self.map = Arc::new(AddressMap { allocations: self.live.values().cloned().collect(), freed });
     }
 }
 

@@ -3,10 +3,12 @@
 //! Global memory (and constants, which live in it) has one address, the same in its space and as a generic address.
 //! Shared, local and parameter memory are windows of the generic space; inside their own space addresses start at 0.
 
+pub mod allocation;
 pub mod global;
 pub mod shared;
 
-pub use global::{AddressMap, Allocation, GlobalMemory, MemoryError, Origin, Word};
+pub use allocation::{Allocation, Origin, Word};
+pub use global::{AddressMap, GlobalMemory, MemoryError};
 pub use shared::{ByteState, SharedMemory};
 
 /// First address of device allocations: above what a process may use, so that no host pointer is a device pointer.

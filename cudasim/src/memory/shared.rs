@@ -5,14 +5,15 @@ use crate::report::{Fault, FaultKind};
 
 /// What is known of a byte of shared memory.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[repr(u8)]
 pub enum ByteState {
     /// Nothing was written to it.
     #[default]
-    Unwritten,
+    Unwritten = 0,
     /// It holds a value.
-    Written,
+    Written = 1,
     /// An asynchronous copy into it has been issued and was not waited for.
-    InFlight,
+    InFlight = 2,
 }
 
 /// Shared memory of one block. Addresses are shared addresses without a cluster rank: they start at [`SHARED_RESERVED`].
@@ -77,4 +78,63 @@ impl SharedMemory {
         word[..T::BYTES as usize].copy_from_slice(self.bytes(offset, T::BYTES as usize));
         T::cut(u64::from_le_bytes(word))
     }
+
+    /// Whether all these addresses are multiples of `bytes` and `bytes` at each are inside.
+    #[inline(always)]
+    pub fn holds(&self, addresses: &[u64; 32], bytes: u64) -> bool {
+        let Some(last) = (SHARED_RESERVED + self.size()).checked_sub(bytes) else { return false };
+        let (mut outside, mut odd) = (0, 0);
+        for &address in addresses {
+            // The sign bit of one of them where the address is below the first or behind the last.
+            outside |= address.wrapping_sub(SHARED_RESERVED) | last.wrapping_sub(address);
+            odd |= address;
+        }
+        outside >> 63 == 0 && odd & (bytes - 1) == 0
+    }
+
+    /// Loads `N` words at each of these addresses, which [`SharedMemory::holds`] holds. `false` where some of it is in
+    /// flight, or was never written and `written` asks for that.
+    #[inline(always)]
+    pub fn gather<T: Word, const N: usize>(
+        &self,
+        addresses: &[u64; 32],
+        into: &mut [[T; 32]; N],
+        written: bool,
+    ) -> bool {
+        let states = as_bytes(&self.states);
+        let mut wrong = 0;
+        for lane in 0..32 {
+            let offset = (addresses[lane] - SHARED_RESERVED) as usize;
+            for (part, values) in into.iter_mut().enumerate() {
+                let at = offset + part * T::BYTES as usize;
+                values[lane] = T::from_slice(&self.bytes[at..]);
+                wrong |= T::from_slice(&states[at..]).into() ^ T::WRITTEN.into();
+            }
+        }
+        const IN_FLIGHT: u64 = 0x0202_0202_0202_0202;
+        let asked = if written { u64::MAX } else { IN_FLIGHT };
+        wrong & asked == 0
+    }
+
+    /// Stores `N` words at each of these addresses whose lane is in `mask`, the lowest lane first; as in
+    /// [`SharedMemory::gather`].
+    #[inline(always)]
+    pub fn scatter<T: Word, const N: usize>(&mut self, addresses: &[u64; 32], mask: u32, from: &[[T; 32]; N]) {
+        for lane in 0..32 {
+            if mask >> lane & 1 == 0 {
+                continue;
+            }
+            let offset = (addresses[lane] - SHARED_RESERVED) as usize;
+            for (part, values) in from.iter().enumerate() {
+                let at = offset + part * T::BYTES as usize;
+                values[lane].to_slice(&mut self.bytes[at..]);
+                self.states[at..][..T::BYTES as usize].fill(ByteState::Written);
+            }
+        }
+    }
+}
+
+fn as_bytes(states: &[ByteState]) -> &[u8] {
+    // SAFETY: `ByteState` is one byte (`repr(u8)`) without padding.
+    unsafe { std::slice::from_raw_parts(states.as_ptr().cast(), states.len()) }
 }

@@ -4,3 +4,4 @@ mod support;
 
 mod arithmetic;
 mod launch;
+mod memory;

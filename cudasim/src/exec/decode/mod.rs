@@ -226,6 +226,12 @@ impl Code {
                     let name = decoder.module().functions.get(function).map_or("", |f| f.name.as_str()).to_owned();
                     let decoded = ops::system_call(&name, &arguments, &results)?;
                     self.push(decoded, decoder, instruction, index);
+                    // What the system returns counts as written.
+                    let written = Decoded::effect(move |context, mask| {
+                        warp::mark_local(context.warp, &results, mask);
+                        Ok(Flow::Next)
+                    });
+                    self.push(written, decoder, instruction, index);
                     return Ok(());
                 }
                 let call = decoder.call(function, &arguments)?;
@@ -255,7 +261,7 @@ impl Code {
         };
         if !copies_back.is_empty() {
             let copy = Decoded::effect(move |context, mask| {
-                warp::copy_local(&mut context.warp.local, &copies_back, mask);
+                warp::copy_local(context.warp, &copies_back, mask);
                 Ok(Flow::Next)
             });
             self.push(copy, decoder, instruction, index);

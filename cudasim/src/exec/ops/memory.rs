@@ -1,50 +1,128 @@
-//! `ld` and `st`.
+//! `ld`, `ldu` and `st`: every space, type and vector; cache operators and hints have no effect.
 
-use crate::exec::decode::{Decode, Decoded, Decoder};
-use crate::exec::registers::lanes;
+use crate::exec::access::Access;
+use crate::exec::decode::{Address, Decode, Decoded, Decoder};
+use crate::exec::registers::{Lane, Mask, Registers, Slot};
 use crate::exec::step::Flow;
+use crate::memory::Word;
 use crate::ptx::module::Instruction;
-use crate::ptx::opcode::Opcode;
+use crate::ptx::opcode::{Modifier, Opcode};
+use crate::ptx::operand::Operand;
 
 pub(super) fn decode(decoder: &mut Decoder<'_>, instruction: &Instruction) -> Decode {
     let form = &instruction.form;
     let ty = form.types[0];
+    let strong = [Modifier::Volatile, Modifier::Relaxed, Modifier::Acquire, Modifier::Release, Modifier::Mmio];
+    let strong = strong.into_iter().any(|modifier| form.has(modifier));
     let o = &instruction.operands;
-    if form.vector != 1 || !matches!(ty.bytes(), 4 | 8) {
-        return Err(format!("the simulator does not execute `{}`", form.spelling));
+    let (address, data) = if form.opcode == Opcode::St { (&o[0], &o[1]) } else { (&o[1], &o[0]) };
+    let address = decoder.address(address, form.space())?;
+    let access = Access { space: address.space, strong };
+    let elements = match data {
+        Operand::Vector(elements) => elements.as_slice(),
+        single => std::slice::from_ref(single),
+    };
+    let mut pieces = Vec::new();
+    for element in elements {
+        let slot = match form.opcode {
+            Opcode::St => decoder.value(element, ty)?,
+            _ => decoder.target(element, ty)?,
+        };
+        let width = decoder.width(element, ty);
+        pieces.push(Piece { slot, width });
+        if ty.bits() == 128 {
+            // The low half, then the high one.
+            pieces.push(Piece { slot: slot + 2, width });
+        }
     }
-    match form.opcode {
-        Opcode::Ld => {
-            let (d, address) = (decoder.target(&o[0], ty)?, decoder.address(&o[1], form.space())?);
-            Ok(Decoded::effect(move |context, mask| {
-                let addresses = context.addresses(&address);
-                for lane in lanes(mask) {
-                    if ty.bytes() == 4 {
-                        let value: u32 = context.load(address.space, lane, addresses[lane])?;
-                        context.registers().set_lane(d, lane, value);
-                    } else {
-                        let value: u64 = context.load(address.space, lane, addresses[lane])?;
-                        context.registers().set_lane(d, lane, value);
-                    }
-                }
-                Ok(Flow::Next)
-            }))
+    let plan = Plan { access, address, signed: ty.is_signed() };
+    let decoded = match (form.opcode, ty.bytes()) {
+        (Opcode::St, 1) => store_any::<u8>(plan, &pieces),
+        (Opcode::St, 2) => store_any::<u16>(plan, &pieces),
+        (Opcode::St, 4) => store_any::<u32>(plan, &pieces),
+        (Opcode::St, _) => store_any::<u64>(plan, &pieces),
+        (_, 1) => load_any::<u8>(plan, &pieces),
+        (_, 2) => load_any::<u16>(plan, &pieces),
+        (_, 4) => load_any::<u32>(plan, &pieces),
+        (_, _) => load_any::<u64>(plan, &pieces),
+    };
+    decoded.ok_or_else(|| super::unsupported(instruction))
+}
+
+/// A register that takes part: its slot and its width in bits, which may be more than the type has.
+#[derive(Clone, Copy)]
+struct Piece {
+    slot: Slot,
+    width: u32,
+}
+
+#[derive(Clone, Copy)]
+struct Plan {
+    access: Access,
+    address: Address,
+    signed: bool,
+}
+
+fn load_any<T: Word + Lane>(plan: Plan, pieces: &[Piece]) -> Option<Decoded> {
+    Some(match pieces.len() {
+        1 => load::<T, 1>(plan, pieces.first_chunk()?),
+        2 => load::<T, 2>(plan, pieces.first_chunk()?),
+        4 => load::<T, 4>(plan, pieces.first_chunk()?),
+        _ => return None,
+    })
+}
+
+fn store_any<T: Word + Lane>(plan: Plan, pieces: &[Piece]) -> Option<Decoded> {
+    Some(match pieces.len() {
+        1 => store::<T, 1>(plan, pieces.first_chunk()?),
+        2 => store::<T, 2>(plan, pieces.first_chunk()?),
+        4 => store::<T, 4>(plan, pieces.first_chunk()?),
+        _ => return None,
+    })
+}
+
+fn load<T: Word + Lane, const N: usize>(plan: Plan, pieces: &[Piece; N]) -> Decoded {
+    let Plan { access, address, signed } = plan;
+    let targets = pieces.map(|piece| (piece.slot, writer::<T>(signed, piece.width)));
+    Decoded::effect(move |context, mask| {
+        let addresses = context.addresses(&address);
+        let mut values = [[T::default(); 32]; N];
+        context.load_warp(access, mask, &addresses, &mut values)?;
+        for ((slot, write), values) in targets.iter().zip(&values) {
+            write(context.registers(), *slot, mask, values);
         }
-        _ => {
-            let (address, a) = (decoder.address(&o[0], form.space())?, decoder.value(&o[1], ty)?);
-            Ok(Decoded::effect(move |context, mask| {
-                let addresses = context.addresses(&address);
-                for lane in lanes(mask) {
-                    if ty.bytes() == 4 {
-                        let value: u32 = context.registers().get_lane(a, lane);
-                        context.store(address.space, lane, addresses[lane], value)?;
-                    } else {
-                        let value: u64 = context.registers().get_lane(a, lane);
-                        context.store(address.space, lane, addresses[lane], value)?;
-                    }
-                }
-                Ok(Flow::Next)
-            }))
-        }
+        Ok(Flow::Next)
+    })
+}
+
+fn store<T: Word + Lane, const N: usize>(plan: Plan, pieces: &[Piece; N]) -> Decoded {
+    let Plan { access, address, .. } = plan;
+    let wide = pieces.map(|piece| piece.width > 32 && T::BYTES < 8);
+    let slots = pieces.map(|piece| piece.slot);
+    Decoded::effect(move |context, mask| {
+        let addresses = context.addresses(&address);
+        let values: [[T; 32]; N] = std::array::from_fn(|part| match wide[part] {
+            true => context.warp.registers.get::<u64>(slots[part]).map(T::cut),
+            false => context.warp.registers.get::<T>(slots[part]),
+        });
+        context.store_warp(access, mask, &addresses, &values)?;
+        Ok(Flow::Next)
+    })
+}
+
+type Writer<T> = fn(&mut Registers, Slot, Mask, &[T; 32]);
+
+/// Writes values to registers of `width` bits: wider ones are sign- or zero-extended.
+fn writer<T: Word + Lane>(signed: bool, width: u32) -> Writer<T> {
+    fn extended<T: Word>(value: T) -> i64 {
+        let unused = 64 - 8 * T::BYTES;
+        (value.into() << unused) as i64 >> unused
+    }
+    match (signed && u64::from(width) > 8 * T::BYTES, width) {
+        (true, 64) => |registers, slot, mask, values| registers.set(slot, mask, &values.map(extended::<T>)),
+        (true, 32) => |registers, slot, mask, values| registers.set(slot, mask, &values.map(|v| extended(v) as i32)),
+        (true, _) => |registers, slot, mask, values| registers.set(slot, mask, &values.map(|v| extended(v) as i16)),
+        (false, 64) => |registers, slot, mask, values| registers.set::<u64>(slot, mask, &values.map(Into::into)),
+        (false, _) => |registers, slot, mask, values| registers.set(slot, mask, values),
     }
 }

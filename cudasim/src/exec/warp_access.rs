@@ -1,0 +1,191 @@
+//! Loads and stores by all lanes of a warp at once: one check for all of them where they stay in one allocation, and lane by
+//! lane (see [`access`](super::access)) where they do not or where something is wrong, which finds the lane to report.
+
+use super::access::{Access, aligned, locate};
+use super::context::{Context, Window};
+use super::decode::Space;
+use super::registers::{Mask, lanes};
+use crate::memory::{CLUSTER_RANK_SHIFT, Word};
+use crate::report::Fault;
+
+/// Where all lanes of an access are.
+enum Place {
+    /// In this allocation.
+    Global(usize),
+    /// In shared memory of this block, at these addresses without a rank.
+    Shared(usize),
+    /// At these local addresses.
+    Local,
+    /// In different places, or somewhere where not all is well.
+    Mixed,
+}
+
+impl Context<'_> {
+    /// Loads `N` words, one behind another, for each lane of `mask`; other lanes get anything.
+    ///
+    /// # Errors
+    /// Bounds, alignment (to all `N` words), and what the options check.
+    #[inline(always)]
+    pub fn load_warp<T: Word, const N: usize>(
+        &mut self,
+        access: Access,
+        mask: Mask,
+        addresses: &[u64; 32],
+        into: &mut [[T; 32]; N],
+    ) -> Result<(), Fault> {
+        let bytes = N as u64 * T::BYTES;
+        let mut places = fill(addresses, mask);
+        match self.place(access.space, &mut places, bytes) {
+            Place::Global(index) => {
+                let Some(allocation) = self.grid.memory.get(index) else { return Ok(()) };
+                if allocation.gather(&places, into) || !self.grid.options.uninitialised {
+                    return Ok(());
+                }
+            }
+            Place::Shared(rank) => {
+                if self.blocks[rank].shared.gather(&places, into, self.grid.options.uninitialised) {
+                    return Ok(());
+                }
+            }
+            Place::Local => {
+                if self.load_local(&places, into) {
+                    return Ok(());
+                }
+            }
+            Place::Mixed => {}
+        }
+        for lane in lanes(mask) {
+            aligned(addresses[lane], bytes, lane)?;
+            for (part, values) in into.iter_mut().enumerate() {
+                values[lane] = self.load_as(access, lane, addresses[lane] + part as u64 * T::BYTES)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Stores `N` words, one behind another, for each lane of `mask`, the lowest lane first.
+    ///
+    /// # Errors
+    /// Bounds, alignment (to all `N` words), and what the options check.
+    #[inline(always)]
+    pub fn store_warp<T: Word, const N: usize>(
+        &mut self,
+        access: Access,
+        mask: Mask,
+        addresses: &[u64; 32],
+        from: &[[T; 32]; N],
+    ) -> Result<(), Fault> {
+        let bytes = N as u64 * T::BYTES;
+        let mut places = fill(addresses, mask);
+        match self.place(access.space, &mut places, bytes) {
+            Place::Global(index) => {
+                let Some(allocation) = self.grid.memory.get(index) else { return Ok(()) };
+                allocation.scatter(&places, mask, from);
+                return Ok(());
+            }
+            Place::Shared(rank) => {
+                self.blocks[rank].shared.scatter(&places, mask, from);
+                return Ok(());
+            }
+            Place::Local => {
+                self.store_local(&places, mask, from);
+                return Ok(());
+            }
+            Place::Mixed => {}
+        }
+        for lane in lanes(mask) {
+            aligned(addresses[lane], bytes, lane)?;
+            for (part, values) in from.iter().enumerate() {
+                self.store_as(access, lane, addresses[lane] + part as u64 * T::BYTES, values[lane])?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Where all of `addresses` are; those of a window become addresses inside it.
+    #[inline(always)]
+    fn place(&mut self, space: Space, addresses: &mut [u64; 32], bytes: u64) -> Place {
+        let (window, _) = locate(space, addresses[0]);
+        if space == Space::Generic {
+            if window == Window::Global {
+                // Others may be in a window; then no allocation holds them.
+            } else if addresses.iter().any(|address| address >> 32 != addresses[0] >> 32) {
+                return Place::Mixed;
+            } else {
+                addresses.iter_mut().for_each(|address| *address &= 0xffff_ffff);
+            }
+        }
+        match window {
+            Window::Global => {
+                let map = self.grid.memory;
+                if map.get(self.worker.last_allocation).is_some_and(|a| a.holds(addresses, bytes)) {
+                    return Place::Global(self.worker.last_allocation);
+                }
+                match map.find(addresses[0]).filter(|&index| map.get(index).is_some_and(|a| a.holds(addresses, bytes)))
+                {
+                    Some(index) => {
+                        self.worker.last_allocation = index;
+                        Place::Global(index)
+                    }
+                    None => Place::Mixed,
+                }
+            }
+            Window::Shared => {
+                let Ok((rank, _)) = self.shared_block(addresses[0]) else { return Place::Mixed };
+                let mut different = 0;
+                for address in addresses.iter() {
+                    different |= address ^ addresses[0];
+                }
+                if different >> CLUSTER_RANK_SHIFT != 0 {
+                    return Place::Mixed;
+                }
+                addresses.iter_mut().for_each(|address| *address &= (1 << CLUSTER_RANK_SHIFT) - 1);
+                if self.blocks[rank].shared.holds(addresses, bytes) { Place::Shared(rank) } else { Place::Mixed }
+            }
+            Window::Local => {
+                let size = self.grid.kernel.local_bytes;
+                let well = size >= bytes
+                    && addresses.iter().all(|&address| address <= size - bytes && address.is_multiple_of(bytes));
+                if well { Place::Local } else { Place::Mixed }
+            }
+            Window::Parameter => Place::Mixed,
+        }
+    }
+
+    /// `false` where something was never written that the options want to know of.
+    #[inline(always)]
+    fn load_local<T: Word, const N: usize>(&self, places: &[u64; 32], into: &mut [[T; 32]; N]) -> bool {
+        let size = self.grid.kernel.local_bytes as usize;
+        let mut unwritten = 0;
+        for lane in 0..32 {
+            for (part, values) in into.iter_mut().enumerate() {
+                let at = lane * size + places[lane] as usize + part * T::BYTES as usize;
+                values[lane] = T::from_slice(&self.warp.local[at..]);
+                unwritten |= T::from_slice(&self.warp.local_written[at..]).into() ^ T::WRITTEN.into();
+            }
+        }
+        unwritten == 0 || !self.grid.options.uninitialised
+    }
+
+    #[inline(always)]
+    fn store_local<T: Word, const N: usize>(&mut self, places: &[u64; 32], mask: Mask, from: &[[T; 32]; N]) {
+        let size = self.grid.kernel.local_bytes as usize;
+        for lane in lanes(mask) {
+            for (part, values) in from.iter().enumerate() {
+                let at = lane * size + places[lane] as usize + part * T::BYTES as usize;
+                values[lane].to_slice(&mut self.warp.local[at..]);
+                T::WRITTEN.to_slice(&mut self.warp.local_written[at..]);
+            }
+        }
+    }
+}
+
+/// The addresses, with that of the first lane of `mask` in lanes that do not take part.
+#[inline(always)]
+fn fill(addresses: &[u64; 32], mask: Mask) -> [u64; 32] {
+    if mask == u32::MAX {
+        return *addresses;
+    }
+    let first = addresses[mask.trailing_zeros() as usize & 31];
+    std::array::from_fn(|lane| if mask >> lane & 1 != 0 { addresses[lane] } else { first })
+}
