@@ -11,9 +11,9 @@
 //! [`accumulate_tile`] has to spare: on a core of an AMD EPYC, 11 to 16 GMAC/s with AVX2 and 4.6 to 5.5 without
 //! (`examples/tile_speed.rs`; with AVX-512 enabled it was no faster).
 
-use super::canonical_f32;
 use super::formats::{Narrow, f16_from_f32, f16_to_f32};
-use super::rounding::round_to_odd_f32;
+use super::rounding::{fma_f64, round_to_odd_f32};
+use super::{Rounding, canonical_f32};
 
 /// The types that floating-point `mma` accumulates in: f32, and f16 as its bits.
 pub trait Accumulator: Copy {
@@ -59,10 +59,10 @@ pub fn dot<C: Accumulator>(c: C, a: &[f32], b: &[f32]) -> C {
     C::store(sum(c.load(), a, b))
 }
 
-/// One element of `mma.f64`: a chain of `fma.rn.f64` in the order of k.
+/// One element of `mma{.rnd}.f64`: a chain of `fma.rnd.f64` in the order of k.
 #[inline]
-pub fn dot_f64(c: f64, a: &[f64], b: &[f64]) -> f64 {
-    a.iter().zip(b).fold(c, |sum, (&a, &b)| super::rounding::fma_f64(super::Rounding::Rn, a, b, sum))
+pub fn dot_f64(rounding: Rounding, c: f64, a: &[f64], b: &[f64]) -> f64 {
+    a.iter().zip(b).fold(c, |sum, (&a, &b)| fma_f64(rounding, a, b, sum))
 }
 
 /// One element of integer `mma` (u8, s8, u4, s4, given as i32): exact, then wrapped, or with `.satfinite` clamped, to
@@ -232,7 +232,7 @@ mod tests {
         assert_eq!(dot(0x7bff_u16, &[65504.0, -65504.0], &[1.0; 2]), 0x7bff);
         assert_eq!(dot(0x7bff_u16, &[65504.0], &[1.0]), 0x7c00);
         assert_eq!(dot(f32::INFINITY, &[f32::INFINITY], &[-1.0]).to_bits(), 0x7fff_ffff);
-        assert_eq!(dot_f64(1.0, &[2.0, 3.0], &[4.0, 5.0]), 24.0);
+        assert_eq!(dot_f64(Rounding::Rn, 1.0, &[2.0, 3.0], &[4.0, 5.0]), 24.0);
     }
 
     #[test]

@@ -1,8 +1,109 @@
-//! `ldmatrix`, `stmatrix` and `movmatrix`.
+//! `ldmatrix`, `stmatrix` and `movmatrix`: 8x8 matrices of 16-bit elements between shared memory and registers.
+//!
+//! Of a matrix, lane l holds elements 2 (l mod 4) and the next of row l / 4 in one register; with `.trans`, of column l / 4.
+//! In memory each row is 16 bytes; the addresses of the rows of matrix i come from lanes 8 i to 8 i + 7.
 
-use crate::exec::decode::{Decode, Decoder};
+use super::tensor::whole_warp;
+use crate::exec::context::{Context, Window, window};
+use crate::exec::decode::{Address, Decode, Decoded, Decoder, Space};
+use crate::exec::registers::FULL;
+use crate::exec::step::Flow;
+use crate::memory::SHARED_WINDOW;
 use crate::ptx::module::Instruction;
+use crate::ptx::opcode::{Modifier, Opcode};
+use crate::ptx::types::ScalarType;
+use crate::report::{Fault, FaultKind};
 
-pub(super) fn decode(_decoder: &mut Decoder<'_>, instruction: &Instruction) -> Decode {
-    Err(super::unsupported(instruction))
+/// Bytes of a row.
+const ROW: usize = 16;
+
+/// A matrix as 32-bit words, two elements each: row r is words 4 r to 4 r + 3, which is how lanes hold it.
+type Matrix = [u32; 32];
+
+pub(super) fn decode(decoder: &mut Decoder<'_>, instruction: &Instruction) -> Decode {
+    let form = &instruction.form;
+    let transposed = form.has(Modifier::Trans);
+    let o = instruction.operands.as_slice();
+    match (form.opcode, o) {
+        (Opcode::Ldmatrix, [targets, address]) => {
+            let targets = decoder.targets(targets, ScalarType::B32)?;
+            let address = decoder.address(address, form.space())?;
+            Ok(Decoded::effect(move |context, mask| {
+                whole_warp(context, mask)?;
+                let rows = rows(context, &address, targets.len())?;
+                for (i, &target) in targets.iter().enumerate() {
+                    let mut matrix = [0; 32];
+                    for (row, words) in matrix.as_chunks_mut::<4>().0.iter_mut().enumerate() {
+                        let mut bytes = [0; ROW];
+                        context.read_shared(8 * i + row, rows[8 * i + row], &mut bytes)?;
+                        *words = std::array::from_fn(|word| {
+                            u32::from_le_bytes(std::array::from_fn(|byte| bytes[4 * word + byte]))
+                        });
+                    }
+                    let matrix = if transposed { transpose(&matrix) } else { matrix };
+                    context.registers().set::<u32>(target, FULL, &matrix);
+                }
+                Ok(Flow::Next)
+            }))
+        }
+        (Opcode::Stmatrix, [address, sources]) => {
+            let sources = decoder.values(sources, ScalarType::B32)?;
+            let address = decoder.address(address, form.space())?;
+            Ok(Decoded::effect(move |context, mask| {
+                whole_warp(context, mask)?;
+                let rows = rows(context, &address, sources.len())?;
+                for (i, &source) in sources.iter().enumerate() {
+                    let matrix = context.registers().get::<u32>(source);
+                    let matrix = if transposed { transpose(&matrix) } else { matrix };
+                    for (row, words) in matrix.as_chunks::<4>().0.iter().enumerate() {
+                        let mut bytes = [0; ROW];
+                        for (place, word) in bytes.as_chunks_mut::<4>().0.iter_mut().zip(words) {
+                            *place = word.to_le_bytes();
+                        }
+                        context.write_shared(8 * i + row, rows[8 * i + row], &bytes)?;
+                    }
+                }
+                Ok(Flow::Next)
+            }))
+        }
+        (Opcode::Movmatrix, [target, source]) => {
+            let (d, a) = (decoder.target(target, ScalarType::B32)?, decoder.value(source, ScalarType::B32)?);
+            Ok(Decoded::effect(move |context, mask| {
+                whole_warp(context, mask)?;
+                let matrix = context.registers().get::<u32>(a);
+                context.registers().set::<u32>(d, FULL, &transpose(&matrix));
+                Ok(Flow::Next)
+            }))
+        }
+        _ => Err(super::unsupported(instruction)),
+    }
+}
+
+fn transpose(matrix: &Matrix) -> Matrix {
+    let element = |row: usize, column: usize| matrix[4 * row + column / 2] >> (16 * (column % 2)) & 0xffff;
+    std::array::from_fn(|word| {
+        let (row, column) = (word / 4, word % 4 * 2);
+        element(column + 1, row) << 16 | element(column, row)
+    })
+}
+
+/// The shared addresses of the rows of `matrices` matrices.
+fn rows(context: &Context<'_>, address: &Address, matrices: usize) -> Result<[u64; 32], Fault> {
+    let mut rows = context.addresses(address);
+    for (lane, row) in rows.iter_mut().enumerate().take(8 * matrices) {
+        let fault = |kind, message: String| {
+            let generic = if address.space == Space::Generic { *row } else { SHARED_WINDOW + *row };
+            Err(Fault::new(kind, message).lane(lane).at(generic))
+        };
+        if !row.is_multiple_of(ROW as u64) {
+            return fault(FaultKind::Misaligned, format!("row address {row:#x} is not a multiple of {ROW}"));
+        }
+        if address.space == Space::Generic {
+            match window(*row) {
+                (Window::Shared, inside) => *row = inside,
+                _ => return fault(FaultKind::InvalidAddressSpace, format!("row address {row:#x} is not shared")),
+            }
+        }
+    }
+    Ok(rows)
 }

@@ -22,6 +22,7 @@ mod memory;
 mod mma;
 mod moves;
 mod spaces;
+pub mod tensor;
 mod traps;
 mod warp_level;
 mod wgmma;
@@ -31,6 +32,8 @@ mod wgmma;
 pub struct WarpState {
     /// The last turn ended with lanes at several places: the next one starts with any of them.
     pub rotate: bool,
+    /// Decoded matrices.
+    pub tensor: tensor::product::Scratch,
 }
 
 /// What families keep for a block.
