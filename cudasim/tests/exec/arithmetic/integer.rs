@@ -42,12 +42,12 @@ fn words() {
             ("sad.u32 {d}, {a}, {b}, {c};", |a, b, c| a.abs_diff(b) + c),
             ("sad.s32 {d}, {a}, {b}, {c};", |a, b, c| (a as i32).abs_diff(b as i32) as u64 + c),
             // By zero all bits are set; not by what the ISA says but by what hardware does.
-            ("div.u32 {d}, {a}, {b};", |a, b, _| if b == 0 { u64::MAX } else { a / b }),
+            ("div.u32 {d}, {a}, {b};", |a, b, _| a.checked_div(b).unwrap_or(u64::MAX)),
             (
                 "div.s32 {d}, {a}, {b};",
                 |a, b, _| if b == 0 { u64::MAX } else { (a as i32 as i64 / b as i32 as i64) as u64 },
             ),
-            ("rem.u32 {d}, {a}, {b};", |a, b, _| if b == 0 { u64::MAX } else { a % b }),
+            ("rem.u32 {d}, {a}, {b};", |a, b, _| a.checked_rem(b).unwrap_or(u64::MAX)),
             (
                 "rem.s32 {d}, {a}, {b};",
                 |a, b, _| if b == 0 { u64::MAX } else { (a as i32 as i64 % b as i32 as i64) as u64 },
