@@ -4,4 +4,6 @@ mod support;
 
 mod arithmetic;
 mod launch;
+mod matrices;
 mod memory;
+mod mma;
