@@ -7,3 +7,4 @@ mod launch;
 mod matrices;
 mod memory;
 mod mma;
+mod wgmma;

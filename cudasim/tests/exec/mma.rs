@@ -188,7 +188,7 @@ fn float(ty: &str, bits: u64) -> f32 {
     }
 }
 
-fn bits_of(ty: &str) -> u32 {
+pub fn bits_of(ty: &str) -> u32 {
     match ty {
         "f64" => 64,
         "f32" | "s32" | "tf32" => 32,
@@ -209,7 +209,7 @@ fn integer(ty: &str, bits: u64) -> i32 {
 }
 
 /// One element of D from row, column and C, as bits.
-fn element(types: [&str; 4], flags: &str, c: u64, a: &[u64], b: &[u64]) -> u64 {
+pub fn element(types: [&str; 4], flags: &str, c: u64, a: &[u64], b: &[u64]) -> u64 {
     let satfinite = flags.contains("satfinite");
     match (types[0], types[1]) {
         ("f64", _) => {
@@ -240,7 +240,7 @@ fn element(types: [&str; 4], flags: &str, c: u64, a: &[u64], b: &[u64]) -> u64 {
 }
 
 /// Small numbers in a type that are exact in every sum of this test.
-fn small(ty: &str, value: i32) -> u64 {
+pub fn small(ty: &str, value: i32) -> u64 {
     match ty {
         "f64" => f64::from(value).to_bits(),
         "f32" | "tf32" => (value as f32).to_bits().into(),

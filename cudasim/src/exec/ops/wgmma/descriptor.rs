@@ -47,13 +47,7 @@ impl Descriptor {
             2 => Swizzle::B64,
             _ => Swizzle::B32,
         };
-        Ok(Self {
-            start: field(0),
-            leading: field(16),
-            stride: field(32),
-            base_offset: bits >> 49 & 7,
-            swizzle,
-        })
+        Ok(Self { start: field(0), leading: field(16), stride: field(32), base_offset: bits >> 49 & 7, swizzle })
     }
 
     /// Shared address of the chunk that holds elements T `chunk` to T `chunk` + T - 1 along k of a row, K-major.
@@ -93,8 +87,7 @@ mod tests {
 
     #[test]
     fn fields() {
-        let expected =
-            Descriptor { start: 0x3fff0, leading: 16, stride: 1024, base_offset: 5, swizzle: Swizzle::B128 };
+        let expected = Descriptor { start: 0x3fff0, leading: 16, stride: 1024, base_offset: 5, swizzle: Swizzle::B128 };
         assert_eq!(descriptor(0x3fff0, 16, 1024, 5, 1), expected);
         for bit in [14, 15, 30, 31, 46, 47, 48, 52, 61] {
             assert_eq!(Descriptor::new(1 << bit).unwrap_err().kind, FaultKind::InvalidUse, "bit {bit}");

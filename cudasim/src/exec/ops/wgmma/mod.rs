@@ -74,7 +74,8 @@ fn mma_async(decoder: &mut Decoder<'_>, instruction: &Instruction) -> Decode {
         other => Err(format!("whether a matrix is transposed is 0 or 1, not {other}")),
     });
     let majors = majors.collect::<Result<Vec<_>, _>>()?;
-    let flag = |flags: &[bool], place: Option<usize>| place.and_then(|place| flags.get(place)).copied().unwrap_or(false);
+    let flag =
+        |flags: &[bool], place: Option<usize>| place.and_then(|place| flags.get(place)).copied().unwrap_or(false);
     let (a_source, a_slot) = match from_registers {
         true => (SourceA::Registers(decoder.values(a, ScalarType::B32)?), None),
         false => (SourceA::Shared(flag(&majors, Some(0))), Some(decoder.value(a, ScalarType::B64)?)),

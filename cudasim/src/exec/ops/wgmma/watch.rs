@@ -6,11 +6,11 @@ use super::flight::Watched;
 use crate::exec::decode::{Decoded, Decoder};
 use crate::exec::registers::Slot;
 use crate::exec::step::{Action, Flow};
+use crate::ptx::Access;
 use crate::ptx::ScalarType;
 use crate::ptx::module::{Instruction, RegisterId};
 use crate::ptx::opcode::{Modifier, Opcode, Shape};
 use crate::ptx::operand::{AddressBase, Operand};
-use crate::ptx::Access;
 
 /// The registers that wgmma names, by slot, and what else is known of its accumulators.
 #[derive(Default)]
