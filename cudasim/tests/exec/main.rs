@@ -4,4 +4,7 @@ mod support;
 
 mod arithmetic;
 mod launch;
+mod matrices;
 mod memory;
+mod mma;
+mod wgmma;

@@ -207,7 +207,10 @@ impl Code {
             Opcode::Call => return self.call(decoder, index, instruction),
             Opcode::Ret => decoder.leave().into(),
             Opcode::Exit => Control::Exit.into(),
-            _ => ops::decode(decoder, instruction)?,
+            _ => {
+                let decoded = ops::decode(decoder, instruction)?;
+                decoder.watch(instruction, decoded)
+            }
         };
         self.push(decoded, decoder, instruction, index);
         Ok(())

@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 
 use super::{Placement, lay_out, of_parameters, of_variables, reach};
+use crate::exec::ops::wgmma::watch::Watch;
 use crate::exec::registers::{Predicate, Slot};
 use crate::exec::step::{Call, Control};
 use crate::memory::FUNCTION_WINDOW;
@@ -66,6 +67,8 @@ pub struct Decoder<'a> {
     shared_variables: Vec<(String, u64, u64)>,
     shared_start: u64,
     dynamic_shared: u64,
+    /// Registers of wgmma.
+    pub(in crate::exec) watch: Watch,
 }
 
 /// What a kernel needs of a decoder that is done.
@@ -97,6 +100,7 @@ impl<'a> Decoder<'a> {
             shared_variables: Vec::new(),
             shared_start,
             dynamic_shared: shared_start,
+            watch: Watch::default(),
         }
     }
 
@@ -212,6 +216,7 @@ impl<'a> Decoder<'a> {
 
     pub(super) fn enter_frame(&mut self, index: usize) {
         self.current = index;
+        self.find_watched();
     }
 
     /// What `ret` does here.
@@ -241,6 +246,11 @@ impl<'a> Decoder<'a> {
 
     fn register(&self, id: RegisterId) -> Slot {
         self.frame().registers[id.index()]
+    }
+
+    /// The slot of a register; of a predicate its index.
+    pub(in crate::exec) fn slot_of(&self, id: RegisterId) -> Slot {
+        self.register(id)
     }
 
     pub(super) fn guard(&self, guard: Guard) -> Predicate {

@@ -25,7 +25,7 @@ mod spaces;
 pub mod tensor;
 mod traps;
 mod warp_level;
-mod wgmma;
+pub mod wgmma;
 
 /// What families keep for a warp between its steps.
 #[derive(Default)]
@@ -34,20 +34,28 @@ pub struct WarpState {
     pub rotate: bool,
     /// Decoded matrices.
     pub tensor: tensor::product::Scratch,
+    /// wgmma in flight.
+    pub wgmma: wgmma::flight::Flight,
+    /// Multiplicands of wgmma.
+    pub wgmma_packed: wgmma::operation::Packed,
 }
 
 /// What families keep for a block.
-pub struct BlockState {}
+pub struct BlockState {
+    /// wgmma that not all warps of a warpgroup have issued.
+    pub warpgroups: wgmma::warpgroup::Warpgroups,
+}
 
 impl BlockState {
     /// Of a block with this many warps.
     pub fn new(_warps: usize) -> Self {
-        Self {}
+        Self { warpgroups: wgmma::warpgroup::Warpgroups::default() }
     }
 
     /// What the block's threads wait for, for the report of a deadlock.
     pub fn describe_waiting(&self, live_threads: u32) -> String {
-        format!("{live_threads} threads of the block are left")
+        let left = format!("{live_threads} threads of the block are left");
+        self.warpgroups.describe_waiting().map_or(left.clone(), |waiting| format!("{waiting}; {left}"))
     }
 }
 

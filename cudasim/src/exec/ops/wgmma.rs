@@ -1,8 +1,0 @@
-//! `wgmma`.
-
-use crate::exec::decode::{Decode, Decoder};
-use crate::ptx::module::Instruction;
-
-pub(super) fn decode(_decoder: &mut Decoder<'_>, instruction: &Instruction) -> Decode {
-    Err(super::unsupported(instruction))
-}
