@@ -1,0 +1,55 @@
+//! Finds nvcc and compiles what stands in `tests/cuda`.
+
+use std::fs;
+use std::hash::{DefaultHasher, Hash, Hasher};
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+/// nvcc: `$NVCC`, `$CUDA_HOME`, `PATH`, then `.cuda` in the workspace's root, where `cargo xtask toolkit` installs it.
+pub fn nvcc() -> Option<PathBuf> {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent()?;
+    let installed = || {
+        let python = fs::read_dir(root.join(".cuda/lib")).ok()?.flatten().next()?;
+        Some(python.path().join("site-packages/nvidia/cu13/bin/nvcc"))
+    };
+    let named = std::env::var_os("NVCC").map(PathBuf::from);
+    let home = std::env::var_os("CUDA_HOME").map(|home| PathBuf::from(home).join("bin/nvcc"));
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let found = std::env::split_paths(&path).map(|folder| folder.join("nvcc"));
+    named.into_iter().chain(home).chain(found).chain(installed()).find(|nvcc| nvcc.is_file())
+}
+
+/// PTX of `tests/cuda/NAME.cu` for `arch` (`compute_80`); `None`, loudly, where there is no compiler.
+///
+/// # Panics
+/// The source does not compile; or there is no compiler although `CUDASIM_REQUIRE_NVCC` says that there must be.
+pub fn ptx(name: &str, arch: &str) -> Option<String> {
+    let Some(nvcc) = nvcc() else {
+        assert!(std::env::var_os("CUDASIM_REQUIRE_NVCC").is_none(), "nvcc is not to be found");
+        // Straight to the terminal: what tests print is swallowed where they pass.
+        let _ = writeln!(
+            std::io::stderr(),
+            "SKIPPED: {name}.cu is not compiled nor run: no nvcc; `cargo xtask toolkit` installs it"
+        );
+        return None;
+    };
+    let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/cuda").join(format!("{name}.cu"));
+    let text = fs::read_to_string(&source).unwrap_or_else(|error| panic!("{}: {error}", source.display()));
+    let mut hasher = DefaultHasher::new();
+    (&text, arch, &nvcc).hash(&mut hasher);
+    let output = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("{name}-{arch}-{:016x}.ptx", hasher.finish()));
+    if !output.exists() {
+        // Tests run side by side: each compiles to a file of its own, and the last to finish wins.
+        let own = output.with_extension(format!("{:?}.ptx", std::thread::current().id()).replace(['(', ')'], ""));
+        let run = Command::new(nvcc)
+            .args(["-ptx", "-O3", "-std=c++17", "-lineinfo", &format!("-arch={arch}"), "-o"])
+            .arg(&own)
+            .arg(&source)
+            .output()
+            .unwrap_or_else(|error| panic!("nvcc: {error}"));
+        assert!(run.status.success(), "{}: {}", source.display(), String::from_utf8_lossy(&run.stderr));
+        fs::rename(&own, &output).unwrap_or_else(|error| panic!("{}: {error}", output.display()));
+    }
+    Some(fs::read_to_string(&output).unwrap_or_else(|error| panic!("{}: {error}", output.display())))
+}
