@@ -10,3 +10,4 @@ pub mod numerics;
 pub mod options;
 pub mod ptx;
 pub mod report;
+pub mod tensor_map;
