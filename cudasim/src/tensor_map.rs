@@ -226,9 +226,9 @@ impl TensorMap {
             strides.len(),
             element_strides.len()
         );
-        let element = *Element::ALL.get(arguments.element as usize).ok_or_else(|| {
-            format!("data type {}; compute capability 9.0 has 0 to 12", arguments.element)
-        })?;
+        let element = *Element::ALL
+            .get(arguments.element as usize)
+            .ok_or_else(|| format!("data type {}; compute capability 9.0 has 0 to 12", arguments.element))?;
         let mut map = Self {
             element,
             rank,
@@ -240,9 +240,10 @@ impl TensorMap {
             interleave: interleave(arguments.interleave)?,
             swizzle: swizzle(arguments.swizzle)?,
             nan_fill: fill(arguments.fill)?,
-            l2_promotion: u8::try_from(arguments.l2_promotion).ok().filter(|&kind| kind <= 3).ok_or_else(|| {
-                format!("L2 promotion {}; it is 0 to 3", arguments.l2_promotion)
-            })?,
+            l2_promotion: u8::try_from(arguments.l2_promotion)
+                .ok()
+                .filter(|&kind| kind <= 3)
+                .ok_or_else(|| format!("L2 promotion {}; it is 0 to 3", arguments.l2_promotion))?,
         };
         map.dims[..count].copy_from_slice(dims);
         map.strides[..count - 1].copy_from_slice(strides);
@@ -266,7 +267,10 @@ impl TensorMap {
         }
         for (axis, &stride) in self.strides[..rank - 1].iter().enumerate() {
             let axis = axis + 1;
-            demand!(stride.is_multiple_of(unit), "the stride {stride} of dimension {axis} is no multiple of {unit} bytes");
+            demand!(
+                stride.is_multiple_of(unit),
+                "the stride {stride} of dimension {axis} is no multiple of {unit} bytes"
+            );
             demand!(stride < 1 << 40, "the stride {stride} of dimension {axis} is not below 2^40 bytes");
         }
         for (axis, &stride) in self.element_strides[..rank].iter().enumerate() {
@@ -287,7 +291,11 @@ impl TensorMap {
                     _ => 1 << 4,
                 };
                 for corner in lower.iter().chain(&upper) {
-                    demand!((-bound..bound).contains(corner), "a corner of {corner}; at rank {rank} it is -{bound} to {}", bound - 1);
+                    demand!(
+                        (-bound..bound).contains(corner),
+                        "a corner of {corner}; at rank {rank} it is -{bound} to {}",
+                        bound - 1
+                    );
                 }
                 demand!((1..=256).contains(&channels), "{channels} channels of a pixel; 1 to 256 fit");
                 demand!((1..=1024).contains(&pixels), "{pixels} pixels of a column; 1 to 1024 fit");
@@ -299,9 +307,15 @@ impl TensorMap {
             let right = self.interleave != Interleave::B32 || self.swizzle == Swizzle::B32;
             demand!(right, "an interleave of 32 bytes needs a swizzle of 32 bytes");
         } else {
-            demand!(inner.is_multiple_of(16), "the innermost dimension of the box has {inner} bytes, no multiple of 16");
+            demand!(
+                inner.is_multiple_of(16),
+                "the innermost dimension of the box has {inner} bytes, no multiple of 16"
+            );
             let span = self.swizzle.span();
-            demand!(inner <= span, "the innermost dimension of the box has {inner} bytes, more than the swizzle's {span}");
+            demand!(
+                inner <= span,
+                "the innermost dimension of the box has {inner} bytes, more than the swizzle's {span}"
+            );
         }
         demand!(!self.nan_fill || self.element.is_float(), "NaN as the fill of a type that has none");
         Ok(())

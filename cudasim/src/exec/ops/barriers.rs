@@ -188,7 +188,8 @@ pub(super) fn decode(decoder: &mut Decoder<'_>, instruction: &Instruction) -> De
         let mut rest = mask;
         while rest != 0 {
             let lane = rest.trailing_zeros() as usize;
-            let same = |&l: &usize| numbers[l] == numbers[lane] && counts.is_none_or(|counts| counts[l] == counts[lane]);
+            let same =
+                |&l: &usize| numbers[l] == numbers[lane] && counts.is_none_or(|counts| counts[l] == counts[lane]);
             let group = lanes(rest).filter(same).fold(0, |group, lane| group | 1 << lane);
             if aligned && group != mask {
                 let message = "the threads of a warp name different barriers or counts in an .aligned instruction";

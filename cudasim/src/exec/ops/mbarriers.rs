@@ -281,7 +281,8 @@ pub(super) fn decode(decoder: &mut Decoder<'_>, instruction: &Instruction) -> De
     Ok(each(address, move |context, lane, place| {
         let bytes = context.registers().get_lane::<u32>(bytes, lane);
         find_ordered(context, place)?;
-        change(context, place, |barrier| if expects { expect(barrier, bytes) } else { take(barrier, bytes) }).map(|_| ())
+        change(context, place, |barrier| if expects { expect(barrier, bytes) } else { take(barrier, bytes) })
+            .map(|_| ())
     }))
 }
 
@@ -366,7 +367,7 @@ fn arrive(decoder: &mut Decoder<'_>, instruction: &Instruction) -> Decode {
         for lane in lanes(mask) {
             let place = places::shared(context, address.space, lane, addresses[lane], 8, 8)?;
             let number = numbers.map_or(1, |numbers| numbers[lane]);
-            let arrive = |context: &mut Context<'_>| {
+            let mut arrive = |context: &mut Context<'_>| {
                 let state = find_ordered(context, place)?.state();
                 if !relaxed && handed != Some(place) {
                     let clock = context.order.release(agent);

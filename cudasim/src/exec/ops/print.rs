@@ -54,11 +54,8 @@ pub fn format(context: &mut Context<'_>, lane: usize, format: &str, values: u64)
                 '#' => conversion.alternate = true,
                 '0' if !has_precision && conversion.width == 0 => conversion.zero = true,
                 '0'..='9' => {
-                    let number = if has_precision {
-                        conversion.precision.get_or_insert(0)
-                    } else {
-                        &mut conversion.width
-                    };
+                    let number =
+                        if has_precision { conversion.precision.get_or_insert(0) } else { &mut conversion.width };
                     *number = (*number * 10 + character as usize - '0' as usize).min(WIDEST);
                 }
                 '*' => {
@@ -207,7 +204,13 @@ impl Conversion {
             'f' => fixed(magnitude, precision, self.alternate),
             'e' => exponential(magnitude, precision, self.alternate),
             'g' => self.shortest(magnitude, precision.max(1)),
-            _ => return self.number(negative, &case(hexadecimal(magnitude, self.precision)), if upper { "0X" } else { "0x" }),
+            _ => {
+                return self.number(
+                    negative,
+                    &case(hexadecimal(magnitude, self.precision)),
+                    if upper { "0X" } else { "0x" },
+                );
+            }
         };
         self.number(negative, &case(text), "")
     }

@@ -67,8 +67,7 @@ fn change_registers(context: &mut Context<'_>, change: Change) -> Result<(), Fau
         && (before.0.registers > change.registers) == change.grows
         && before.0.registers != change.registers
     {
-        let (verb, from, to) =
-            (if change.grows { "inc" } else { "dec" }, before.0.registers, change.registers);
+        let (verb, from, to) = (if change.grows { "inc" } else { "dec" }, before.0.registers, change.registers);
         return invalid(format!("setmaxnreg.{verb} from {from} registers to {to}"));
     }
     match changes.get_mut(nth) {
@@ -132,9 +131,9 @@ pub(super) fn system_call(name: &str, arguments: &[(u64, u64)], results: &[(u64,
             let message = format!("{file}:{line}: {function}: assertion `{message}` failed");
             Err(Fault::new(FaultKind::Assert, message).lane(lane))
         })),
-        ("malloc" | "free", _) => {
-            Err(format!("a call of {name}: the simulator has no heap for kernels; give the kernel its memory as a parameter"))
-        }
+        ("malloc" | "free", _) => Err(format!(
+            "a call of {name}: the simulator has no heap for kernels; give the kernel its memory as a parameter"
+        )),
         _ => Err(format!("a call of {name}, which is only declared and which the system does not have")),
     }
 }
