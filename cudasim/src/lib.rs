@@ -11,3 +11,4 @@ pub mod options;
 pub mod ptx;
 pub mod report;
 pub mod swizzle;
+pub mod tensor_map;

@@ -1,5 +1,7 @@
 //! What a run checks, counts and randomises.
 
+use std::sync::Arc;
+
 /// When asynchronous copies and wgmma land.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Landing {
@@ -10,6 +12,31 @@ pub enum Landing {
     Early,
     /// Now or later, by the seed.
     Random,
+}
+
+/// Where the output of kernels (`printf`) goes.
+#[derive(Clone, Default)]
+pub struct Output(Option<Arc<dyn Fn(&str) + Send + Sync>>);
+
+impl Output {
+    /// To a function, which is called with the text of each `printf` of each thread.
+    pub fn to(function: impl Fn(&str) + Send + Sync + 'static) -> Self {
+        Self(Some(Arc::new(function)))
+    }
+
+    /// Gives out text; to standard output where no function takes it.
+    pub fn print(&self, text: &str) {
+        match &self.0 {
+            Some(function) => function(text),
+            None => print!("{text}"),
+        }
+    }
+}
+
+impl std::fmt::Debug for Output {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(if self.0.is_some() { "Output(function)" } else { "Output(stdout)" })
+    }
 }
 
 /// Options of the device; every check has its own.
@@ -35,6 +62,8 @@ pub struct Options {
     pub counters: bool,
     /// Instructions of one warp before it is stopped as hanging.
     pub warp_instructions: u64,
+    /// Where `printf` writes.
+    pub output: Output,
 }
 
 impl Default for Options {
@@ -50,6 +79,7 @@ impl Default for Options {
             global_races: true,
             counters: false,
             warp_instructions: 1 << 32,
+            output: Output::default(),
         }
     }
 }

@@ -49,6 +49,10 @@ impl Context<'_> {
                 format!("shared address {address:#x} is in no block of this cluster of {}", self.blocks.len());
             return Err(Fault::new(FaultKind::OutOfBounds, message));
         }
+        if rank != self.rank && self.blocks[rank].live_threads == 0 {
+            let message = format!("shared memory of the cluster's block {rank}, all of whose threads have left");
+            return Err(Fault::new(FaultKind::InvalidUse, message));
+        }
         Ok((rank, address & ((1 << CLUSTER_RANK_SHIFT) - 1)))
     }
 
@@ -170,6 +174,17 @@ impl Context<'_> {
         let memory = &mut self.blocks[rank].shared;
         let at = |fault: Fault| fault.lane(lane).at(crate::memory::SHARED_WINDOW + address);
         let offset = memory.offset(inside, from.len() as u64).map_err(at)?;
+        if memory.is_guarded() {
+            let states = memory.states(offset, from.len());
+            let message = if states.contains(&ByteState::InFlight) {
+                "shared memory is written while an asynchronous copy into it was not waited for"
+            } else {
+                "shared memory is written while an asynchronous copy out of it may still read it"
+            };
+            if states.iter().any(|state| matches!(state, ByteState::InFlight | ByteState::Source)) {
+                return Err(at(Fault::new(FaultKind::MissingWait, message)));
+            }
+        }
         memory.put(offset, from);
         Ok(())
     }

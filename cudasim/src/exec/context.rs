@@ -40,41 +40,40 @@ impl Context<'_> {
         &mut self.blocks[self.rank]
     }
 
-    /// Whether the lanes of `mask` may go on with an instruction that the lanes of `members` run together: they wait
-    /// until all of these are there.
+    /// Which lanes of `mask` may go on with an instruction that the members named in a 32-bit slot run together, and each
+    /// lane's members among them. Lanes may name different masks, as the tiles of cooperative groups do; those whose
+    /// members are not all there yet wait. Members that have left are not waited for (ISA: "all non-exited threads").
     ///
     /// # Errors
-    /// A member has left, or a lane that runs is no member.
-    pub fn converge(&self, mask: Mask, members: Mask) -> Result<Flow, Fault> {
-        if mask & !members != 0 {
-            let message = format!("run by lanes {mask:#010x}, but the member mask is {members:#010x}");
-            return Err(
-                Fault::new(FaultKind::DivergentBarrier, message).lane((mask & !members).trailing_zeros() as usize)
-            );
+    /// A lane runs it that is no member of its own mask.
+    pub fn meet(&self, mask: Mask, members: Slot) -> Result<(Mask, [Mask; 32]), Fault> {
+        let named = self.warp.registers.get::<u32>(members);
+        let first = named[mask.trailing_zeros() as usize & 31];
+        let live = self.warp.live();
+        if super::registers::lanes(mask).all(|lane| named[lane] == first) {
+            if mask & !first != 0 {
+                return Err(no_member((mask & !first).trailing_zeros() as usize, mask, first));
+            }
+            let group = first & live;
+            return Ok((if group & !mask == 0 { mask } else { 0 }, [group; 32]));
         }
-        let missing = members & !mask;
-        if missing == 0 {
-            return Ok(Flow::Next);
+        let mut ready = 0;
+        for lane in super::registers::lanes(mask) {
+            if named[lane] >> lane & 1 == 0 {
+                return Err(no_member(lane, mask, named[lane]));
+            }
+            let group = named[lane] & live;
+            let together = super::registers::lanes(group & mask).all(|other| named[other] == named[lane]);
+            if group & !mask == 0 && together {
+                ready |= 1 << lane;
+            }
         }
-        let gone = missing & !self.warp.live();
-        if gone != 0 {
-            let message = format!("the member mask {members:#010x} names lanes that have left: {gone:#010x}");
-            return Err(Fault::new(FaultKind::DivergentBarrier, message));
-        }
-        Ok(Flow::Wait)
+        Ok((ready, named.map(|members| members & live)))
     }
 
-    /// As [`Context::converge`], for the member mask in a 32-bit slot, which must be the same in all lanes that run.
-    ///
-    /// # Errors
-    /// As [`Context::converge`]; or the lanes have different masks.
-    pub fn converge_slot(&mut self, mask: Mask, members: Slot) -> Result<Flow, Fault> {
-        let masks = self.warp.registers.get::<u32>(members);
-        let first = masks[mask.trailing_zeros() as usize & 31];
-        if super::registers::lanes(mask).any(|lane| masks[lane] != first) {
-            return Err(Fault::new(FaultKind::DivergentBarrier, "its lanes name different member masks"));
-        }
-        self.converge(mask, first)
+    /// As [`Context::aligned`], for instructions that wait for lanes of the warp that are still on their way.
+    pub fn whole_warp(&self, mask: Mask) -> Flow {
+        if mask == self.warp.live() { Flow::Next } else { Flow::Wait }
     }
 
     /// That the whole warp, less lanes that have left, runs an `.aligned` instruction.
@@ -94,6 +93,11 @@ impl Context<'_> {
     pub fn progress(&mut self) {
         self.worker.events += 1;
     }
+}
+
+fn no_member(lane: usize, mask: Mask, members: Mask) -> Fault {
+    let message = format!("run by lanes {mask:#010x}, but the member mask is {members:#010x}");
+    Fault::new(FaultKind::DivergentBarrier, message).lane(lane)
 }
 
 /// Which window of the generic space an address is in.

@@ -22,6 +22,7 @@ pub mod program;
 pub mod registers;
 pub mod rng;
 pub mod step;
+pub mod swizzle;
 pub mod warp;
 mod warp_access;
 

@@ -5,22 +5,38 @@
 
 /// One agent's knowledge of the others, or what a barrier hands on.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Clock(Vec<u32>);
+pub struct Clock {
+    /// Up to which moment of each agent.
+    known: Vec<u32>,
+    /// The same for what a `fence.proxy.async` has made visible to the asynchronous proxy: never more than is known.
+    fenced: Vec<u32>,
+}
 
 impl Clock {
     /// Takes over what another clock knows.
     pub fn join(&mut self, other: &Self) {
-        if self.0.len() < other.0.len() {
-            self.0.resize(other.0.len(), 0);
-        }
-        for (mine, &theirs) in self.0.iter_mut().zip(&other.0) {
-            *mine = theirs.max(*mine);
-        }
+        join(&mut self.known, &other.known);
+        join(&mut self.fenced, &other.fenced);
     }
 
     /// Up to which of `agent`'s moments this clock knows.
     pub fn of(&self, agent: usize) -> u32 {
-        self.0.get(agent).copied().unwrap_or(0)
+        self.known.get(agent).copied().unwrap_or(0)
+    }
+
+    /// Forgets everything, keeping its memory.
+    pub fn clear(&mut self) {
+        self.known.clear();
+        self.fenced.clear();
+    }
+}
+
+fn join(mine: &mut Vec<u32>, theirs: &[u32]) {
+    if mine.len() < theirs.len() {
+        mine.resize(theirs.len(), 0);
+    }
+    for (mine, &theirs) in mine.iter_mut().zip(theirs) {
+        *mine = theirs.max(*mine);
     }
 }
 
@@ -28,6 +44,10 @@ impl Clock {
 #[derive(Debug)]
 pub struct Order {
     clocks: Vec<Clock>,
+    /// What an agent's relaxed atomics hand on since its last releasing fence.
+    published: Vec<Clock>,
+    /// What an agent's relaxed loads have seen and its next acquiring fence lets it know.
+    observed: Vec<Clock>,
     warps_of_block: usize,
 }
 
@@ -35,14 +55,15 @@ impl Order {
     /// Of a cluster of `blocks` with this many warps each.
     pub fn new(blocks: usize, warps_of_block: usize) -> Self {
         let agents = 2 * blocks * warps_of_block;
-        let clocks = (0..agents)
+        let clocks: Vec<Clock> = (0..agents)
             .map(|agent| {
                 let mut clock = vec![0; agents];
                 clock[agent] = 1;
-                Clock(clock)
+                Clock { known: clock, fenced: vec![0; agents] }
             })
             .collect();
-        Self { clocks, warps_of_block }
+        let none = vec![Clock::default(); agents];
+        Self { published: none.clone(), observed: none, clocks, warps_of_block }
     }
 
     /// The agent of a warp.
@@ -68,8 +89,56 @@ impl Order {
     /// What `agent` hands on when it arrives at a barrier or publishes data; what it does from now on is not included.
     pub fn release(&mut self, agent: usize) -> Clock {
         let clock = self.clocks[agent].clone();
-        self.clocks[agent].0[agent] += 1;
+        self.clocks[agent].known[agent] += 1;
         clock
+    }
+
+    /// As [`Order::release`], added to a clock that others have handed on to.
+    pub fn release_into(&mut self, agent: usize, clock: &mut Clock) {
+        clock.join(&self.clocks[agent]);
+        self.clocks[agent].known[agent] += 1;
+    }
+
+    /// `fence.proxy.async`: whatever `agent` knows of by now may be read and overwritten by the asynchronous proxy.
+    pub fn proxy_fence(&mut self, agent: usize) {
+        let Clock { known, fenced } = &mut self.clocks[agent];
+        join(fenced, known);
+        known[agent] += 1;
+    }
+
+    /// Whether a proxy fence stands between the moment `time` of `other` and now, as `agent` knows.
+    pub fn is_fenced(&self, agent: usize, other: usize, time: u32) -> bool {
+        self.clocks[agent].fenced.get(other).is_some_and(|&fenced| fenced >= time)
+    }
+
+    /// `fence` and `membar`: relaxed atomics before an acquiring fence order what follows it, and those after a releasing
+    /// one what precedes it.
+    pub fn fence(&mut self, agent: usize, acquires: bool, releases: bool) {
+        if acquires {
+            let observed = std::mem::take(&mut self.observed[agent]);
+            self.clocks[agent].join(&observed);
+        }
+        if releases {
+            self.published[agent] = self.release(agent);
+        }
+    }
+
+    /// What a relaxed atomic write by `agent` hands on to whoever reads it.
+    pub fn published(&self, agent: usize) -> &Clock {
+        &self.published[agent]
+    }
+
+    /// A relaxed atomic read by `agent` found what `clock` was handed on with.
+    pub fn observe(&mut self, agent: usize, clock: &Clock) {
+        self.observed[agent].join(clock);
+    }
+
+    /// An asynchronous operation that warp `agent` issues: it comes after what the warp did so far, but the warp does not
+    /// learn of its end.
+    pub fn issue(&mut self, agent: usize) {
+        let asynchronous = self.clocks.len() / 2 + agent;
+        let clock = self.release(agent);
+        self.acquire(asynchronous, &clock);
     }
 
     /// `agent` learns what a barrier or published data hands on.
@@ -96,5 +165,36 @@ mod tests {
         order.acquire(c, &handed);
         assert!(order.knows(c, a, written), "through b");
         assert_ne!(order.asynchronous(0, 1), b);
+    }
+
+    #[test]
+    fn fences_order_what_relaxed_atomics_hand_on() {
+        let mut order = Order::new(1, 2);
+        let (a, b) = (order.warp(0, 0), order.warp(0, 1));
+        let written = order.now(a);
+        order.fence(a, true, true);
+        let later = order.now(a);
+        let flag = order.published(a).clone();
+        order.observe(b, &flag);
+        assert!(!order.knows(b, a, written), "not before b's fence");
+        order.fence(b, true, false);
+        assert!(order.knows(b, a, written) && !order.knows(b, a, later));
+    }
+
+    #[test]
+    fn a_proxy_fence_covers_what_is_known_and_travels_with_it() {
+        let mut order = Order::new(1, 2);
+        let (a, b) = (order.warp(0, 0), order.warp(0, 1));
+        let before = order.now(a);
+        order.proxy_fence(a);
+        let after = order.now(a);
+        assert!(order.is_fenced(a, a, before) && !order.is_fenced(a, a, after));
+        let handed = order.release(a);
+        order.acquire(b, &handed);
+        assert!(order.is_fenced(b, a, before) && !order.is_fenced(b, a, after), "the later write is known only");
+        order.proxy_fence(b);
+        assert!(order.is_fenced(b, a, after), "a fence by whoever knows is enough");
+        order.issue(b);
+        assert!(order.is_fenced(order.asynchronous(0, 1), a, after));
     }
 }

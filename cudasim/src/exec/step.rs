@@ -23,6 +23,8 @@ pub enum Flow {
     Yield,
     /// They stay at this instruction, which is run again when others have had a turn. It must know that it has begun.
     Wait,
+    /// These lanes go on with the next instruction; the others stay as with [`Flow::Wait`].
+    Part(Mask),
 }
 
 /// The operands of a [`Compute`] step: slots in the order of PTX (results first), and a small constant.

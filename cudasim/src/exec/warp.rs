@@ -195,12 +195,17 @@ pub fn run(
                             warp.state.rotate = warp.splits.len() > 1;
                             return Ok(Turn::Ready);
                         }
-                        Ok(Flow::Wait) => {
+                        Ok(flow @ (Flow::Wait | Flow::Part(_))) => {
+                            let done = if let Flow::Part(done) = flow { done & active } else { 0 };
+                            moved |= done != 0;
                             warp.splits.pop();
-                            if mask != active {
-                                warp.splits.push(Split { pc: pc + 1, mask: mask & !active, waiting: false });
+                            let on = mask & !active | done;
+                            if on != 0 {
+                                warp.splits.push(Split { pc: pc + 1, mask: on, waiting: false });
                             }
-                            warp.splits.push(Split { pc, mask: active, waiting: true });
+                            if active != done {
+                                warp.splits.push(Split { pc, mask: active & !done, waiting: true });
+                            }
                             if !warp.choose() {
                                 return Ok(Turn::Waiting(moved));
                             }
@@ -231,6 +236,9 @@ pub fn run(
                                 }
                                 Targets::None => {
                                     blocks[rank].leave(active.count_ones());
+                                    let mut context = Context { grid, worker, blocks, order, rank, warp, pc };
+                                    super::ops::leave(&mut context, active)
+                                        .map_err(|fault| Box::new(Failure { fault, pc, mask: active }))?;
                                     worker.events += 1;
                                 }
                             }

@@ -83,7 +83,7 @@ impl Context<'_> {
                 allocation.scatter(&places, mask, from);
                 return Ok(());
             }
-            Place::Shared(rank) => {
+            Place::Shared(rank) if !self.blocks[rank].shared.is_guarded() => {
                 self.blocks[rank].shared.scatter(&places, mask, from);
                 return Ok(());
             }
@@ -91,7 +91,7 @@ impl Context<'_> {
                 self.store_local(&places, mask, from);
                 return Ok(());
             }
-            Place::Mixed => {}
+            Place::Shared(_) | Place::Mixed => {}
         }
         for lane in lanes(mask) {
             aligned(addresses[lane], bytes, lane)?;

@@ -53,6 +53,11 @@ pub trait Word: Copy + Default + Into<u64> + PartialEq + Send + Sync + 'static {
     /// # Safety
     /// `at` is aligned and valid for the type while it is written.
     unsafe fn store(at: *mut u8, value: Self);
+    /// Writes `new` if the word is `old`, else gives the word that it is.
+    ///
+    /// # Safety
+    /// As [`Word::store`].
+    unsafe fn exchange(at: *mut u8, old: Self, new: Self) -> Result<(), Self>;
     /// The low bits of a number.
     fn cut(value: u64) -> Self;
     /// The word in the first bytes of a slice.
@@ -77,6 +82,12 @@ macro_rules! words {
             unsafe fn store(at: *mut u8, value: Self) {
                 // SAFETY: as in `load`.
                 unsafe { $atomic::from_ptr(at.cast()) }.store(value, Ordering::Relaxed);
+            }
+
+            unsafe fn exchange(at: *mut u8, old: Self, new: Self) -> Result<(), Self> {
+                // SAFETY: as in `load`.
+                let place = unsafe { $atomic::from_ptr(at.cast()) };
+                place.compare_exchange(old, new, Ordering::Relaxed, Ordering::Relaxed).map(|_| ())
             }
 
             #[inline(always)]
@@ -166,6 +177,16 @@ impl Allocation {
         let place = self.place(offset, T::BYTES);
         // SAFETY: as in `load`.
         unsafe { T::store(place, value) };
+    }
+
+    /// Writes `new` to the word at `offset`, which must be aligned and inside, if it is `old`.
+    ///
+    /// # Errors
+    /// The word that it is.
+    pub fn exchange<T: Word>(&self, offset: u64, old: T, new: T) -> Result<(), T> {
+        let place = self.place(offset, T::BYTES);
+        // SAFETY: as in `load`.
+        unsafe { T::exchange(place, old, new) }
     }
 
     /// The word at `offset` as an atomic of the host, which must be aligned and inside.

@@ -14,18 +14,22 @@ pub enum ByteState {
     Written = 1,
     /// An asynchronous copy into it has been issued and was not waited for.
     InFlight = 2,
+    /// It holds a value that an asynchronous copy out of it may still read.
+    Source = 5,
 }
 
 /// Shared memory of one block. Addresses are shared addresses without a cluster rank: they start at [`SHARED_RESERVED`].
 pub struct SharedMemory {
     bytes: Vec<u8>,
     states: Vec<ByteState>,
+    /// Bytes that asynchronous copies read or write.
+    guarded: usize,
 }
 
 impl SharedMemory {
     /// `bytes` bytes, not yet written.
     pub fn new(bytes: usize) -> Self {
-        Self { bytes: vec![0; bytes], states: vec![ByteState::Unwritten; bytes] }
+        Self { bytes: vec![0; bytes], states: vec![ByteState::Unwritten; bytes], guarded: 0 }
     }
 
     /// Size in bytes.
@@ -63,7 +67,20 @@ impl SharedMemory {
 
     /// Marks a range.
     pub fn mark(&mut self, offset: usize, bytes: usize, state: ByteState) {
-        self.states[offset..][..bytes].fill(state);
+        let guards = |state: ByteState| matches!(state, ByteState::InFlight | ByteState::Source);
+        let states = &mut self.states[offset..][..bytes];
+        if self.guarded != 0 {
+            self.guarded -= states.iter().filter(|&&state| guards(state)).count();
+        }
+        if guards(state) {
+            self.guarded += bytes;
+        }
+        states.fill(state);
+    }
+
+    /// Whether an asynchronous copy reads or writes any of it, so that stores must look where they go.
+    pub fn is_guarded(&self) -> bool {
+        self.guarded != 0
     }
 
     /// Writes bytes and marks them as written.

@@ -1,8 +1,408 @@
 //! `bar`, `barrier` and `barrier.cluster`.
+//!
+//! A barrier counts threads; a warp that is there as a whole counts 32, as the ISA has it. Threads that have left count as
+//! arrived where no count is given. Who has arrived is kept per warp, since a waiting instruction is run again and must
+//! know that it has begun, and since lanes of a warp may come one after another to a barrier that is not `.aligned`.
 
-use crate::exec::decode::{Decode, Decoder};
+use crate::exec::context::Context;
+use crate::exec::decode::{Decode, Decoded, Decoder};
+use crate::exec::order::Clock;
+use crate::exec::registers::{FULL, Mask, Predicate, Slot, lanes};
+use crate::exec::step::Flow;
 use crate::ptx::module::Instruction;
+use crate::ptx::opcode::{Modifier, Opcode};
+use crate::ptx::types::ScalarType;
+use crate::report::{Fault, FaultKind};
 
-pub(super) fn decode(_decoder: &mut Decoder<'_>, instruction: &Instruction) -> Decode {
-    Err(super::unsupported(instruction))
+/// Barriers of a block.
+const BARRIERS: usize = 16;
+
+/// The barriers of a block.
+pub struct Barriers {
+    warps: usize,
+    named: [Barrier; BARRIERS],
+}
+
+#[derive(Default)]
+struct Barrier {
+    /// Threads that it waits for; 0 while nobody is there.
+    expected: u32,
+    /// Nobody has named a count: it waits for the threads that are left.
+    all: bool,
+    /// Whether those who are there want a reduction.
+    reduces: bool,
+    /// Threads that have arrived, warps that are there as a whole counting 32.
+    counted: u32,
+    /// Threads that wait or have arrived, those that exist.
+    there: u32,
+    votes: Votes,
+    /// By warp; empty until the barrier is first used.
+    warps: Vec<WarpAt>,
+    /// What those who have arrived hand on, and what those who were last let go take over.
+    clock: Clock,
+    passed: Clock,
+}
+
+#[derive(Clone, Copy, Default)]
+struct WarpAt {
+    waiting: Mask,
+    released: Mask,
+    votes: Votes,
+}
+
+/// What the predicates of a reduction said.
+#[derive(Clone, Copy, Default)]
+struct Votes {
+    yes: u32,
+    all: u32,
+}
+
+/// What a barrier instruction wants.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    Sync,
+    Arrive,
+    Reduce(Predicate),
+}
+
+impl Barriers {
+    /// Of a block with this many warps.
+    pub fn new(warps: usize) -> Self {
+        Self { warps, named: std::array::from_fn(|_| Barrier::default()) }
+    }
+
+    /// Who is at which barrier, for the report of a deadlock.
+    pub fn describe(&self, live_threads: u32) -> Vec<String> {
+        let open = self.named.iter().enumerate().filter(|(_, barrier)| barrier.expected != 0);
+        open.map(|(number, barrier)| {
+            let (there, expected) =
+                if barrier.all { (barrier.there, live_threads) } else { (barrier.counted, barrier.expected) };
+            format!("{there} of {expected} threads at barrier {number}")
+        })
+        .collect()
+    }
+}
+
+impl Barrier {
+    /// Notes that threads of a warp arrive; they wait unless they only arrive.
+    #[allow(clippy::too_many_arguments)]
+    fn arrive(
+        &mut self,
+        number: usize,
+        warps: usize,
+        warp: usize,
+        new: Mask,
+        live: Mask,
+        threads: u32,
+        count: Option<u32>,
+        kind: Kind,
+    ) -> Result<(), Fault> {
+        let expected = count.unwrap_or(threads.next_multiple_of(32));
+        let reduces = matches!(kind, Kind::Reduce(_));
+        if self.expected == 0 {
+            (self.expected, self.all, self.reduces) = (expected, true, reduces);
+            self.warps.resize(warps, WarpAt::default());
+        }
+        let wrong = |message: String| Err(Fault::new(FaultKind::InvalidUse, message));
+        if self.expected != expected {
+            let already = self.expected;
+            return wrong(format!(
+                "barrier {number} for {expected} threads, while threads are there that wait for {already}"
+            ));
+        }
+        if self.reduces != reduces {
+            return wrong(format!("barrier {number} is used for a reduction and without one at the same time"));
+        }
+        self.all &= count.is_none();
+        let at = &mut self.warps[warp];
+        let before = at.waiting;
+        // Lanes that do not exist or have left make up the warp's 32 once the others are all there.
+        let weight = |mask: Mask| if mask == live { 32 } else { mask.count_ones() };
+        if kind == Kind::Arrive {
+            self.counted += weight(new);
+        } else {
+            at.waiting |= new;
+            self.counted += weight(at.waiting) - if before == 0 { 0 } else { weight(before) };
+        }
+        self.there += new.count_ones();
+        if !self.all && self.counted > self.expected {
+            let (counted, expected) = (self.counted, self.expected);
+            return wrong(format!("{counted} threads at barrier {number}, which is for {expected}"));
+        }
+        Ok(())
+    }
+
+    fn is_complete(&self, live_threads: u32) -> bool {
+        self.expected != 0 && if self.all { self.there == live_threads } else { self.counted == self.expected }
+    }
+
+    /// Lets everybody go.
+    fn complete(&mut self) {
+        for at in &mut self.warps {
+            if at.waiting != 0 {
+                at.released |= std::mem::take(&mut at.waiting);
+                at.votes = self.votes;
+            }
+        }
+        (self.expected, self.counted, self.there, self.votes) = (0, 0, 0, Votes::default());
+        std::mem::swap(&mut self.clock, &mut self.passed);
+        self.clock.clear();
+    }
+}
+
+pub(super) fn decode(decoder: &mut Decoder<'_>, instruction: &Instruction) -> Decode {
+    let form = &instruction.form;
+    let o = &instruction.operands;
+    let has = |modifier| form.has(modifier);
+    if has(Modifier::Warp) {
+        let members = decoder.value(&o[0], ScalarType::B32)?;
+        return Ok(Decoded::effect(move |context, mask| warp_sync(context, mask, members)));
+    }
+    if has(Modifier::Cluster) {
+        return Ok(cluster(instruction));
+    }
+    let aligned = form.opcode == Opcode::Bar || has(Modifier::Aligned);
+    let reduces = has(Modifier::Red);
+    let (first, kind) = match o.last() {
+        Some(predicate) if reduces => (1, Kind::Reduce(decoder.predicate(predicate)?)),
+        _ if has(Modifier::Arrive) => (0, Kind::Arrive),
+        _ => (0, Kind::Sync),
+    };
+    let barrier = decoder.value(&o[first], ScalarType::B32)?;
+    let count = match o.get(first + 1) {
+        Some(count) if first + 1 + usize::from(reduces) < o.len() => Some(decoder.value(count, ScalarType::B32)?),
+        _ => None,
+    };
+    let result = match kind {
+        Kind::Reduce(_) if has(Modifier::Popc) => Some(Target::Count(decoder.target(&o[0], ScalarType::U32)?)),
+        Kind::Reduce(_) => Some(Target::Verdict(decoder.target_predicate(&o[0])?, has(Modifier::And))),
+        _ => None,
+    };
+    Ok(Decoded::effect(move |context, mask| {
+        if aligned && context.whole_warp(mask) == Flow::Wait {
+            return Ok(Flow::Wait);
+        }
+        let numbers = context.registers().get::<u32>(barrier);
+        let counts = count.map(|count| context.registers().get::<u32>(count));
+        let mut done = 0;
+        let mut rest = mask;
+        while rest != 0 {
+            let lane = rest.trailing_zeros() as usize;
+            let same =
+                |&l: &usize| numbers[l] == numbers[lane] && counts.is_none_or(|counts| counts[l] == counts[lane]);
+            let group = lanes(rest).filter(same).fold(0, |group, lane| group | 1 << lane);
+            if aligned && group != mask {
+                let message = "the threads of a warp name different barriers or counts in an .aligned instruction";
+                return Err(Fault::new(FaultKind::DivergentBarrier, message));
+            }
+            done |= step(context, group, numbers[lane], counts.map(|counts| counts[lane]), kind, result)?;
+            rest &= !group;
+        }
+        Ok(if done == mask { Flow::Next } else { Flow::Part(done) })
+    }))
+}
+
+/// Where a reduction goes: a number, or whether all (`true`) or any said yes.
+#[derive(Clone, Copy)]
+enum Target {
+    Count(Slot),
+    Verdict(u32, bool),
+}
+
+/// One barrier for lanes that name the same; returns those that go on.
+fn step(
+    context: &mut Context<'_>,
+    group: Mask,
+    number: u32,
+    count: Option<u32>,
+    kind: Kind,
+    result: Option<Target>,
+) -> Result<Mask, Fault> {
+    let agent = context.order.warp(context.rank, context.warp.id);
+    let (live, id) = (context.warp.live(), context.warp.id as usize);
+    let block = &mut context.blocks[context.rank];
+    let Some(barrier) = block.state.barriers.named.get_mut(number as usize) else {
+        return Err(Fault::new(FaultKind::InvalidUse, format!("barrier {number}; a block has 0 to 15")));
+    };
+    if let Some(count) = count
+        && (count == 0 || count % 32 != 0 || count > block.threads.next_multiple_of(32))
+    {
+        let message = format!(
+            "barrier {number} for {count} threads, which is not a multiple of 32 from 32 to the block's {}",
+            block.threads.next_multiple_of(32)
+        );
+        return Err(Fault::new(FaultKind::InvalidUse, message));
+    }
+    let mut at = barrier.warps.get(id).copied().unwrap_or_default();
+    let mut done = group & at.released;
+    let new = group & !done & !at.waiting;
+    if new != 0 {
+        barrier.arrive(number as usize, block.state.barriers.warps, id, new, live, block.threads, count, kind)?;
+        if let Kind::Reduce(predicate) = kind {
+            barrier.votes.all += new.count_ones();
+            barrier.votes.yes += (context.warp.registers.holds(predicate) & new).count_ones();
+        }
+        context.order.release_into(agent, &mut barrier.clock);
+        context.worker.events += 1;
+    }
+    if barrier.is_complete(block.live_threads) {
+        barrier.complete();
+        context.worker.events += 1;
+    }
+    if kind == Kind::Arrive {
+        return Ok(group);
+    }
+    at = barrier.warps[id];
+    // Lanes that came after the barrier had let others go are still waiting.
+    done |= group & at.released;
+    barrier.warps[id].released &= !done;
+    if done != 0 {
+        context.order.acquire(agent, &barrier.passed);
+        match result {
+            Some(Target::Count(d)) => context.warp.registers.set(d, done, &[at.votes.yes; 32]),
+            Some(Target::Verdict(d, all)) => {
+                let verdict = if all { at.votes.yes == at.votes.all } else { at.votes.yes != 0 };
+                context.warp.registers.set_predicate(d, done, if verdict { FULL } else { 0 });
+            }
+            None => {}
+        }
+    }
+    Ok(done)
+}
+
+/// What lanes of a warp know of one another at `bar.warp.sync`, which need not be the same instruction for all.
+#[derive(Default)]
+pub struct WarpSync {
+    /// Member masks, with those who are there.
+    meetings: Vec<(Mask, Mask)>,
+    released: Mask,
+}
+
+fn warp_sync(context: &mut Context<'_>, mask: Mask, members: Slot) -> Result<Flow, Fault> {
+    let (ready, _) = context.meet(mask, members)?;
+    let named = context.warp.registers.get::<u32>(members);
+    let live = context.warp.live();
+    let WarpSync { meetings, released } = &mut context.warp.state.warp_sync;
+    if ready == mask && meetings.is_empty() && *released == 0 {
+        return Ok(Flow::Next);
+    }
+    let mut done = mask & *released;
+    for lane in lanes(mask & !done) {
+        match meetings.iter_mut().find(|(members, _)| *members == named[lane]) {
+            Some((_, there)) => *there |= 1 << lane,
+            None => meetings.push((named[lane], 1 << lane)),
+        }
+    }
+    meetings.retain(|&(members, there)| {
+        let complete = members & live & !there == 0;
+        if complete {
+            *released |= there;
+        }
+        !complete
+    });
+    done |= mask & *released;
+    *released &= !done;
+    if done != 0 {
+        context.progress();
+    }
+    Ok(if done == mask { Flow::Next } else { Flow::Part(done) })
+}
+
+/// The barrier of a cluster; kept with its block of rank 0, but for the number of threads that arrived.
+#[derive(Default)]
+pub struct ClusterBarrier {
+    phase: u32,
+    /// Threads of this block that have arrived.
+    arrived: u32,
+    clock: Clock,
+    passed: Clock,
+}
+
+/// What a warp knows of its cluster's barrier.
+#[derive(Default)]
+pub struct ClusterArrivals {
+    /// Lanes that have arrived and not waited, and in which phase.
+    arrived: Mask,
+    phases: [u32; 32],
+}
+
+impl ClusterBarrier {
+    /// How many threads of this block have arrived, for the report of a deadlock.
+    pub fn describe(&self, live_threads: u32) -> Option<String> {
+        let arrived = self.arrived;
+        (arrived != 0).then(|| format!("{arrived} of {live_threads} threads of the block at the cluster's barrier"))
+    }
+}
+
+fn cluster(instruction: &Instruction) -> Decoded {
+    let form = &instruction.form;
+    let (aligned, relaxed) = (form.has(Modifier::Aligned), form.has(Modifier::Relaxed));
+    let arrives = form.has(Modifier::Arrive);
+    Decoded::effect(move |context, mask| {
+        if aligned && context.whole_warp(mask) == Flow::Wait {
+            return Ok(Flow::Wait);
+        }
+        if arrives { cluster_arrive(context, mask, relaxed).map(|()| Flow::Next) } else { cluster_wait(context, mask) }
+    })
+}
+
+fn cluster_arrive(context: &mut Context<'_>, mask: Mask, relaxed: bool) -> Result<(), Fault> {
+    let agent = context.order.warp(context.rank, context.warp.id);
+    let phase = context.blocks[0].state.cluster.phase;
+    let mine = &mut context.warp.state.cluster;
+    if mine.arrived & mask != 0 {
+        let message = "a thread arrives at the cluster's barrier again, without having waited at it";
+        let lane = (mine.arrived & mask).trailing_zeros() as usize;
+        return Err(Fault::new(FaultKind::InvalidUse, message).lane(lane));
+    }
+    mine.arrived |= mask;
+    lanes(mask).for_each(|lane| mine.phases[lane] = phase);
+    context.blocks[context.rank].state.cluster.arrived += mask.count_ones();
+    if !relaxed {
+        context.order.release_into(agent, &mut context.blocks[0].state.cluster.clock);
+    }
+    context.progress();
+    complete_cluster(context);
+    Ok(())
+}
+
+fn complete_cluster(context: &mut Context<'_>) {
+    let arrived: u32 = context.blocks.iter().map(|block| block.state.cluster.arrived).sum();
+    let live: u32 = context.blocks.iter().map(|block| block.live_threads).sum();
+    if arrived == 0 || arrived < live {
+        return;
+    }
+    context.blocks.iter_mut().for_each(|block| block.state.cluster.arrived = 0);
+    let barrier = &mut context.blocks[0].state.cluster;
+    barrier.phase = barrier.phase.wrapping_add(1);
+    std::mem::swap(&mut barrier.clock, &mut barrier.passed);
+    barrier.clock.clear();
+    context.progress();
+}
+
+fn cluster_wait(context: &mut Context<'_>, mask: Mask) -> Result<Flow, Fault> {
+    complete_cluster(context);
+    let agent = context.order.warp(context.rank, context.warp.id);
+    let barrier = &context.blocks[0].state.cluster;
+    let mine = &mut context.warp.state.cluster;
+    if mask & !mine.arrived != 0 {
+        let message = "a thread waits at the cluster's barrier without having arrived there";
+        let lane = (mask & !mine.arrived).trailing_zeros() as usize;
+        return Err(Fault::new(FaultKind::InvalidUse, message).lane(lane));
+    }
+    let done = lanes(mask).filter(|&lane| mine.phases[lane] != barrier.phase).fold(0, |done, lane| done | 1 << lane);
+    mine.arrived &= !done;
+    if done != 0 {
+        context.order.acquire(agent, &barrier.passed);
+    }
+    Ok(if done == mask { Flow::Next } else { Flow::Part(done) })
+}
+
+/// Lanes leave: they no longer count where they had arrived, and nobody waits for them.
+pub(super) fn leave(context: &mut Context<'_>, gone: Mask) {
+    let phase = context.blocks[0].state.cluster.phase;
+    let mine = &context.warp.state.cluster;
+    let arrived = lanes(gone & mine.arrived).filter(|&lane| mine.phases[lane] == phase).count() as u32;
+    context.blocks[context.rank].state.cluster.arrived -= arrived;
+    complete_cluster(context);
 }

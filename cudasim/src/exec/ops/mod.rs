@@ -5,6 +5,7 @@ use super::step::Compute;
 use crate::ptx::form::OperandKind;
 use crate::ptx::module::Instruction;
 use crate::ptx::opcode::{Modifier, Opcode};
+use crate::report::Fault;
 
 mod atomics;
 mod barriers;
@@ -21,6 +22,8 @@ mod mbarriers;
 mod memory;
 mod mma;
 mod moves;
+mod places;
+mod print;
 mod spaces;
 pub mod tensor;
 mod traps;
@@ -38,25 +41,73 @@ pub struct WarpState {
     pub wgmma: wgmma::flight::Flight,
     /// Multiplicands of wgmma.
     pub wgmma_packed: wgmma::operation::Packed,
+    /// `bar.warp.sync`
+    pub warp_sync: barriers::WarpSync,
+    /// `barrier.cluster`
+    pub cluster: barriers::ClusterArrivals,
+    /// Bulk copies out of shared memory.
+    pub bulk: copies::BulkGroups,
+    /// `setmaxnreg` instructions so far.
+    pub register_changes: u32,
 }
 
 /// What families keep for a block.
 pub struct BlockState {
     /// wgmma that not all warps of a warpgroup have issued.
     pub warpgroups: wgmma::warpgroup::Warpgroups,
+    /// `bar` and `barrier`
+    pub barriers: barriers::Barriers,
+    /// `barrier.cluster`
+    pub cluster: barriers::ClusterBarrier,
+    /// `mbarrier`
+    pub mbarriers: mbarriers::Mbarriers,
+    /// `cp.async`
+    pub copies: copies::ThreadCopies,
+    /// Asynchronous operations that an mbarrier of the block will hear of.
+    pub flights: copies::Flights,
+    /// `setmaxnreg`
+    pub registers: traps::RegisterChanges,
+    /// Of rank 0: addresses of tensor maps that were changed and not fenced since.
+    pub changed_maps: Vec<u64>,
 }
 
 impl BlockState {
     /// Of a block with this many warps.
-    pub fn new(_warps: usize) -> Self {
-        Self { warpgroups: wgmma::warpgroup::Warpgroups::default() }
+    pub fn new(warps: usize) -> Self {
+        Self {
+            barriers: barriers::Barriers::new(warps),
+            cluster: barriers::ClusterBarrier::default(),
+            mbarriers: mbarriers::Mbarriers::default(),
+            copies: copies::ThreadCopies::new(warps),
+            flights: copies::Flights::default(),
+            registers: traps::RegisterChanges::new(warps),
+            changed_maps: Vec::new(),
+            warpgroups: wgmma::warpgroup::Warpgroups::default(),
+        }
     }
 
     /// What the block's threads wait for, for the report of a deadlock.
     pub fn describe_waiting(&self, live_threads: u32) -> String {
-        let left = format!("{live_threads} threads of the block are left");
-        self.warpgroups.describe_waiting().map_or(left.clone(), |waiting| format!("{waiting}; {left}"))
+        let mut waiting = self.barriers.describe(live_threads);
+        waiting.extend(self.cluster.describe(live_threads));
+        waiting.extend(self.mbarriers.describe());
+        waiting.extend(self.warpgroups.describe_waiting());
+        match waiting.is_empty() {
+            true => format!("{live_threads} threads of the block are left"),
+            false => format!("{} ({live_threads} threads of the block are left)", waiting.join(", ")),
+        }
     }
+}
+
+/// Lanes of a warp have left.
+///
+/// # Errors
+/// They leave something undone that needs them, or are the last and leave copies that need the block's memory.
+pub fn leave(context: &mut super::context::Context<'_>, gone: super::registers::Mask) -> Result<(), Fault> {
+    copies::leave(context, gone)?;
+    traps::leave(context)?;
+    barriers::leave(context, gone);
+    Ok(())
 }
 
 /// Decodes an instruction that is not a branch, call or return.

@@ -1,8 +1,0 @@
-//! `cp.async`, bulk and tensor copies, `st.async`, `red.async` and `tensormap`.
-
-use crate::exec::decode::{Decode, Decoder};
-use crate::ptx::module::Instruction;
-
-pub(super) fn decode(_decoder: &mut Decoder<'_>, instruction: &Instruction) -> Decode {
-    Err(super::unsupported(instruction))
-}

@@ -1,0 +1,329 @@
+//! Bulk copies: operands, and the bulk groups of each thread.
+
+use super::bytes::{check_global, read_global, update_global, write_global};
+use super::flights::{self, Copy, From, Piece, free_source, guard_source};
+use super::lands_now;
+use super::reduce::Reduction;
+use crate::exec::context::{Context, Window, window};
+use crate::exec::decode::{Address, Decode, Decoded, Decoder, Space};
+use crate::exec::ops::mbarriers;
+use crate::exec::ops::places::{self, Place};
+use crate::exec::registers::{Mask, Slot, lanes};
+use crate::exec::step::Flow;
+use crate::ptx::module::Instruction;
+use crate::ptx::opcode::Modifier;
+use crate::ptx::types::{ScalarType, StateSpace};
+use crate::report::{Fault, FaultKind};
+
+/// The copies out of shared memory that a warp's threads have not waited for.
+#[derive(Default)]
+pub struct BulkGroups {
+    stores: Vec<Issued>,
+    /// Groups that each lane has committed.
+    committed: [u32; 32],
+}
+
+/// A copy out of the shared memory of a block into global memory.
+pub struct Store {
+    /// What goes where.
+    pub pieces: Vec<StorePiece>,
+    /// What is done with the old value; `None` to replace it.
+    pub reduction: Option<Reduction>,
+}
+
+/// Bytes that stay together.
+#[derive(Clone, Copy)]
+pub struct StorePiece {
+    /// Offset in shared memory.
+    pub from: u32,
+    /// Global address.
+    pub to: u64,
+    /// How many.
+    pub bytes: u32,
+}
+
+struct Issued {
+    lane: usize,
+    group: u32,
+    store: Store,
+    /// The bytes, once they have been read.
+    read: Option<Vec<u8>>,
+}
+
+impl Issued {
+    fn read(&mut self, context: &mut Context<'_>) {
+        if self.read.is_some() {
+            return;
+        }
+        let rank = context.rank;
+        let mut bytes = Vec::new();
+        for piece in &self.store.pieces {
+            bytes.extend_from_slice(context.blocks[rank].shared.bytes(piece.from as usize, piece.bytes as usize));
+            free_source(context, rank, piece.from as usize, piece.bytes as usize);
+        }
+        self.read = Some(bytes);
+    }
+
+    fn write(&mut self, context: &mut Context<'_>) {
+        self.read(context);
+        let bytes = self.read.take().unwrap_or_default();
+        let mut rest = bytes.as_slice();
+        for piece in &self.store.pieces {
+            let (from, after) = rest.split_at(piece.bytes as usize);
+            rest = after;
+            match self.store.reduction {
+                None => write_global(context, piece.to, from),
+                Some(reduction) => {
+                    update_global(context, piece.to, from, reduction.width(), |old, new| reduction.apply(old, new));
+                }
+            }
+        }
+    }
+}
+
+/// Issues a copy out of the running block's shared memory; it lands now or when the options say.
+///
+/// # Errors
+/// What it reads is in flight, or never written.
+pub fn launch_store(context: &mut Context<'_>, lane: usize, store: Store) -> Result<(), Fault> {
+    let rank = context.rank;
+    for piece in &store.pieces {
+        let address = crate::memory::SHARED_RESERVED + u64::from(piece.from);
+        // A read as any other, for what the options check.
+        let mut rest = u64::from(piece.bytes);
+        let mut at = address;
+        while rest != 0 {
+            let count = rest.min(64);
+            context.read_shared(lane, at, &mut [0; 64][..count as usize])?;
+            (rest, at) = (rest - count, at + count);
+        }
+    }
+    let agent = context.order.warp(context.rank, context.warp.id);
+    context.order.issue(agent);
+    let group = context.warp.state.bulk.committed[lane];
+    let mut issued = Issued { lane, group, store, read: None };
+    if lands_now(context) {
+        issued.write(context);
+        return Ok(());
+    }
+    for piece in &issued.store.pieces {
+        guard_source(context, rank, piece.from as usize, piece.bytes as usize);
+    }
+    context.warp.state.bulk.stores.push(issued);
+    Ok(())
+}
+
+/// `cp.async.bulk.wait_group`: all but the last `pending` groups of each lane are read, and unless `.read` written.
+fn wait(context: &mut Context<'_>, mask: Mask, pending: u32, only_read: bool) {
+    let committed = context.warp.state.bulk.committed;
+    let mut stores = std::mem::take(&mut context.warp.state.bulk.stores);
+    stores.retain_mut(|issued| {
+        let waits = mask >> issued.lane & 1 != 0 && issued.group.saturating_add(pending) < committed[issued.lane];
+        if waits && only_read {
+            issued.read(context);
+        } else if waits {
+            issued.write(context);
+        }
+        !waits || only_read
+    });
+    context.warp.state.bulk.stores = stores;
+}
+
+/// Threads leave: what they have copied must have been read, and is written now at the latest.
+pub(super) fn leave(context: &mut Context<'_>, gone: Mask) -> Result<(), Fault> {
+    if context.warp.state.bulk.stores.is_empty() {
+        return Ok(());
+    }
+    let mut stores = std::mem::take(&mut context.warp.state.bulk.stores);
+    if let Some(unread) = stores.iter().find(|issued| gone >> issued.lane & 1 != 0 && issued.read.is_none()) {
+        let message = "a thread leaves while its bulk copies may still read shared memory: \
+                       cp.async.bulk.wait_group.read must come first";
+        return Err(Fault::new(FaultKind::MissingWait, message).lane(unread.lane));
+    }
+    stores.retain_mut(|issued| {
+        let leaves = gone >> issued.lane & 1 != 0;
+        if leaves {
+            issued.write(context);
+        }
+        !leaves
+    });
+    context.warp.state.bulk.stores = stores;
+    Ok(())
+}
+
+/// Where a copy into shared memory goes: there, and to which mbarrier.
+#[derive(Clone, Copy)]
+pub struct Destination {
+    /// The address.
+    pub to: Address,
+    /// The mbarrier.
+    pub mbarrier: Address,
+    /// Ranks of the blocks that get it, as bits; `None`: the block of the address.
+    pub multicast: Option<Slot>,
+}
+
+impl Destination {
+    /// The places of a copy of `bytes` bytes, which take up `room`, and its mbarriers.
+    ///
+    /// # Errors
+    /// Alignment, bounds, and what an mbarrier must be.
+    pub fn places(
+        &self,
+        context: &mut Context<'_>,
+        lane: usize,
+        room: u64,
+        align: u64,
+    ) -> Result<Vec<(Place, Place)>, Fault> {
+        let to = context.addresses(&self.to)[lane];
+        let mbarrier = context.addresses(&self.mbarrier)[lane];
+        let to = places::shared(context, self.to.space, lane, to, room, align)?;
+        let mbarrier = places::shared(context, self.mbarrier.space, lane, mbarrier, 8, 8)?;
+        let mut pairs = Vec::new();
+        match self.multicast {
+            None if to.rank != mbarrier.rank => {
+                let message = "an asynchronous copy and its mbarrier are in different blocks";
+                return Err(mbarriers::at(Fault::new(FaultKind::InvalidUse, message), lane, mbarrier));
+            }
+            None => pairs.push((to, mbarrier)),
+            Some(slot) => {
+                let ranks = u32::from(context.registers().get_lane::<u16>(slot, lane));
+                for rank in lanes(ranks) {
+                    if rank >= context.blocks.len() || context.blocks[rank].live_threads == 0 {
+                        let message =
+                            format!("a multicast to block {rank}, which the cluster does not have or which has ended");
+                        return Err(Fault::new(FaultKind::InvalidUse, message).lane(lane));
+                    }
+                    pairs.push((Place { rank, ..to }, Place { rank, ..mbarrier }));
+                }
+            }
+        }
+        let agent = context.order.warp(context.rank, context.warp.id);
+        for &(_, mbarrier) in &pairs {
+            mbarriers::check_asynchronous(context, mbarrier, agent)
+                .map_err(|fault| mbarriers::at(fault, lane, mbarrier))?;
+        }
+        Ok(pairs)
+    }
+}
+
+pub(super) fn decode(decoder: &mut Decoder<'_>, instruction: &Instruction) -> Decode {
+    let form = &instruction.form;
+    let o = &instruction.operands;
+    let has = |modifier| form.has(modifier);
+    if has(Modifier::CommitGroup) {
+        return Ok(Decoded::effect(|context, mask| {
+            let committed = &mut context.warp.state.bulk.committed;
+            lanes(mask).for_each(|lane| committed[lane] += 1);
+            Ok(Flow::Next)
+        }));
+    }
+    if has(Modifier::WaitGroup) {
+        let pending = u32::try_from(decoder.integer(&o[0])?)
+            .map_err(|_| "cp.async.bulk.wait_group takes a number of groups from 0")?;
+        let only_read = has(Modifier::Read);
+        return Ok(Decoded::effect(move |context, mask| {
+            wait(context, mask, pending, only_read);
+            Ok(Flow::Next)
+        }));
+    }
+    let reduction = match has(Modifier::Reduce) {
+        false => None,
+        true => Some(Reduction::new(form, form.types[0]).ok_or_else(|| super::super::unsupported(instruction))?),
+    };
+    let (target, source) = (form.spaces[0], form.spaces[1]);
+    let to = decoder.address(&o[0], Some(target))?;
+    let from = decoder.address(&o[1], Some(source))?;
+    let size = decoder.value(&o[2], ScalarType::B32)?;
+    if target == StateSpace::Global {
+        return Ok(Decoded::effect(move |context, mask| {
+            let (targets, sizes) = (context.addresses(&to), context.registers().get::<u32>(size));
+            let sources = context.addresses(&from);
+            for lane in lanes(mask) {
+                let bytes = check_size(lane, sizes[lane])?;
+                let place = places::shared(context, from.space, lane, sources[lane], bytes, 16)?;
+                if place.rank != context.rank {
+                    let message = "a bulk copy reads the shared memory of its own block only";
+                    return Err(Fault::new(FaultKind::InvalidUse, message).lane(lane).at(sources[lane]));
+                }
+                check_address(context, lane, targets[lane], bytes)?;
+                super::check_fenced(context, lane, place, bytes)?;
+                let piece = StorePiece { from: place.offset as u32, to: targets[lane], bytes: bytes as u32 };
+                launch_store(context, lane, Store { pieces: vec![piece], reduction })?;
+            }
+            Ok(Flow::Next)
+        }));
+    }
+    let mbarrier = decoder.address(&o[3], Some(StateSpace::SharedCluster))?;
+    let multicast = match has(Modifier::MulticastCluster) {
+        true => Some(decoder.value(&o[4], ScalarType::B16)?),
+        false => None,
+    };
+    let destination = Destination { to, mbarrier, multicast };
+    Ok(Decoded::effect(move |context, mask| {
+        let (sources, sizes) = (context.addresses(&from), context.registers().get::<u32>(size));
+        for lane in lanes(mask) {
+            let bytes = check_size(lane, sizes[lane])?;
+            let from = if source == StateSpace::Global {
+                check_address(context, lane, sources[lane], bytes)?;
+                From::Global(sources[lane])
+            } else {
+                let place = places::shared(context, from.space, lane, sources[lane], bytes, 16)?;
+                let mut probe = vec![0; bytes as usize];
+                context.read_shared(
+                    lane,
+                    place.address | (place.rank as u64 + 1) << crate::memory::CLUSTER_RANK_SHIFT,
+                    &mut probe,
+                )?;
+                super::check_fenced(context, lane, place, bytes)?;
+                From::Shared(place.rank, place.offset as u32)
+            };
+            for (to, mbarrier) in destination.places(context, lane, bytes, 16)? {
+                let piece = Piece { from, to: to.offset as u32, bytes: bytes as u32 };
+                let copy = Copy { pieces: vec![piece], bytes: bytes as u32, reduction, flush: false };
+                flights::launch(context, mbarrier, copy).map_err(|fault| fault.lane(lane))?;
+            }
+        }
+        Ok(Flow::Next)
+    }))
+}
+
+fn check_size(lane: usize, bytes: u32) -> Result<u64, Fault> {
+    if bytes == 0 || !bytes.is_multiple_of(16) {
+        let message = format!("a bulk copy of {bytes} bytes; it must be a multiple of 16");
+        return Err(Fault::new(FaultKind::Misaligned, message).lane(lane));
+    }
+    Ok(bytes.into())
+}
+
+/// That a bulk copy may use global memory at `address`.
+fn check_address(context: &mut Context<'_>, lane: usize, address: u64, bytes: u64) -> Result<(), Fault> {
+    if window(address).0 != Window::Global {
+        let message = format!("{address:#x} is no address of global memory");
+        return Err(Fault::new(FaultKind::InvalidAddressSpace, message).lane(lane).at(address));
+    }
+    if !address.is_multiple_of(16) {
+        let message = format!("address {address:#x} of a bulk copy is not a multiple of 16");
+        return Err(Fault::new(FaultKind::Misaligned, message).lane(lane).at(address));
+    }
+    check_global(context, lane, address, bytes)
+}
+
+/// Reads 128 bytes at a generic address: a tensor map.
+pub(super) fn read_words(
+    context: &mut Context<'_>,
+    space: Space,
+    lane: usize,
+    address: u64,
+) -> Result<[u8; 128], Fault> {
+    let mut bytes = [0; 128];
+    if matches!(space, Space::Generic | Space::Global) && window(address).0 == Window::Global {
+        check_global(context, lane, address, 128)?;
+        read_global(context, address, &mut bytes);
+        return Ok(bytes);
+    }
+    for (index, place) in bytes.chunks_exact_mut(8).enumerate() {
+        let word: u64 = context.load(space, lane, address + 8 * index as u64)?;
+        place.copy_from_slice(&word.to_le_bytes());
+    }
+    Ok(bytes)
+}

@@ -1,0 +1,243 @@
+//! Asynchronous operations that an mbarrier hears of: copies into shared memory, and arrivals that `cp.async` triggers. They
+//! wait with the block whose mbarrier it is, which for copies is the block that they go to.
+
+use super::bytes::read_global;
+use super::reduce::Reduction;
+use super::{cp_async, lands_now};
+use crate::exec::context::Context;
+use crate::exec::ops::mbarriers;
+use crate::exec::ops::places::Place;
+use crate::exec::order::Clock;
+use crate::exec::registers::{Mask, lanes};
+use crate::memory::ByteState;
+use crate::options::Landing;
+use crate::report::{Fault, FaultKind};
+
+/// The operations of a block's mbarriers that have not landed.
+#[derive(Default)]
+pub struct Flights {
+    list: Vec<Flight>,
+}
+
+/// An operation, with the mbarrier that hears of it and what it hands on.
+struct Flight {
+    mbarrier: Place,
+    what: What,
+    clock: Clock,
+}
+
+enum What {
+    Copy(Copy),
+    Arrivals(Arrivals),
+}
+
+/// A copy into shared memory of the mbarrier's block.
+#[derive(Clone)]
+pub struct Copy {
+    /// What goes where.
+    pub pieces: Vec<Piece>,
+    /// Bytes that the mbarrier is told.
+    pub bytes: u32,
+    /// What is done with the old value; `None` to replace it.
+    pub reduction: Option<Reduction>,
+    /// Denormals of f32 become zero.
+    pub flush: bool,
+}
+
+/// Bytes that stay together.
+#[derive(Clone, Copy)]
+pub struct Piece {
+    /// Where they come from.
+    pub from: From,
+    /// Offset in the target's shared memory.
+    pub to: u32,
+    /// How many.
+    pub bytes: u32,
+}
+
+/// A source of bytes.
+#[derive(Clone, Copy)]
+pub enum From {
+    /// Global memory.
+    Global(u64),
+    /// Shared memory of a block, at an offset.
+    Shared(usize, u32),
+    /// These, over and over, from the first.
+    Value([u8; 16]),
+}
+
+/// Arrivals of lanes whose `cp.async`s before a number have landed.
+pub struct Arrivals {
+    /// Their block.
+    pub rank: usize,
+    /// Their warp.
+    pub warp: usize,
+    /// The lanes.
+    pub lanes: Mask,
+    /// The number of the batch before which.
+    pub before: u64,
+}
+
+impl Flights {
+    /// Whether an operation is on its way that the mbarrier at this offset will hear of.
+    pub fn any(&self, mbarrier: usize) -> bool {
+        self.list.iter().any(|flight| flight.mbarrier.offset == mbarrier)
+    }
+
+    /// Adds arrivals.
+    pub fn add_arrivals(&mut self, mbarrier: Place, arrivals: Arrivals, clock: Clock) {
+        self.list.push(Flight { mbarrier, what: What::Arrivals(arrivals), clock });
+    }
+}
+
+/// Issues a copy into the mbarrier's block; it lands now or when the options say.
+///
+/// # Errors
+/// What it writes is in flight already.
+pub fn launch(context: &mut Context<'_>, mbarrier: Place, copy: Copy) -> Result<(), Fault> {
+    let rank = mbarrier.rank;
+    let warp = context.order.warp(context.rank, context.warp.id);
+    for piece in &copy.pieces {
+        let target = &context.blocks[rank].shared;
+        let states = target.states(piece.to as usize, piece.bytes as usize);
+        let word = if states.contains(&ByteState::InFlight) {
+            "writes where another asynchronous copy is on its way"
+        } else if states.contains(&ByteState::Source) {
+            "writes where another asynchronous copy may still read"
+        } else {
+            continue;
+        };
+        let address = crate::memory::SHARED_WINDOW + crate::memory::SHARED_RESERVED + u64::from(piece.to);
+        return Err(Fault::new(FaultKind::MissingWait, format!("an asynchronous copy {word}")).at(address));
+    }
+    context.order.issue(warp);
+    let asynchronous = context.order.asynchronous(context.rank, context.warp.id);
+    let clock = context.order.release(asynchronous);
+    let flight = Flight { mbarrier, what: What::Copy(copy), clock };
+    if lands_now(context) {
+        return land(context, flight);
+    }
+    let What::Copy(copy) = &flight.what else { return Ok(()) };
+    for piece in &copy.pieces {
+        if let From::Shared(from, offset) = piece.from {
+            guard_source(context, from, offset as usize, piece.bytes as usize);
+        }
+        context.blocks[rank].shared.mark(piece.to as usize, piece.bytes as usize, ByteState::InFlight);
+    }
+    context.blocks[rank].state.flights.list.push(flight);
+    Ok(())
+}
+
+/// Marks written bytes as the source of a copy.
+pub(super) fn guard_source(context: &mut Context<'_>, rank: usize, offset: usize, bytes: usize) {
+    let shared = &mut context.blocks[rank].shared;
+    if shared.states(offset, bytes).iter().all(|state| matches!(state, ByteState::Written | ByteState::Source)) {
+        shared.mark(offset, bytes, ByteState::Source);
+    }
+}
+
+/// The source of a copy may be overwritten from now on.
+pub(super) fn free_source(context: &mut Context<'_>, rank: usize, offset: usize, bytes: usize) {
+    let shared = &mut context.blocks[rank].shared;
+    if shared.states(offset, bytes).contains(&ByteState::Source) {
+        shared.mark(offset, bytes, ByteState::Written);
+    }
+}
+
+/// Somebody asks an mbarrier in vain: one of the operations that it waits for may land.
+///
+/// # Errors
+/// The mbarrier does not take what lands.
+pub fn land_one(context: &mut Context<'_>, mbarrier: Place) -> Result<(), Fault> {
+    let list = &context.blocks[mbarrier.rank].state.flights.list;
+    let count = list.iter().filter(|flight| flight.mbarrier.offset == mbarrier.offset).count();
+    // Asking once is not yet waiting.
+    if count == 0 || context.grid.options.landing == Landing::Late && context.worker.rng.below(2) == 0 {
+        return Ok(());
+    }
+    let nth = context.worker.rng.below(count);
+    let list = &mut context.blocks[mbarrier.rank].state.flights.list;
+    let mut places = list.iter().enumerate().filter(|(_, flight)| flight.mbarrier.offset == mbarrier.offset);
+    let Some((place, _)) = places.nth(nth) else { return Ok(()) };
+    let flight = list.remove(place);
+    land(context, flight)
+}
+
+fn land(context: &mut Context<'_>, flight: Flight) -> Result<(), Fault> {
+    let Flight { mbarrier, what, clock } = flight;
+    match what {
+        What::Copy(copy) => {
+            let mut buffer = Vec::new();
+            for piece in &copy.pieces {
+                land_piece(context, mbarrier.rank, piece, &copy, &mut buffer);
+            }
+            mbarriers::complete_bytes(context, mbarrier, copy.bytes, &clock)
+        }
+        What::Arrivals(arrivals) => {
+            let Arrivals { rank, warp, lanes: mask, before } = arrivals;
+            cp_async::land_before(context, rank, warp, mask, before);
+            for _ in lanes(mask) {
+                mbarriers::arrive_asynchronously(context, mbarrier, &clock)?;
+            }
+            Ok(())
+        }
+    }
+}
+
+fn land_piece(context: &mut Context<'_>, rank: usize, piece: &Piece, copy: &Copy, buffer: &mut Vec<u8>) {
+    let (to, bytes) = (piece.to as usize, piece.bytes as usize);
+    buffer.clear();
+    buffer.resize(bytes, 0);
+    let written = match piece.from {
+        From::Global(address) => read_global(context, address, buffer),
+        From::Shared(from, offset) => {
+            let source = &context.blocks[from].shared;
+            let states = source.states(offset as usize, bytes);
+            let written = states.iter().all(|state| matches!(state, ByteState::Written | ByteState::Source));
+            buffer.copy_from_slice(source.bytes(offset as usize, bytes));
+            free_source(context, from, offset as usize, bytes);
+            written
+        }
+        From::Value(value) => {
+            buffer.iter_mut().zip(value.iter().cycle()).for_each(|(place, &byte)| *place = byte);
+            true
+        }
+    };
+    if copy.flush {
+        for word in buffer.chunks_exact_mut(4) {
+            if let [_, _, high, top] = word
+                && *top & 0x7f == 0
+                && *high & 0x80 == 0
+            {
+                let sign = *top & 0x80;
+                word.copy_from_slice(&[0, 0, 0, sign]);
+            }
+        }
+    }
+    let target = &mut context.blocks[rank].shared;
+    if let Some(reduction) = copy.reduction {
+        let mut old = target.bytes(to, bytes).to_vec();
+        reduction.into_bytes(&mut old, buffer);
+        buffer.copy_from_slice(&old);
+    }
+    target.put(to, buffer);
+    if !written {
+        target.mark(to, bytes, ByteState::Unwritten);
+    }
+}
+
+/// When a block's last thread leaves, nothing may be on its way into its memory.
+pub(super) fn leave(context: &mut Context<'_>) -> Result<(), Fault> {
+    let block = context.block();
+    if block.live_threads != 0 {
+        return Ok(());
+    }
+    let copies = block.state.flights.list.iter().filter(|flight| matches!(flight.what, What::Copy(_))).count();
+    if copies == 0 {
+        return Ok(());
+    }
+    let message = format!(
+        "the block's last thread leaves while {copies} asynchronous copies into its shared memory are on their way"
+    );
+    Err(Fault::new(FaultKind::MissingWait, message))
+}

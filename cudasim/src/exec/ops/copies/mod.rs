@@ -1,0 +1,80 @@
+//! `cp.async`, bulk and tensor copies, `st.async`, `red.async` and `tensormap`.
+//!
+//! An asynchronous operation is checked when it is issued and *lands* later: as late as its program allows, at once, or
+//! by chance ([`Landing`]). Until it lands, what it writes is in flight and what it reads must not be
+//! overwritten, which shared memory knows of ([`ByteState`](crate::memory::ByteState)).
+//!
+//! ```text
+//! cp_async   each thread's groups, landing at cp.async.wait_group
+//! flights    what an mbarrier counts, landing one by one when somebody asks the mbarrier in vain
+//! bulk       operands of bulk copies; bulk groups, landing at cp.async.bulk.wait_group
+//! tensor     which pieces of memory a tensor copy is
+//! stores     st.async and red.async
+//! ```
+
+mod bulk;
+mod bytes;
+mod cp_async;
+mod flights;
+mod reduce;
+mod stores;
+mod tensor;
+mod tensormap;
+
+pub use bulk::BulkGroups;
+pub use cp_async::ThreadCopies;
+pub use flights::{Flights, land_one};
+
+use super::places::Place;
+use crate::exec::context::Context;
+use crate::exec::decode::{Decode, Decoded, Decoder};
+use crate::exec::registers::Mask;
+use crate::exec::step::Flow;
+use crate::options::Landing;
+use crate::ptx::module::Instruction;
+use crate::ptx::opcode::{Modifier, Opcode};
+use crate::report::Fault;
+
+pub(super) fn decode(decoder: &mut Decoder<'_>, instruction: &Instruction) -> Decode {
+    let form = &instruction.form;
+    match form.opcode {
+        Opcode::Tensormap => return tensormap::decode(decoder, instruction),
+        Opcode::St | Opcode::Red => return stores::decode(decoder, instruction),
+        _ => {}
+    }
+    if !form.has(Modifier::Bulk) {
+        return cp_async::decode(decoder, instruction);
+    }
+    if form.has(Modifier::Prefetch) {
+        // Caches are not simulated.
+        return Ok(Decoded::effect(|_, _| Ok(Flow::Next)));
+    }
+    if form.has(Modifier::Tensor) { tensor::decode(decoder, instruction) } else { bulk::decode(decoder, instruction) }
+}
+
+/// Whether an operation that is issued now lands at once.
+fn lands_now(context: &mut Context<'_>) -> bool {
+    match context.grid.options.landing {
+        Landing::Late => false,
+        Landing::Early => true,
+        Landing::Random => context.worker.rng.below(2) == 0,
+    }
+}
+
+/// That what an asynchronous copy is to read of shared memory was made visible to it.
+///
+/// # Errors
+/// An ordinary store has written it, and no `fence.proxy.async` came after.
+fn check_fenced(context: &mut Context<'_>, lane: usize, place: Place, bytes: u64) -> Result<(), Fault> {
+    let _ = (context, lane, place, bytes);
+    Ok(())
+}
+
+/// Lanes leave with what they have not waited for.
+///
+/// # Errors
+/// A copy may still read the block's shared memory, or is on its way into it when its last thread leaves.
+pub(super) fn leave(context: &mut Context<'_>, gone: Mask) -> Result<(), Fault> {
+    bulk::leave(context, gone)?;
+    flights::leave(context)
+}

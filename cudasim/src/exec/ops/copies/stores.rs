@@ -1,0 +1,49 @@
+//! `st.async` and `red.async`: single words into shared memory of the cluster, of which an mbarrier hears.
+
+use super::bulk::Destination;
+use super::flights::{self, Copy, From, Piece};
+use super::reduce::Reduction;
+use crate::exec::decode::{Decode, Decoded, Decoder};
+use crate::exec::registers::lanes;
+use crate::exec::step::Flow;
+use crate::ptx::module::Instruction;
+use crate::ptx::opcode::Opcode;
+use crate::ptx::types::StateSpace;
+
+pub(super) fn decode(decoder: &mut Decoder<'_>, instruction: &Instruction) -> Decode {
+    let form = &instruction.form;
+    let [to, value, mbarrier] = instruction.operands.as_slice() else {
+        return Err(format!("`{}` takes three operands", form.spelling));
+    };
+    let ty = form.types[0];
+    let reduction = match form.opcode {
+        Opcode::Red => Some(Reduction::new(form, ty).ok_or_else(|| super::super::unsupported(instruction))?),
+        _ => None,
+    };
+    let space = Some(form.space().unwrap_or(StateSpace::SharedCluster));
+    let destination =
+        Destination { to: decoder.address(to, space)?, mbarrier: decoder.address(mbarrier, space)?, multicast: None };
+    let values = decoder.values(value, ty)?;
+    let width = ty.bytes() as usize;
+    let bytes = width * values.len();
+    if bytes > 16 {
+        return Err(format!("`{}` stores more than 16 bytes", form.spelling));
+    }
+    Ok(Decoded::effect(move |context, mask| {
+        for lane in lanes(mask) {
+            let mut value = [0; 16];
+            for (place, &slot) in value.chunks_exact_mut(width).zip(&values) {
+                match width {
+                    8 => place.copy_from_slice(&context.registers().get_lane::<u64>(slot, lane).to_le_bytes()),
+                    _ => place.copy_from_slice(&context.registers().get_lane::<u32>(slot, lane).to_le_bytes()),
+                }
+            }
+            for (to, mbarrier) in destination.places(context, lane, bytes as u64, bytes as u64)? {
+                let piece = Piece { from: From::Value(value), to: to.offset as u32, bytes: bytes as u32 };
+                let copy = Copy { pieces: vec![piece], bytes: bytes as u32, reduction, flush: false };
+                flights::launch(context, mbarrier, copy).map_err(|fault| fault.lane(lane))?;
+            }
+        }
+        Ok(Flow::Next)
+    }))
+}

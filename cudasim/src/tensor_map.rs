@@ -1,0 +1,591 @@
+//! Tensor maps (`CUtensorMap`): what a tensor in global memory looks like to the tensor copies of PTX.
+//!
+//! The hardware's 128 bytes are opaque; only the driver writes them and only copies and `tensormap.replace` read them. Here
+//! they are, little-endian:
+//!
+//! ```text
+//! bytes   0..8   "cudasTMA"
+//!         8..16  address in global memory
+//!        16..36  size of each dimension less one, 5 x u32, the innermost first
+//!        36..68  strides of dimensions 1 to 4 in bytes, 4 x u64
+//!        68..78  box of each dimension, 5 x u16 (im2col: channels per pixel, pixels per column)
+//!        78..83  element stride of each dimension, 5 x u8
+//!        83..95  im2col: lower corner, upper corner, 2 x 3 x i16, the innermost of the pixel's dimensions first
+//!        95..102 rank, element type, interleave, swizzle, fill, L2 promotion, kind (0 tiled, 1 im2col): the numbers that
+//!                the driver's enums have
+//!       102..128 zero
+//! ```
+
+use crate::exec::swizzle::Swizzle;
+
+/// Bytes of a tensor map.
+pub const BYTES: usize = 128;
+
+const MAGIC: &[u8; 8] = b"cudasTMA";
+
+/// The most dimensions.
+pub const MAX_RANK: usize = 5;
+
+/// Types of elements, in the order of `CUtensorMapDataType`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub enum Element {
+    /// Unsigned, 1 byte.
+    U8,
+    /// Unsigned, 2 bytes.
+    U16,
+    /// Unsigned, 4 bytes.
+    U32,
+    /// Signed, 4 bytes.
+    S32,
+    /// Unsigned, 8 bytes.
+    U64,
+    /// Signed, 8 bytes.
+    S64,
+    /// f16
+    F16,
+    /// f32
+    F32,
+    /// f64
+    F64,
+    /// bf16
+    Bf16,
+    /// f32, of which copies flush denormals
+    F32Ftz,
+    /// f32 for tensor cores, which ignore its low bits
+    Tf32,
+    /// the same, of which copies flush denormals
+    Tf32Ftz,
+}
+
+impl Element {
+    const ALL: [Self; 13] = {
+        use Element::*;
+        [U8, U16, U32, S32, U64, S64, F16, F32, F64, Bf16, F32Ftz, Tf32, Tf32Ftz]
+    };
+
+    /// Size in bytes.
+    pub fn bytes(self) -> u64 {
+        use Element::*;
+        match self {
+            U8 => 1,
+            U16 | F16 | Bf16 => 2,
+            U32 | S32 | F32 | F32Ftz | Tf32 | Tf32Ftz => 4,
+            U64 | S64 | F64 => 8,
+        }
+    }
+
+    /// Whether it is a floating-point type.
+    pub fn is_float(self) -> bool {
+        use Element::*;
+        matches!(self, F16 | F32 | F64 | Bf16 | F32Ftz | Tf32 | Tf32Ftz)
+    }
+}
+
+/// How channels are grouped in memory, in the order of `CUtensorMapInterleave`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Interleave {
+    /// The innermost dimension is contiguous.
+    None,
+    /// Slices of 16 bytes: NC/8HWC8.
+    B16,
+    /// Slices of 32 bytes: NC/16HWC16.
+    B32,
+}
+
+/// What one copy takes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// A box.
+    Tiled {
+        /// Its size in each dimension, in elements of the tensor (before element strides thin them out).
+        extent: [u32; MAX_RANK],
+    },
+    /// A column of pixels for a convolution.
+    Im2col {
+        /// Corner of the bounding box of pixels, relative to the tensor's first, for the dimensions between channels and
+        /// images, the innermost first.
+        lower: [i32; 3],
+        /// The opposite corner, relative to the tensor's last.
+        upper: [i32; 3],
+        /// Channels of each pixel that a copy takes.
+        channels: u32,
+        /// Pixels that a copy takes.
+        pixels: u32,
+    },
+}
+
+/// A tensor map.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct TensorMap {
+    /// Type of the elements.
+    pub element: Element,
+    /// Number of dimensions, 1 to 5.
+    pub rank: u32,
+    /// Where the tensor starts in global memory.
+    pub address: u64,
+    /// Size of each dimension in elements, the innermost first; 1 behind the rank.
+    pub dims: [u64; MAX_RANK],
+    /// Bytes between elements of dimensions 1 to 4.
+    pub strides: [u64; MAX_RANK - 1],
+    /// What a copy takes.
+    pub kind: Kind,
+    /// Only each nth element of a dimension is taken.
+    pub element_strides: [u32; MAX_RANK],
+    /// How channels are grouped.
+    pub interleave: Interleave,
+    /// How the copy is laid out in shared memory.
+    pub swizzle: Swizzle,
+    /// What is outside the tensor reads as NaN, not as zero.
+    pub nan_fill: bool,
+    /// `CUtensorMapL2promotion`: without effect.
+    pub l2_promotion: u8,
+}
+
+/// What the driver's functions are given, as numbers.
+#[derive(Clone, Copy, Debug)]
+pub struct Arguments<'a> {
+    /// `CUtensorMapDataType`
+    pub element: u32,
+    /// Rank.
+    pub rank: u32,
+    /// Address in global memory.
+    pub address: u64,
+    /// Sizes in elements, `rank` of them, the innermost first.
+    pub dims: &'a [u64],
+    /// Strides in bytes, `rank - 1` of them.
+    pub strides: &'a [u64],
+    /// Element strides, `rank` of them.
+    pub element_strides: &'a [u32],
+    /// `CUtensorMapInterleave`
+    pub interleave: u32,
+    /// `CUtensorMapSwizzle`
+    pub swizzle: u32,
+    /// `CUtensorMapL2promotion`
+    pub l2_promotion: u32,
+    /// `CUtensorMapFloatOOBfill`
+    pub fill: u32,
+}
+
+/// What `cuTensorMapEncodeIm2col` takes besides.
+#[derive(Clone, Copy, Debug)]
+pub struct Im2colArguments<'a> {
+    /// `pixelBoxLowerCorner`, `rank - 2` of them.
+    pub lower: &'a [i32],
+    /// `pixelBoxUpperCorner`, `rank - 2` of them.
+    pub upper: &'a [i32],
+    /// `channelsPerPixel`
+    pub channels: u32,
+    /// `pixelsPerColumn`
+    pub pixels: u32,
+}
+
+macro_rules! demand {
+    ($condition:expr, $($message:tt)*) => { if !$condition { return Err(format!($($message)*)); } };
+}
+
+impl TensorMap {
+    /// As `cuTensorMapEncodeTiled`; `extent` is `boxDim`, `rank` numbers.
+    ///
+    /// # Errors
+    /// The rule of the driver API that the arguments break, in words: `CUDA_ERROR_INVALID_VALUE`.
+    pub fn tiled(arguments: &Arguments<'_>, extent: &[u32]) -> Result<Self, String> {
+        demand!((1..=MAX_RANK as u32).contains(&arguments.rank), "rank {}; it is 1 to 5", arguments.rank);
+        demand!(extent.len() == arguments.rank as usize, "{} sizes of a box of rank {}", extent.len(), arguments.rank);
+        let mut whole = [1; MAX_RANK];
+        whole[..extent.len()].copy_from_slice(extent);
+        let map = Self::new(arguments, Kind::Tiled { extent: whole })?;
+        map.check()?;
+        Ok(map)
+    }
+
+    /// As `cuTensorMapEncodeIm2col`.
+    ///
+    /// # Errors
+    /// As [`TensorMap::tiled`].
+    pub fn im2col(arguments: &Arguments<'_>, im2col: &Im2colArguments<'_>) -> Result<Self, String> {
+        demand!((3..=MAX_RANK as u32).contains(&arguments.rank), "rank {}; of im2col it is 3 to 5", arguments.rank);
+        let pixel = arguments.rank as usize - 2;
+        demand!(im2col.lower.len() == pixel && im2col.upper.len() == pixel, "corners of {pixel} numbers are wanted");
+        let (mut lower, mut upper) = ([0; 3], [0; 3]);
+        lower[..pixel].copy_from_slice(im2col.lower);
+        upper[..pixel].copy_from_slice(im2col.upper);
+        let Im2colArguments { channels, pixels, .. } = *im2col;
+        let map = Self::new(arguments, Kind::Im2col { lower, upper, channels, pixels })?;
+        map.check()?;
+        Ok(map)
+    }
+
+    fn new(arguments: &Arguments<'_>, kind: Kind) -> Result<Self, String> {
+        let Arguments { rank, address, dims, strides, element_strides, .. } = *arguments;
+        let count = rank as usize;
+        demand!(
+            dims.len() == count && strides.len() + 1 == count && element_strides.len() == count,
+            "rank {rank} with {} sizes, {} strides and {} element strides",
+            dims.len(),
+            strides.len(),
+            element_strides.len()
+        );
+        let element = *Element::ALL
+            .get(arguments.element as usize)
+            .ok_or_else(|| format!("data type {}; compute capability 9.0 has 0 to 12", arguments.element))?;
+        let mut map = Self {
+            element,
+            rank,
+            address,
+            dims: [1; MAX_RANK],
+            strides: [0; MAX_RANK - 1],
+            kind,
+            element_strides: [1; MAX_RANK],
+            interleave: interleave(arguments.interleave)?,
+            swizzle: swizzle(arguments.swizzle)?,
+            nan_fill: fill(arguments.fill)?,
+            l2_promotion: u8::try_from(arguments.l2_promotion)
+                .ok()
+                .filter(|&kind| kind <= 3)
+                .ok_or_else(|| format!("L2 promotion {}; it is 0 to 3", arguments.l2_promotion))?,
+        };
+        map.dims[..count].copy_from_slice(dims);
+        map.strides[..count - 1].copy_from_slice(strides);
+        map.element_strides[..count].copy_from_slice(element_strides);
+        Ok(map)
+    }
+
+    /// The rules of the driver API for what the map says.
+    ///
+    /// # Errors
+    /// The rule that it breaks, in words.
+    pub fn check(&self) -> Result<(), String> {
+        let rank = self.rank as usize;
+        let interleaved = self.interleave != Interleave::None;
+        let unit = if self.interleave == Interleave::B32 { 32 } else { 16 };
+        demand!((1..=MAX_RANK).contains(&rank), "rank {rank}; it is 1 to 5");
+        demand!(!interleaved || rank >= 3, "rank {rank}; with an interleave it is 3 to 5");
+        demand!(self.address.is_multiple_of(unit), "the address {:#x} is no multiple of {unit}", self.address);
+        for (axis, &size) in self.dims[..rank].iter().enumerate() {
+            demand!((1..=1 << 32).contains(&size), "dimension {axis} has {size} elements; it can have 1 to 2^32");
+        }
+        for (axis, &stride) in self.strides[..rank - 1].iter().enumerate() {
+            let axis = axis + 1;
+            demand!(
+                stride.is_multiple_of(unit),
+                "the stride {stride} of dimension {axis} is no multiple of {unit} bytes"
+            );
+            demand!(stride < 1 << 40, "the stride {stride} of dimension {axis} is not below 2^40 bytes");
+        }
+        for (axis, &stride) in self.element_strides[..rank].iter().enumerate() {
+            // Without an interleave the first is ignored, but it must be a stride all the same.
+            demand!((1..=8).contains(&stride), "the element stride {stride} of dimension {axis}; it is 1 to 8");
+        }
+        let inner = match self.kind {
+            Kind::Tiled { extent } => {
+                for (axis, &size) in extent[..rank].iter().enumerate() {
+                    demand!((1..=256).contains(&size), "the box has {size} elements in dimension {axis}; 1 to 256 fit");
+                }
+                u64::from(extent[0])
+            }
+            Kind::Im2col { lower, upper, channels, pixels } => {
+                let bound = match rank {
+                    3 => 1 << 15,
+                    4 => 1 << 7,
+                    _ => 1 << 4,
+                };
+                for corner in lower.iter().chain(&upper) {
+                    demand!(
+                        (-bound..bound).contains(corner),
+                        "a corner of {corner}; at rank {rank} it is -{bound} to {}",
+                        bound - 1
+                    );
+                }
+                demand!((1..=256).contains(&channels), "{channels} channels of a pixel; 1 to 256 fit");
+                demand!((1..=1024).contains(&pixels), "{pixels} pixels of a column; 1 to 1024 fit");
+                u64::from(channels)
+            }
+        };
+        let inner = inner * self.element.bytes();
+        if interleaved {
+            let right = self.interleave != Interleave::B32 || self.swizzle == Swizzle::B32;
+            demand!(right, "an interleave of 32 bytes needs a swizzle of 32 bytes");
+        } else {
+            demand!(
+                inner.is_multiple_of(16),
+                "the innermost dimension of the box has {inner} bytes, no multiple of 16"
+            );
+            let span = self.swizzle.span();
+            demand!(
+                inner <= span,
+                "the innermost dimension of the box has {inner} bytes, more than the swizzle's {span}"
+            );
+        }
+        demand!(!self.nan_fill || self.element.is_float(), "NaN as the fill of a type that has none");
+        Ok(())
+    }
+
+    /// The 128 bytes.
+    pub fn encode(&self) -> [u8; BYTES] {
+        let mut bytes = [0; BYTES];
+        bytes[..8].copy_from_slice(MAGIC);
+        bytes[8..16].copy_from_slice(&self.address.to_le_bytes());
+        let put16 = |bytes: &mut [u8; BYTES], at: usize, value: u32| {
+            bytes[at..at + 2].copy_from_slice(&(value as u16).to_le_bytes());
+        };
+        for axis in 0..MAX_RANK {
+            let size = self.dims[axis].wrapping_sub(1) as u32;
+            bytes[16 + 4 * axis..][..4].copy_from_slice(&size.to_le_bytes());
+            bytes[78 + axis] = self.element_strides[axis] as u8;
+        }
+        for (axis, stride) in self.strides.iter().enumerate() {
+            bytes[36 + 8 * axis..][..8].copy_from_slice(&stride.to_le_bytes());
+        }
+        match self.kind {
+            Kind::Tiled { extent } => {
+                (0..MAX_RANK).for_each(|axis| put16(&mut bytes, 68 + 2 * axis, extent[axis]));
+            }
+            Kind::Im2col { lower, upper, channels, pixels } => {
+                put16(&mut bytes, 68, channels);
+                put16(&mut bytes, 70, pixels);
+                for axis in 0..3 {
+                    put16(&mut bytes, 83 + 2 * axis, lower[axis] as u32);
+                    put16(&mut bytes, 89 + 2 * axis, upper[axis] as u32);
+                }
+                bytes[101] = 1;
+            }
+        }
+        bytes[95] = self.rank as u8;
+        bytes[96] = self.element as u8;
+        bytes[97] = self.interleave as u8;
+        bytes[98] = self.swizzle as u8;
+        bytes[99] = self.nan_fill.into();
+        bytes[100] = self.l2_promotion;
+        bytes
+    }
+
+    /// The map in 128 bytes.
+    ///
+    /// # Errors
+    /// In words: the driver did not make them, or `tensormap.replace` has left something that cannot be.
+    pub fn decode(bytes: &[u8; BYTES]) -> Result<Self, String> {
+        demand!(bytes.starts_with(MAGIC), "these 128 bytes are no tensor map");
+        let read = |at: usize, count: usize| {
+            bytes[at..at + count].iter().rev().fold(0_u64, |value, &byte| value << 8 | u64::from(byte))
+        };
+        let signed = |at: usize| i32::from(read(at, 2) as u16 as i16);
+        let kind = match bytes[101] {
+            0 => Kind::Tiled { extent: std::array::from_fn(|axis| read(68 + 2 * axis, 2) as u32) },
+            _ => Kind::Im2col {
+                lower: std::array::from_fn(|axis| signed(83 + 2 * axis)),
+                upper: std::array::from_fn(|axis| signed(89 + 2 * axis)),
+                channels: read(68, 2) as u32,
+                pixels: read(70, 2) as u32,
+            },
+        };
+        let element = *Element::ALL.get(usize::from(bytes[96])).ok_or("an unknown type of elements")?;
+        let map = Self {
+            element,
+            rank: bytes[95].into(),
+            address: read(8, 8),
+            dims: std::array::from_fn(|axis| read(16 + 4 * axis, 4) + 1),
+            strides: std::array::from_fn(|axis| read(36 + 8 * axis, 8)),
+            kind,
+            element_strides: std::array::from_fn(|axis| bytes[78 + axis].into()),
+            interleave: interleave(bytes[97].into())?,
+            swizzle: swizzle(bytes[98].into())?,
+            nan_fill: fill(bytes[99].into())?,
+            l2_promotion: bytes[100],
+        };
+        map.check()?;
+        Ok(map)
+    }
+}
+
+fn interleave(number: u32) -> Result<Interleave, String> {
+    let all = [Interleave::None, Interleave::B16, Interleave::B32];
+    all.get(number as usize).copied().ok_or_else(|| format!("interleave {number}; it is 0 to 2"))
+}
+
+fn swizzle(number: u32) -> Result<Swizzle, String> {
+    let all = [Swizzle::None, Swizzle::B32, Swizzle::B64, Swizzle::B128];
+    // The swizzles of larger atoms came with compute capability 10.0.
+    all.get(number as usize).copied().ok_or_else(|| format!("swizzle {number}; compute capability 9.0 has 0 to 3"))
+}
+
+fn fill(number: u32) -> Result<bool, String> {
+    match number {
+        0 | 1 => Ok(number == 1),
+        _ => Err(format!("fill {number}; it is 0 or 1")),
+    }
+}
+
+/// A field that `tensormap.replace` replaces, with its index where it has one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Field {
+    /// `.global_address`
+    Address,
+    /// `.rank`: the number of dimensions less one
+    Rank,
+    /// `.box_dim`
+    Extent(usize),
+    /// `.global_dim`
+    Dim(usize),
+    /// `.global_stride`, of dimension `.0 + 1`
+    Stride(usize),
+    /// `.element_stride`
+    ElementStride(usize),
+    /// `.elemtype`, in the order of the ISA
+    Element,
+    /// `.interleave_layout`
+    Interleave,
+    /// `.swizzle_mode`
+    Swizzle,
+    /// `.fill_mode`
+    Fill,
+}
+
+/// Replaces a field of an encoded tiled map. What it leaves is checked when a copy uses the map, since fields are replaced
+/// one by one.
+///
+/// # Errors
+/// In words: no tiled map, or an index or a value that the field cannot have.
+pub fn replace(bytes: &mut [u8; BYTES], field: Field, value: u64) -> Result<(), String> {
+    demand!(bytes.starts_with(MAGIC) && bytes[101] == 0, "these 128 bytes are no tiled tensor map");
+    let mut put = |at: usize, count: usize, value: u64| {
+        bytes[at..at + count].copy_from_slice(&value.to_le_bytes()[..count]);
+    };
+    let in_range = |index: usize, count: usize| match index < count {
+        true => Ok(()),
+        false => Err(format!("index {index} of a field that has {count}")),
+    };
+    match field {
+        Field::Address => put(8, 8, value),
+        Field::Rank => {
+            demand!(value < MAX_RANK as u64, "rank {value} (less one); it is 0 to 4");
+            put(95, 1, value + 1);
+        }
+        Field::Extent(axis) => {
+            in_range(axis, MAX_RANK)?;
+            demand!((1..=256).contains(&value), "a box of {value} elements; 1 to 256 fit");
+            put(68 + 2 * axis, 2, value);
+        }
+        Field::Dim(axis) => {
+            in_range(axis, MAX_RANK)?;
+            demand!(value != 0, "a dimension of no elements");
+            put(16 + 4 * axis, 4, value - 1);
+        }
+        Field::Stride(axis) => {
+            in_range(axis, MAX_RANK - 1)?;
+            put(36 + 8 * axis, 8, value);
+        }
+        Field::ElementStride(axis) => {
+            in_range(axis, MAX_RANK)?;
+            demand!((1..=8).contains(&value), "an element stride of {value}; it is 1 to 8");
+            put(78 + axis, 1, value);
+        }
+        Field::Element => {
+            // The ISA's order is not that of the driver's enum.
+            use Element::*;
+            let order = [U8, U16, U32, S32, U64, S64, F16, F32, F32Ftz, F64, Bf16, Tf32, Tf32Ftz];
+            let element = order.get(value as usize);
+            let element = element.ok_or_else(|| format!("element type {value}; compute capability 9.0 has 0 to 12"))?;
+            put(96, 1, *element as u64);
+        }
+        Field::Interleave => {
+            interleave(value as u32)?;
+            put(97, 1, value);
+        }
+        Field::Swizzle => {
+            swizzle(value as u32)?;
+            put(98, 1, value);
+        }
+        Field::Fill => {
+            fill(value as u32)?;
+            put(99, 1, value);
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn arguments<'a>(dims: &'a [u64], strides: &'a [u64]) -> Arguments<'a> {
+        Arguments {
+            element: Element::Bf16 as u32,
+            rank: dims.len() as u32,
+            address: 0x1_0000,
+            dims,
+            strides,
+            element_strides: &[1; MAX_RANK][..dims.len()],
+            interleave: 0,
+            swizzle: 3,
+            l2_promotion: 2,
+            fill: 0,
+        }
+    }
+
+    #[test]
+    fn what_is_encoded_is_decoded() {
+        let tiled = TensorMap::tiled(&arguments(&[1 << 32, 77, 3], &[1 << 34, 1 << 39]), &[64, 256, 1]).unwrap();
+        assert_eq!(TensorMap::decode(&tiled.encode()).unwrap(), tiled);
+        let corners = Im2colArguments { lower: &[-1, -128], upper: &[127, -2], channels: 64, pixels: 1024 };
+        let im2col = TensorMap::im2col(&arguments(&[64, 9, 8, 7], &[128, 1152, 9216]), &corners).unwrap();
+        assert_eq!(TensorMap::decode(&im2col.encode()).unwrap(), im2col);
+        assert!(TensorMap::decode(&[0; BYTES]).is_err());
+    }
+
+    #[test]
+    fn each_rule_is_checked() {
+        let good = arguments(&[128, 64], &[256]);
+        let refused = |what: Arguments<'_>, extent: &[u32], word: &str| {
+            let message = TensorMap::tiled(&what, extent).unwrap_err();
+            assert!(message.contains(word), "{message} lacks {word}");
+        };
+        assert!(TensorMap::tiled(&good, &[64, 64]).is_ok());
+        refused(good, &[65, 64], "multiple of 16");
+        refused(good, &[72, 64], "swizzle");
+        refused(good, &[64, 257], "257");
+        refused(good, &[0, 64], "0 elements");
+        refused(good, &[64], "sizes of a box");
+        refused(Arguments { address: 8, ..good }, &[64, 64], "address");
+        refused(Arguments { dims: &[0, 64], ..good }, &[64, 64], "dimension 0");
+        refused(Arguments { strides: &[248], ..good }, &[64, 64], "248");
+        refused(Arguments { strides: &[1 << 40], ..good }, &[64, 64], "2^40");
+        refused(Arguments { element_strides: &[1, 9], ..good }, &[64, 64], "element stride 9");
+        refused(Arguments { element: 13, ..good }, &[64, 64], "data type 13");
+        refused(Arguments { swizzle: 4, ..good }, &[64, 64], "swizzle 4");
+        refused(Arguments { interleave: 1, ..good }, &[64, 64], "interleave");
+        refused(Arguments { fill: 1, element: 0, ..good }, &[64, 64], "NaN");
+        refused(Arguments { rank: 6, ..good }, &[64, 64], "rank 6");
+        let corners = Im2colArguments { lower: &[-129, 0], upper: &[0, 0], channels: 64, pixels: 8 };
+        let four = arguments(&[64, 9, 8, 7], &[128, 1152, 9216]);
+        assert!(TensorMap::im2col(&four, &corners).unwrap_err().contains("-129"));
+        let corners = Im2colArguments { lower: &[0, 0], pixels: 1025, ..corners };
+        assert!(TensorMap::im2col(&four, &corners).unwrap_err().contains("1025"));
+    }
+
+    #[test]
+    fn fields_are_replaced() {
+        let mut map = TensorMap::tiled(&arguments(&[128, 64], &[256]), &[64, 64]).unwrap();
+        let mut bytes = map.encode();
+        for (field, value) in [
+            (Field::Address, 0x2_0000),
+            (Field::Dim(1), 32),
+            (Field::Stride(0), 512),
+            (Field::Extent(1), 16),
+            (Field::Element, 6),
+            (Field::Swizzle, 3),
+            (Field::Fill, 1),
+        ] {
+            replace(&mut bytes, field, value).unwrap();
+        }
+        map.address = 0x2_0000;
+        map.dims[1] = 32;
+        map.strides[0] = 512;
+        map.kind = Kind::Tiled { extent: [64, 16, 1, 1, 1] };
+        map.element = Element::F16;
+        map.nan_fill = true;
+        assert_eq!(TensorMap::decode(&bytes).unwrap(), map);
+        assert!(replace(&mut bytes, Field::Stride(4), 16).is_err());
+        assert!(replace(&mut bytes, Field::Extent(0), 0).is_err());
+    }
+}
