@@ -52,7 +52,7 @@ impl Swizzle {
     /// As [`Swizzle::apply`], for a pattern that starts `lines` lines of 128 bytes after a multiple of its period.
     #[inline(always)]
     pub const fn apply_from(self, address: u64, lines: u64) -> u64 {
-        let bits = self.width() - 1 & !15;
+        let bits = (self.width() - 1) & !15;
         address ^ (address.wrapping_sub(lines << 7) >> 3 & bits)
     }
 }

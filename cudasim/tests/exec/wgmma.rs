@@ -50,8 +50,8 @@ impl Layout {
     fn moved(&self, chunk: usize, line: usize) -> usize {
         match self.width {
             128 => chunk ^ line,
-            64 => chunk ^ line / 2 % 4,
-            _ => chunk ^ line / 4 % 2,
+            64 => chunk ^ (line / 2 % 4),
+            _ => chunk ^ (line / 4 % 2),
         }
     }
 
