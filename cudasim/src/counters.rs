@@ -34,6 +34,15 @@ impl Counts {
         self.thread_instructions += u64::from(active.count_ones());
     }
 
+    /// The counts as a JSON object.
+    pub fn json(&self) -> String {
+        let Self { warp_instructions, thread_instructions, divergences } = self;
+        format!(
+            "{{\"warp_instructions\":{warp_instructions},\"thread_instructions\":{thread_instructions},\
+             \"divergences\":{divergences}}}"
+        )
+    }
+
     /// Counts that a warp now has this many splits.
     pub fn diverged(&mut self, splits: usize) {
         self.divergences += u64::from(splits > 1);

@@ -1,9 +1,11 @@
 //! A CUDA device on the CPU, for running and checking kernels where there is no GPU.
 //!
-//! Under construction: what there is reads PTX into a checked, typed module ([`ptx`]), does its arithmetic ([`numerics`])
-//! and executes kernels ([`exec`]); the driver API is still to come.
+//! It reads PTX into a checked, typed module ([`ptx`]), does its arithmetic ([`numerics`]), executes kernels ([`exec`]) and
+//! stands behind the CUDA driver API ([`driver`]): built as a shared library whose SONAME is `libcuda.so`, it is what
+//! programs find in a GPU's place. Tests put it there with [`install`].
 
 pub mod counters;
+pub mod driver;
 pub mod exec;
 pub mod memory;
 pub mod numerics;
@@ -12,3 +14,5 @@ pub mod ptx;
 pub mod report;
 pub mod swizzle;
 pub mod tensor_map;
+
+pub use driver::install::{InstallError, Simulator, install};

@@ -39,6 +39,18 @@ impl std::fmt::Debug for Output {
     }
 }
 
+/// When the work of streams runs that nothing waits for yet.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum StreamOrder {
+    /// As late as the rules allow, or, where other work runs anyway, now and then before it, by the seed.
+    #[default]
+    Random,
+    /// As late as the rules allow, always.
+    Late,
+    /// At once: what a missing synchronisation would show stays hidden.
+    Eager,
+}
+
 /// Options of the device; every check has its own.
 #[derive(Clone, Debug)]
 pub struct Options {
@@ -64,6 +76,115 @@ pub struct Options {
     pub warp_instructions: u64,
     /// Where `printf` writes.
     pub output: Output,
+    /// When the work of streams runs.
+    pub streams: StreamOrder,
+    /// What is still there when its context ends.
+    pub leaks: bool,
+    /// Bytes of global memory of a context; taken from the host as they are touched.
+    pub memory: u64,
+    /// Devices that the driver shows; each has memory, reports and faults of its own.
+    pub devices: u32,
+}
+
+/// Every option by name, as [`Options::set`] reads it: how it is spelled, and what it does.
+macro_rules! named {
+    ($($name:literal => $($field:ident),+ : $read:ident;)*) => {
+        impl Options {
+            /// Names of the options.
+            pub const NAMES: &[&str] = &[$($name,)*];
+
+            fn set_one(&mut self, name: &str, value: &str) -> Result<(), String> {
+                match name {
+                    $($name => {
+                        let value = $read(value).ok_or_else(|| format!("option {name}: `{value}` is not {}", expected(stringify!($read))))?;
+                        $(self.$field = value;)+
+                    })*
+                    _ => return Err(format!("no option `{name}`; there are {}", Self::NAMES.join(", "))),
+                }
+                Ok(())
+            }
+        }
+    };
+}
+
+named! {
+    "seed" => seed: number;
+    "threads" => threads: count;
+    "landing" => landing: landing;
+    "uninitialised" => uninitialised: switch;
+    "registers" => registers: switch;
+    "races" => shared_races, global_races: switch;
+    "shared_races" => shared_races: switch;
+    "lane_races" => lane_races: switch;
+    "global_races" => global_races: switch;
+    "counters" => counters: switch;
+    "warp_instructions" => warp_instructions: number;
+    "streams" => streams: streams;
+    "leaks" => leaks: switch;
+    "memory" => memory: number;
+    "devices" => devices: devices;
+}
+
+fn expected(reader: &str) -> &'static str {
+    match reader {
+        "switch" => "on or off",
+        "landing" => "late, early or random",
+        "streams" => "random, late or eager",
+        "devices" => "a number from 1 to 64",
+        _ => "a number",
+    }
+}
+
+fn number(text: &str) -> Option<u64> {
+    text.parse().ok()
+}
+
+fn count(text: &str) -> Option<usize> {
+    text.parse().ok()
+}
+
+fn devices(text: &str) -> Option<u32> {
+    text.parse().ok().filter(|devices| (1..=64).contains(devices))
+}
+
+fn switch(text: &str) -> Option<bool> {
+    match text {
+        "on" | "1" => Some(true),
+        "off" | "0" => Some(false),
+        _ => None,
+    }
+}
+
+fn landing(text: &str) -> Option<Landing> {
+    match text {
+        "late" => Some(Landing::Late),
+        "early" => Some(Landing::Early),
+        "random" => Some(Landing::Random),
+        _ => None,
+    }
+}
+
+fn streams(text: &str) -> Option<StreamOrder> {
+    match text {
+        "random" => Some(StreamOrder::Random),
+        "late" => Some(StreamOrder::Late),
+        "eager" => Some(StreamOrder::Eager),
+        _ => None,
+    }
+}
+
+impl Options {
+    /// Changes the options that a text names: `seed=7,landing=early,races=off`. A name alone switches a check on.
+    ///
+    /// # Errors
+    /// An unknown name or value; the options before it are changed.
+    pub fn set(&mut self, text: &str) -> Result<(), String> {
+        for item in text.split(',').map(str::trim).filter(|item| !item.is_empty()) {
+            let (name, value) = item.split_once('=').unwrap_or((item, "on"));
+            self.set_one(name.trim(), value.trim())?;
+        }
+        Ok(())
+    }
 }
 
 impl Default for Options {
@@ -80,6 +201,25 @@ impl Default for Options {
             counters: false,
             warp_instructions: 1 << 32,
             output: Output::default(),
+            streams: StreamOrder::Random,
+            leaks: true,
+            memory: 8 << 30,
+            devices: 1,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn options_are_read_from_text() {
+        let mut options = Options::default();
+        options.set("seed=7, landing=early,races=off,counters,streams=late,").unwrap();
+        assert_eq!((options.seed, options.landing, options.streams), (7, Landing::Early, StreamOrder::Late));
+        assert!(options.counters && !options.shared_races && !options.global_races);
+        assert_eq!(options.set("seed=x").unwrap_err(), "option seed: `x` is not a number");
+        assert!(options.set("sed=1").unwrap_err().starts_with("no option `sed`; there are seed, "));
     }
 }

@@ -17,6 +17,9 @@ const GUARD: u64 = 1 << 16;
 /// How many freed allocations reports still know.
 const REMEMBERED: usize = 4096;
 
+/// What the host reads where nothing was written: -4e8 as floating-point numbers of any width.
+pub const UNWRITTEN: u8 = 0xcd;
+
 /// Why memory was refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum MemoryError {
@@ -94,6 +97,8 @@ impl AddressMap {
 
 struct Inner {
     live: BTreeMap<u64, Arc<Allocation>>,
+    /// Addresses that are given out, for memory that is not there yet.
+    promised: BTreeMap<u64, Arc<Allocation>>,
     map: Arc<AddressMap>,
     next: u64,
     used: u64,
@@ -109,7 +114,14 @@ pub struct GlobalMemory {
 impl GlobalMemory {
     /// Memory of `capacity` bytes, of which none is taken from the host before it is touched.
     pub fn new(capacity: u64) -> Self {
-        let inner = Inner { live: BTreeMap::new(), map: Arc::default(), next: GLOBAL_BASE, used: 0, count: 0 };
+        Self::numbered(0, capacity)
+    }
+
+    /// The same, at addresses that no memory of another number (below 2^18) has.
+    pub fn numbered(number: u64, capacity: u64) -> Self {
+        let next = GLOBAL_BASE + (number << 44);
+        let inner =
+            Inner { live: BTreeMap::new(), promised: BTreeMap::new(), map: Arc::default(), next, used: 0, count: 0 };
         Self { inner: Mutex::new(inner), capacity }
     }
 
@@ -132,6 +144,29 @@ impl GlobalMemory {
     /// # Errors
     /// `OutOfMemory`.
     pub fn allocate(&self, size: u64, name: Option<&str>) -> Result<u64, MemoryError> {
+        let base = self.promise(size, name)?;
+        self.commit(base);
+        Ok(base)
+    }
+
+    /// Takes `size` bytes, which are not there before [`GlobalMemory::commit`].
+    ///
+    /// # Errors
+    /// `OutOfMemory`.
+    pub fn reserve(&self, size: u64) -> Result<u64, MemoryError> {
+        self.promise(size, None)
+    }
+
+    /// Memory that was reserved is there from now on.
+    pub fn commit(&self, base: u64) {
+        let mut inner = self.inner();
+        if let Some(allocation) = inner.promised.remove(&base) {
+            inner.live.insert(base, allocation);
+            inner.renew();
+        }
+    }
+
+    fn promise(&self, size: u64, name: Option<&str>) -> Result<u64, MemoryError> {
         let size = size.max(1);
         let mut inner = self.inner();
         if inner.used.checked_add(size).is_none_or(|used| used > self.capacity) {
@@ -143,8 +178,7 @@ impl GlobalMemory {
         inner.count += u64::from(name.is_none());
         inner.next += (size + GUARD).next_multiple_of(ALIGNMENT);
         inner.used += size;
-        inner.live.insert(base, Arc::new(allocation));
-        inner.renew();
+        inner.promised.insert(base, Arc::new(allocation));
         Ok(base)
     }
 
@@ -170,7 +204,8 @@ impl GlobalMemory {
     /// `InvalidAddress` where there is none.
     pub fn free(&self, base: u64) -> Result<(), MemoryError> {
         let mut inner = self.inner();
-        let gone = inner.live.remove(&base).ok_or(MemoryError::InvalidAddress)?;
+        let gone = inner.live.remove(&base).or_else(|| inner.promised.remove(&base));
+        let gone = gone.ok_or(MemoryError::InvalidAddress)?;
         if *gone.origin() != Origin::Host {
             inner.used -= gone.size();
         }
@@ -189,6 +224,16 @@ impl GlobalMemory {
         Arc::clone(&self.inner().map)
     }
 
+    /// The allocation that holds an address, whether it is live or promised.
+    pub fn extent(&self, address: u64) -> Option<Arc<Allocation>> {
+        let inner = self.inner();
+        let find = |among: &BTreeMap<u64, Arc<Allocation>>| {
+            let (_, found) = among.range(..=address).next_back()?;
+            (address - found.base < found.size).then(|| Arc::clone(found))
+        };
+        find(&inner.live).or_else(|| find(&inner.promised))
+    }
+
     fn locate(&self, address: u64, bytes: u64) -> Result<(Arc<Allocation>, u64), MemoryError> {
         let map = self.map();
         let index = map.find(address).ok_or(MemoryError::InvalidAddress)?;
@@ -200,7 +245,7 @@ impl GlobalMemory {
         Ok((allocation, offset))
     }
 
-    /// Copies to the host.
+    /// Copies to the host; bytes that were never written come as [`UNWRITTEN`].
     ///
     /// # Errors
     /// `InvalidAddress` where the range is not inside one allocation.
@@ -210,6 +255,11 @@ impl GlobalMemory {
         }
         let (allocation, offset) = self.locate(address, into.len() as u64)?;
         allocation.read(offset, into);
+        if !allocation.is_written(offset, into.len() as u64) {
+            for (_, byte) in (offset..).zip(into).filter(|(at, _)| !allocation.is_written(*at, 1)) {
+                *byte = UNWRITTEN;
+            }
+        }
         Ok(())
     }
 
@@ -279,7 +329,7 @@ mod tests {
         memory.copy(b, a + 8, 4).unwrap();
         let mut bytes = [9; 4];
         memory.read(b, &mut bytes).unwrap();
-        assert_eq!(bytes, [0, 0, 1, 2]);
+        assert_eq!(bytes, [UNWRITTEN, UNWRITTEN, 1, 2]);
         let map = memory.map();
         let table = map.get(map.find(b + 99).unwrap()).unwrap();
         assert!(table.is_written(2, 2) && !table.is_written(1, 2));

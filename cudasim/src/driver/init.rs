@@ -1,0 +1,45 @@
+//! Initialisation, versions, and functions by name.
+
+use std::ffi::{c_int, c_uint, c_void};
+
+use super::error::CudaError;
+use super::exports;
+use super::ffi::{Out, Text};
+use super::install::symbol;
+use super::state::{lock_raw, refuse};
+
+/// The CUDA version whose driver this stands for.
+const VERSION: c_int = 13000;
+
+exports! {
+    fn cuInit(flags: c_uint) {
+        if flags != 0 {
+            return Err(CudaError::InvalidValue);
+        }
+        let mut state = lock_raw();
+        state.ensure_devices().map_err(|why| refuse(CudaError::InvalidValue, why))?;
+        state.initialised = true;
+        Ok(())
+    }
+
+    fn cuDriverGetVersion(version: Out<c_int>) {
+        version.put(VERSION)
+    }
+
+    fn cuGetProcAddress_v2(name: Text, function: Out<*mut c_void>, version: c_int, _flags: u64, status: Out<c_int>) {
+        const FOUND: c_int = 0;
+        const NOT_FOUND: c_int = 1;
+        const TOO_NEW: c_int = 2;
+        let name = name.get()?;
+        if version > VERSION {
+            status.put_if_wanted(TOO_NEW);
+            function.put(std::ptr::null_mut())?;
+            return Err(CudaError::NotFound);
+        }
+        // The caller names functions without their versions and gets the newest.
+        let found = ["_v4", "_v3", "_v2", ""].iter().find_map(|suffix| symbol(&format!("{name}{suffix}")));
+        status.put_if_wanted(if found.is_some() { FOUND } else { NOT_FOUND });
+        function.put(found.unwrap_or(std::ptr::null_mut()))?;
+        found.map(drop).ok_or(CudaError::NotFound)
+    }
+}

@@ -1,0 +1,154 @@
+//! What a launch may use, by the CUDA programming guide's table for compute capability 9.0.
+
+use super::error::{CudaError, Result};
+use super::objects::Function;
+use super::state::refuse;
+use crate::exec::Launch;
+
+/// Blocks of a grid, by dimension.
+pub const GRID: [u32; 3] = [0x7fff_ffff, 65535, 65535];
+/// Threads of a block, by dimension.
+pub const BLOCK: [u32; 3] = [1024, 1024, 64];
+/// Threads of a block.
+pub const THREADS: u32 = 1024;
+/// Shared memory of a block, if the host does not opt in to more.
+pub const SHARED: u32 = 48 << 10;
+/// Shared memory of a block at most.
+pub const SHARED_OPT_IN: u32 = 227 << 10;
+/// Shared memory of a multiprocessor.
+pub const SHARED_PER_MULTIPROCESSOR: u32 = 228 << 10;
+/// Shared memory that the system takes of each block.
+pub const SHARED_RESERVED: u32 = 1 << 10;
+/// Registers of a block, and of a multiprocessor.
+pub const REGISTERS: u32 = 64 << 10;
+/// Multiprocessors.
+pub const MULTIPROCESSORS: u32 = 132;
+/// Threads of a multiprocessor.
+pub const THREADS_PER_MULTIPROCESSOR: u32 = 2048;
+/// Blocks of a multiprocessor.
+pub const BLOCKS_PER_MULTIPROCESSOR: u32 = 32;
+/// Blocks of a cluster on every device of this kind.
+pub const PORTABLE_CLUSTER: u32 = 8;
+/// Blocks of a cluster where the host allows what is not portable.
+pub const CLUSTER: u32 = 16;
+/// Bytes of parameters.
+pub const PARAMETERS: u64 = 32764;
+
+/// Registers that a block of so many threads takes: they are given out by warps, 256 at a time.
+fn registers_of(threads: u32, registers: u32) -> u32 {
+    threads.div_ceil(32) * (registers * 32).next_multiple_of(256)
+}
+
+/// Blocks of a function that fit a multiprocessor at once.
+pub fn resident(function: &Function, threads: u32, dynamic_shared: u32) -> u32 {
+    let threads_limit = THREADS_PER_MULTIPROCESSOR / threads.next_multiple_of(32).max(32);
+    let shared = function.kernel.static_shared as u32 + dynamic_shared + SHARED_RESERVED;
+    let shared_limit = SHARED_PER_MULTIPROCESSOR / shared.next_multiple_of(128);
+    let registers_limit = match function.registers {
+        0 => BLOCKS_PER_MULTIPROCESSOR,
+        registers => REGISTERS / registers_of(threads, registers).max(1),
+    };
+    if threads > function.max_threads() || dynamic_shared > function.max_dynamic_shared {
+        return 0;
+    }
+    threads_limit.min(shared_limit).min(registers_limit).min(BLOCKS_PER_MULTIPROCESSOR)
+}
+
+impl Function {
+    /// Threads of a block at most: by the code's bounds and its registers.
+    pub fn max_threads(&self) -> u32 {
+        let product = |of: [u32; 3]| of.iter().map(|&n| u64::from(n)).product::<u64>().min(THREADS.into()) as u32;
+        let bounds = &self.kernel.bounds;
+        let stated = bounds.required_threads.or(bounds.max_threads).map_or(THREADS, product);
+        let fits = |threads: &u32| self.registers == 0 || registers_of(*threads, self.registers) <= REGISTERS;
+        (1..=THREADS / 32).rev().map(|warps| warps * 32).find(fits).map_or(0, |threads| threads.min(stated))
+    }
+
+    /// That a launch keeps all limits.
+    ///
+    /// # Errors
+    /// The driver's, with the reason on standard error.
+    pub fn check(&self, launch: &Launch) -> Result<()> {
+        let Launch { grid, block, cluster, dynamic_shared, .. } = launch;
+        let kernel = &self.kernel;
+        let name = &kernel.name;
+        let invalid = |why: String| Err(refuse(CudaError::InvalidValue, format!("kernel {name}: {why}")));
+        for axis in 0..3 {
+            if grid[axis] == 0 || grid[axis] > GRID[axis] {
+                return invalid(format!("a grid of {grid:?} blocks; each at least 1, at most {GRID:?}"));
+            }
+            if block[axis] == 0 || block[axis] > BLOCK[axis] {
+                return invalid(format!("a block of {block:?} threads; each at least 1, at most {BLOCK:?}"));
+            }
+        }
+        let threads = block.iter().product::<u32>();
+        if threads > THREADS {
+            return invalid(format!("a block of {threads} threads; at most {THREADS}"));
+        }
+        if let Some(required) = kernel.bounds.required_threads.filter(|required| required != block) {
+            return invalid(format!("a block of {block:?} threads; the kernel requires {required:?} (.reqntid)"));
+        }
+        if let Some(most) = kernel.bounds.max_threads {
+            let total: u64 = most.iter().map(|&n| u64::from(n)).product();
+            if u64::from(threads) > total {
+                return invalid(format!("a block of {threads} threads; its launch bounds allow {total} (.maxntid)"));
+            }
+        }
+        let needed = registers_of(threads, self.registers);
+        if needed > REGISTERS {
+            let why = format!(
+                "kernel {name}: {threads} threads of {} registers take {needed} registers; a block has {REGISTERS}",
+                self.registers
+            );
+            return Err(refuse(CudaError::LaunchOutOfResources, why));
+        }
+        if *dynamic_shared > self.max_dynamic_shared {
+            return invalid(format!(
+                "{dynamic_shared} bytes of dynamic shared memory; at most {} unless \
+                 CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES is set (up to {} for this kernel)",
+                self.max_dynamic_shared,
+                u64::from(SHARED_OPT_IN).saturating_sub(kernel.static_shared)
+            ));
+        }
+        self.check_cluster(launch)?;
+        if launch.cooperative {
+            let blocks: u64 = grid.iter().map(|&n| u64::from(n)).product();
+            let room = u64::from(resident(self, threads, *dynamic_shared)) * u64::from(MULTIPROCESSORS);
+            if blocks > room {
+                let why =
+                    format!("kernel {name}: {blocks} blocks of a cooperative launch; {room} fit the device at once");
+                return Err(refuse(CudaError::CooperativeLaunchTooLarge, why));
+            }
+        }
+        debug_assert!(cluster.iter().all(|&n| n > 0));
+        Ok(())
+    }
+
+    fn check_cluster(&self, launch: &Launch) -> Result<()> {
+        let Launch { grid, cluster, .. } = launch;
+        let name = &self.kernel.name;
+        let invalid = |why: String| Err(refuse(CudaError::InvalidClusterSize, format!("kernel {name}: {why}")));
+        let blocks: u64 = cluster.iter().map(|&n| u64::from(n)).product();
+        let most = if self.non_portable_cluster { CLUSTER } else { PORTABLE_CLUSTER };
+        if blocks == 0 || blocks > most.into() {
+            return invalid(format!(
+                "a cluster of {blocks} blocks; at most {PORTABLE_CLUSTER}, or {CLUSTER} where \
+                 CU_FUNC_ATTRIBUTE_NON_PORTABLE_CLUSTER_SIZE_ALLOWED is set"
+            ));
+        }
+        if (0..3).any(|axis| grid[axis] % cluster[axis] != 0) {
+            return invalid(format!("a grid of {grid:?} blocks is not whole clusters of {cluster:?}"));
+        }
+        let bounds = &self.kernel.bounds;
+        if let Some(required) = bounds.required_cluster.filter(|required| required != cluster) {
+            return invalid(format!("a cluster of {cluster:?} blocks; the kernel requires {required:?}"));
+        }
+        if let Some(most) = bounds.max_cluster_rank.filter(|&most| blocks > most.into()) {
+            return invalid(format!("a cluster of {blocks} blocks; the kernel allows {most} (.maxclusterrank)"));
+        }
+        if bounds.explicit_cluster && !launch.explicit_cluster {
+            return invalid("the kernel must be launched with a cluster size (.explicitcluster)".into());
+        }
+        Ok(())
+    }
+}
