@@ -13,10 +13,10 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use super::kernel::{Kernel, StepOrigin};
-use super::registers::Slot;
+use super::registers::{Slot, lanes};
 use super::step::{Action, Call, Control, Flow, Operands, Step};
 use super::{ops, warp};
-use crate::memory::SHARED_RESERVED;
+use crate::memory::{FUNCTION_WINDOW, SHARED_RESERVED};
 use crate::ptx::PtxError;
 use crate::ptx::module::{Body, Instruction, LabelId, Module, Parameter, Symbol, Variable};
 use crate::ptx::opcode::Opcode;
@@ -245,20 +245,28 @@ impl Code {
                 let slot = decoder.value(callee, crate::ptx::ScalarType::B64)?;
                 let lengths: Vec<u64> = arguments.iter().map(|&(_, length)| length).collect();
                 let mut calls = Vec::new();
-                let mut back = None;
+                // Each function leaves its results in a place of its own.
+                let mut back = Vec::new();
                 for function in 0..decoder.module().functions.len() {
                     let fits = decoder.fits(function, &lengths, &results);
                     calls.push(if fits { Some(Box::new(decoder.call(function, &arguments)?)) } else { None });
-                    if fits && !results.is_empty() {
-                        // All functions behind one call leave their results at one place.
-                        let pieces = decoder.results(function, &results)?;
-                        if back.replace(pieces.clone()).is_some_and(|other| other != pieces) {
-                            return Err("an indirect call whose callees return in different places".into());
-                        }
-                    }
+                    back.push(if fits { decoder.results(function, &results)? } else { Vec::new() });
                 }
                 self.push(Control::CallIndirect(slot, calls).into(), decoder, instruction, index);
-                back.unwrap_or_default()
+                if !results.is_empty() {
+                    let copy = Decoded::effect(move |context, mask| {
+                        let functions = context.registers().get::<u64>(slot);
+                        for lane in lanes(mask) {
+                            let function = functions[lane].wrapping_sub(FUNCTION_WINDOW) as usize;
+                            if let Some(pieces) = back.get(function) {
+                                warp::copy_local(context.warp, pieces, 1 << lane);
+                            }
+                        }
+                        Ok(Flow::Next)
+                    });
+                    self.push(copy, decoder, instruction, index);
+                }
+                return Ok(());
             }
             _ => return Err("a call of something that is no function".into()),
         };
