@@ -2,5 +2,6 @@
 
 mod support;
 
+mod atomics;
 mod launch;
 mod memory;
