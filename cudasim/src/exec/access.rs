@@ -2,6 +2,7 @@
 
 use super::context::{Context, Window, window};
 use super::decode::{Address, Space};
+use super::races::{Spot, Touch};
 use crate::memory::{ByteState, CLUSTER_RANK_SHIFT, Word};
 use crate::report::{Fault, FaultKind};
 
@@ -18,6 +19,25 @@ impl Access {
     /// A plain one.
     pub fn weak(space: Space) -> Self {
         Self { space, strong: false }
+    }
+}
+
+/// Where an access of global or shared memory is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Found {
+    /// Index of the allocation, and offset there.
+    Global(usize, u64),
+    /// Rank of the block, and offset in its shared memory.
+    Shared(usize, usize),
+}
+
+impl Found {
+    /// As a place where something is handed on; `address` is the access's own.
+    pub(super) fn spot(self, address: u64) -> Spot {
+        match self {
+            Self::Global(..) => Spot::Global(address),
+            Self::Shared(rank, offset) => Spot::Shared(rank, offset),
+        }
     }
 }
 
@@ -78,11 +98,15 @@ impl Context<'_> {
                 if self.grid.options.uninitialised && !allocation.is_written(offset, T::BYTES) {
                     return Err(uninitialised("global", lane, address));
                 }
-                Ok(allocation.load(offset))
+                let value = allocation.load(offset);
+                let touch = Touch { write: false, strong: access.strong };
+                self.touch_global(index, &[address; 32], 1 << lane, T::BYTES, touch)?;
+                Ok(value)
             }
             Window::Shared => {
                 let mut word = [0; 8];
-                self.read_shared(lane, inside, &mut word[..T::BYTES as usize])?;
+                let agent = self.agent();
+                self.read_shared_as(agent, access.strong, lane, inside, &mut word[..T::BYTES as usize])?;
                 Ok(T::cut(u64::from_le_bytes(word)))
             }
             Window::Local => {
@@ -129,9 +153,13 @@ impl Context<'_> {
                     allocation.store(offset, value);
                     allocation.set_written(offset, T::BYTES, true);
                 }
-                Ok(())
+                let touch = Touch { write: true, strong: access.strong };
+                self.touch_global(index, &[address; 32], 1 << lane, T::BYTES, touch)
             }
-            Window::Shared => self.write_shared(lane, inside, bytes),
+            Window::Shared => {
+                let agent = self.agent();
+                self.write_shared_as(agent, access.strong, lane, inside, bytes)
+            }
             Window::Local => {
                 let range = self.local_range(lane, inside, T::BYTES)?;
                 self.warp.local_written[range.clone()].fill(1);
@@ -149,6 +177,24 @@ impl Context<'_> {
     /// # Errors
     /// Bounds, and what the options check.
     pub fn read_shared(&mut self, lane: usize, address: u64, into: &mut [u8]) -> Result<(), Fault> {
+        let agent = self.agent();
+        self.read_shared_as(agent, false, lane, address, into)
+    }
+
+    /// As [`Context::read_shared`], by any agent of [`Order`](super::order::Order): an asynchronous operation reads as
+    /// `context.order.asynchronous(rank, warp)`, whose accesses race with those of threads that do not know of it. `strong`:
+    /// an atomic or the like.
+    ///
+    /// # Errors
+    /// As [`Context::read_shared`].
+    pub fn read_shared_as(
+        &mut self,
+        agent: usize,
+        strong: bool,
+        lane: usize,
+        address: u64,
+        into: &mut [u8],
+    ) -> Result<(), Fault> {
         let (rank, inside) = self.shared_block(address).map_err(|fault| fault.lane(lane))?;
         let memory = &self.blocks[rank].shared;
         let at = |fault: Fault| fault.lane(lane).at(crate::memory::SHARED_WINDOW + address);
@@ -156,13 +202,12 @@ impl Context<'_> {
         into.copy_from_slice(memory.bytes(offset, into.len()));
         let states = memory.states(offset, into.len());
         if states.contains(&ByteState::InFlight) {
-            let message = "shared memory is read while an asynchronous copy into it was not waited for";
-            return Err(at(Fault::new(FaultKind::MissingWait, message)));
+            return Err(in_flight(lane, address));
         }
         if self.grid.options.uninitialised && states.contains(&ByteState::Unwritten) {
             return Err(uninitialised("shared", lane, crate::memory::SHARED_WINDOW + address));
         }
-        Ok(())
+        self.touch_shared_range(agent, rank, lane, offset, into.len(), Touch { write: false, strong })
     }
 
     /// Writes bytes of shared memory for a lane.
@@ -170,6 +215,22 @@ impl Context<'_> {
     /// # Errors
     /// Bounds, and what the options check.
     pub fn write_shared(&mut self, lane: usize, address: u64, from: &[u8]) -> Result<(), Fault> {
+        let agent = self.agent();
+        self.write_shared_as(agent, false, lane, address, from)
+    }
+
+    /// As [`Context::write_shared`], by any agent; see [`Context::read_shared_as`].
+    ///
+    /// # Errors
+    /// As [`Context::write_shared`].
+    pub fn write_shared_as(
+        &mut self,
+        agent: usize,
+        strong: bool,
+        lane: usize,
+        address: u64,
+        from: &[u8],
+    ) -> Result<(), Fault> {
         let (rank, inside) = self.shared_block(address).map_err(|fault| fault.lane(lane))?;
         let memory = &mut self.blocks[rank].shared;
         let at = |fault: Fault| fault.lane(lane).at(crate::memory::SHARED_WINDOW + address);
@@ -186,7 +247,7 @@ impl Context<'_> {
             }
         }
         memory.put(offset, from);
-        Ok(())
+        self.touch_shared_range(agent, rank, lane, offset, from.len(), Touch { write: true, strong })
     }
 
     /// Index of the allocation that an access of global memory is in, and the offset there.
@@ -212,6 +273,28 @@ impl Context<'_> {
             let message = format!("{bytes} bytes of global memory that are in no allocation");
             Fault::new(FaultKind::OutOfBounds, message).lane(lane).at(address)
         })
+    }
+
+    /// Where an atomic access is.
+    ///
+    /// # Errors
+    /// Bounds, alignment, and a space that has no atomics.
+    pub(super) fn find(&mut self, space: Space, lane: usize, address: u64, bytes: u64) -> Result<Found, Fault> {
+        aligned(address, bytes, lane)?;
+        match locate(space, address) {
+            (Window::Global, _) => {
+                self.global(lane, address, bytes).map(|(index, offset)| Found::Global(index, offset))
+            }
+            (Window::Shared, inside) => {
+                let (rank, inside) = self.shared_block(inside).map_err(|fault| fault.lane(lane).at(address))?;
+                let offset = self.blocks[rank].shared.offset(inside, bytes);
+                Ok(Found::Shared(rank, offset.map_err(|fault| fault.lane(lane).at(address))?))
+            }
+            _ => {
+                let message = "atomics are for global and shared memory";
+                Err(Fault::new(FaultKind::InvalidAddressSpace, message).lane(lane).at(address))
+            }
+        }
     }
 
     fn local_range(&self, lane: usize, inside: u64, bytes: u64) -> Result<std::ops::Range<usize>, Fault> {
@@ -248,7 +331,12 @@ pub(super) fn aligned(address: u64, bytes: u64, lane: usize) -> Result<(), Fault
     Err(Fault::new(FaultKind::Misaligned, message).lane(lane).at(address))
 }
 
-fn uninitialised(space: &str, lane: usize, address: u64) -> Fault {
+pub(super) fn in_flight(lane: usize, address: u64) -> Fault {
+    let message = "shared memory is read while an asynchronous copy into it was not waited for";
+    Fault::new(FaultKind::MissingWait, message).lane(lane).at(crate::memory::SHARED_WINDOW + address)
+}
+
+pub(super) fn uninitialised(space: &str, lane: usize, address: u64) -> Fault {
     let message = format!("{space} memory is read that nothing was written to");
     Fault::new(FaultKind::UninitialisedMemory, message).lane(lane).at(address)
 }

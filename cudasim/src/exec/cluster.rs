@@ -75,7 +75,8 @@ impl Cluster {
             .collect::<Vec<_>>();
         let warps =
             blocks.iter().map(|block| (0..block.threads.div_ceil(32)).map(|id| start(grid, block, id)).collect());
-        let order = Order::new(blocks.len(), grid.launch.threads().div_ceil(32) as usize);
+        let order =
+            Order::new(blocks.len(), grid.launch.threads().div_ceil(32) as usize).in_grid(number, grid.first_agent);
         Self { warps: warps.collect(), blocks, order, idle: 0, events: 0 }
     }
 

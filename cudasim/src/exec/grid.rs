@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError};
 
 use super::cluster::{Cluster, Progress};
+use super::handoff::Handoffs;
 use super::kernel::Kernel;
 use super::registers::{FULL, Registers};
 use super::rng::Rng;
@@ -69,6 +70,10 @@ pub struct Grid<'a> {
     pub number: u64,
     /// Registers of a warp with the constants in place.
     pub template: Registers,
+    /// Number of the first agent of this launch; 0 where races in global memory are not looked for.
+    pub first_agent: u64,
+    /// What atomics hand on between clusters.
+    pub handoffs: Handoffs,
 }
 
 impl Grid<'_> {
@@ -143,7 +148,10 @@ pub fn run(
             _ => template.set(slot, FULL, &[value; 32]),
         }
     }
-    let grid = Grid { kernel, launch, memory, options, number, template };
+    let agents = 2 * launch.clusters() * u64::from(launch.cluster_size() * launch.threads().div_ceil(32));
+    let first_agent = if options.global_races { memory.start_launch(agents) } else { 0 };
+    let handoffs = Handoffs::default();
+    let grid = Grid { kernel, launch, memory, options, number, template, first_agent, handoffs };
     let mut order: Vec<u64> = (0..launch.clusters()).collect();
     Rng::new(options.seed, number).shuffle(&mut order);
     let available = std::thread::available_parallelism().map_or(1, usize::from);

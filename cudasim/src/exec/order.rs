@@ -3,6 +3,10 @@
 //! The agents are the warps of a cluster, and for each warp one more for the asynchronous operations that it issued. An
 //! agent's clock says up to which moment of every other agent's time it knows what that agent did.
 
+use std::collections::HashMap;
+
+use super::handoff::Knowledge;
+
 /// One agent's knowledge of the others, or what a barrier hands on.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Clock {
@@ -10,11 +14,14 @@ pub struct Clock {
     known: Vec<u32>,
     /// The same for what a `fence.proxy.async` has made visible to the asynchronous proxy: never more than is known.
     fenced: Vec<u32>,
+    /// What is known of other clusters.
+    foreign: Knowledge,
 }
 
 impl Clock {
     /// Takes over what another clock knows.
     pub fn join(&mut self, other: &Self) {
+        self.foreign.join(&other.foreign);
         join(&mut self.known, &other.known);
         join(&mut self.fenced, &other.fenced);
     }
@@ -28,6 +35,7 @@ impl Clock {
     pub fn clear(&mut self) {
         self.known.clear();
         self.fenced.clear();
+        self.foreign = Knowledge::default();
     }
 }
 
@@ -49,6 +57,12 @@ pub struct Order {
     /// What an agent's relaxed loads have seen and its next acquiring fence lets it know.
     observed: Vec<Clock>,
     warps_of_block: usize,
+    /// Number of the cluster in the grid.
+    cluster: u64,
+    /// Number that the first agent of the grid has among those of all launches.
+    first_agent: u64,
+    /// What is handed on at words of shared memory, by block and word.
+    shared: HashMap<(usize, usize), Clock>,
 }
 
 impl Order {
@@ -59,11 +73,108 @@ impl Order {
             .map(|agent| {
                 let mut clock = vec![0; agents];
                 clock[agent] = 1;
-                Clock { known: clock, fenced: vec![0; agents] }
+                Clock { known: clock, fenced: vec![0; agents], foreign: Knowledge::default() }
             })
             .collect();
         let none = vec![Clock::default(); agents];
-        Self { published: none.clone(), observed: none, clocks, warps_of_block }
+        Self {
+            published: none.clone(),
+            observed: none,
+            clocks,
+            warps_of_block,
+            cluster: 0,
+            first_agent: 1,
+            shared: HashMap::new(),
+        }
+    }
+
+    /// The same, of the cluster of this number in a grid whose agents are numbered from `first_agent`.
+    pub fn in_grid(self, cluster: u64, first_agent: u64) -> Self {
+        Self { cluster, first_agent, ..self }
+    }
+
+    /// The number of an agent among those of all launches.
+    #[inline]
+    pub fn global_agent(&self, agent: usize) -> u64 {
+        self.first_agent + self.cluster * self.clocks.len() as u64 + agent as u64
+    }
+
+    /// Cluster and agent there of a number among all launches' agents.
+    #[inline]
+    pub fn of_global(&self, number: u64) -> (u64, usize) {
+        let (index, agents) = (number.wrapping_sub(self.first_agent), self.clocks.len() as u64);
+        (index / agents, (index % agents) as usize)
+    }
+
+    /// Rank and warp of an agent, and whether it stands for the warp's asynchronous operations.
+    pub fn describe(&self, agent: usize) -> (usize, u32, bool) {
+        let half = self.clocks.len() / 2;
+        let warp = agent % half;
+        (warp / self.warps_of_block, (warp % self.warps_of_block) as u32, agent >= half)
+    }
+
+    /// Whether `agent` knows of the moment `time` of any agent of the grid.
+    pub fn knows_global(&self, agent: usize, number: u64, time: u32) -> bool {
+        match self.of_global(number) {
+            (cluster, other) if cluster == self.cluster => self.knows(agent, other, time),
+            (cluster, other) => self.clocks[agent].foreign.of(cluster, other) >= time,
+        }
+    }
+
+    /// What a strong write by `agent` hands on: what it knew at its last releasing fence, or with `releases` all it knows.
+    /// `None` where there is nothing.
+    pub fn handed(&mut self, agent: usize, releases: bool) -> Option<Clock> {
+        if releases {
+            let mut clock = self.release(agent);
+            clock.join(&self.published[agent]);
+            return Some(clock);
+        }
+        let published = &self.published[agent];
+        (!published.known.is_empty()).then(|| published.clone())
+    }
+
+    /// A clock in words that other clusters understand.
+    pub fn export(&self, clock: &Clock) -> Knowledge {
+        let mut knowledge = clock.foreign.clone();
+        knowledge.add(self.cluster, &clock.known);
+        knowledge
+    }
+
+    /// `agent` learns what is handed on in global memory.
+    pub fn import(&mut self, agent: usize, knowledge: &Knowledge) {
+        for (cluster, times) in knowledge.iter() {
+            match cluster == self.cluster {
+                true => join(&mut self.clocks[agent].known, times),
+                false => self.clocks[agent].foreign.add(cluster, times),
+            }
+        }
+    }
+
+    /// `agent` learns what is handed on at a word of shared memory.
+    pub fn learn_shared(&mut self, agent: usize, rank: usize, word: usize) {
+        if let Some(clock) = self.shared.get(&(rank, word)) {
+            self.clocks[agent].join(clock);
+        }
+    }
+
+    /// Hands on at a word of shared memory, in place of what was there or, for atomics, beside it.
+    pub fn hand_on_shared(&mut self, rank: usize, word: usize, clock: &Clock, beside: bool) {
+        let place = self.shared.entry((rank, word)).or_default();
+        if !beside {
+            place.clear();
+        }
+        place.join(clock);
+    }
+
+    /// Whether anything was handed on in shared memory.
+    #[inline]
+    pub fn any_shared(&self) -> bool {
+        !self.shared.is_empty()
+    }
+
+    /// Lanes of `agent` that meet at a `.sync` are ordered from here on.
+    pub fn meet(&mut self, agent: usize) {
+        self.clocks[agent].known[agent] += 1;
     }
 
     /// The agent of a warp.
@@ -77,11 +188,13 @@ impl Order {
     }
 
     /// The moment at which `agent` is.
+    #[inline]
     pub fn now(&self, agent: usize) -> u32 {
         self.clocks[agent].of(agent)
     }
 
     /// Whether `agent` knows of the moment `time` of `other`.
+    #[inline]
     pub fn knows(&self, agent: usize, other: usize, time: u32) -> bool {
         self.clocks[agent].of(other) >= time
     }
@@ -101,7 +214,7 @@ impl Order {
 
     /// `fence.proxy.async`: whatever `agent` knows of by now may be read and overwritten by the asynchronous proxy.
     pub fn proxy_fence(&mut self, agent: usize) {
-        let Clock { known, fenced } = &mut self.clocks[agent];
+        let Clock { known, fenced, .. } = &mut self.clocks[agent];
         join(fenced, known);
         known[agent] += 1;
     }

@@ -34,6 +34,8 @@ pub struct Warp {
     pub local: Vec<u8>,
     /// For each byte of it: 0 until it is written, then 1.
     pub local_written: Vec<u8>,
+    /// Moments of other agents that this warp is known to know, in global and in shared memory: what checks ask first.
+    pub known_moments: [u64; 2],
     /// What its families of instructions keep between steps.
     pub state: super::ops::WarpState,
     /// Where its lanes are; exited ones are in none.
@@ -61,6 +63,7 @@ impl Warp {
             id,
             local: vec![0; local_bytes as usize * 32],
             local_written: vec![0; local_bytes as usize * 32],
+            known_moments: [0; 2],
             state: super::ops::WarpState::default(),
             splits: vec![Split { pc: 0, mask: live, waiting: false }],
             instructions: 0,

@@ -1,9 +1,10 @@
 //! Loads and stores by all lanes of a warp at once: one check for all of them where they stay in one allocation, and lane by
 //! lane (see [`access`](super::access)) where they do not or where something is wrong, which finds the lane to report.
 
-use super::access::{Access, aligned, locate};
+use super::access::{Access, Found, aligned, locate};
 use super::context::{Context, Window};
 use super::decode::Space;
+use super::races::Touch;
 use super::registers::{Mask, lanes};
 use crate::memory::{CLUSTER_RANK_SHIFT, Word};
 use crate::report::Fault;
@@ -39,12 +40,14 @@ impl Context<'_> {
             Place::Global(index) => {
                 let Some(allocation) = self.grid.memory.get(index) else { return Ok(()) };
                 if allocation.gather(&places, into) || !self.grid.options.uninitialised {
-                    return Ok(());
+                    let touch = Touch { write: false, strong: access.strong };
+                    return self.touch_global(index, &places, mask, bytes, touch);
                 }
             }
             Place::Shared(rank) => {
                 if self.blocks[rank].shared.gather(&places, into, self.grid.options.uninitialised) {
-                    return Ok(());
+                    let touch = Touch { write: false, strong: access.strong };
+                    return self.touch_shared(self.agent(), rank, &places, mask, bytes, touch);
                 }
             }
             Place::Local => {
@@ -81,11 +84,12 @@ impl Context<'_> {
             Place::Global(index) => {
                 let Some(allocation) = self.grid.memory.get(index) else { return Ok(()) };
                 allocation.scatter(&places, mask, from);
-                return Ok(());
+                return self.touch_global(index, &places, mask, bytes, Touch { write: true, strong: access.strong });
             }
             Place::Shared(rank) if !self.blocks[rank].shared.is_guarded() => {
                 self.blocks[rank].shared.scatter(&places, mask, from);
-                return Ok(());
+                let touch = Touch { write: true, strong: access.strong };
+                return self.touch_shared(self.agent(), rank, &places, mask, bytes, touch);
             }
             Place::Local => {
                 self.store_local(&places, mask, from);
@@ -100,6 +104,32 @@ impl Context<'_> {
             }
         }
         Ok(())
+    }
+
+    /// Reads the 16 bytes at each lane's global address again, in one piece, as halves of 64 bits: after a load that found
+    /// nothing wrong.
+    pub(super) fn reload_wide(&mut self, space: Space, mask: Mask, addresses: &[u64; 32]) -> Option<[[u64; 32]; 2]> {
+        let mut halves = [[0; 32]; 2];
+        for lane in lanes(mask) {
+            let Ok(Found::Global(index, offset)) = self.find(space, lane, addresses[lane], 16) else { return None };
+            let value = self.grid.memory.get(index)?.load_wide(offset);
+            (halves[0][lane], halves[1][lane]) = (value as u64, (value >> 64) as u64);
+        }
+        Some(halves)
+    }
+
+    /// Stores the 16 bytes of a lane in one piece; `false` where it is not in global memory.
+    ///
+    /// # Errors
+    /// As [`Context::store_warp`].
+    pub(super) fn store_wide(&mut self, space: Space, lane: usize, address: u64, value: u128) -> Result<bool, Fault> {
+        let Found::Global(index, offset) = self.find(space, lane, address, 16)? else { return Ok(false) };
+        if let Some(allocation) = self.grid.memory.get(index) {
+            allocation.store_wide(offset, value);
+            allocation.set_written(offset, 16, true);
+        }
+        self.touch_global(index, &[address; 32], 1 << lane, 16, Touch { write: true, strong: true })?;
+        Ok(true)
     }
 
     /// Where all of `addresses` are; those of a window become addresses inside it.

@@ -3,9 +3,11 @@
 //! Kernels run on several threads and may race: every access is a relaxed atomic of its own size, as the hardware's are.
 
 use std::fmt;
+use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU8, AtomicU16, AtomicU32, AtomicU64, Ordering};
 
 use super::MemoryError;
+use super::shadow::Shadow;
 
 /// Where an allocation comes from, for reports.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -27,6 +29,8 @@ pub struct Allocation {
     data: *mut u8,
     /// One byte for each: 0 until it is written, then 1. Whole words of 8.
     written: Box<[AtomicU64]>,
+    /// Who touched it, from the first access that is checked for races; `None` without memory for that.
+    shadow: OnceLock<Option<Shadow>>,
     /// What `data` points to, where it is ours.
     _owned: Box<[AtomicU64]>,
 }
@@ -58,6 +62,11 @@ pub trait Word: Copy + Default + Into<u64> + PartialEq + Send + Sync + 'static {
     /// # Safety
     /// As [`Word::store`].
     unsafe fn exchange(at: *mut u8, old: Self, new: Self) -> Result<(), Self>;
+    /// Replaces a word by `change` of it, at once for all threads of the host; returns the old one.
+    ///
+    /// # Safety
+    /// As [`Word::store`].
+    unsafe fn update(at: *mut u8, change: impl FnMut(Self) -> Self) -> Self;
     /// The low bits of a number.
     fn cut(value: u64) -> Self;
     /// The word in the first bytes of a slice.
@@ -91,6 +100,19 @@ macro_rules! words {
             }
 
             #[inline(always)]
+            unsafe fn update(at: *mut u8, mut change: impl FnMut(Self) -> Self) -> Self {
+                // SAFETY: as in `load`.
+                let place = unsafe { $atomic::from_ptr(at.cast()) };
+                let mut old = place.load(Ordering::Relaxed);
+                loop {
+                    match place.compare_exchange_weak(old, change(old), Ordering::AcqRel, Ordering::Relaxed) {
+                        Ok(old) => return old,
+                        Err(now) => old = now,
+                    }
+                }
+            }
+
+            #[inline(always)]
             fn cut(value: u64) -> Self {
                 value as Self
             }
@@ -118,7 +140,7 @@ impl Allocation {
         let words = words_of(size)?;
         let mut owned = zeroed::<AtomicU64>(words)?;
         let data = owned.as_mut_ptr().cast();
-        Ok(Self { base, size, origin, data, written: zeroed(words)?, _owned: owned })
+        Ok(Self { base, size, origin, data, written: zeroed(words)?, shadow: OnceLock::new(), _owned: owned })
     }
 
     /// Host memory at its own address, all of it written.
@@ -128,10 +150,30 @@ impl Allocation {
     pub(super) unsafe fn borrow(data: *mut u8, size: u64) -> Result<Self, MemoryError> {
         let words = words_of(size)?;
         let written = zeroed(words)?;
-        let allocation = Self { base: data as u64, size, origin: Origin::Host, data, written, _owned: Box::new([]) };
+        let allocation = Self {
+            base: data as u64,
+            size,
+            origin: Origin::Host,
+            data,
+            written,
+            shadow: OnceLock::new(),
+            _owned: Box::new([]),
+        };
         // The host writes there unseen.
         allocation.set_written(0, size, true);
         Ok(allocation)
+    }
+
+    /// Who touched it; `None` where the host has no memory to note that.
+    pub fn shadow(&self) -> Option<&Shadow> {
+        self.shadow.get_or_init(|| Shadow::new(self.size).ok()).as_ref()
+    }
+
+    /// Forgets who touched it.
+    pub(super) fn clear_shadow(&self) {
+        if let Some(Some(shadow)) = self.shadow.get() {
+            shadow.clear();
+        }
     }
 
     /// Address of its first byte.
@@ -189,10 +231,30 @@ impl Allocation {
         unsafe { T::exchange(place, old, new) }
     }
 
-    /// The word at `offset` as an atomic of the host, which must be aligned and inside.
+    /// Replaces the word at `offset`, aligned and inside, by `change` of it, at once for all threads; returns the old one.
     #[inline]
-    pub fn atomic<T: Word>(&self, offset: u64) -> *mut u8 {
-        self.place(offset, T::BYTES)
+    pub fn update<T: Word>(&self, offset: u64, change: impl FnMut(T) -> T) -> T {
+        let place = self.place(offset, T::BYTES);
+        // SAFETY: as in `load`.
+        unsafe { T::update(place, change) }
+    }
+
+    /// The 16 bytes at `offset`, aligned and inside, in one piece.
+    pub fn load_wide(&self, offset: u64) -> u128 {
+        // SAFETY: aligned and inside, as `place` checks.
+        unsafe { super::wide::load(self.place(offset, 16)) }
+    }
+
+    /// Writes the 16 bytes at `offset`, aligned and inside, in one piece.
+    pub fn store_wide(&self, offset: u64, value: u128) {
+        // SAFETY: as in `load_wide`.
+        unsafe { super::wide::store(self.place(offset, 16), value) }
+    }
+
+    /// Replaces the 16 bytes at `offset`, aligned and inside, by `change` of them, in one piece; returns the old ones.
+    pub fn update_wide(&self, offset: u64, change: impl FnMut(u128) -> u128) -> u128 {
+        // SAFETY: as in `load_wide`.
+        unsafe { super::wide::update(self.place(offset, 16), change) }
     }
 
     /// Whether all these addresses are multiples of `bytes` and `bytes` at each are inside.

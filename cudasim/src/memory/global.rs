@@ -7,6 +7,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use super::GLOBAL_BASE;
 use super::allocation::{self, Allocation, Origin};
+use super::shadow::AGENTS;
 
 /// Allocations start at multiples of this, as CUDA's do.
 const ALIGNMENT: u64 = 512;
@@ -49,9 +50,27 @@ pub struct AddressMap {
     allocations: Vec<Arc<Allocation>>,
     /// The last ones that were freed, also after this moment.
     freed: Arc<Mutex<VecDeque<Freed>>>,
+    /// How many agents launches have had so far (see [`shadow`](super::shadow)).
+    agents: Arc<Mutex<u64>>,
 }
 
 impl AddressMap {
+    /// Numbers for the `agents` agents of a launch, from which accesses of earlier launches are told: the first of them. 0
+    /// where there are too many to tell their races.
+    pub fn start_launch(&self, agents: u64) -> u64 {
+        let mut taken = self.agents.lock().unwrap_or_else(PoisonError::into_inner);
+        if agents >= AGENTS - 1 {
+            return 0;
+        }
+        if *taken + agents >= AGENTS - 1 {
+            self.iter().for_each(Allocation::clear_shadow);
+            *taken = 0;
+        }
+        let first = *taken + 1;
+        *taken += agents;
+        first
+    }
+
     /// Index of the allocation that holds `address`.
     #[inline]
     pub fn find(&self, address: u64) -> Option<usize> {
@@ -311,8 +330,8 @@ impl GlobalMemory {
 
 impl Inner {
     fn renew(&mut self) {
-        let freed = Arc::clone(&self.map.freed);
-        self.map = Arc::new(AddressMap { allocations: self.live.values().cloned().collect(), freed });
+        let (freed, agents) = (Arc::clone(&self.map.freed), Arc::clone(&self.map.agents));
+        self.map = Arc::new(AddressMap { allocations: self.live.values().cloned().collect(), freed, agents });
     }
 }
 

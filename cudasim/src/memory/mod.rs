@@ -5,7 +5,9 @@
 
 pub mod allocation;
 pub mod global;
+pub mod shadow;
 pub mod shared;
+mod wide;
 
 pub use allocation::{Allocation, Origin, Word};
 pub use global::{AddressMap, GlobalMemory, MemoryError};

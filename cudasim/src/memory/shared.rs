@@ -1,5 +1,6 @@
 //! Shared memory of a block, with what is known of each byte.
 
+use super::shadow::Shadow;
 use crate::memory::{SHARED_RESERVED, Word};
 use crate::report::{Fault, FaultKind};
 
@@ -24,12 +25,22 @@ pub struct SharedMemory {
     states: Vec<ByteState>,
     /// Bytes that asynchronous copies read or write.
     guarded: usize,
+    /// Who touched it; `None` before the first access that is checked for races.
+    shadow: Option<Shadow>,
 }
 
 impl SharedMemory {
     /// `bytes` bytes, not yet written.
     pub fn new(bytes: usize) -> Self {
-        Self { bytes: vec![0; bytes], states: vec![ByteState::Unwritten; bytes], guarded: 0 }
+        Self { bytes: vec![0; bytes], states: vec![ByteState::Unwritten; bytes], shadow: None, guarded: 0 }
+    }
+
+    /// Who touched it.
+    pub fn shadow(&mut self) -> Option<&Shadow> {
+        if self.shadow.is_none() {
+            self.shadow = Shadow::new(self.size()).ok();
+        }
+        self.shadow.as_ref()
     }
 
     /// Size in bytes.

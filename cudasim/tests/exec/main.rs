@@ -3,6 +3,7 @@
 mod support;
 
 mod arithmetic;
+mod atomics;
 mod launch;
 mod matrices;
 mod memory;

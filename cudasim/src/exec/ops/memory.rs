@@ -2,7 +2,7 @@
 
 use crate::exec::access::Access;
 use crate::exec::decode::{Address, Decode, Decoded, Decoder};
-use crate::exec::registers::{Lane, Mask, Registers, Slot};
+use crate::exec::registers::{Lane, Mask, Registers, Slot, lanes};
 use crate::exec::step::Flow;
 use crate::memory::Word;
 use crate::ptx::module::Instruction;
@@ -35,7 +35,7 @@ pub(super) fn decode(decoder: &mut Decoder<'_>, instruction: &Instruction) -> De
             pieces.push(Piece { slot: slot + 2, width });
         }
     }
-    let plan = Plan { access, address, signed: ty.is_signed() };
+    let plan = Plan { access, address, signed: ty.is_signed(), releases: form.has(Modifier::Release) };
     let decoded = match (form.opcode, ty.bytes()) {
         (Opcode::St, 1) => store_any::<u8>(plan, &pieces),
         (Opcode::St, 2) => store_any::<u16>(plan, &pieces),
@@ -61,6 +61,7 @@ struct Plan {
     access: Access,
     address: Address,
     signed: bool,
+    releases: bool,
 }
 
 fn load_any<T: Word + Lane>(plan: Plan, pieces: &[Piece]) -> Option<Decoded> {
@@ -82,12 +83,25 @@ fn store_any<T: Word + Lane>(plan: Plan, pieces: &[Piece]) -> Option<Decoded> {
 }
 
 fn load<T: Word + Lane, const N: usize>(plan: Plan, pieces: &[Piece; N]) -> Decoded {
-    let Plan { access, address, signed } = plan;
+    let Plan { access, address, signed, .. } = plan;
     let targets = pieces.map(|piece| (piece.slot, writer::<T>(signed, piece.width)));
     Decoded::effect(move |context, mask| {
         let addresses = context.addresses(&address);
         let mut values = [[T::default(); 32]; N];
         context.load_warp(access, mask, &addresses, &mut values)?;
+        if access.strong {
+            // 16 bytes travel in one piece: the status and the value of a scan's tile.
+            if N as u64 * T::BYTES == 16
+                && let Some(halves) = context.reload_wide(access.space, mask, &addresses)
+            {
+                let each = (8 / T::BYTES) as usize;
+                for (part, values) in values.iter_mut().enumerate() {
+                    let shift = (part % each) as u64 * 8 * T::BYTES;
+                    *values = halves[part / each].map(|half| T::cut(half >> shift));
+                }
+            }
+            context.learn_all(access.space, mask, &addresses, N as u64 * T::BYTES);
+        }
         for ((slot, write), values) in targets.iter().zip(&values) {
             write(context.registers(), *slot, mask, values);
         }
@@ -96,7 +110,7 @@ fn load<T: Word + Lane, const N: usize>(plan: Plan, pieces: &[Piece; N]) -> Deco
 }
 
 fn store<T: Word + Lane, const N: usize>(plan: Plan, pieces: &[Piece; N]) -> Decoded {
-    let Plan { access, address, .. } = plan;
+    let Plan { access, address, releases, .. } = plan;
     let wide = pieces.map(|piece| piece.width > 32 && T::BYTES < 8);
     let slots = pieces.map(|piece| piece.slot);
     Decoded::effect(move |context, mask| {
@@ -105,6 +119,22 @@ fn store<T: Word + Lane, const N: usize>(plan: Plan, pieces: &[Piece; N]) -> Dec
             true => context.warp.registers.get::<u64>(slots[part]).map(T::cut),
             false => context.warp.registers.get::<T>(slots[part]),
         });
+        if access.strong {
+            context.hand_on_all(access.space, mask, &addresses, N as u64 * T::BYTES, releases);
+            let mut rest = mask;
+            for lane in lanes(mask).filter(|_| N as u64 * T::BYTES == 16) {
+                let all =
+                    (0..N).rev().fold(0, |all, part| all << (8 * T::BYTES) | u128::from(values[part][lane].into()));
+                if context.store_wide(access.space, lane, addresses[lane], all)? {
+                    rest &= !(1 << lane);
+                }
+            }
+            if rest != 0 {
+                context.store_warp(access, rest, &addresses, &values)?;
+            }
+            context.progress();
+            return Ok(Flow::Next);
+        }
         context.store_warp(access, mask, &addresses, &values)?;
         Ok(Flow::Next)
     })

@@ -1,0 +1,324 @@
+//! Who touched each word of memory last: what races are told from.
+//!
+//! After FastTrack (Flanagan & Freund 2009): a word of 4 bytes has cells that say who wrote it and who read it, at which
+//! moment of whose time. Its accesses race where neither knew of the other. Where FastTrack keeps any number of readers, here
+//! are two: of more readers at once the others are not seen, so that a race may be missed but none is invented. Two agents
+//! that touch different bytes of a word do not race.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use super::MemoryError;
+use super::allocation::zeroed;
+
+/// One access: whose, when, of which bytes of the word. 0 is none.
+///
+/// From the top: agent (24 bits), time (15), whether the slot behind this one is used (1), bytes (4), strong (1),
+/// lane (5), step (14).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Cell(pub u64);
+
+const MORE: u64 = 1 << 24;
+const BYTES_SHIFT: u32 = 20;
+const STRONG: u64 = 1 << 19;
+const LANE_SHIFT: u32 = 14;
+const UNKNOWN_STEP: u64 = (1 << LANE_SHIFT) - 1;
+
+/// More agents than this do not fit.
+pub const AGENTS: u64 = 1 << 24;
+
+impl Cell {
+    /// An access by lane 0, of no bytes yet; `None` where the time is past what fits.
+    pub fn new(agent: u64, time: u32, strong: bool, step: u32) -> Option<Self> {
+        let step = u64::from(step).min(UNKNOWN_STEP);
+        let strong = if strong { STRONG } else { 0 };
+        (time < 1 << 15).then_some(Self(agent << 40 | u64::from(time) << 25 | strong | step))
+    }
+
+    /// Who.
+    pub fn agent(self) -> u64 {
+        self.0 >> 40
+    }
+
+    /// When.
+    pub fn time(self) -> u32 {
+        (self.0 >> 25) as u32 & 0x7fff
+    }
+
+    /// Agent and time as one number.
+    pub fn moment(self) -> u64 {
+        self.0 >> 25
+    }
+
+    /// Which lane.
+    pub fn lane(self) -> u32 {
+        (self.0 >> LANE_SHIFT) as u32 & 31
+    }
+
+    /// At which step of the kernel; `None` where it has more than fit.
+    pub fn step(self) -> Option<usize> {
+        let step = self.0 & UNKNOWN_STEP;
+        (step != UNKNOWN_STEP).then_some(step as usize)
+    }
+
+    fn bytes(self) -> u64 {
+        self.0 >> BYTES_SHIFT & 15
+    }
+
+    /// Whether both touch a byte and not both are atomic or the like.
+    fn clashes(self, other: Self) -> bool {
+        self.bytes() & other.bytes() != 0 && self.0 & other.0 & STRONG == 0
+    }
+}
+
+/// The cells of a piece of memory.
+pub struct Shadow {
+    /// First writers, second writers, first readers, second readers of all words.
+    cells: Box<[AtomicU64]>,
+    words: usize,
+}
+
+const WRITERS: usize = 0;
+const READERS: usize = 2;
+
+/// Whether one access comes after another.
+pub trait Knows {
+    /// Whether `mine` comes after `other`.
+    fn knows(&mut self, other: Cell, mine: Cell) -> bool;
+}
+
+impl<F: FnMut(Cell, Cell) -> bool> Knows for F {
+    #[inline]
+    fn knows(&mut self, other: Cell, mine: Cell) -> bool {
+        self(other, mine)
+    }
+}
+
+/// An access that is to be checked and noted.
+pub struct Visit<K> {
+    /// Who and when.
+    pub cell: Cell,
+    /// Cells below this are of an earlier launch.
+    pub old: u64,
+    /// An agent and time that `knows` has said yes to.
+    pub known: u64,
+    /// Whether the second access comes after the first, given by their cells.
+    pub knows: K,
+    /// Whether accesses by lanes of the same agent may race.
+    pub lanes: bool,
+    /// Whether it writes.
+    pub write: bool,
+}
+
+/// Two accesses that nothing orders.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Race {
+    /// The lane of the later one.
+    pub lane: usize,
+    /// The earlier one.
+    pub other: Cell,
+    /// Whether that one wrote.
+    pub wrote: bool,
+}
+
+impl Shadow {
+    /// Of `bytes` bytes that nobody has touched; takes memory only where cells are used.
+    ///
+    /// # Errors
+    /// `OutOfMemory`.
+    pub fn new(bytes: u64) -> Result<Self, MemoryError> {
+        let words = usize::try_from(bytes.div_ceil(4)).map_err(|_| MemoryError::OutOfMemory)?;
+        Ok(Self { cells: zeroed(words.checked_mul(4).ok_or(MemoryError::OutOfMemory)?)?, words })
+    }
+
+    /// Forgets everything.
+    pub fn clear(&self) {
+        for cell in &self.cells {
+            // Untouched pages stay untouched.
+            if cell.load(Ordering::Relaxed) != 0 {
+                cell.store(0, Ordering::Relaxed);
+            }
+        }
+    }
+
+    #[inline(always)]
+    fn get(&self, slot: usize, word: usize) -> Cell {
+        Cell(self.cells[slot * self.words + word].load(Ordering::Relaxed))
+    }
+
+    #[inline(always)]
+    fn set(&self, slot: usize, word: usize, cell: u64) {
+        self.cells[slot * self.words + word].store(cell, Ordering::Relaxed);
+    }
+
+    /// Notes an access by the lanes of `mask` of `bytes` bytes at each of these offsets; multiples of `bytes`, which is a power
+    /// of two. The first race, if there is one.
+    #[inline(always)]
+    pub fn visit<K: Knows>(&self, visit: &mut Visit<K>, offsets: &[u64; 32], mask: u32, bytes: u64) -> Option<Race> {
+        if mask == u32::MAX && bytes >= 4 && !visit.lanes {
+            let (mut contiguous, mut same) = (0, 0);
+            for lane in 0..32 {
+                contiguous |= offsets[lane] ^ (offsets[0].wrapping_add(lane as u64 * bytes));
+                same |= offsets[lane] ^ offsets[0];
+            }
+            if contiguous == 0 && self.visit_run(visit, offsets[0], bytes) {
+                return None;
+            }
+            if same == 0 && !visit.write {
+                return self.visit_lane(visit, 0, offsets[0], bytes);
+            }
+        }
+        let mut rest = mask;
+        while rest != 0 {
+            let lane = rest.trailing_zeros() as usize;
+            rest &= rest - 1;
+            let race = self.visit_lane(visit, lane, offsets[lane], bytes);
+            if race.is_some() {
+                return race;
+            }
+        }
+        None
+    }
+
+    /// 32 lanes side by side, where all they find is old, their own or known. `false`, with nothing noted, where it is not.
+    #[inline(always)]
+    fn visit_run<K>(&self, visit: &Visit<K>, offset: u64, bytes: u64) -> bool {
+        let first = offset as usize / 4;
+        let each = bytes as usize / 4;
+        let count = 32 * each;
+        let row = |slot: usize| &self.cells[slot * self.words + first..][..count];
+        let (mine, old, known) = (visit.cell.0, visit.old, visit.known);
+        let strange = |cell: u64| {
+            let other = cell >= old && (cell ^ mine) >> 40 != 0 && cell >> 25 != known;
+            // With a second slot in use, or bytes of a word, it is a case for `visit_lane`.
+            u64::from(other) | u64::from(cell & MORE != 0)
+        };
+        let (writers, readers) = (row(WRITERS), row(READERS));
+        let mut bad = 0;
+        for (writer, reader) in writers.iter().zip(readers) {
+            bad |= strange(writer.load(Ordering::Relaxed)) | strange(reader.load(Ordering::Relaxed));
+        }
+        if bad != 0 {
+            return false;
+        }
+        let target = if visit.write { writers } else { readers };
+        for (lane, cells) in target.chunks_exact(each).enumerate() {
+            let cell = mine | 15 << BYTES_SHIFT | (lane as u64) << LANE_SHIFT;
+            for place in cells {
+                place.store(cell, Ordering::Relaxed);
+            }
+        }
+        true
+    }
+
+    /// Notes an access by one lane of any `bytes` at `offset`.
+    pub fn visit_lane<K: Knows>(&self, visit: &mut Visit<K>, lane: usize, offset: u64, bytes: u64) -> Option<Race> {
+        let end = offset + bytes;
+        for word in offset / 4..end.div_ceil(4) {
+            let first = offset.saturating_sub(word * 4);
+            let last = (end - word * 4).min(4);
+            let touched = (1 << last) - (1 << first);
+            let mine = Cell(visit.cell.0 | touched << BYTES_SHIFT | (lane as u64) << LANE_SHIFT);
+            if let Some((other, wrote)) = self.visit_word(visit, mine, word as usize) {
+                return Some(Race { lane, other, wrote });
+            }
+        }
+        None
+    }
+
+    #[inline]
+    fn visit_word<K: Knows>(&self, visit: &mut Visit<K>, mine: Cell, word: usize) -> Option<(Cell, bool)> {
+        let last = if visit.write { READERS } else { WRITERS };
+        for pair in [WRITERS, READERS].into_iter().filter(|&pair| pair <= last) {
+            let first = self.get(pair, word);
+            if first.0 < visit.old {
+                continue;
+            }
+            if first.clashes(mine) && !visit.has_seen(first, mine) {
+                return Some((first, pair == WRITERS));
+            }
+            if first.0 & MORE != 0 {
+                let second = self.get(pair + 1, word);
+                if second.0 >= visit.old && second.clashes(mine) && !visit.has_seen(second, mine) {
+                    return Some((second, pair == WRITERS));
+                }
+            }
+        }
+        // Take the place of an access that this one comes after; of others it takes none.
+        let slot = if visit.write { WRITERS } else { READERS };
+        let first = self.get(slot, word);
+        let more = if first.0 >= visit.old { first.0 & MORE } else { 0 };
+        if first.0 < visit.old || visit.has_seen(first, mine) {
+            self.set(slot, word, merged(mine, first) | more);
+            return None;
+        }
+        let second = self.get(slot + 1, word);
+        if more == 0 || second.0 < visit.old || visit.has_seen(second, mine) {
+            self.set(slot + 1, word, if more == 0 { mine.0 } else { merged(mine, second) });
+            if more == 0 {
+                self.set(slot, word, first.0 | MORE);
+            }
+        }
+        None
+    }
+}
+
+/// `mine`, with the bytes that the same agent touched at the same moment in the same way.
+fn merged(mine: Cell, before: Cell) -> u64 {
+    let same = mine.moment() == before.moment() && (mine.0 ^ before.0) & STRONG == 0;
+    mine.0 | if same { before.bytes() << BYTES_SHIFT } else { 0 }
+}
+
+impl<K: Knows> Visit<K> {
+    #[inline]
+    fn has_seen(&mut self, cell: Cell, mine: Cell) -> bool {
+        if cell.moment() == self.known {
+            return true;
+        }
+        let known = self.knows.knows(cell, mine);
+        if known && cell.agent() != self.cell.agent() {
+            self.known = cell.moment();
+        }
+        known
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// An access by an agent that knows of nobody but itself and `friend`.
+    fn visit(agent: u64, friend: u64, write: bool) -> Visit<impl FnMut(Cell, Cell) -> bool> {
+        let knows = move |other: Cell, _: Cell| other.agent() == agent || other.agent() == friend;
+        Visit { cell: Cell::new(agent, 7, false, 3).unwrap(), old: 1 << 40, known: 0, knows, lanes: false, write }
+    }
+
+    #[test]
+    fn unordered_accesses_to_the_same_byte_race() {
+        let shadow = Shadow::new(256).unwrap();
+        let row: [u64; 32] = std::array::from_fn(|lane| lane as u64 * 4);
+        assert_eq!(shadow.visit(&mut visit(1, 0, true), &row, u32::MAX, 4), None);
+        let Race { lane, other, wrote } = shadow.visit(&mut visit(2, 0, false), &row, u32::MAX, 4).unwrap();
+        assert!(wrote);
+        assert_eq!((lane, other.agent(), other.time(), other.lane(), other.step()), (0, 1, 7, 0, Some(3)));
+        assert_eq!(shadow.visit(&mut visit(2, 1, false), &row, u32::MAX, 4), None);
+        assert_eq!(shadow.visit_lane(&mut visit(3, 1, true), 5, 12, 4).unwrap().other.agent(), 2, "write after read");
+        assert_eq!(shadow.visit_lane(&mut visit(3, 0, true), 5, 128, 4), None);
+    }
+
+    #[test]
+    fn two_readers_are_remembered_and_bytes_are_told_apart() {
+        let shadow = Shadow::new(16).unwrap();
+        for agent in [1, 2] {
+            assert_eq!(shadow.visit_lane(&mut visit(agent, 0, false), 0, 4, 2), None);
+        }
+        for (writer, friend, other) in [(1, 0, 2), (2, 0, 1), (3, 1, 2), (3, 2, 1)] {
+            let race = shadow.visit_lane(&mut visit(writer, friend, true), 0, 4, 1);
+            assert_eq!(race.unwrap().other.agent(), other);
+        }
+        assert_eq!(shadow.visit_lane(&mut visit(3, 0, true), 0, 6, 2), None, "the other half");
+        assert_eq!(shadow.visit_lane(&mut visit(4, 0, true), 0, 0, 4), None);
+        assert_eq!(shadow.visit_lane(&mut visit(4, 0, true), 0, 4, 4).unwrap().other.agent(), 3);
+        shadow.clear();
+        assert_eq!(shadow.visit_lane(&mut visit(4, 0, true), 0, 4, 4), None);
+    }
+}
