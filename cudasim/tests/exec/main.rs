@@ -5,3 +5,4 @@ mod support;
 mod arithmetic;
 mod launch;
 mod memory;
+mod sync;
