@@ -9,3 +9,4 @@ mod matrices;
 mod memory;
 mod mma;
 mod wgmma;
+mod sync;
