@@ -229,7 +229,7 @@ impl GlobalMemory {
         let inner = self.inner();
         let find = |among: &BTreeMap<u64, Arc<Allocation>>| {
             let (_, found) = among.range(..=address).next_back()?;
-            (address - found.base < found.size).then(|| Arc::clone(found))
+            (address - found.base() < found.size()).then(|| Arc::clone(found))
         };
         find(&inner.live).or_else(|| find(&inner.promised))
     }
