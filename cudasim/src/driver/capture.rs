@@ -89,10 +89,9 @@ impl State {
             debug_assert!(capture.nodes.len() == first + index + 1);
         }
         let front: Vec<usize> = (0..is_inner.len()).filter(|&n| !is_inner[n]).map(|n| first + n).collect();
-        if let Some(Branch { front: place, .. }) = self.streams.get_mut(&stream).and_then(|s| s.capture.as_mut()) {
-            if !front.is_empty() {
-                *place = front;
-            }
+        let branch = self.streams.get_mut(&stream).and_then(|stream| stream.capture.as_mut());
+        if let Some(branch) = branch.filter(|_| !front.is_empty()) {
+            branch.front = front;
         }
         Ok(())
     }

@@ -77,7 +77,7 @@ fn attribute(number: c_int) -> Option<c_int> {
         // Memory pools, clusters, tensor maps, function pointers.
         115 | 120 | 127 | 129 => 1,
         126 => 4,
-        1..=147 => 0,
+        other if (1..=147).contains(&other) => 0,
         _ => return None,
     })
 }

@@ -26,6 +26,11 @@ impl<T> Out<T> {
         self.0.is_null()
     }
 
+    /// Its address.
+    pub fn address(self) -> usize {
+        self.0 as usize
+    }
+
     /// Writes the result.
     ///
     /// # Errors

@@ -111,11 +111,10 @@ impl State {
     fn check_free(&mut self, context: Handle, address: DevicePointer) -> Result<()> {
         let owner = self.context(context)?;
         let found = owner.engine.memory.extent(address);
-        if let Some(allocation) = found.filter(|found| found.base() == address && !owner.freeing.contains(&address)) {
-            if matches!(allocation.origin(), Origin::Allocated(_)) {
-                owner.freeing.insert(address);
-                return Ok(());
-            }
+        let is_whole =
+            found.is_some_and(|found| found.base() == address && matches!(found.origin(), Origin::Allocated(_)));
+        if is_whole && owner.freeing.insert(address) {
+            return Ok(());
         }
         let message = match owner.freeing.contains(&address) {
             true => format!("{address:#x} is freed twice"),
@@ -161,7 +160,10 @@ pub fn allocate_in_stream(pointer: Out<DevicePointer>, bytes: usize, stream: Han
     let engine = std::sync::Arc::clone(&state.context(context)?.engine);
     let address = engine.memory.reserve(bytes as u64)?;
     pointer.put(address)?;
-    submit(state, context, stream, Work::Commit(address)).map(drop)
+    submit(state, context, stream, Work::Commit(address)).map(drop).inspect_err(|_| {
+        // Nobody has got it.
+        let _ = engine.memory.free(address);
+    })
 }
 
 /// Gives memory back at once, after all that the context still has to do.

@@ -1,5 +1,6 @@
 //! What streams and graphs do, one piece at a time.
 
+use std::io::Write as _;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
@@ -173,6 +174,8 @@ impl Scene {
         let memory = self.engine.memory.map();
         let start = now();
         let outcome = catch_unwind(AssertUnwindSafe(|| exec::run(kernel, launch, &memory, &self.options, number)));
+        // `printf` may end in the middle of a line, and nobody flushes a library's buffers at exit.
+        let _ = std::io::stdout().flush();
         let counts = match outcome {
             Ok(Ok(counts)) => counts,
             Ok(Err(report)) => return Err(Problem::Kernel(report)),

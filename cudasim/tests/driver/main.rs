@@ -1,0 +1,5 @@
+//! The driver API as host code calls it, through cudarc.
+
+mod support;
+
+mod basics;
