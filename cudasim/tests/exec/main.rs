@@ -8,5 +8,5 @@ mod launch;
 mod matrices;
 mod memory;
 mod mma;
-mod wgmma;
 mod sync;
+mod wgmma;
