@@ -11,6 +11,7 @@ use anyhow::{Context, Result, bail};
 use clap::{Parser, Subcommand};
 
 mod toolkit;
+mod triton;
 
 /// The project's own chores.
 #[derive(Parser)]
@@ -70,7 +71,32 @@ fn test(filter: &[String]) -> Result<()> {
     stage("format", &mut cargo(["fmt", "--all", "--check"]))?;
     stage("lints", &mut cargo(["clippy", "--workspace", "--all-targets", "--locked", "--", "-D", "warnings"]))?;
     stage("documentation", cargo(["doc", "--workspace", "--no-deps", "--locked"]).env("RUSTDOCFLAGS", "-D warnings"))?;
-    stage("tests", cargo(["test", "--workspace", "--locked", "--"]).args(filter))
+    let mut skipped = Vec::new();
+    let mut tests = cargo(["test", "--workspace", "--locked", "--"]);
+    // What is installed must then be found: a test that skips itself although its compiler is there has a bug.
+    match prepare("the CUDA compiler", || toolkit::install(&root().join(".cuda"), Path::new("python3"))) {
+        Ok(()) => {
+            tests.env("CUDASIM_REQUIRE_NVCC", "1");
+        }
+        Err(error) => skipped.push(format!("every test that compiles CUDA kernels: {error:#}")),
+    }
+    match prepare("Triton", || triton::install(&root().join(".triton"), Path::new("python3"))) {
+        Ok(python) => {
+            tests.env("CUDASIM_TRITON_PYTHON", python);
+        }
+        Err(error) => skipped.push(format!("Triton's kernels on the simulator: {error:#}")),
+    }
+    let outcome = stage("tests", tests.args(filter));
+    for what in &skipped {
+        eprintln!("==> SKIPPED: {what}");
+    }
+    outcome
+}
+
+/// Installs what some tests need, saying so.
+fn prepare<T>(what: &str, install: impl FnOnce() -> Result<T>) -> Result<T> {
+    eprintln!("==> {what}");
+    install()
 }
 
 /// A cargo command in the workspace's root.

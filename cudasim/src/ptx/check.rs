@@ -59,6 +59,8 @@ fn fits(rule: &OperandRule, operand: &Operand, body: &Body) -> Result<(), String
         (Value { symbol: true, .. }, Operand::Symbol(..)) if !written => Ok(()),
         (Value { .. }, Operand::Immediate(_) | Operand::Special(_)) if !written => Ok(()),
         (Value { .. }, Operand::Sink) if written => Ok(()),
+        // A vector of one may stand for its element, as Triton writes it.
+        (Value { .. }, Operand::Vector(elements)) if elements.len() == 1 => fits(rule, &elements[0], body),
         (Value { .. }, _) if written => Err("must be a register".into()),
         (Value { .. }, _) => Err("must be a register or a constant".into()),
         (Predicate, Operand::Register(register) | Operand::Not(register)) => {

@@ -6,7 +6,7 @@ use super::declaration::index;
 use super::frame::{Frame, Pending, Place, UNRESOLVED, declare, twice};
 use crate::ptx::check;
 use crate::ptx::error::{PtxError, quote};
-use crate::ptx::form::Form;
+use crate::ptx::form::{Form, OperandKind};
 use crate::ptx::lexer::{Token, TokenKind};
 use crate::ptx::module::{
     Body, Guard, Instruction, Label, LabelId, Linkage, Parameter, Prototype, RegisterId, RegisterRange, Symbol,
@@ -226,6 +226,15 @@ impl<'a> Parser<'a> {
         self.cursor.expect(b';')?;
         let signature = check::signature(&form, &operands, &frame.body)
             .map_err(|message| error_at(start, format!("{}: {message}", quote(&form.spelling))))?;
+        let mut operands = operands;
+        let rules = form.signatures.get(usize::from(signature)).map_or(&[][..], Vec::as_slice);
+        for (operand, rule) in operands.iter_mut().zip(rules) {
+            if let (Operand::Vector(elements), OperandKind::Value { .. }) = (&mut *operand, rule.kind)
+                && let Some(only) = elements.pop()
+            {
+                *operand = only;
+            }
+        }
         let source = frame.source;
         frame.body.instructions.push(Instruction { form, signature, guard, operands, line: start.line, source });
         Ok(())
