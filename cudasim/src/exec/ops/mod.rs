@@ -107,6 +107,7 @@ pub fn leave(context: &mut super::context::Context<'_>, gone: super::registers::
     copies::leave(context, gone)?;
     traps::leave(context)?;
     barriers::leave(context, gone);
+    wgmma::leave(context)?;
     Ok(())
 }
 

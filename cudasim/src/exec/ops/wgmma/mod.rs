@@ -52,6 +52,18 @@ pub(super) fn decode(decoder: &mut Decoder<'_>, instruction: &Instruction) -> De
     Ok(Decoded::effect(move |context, mask| wait(context, mask, left)))
 }
 
+/// Lanes of the warp have left.
+///
+/// # Errors
+/// They were the last of a warp without which its warpgroup cannot go on.
+pub(super) fn leave(context: &mut Context<'_>) -> Result<(), Fault> {
+    if context.warp.live() != 0 {
+        return Ok(());
+    }
+    let warp = context.warp.id;
+    context.block().state.warpgroups.leave(warp)
+}
+
 fn mma_async(decoder: &mut Decoder<'_>, instruction: &Instruction) -> Decode {
     let form = &instruction.form;
     let (Some(shape), Some(kind)) = (form.shape, Kind::of(form)) else { return Err(super::unsupported(instruction)) };

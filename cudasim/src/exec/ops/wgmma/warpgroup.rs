@@ -25,6 +25,15 @@ struct Warpgroup {
     first: u64,
     /// A warp that waits for operations that another has not issued: the number it needs.
     wanted: Option<u64>,
+    /// Warps that have left.
+    left: [bool; 4],
+}
+
+fn alone(warp: u32, issued: u64) -> Fault {
+    let message = format!(
+        "warp {warp} left after {issued} wgmma, and other warps of its warpgroup run more: all four must run each of them"
+    );
+    Fault::new(FaultKind::DivergentBarrier, message)
 }
 
 /// The warpgroups of a block.
@@ -47,6 +56,9 @@ impl Warpgroups {
     pub fn issue(&mut self, warp: u32, issue: Issue) -> Result<(), Fault> {
         let group = self.of(warp);
         let number = group.issued[warp as usize % 4];
+        if let Some(gone) = (0..4).find(|&other| group.left[other] && group.issued[other] <= number) {
+            return Err(alone(warp / 4 * 4 + gone as u32, group.issued[gone]));
+        }
         group.issued[warp as usize % 4] += 1;
         match group.open.get((number - group.first) as usize) {
             None => group.open.push_back(issue),
@@ -65,6 +77,20 @@ impl Warpgroups {
         while group.first < behind {
             group.open.pop_front();
             group.first += 1;
+        }
+        Ok(())
+    }
+
+    /// Notes that a warp has left.
+    ///
+    /// # Errors
+    /// The others have issued operations that it has not.
+    pub fn leave(&mut self, warp: u32) -> Result<(), Fault> {
+        let Some(group) = self.0.get_mut(warp as usize / 4) else { return Ok(()) };
+        let issued = group.issued[warp as usize % 4];
+        group.left[warp as usize % 4] = true;
+        if issued < group.first + group.open.len() as u64 {
+            return Err(alone(warp, issued));
         }
         Ok(())
     }
