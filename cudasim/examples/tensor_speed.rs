@@ -28,7 +28,7 @@ fn seconds(text: &str, threads: u32) -> f64 {
     let program = Program::load(text, &memory).unwrap_or_else(|error| panic!("{error}"));
     let kernel = program.kernel("k").expect("the kernel");
     let launch = Launch::new([1; 3], [threads, 1, 1], 0, Vec::new());
-    // The warps of wgmma fill their tile together without a barrier, with the same words.
+    // The warps of wgmma fill their tile together without barrier or fence, with the same words.
     let options = Options { threads: 1, shared_races: false, uninitialised: false, ..Options::default() };
     let start = Instant::now();
     let before = processor_time(start);

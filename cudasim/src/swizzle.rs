@@ -10,7 +10,7 @@
 //! 128 B          9 8 7 ->6 5 4
 //! ```
 
-/// A permutation.
+/// A permutation, in the order of `CUtensorMapSwizzle`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub enum Swizzle {
     /// Every chunk stays.
@@ -32,6 +32,14 @@ impl Swizzle {
             Self::B32 => 32,
             Self::B64 => 64,
             Self::B128 => 128,
+        }
+    }
+
+    /// Bytes of a row of a tile that a tensor copy may write: what the innermost dimension of a box may have.
+    pub const fn span(self) -> u64 {
+        match self {
+            Self::None => u64::MAX,
+            _ => self.width(),
         }
     }
 

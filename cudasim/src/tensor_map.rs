@@ -16,7 +16,7 @@
 //!       102..128 zero
 //! ```
 
-use crate::exec::swizzle::Swizzle;
+use crate::swizzle::Swizzle;
 
 /// Bytes of a tensor map.
 pub const BYTES: usize = 128;

@@ -24,7 +24,6 @@ pub mod races;
 pub mod registers;
 pub mod rng;
 pub mod step;
-pub mod swizzle;
 pub mod warp;
 mod warp_access;
 

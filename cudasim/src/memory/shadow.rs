@@ -150,6 +150,12 @@ impl Shadow {
         self.cells[slot * self.words + word].store(cell, Ordering::Relaxed);
     }
 
+    /// Who wrote the word at this offset last, and when.
+    pub fn last_writer(&self, offset: u64) -> Option<(u64, u32)> {
+        let cell = self.get(WRITERS, offset as usize / 4);
+        (cell.0 != 0).then(|| (cell.agent(), cell.time()))
+    }
+
     /// Notes an access by the lanes of `mask` of `bytes` bytes at each of these offsets; multiples of `bytes`, which is a power
     /// of two. The first race, if there is one.
     #[inline(always)]

@@ -553,15 +553,68 @@ fn what_descriptors_point_at_is_checked() {
     assert_eq!(null.kind, FaultKind::OutOfBounds, "the first kilobyte is the system's");
 }
 
+/// Ordinary stores and wgmma are of different proxies.
+#[test]
+fn a_missing_proxy_fence_is_found() {
+    let i = plain().instruction();
+    for landing in [Landing::Late, Landing::Early, Landing::Random] {
+        for ready in ["bar.sync 0;", "bar.sync 0; fence.acq_rel.cta;"] {
+            let (kind, report) = fault_of(&plain(), &format!("{ready} {FENCE} {i} {COMMIT} {WAIT}"), landing);
+            assert_eq!(kind, FaultKind::MissingFence, "{report}");
+            assert!(report.contains("fence.proxy.async"), "{report}");
+        }
+    }
+    // A fence by who reads, once it knows of the writes, is enough; one that comes before the writes are known is not.
+    let late = format!("bar.sync 0; fence.proxy.async; {FENCE} {i} {COMMIT} {WAIT}");
+    let data = Data::new(&plain(), 0);
+    let got = data.launch(&Machine::new(&kernel(&plain(), &late)), &plain(), 128);
+    assert_eq!(got.unwrap_or_else(|report| panic!("{report}")), data.expected(&plain()));
+}
+
+/// Each thread overwrites a word of B.
+const OVERWRITE: &str = "mov.b32 %r4, 0x40004000; mad.lo.u32 %r5, %r0, 4, %r1; st.shared.b32 [%r5+8192], %r4;";
+
+#[test]
+fn shared_memory_that_is_overwritten_too_soon_is_a_race() {
+    let i = plain().instruction();
+    for landing in [Landing::Late, Landing::Early, Landing::Random] {
+        let (kind, report) =
+            fault_of(&plain(), &format!("{READY} {FENCE} {i} {COMMIT} bar.sync 0; {OVERWRITE} {WAIT}"), landing);
+        assert_eq!(kind, FaultKind::SharedRace, "{landing:?}: {report}");
+        assert!(report.contains("asynchronous operation"), "{report}");
+    }
+}
+
+/// What one warp of the group has waited for is complete for all: it may tell others to overwrite the multiplicands.
+#[test]
+fn one_warp_may_release_what_all_have_read() {
+    let case = Case::new(16, BF16, Some(k_major(128, 0)), k_major(128, 0));
+    let mut machine = Machine::new(&kernel(
+        &case,
+        &format!(
+            "{READY} {FENCE} {} {COMMIT} setp.lt.u32 %q, %r0, 32; @!%q bra OTHERS; {WAIT} {} OTHERS: {WAIT}",
+            case.instruction(),
+            "mov.b32 %r4, 0x40004000; mad.lo.u32 %r5, %r0, 4, %r1; st.shared.b32 [%r5], %r4; st.shared.b32 [%r5+8192], %r4;"
+        ),
+    ));
+    for seed in 0..8 {
+        machine.options.seed = seed;
+        for landing in [Landing::Late, Landing::Early, Landing::Random] {
+            machine.options.landing = landing;
+            // A warp that has landed early does not know that others have; those that have not must not be disturbed.
+            let data = Data::new(&case, 0);
+            let got = data.launch(&machine, &case, 128).unwrap_or_else(|report| panic!("{seed} {landing:?} {report}"));
+            assert_eq!(got, data.expected(&case), "{seed} {landing:?}");
+        }
+    }
+}
+
 /// B is overwritten while a wgmma in flight still reads it: what is computed late shows it.
 #[test]
 fn shared_memory_that_is_overwritten_too_soon_shows() {
     let case = plain();
     let data = Data::new(&case, 0);
-    let middle = format!(
-        "{READY} {FENCE} {} {COMMIT} bar.sync 0; mov.b32 %r4, 0x40004000; mad.lo.u32 %r5, %r0, 4, %r1; st.shared.b32 [%r5+8192], %r4; {WAIT}",
-        case.instruction()
-    );
+    let middle = format!("{READY} {FENCE} {} {COMMIT} bar.sync 0; {OVERWRITE} {WAIT}", case.instruction());
     let mut machine = Machine::new(&kernel(&case, &middle));
     machine.options.shared_races = false;
     machine.options.landing = Landing::Late;

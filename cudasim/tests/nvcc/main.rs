@@ -7,3 +7,4 @@ mod device;
 mod attention;
 mod basics;
 mod cub;
+mod gemm;

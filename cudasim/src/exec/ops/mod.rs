@@ -39,8 +39,6 @@ pub struct WarpState {
     pub tensor: tensor::product::Scratch,
     /// wgmma in flight.
     pub wgmma: wgmma::flight::Flight,
-    /// Multiplicands of wgmma.
-    pub wgmma_packed: wgmma::operation::Packed,
     /// `bar.warp.sync`
     pub warp_sync: barriers::WarpSync,
     /// `barrier.cluster`
@@ -107,6 +105,7 @@ pub fn leave(context: &mut super::context::Context<'_>, gone: super::registers::
     copies::leave(context, gone)?;
     traps::leave(context)?;
     barriers::leave(context, gone);
+    wgmma::leave(context)?;
     Ok(())
 }
 

@@ -52,6 +52,18 @@ pub(super) fn decode(decoder: &mut Decoder<'_>, instruction: &Instruction) -> De
     Ok(Decoded::effect(move |context, mask| wait(context, mask, left)))
 }
 
+/// Lanes of the warp have left.
+///
+/// # Errors
+/// They were the last of a warp without which its warpgroup cannot go on.
+pub(super) fn leave(context: &mut Context<'_>) -> Result<(), Fault> {
+    if context.warp.live() != 0 {
+        return Ok(());
+    }
+    let warp = context.warp.id;
+    context.block().state.warpgroups.leave(warp)
+}
+
 fn mma_async(decoder: &mut Decoder<'_>, instruction: &Instruction) -> Decode {
     let form = &instruction.form;
     let (Some(shape), Some(kind)) = (form.shape, Kind::of(form)) else { return Err(super::unsupported(instruction)) };
@@ -128,9 +140,14 @@ fn issue(
         }
     };
     context.warp.state.wgmma.may_issue(operation)?;
-    operation.check(context, descriptors)?;
     let (warp, pc) = (context.warp.id, context.pc);
-    context.block().state.warpgroups.issue(warp, Issue { pc, descriptors, accumulate })?;
+    // The reads come after what the warp has done so far, and end before what waits for them.
+    let agent = context.order.warp(context.rank, warp);
+    context.order.issue(agent);
+    operation.check(context, descriptors)?;
+    let asynchronous = context.order.asynchronous(context.rank, warp);
+    let reads = context.order.release(asynchronous);
+    context.block().state.warpgroups.issue(warp, Issue { pc, descriptors, accumulate }, reads)?;
     context.progress();
     let issued = Issued { operation: Arc::clone(operation), descriptors, accumulate, landed: false };
     context.warp.state.wgmma.issue(issued);
@@ -141,7 +158,7 @@ fn issue(
     };
     if now {
         let all = context.warp.state.wgmma.pending.len();
-        land_first(context, all)?;
+        land_first(context, all, false)?;
     }
     Ok(Flow::Next)
 }
@@ -155,20 +172,31 @@ fn wait(context: &mut Context<'_>, mask: Mask, left: usize) -> Result<Flow, Faul
     if !context.block().state.warpgroups.all_issued(warp, count) {
         return Ok(Flow::Wait);
     }
-    land_first(context, due)?;
+    land_first(context, due, true)?;
     context.warp.state.wgmma.complete(left);
+    context.block().state.warpgroups.complete(warp, count);
     Ok(Flow::Next)
 }
 
-/// Computes those of the first `count` operations in flight that have not landed, in order.
-fn land_first(context: &mut Context<'_>, count: usize) -> Result<(), Fault> {
+/// Computes those of the first `count` operations in flight that have not landed, in order. Where they are `complete`, the
+/// warp learns of their end, and the other warps keep what they still need.
+fn land_first(context: &mut Context<'_>, count: usize, complete: bool) -> Result<(), Fault> {
     let mut pending = std::mem::take(&mut context.warp.state.wgmma.pending);
+    let (rank, warp) = (context.rank, context.warp.id);
+    let first = context.warp.state.wgmma.completed;
     let mut result = Ok(());
-    for issued in pending.iter_mut().take(count).filter(|issued| !issued.landed) {
-        result = operation::land(context, issued);
-        issued.landed = true;
-        if result.is_err() {
-            break;
+    for (number, issued) in (first..).zip(pending.iter_mut().take(count)) {
+        let groups = &mut context.blocks[rank].state.warpgroups;
+        if !issued.landed || complete && groups.others_need(warp, number) {
+            result = operation::land(context, issued, number, complete);
+            issued.landed = true;
+            if result.is_err() {
+                break;
+            }
+        }
+        if complete && let Some(done) = context.blocks[rank].state.warpgroups.done(warp, number) {
+            let agent = context.order.warp(rank, warp);
+            context.order.acquire(agent, done);
         }
     }
     context.warp.state.wgmma.pending = pending;

@@ -47,10 +47,12 @@ pub struct Operation {
     pub a_watched: Vec<Watched>,
 }
 
-/// Packed words of the multiplicands, kept so that nothing is allocated while kernels run.
+/// Packed words of multiplicands, kept so that nothing is allocated while kernels run.
 #[derive(Default)]
 pub struct Packed {
+    /// `[rows of A][words]`
     a: Vec<u32>,
+    /// B as the instruction has it: see [`Columns`].
     b: Vec<u32>,
 }
 
@@ -58,68 +60,92 @@ impl Operation {
     /// Checks what the operation reads of shared memory when it is issued: of A the warp's rows, of B a quarter.
     ///
     /// # Errors
-    /// Outside shared memory, never written, or still being copied.
-    pub fn check(&self, context: &Context<'_>, descriptors: [u64; 2]) -> Result<(), Fault> {
+    /// Outside shared memory, never written, still being copied, or written with nothing that orders it before.
+    pub fn check(&self, context: &mut Context<'_>, descriptors: [u64; 2]) -> Result<(), Fault> {
         let quarter = u64::from(context.warp.id % 4);
         if let SourceA::Shared(rows) = self.a {
             let a = Descriptor::new(descriptors[0])?;
             for eight in 2 * quarter..2 * quarter + 2 {
-                each_chunk(&a, rows, eight, |_, address| chunk(context, address, true).map(|_| ()))?;
+                each_chunk(&a, rows, eight, |_, address| check_chunk(context, address))?;
             }
         }
         let b = Descriptor::new(descriptors[1])?;
         for eight in (quarter..self.tile.n as u64 / 8).step_by(4) {
-            each_chunk(&b, self.b_rows, eight, |_, address| chunk(context, address, true).map(|_| ()))?;
+            each_chunk(&b, self.b_rows, eight, |_, address| check_chunk(context, address))?;
         }
         Ok(())
     }
 }
 
-/// Computes the warp's rows of an operation and writes them to its registers.
+/// Computes the warp's rows of operation `number` of its warpgroup and writes them to its registers. What lies in shared
+/// memory is read now; for the other warps as well where the warp will know the operation to be `complete`, since then it
+/// may be overwritten.
 ///
 /// # Errors
 /// A multiplicand has changed into something that cannot be read since the operation was issued.
-pub fn land(context: &mut Context<'_>, issued: &Issued) -> Result<(), Fault> {
+pub fn land(context: &mut Context<'_>, issued: &Issued, number: u64, complete: bool) -> Result<(), Fault> {
     let operation = &*issued.operation;
-    let n = operation.tile.n;
-    let mut packed = std::mem::take(&mut context.warp.state.wgmma_packed);
-    packed.a.resize(ROWS * WORDS, 0);
-    packed.b.resize(WORDS * 256, 0);
-    let result = read(context, issued, &mut packed);
-    if result.is_ok() {
-        let b = &packed.b[..n * WORDS];
+    let warp = context.warp.id;
+    let quarter = warp as usize % 4;
+    let known = context.block().state.warpgroups.take_operands(warp, number);
+    let shared = complete || known.is_some();
+    let mut packed = match known {
+        Some(packed) => packed,
+        None => {
+            let mut packed = context.block().state.warpgroups.room(warp);
+            packed.a.resize(4 * ROWS * WORDS, 0);
+            packed.b.resize(256 * WORDS, 0);
+            let quarters = if complete { 0..4 } else { quarter..quarter + 1 };
+            read(context, issued, &mut packed, quarters)?;
+            packed
+        }
+    };
+    if !issued.landed {
+        let own = quarter * ROWS * WORDS..(quarter + 1) * ROWS * WORDS;
+        if let SourceA::Registers(slots) = &operation.a {
+            gather_a(&context.warp.registers, slots, ROWS, WORDS, &mut packed.a[own.clone()]);
+        }
+        let b = &packed.b[..operation.tile.n * WORDS];
         let from = Multiplicands {
-            a: &packed.a,
+            a: &packed.a[own],
             b: if operation.b_rows { Columns::Rows(b) } else { Columns::Whole(b) },
             negate_a: operation.negate_a,
             negate_b: operation.negate_b,
         };
-        let warp = &mut *context.warp;
-        operation.tile.multiply(&mut warp.registers, &from, !issued.accumulate, &mut warp.state.tensor);
+        let own = &mut *context.warp;
+        operation.tile.multiply(&mut own.registers, &from, !issued.accumulate, &mut own.state.tensor);
     }
-    context.warp.state.wgmma_packed = packed;
-    result
+    let groups = &mut context.block().state.warpgroups;
+    if shared {
+        groups.put_operands(warp, number, packed);
+    } else {
+        groups.keep(warp, packed);
+    }
+    groups.landed(warp, number);
+    Ok(())
 }
 
-fn read(context: &Context<'_>, issued: &Issued, packed: &mut Packed) -> Result<(), Fault> {
+/// Reads B, and of A the rows of these warps where it lies in shared memory.
+fn read(
+    context: &Context<'_>,
+    issued: &Issued,
+    packed: &mut Packed,
+    quarters: std::ops::Range<usize>,
+) -> Result<(), Fault> {
     let operation = &*issued.operation;
-    match &operation.a {
-        SourceA::Registers(slots) => gather_a(&context.warp.registers, slots, ROWS, WORDS, &mut packed.a),
-        SourceA::Shared(rows) => {
-            let a = Descriptor::new(issued.descriptors[0])?;
-            let first = 2 * u64::from(context.warp.id % 4);
-            for half in 0..2 {
-                let mut eight_rows = [0; 8 * WORDS];
-                each_chunk(&a, *rows, first + half as u64, |place, address| {
-                    eight_rows[4 * place..][..4].copy_from_slice(&words(chunk(context, address, false)?));
-                    Ok(())
-                })?;
-                let out = &mut packed.a[half * 8 * WORDS..][..8 * WORDS];
-                if *rows {
-                    transpose(&eight_rows, out);
-                } else {
-                    out.copy_from_slice(&eight_rows);
-                }
+    if let SourceA::Shared(rows) = operation.a {
+        let a = Descriptor::new(issued.descriptors[0])?;
+        for eight in 2 * quarters.start..2 * quarters.end {
+            let mut eight_rows = [0; 8 * WORDS];
+            each_chunk(&a, rows, eight as u64, |place, address| {
+                eight_rows[4 * place..][..4].copy_from_slice(&words(chunk(context, address)?));
+                Ok(())
+            })?;
+            let out = &mut packed.a[eight * 8 * WORDS..][..8 * WORDS];
+            if rows {
+                transpose(&eight_rows, out);
+            } else {
+                out.copy_from_slice(&eight_rows);
             }
         }
     }
@@ -129,7 +155,7 @@ fn read(context: &Context<'_>, issued: &Issued, packed: &mut Packed) -> Result<(
         each_chunk(&b, operation.b_rows, eight as u64, |place, address| {
             // By rows, B is [k][n]: chunk `place` is k; by columns [n][words]: two chunks for each column.
             let to = if operation.b_rows { place * across + 4 * eight } else { (16 * eight + place) * 4 };
-            packed.b[to..][..4].copy_from_slice(&words(chunk(context, address, false)?));
+            packed.b[to..][..4].copy_from_slice(&words(chunk(context, address)?));
             Ok(())
         })?;
     }
@@ -154,25 +180,42 @@ fn each_chunk(
     Ok(())
 }
 
-/// A chunk of the block's shared memory.
+/// Checks a chunk that an operation reads which is issued now, and notes that it is read.
+fn check_chunk(context: &mut Context<'_>, address: u64) -> Result<(), Fault> {
+    let asynchronous = context.order.asynchronous(context.rank, context.warp.id);
+    let rank = context.rank;
+    let offset = context.blocks[rank].shared.offset(address, CHUNK as u64);
+    let offset = offset.map_err(|fault| fault.at(SHARED_WINDOW + address))?;
+    context.read_shared_as(asynchronous, false, 0, address, &mut [0; CHUNK])?;
+    if !context.grid.options.shared_races {
+        return Ok(());
+    }
+    let Some(shadow) = context.blocks[rank].shared.shadow() else { return Ok(()) };
+    for word in (offset..offset + CHUNK).step_by(4) {
+        let Some((agent, time)) = shadow.last_writer(word as u64) else { continue };
+        // Cells of shared memory count agents from 1.
+        let agent = agent as usize - 1;
+        let (_, warp, by_proxy) = context.order.describe(agent);
+        if !by_proxy && !context.order.is_fenced(asynchronous, agent, time) {
+            let message = format!(
+                "a wgmma reads shared memory that a thread of warp {warp} has written with an ordinary store, and no \
+                 fence.proxy.async followed"
+            );
+            return Err(Fault::new(FaultKind::MissingFence, message).at(SHARED_WINDOW + address));
+        }
+    }
+    Ok(())
+}
+
+/// A chunk of the block's shared memory, which was checked when the operation was issued.
 #[inline(always)]
-fn chunk<'a>(context: &'a Context<'_>, address: u64, first: bool) -> Result<&'a [u8], Fault> {
+fn chunk<'a>(context: &'a Context<'_>, address: u64) -> Result<&'a [u8], Fault> {
     let memory = &context.blocks[context.rank].shared;
     let at = |fault: Fault| fault.at(SHARED_WINDOW + address);
     let offset = memory.offset(address, CHUNK as u64).map_err(at)?;
-    let states = memory.states(offset, CHUNK);
-    if states.iter().any(|&state| state != ByteState::Written) {
-        if states.contains(&ByteState::InFlight) {
-            let message = match first {
-                true => "a wgmma reads shared memory while an asynchronous copy into it was not waited for",
-                false => "an asynchronous copy overwrites shared memory while a wgmma in flight still reads it",
-            };
-            return Err(at(Fault::new(FaultKind::MissingWait, message)));
-        }
-        if context.grid.options.uninitialised {
-            let message = "a wgmma reads shared memory that nothing was written to";
-            return Err(at(Fault::new(FaultKind::UninitialisedMemory, message)));
-        }
+    if memory.states(offset, CHUNK).contains(&ByteState::InFlight) {
+        let message = "an asynchronous copy overwrites shared memory while a wgmma in flight still reads it";
+        return Err(at(Fault::new(FaultKind::MissingWait, message)));
     }
     Ok(memory.bytes(offset, CHUNK))
 }
