@@ -119,10 +119,16 @@ impl Cluster {
         let waiting = self.warps.iter().enumerate().flat_map(|(rank, warps)| {
             warps.iter().enumerate().filter(|(_, warp)| !warp.is_done()).map(move |(id, _)| (rank, id))
         });
-        let (rank, id) = waiting.last().unwrap_or((0, 0));
+        // Lanes that wait for lanes of their own warp explain the rest.
+        let missing = |&(rank, id): &(usize, usize)| {
+            let splits = self.warps[rank][id].splits();
+            splits.len() > 1 && splits.iter().all(|split| split.waiting)
+        };
+        let waiting: Vec<_> = waiting.collect();
+        let missed = waiting.iter().copied().find(missing);
+        let (rank, id) = missed.or(waiting.last().copied()).unwrap_or((0, 0));
         let warp = &self.warps[rank][id];
-        let missing = warp.splits().len() > 1 && warp.splits().iter().any(|split| split.waiting);
-        let fault = match missing {
+        let fault = match missed.is_some() {
             true => Fault::new(
                 FaultKind::DivergentBarrier,
                 format!("lanes wait for one another at different instructions: {}", describe(grid, warp)),

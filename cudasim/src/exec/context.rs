@@ -50,6 +50,12 @@ impl Context<'_> {
         let named = self.warp.registers.get::<u32>(members);
         let first = named[mask.trailing_zeros() as usize & 31];
         let live = self.warp.live();
+        let skipping = self.skipping(mask);
+        if let Some(lane) = super::registers::lanes(mask).find(|&lane| named[lane] & skipping != 0) {
+            let (members, skipping) = (named[lane], named[lane] & skipping);
+            let message = format!("the member mask {members:#010x} names lanes that skip it: {skipping:#010x}");
+            return Err(Fault::new(FaultKind::DivergentBarrier, message).lane(lane));
+        }
         if super::registers::lanes(mask).all(|lane| named[lane] == first) {
             if mask & !first != 0 {
                 return Err(no_member((mask & !first).trailing_zeros() as usize, mask, first));
@@ -72,8 +78,25 @@ impl Context<'_> {
     }
 
     /// As [`Context::aligned`], for instructions that wait for lanes of the warp that are still on their way.
-    pub fn whole_warp(&self, mask: Mask) -> Flow {
-        if mask == self.warp.live() { Flow::Next } else { Flow::Wait }
+    ///
+    /// # Errors
+    /// Some lanes are here as well and skip it.
+    pub fn whole_warp(&self, mask: Mask) -> Result<Flow, Fault> {
+        if mask == self.warp.live() {
+            return Ok(Flow::Next);
+        }
+        let skipping = self.skipping(mask);
+        if skipping != 0 {
+            let message =
+                format!("an .aligned instruction is run by lanes {mask:#010x} and skipped by {skipping:#010x}");
+            return Err(Fault::new(FaultKind::DivergentBarrier, message));
+        }
+        Ok(Flow::Wait)
+    }
+
+    /// The lanes that are at the instruction as those of `mask` are, but whose guard is false.
+    fn skipping(&self, mask: Mask) -> Mask {
+        self.warp.splits().last().map_or(0, |split| split.mask & !mask)
     }
 
     /// That the whole warp, less lanes that have left, runs an `.aligned` instruction.

@@ -7,4 +7,5 @@ mod launch;
 mod matrices;
 mod memory;
 mod mma;
+mod sync;
 mod wgmma;

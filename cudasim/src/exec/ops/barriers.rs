@@ -179,7 +179,7 @@ pub(super) fn decode(decoder: &mut Decoder<'_>, instruction: &Instruction) -> De
         _ => None,
     };
     Ok(Decoded::effect(move |context, mask| {
-        if aligned && context.whole_warp(mask) == Flow::Wait {
+        if aligned && context.whole_warp(mask)? == Flow::Wait {
             return Ok(Flow::Wait);
         }
         let numbers = context.registers().get::<u32>(barrier);
@@ -339,7 +339,7 @@ fn cluster(instruction: &Instruction) -> Decoded {
     let (aligned, relaxed) = (form.has(Modifier::Aligned), form.has(Modifier::Relaxed));
     let arrives = form.has(Modifier::Arrive);
     Decoded::effect(move |context, mask| {
-        if aligned && context.whole_warp(mask) == Flow::Wait {
+        if aligned && context.whole_warp(mask)? == Flow::Wait {
             return Ok(Flow::Wait);
         }
         if arrives { cluster_arrive(context, mask, relaxed).map(|()| Flow::Next) } else { cluster_wait(context, mask) }

@@ -25,7 +25,7 @@ pub(super) fn decode(decoder: &mut Decoder<'_>, instruction: &Instruction) -> De
             }
             let change = Change { registers: count as u32, grows: form.has(Modifier::Inc) };
             Decoded::effect(move |context, mask| {
-                if context.whole_warp(mask) == Flow::Wait {
+                if context.whole_warp(mask)? == Flow::Wait {
                     return Ok(Flow::Wait);
                 }
                 change_registers(context, change).map(|()| Flow::Next)
