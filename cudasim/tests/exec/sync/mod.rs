@@ -54,9 +54,6 @@ impl Case<'_> {
     pub fn run_with(&self, map: impl Fn(u64, u64) -> Vec<u8>) -> Result<Vec<u32>, Box<Report>> {
         let text = format!(
             ".version 9.0\n.target sm_90a\n.address_size 64\n
-             .extern .func (.param .b32 result) vprintf (.param .b64 format, .param .b64 values);
-             .extern .func __assertfail (.param .b64 m, .param .b64 f, .param .b32 l, .param .b64 n, .param .b64 c);
-             .global .align 1 .b8 text[64] = {{0}};
              .visible .entry k(.param .align 64 .b8 map[128], .param .u64 out, .param .u64 in) {{
                  .reg .pred %p<20>; .reg .b32 %r<100>; .reg .b64 %rd<60>; .reg .b16 %h<20>; .reg .f32 %f<20>;
                  .reg .b64 %out, %in, %place; .reg .b32 %thread, %cta, %lane, %index; {}
