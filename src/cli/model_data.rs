@@ -107,18 +107,25 @@ pub fn check_classes(model: &ModelConfig, examples: &dyn Examples) -> Result<boo
     if model.classes.is_empty() || examples.classes() == 0 {
         return Ok(false);
     }
-    // Arrays of labels have no names, and as many classes as the highest label says.
-    let unnamed = examples.class_names().is_empty() && examples.classes() <= model.classes.len();
-    if !unnamed && class_names(examples) != model.classes {
+    let found = class_names(examples);
+    // Where the names are but numbers, as those of label arrays, only how many there are can be compared; and an array has no
+    // more classes than its highest label says.
+    let unnamed = (is_numbered(&found) || is_numbered(&model.classes)) && found.len() <= model.classes.len();
+    if !unnamed && found != model.classes {
         let (head, data) = (model.classes.len(), examples.classes());
         bail!(
             "the model tells {head} classes apart ({}), and the images have {data} others ({}); give the data set that it was \
              fine-tuned on",
             some(&model.classes),
-            some(&class_names(examples))
+            some(&found)
         );
     }
     Ok(true)
+}
+
+/// Whether the names are 0, 1, 2 and so on.
+fn is_numbered(names: &[String]) -> bool {
+    names.iter().enumerate().all(|(class, name)| *name == class.to_string())
 }
 
 /// The first of some names.

@@ -130,9 +130,11 @@ impl TrainJob {
         let options = open_options(&settings, init_config.as_ref(), &palette, json)?;
         let train: Arc<dyn Examples> = data::open(&settings.data, Split::Train, &options)?.into();
         let validation = open_validation(&settings, &options)?;
+        if tuning.is_some() {
+            settings.objective = init_config.as_ref().map_or(settings.objective, ModelConfig::objective);
+        }
         let mut config = model_config(&settings, init_config, resumed_config.as_ref(), train.as_ref())?;
         if let Some((tuning, table)) = &mut tuning {
-            settings.objective = config.objective();
             settings.check_masks()?;
             if settings.objective == Objective::Bert {
                 let rate = settings.mask_rate.get_or_insert(MASK_RATE);
