@@ -14,18 +14,18 @@ use crate::train::Ending;
 
 /// Teach a pre-trained model to tell classes apart: all its weights, and a class head that starts at zero
 ///
-/// The head reads the mean over all positions of the final features. What is made smaller is the generative loss
-/// plus the head's cross-entropy, at a constant learning rate, until the accuracy on held-out images stops rising
-/// (the paper, sections 2.3 and 3.4). Autoregressive and BERT models alike.
+/// The head reads the mean over all positions of the final features. What is made smaller is the
+/// generative loss plus the head's cross-entropy, at a constant learning rate, until the accuracy on
+/// held-out images stops rising (the paper, sections 2.3 and 3.4). Autoregressive and BERT models alike.
 ///
 ///   igpt-engine finetune --checkpoint runs/tiny-001 --data cifar10:data
 ///   igpt-engine finetune --checkpoint runs/tiny-001 --data cifar10:data --fold-validation
 ///   igpt-engine finetune --out runs/finetune-001 --resume
 ///   igpt-engine eval --checkpoint runs/finetune-001 --data cifar10:data
 ///
-/// The run folder is that of `train`; best/ holds the weights that were best on the held-out images, and is what
-/// --checkpoint of other commands takes of the run. With --fold-validation, folded/ is a second run, on the held-out
-/// images too.
+/// The run folder is that of `train`; best/ holds the weights that were best on the held-out images,
+/// and is what --checkpoint of other commands takes of the run. With --fold-validation, folded/ is a
+/// second run, on the held-out images too.
 #[derive(Args)]
 #[command(verbatim_doc_comment, mut_args(of_finetuning))]
 pub struct FinetuneCommand {
@@ -55,10 +55,6 @@ fn of_finetuning(flag: clap::Arg) -> clap::Arg {
                 .alias("init")
                 .help("Model to start from: a checkpoint, a run, or a Hugging Face ImageGPT folder")
                 .help_heading("Fine-tuning");
-        }
-        "data" => {
-            "Images with labels: cifar10:DIR, cifar100:DIR, stl10:DIR, images:DIR (train/CLASS/*.jpg|png), \
-             tokens:FILE.npy,LABELS.npy, or sample [default: sample]"
         }
         "steps" => "Most updates to make [default: 5000; 400 for the built-in sample]",
         "lr" => "Learning rate; a tenth of that of pre-training does well [default: 0.0003]",

@@ -121,7 +121,8 @@ impl FinetuneArgs {
 
     /// Fills what no layer said with defaults and checks the numbers.
     pub fn resolve(self) -> Result<FinetuneSettings> {
-        for (key, _) in toml::Table::try_from(&self.train)?.iter().filter(|(key, _)| DECIDED.contains(&key.as_str())) {
+        let given = toml::Table::try_from(&self.train)?;
+        if let Some(key) = DECIDED.iter().find(|key| given.contains_key(**key)) {
             bail!("{key} is no setting of fine-tuning: the checkpoint and the method decide it, so leave it out");
         }
         if self.train.init.is_none() {
