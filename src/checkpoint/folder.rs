@@ -112,6 +112,18 @@ mod tests {
         let steps = |run: &Path| list(run).unwrap().into_iter().map(|(step, _)| step).collect::<Vec<_>>();
         assert_eq!(steps(run.path()), [20, 100, 100_000_000]);
         assert_eq!(resolve(run.path()).unwrap(), checkpoint_path(run.path(), 100_000_000));
+        let best = run.path().join(BEST);
+        fs::create_dir(&best).unwrap();
+        assert_eq!(
+            resolve(run.path()).unwrap(),
+            checkpoint_path(run.path(), 100_000_000),
+            "an empty folder is no best one"
+        );
+        fs::write(best.join(CONFIG_FILE), "{}").unwrap();
+        fs::write(best.join(MODEL_FILE), "").unwrap();
+        assert_eq!(resolve(run.path()).unwrap(), best);
+        assert_eq!(latest(run.path()).unwrap().unwrap().0, 100_000_000, "to go on is to go on from the last one");
+        fs::remove_dir_all(best).unwrap();
         assert_eq!(prune(run.path(), 2).unwrap(), [checkpoint_path(run.path(), 20)]);
         assert_eq!(steps(run.path()), [100, 100_000_000]);
         prune(run.path(), 0).unwrap();

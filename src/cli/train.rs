@@ -1,19 +1,20 @@
 //! `igpt-engine train`: from settings to a run folder.
 
+mod ending;
+
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
 
 use anyhow::{Context, Result, bail};
 use clap::Args;
-use serde_json::json;
 
 use super::device::{DeviceJob, on_device, reason};
 use super::finetune_args::TuningSettings;
 use super::memory;
 use super::model_data::{check_fits, class_names, palette_for, resolution_of};
 use super::order_spec::OrderSpec;
-use super::output::{print_json, say, tell};
+use super::output::tell;
 use super::train_args::{TrainArgs, TrainSettings};
 use super::watch::watcher;
 use crate::atomic;
@@ -22,10 +23,11 @@ use crate::data::{self, Batches, DataSpec, Examples, OpenOptions, Palette, Prefe
 use crate::device::Device;
 use crate::model::{Criterion, MASK_RATE, Masking, ModelConfig, Objective, Parameters, Transformer};
 use crate::optim::{Adam, AdamConfig, Schedule};
-use crate::train::metrics::{self, MetricsLog};
-use crate::train::report::{Report, SampleGrid, describe_model, grouped};
+use crate::train::metrics::MetricsLog;
+use crate::train::report::grouped;
 use crate::train::run_folder::RunFolder;
 use crate::train::{Ending, Plan, Run, Trainer};
+use ending::{announce, report};
 
 /// Train a model; without arguments, a tiny one on the built-in sample in a few minutes
 ///
@@ -258,118 +260,6 @@ fn refuse_too_large(config: &ModelConfig, settings: &TrainSettings, length: usiz
     };
     let bytes = memory::of_training(config, (settings.batch * length) as f64);
     memory::refuse_beyond_machine(&format!("training this model ({shape})"), bytes, remedy)
-}
-
-/// What report.html shows.
-fn report(
-    folder: &RunFolder,
-    config: &ModelConfig,
-    planned_steps: u64,
-    data: String,
-    device: String,
-    settings: String,
-) -> Result<Report> {
-    let mut samples = Vec::new();
-    for (step, path) in folder.sample_grids()? {
-        let png = std::fs::read(&path).with_context(|| format!("cannot read {}", path.display()))?;
-        let shown = config.order.describe_prompt();
-        let caption = format!("validation images, {shown}, which the model sees, and its completions");
-        samples.push(SampleGrid { step, caption, png });
-    }
-    let report = Report {
-        title: format!("igpt-engine: {}", folder.root().display()),
-        model: describe_model(config),
-        parameters: config.parameter_count(),
-        vocabulary: config.vocabulary,
-        data,
-        device,
-        planned_steps,
-        training: Vec::new(),
-        validation: Vec::new(),
-        samples,
-        config: settings,
-    };
-    Ok(report.with_records(&metrics::read(&folder.metrics())?))
-}
-
-/// Says how the run ended and where its traces are.
-fn announce(
-    folder: &RunFolder,
-    ending: &Ending,
-    report: &Report,
-    json: bool,
-    step: u64,
-    best: Option<BestAccuracy>,
-    tuned: bool,
-) -> Result<()> {
-    let validation = report.validation.last();
-    if json {
-        let ending = match ending {
-            Ending::Finished => "finished",
-            Ending::StoppedEarly => "stopped early",
-            Ending::Interrupted => "interrupted",
-        };
-        let mut end = json!({
-            "event": "end",
-            "ending": ending,
-            "at_step": step,
-            "val_loss": validation.map(|record| record.val_loss),
-            "unigram_entropy": report.unigram_entropy(),
-            "run": folder.root(),
-            "checkpoint": folder.checkpoint(step),
-            "report": folder.report(),
-        });
-        if let Some(best) = best {
-            end["best_accuracy"] = best.accuracy.into();
-            end["best_step"] = best.step.into();
-            end["best"] = json!(folder.best());
-        }
-        return print_json(&end);
-    }
-    let root = folder.root().display();
-    match ending {
-        Ending::Interrupted => {
-            say(format_args!("stopped and saved after step {step}; go on with --out {root} --resume"))?
-        }
-        Ending::Finished => say(format_args!("done: {step} steps"))?,
-        Ending::StoppedEarly => say(format_args!("done: {step} steps; the accuracy has stopped rising"))?,
-    }
-    if tuned {
-        return announce_tuned(folder, step, best);
-    }
-    if let Some(validation) = validation {
-        say(format_args!(
-            "validation   {:.4} nats per token; knowing only how frequent each colour is gives {:.4}, nothing {:.4}",
-            validation.val_loss,
-            validation.unigram_entropy,
-            (report.vocabulary as f64).ln()
-        ))?;
-    }
-    say(format_args!("checkpoint   {}", folder.checkpoint(step).display()))?;
-    if let Some(grid) = report.samples.last() {
-        say(format_args!("samples      {}", folder.sample_grid(grid.step).display()))?;
-    }
-    say(format_args!("report       {}", folder.report().display()))?;
-    let root = folder.root().display();
-    // A BERT model draws nothing.
-    match report.samples.is_empty() {
-        true => say(format_args!("score it     igpt-engine eval --checkpoint {root}")),
-        false => say(format_args!("draw more    igpt-engine sample --checkpoint {root}")),
-    }
-}
-
-/// What fine-tuning left.
-fn announce_tuned(folder: &RunFolder, step: u64, best: Option<BestAccuracy>) -> Result<()> {
-    let checkpoint = match best {
-        None => folder.checkpoint(step),
-        Some(BestAccuracy { step, accuracy, .. }) => {
-            say(format_args!("best         {:.2} % of the validation images, at step {step}", 100.0 * accuracy))?;
-            folder.best()
-        }
-    };
-    say(format_args!("checkpoint   {}", checkpoint.display()))?;
-    say(format_args!("report       {}", folder.report().display()))?;
-    say(format_args!("test it      igpt-engine eval --checkpoint {} --split test", folder.root().display()))
 }
 
 /// A resumed run may go on longer, be watched or saved more often, or move to other hardware; what decides the numbers

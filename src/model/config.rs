@@ -191,9 +191,11 @@ impl ModelConfig {
     }
 
     /// Useful FLOPs of a forward and backward pass, per token of a sequence of `length` tokens: 6 for each
-    /// weight of a matrix product, and attention over the causal half only.
+    /// weight of a matrix product, and attention: over the causal half only, or of a BERT model over all positions.
     pub fn training_flops_per_token(&self, length: usize) -> f64 {
         let (layers, width) = (self.layers as f64, self.width as f64);
-        6.0 * (12.0 * layers * width * width + self.vocabulary as f64 * width) + 6.0 * layers * length as f64 * width
+        let attention = if self.sos { 6.0 } else { 12.0 };
+        let weights = 12.0 * layers * width * width + self.vocabulary as f64 * width;
+        6.0 * weights + attention * layers * length as f64 * width
     }
 }
