@@ -109,6 +109,21 @@ fn columns_of_the_transpose_are_rows() {
         Npy::open(path).unwrap().to_f32().unwrap()
     };
     assert_eq!(nats(&by_rows, &rows), transposed(&nats(&by_columns, &columns), side));
+    // So it stays in fine-tuning.
+    let labels = folder.path().join("labels.npy");
+    npy::write_u16(&labels, &[12], &[0, 1, 2, 0, 1, 2, 0, 1, 2, 0, 1, 2]).unwrap();
+    let tuned = |name: &str, from: &PathBuf, data: &str| {
+        let out = folder.path().join(name);
+        let data = format!("{data},{}", labels.display());
+        let mut command = engine();
+        command.args(["finetune", "--steps", "4", "--batch", "3", "--lr", "0.01", "--data", &data, "--checkpoint"]);
+        succeed(command.arg(from).arg("--out").arg(&out));
+        let scored = eval(&out, &["--data", &data]);
+        (weights_and_moments(&out, 4), scored["class_loss"].as_f64(), config(&out, 4)["igpt_order"].clone())
+    };
+    let (of_rows, of_columns) = (tuned("t-rows", &by_rows, &rows), tuned("t-columns", &by_columns, &columns));
+    assert!(of_rows.0 == of_columns.0 && of_rows.1 == of_columns.1);
+    assert_eq!(of_columns.2, "columns");
     // A file that lists the pixels in raster order is raster order.
     let identity = folder.path().join("identity.npy");
     npy::write_i64(&identity, &[25], &(0..25).collect::<Vec<_>>()).unwrap();

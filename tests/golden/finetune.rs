@@ -3,8 +3,9 @@
 use super::*;
 use igpt_engine::checkpoint::huggingface::ModelFile;
 use igpt_engine::checkpoint::{CheckpointError, load_config};
-use igpt_engine::model::{CLASS_HEAD, ClassBatch, Criterion, ModelConfig};
-use igpt_engine::train::MicroBatch;
+use igpt_engine::data::{self, Draw, Examples};
+use igpt_engine::model::{CLASS_HEAD, ClassBatch, Criterion, Masking, ModelConfig, modal_class};
+use igpt_engine::train::{Evaluation, EvaluationPlan, Masks, MicroBatch, TrainError, evaluate_with};
 
 /// The golden model with the golden class head.
 fn with_head<D: Device>(device: &D, set: &Set, part: &Part) -> (Transformer, Parameters<D>) {
@@ -128,4 +129,77 @@ fn labels_that_do_not_fit_are_refused() {
     assert!(loss.is_err(), "there is no class 10");
     let (headless, parameters) = set.model(&device);
     assert!(headless.joint_loss(&device, &parameters, &mut NoTape, &batch, true, Some(&classes)).is_err());
+}
+
+/// Made-up images of 64 pixels, each of its own few colours.
+struct MadeUp(usize);
+
+impl Examples for MadeUp {
+    fn len(&self) -> usize {
+        self.0
+    }
+
+    fn sequence_length(&self) -> usize {
+        64
+    }
+
+    fn vocabulary(&self) -> usize {
+        512
+    }
+
+    fn tokens(&self, index: usize, _draw: Option<Draw>, out: &mut [u16]) -> data::Result<()> {
+        out.iter_mut()
+            .enumerate()
+            .for_each(|(pixel, out)| *out = ((index * 131 + pixel % 5 * 17 + pixel / 16) % 512) as u16);
+        Ok(())
+    }
+
+    fn label(&self, index: usize) -> Option<u16> {
+        Some((index % 10) as u16)
+    }
+
+    fn classes(&self) -> usize {
+        10
+    }
+
+    fn describe(&self) -> String {
+        "made-up images".to_owned()
+    }
+}
+
+/// An ensemble's prediction is the mode of what the model says under each of the masks, and its losses are their means.
+#[test]
+fn an_ensemble_is_the_mode_of_its_masks() {
+    let device = device();
+    let set = &sets_with("finetune")[0];
+    let (model, parameters) = with_head(&device, set, &set.part("finetune"));
+    let (images, draws) = (40, 5);
+    let masking = Masking { rate: 0.6, seed: 2 };
+    let evaluate = |masks: Masks<'_>, batch: usize| -> (Evaluation, Vec<u16>) {
+        let plan = EvaluationPlan { images, batch, objective: Objective::Bert, masks };
+        let mut classes = Vec::new();
+        let result = evaluate_with(&device, &model, &parameters, &MadeUp(images), &plan, |scores| {
+            classes.extend_from_slice(scores.classes);
+            Ok::<_, TrainError>(())
+        });
+        (result.unwrap(), classes)
+    };
+    let single: Vec<(Evaluation, Vec<u16>)> =
+        (0..draws).map(|draw| evaluate(Masks::Given(&masking.evaluation(draw, 0, images, 64)), 7)).collect();
+    let (ensemble, voted) = evaluate(Masks::Drawn { masking, draws }, 16);
+    let votes = |image: usize| single.iter().map(|(_, classes)| classes[image]).collect::<Vec<_>>();
+    let expected: Vec<u16> =
+        (0..images).map(|image| modal_class(&votes(image), masking.seed, image as u64).unwrap()).collect();
+    assert_eq!(voted, expected);
+    assert!(
+        (0..images).any(|image| votes(image).iter().any(|class| *class != voted[image])),
+        "the masks never disagree"
+    );
+    let mean = |of: fn(&Evaluation) -> f64| single.iter().map(|(result, _)| of(result)).sum::<f64>() / draws as f64;
+    let loss = |result: &Evaluation| result.classification.unwrap().loss;
+    assert!((ensemble.nats_per_token - mean(|result| result.nats_per_token)).abs() < 1e-9);
+    assert!((loss(&ensemble) - mean(loss)).abs() < 1e-9);
+    let right = voted.iter().enumerate().filter(|(image, class)| usize::from(**class) == image % 10).count();
+    assert_eq!(ensemble.classification.unwrap().accuracy, right as f64 / images as f64);
+    assert_eq!(ensemble.tokens, single.iter().map(|(result, _)| result.tokens).sum::<usize>());
 }
