@@ -27,7 +27,7 @@ use crate::train::metrics::MetricsLog;
 use crate::train::report::grouped;
 use crate::train::run_folder::RunFolder;
 use crate::train::{Ending, Plan, Run, Trainer};
-use ending::{announce, report};
+use ending::{Made, announce, report};
 
 /// Train a model; without arguments, a tiny one on the built-in sample in a few minutes
 ///
@@ -211,7 +211,12 @@ impl TrainJob {
         let report = report(&folder, config, settings.steps, train.describe(), device.describe(), resolved)?;
         write_text(&folder.report(), &report.render())?;
         let Progress { step, best, .. } = run.progress;
-        announce(&folder, &ending, &report, json, step, best, tuning.is_some())?;
+        let made = match (&tuning, settings.objective) {
+            (Some(_), _) => Made::Classifier,
+            (None, Objective::Ar) => Made::Painter,
+            (None, Objective::Bert) => Made::Guesser,
+        };
+        announce(&folder, &ending, &report, json, step, best, made)?;
         Ok(Outcome { ending, best })
     }
 }

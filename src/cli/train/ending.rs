@@ -11,6 +11,17 @@ use crate::train::metrics;
 use crate::train::report::{Report, SampleGrid, describe_model};
 use crate::train::run_folder::RunFolder;
 
+/// What a run makes, as far as what to do with it goes.
+#[derive(Clone, Copy, PartialEq)]
+pub enum Made {
+    /// An autoregressive model.
+    Painter,
+    /// A BERT model, which draws nothing.
+    Guesser,
+    /// A fine-tuned model.
+    Classifier,
+}
+
 /// What report.html shows.
 pub fn report(
     folder: &RunFolder,
@@ -51,7 +62,7 @@ pub fn announce(
     json: bool,
     step: u64,
     best: Option<BestAccuracy>,
-    tuned: bool,
+    made: Made,
 ) -> Result<()> {
     let validation = report.validation.last();
     if json {
@@ -85,7 +96,7 @@ pub fn announce(
         Ending::Finished => say(format_args!("done: {step} steps"))?,
         Ending::StoppedEarly => say(format_args!("done: {step} steps; the accuracy has stopped rising"))?,
     }
-    if tuned {
+    if made == Made::Classifier {
         return announce_tuned(folder, step, best);
     }
     if let Some(validation) = validation {
@@ -102,10 +113,9 @@ pub fn announce(
     }
     say(format_args!("report       {}", folder.report().display()))?;
     let root = folder.root().display();
-    // A BERT model draws nothing.
-    match report.samples.is_empty() {
-        true => say(format_args!("score it     igpt-engine eval --checkpoint {root}")),
-        false => say(format_args!("draw more    igpt-engine sample --checkpoint {root}")),
+    match made {
+        Made::Painter => say(format_args!("draw more    igpt-engine sample --checkpoint {root}")),
+        Made::Guesser | Made::Classifier => say(format_args!("score it     igpt-engine eval --checkpoint {root}")),
     }
 }
 
