@@ -67,7 +67,7 @@ fn run(device: &CpuDevice, case: &Case) -> String {
         Trainer::new(device, model, parameters, adam, schedule, Objective::Ar).expect("memory for the gradients");
     // Any tokens do: nothing in a step depends on which they are.
     let tokens: Vec<u16> = (0..batch * TOKENS).map(|i| (i * 7919 % config.vocabulary) as u16).collect();
-    let micro_batches = [tokens];
+    let micro_batches = [tokens.into()];
     let mut step = || {
         black_box(trainer.step(&micro_batches, TOKENS).expect("a step"));
     };

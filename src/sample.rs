@@ -72,8 +72,20 @@ pub fn picture(palette: &Palette, tokens: &[u16], side: usize) -> RgbImage {
     picture
 }
 
-/// A grid with a row for each of `originals` (images of `side`² tokens): the original, its upper half as the model sees it,
-/// and `completions` drawings of the rest.
+/// The pixels `shown` of an image (`tokens`, raster order) as a picture `side` pixels wide; the others stay grey.
+fn partial_picture(palette: &Palette, tokens: &[u16], shown: &[u16], side: usize) -> RgbImage {
+    let mut picture = picture(palette, &[], side);
+    for pixel in shown {
+        let (pixel, side) = (u32::from(*pixel), side as u32);
+        let colour = tokens.get(pixel as usize).and_then(|token| palette.decode_token(*token));
+        picture.put_pixel(pixel % side, pixel / side, Rgb(colour.unwrap_or(UNSEEN.0)));
+    }
+    picture
+}
+
+/// A grid with a row for each of `originals` (images of `side`² tokens): the original, the part of it that the model sees
+/// ([`Order::prompt`](crate::model::Order::prompt) of the model's order: the upper half in raster order), and `completions`
+/// drawings of the rest. The drawings' tokens come with it, in raster order.
 #[allow(clippy::too_many_arguments)]
 pub fn completion_grid<D: Device>(
     device: &D,
@@ -87,8 +99,11 @@ pub fn completion_grid<D: Device>(
     progress: impl FnMut(usize),
 ) -> device::Result<(Grid, Vec<u16>)> {
     let length = side * side;
-    let seen = side / 2 * side;
-    let prompts: Vec<u16> = originals
+    let seen = model.config().order.prompt(side);
+    let arranged = model.arrange(originals, length)?;
+    let raster: Vec<u16> = (0..length).map(|pixel| pixel as u16).collect();
+    let shown = &model.arrange(&raster, length)?[..seen];
+    let prompts: Vec<u16> = arranged
         .chunks_exact(length)
         .flat_map(|image| std::iter::repeat_n(&image[..seen], completions))
         .flatten()
@@ -98,7 +113,7 @@ pub fn completion_grid<D: Device>(
     let drawn = generate(device, model, parameters, drawings, &prompts, generation, progress)?;
     let mut grid = Grid::new(side);
     for (image, completed) in originals.chunks_exact(length).zip(drawn.chunks_exact(length * completions)) {
-        let mut row = vec![picture(palette, image, side), picture(palette, &image[..seen], side)];
+        let mut row = vec![picture(palette, image, side), partial_picture(palette, image, shown, side)];
         row.extend(completed.chunks_exact(length).map(|tokens| picture(palette, tokens, side)));
         grid.push(row);
     }

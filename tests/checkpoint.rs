@@ -6,10 +6,11 @@ use std::path::{Path, PathBuf};
 
 use igpt_engine::checkpoint::tensors::{TensorFile, write_tensors};
 use igpt_engine::checkpoint::{
-    CheckpointContents, CheckpointError, Progress, TrainingState, load_model, load_training, palette_of, save, transfer,
+    BestAccuracy, CheckpointContents, CheckpointError, Progress, TrainingState, load_model, load_training, palette_of,
+    save, transfer,
 };
 use igpt_engine::device::{CpuDevice, Device};
-use igpt_engine::model::{Activation, ModelConfig, Norm, Parameters, parameter_specs};
+use igpt_engine::model::{Activation, ModelConfig, Norm, Order, Parameters, Permutation, Preset, parameter_specs};
 use serde_json::{Value, json};
 
 fn golden(name: &str) -> PathBuf {
@@ -21,7 +22,8 @@ fn device() -> CpuDevice {
 }
 
 fn tiny(norm: Norm, activation: Activation, bias: bool, sos: bool) -> ModelConfig {
-    ModelConfig { layers: 2, width: 6, heads: 3, positions: 9, vocabulary: 5, sos, norm, activation, bias }
+    let base = ModelConfig::preset(Preset::Tiny, 3);
+    ModelConfig { layers: 2, width: 6, heads: 3, vocabulary: 5, sos, norm, activation, bias, ..base }
 }
 
 fn variants() -> Vec<ModelConfig> {
@@ -75,6 +77,7 @@ fn every_variant_comes_back_bit_for_bit() {
             tokens: 63,
             best_validation: Some(0.1 + 0.2),
             elapsed: 1e-300 / 3.0,
+            best: Some(BestAccuracy { step: 3, accuracy: 1.0 / 3.0, validations_since: 2 }),
         };
         let (first_moments, second_moments) = (first.values(), second.values());
         let training = Some(TrainingState { first_moments, second_moments, progress });
@@ -287,11 +290,61 @@ fn tensors_of_no_consequence_are_passed_over() {
         tensors.push(("h.0.attn.bias".to_owned(), vec![1, 1, 9, 9], vec![1.0; 81]));
         tensors.push(("h.0.attn.masked_bias".to_owned(), vec![], vec![-1e4]));
         tensors.push(("h.0.attn.c_attn.bias".to_owned(), vec![18], vec![0.0; 18]));
-        tensors.push(("score.weight".to_owned(), vec![10, 6], vec![1.0; 60]));
     });
     let config = tiny(Norm::Rms, Activation::QuickGelu, false, true);
     let (_, parameters) = load_model(&device(), &dir).unwrap();
     assert_eq!(bits(&device(), parameters.values()), bits(&device(), distinct(&config, 0.5).values()));
+}
+
+/// A class head that somebody else saved is a class head here, with the names that the file gives.
+#[test]
+fn a_class_head_comes_along_with_its_names() {
+    let (place, dir) = edited(|tensors| tensors.push(("score.weight".to_owned(), vec![3, 6], vec![0.25; 18])));
+    let path = dir.join("config.json");
+    let mut config: Value = serde_json::from_slice(&fs::read(&path).unwrap()).unwrap();
+    assert_eq!(load_model(&device(), &dir).unwrap().0.classes, ["0", "1", "2"]);
+    config["id2label"] = json!({"0": "cat", "1": "dog", "2": "frog"});
+    fs::write(&path, config.to_string()).unwrap();
+    let (loaded, parameters) = load_model(&device(), &dir).unwrap();
+    assert_eq!(loaded.classes, ["cat", "dog", "frog"]);
+    let head = device().download(parameters.values().last().unwrap()).unwrap();
+    assert_eq!(head, [0.25; 18]);
+    let out = place.path().join("out");
+    let done = transfer::export(&dir, &out, false, false).unwrap();
+    assert!(done.dropped.is_empty(), "{done:?}");
+    let exported: Value = serde_json::from_slice(&fs::read(out.join("config.json")).unwrap()).unwrap();
+    assert_eq!(exported["architectures"], json!(["ImageGPTForImageClassification"]));
+    assert_eq!(exported["label2id"], json!({"cat": 0, "dog": 1, "frog": 2}));
+    assert_eq!(load_model(&device(), &out).unwrap().0.classes, loaded.classes);
+    // A head of another width is none.
+    let (_place, dir) = edited(|tensors| tensors.push(("score.weight".to_owned(), vec![3, 5], vec![0.0; 15])));
+    assert!(matches!(refusal(&dir), CheckpointError::WrongShape { name, .. } if name == "score.weight"));
+}
+
+#[test]
+fn orders_come_back_and_hugging_face_is_kept_from_them() {
+    let place = tempfile::tempdir().unwrap();
+    let fixed = Order::Fixed(Permutation::new([8, 0, 1, 7, 2, 6, 3, 5, 4]).unwrap());
+    for (number, order) in [Order::Columns, Order::Spiral, Order::Hilbert, fixed].into_iter().enumerate() {
+        let [dir, again] = ["saved", "imported"].map(|step| place.path().join(format!("{step}{number}")));
+        let config = ModelConfig { order, ..tiny(Norm::Rms, Activation::QuickGelu, false, true) };
+        save_weights(&dir, &config);
+        assert_eq!(load_model(&device(), &dir).unwrap().0, config);
+        transfer::import(&dir, &again, false, false).unwrap();
+        assert_eq!(load_model(&device(), &again).unwrap().0, config);
+        let error = transfer::export(&dir, &place.path().join("out"), false, false).unwrap_err();
+        assert!(error.to_string().contains("--order"), "{error}");
+        let text = fs::read_to_string(dir.join("config.json")).unwrap();
+        assert!(!text.contains("imagegpt"), "transformers would take the pixels for others");
+    }
+    let order = place.path().join("saved3/order.npy");
+    for pixels in [&[0_u16, 1, 2][..], &[0, 0, 1, 2, 3, 4, 5, 6, 7]] {
+        igpt_engine::data::npy::write_u16(&order, &[pixels.len()], pixels).unwrap();
+        let error = refusal(&place.path().join("saved3")).to_string();
+        assert!(error.contains("saved3"), "{error}");
+    }
+    fs::remove_file(&order).unwrap();
+    assert!(refusal(&place.path().join("saved3")).to_string().contains("order.npy"));
 }
 
 #[test]
@@ -320,6 +373,9 @@ fn configurations_that_we_would_compute_wrongly_are_refused() {
         ("igpt_norm", json!("batch")),
         ("igpt_future", json!(1)),
         ("igpt_bias", json!("no")),
+        ("igpt_objective", json!("gan")),
+        ("igpt_objective", json!("bert")),
+        ("igpt_order", json!("snake")),
     ] {
         let mut config = sound.clone();
         config[key] = value.clone();

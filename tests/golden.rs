@@ -1,9 +1,14 @@
-//! The whole model against Hugging Face's ImageGPT: logits, losses, hidden states, every gradient, three Adam steps and
-//! greedy decoding. See `tests/fixtures/README.md`.
+//! The whole model against Hugging Face's ImageGPT: logits, losses, hidden states, every gradient, three Adam steps, greedy
+//! decoding, the BERT objective and fine-tuning. See `tests/fixtures/README.md`.
 //!
 //! Tolerance: PyTorch's own f32 run deviates from the f64 values by what `tolerance.json` says of each tensor; ours may by
 //! ten times that, since it sums in another order. The smallest mistake listed there (a tanh GELU) moves logits by 2.6e-2,
 //! two thousand times the tolerance.
+
+#[path = "golden/bert.rs"]
+mod bert;
+#[path = "golden/finetune.rs"]
+mod finetune;
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
@@ -20,7 +25,7 @@ use safetensors::tensor::{Dtype, SafeTensors};
 const FACTOR: f64 = 10.0;
 /// Parts that the committed fixtures must have; with `IGPT_GOLDEN` set, whatever is there is run.
 const COMMITTED: [(&str, &[&str]); 3] = [
-    ("l2d64h2p64", &["activations", "grads", "short", "adam3", "adam3_state", "greedy"]),
+    ("l2d64h2p64", &["activations", "grads", "short", "adam3", "greedy", "bert", "finetune"]),
     ("l2d64h2p64_bias", &["activations", "grads", "adam3"]),
     ("l3d96h3p256", &["activations", "greedy"]),
 ];
@@ -82,6 +87,9 @@ impl Set {
                 Dtype::I64 => {
                     let values = data.chunks_exact(8).map(|b| i64::from_le_bytes(b.try_into().unwrap()) as u16);
                     integers.insert(tensor, values.collect());
+                }
+                Dtype::U8 => {
+                    integers.insert(tensor, data.iter().map(|byte| u16::from(*byte)).collect());
                 }
                 other => panic!("{tensor} is {other}"),
             }
@@ -218,7 +226,7 @@ fn adam<D: Device>(device: &D) {
         let mut trainer = Trainer::new(device, model, parameters, optimiser, schedule, Objective::Ar).unwrap();
         let (mut losses, mut norms) = (Vec::new(), Vec::new());
         for batch in batches.chunks(BATCH * length) {
-            let outcome = trainer.step(&[batch.to_vec()], length).unwrap();
+            let outcome = trainer.step(&[batch.to_vec().into()], length).unwrap();
             losses.push(outcome.loss);
             norms.push(outcome.gradient_norm);
         }
@@ -307,7 +315,8 @@ fn accumulated_gradients_are_those_of_the_big_batch() {
         let optimiser = Adam::new(&device, &parameters, AdamConfig::default()).unwrap();
         let schedule = Schedule { kind: ScheduleKind::Constant, peak: 0.0, warmup: 0, steps: 1 };
         let mut trainer = Trainer::new(&device, model, parameters, optimiser, schedule, Objective::Ar).unwrap();
-        let outcome = trainer.step(micro_batches, length).unwrap();
+        let micro_batches: Vec<_> = micro_batches.iter().cloned().map(Into::into).collect();
+        let outcome = trainer.step(&micro_batches, length).unwrap();
         let gradients: Vec<Vec<f32>> =
             trainer.gradients().iter().map(|gradient| device.download(gradient).unwrap()).collect();
         (outcome, gradients)

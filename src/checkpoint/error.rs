@@ -45,6 +45,14 @@ pub enum CheckpointError {
         /// What is wrong, and what would be right.
         problem: String,
     },
+    /// The order of the pixels could not be read or written.
+    #[error("{} holds no order of pixels: {problem}", path.display())]
+    Order {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        problem: String,
+    },
     /// `config.json` describes a model that cannot be.
     #[error("{}: {source}", path.display())]
     Model {

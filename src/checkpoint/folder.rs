@@ -9,6 +9,9 @@ use super::{CONFIG_FILE, MODEL_FILE};
 /// The folder of a run that holds its checkpoints.
 pub const CHECKPOINTS: &str = "checkpoints";
 
+/// The checkpoint of a fine-tuning run that was best on the validation images, within the run folder.
+pub const BEST: &str = "best";
+
 /// Where a run's checkpoint after `step` updates lies.
 pub fn checkpoint_path(run: &Path, step: u64) -> PathBuf {
     run.join(CHECKPOINTS).join(format!("step-{step:08}"))
@@ -55,10 +58,14 @@ pub fn clean(run: &Path) -> Result<()> {
     whole::clean_leftovers(&run.join(CHECKPOINTS))
 }
 
-/// The checkpoint that a user means by `dir`: itself if it is one, the latest one if it is a run folder.
+/// The checkpoint that a user means by `dir`: itself if it is one; of a run folder the best one if it keeps one, else the
+/// latest.
 pub fn resolve(dir: &Path) -> Result<PathBuf> {
     if dir.join(MODEL_FILE).is_file() {
         return Ok(dir.to_owned());
+    }
+    if is_checkpoint(&dir.join(BEST)) {
+        return Ok(dir.join(BEST));
     }
     if let Some((_, path)) = latest(dir)? {
         return Ok(path);
@@ -105,6 +112,18 @@ mod tests {
         let steps = |run: &Path| list(run).unwrap().into_iter().map(|(step, _)| step).collect::<Vec<_>>();
         assert_eq!(steps(run.path()), [20, 100, 100_000_000]);
         assert_eq!(resolve(run.path()).unwrap(), checkpoint_path(run.path(), 100_000_000));
+        let best = run.path().join(BEST);
+        fs::create_dir(&best).unwrap();
+        assert_eq!(
+            resolve(run.path()).unwrap(),
+            checkpoint_path(run.path(), 100_000_000),
+            "an empty folder is no best one"
+        );
+        fs::write(best.join(CONFIG_FILE), "{}").unwrap();
+        fs::write(best.join(MODEL_FILE), "").unwrap();
+        assert_eq!(resolve(run.path()).unwrap(), best);
+        assert_eq!(latest(run.path()).unwrap().unwrap().0, 100_000_000, "to go on is to go on from the last one");
+        fs::remove_dir_all(best).unwrap();
         assert_eq!(prune(run.path(), 2).unwrap(), [checkpoint_path(run.path(), 20)]);
         assert_eq!(steps(run.path()), [100, 100_000_000]);
         prune(run.path(), 0).unwrap();

@@ -1,9 +1,10 @@
 //! Hugging Face's ImageGPT folder: `config.json` to and from [`ModelConfig`], and the names in `model.safetensors`.
 //!
-//! Our own checkpoints are such folders too. What Hugging Face has no key for (`igpt_norm`, `igpt_sos`, `igpt_bias`) are
-//! extra keys, which it ignores; a model that it would therefore compute wrongly is given a `model_type` that it refuses.
+//! Our own checkpoints are such folders too. What Hugging Face has no key for (`igpt_norm`, `igpt_sos`, `igpt_bias`,
+//! `igpt_objective`, `igpt_order`) are extra keys, which it ignores; a model that it would therefore compute wrongly is given
+//! a `model_type` that it refuses. A class head is `score.weight` and `id2label`, as in its `ImageGPTForImageClassification`.
 //! In return its tensors that are none of ours are passed over: mask buffers of old files (`attn.bias`,
-//! `attn.masked_bias`), a class head (`score.weight`), and biases of zero, which exist because its Conv1D has them.
+//! `attn.masked_bias`), and biases of zero, which exist because its Conv1D has them.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::io::Read;
@@ -13,9 +14,12 @@ use serde_json::{Map, Value, json};
 
 use super::error::{CheckpointError, Result};
 use super::tensors::TensorFile;
-use super::{CONFIG_FILE, MODEL_FILE};
+use super::{CONFIG_FILE, MODEL_FILE, ORDER_FILE, write_json};
+use crate::data::npy::{self, Npy};
 use crate::device::Device;
-use crate::model::{Activation, ModelConfig, Norm, Parameters, parameter_specs};
+use crate::model::{
+    Activation, CLASS_HEAD, ModelConfig, Norm, Objective, Order, Parameters, Permutation, parameter_specs,
+};
 
 /// `model_type` of a model that Hugging Face's ImageGPT would compute wrongly.
 const OWN_MODEL_TYPE: &str = "igpt_engine";
@@ -24,10 +28,11 @@ const MAX_JSON: u64 = 4 << 20;
 
 /// Whether Hugging Face's ImageGPT computes what this model computes; if not, the error says why not.
 pub fn expressible(config: &ModelConfig) -> Result<()> {
-    let problem = match (config.norm, config.sos) {
-        (Norm::Layer, _) => "its norm subtracts the mean (--norm layer), theirs does not",
-        (_, false) => "it has no start-of-sequence token, the last row of their embedding",
-        (Norm::Rms, true) => return Ok(()),
+    let problem = match config {
+        ModelConfig { norm: Norm::Layer, .. } => "its norm subtracts the mean (--norm layer), theirs does not",
+        ModelConfig { sos: false, .. } => "it has no start-of-sequence token, the last row of their embedding",
+        ModelConfig { order: Order::Raster, .. } => return Ok(()),
+        _ => "it reads pixels in another order (--order), theirs row by row",
     };
     Err(CheckpointError::NotExpressible { problem: problem.to_owned() })
 }
@@ -38,9 +43,11 @@ pub fn config_json(config: &ModelConfig) -> Map<String, Value> {
         Activation::QuickGelu => "quick_gelu",
         Activation::Gelu => "gelu",
     };
-    let value = json!({
+    let classifier = !config.classes.is_empty();
+    let architecture = if classifier { "ImageGPTForImageClassification" } else { "ImageGPTForCausalImageModeling" };
+    let mut value = json!({
         "activation_function": activation,
-        "architectures": ["ImageGPTForCausalImageModeling"],
+        "architectures": [architecture],
         "attn_pdrop": 0.0,
         "embd_pdrop": 0.0,
         "initializer_range": 0.02,
@@ -60,6 +67,11 @@ pub fn config_json(config: &ModelConfig) -> Map<String, Value> {
         "use_cache": true,
         "vocab_size": config.embedding_rows(),
     });
+    if classifier {
+        let names = || config.classes.iter().enumerate();
+        value["id2label"] = names().map(|(class, name)| (class.to_string(), Value::from(name.as_str()))).collect();
+        value["label2id"] = names().map(|(class, name)| (name.clone(), Value::from(class))).collect();
+    }
     value.as_object().cloned().unwrap_or_default()
 }
 
@@ -73,11 +85,48 @@ pub fn native_config_json(config: &ModelConfig) -> Map<String, Value> {
     map.insert("igpt_norm".to_owned(), norm.into());
     map.insert("igpt_sos".to_owned(), config.sos.into());
     map.insert("igpt_bias".to_owned(), config.bias.into());
+    map.insert("igpt_objective".to_owned(), config.objective().to_string().into());
+    map.insert("igpt_order".to_owned(), config.order.name().into());
     if expressible(config).is_err() {
         map.insert("model_type".to_owned(), OWN_MODEL_TYPE.into());
         map.remove("architectures");
     }
     map
+}
+
+/// Writes the folder's `config.json` and, of an order that has no name, `order.npy`. With `strict` there are Hugging Face's
+/// keys alone, and the model must be [`expressible`].
+pub(super) fn write_config(dir: &Path, config: &ModelConfig, strict: bool) -> Result<()> {
+    let json = if strict { config_json(config) } else { native_config_json(config) };
+    write_json(&dir.join(CONFIG_FILE), &json.into())?;
+    match &config.order {
+        Order::Fixed(order) => {
+            let path = dir.join(ORDER_FILE);
+            let written = npy::write_u16(&path, &[order.len()], order.pixels());
+            written.map_err(|error| CheckpointError::Order { path, problem: error.to_string() })
+        }
+        _ => Ok(()),
+    }
+}
+
+/// The order in the folder's `order.npy`.
+fn load_order(dir: &Path) -> Result<Order> {
+    let path = dir.join(ORDER_FILE);
+    let order = read_permutation(&path).map_err(|problem| CheckpointError::Order { path, problem })?;
+    Ok(Order::Fixed(order))
+}
+
+/// A permutation from an array of integers: the pixel at each place, counted in raster order.
+///
+/// # Errors
+/// What is wrong with the file, in words.
+pub fn read_permutation(path: &Path) -> std::result::Result<Permutation, String> {
+    let array = Npy::open(path).map_err(|error| error.to_string())?;
+    if array.len() > 1 << 16 {
+        return Err(format!("it has {} values; an order has at most 65536", array.len()));
+    }
+    let pixels: Vec<i64> = array.integers(0..array.len()).map_err(|error| error.to_string())?.collect();
+    Permutation::new(pixels)
 }
 
 /// Reads a JSON object, with a limit on its size.
@@ -96,16 +145,22 @@ pub(super) fn read_json(path: &Path) -> Result<Map<String, Value>> {
 /// says so itself: Hugging Face's files do not, and all of theirs hold biases, of zeros in the official models.
 pub fn load_config(dir: &Path) -> Result<ModelConfig> {
     let path = dir.join(CONFIG_FILE);
-    let (mut config, bias) = parse_config(&path, &read_json(&path)?)?;
+    let map = read_json(&path)?;
+    let (mut config, bias) = parse_config(dir, &path, &map)?;
+    let weights = dir.join(MODEL_FILE).is_file();
     config.bias = match bias {
         Some(bias) => bias,
         None => ModelFile::open(dir)?.has_bias()?,
     };
+    if weights {
+        config.classes = class_names(&map, ModelFile::open(dir)?.classes());
+    }
+    config.validate().map_err(|source| CheckpointError::Model { path, source })?;
     Ok(config)
 }
 
 /// The configuration, and whether it has biases if the file says so.
-fn parse_config(path: &Path, map: &Map<String, Value>) -> Result<(ModelConfig, Option<bool>)> {
+fn parse_config(dir: &Path, path: &Path, map: &Map<String, Value>) -> Result<(ModelConfig, Option<bool>)> {
     let keys = Keys { path, map };
     keys.refuse_unknown_own()?;
     keys.one_of("model_type", "imagegpt", &[("imagegpt", ()), (OWN_MODEL_TYPE, ())])?;
@@ -130,6 +185,14 @@ fn parse_config(path: &Path, map: &Map<String, Value>) -> Result<(ModelConfig, O
     let Some(vocabulary) = rows.checked_sub(usize::from(sos)) else {
         return Err(keys.error("vocab_size must be at least 2: the colours and the start-of-sequence token".to_owned()));
     };
+    let objectives = [("ar", Some(Objective::Ar)), ("bert", Some(Objective::Bert)), ("", None)];
+    let objective = keys.one_of("igpt_objective", "", &objectives)?;
+    if objective.is_some_and(|objective| (objective == Objective::Ar) != sos) {
+        return Err(keys.error("igpt_objective must be \"ar\" with igpt_sos, \"bert\" without it".to_owned()));
+    }
+    let orders = ["raster", "columns", "spiral", "hilbert"].map(|name| (name, Order::named(name)));
+    let orders = [&orders[..], &[("file", None)]].concat();
+    let order = keys.one_of("igpt_order", "raster", &orders)?;
     let config = ModelConfig {
         layers: keys.dimension("n_layer")?,
         width: keys.dimension("n_embd")?,
@@ -144,12 +207,22 @@ fn parse_config(path: &Path, map: &Map<String, Value>) -> Result<(ModelConfig, O
             &[("quick_gelu", Activation::QuickGelu), ("gelu", Activation::Gelu)],
         )?,
         bias: false,
+        order: order.map_or_else(|| load_order(dir), Ok)?,
+        classes: Vec::new(),
     };
     config.validate().map_err(|source| CheckpointError::Model { path: path.to_owned(), source })?;
     if !matches!(map.get("n_inner"), None | Some(Value::Null)) && keys.dimension("n_inner")? != 4 * config.width {
         return Err(keys.error(format!("n_inner must be null or 4 × n_embd = {}", 4 * config.width)));
     }
     Ok((config, keys.flag("igpt_bias")?))
+}
+
+/// Names of `classes` classes: those of `id2label` if it has as many, else their numbers.
+fn class_names(map: &Map<String, Value>, classes: usize) -> Vec<String> {
+    let name = |class: usize| map.get("id2label")?.get(class.to_string())?.as_str().map(str::to_owned);
+    let labels = map.get("id2label").and_then(Value::as_object).map_or(0, Map::len);
+    let names: Option<Vec<String>> = (0..classes).map(name).collect();
+    names.filter(|_| labels == classes).unwrap_or_else(|| (0..classes).map(|class| class.to_string()).collect())
 }
 
 /// The keys of one `config.json`.
@@ -178,13 +251,13 @@ impl Keys<'_> {
     }
 
     /// The meaning of a text key among `choices`.
-    fn one_of<T: Copy>(&self, key: &str, default: &str, choices: &[(&str, T)]) -> Result<T> {
+    fn one_of<T: Clone>(&self, key: &str, default: &str, choices: &[(&str, T)]) -> Result<T> {
         let found = match self.map.get(key) {
             None | Some(Value::Null) => Some(default),
             Some(value) => value.as_str(),
         };
-        choices.iter().find(|(name, _)| Some(*name) == found).map(|(_, meaning)| *meaning).ok_or_else(|| {
-            let names: Vec<_> = choices.iter().map(|(name, _)| *name).collect();
+        choices.iter().find(|(name, _)| Some(*name) == found).map(|(_, meaning)| meaning.clone()).ok_or_else(|| {
+            let names: Vec<_> = choices.iter().map(|(name, _)| *name).filter(|name| !name.is_empty()).collect();
             let found = self.map.get(key).unwrap_or(&Value::Null);
             self.error(format!("{key} is {found}; it must be one of: {}", names.join(", ")))
         })
@@ -192,7 +265,7 @@ impl Keys<'_> {
 
     /// A key of ours that we do not know changes the model in a way that we do not know.
     fn refuse_unknown_own(&self) -> Result<()> {
-        let known = ["igpt_norm", "igpt_sos", "igpt_bias"];
+        let known = ["igpt_norm", "igpt_sos", "igpt_bias", "igpt_objective", "igpt_order"];
         match self.map.keys().find(|key| key.starts_with("igpt_") && !known.contains(&key.as_str())) {
             Some(key) => Err(self.error(format!("{key} is unknown; it was written by a newer igpt-engine, use that"))),
             None => Ok(()),
@@ -225,6 +298,12 @@ impl ModelFile {
             }
         }
         Ok(Self { file, names })
+    }
+
+    /// Rows of the class head; 0 without one.
+    fn classes(&self) -> usize {
+        let shape = self.names.get(CLASS_HEAD).and_then(|found| self.file.shape(found));
+        shape.and_then(|shape| shape.first()).copied().unwrap_or(0)
     }
 
     /// Whether the file holds a parameter of this name.
@@ -282,7 +361,7 @@ impl ModelFile {
                     self.check_shape(&name, shape)?;
                     if self.is_zero(&name)? { None } else { Some(", which is not zero although igpt_bias is false") }
                 }
-                None if is_mask(&name) || name == "score.weight" => None,
+                None if is_mask(&name) || name == CLASS_HEAD => None,
                 None => Some(""),
             };
             match why {

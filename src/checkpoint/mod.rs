@@ -3,6 +3,7 @@
 //! | file | holds |
 //! |---|---|
 //! | `config.json` | the model's shape, see [`huggingface`] |
+//! | `order.npy` | the order of the pixels, if it is one without a name |
 //! | `model.safetensors` | parameters, F32, names and shapes of [`crate::model::parameter_specs`] |
 //! | `preprocessor_config.json` | the palette, if known |
 //! | `optimizer.safetensors` | Adam's moments: `first_moment.NAME`, `second_moment.NAME` |
@@ -27,17 +28,20 @@ use serde_json::{Value, json};
 
 pub use error::{CheckpointError, Result};
 pub use folder::resolve;
-pub use huggingface::{load_config, load_parameters};
+pub use huggingface::{load_config, load_parameters, read_permutation};
 pub use preprocessor::palette_of;
-pub use training::{LoadedTraining, Progress, TrainingState, load_training};
+pub use training::{BestAccuracy, LoadedTraining, Progress, TrainingState, load_training};
 
 use crate::device::Device;
-use crate::model::{ModelConfig, Parameters};
+use crate::model::{CLASS_HEAD, ModelConfig, Parameters};
+use huggingface::ModelFile;
 use tensors::{TensorHeader, write_tensors};
 use training::{HashingWriter, moment_headers};
 
 /// The model's shape.
 pub const CONFIG_FILE: &str = "config.json";
+/// The pixel at each place of a sequence, uint16 `[positions]`.
+pub const ORDER_FILE: &str = "order.npy";
 /// The parameters.
 pub const MODEL_FILE: &str = "model.safetensors";
 /// The palette.
@@ -73,7 +77,7 @@ pub fn save<D: Device>(dir: &Path, contents: &CheckpointContents<'_, D>) -> Resu
         None => Ok(Vec::new()),
     };
     whole::write_folder(dir, |folder| {
-        write_json(&folder.join(CONFIG_FILE), &huggingface::native_config_json(config).into())?;
+        huggingface::write_config(folder, config, false)?;
         let model = write_hashed(&folder.join(MODEL_FILE), &headers, |i| download(parameters.values().get(i)))?;
         write_palette(folder, *palette, config)?;
         let Some(training) = training else { return Ok(()) };
@@ -90,6 +94,17 @@ pub fn load_model<D: Device>(device: &D, dir: &Path) -> Result<(ModelConfig, Par
     let config = load_config(dir)?;
     let parameters = load_parameters(device, dir, &config)?;
     Ok((config, parameters))
+}
+
+/// The weights of a checkpoint folder for fine-tuning `config`, which differs from the folder's in its classes alone: the class
+/// head starts at zero, whatever head the folder has.
+pub fn load_body<D: Device>(device: &D, dir: &Path, config: &ModelConfig) -> Result<Parameters<D>> {
+    let mut file = ModelFile::open(dir)?;
+    file.check(&ModelConfig { classes: Vec::new(), ..config.clone() })?;
+    Parameters::from_fn(device, config, |_, spec| match spec.name.as_str() {
+        CLASS_HEAD => Ok(vec![0.0; spec.elements()]),
+        name => file.read(name),
+    })
 }
 
 /// Writes JSON, indented, with a final newline.

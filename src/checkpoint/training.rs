@@ -30,8 +30,23 @@ pub struct Progress {
     pub tokens: u64,
     /// Lowest validation loss so far, nats per token.
     pub best_validation: Option<f64>,
+    /// Fine-tuning: how accurate it has been.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub best: Option<BestAccuracy>,
     /// Seconds of training, over all sessions.
     pub elapsed: f64,
+}
+
+/// The best validation of a fine-tuning run, for stopping early.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct BestAccuracy {
+    /// Updates made before it.
+    pub step: u64,
+    /// Share of the validation images whose class was found.
+    pub accuracy: f64,
+    /// Validations since that were no better.
+    pub validations_since: u64,
 }
 
 /// The optimiser's state to be saved; moments in the order of [`parameter_specs`].

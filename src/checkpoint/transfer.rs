@@ -3,9 +3,9 @@
 use std::path::{Path, PathBuf};
 
 use super::error::{CheckpointError, Result};
-use super::huggingface::{ModelFile, config_json, expressible, load_config, native_config_json};
+use super::huggingface::{ModelFile, expressible, load_config, write_config};
 use super::tensors::TensorHeader;
-use super::{CONFIG_FILE, MODEL_FILE, palette_of, whole, write_hashed, write_json, write_palette};
+use super::{MODEL_FILE, palette_of, whole, write_hashed, write_palette};
 use crate::model::{ModelConfig, parameter_specs};
 
 /// What an import or export did.
@@ -15,7 +15,7 @@ pub struct Transfer {
     pub config: ModelConfig,
     /// Parameters written.
     pub parameters: usize,
-    /// The source's tensors that were not taken: zero biases, mask buffers, a class head.
+    /// The source's tensors that were not taken: zero biases, mask buffers.
     pub dropped: Vec<String>,
     /// Zero biases that were added.
     pub added: Vec<String>,
@@ -59,8 +59,7 @@ fn copy(source: &Path, out: &Path, config: ModelConfig, force: bool, strict: boo
     let headers: Vec<TensorHeader> = specs.iter().map(|spec| (spec.name.clone(), spec.shape.clone())).collect();
     let mut sha256 = String::new();
     whole::write_folder(out, |folder| {
-        let json = if strict { config_json(&config) } else { native_config_json(&config) };
-        write_json(&folder.join(CONFIG_FILE), &json.into())?;
+        write_config(folder, &config, strict)?;
         sha256 = write_hashed(&folder.join(MODEL_FILE), &headers, |i| match specs.get(i) {
             Some(spec) if file.has(&spec.name) => file.read(&spec.name),
             Some(spec) => Ok(vec![0.0; spec.elements()]),

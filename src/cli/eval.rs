@@ -1,30 +1,37 @@
-//! `igpt-engine eval`: nats per token of a model on a data set.
+//! `igpt-engine eval`: nats per token of a model on a data set and, of a fine-tuned one, its accuracy.
+
+mod masks;
+mod report;
 
 use std::path::PathBuf;
 
 use anyhow::{Context, Result, bail};
 use clap::Args;
 use indicatif::{ProgressBar, ProgressStyle};
-use serde_json::json;
 
 use super::device::{DeviceArgs, DeviceJob, on_device};
 use super::memory;
-use super::model_data::ModelDataArgs;
-use super::output::{print_json, say};
+use super::model_data::{ModelDataArgs, check_classes};
 use crate::checkpoint;
 use crate::data::npy;
 use crate::device::Device;
-use crate::model::Transformer;
-use crate::train;
+use crate::model::{ModelConfig, Objective, Transformer};
+use crate::train::{self, EvaluationPlan};
+use masks::MaskArgs;
+use report::{PerClass, Report};
 
-/// Score a model: mean negative log-likelihood of every pixel, in nats per token
+/// Score a model: mean negative log-likelihood of every pixel, in nats per token; of a fine-tuned model, its accuracy too
 ///
 /// Images are taken in file order and without augmentation. 6.2383 (ln 512) is what knowing nothing scores; the paper's
 /// iGPT-S, M and L reach 2.0895, 2.0614 and 2.0466 on ImageNet at 32 × 32 with OpenAI's palette. Figures of different
 /// palettes or resolutions cannot be compared, nor can any with bits per dimension of raw pixels.
+///
+/// A BERT model is scored on masked pixels: the mean over images of the mean over each image's masked pixels. Masks are drawn
+/// by --mask-seed, or given. With --ensemble N a fine-tuned BERT model sees each image under N masks and takes the class that
+/// it named most often.
 #[derive(Args)]
 pub struct EvalCommand {
-    /// A checkpoint, a run (its latest checkpoint is taken), or a Hugging Face ImageGPT folder
+    /// A checkpoint, a run (its best or latest checkpoint is taken), or a Hugging Face ImageGPT folder
     #[arg(long, value_name = "DIR")]
     checkpoint: PathBuf,
     #[command(flatten)]
@@ -35,9 +42,17 @@ pub struct EvalCommand {
     /// Images scored at a time
     #[arg(long, value_name = "N", default_value_t = 16)]
     batch: usize,
-    /// Write each token's nats, float32 [N, tokens of an image]
+    /// The loss: ar, the next pixel, or bert, masked pixels [default: what the model was trained for]
+    #[arg(long, value_name = "OBJECTIVE")]
+    objective: Option<Objective>,
+    #[command(flatten)]
+    masks: MaskArgs,
+    /// Write each token's nats, float32 [N, tokens of an image], pixels row by row; pixels that a BERT model saw are NaN
     #[arg(long, value_name = "OUT.npy")]
     per_token: Option<PathBuf>,
+    /// Show the accuracy of every class
+    #[arg(long)]
+    per_class: bool,
     #[command(flatten)]
     device: DeviceArgs,
     /// Print one JSON object
@@ -53,15 +68,38 @@ impl EvalCommand {
         }
         on_device(self.device.device.unwrap_or_default(), self.device.threads, self)
     }
+
+    /// The loss to score by.
+    fn objective(&self, model: &ModelConfig) -> Result<Objective> {
+        let objective = self.objective.unwrap_or(model.objective());
+        if objective == Objective::Ar && !model.sos {
+            bail!("this is a BERT model (no start-of-sequence token), so it cannot be scored with --objective ar");
+        }
+        if objective != model.objective() && !self.json {
+            super::output::tell(format_args!(
+                "note: the model was trained to predict the next pixel; masks are new to it, so expect a poor score"
+            ));
+        }
+        self.masks.check(objective, model)?;
+        Ok(objective)
+    }
 }
 
 impl DeviceJob for EvalCommand {
     fn run<D: Device>(self, device: D) -> Result<()> {
         let folder = checkpoint::resolve(&self.checkpoint)?;
         let (config, parameters) = checkpoint::load_model(&device, &folder)?;
+        let objective = self.objective(&config)?;
+        if self.per_class && config.classes.is_empty() {
+            bail!("--per-class is for fine-tuned models, and this one has no class head; see `igpt-engine finetune`");
+        }
         let model = Transformer::new(config)?;
         let opened = self.data.open(&folder, model.config(), self.json)?;
         let examples = opened.examples.as_ref();
+        let labelled = check_classes(model.config(), examples)?;
+        if self.per_class && !labelled {
+            bail!("--per-class needs images with labels, and {} has none", opened.description);
+        }
         let images = self.images.unwrap_or(usize::MAX).min(examples.len());
         let length = examples.sequence_length();
         let at_once = self.batch.min(images);
@@ -70,13 +108,18 @@ impl DeviceJob for EvalCommand {
             memory::of_scoring(model.config(), at_once as f64 * length as f64),
             "try a smaller --batch",
         )?;
+        let given = self.masks.given(images, length)?;
+        let masks = self.masks.masks(given.as_deref());
+        let plan = EvaluationPlan { images, batch: self.batch, objective, masks };
         let bar = progress(images as u64, self.json);
         let mut per_token = Vec::new();
-        let result = train::evaluate(&device, &model, &parameters, examples, images, self.batch, |nats| {
+        let mut per_class = PerClass::new(model.config().classes.len());
+        let result = train::evaluate_with(&device, &model, &parameters, examples, &plan, |scores| {
             if self.per_token.is_some() {
-                per_token.extend_from_slice(nats);
+                per_token.extend_from_slice(scores.nats);
             }
-            bar.inc((nats.len() / length) as u64);
+            per_class.add(scores.first, scores.classes, examples);
+            bar.inc((scores.nats.len() / length) as u64);
             Ok::<_, anyhow::Error>(())
         })?;
         bar.finish_and_clear();
@@ -84,24 +127,16 @@ impl DeviceJob for EvalCommand {
             npy::write_f32(path, &[images, length], &per_token)
                 .with_context(|| format!("cannot write the nats of each token to {}", path.display()))?;
         }
-        let nats = result.nats_per_token;
-        let bits = nats / std::f64::consts::LN_2;
-        if self.json {
-            return print_json(&json!({
-                "nats_per_token": nats,
-                "bits_per_token": bits,
-                "perplexity": nats.exp(),
-                "unigram_entropy": result.unigram_entropy,
-                "images": result.images,
-                "tokens": result.tokens,
-                "split": self.data.split,
-                "data": opened.description,
-                "checkpoint": folder,
-            }));
-        }
-        say(format_args!("{nats:.6} nats per token ({bits:.4} bits, perplexity {:.3})", nats.exp()))?;
-        say(format_args!("over {} images, {} tokens, of {}", result.images, result.tokens, opened.description))?;
-        say(format_args!("{:.6} nats is the entropy of the colours' own frequencies there", result.unigram_entropy))
+        let report = Report {
+            result,
+            objective,
+            per_class: self.per_class.then(|| per_class.rows(&model.config().classes)),
+            split: self.data.split,
+            data: opened.description,
+            checkpoint: folder,
+            masks: (objective == Objective::Bert).then(|| self.masks.describe()),
+        };
+        if self.json { report.print_json() } else { report.print() }
     }
 }
 

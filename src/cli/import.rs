@@ -71,7 +71,7 @@ fn write_report(
         None => writeln!(to, "  palette     none in {}; give one with --palette", source.display())?,
     }
     if !dropped.is_empty() {
-        writeln!(to, "  left out    {} tensors (zero biases, mask buffers, a class head)", dropped.len())?;
+        writeln!(to, "  left out    {} tensors (zero biases, mask buffers)", dropped.len())?;
     }
     if !added.is_empty() {
         writeln!(to, "  added       {} biases of zero", added.len())?;

@@ -5,9 +5,12 @@ mod device;
 mod doctor;
 mod eval;
 mod export;
+mod finetune;
+mod finetune_args;
 mod import;
 mod memory;
 mod model_data;
+mod order_spec;
 mod output;
 mod sample;
 mod train;
@@ -39,6 +42,7 @@ struct Cli {
 #[derive(Subcommand)]
 enum Command {
     Train(Box<train::TrainCommand>),
+    Finetune(Box<finetune::FinetuneCommand>),
     Eval(eval::EvalCommand),
     Sample(sample::SampleCommand),
     Import(import::ImportArgs),
@@ -56,6 +60,7 @@ enum Command {
 pub fn main() -> ExitCode {
     let outcome = match Cli::parse().command {
         Command::Train(command) => command.run(),
+        Command::Finetune(command) => command.run(),
         Command::Eval(command) => command.run(),
         Command::Sample(command) => command.run(),
         Command::Import(args) => import::run(args),

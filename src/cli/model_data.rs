@@ -8,7 +8,7 @@ use clap::Args;
 
 use crate::checkpoint;
 use crate::data::{self, DataSpec, Examples, Filter, OpenOptions, Palette, Split};
-use crate::model::ModelConfig;
+use crate::model::{ModelConfig, Order};
 
 /// Flags that say which images a trained model is shown.
 #[derive(Args, Clone, Debug)]
@@ -90,17 +90,64 @@ pub fn resolution_of(model: &ModelConfig) -> Result<usize> {
     Ok(side)
 }
 
-/// Refuses images that are longer, or have more colours, than the model.
-pub fn check_fits(model: &ModelConfig, examples: &dyn Examples) -> Result<()> {
-    if !model.sos {
+/// The names of the images' classes, or their numbers where they have no names.
+pub fn class_names(examples: &dyn Examples) -> Vec<String> {
+    let names = examples.class_names();
+    if names.len() == examples.classes() {
+        return names.to_vec();
+    }
+    (0..examples.classes()).map(|class| class.to_string()).collect()
+}
+
+/// Whether a class head can be judged by the images: it can where they have labels and the head was trained for their classes.
+///
+/// # Errors
+/// Images of other classes than the head's.
+pub fn check_classes(model: &ModelConfig, examples: &dyn Examples) -> Result<bool> {
+    if model.classes.is_empty() || examples.classes() == 0 {
+        return Ok(false);
+    }
+    let found = class_names(examples);
+    // Where the names are but numbers, as those of label arrays, only how many there are can be compared; and an array has no
+    // more classes than its highest label says.
+    let unnamed = (is_numbered(&found) || is_numbered(&model.classes)) && found.len() <= model.classes.len();
+    if !unnamed && found != model.classes {
+        let (head, data) = (model.classes.len(), examples.classes());
         bail!(
-            "this is a BERT model (no start-of-sequence token); this version evaluates and samples autoregressive models"
+            "the model tells {head} classes apart ({}), and the images have {data} others ({}); give the data set that it was \
+             fine-tuned on",
+            some(&model.classes),
+            some(&found)
         );
     }
+    Ok(true)
+}
+
+/// Whether the names are 0, 1, 2 and so on.
+fn is_numbered(names: &[String]) -> bool {
+    names.iter().enumerate().all(|(class, name)| *name == class.to_string())
+}
+
+/// The first of some names.
+fn some(names: &[String]) -> String {
+    let first = names.iter().take(3).map(String::as_str).collect::<Vec<_>>().join(", ");
+    if names.len() > 3 { format!("{first}, …") } else { first }
+}
+
+/// Refuses images that are longer, or have more colours, than the model.
+pub fn check_fits(model: &ModelConfig, examples: &dyn Examples) -> Result<()> {
     if examples.is_empty() {
         bail!("there are no images in this part of the data; see `igpt-engine data info`");
     }
     let length = examples.sequence_length();
+    if model.order != Order::Raster && length != model.positions {
+        bail!(
+            "the model reads the {} pixels of its images in the order {}, and these have {length}; give images of its \
+             resolution",
+            model.positions,
+            model.order.name()
+        );
+    }
     if length > model.positions {
         bail!(
             "images of {length} tokens do not fit a model of {} positions; give a smaller --resolution",

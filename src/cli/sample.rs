@@ -21,6 +21,8 @@ use crate::train::tokens_of;
 /// Complete images from their upper half, or draw them from nothing, into a PNG grid
 ///
 /// Each row of a grid of completions shows the original, the half that the model sees, and its drawings of the rest.
+/// A model that reads pixels in another order than row by row is shown the first ones of its order: by columns the
+/// left half, in a spiral the outer rings, along a Hilbert curve its first half.
 ///
 ///   igpt-engine sample --checkpoint RUN photo.jpg cat.png       complete the user's own images
 ///   igpt-engine sample --checkpoint RUN --data cifar10:DIR      complete images of a data set
@@ -135,7 +137,10 @@ impl DeviceJob for SampleCommand {
         let side = resolution_of(&config)?;
         let model = Transformer::new(config)?;
         if !model.config().sos {
-            bail!("this is a BERT model (no start-of-sequence token): only autoregressive models can draw");
+            bail!(
+                "this is a BERT model: it guesses single pixels from all others and cannot draw; give an autoregressive one \
+                 (train --objective ar)"
+            );
         }
         let palette = self.data.palette(&folder)?;
         let generation = Generation {
@@ -171,6 +176,10 @@ impl DeviceJob for SampleCommand {
         if self.json {
             return print_json(&json!({"picture": self.out, "drawings": images, "checkpoint": folder}));
         }
-        say(format_args!("{images} drawings in {}", self.out.display()))
+        if self.unconditional {
+            return say(format_args!("{images} drawings in {}", self.out.display()));
+        }
+        let shown = model.config().order.describe_prompt();
+        say(format_args!("{images} drawings in {}; of each image the model saw {shown}", self.out.display()))
     }
 }

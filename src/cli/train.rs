@@ -1,29 +1,33 @@
 //! `igpt-engine train`: from settings to a run folder.
 
+mod ending;
+
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
 
 use anyhow::{Context, Result, bail};
 use clap::Args;
-use serde_json::json;
 
 use super::device::{DeviceJob, on_device, reason};
+use super::finetune_args::TuningSettings;
 use super::memory;
-use super::model_data::{check_fits, palette_for, resolution_of};
-use super::output::{print_json, say, tell};
+use super::model_data::{check_fits, class_names, palette_for, resolution_of};
+use super::order_spec::OrderSpec;
+use super::output::tell;
 use super::train_args::{TrainArgs, TrainSettings};
 use super::watch::watcher;
 use crate::atomic;
-use crate::checkpoint::{self, LoadedTraining, Progress};
+use crate::checkpoint::{self, BestAccuracy, LoadedTraining, Progress};
 use crate::data::{self, Batches, DataSpec, Examples, OpenOptions, Palette, Prefetcher, Split};
 use crate::device::Device;
-use crate::model::{ModelConfig, Parameters, Transformer};
+use crate::model::{Criterion, MASK_RATE, Masking, ModelConfig, Objective, Parameters, Transformer};
 use crate::optim::{Adam, AdamConfig, Schedule};
-use crate::train::metrics::{self, MetricsLog};
-use crate::train::report::{Report, SampleGrid, describe_model, grouped};
+use crate::train::metrics::MetricsLog;
+use crate::train::report::grouped;
 use crate::train::run_folder::RunFolder;
 use crate::train::{Ending, Plan, Run, Trainer};
+use ending::{Made, announce, report};
 
 /// Train a model; without arguments, a tiny one on the built-in sample in a few minutes
 ///
@@ -56,7 +60,7 @@ impl TrainCommand {
     pub fn run(self) -> Result<()> {
         let (settings, earlier) = self.settings()?;
         let (kind, threads) = (settings.device, settings.threads);
-        on_device(kind, threads, TrainJob { settings, earlier, json: self.json })
+        on_device(kind, threads, TrainJob { settings, earlier, tuning: None, json: self.json })
     }
 
     /// Merges flags, file and, when resuming, the run's own settings; those are returned too, to compare with.
@@ -82,28 +86,67 @@ impl TrainCommand {
     }
 }
 
-struct TrainJob {
-    settings: TrainSettings,
+/// One run: pre-training, or with `tuning` fine-tuning.
+pub(super) struct TrainJob {
+    pub settings: TrainSettings,
     /// Settings of the run that is resumed.
-    earlier: Option<TrainSettings>,
-    json: bool,
+    pub earlier: Option<TrainSettings>,
+    /// What fine-tuning has beyond that, and all its settings as `config.toml` shows them.
+    pub tuning: Option<(TuningSettings, toml::Table)>,
+    pub json: bool,
+}
+
+/// How a run ended.
+pub(super) struct Outcome {
+    pub ending: Ending,
+    pub best: Option<BestAccuracy>,
 }
 
 impl DeviceJob for TrainJob {
     fn run<D: Device>(self, device: D) -> Result<()> {
-        let Self { settings, earlier, json } = self;
+        self.train(&device).map(drop)
+    }
+}
+
+impl TrainJob {
+    /// Starts the run or goes on with it, to its end or a stop, and says how it ended.
+    pub fn train<D: Device>(self, device: &D) -> Result<Outcome> {
+        let Self { mut settings, earlier, mut tuning, json } = self;
         let stop = stop_flag()?;
         let mut events = watcher(json, stop);
-        if let Some(earlier) = &earlier {
-            refuse_other_course(&settings, earlier)?;
-        }
-        let init = settings.init.as_deref().map(checkpoint::resolve).transpose()?;
+        let latest = match &earlier {
+            Some(earlier) => {
+                refuse_other_course(&settings, earlier)?;
+                checkpoint::folder::latest(&settings.out)?.map(|(_, path)| path)
+            }
+            None => None,
+        };
+        // A resumed run needs its beginning no more.
+        let init = match (&settings.init, &latest) {
+            (Some(_), Some(latest)) => Some(latest.clone()),
+            (init, _) => init.as_deref().map(checkpoint::resolve).transpose()?,
+        };
         let init_config = init.as_deref().map(checkpoint::load_config).transpose()?;
+        let resumed_config = latest.as_deref().map(checkpoint::load_config).transpose()?;
         let palette = palette_for(settings.palette.as_deref(), init.as_deref())?;
         let options = open_options(&settings, init_config.as_ref(), &palette, json)?;
         let train: Arc<dyn Examples> = data::open(&settings.data, Split::Train, &options)?.into();
         let validation = open_validation(&settings, &options)?;
-        let config = model_config(&settings, init_config, train.as_ref())?;
+        if tuning.is_some() {
+            settings.objective = init_config.as_ref().map_or(settings.objective, ModelConfig::objective);
+        }
+        let mut config = model_config(&settings, init_config, resumed_config.as_ref(), train.as_ref())?;
+        if let Some((tuning, table)) = &mut tuning {
+            settings.check_masks()?;
+            if settings.objective == Objective::Bert {
+                let rate = settings.mask_rate.get_or_insert(MASK_RATE);
+                table.insert("mask-rate".to_owned(), (*rate).into());
+            }
+            config.classes = classes_of(train.as_ref(), validation.as_deref(), tuning)?;
+            if validation.is_none() {
+                events.note("no images are held out, so all --steps are made and no accuracy is measured");
+            }
+        }
         check_fits(&config, train.as_ref())?;
         refuse_too_large(&config, &settings, train.sequence_length())?;
 
@@ -111,11 +154,10 @@ impl DeviceJob for TrainJob {
             Some(_) => RunFolder::open(&settings.out)?,
             None => RunFolder::create(&settings.out)?,
         };
-        let latest = checkpoint::folder::latest(folder.root())?.map(|(_, path)| path);
         let (parameters, adam, progress) = match (&latest, &init) {
-            (Some(saved), _) => resume_from(&device, saved, &config, &settings)?,
-            (None, Some(init)) => fresh(&device, checkpoint::load_model(&device, init)?.1, &settings)?,
-            (None, None) => fresh(&device, Parameters::init(&device, &config, settings.seed)?, &settings)?,
+            (Some(saved), _) => resume_from(device, saved, &config, &settings)?,
+            (None, Some(init)) => fresh(device, checkpoint::load_body(device, init, &config)?, &settings)?,
+            (None, None) => fresh(device, Parameters::init(device, &config, settings.seed)?, &settings)?,
         };
         if progress.step > settings.steps {
             bail!(
@@ -125,14 +167,18 @@ impl DeviceJob for TrainJob {
                 settings.steps
             );
         }
-        let resolved = toml::to_string_pretty(&settings)?;
+        let resolved = match &tuning {
+            None => toml::to_string_pretty(&settings)?,
+            Some((_, table)) => toml::to_string_pretty(table)?,
+        };
         write_text(&folder.config(), &resolved)?;
         let parameter_count = config.parameter_count();
         if progress.step == settings.steps {
             events.note(&format!("the run has made its {} steps; give more with --steps", settings.steps));
         }
         events.note(&format!(
-            "training {} parameters ({} layers × {}, {} heads, {} tokens an image) on {}, on the device {}{}",
+            "{} {} parameters ({} layers × {}, {} heads, {} tokens an image) on {}, on the device {}{}",
+            if tuning.is_some() { "fine-tuning" } else { "training" },
             grouped(parameter_count as u64),
             config.layers,
             config.width,
@@ -149,21 +195,58 @@ impl DeviceJob for TrainJob {
         let schedule =
             Schedule { kind: settings.schedule, peak: settings.lr, warmup: settings.warmup, steps: settings.steps };
         let mut run = Run {
-            trainer: Trainer::new(&device, model, parameters, adam, schedule, settings.objective)?,
+            trainer: Trainer::new(device, model, parameters, adam, schedule, criterion(&settings, tuning.as_ref()))?,
             batches: Prefetcher::start(batches, progress.samples, settings.batch, 4)?,
             length,
             validation: validation.as_deref(),
             palette: &palette,
             folder: &folder,
             log: MetricsLog::resume(&folder.metrics(), Some(progress.step))?,
-            plan: plan(&settings),
+            plan: plan(&settings, tuning.as_ref()),
             progress,
         };
         let ending = run.train(events.as_mut(), stop)?;
         drop(events);
-        let report = report(&folder, run.trainer.model().config(), &settings, train.describe(), device.describe())?;
+        let config = run.trainer.model().config();
+        let report = report(&folder, config, settings.steps, train.describe(), device.describe(), resolved)?;
         write_text(&folder.report(), &report.render())?;
-        announce(&folder, &ending, &report, json, run.progress.step)
+        let Progress { step, best, .. } = run.progress;
+        let made = match (&tuning, settings.objective) {
+            (Some(_), _) => Made::Classifier,
+            (None, Objective::Ar) => Made::Painter,
+            (None, Objective::Bert) => Made::Guesser,
+        };
+        announce(&folder, &ending, &report, json, step, best, made)?;
+        Ok(Outcome { ending, best })
+    }
+}
+
+/// The classes that the images have; fine-tuning learns them all.
+fn classes_of(train: &dyn Examples, validation: Option<&dyn Examples>, tuning: &TuningSettings) -> Result<Vec<String>> {
+    let count = train.classes();
+    if count < 2 || train.label(0).is_none() {
+        bail!(
+            "fine-tuning needs images of two or more classes, and {} has {count}; give images of a data set with labels, \
+             or tokens:FILE.npy,LABELS.npy",
+            train.describe()
+        );
+    }
+    if tuning.fold_validation && validation.is_none() {
+        bail!("--fold-validation needs images that are held out to find the number of steps; give a --holdout above 0");
+    }
+    Ok(class_names(train))
+}
+
+fn criterion(settings: &TrainSettings, tuning: Option<&(TuningSettings, toml::Table)>) -> Criterion {
+    let masking = Masking { rate: settings.mask_rate.unwrap_or(MASK_RATE), seed: settings.seed };
+    let pretraining = Criterion::pretraining(settings.objective, masking);
+    match tuning {
+        None => pretraining,
+        Some((tuning, _)) => Criterion {
+            generative_weight: tuning.generative_weight as f32,
+            classification_weight: tuning.classification_weight as f32,
+            ..pretraining
+        },
     }
 }
 
@@ -182,78 +265,6 @@ fn refuse_too_large(config: &ModelConfig, settings: &TrainSettings, length: usiz
     };
     let bytes = memory::of_training(config, (settings.batch * length) as f64);
     memory::refuse_beyond_machine(&format!("training this model ({shape})"), bytes, remedy)
-}
-
-/// What report.html shows.
-fn report(
-    folder: &RunFolder,
-    config: &ModelConfig,
-    settings: &TrainSettings,
-    data: String,
-    device: String,
-) -> Result<Report> {
-    let mut samples = Vec::new();
-    for (step, path) in folder.sample_grids()? {
-        let png = std::fs::read(&path).with_context(|| format!("cannot read {}", path.display()))?;
-        let caption = "validation images, the half that the model sees, and its completions".to_owned();
-        samples.push(SampleGrid { step, caption, png });
-    }
-    let report = Report {
-        title: format!("igpt-engine: {}", folder.root().display()),
-        model: describe_model(config),
-        parameters: config.parameter_count(),
-        vocabulary: config.vocabulary,
-        data,
-        device,
-        planned_steps: settings.steps,
-        training: Vec::new(),
-        validation: Vec::new(),
-        samples,
-        config: toml::to_string_pretty(settings)?,
-    };
-    Ok(report.with_records(&metrics::read(&folder.metrics())?))
-}
-
-/// Says how the run ended and where its traces are.
-fn announce(folder: &RunFolder, ending: &Ending, report: &Report, json: bool, step: u64) -> Result<()> {
-    let validation = report.validation.last();
-    if json {
-        let ending = match ending {
-            Ending::Finished => "finished",
-            Ending::Interrupted => "interrupted",
-        };
-        return print_json(&json!({
-            "event": "end",
-            "ending": ending,
-            "at_step": step,
-            "val_loss": validation.map(|record| record.val_loss),
-            "unigram_entropy": report.unigram_entropy(),
-            "run": folder.root(),
-            "checkpoint": folder.checkpoint(step),
-            "report": folder.report(),
-        }));
-    }
-    let root = folder.root().display();
-    match ending {
-        Ending::Interrupted => {
-            say(format_args!("stopped and saved after step {step}; go on with --out {root} --resume"))?
-        }
-        Ending::Finished => say(format_args!("done: {step} steps"))?,
-    }
-    if let Some(validation) = validation {
-        say(format_args!(
-            "validation   {:.4} nats per token; knowing only how frequent each colour is gives {:.4}, nothing {:.4}",
-            validation.val_loss,
-            validation.unigram_entropy,
-            (report.vocabulary as f64).ln()
-        ))?;
-    }
-    say(format_args!("checkpoint   {}", folder.checkpoint(step).display()))?;
-    if let Some(grid) = report.samples.last() {
-        say(format_args!("samples      {}", folder.sample_grid(grid.step).display()))?;
-    }
-    say(format_args!("report       {}", folder.report().display()))?;
-    say(format_args!("draw more    igpt-engine sample --checkpoint {root}"))
 }
 
 /// A resumed run may go on longer, be watched or saved more often, or move to other hardware; what decides the numbers
@@ -323,11 +334,19 @@ fn open_validation(settings: &TrainSettings, options: &OpenOptions) -> Result<Op
 }
 
 /// The model's shape: the initial checkpoint's, else the preset's with what the flags change.
-fn model_config(settings: &TrainSettings, init: Option<ModelConfig>, train: &dyn Examples) -> Result<ModelConfig> {
+///
+/// The order of a file is that of the `resumed` run, whatever has become of the file.
+fn model_config(
+    settings: &TrainSettings,
+    init: Option<ModelConfig>,
+    resumed: Option<&ModelConfig>,
+    train: &dyn Examples,
+) -> Result<ModelConfig> {
     let length = train.sequence_length();
     let given = init.is_some();
     let mut config = match init {
-        Some(config) => config,
+        // Pre-training has no class head; fine-tuning brings its own.
+        Some(config) => ModelConfig { classes: Vec::new(), ..config },
         None => {
             let resolution = settings.resolution.unwrap_or(length.isqrt());
             if settings.resolution.is_none() && resolution * resolution != length {
@@ -335,9 +354,15 @@ fn model_config(settings: &TrainSettings, init: Option<ModelConfig>, train: &dyn
             }
             ModelConfig {
                 vocabulary: train.vocabulary(),
+                sos: settings.objective == Objective::Ar,
                 ..ModelConfig::preset(settings.model.unwrap_or_default(), resolution)
             }
         }
+    };
+    let order = match (&settings.order, resumed) {
+        (None, _) => config.order.clone(),
+        (Some(OrderSpec::File(_)), Some(resumed)) => resumed.order.clone(),
+        (Some(order), _) => order.order()?,
     };
     let preset = settings.model.map(|preset| preset.shape());
     let wanted = ModelConfig {
@@ -347,8 +372,13 @@ fn model_config(settings: &TrainSettings, init: Option<ModelConfig>, train: &dyn
         norm: settings.norm.unwrap_or(config.norm),
         activation: settings.activation.unwrap_or(config.activation),
         bias: settings.bias.unwrap_or(config.bias),
+        order,
         ..config.clone()
     };
+    if given && settings.objective != config.objective() {
+        let (brought, asked) = (config.objective(), settings.objective);
+        bail!("--init brings a model trained for {brought}, and --objective is {asked}; give --objective {brought}");
+    }
     if given && wanted != config {
         bail!(
             "--init brings a model of {}; the flags ask for {}. Leave the model's flags out",
@@ -362,8 +392,12 @@ fn model_config(settings: &TrainSettings, init: Option<ModelConfig>, train: &dyn
 }
 
 fn shape(config: &ModelConfig) -> String {
-    let ModelConfig { layers, width, heads, norm, activation, bias, .. } = config;
-    format!("{layers} layers × {width}, {heads} heads, norm {norm:?}, activation {activation:?}, bias {bias}")
+    let ModelConfig { layers, width, heads, norm, activation, bias, classes, .. } = config;
+    let order = config.order.name();
+    let head = if classes.is_empty() { String::new() } else { format!(", {} classes", classes.len()) };
+    format!(
+        "{layers} layers × {width}, {heads} heads, norm {norm:?}, activation {activation:?}, bias {bias}, order {order}{head}"
+    )
 }
 
 type Start<D> = (Parameters<D>, Adam<D>, Progress);
@@ -391,7 +425,7 @@ fn resume_from<D: Device>(
     Ok((parameters, Adam::resume(adam_config(settings), first_moments, second_moments, progress.step), progress))
 }
 
-fn plan(settings: &TrainSettings) -> Plan {
+fn plan(settings: &TrainSettings, tuning: Option<&(TuningSettings, toml::Table)>) -> Plan {
     Plan {
         steps: settings.steps,
         accumulate: settings.accumulate,
@@ -401,6 +435,7 @@ fn plan(settings: &TrainSettings) -> Plan {
         sample_every: settings.sample_every,
         save_every: settings.save_every,
         keep: settings.keep,
+        patience: tuning.map(|(tuning, _)| tuning.patience).filter(|patience| *patience > 0),
         seed: settings.seed,
     }
 }

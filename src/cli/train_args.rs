@@ -12,12 +12,13 @@ use clap::builder::RangedU64ValueParser;
 use serde::{Deserialize, Serialize};
 
 use super::device::DeviceKind;
+use super::order_spec::OrderSpec;
 use crate::data::{DataSpec, Filter};
-use crate::model::{Activation, Norm, Objective, Preset};
+use crate::model::{Activation, MASK_RATE, Norm, Objective, Preset};
 use crate::optim::ScheduleKind;
 
 /// Whole numbers that TOML can hold, for `config.toml` keeps every setting.
-fn whole<T: TryFrom<u64> + Clone + Send + Sync + 'static>() -> RangedU64ValueParser<T> {
+pub fn whole<T: TryFrom<u64> + Clone + Send + Sync + 'static>() -> RangedU64ValueParser<T> {
     RangedU64ValueParser::new().range(0..=i64::MAX as u64)
 }
 
@@ -78,13 +79,20 @@ pub struct TrainArgs {
     #[arg(long, num_args = 0..=1, require_equals = true, default_missing_value = "true", value_name = "BOOL",
           help_heading = "Model")]
     pub bias: Option<bool>,
+    /// Order in which pixels are read: raster, columns, spiral (inwards), hilbert, or file:PERM.npy (integers, the pixel
+    /// at each place counted in raster order) [default: raster, or that of --init]
+    #[arg(long, value_name = "ORDER", help_heading = "Model")]
+    pub order: Option<OrderSpec>,
     /// Start from the weights of a checkpoint, a run, or a Hugging Face ImageGPT folder; the model's shape comes with them
     #[arg(long, value_name = "DIR", help_heading = "Model")]
     pub init: Option<PathBuf>,
 
-    /// What is learned: ar, the next pixel from those before it [default: ar]
+    /// What is learned: ar, the next pixel from those before it, or bert, masked pixels from all others [default: ar]
     #[arg(long, value_name = "OBJECTIVE", help_heading = "Optimisation")]
     pub objective: Option<Objective>,
+    /// Share of the pixels that a BERT model must guess, each by itself with this probability [default: 0.15]
+    #[arg(long, value_name = "FRACTION", allow_negative_numbers = true, help_heading = "Optimisation")]
+    pub mask_rate: Option<f64>,
     /// Images a micro-batch [default: 16]
     #[arg(long, value_name = "N", value_parser = whole::<usize>(), help_heading = "Optimisation")]
     pub batch: Option<usize>,
@@ -94,7 +102,7 @@ pub struct TrainArgs {
     /// Updates to make in all [default: 1000; 500 for the built-in sample]
     #[arg(long, value_name = "N", value_parser = whole::<u64>(), help_heading = "Optimisation")]
     pub steps: Option<u64>,
-    /// Highest learning rate [default: 0.003 for tiny, s and m, 0.001 for l, 0.0003 for xl]
+    /// Highest learning rate [default: 0.003 for tiny, s and m (0.01 for s with bert), 0.001 for l, 0.0003 for xl]
     #[arg(long, value_name = "RATE", allow_negative_numbers = true, help_heading = "Optimisation")]
     pub lr: Option<f64>,
     /// Steps over which the rate rises from zero [default: a tenth of the steps]
@@ -156,8 +164,10 @@ pub struct TrainSettings {
     pub norm: Option<Norm>,
     pub activation: Option<Activation>,
     pub bias: Option<bool>,
+    pub order: Option<OrderSpec>,
     pub init: Option<PathBuf>,
     pub objective: Objective,
+    pub mask_rate: Option<f64>,
     pub batch: usize,
     pub accumulate: usize,
     pub steps: u64,
@@ -190,7 +200,8 @@ impl TrainArgs {
 
     /// This layer where it says something, `below` where it does not.
     pub fn over(self, below: Self) -> Result<Self> {
-        for (flag, path) in [("palette", &self.palette), ("init", &self.init), ("out", &self.out)] {
+        let order = self.order.as_ref().and_then(OrderSpec::file).map(Path::to_owned);
+        for (flag, path) in [("palette", &self.palette), ("init", &self.init), ("order", &order), ("out", &self.out)] {
             if let Some(path) = path.as_ref().filter(|path| path.to_str().is_none()) {
                 bail!("--{flag} {}: paths must be UTF-8, for config.toml keeps them; rename the file", path.display());
             }
@@ -204,10 +215,12 @@ impl TrainArgs {
     pub fn resolve(self) -> Result<TrainSettings> {
         let sample = self.data.as_ref().is_none_or(|data| *data == DataSpec::Sample);
         let steps = self.steps.unwrap_or(if sample { 500 } else { 1000 });
-        let lr = match self.model.unwrap_or_default() {
-            Preset::Tiny | Preset::S | Preset::M => 0.003,
-            Preset::L => 0.001,
-            Preset::Xl => 0.0003,
+        let objective = self.objective.unwrap_or_default();
+        let lr = match (self.model.unwrap_or_default(), objective) {
+            (Preset::S, Objective::Bert) => 0.01,
+            (Preset::Tiny | Preset::S | Preset::M, _) => 0.003,
+            (Preset::L, _) => 0.001,
+            (Preset::Xl, _) => 0.0003,
         };
         let defaults = Self {
             data: Some(DataSpec::Sample),
@@ -215,7 +228,8 @@ impl TrainArgs {
             skip_bad: Some(false),
             no_shuffle: Some(false),
             no_augment: Some(false),
-            objective: Some(Objective::default()),
+            objective: Some(objective),
+            mask_rate: (objective == Objective::Bert).then_some(MASK_RATE),
             batch: Some(16),
             accumulate: Some(1),
             steps: Some(steps),
@@ -225,7 +239,10 @@ impl TrainArgs {
             seed: Some(0),
             out: Some(match &self.out {
                 Some(out) => out.clone(),
-                None => next_free_run(self.model.unwrap_or_default(), Path::new("runs"))?,
+                None => {
+                    let model = format!("{:?}", self.model.unwrap_or_default()).to_lowercase();
+                    next_free_run(&model, Path::new("runs"))?
+                }
             }),
             eval_every: Some(steps.div_ceil(10)),
             eval_images: Some(256),
@@ -247,6 +264,23 @@ const MOST_IMAGES: usize = 1 << 16;
 const MOST_PIXELS: usize = 256;
 
 impl TrainSettings {
+    /// Checks what only one of the objectives has.
+    pub fn check_masks(&self) -> Result<()> {
+        match (self.objective, self.mask_rate) {
+            (Objective::Ar, Some(_)) => {
+                bail!("--mask-rate is for BERT models; an autoregressive one masks nothing, so leave it out")
+            }
+            (Objective::Bert, Some(rate)) if !(rate > 0.0 && rate <= 1.0) => {
+                bail!("--mask-rate {rate} must be above 0 and at most 1; the paper masks 0.15 of the pixels")
+            }
+            _ => {}
+        }
+        if self.objective == Objective::Bert && self.order.as_ref().is_some_and(|order| *order != OrderSpec::Raster) {
+            bail!("--order is for autoregressive models; a BERT model sees all pixels at once, so leave it out");
+        }
+        Ok(())
+    }
+
     fn check(&self) -> Result<()> {
         for (flag, value, most) in
             [("--batch", self.batch, MOST_IMAGES), ("--accumulate", self.accumulate, MOST_IMAGES)]
@@ -264,6 +298,7 @@ impl TrainSettings {
         if !((self.lr as f32).is_finite() && self.lr >= 0.0) {
             bail!("--lr {} is no learning rate; the paper uses 0.0003 to 0.01", self.lr);
         }
+        self.check_masks()?;
         if self.clip.is_some_and(|clip| !(clip > 0.0 && clip.is_finite())) {
             bail!("--clip must be above 0; leave it out for no limit");
         }
@@ -277,9 +312,8 @@ impl TrainSettings {
     }
 }
 
-/// `runs/tiny-001`, or the first number after it that no folder has.
-fn next_free_run(model: Preset, parent: &Path) -> Result<PathBuf> {
-    let name = format!("{model:?}").to_lowercase();
+/// `runs/NAME-001`, or the first number after it that no folder has.
+pub fn next_free_run(name: &str, parent: &Path) -> Result<PathBuf> {
     (1..10_000)
         .map(|number| parent.join(format!("{name}-{number:03}")))
         .find(|path| !path.exists())

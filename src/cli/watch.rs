@@ -42,16 +42,29 @@ impl JsonLines {
     }
 }
 
+impl JsonLines {
+    /// Without the keys that say nothing: those of a class head in pre-training.
+    fn print_given(&self, mut value: serde_json::Value) {
+        if let Some(map) = value.as_object_mut() {
+            let silent = |key: &str| ["class_loss", "generative_loss", "accuracy"].contains(&key);
+            map.retain(|key, value| !(silent(key) && value.is_null()));
+        }
+        self.print(&value);
+    }
+}
+
 impl Events for JsonLines {
     fn started(&mut self, step: u64, steps: u64) {
         self.print(&json!({"event": "start", "at_step": step, "steps": steps}));
     }
 
     fn stepped(&mut self, outcome: &StepOutcome, pace: &Pace) {
-        self.print(&json!({
+        self.print_given(json!({
             "event": "step",
             "step": outcome.step,
             "loss": outcome.loss,
+            "class_loss": outcome.class_loss,
+            "generative_loss": outcome.class_loss.and(outcome.generative_loss),
             "lr": outcome.learning_rate,
             "grad_norm": outcome.gradient_norm,
             "tokens_per_second": pace.tokens_per_second,
@@ -60,11 +73,13 @@ impl Events for JsonLines {
     }
 
     fn evaluated(&mut self, step: u64, evaluation: &Evaluation) {
-        self.print(&json!({
+        self.print_given(json!({
             "event": "validation",
             "at_step": step,
             "val_loss": evaluation.nats_per_token,
             "unigram_entropy": evaluation.unigram_entropy,
+            "class_loss": evaluation.classification.map(|found| found.loss),
+            "accuracy": evaluation.classification.map(|found| found.accuracy),
             "images": evaluation.images,
         }));
     }
@@ -117,7 +132,7 @@ impl Events for Bar {
     }
 
     fn stepped(&mut self, outcome: &StepOutcome, pace: &Pace) {
-        self.loss = format!("loss {:.4}", outcome.loss);
+        self.loss = losses(outcome);
         self.speed = format!("  {:.0} tokens/s", pace.tokens_per_second);
         self.show();
         self.bar.set_position(outcome.step);
@@ -127,7 +142,10 @@ impl Events for Bar {
     }
 
     fn evaluated(&mut self, step: u64, evaluation: &Evaluation) {
-        self.validation = format!("  validation {:.4}", evaluation.nats_per_token);
+        self.validation = match evaluation.classification {
+            None => format!("  validation {:.4}", evaluation.nats_per_token),
+            Some(found) => format!("  validation {:.2} %", 100.0 * found.accuracy),
+        };
         self.show();
         self.print(&validation_line(step, evaluation));
     }
@@ -168,10 +186,10 @@ impl Events for Lines {
         if due || outcome.step == self.steps {
             self.last = Some(Instant::now());
             tell(format_args!(
-                "step {}/{}: loss {:.4}, lr {:.2e}, gradient norm {:.3}, {:.0} tokens/s, {:.0} s",
+                "step {}/{}: {}, lr {:.2e}, gradient norm {:.3}, {:.0} tokens/s, {:.0} s",
                 outcome.step,
                 self.steps,
-                outcome.loss,
+                losses(outcome),
                 outcome.learning_rate,
                 outcome.gradient_norm,
                 pace.tokens_per_second,
@@ -197,7 +215,24 @@ impl Events for Lines {
     }
 }
 
+/// The losses of a step; in fine-tuning the sum and its classifying part.
+fn losses(outcome: &StepOutcome) -> String {
+    match outcome.class_loss {
+        None => format!("loss {:.4}", outcome.loss),
+        Some(class) => format!("loss {:.4} (class {class:.4})", outcome.loss),
+    }
+}
+
 fn validation_line(step: u64, evaluation: &Evaluation) -> String {
+    if let Some(found) = evaluation.classification {
+        return format!(
+            "step {step}: validation accuracy {:.2} %, class loss {:.4}, {:.4} nats/token, over {} images",
+            100.0 * found.accuracy,
+            found.loss,
+            evaluation.nats_per_token,
+            evaluation.images
+        );
+    }
     format!(
         "step {step}: validation {:.4} nats/token over {} images (unigram entropy {:.4})",
         evaluation.nats_per_token, evaluation.images, evaluation.unigram_entropy

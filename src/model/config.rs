@@ -2,6 +2,8 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::model::{Objective, Order};
+
 /// Normalisation before each block (`y = normalised · gain`, plus a bias where [`ModelConfig::bias`] is set).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
 #[serde(rename_all = "snake_case")]
@@ -81,6 +83,10 @@ pub struct ModelConfig {
     pub activation: Activation,
     /// Biases on the four linear layers of a block and on the norms... none in the official models.
     pub bias: bool,
+    /// The order in which an autoregressive model reads the pixels of an image.
+    pub order: Order,
+    /// Names of the class head's classes, in the order of their labels; empty for a model without that head.
+    pub classes: Vec<String>,
 }
 
 /// Why a model configuration cannot be.
@@ -104,6 +110,12 @@ pub enum ConfigError {
         /// Width asked for.
         width: usize,
     },
+    /// An order that sequences of this length do not have, or a model that reads all pixels at once.
+    #[error("{problem}; leave --order out for raster order")]
+    Order {
+        /// What does not fit.
+        problem: String,
+    },
 }
 
 impl ModelConfig {
@@ -120,6 +132,8 @@ impl ModelConfig {
             norm: Norm::Rms,
             activation: Activation::QuickGelu,
             bias: false,
+            order: Order::Raster,
+            classes: Vec::new(),
         }
     }
 
@@ -139,7 +153,24 @@ impl ModelConfig {
         if !self.width.is_multiple_of(self.heads) {
             return Err(ConfigError::HeadsDoNotDivide { heads: self.heads, width: self.width });
         }
-        Ok(())
+        // Class labels are tokens to the device, whose largest stands for none.
+        if self.classes.len() >= usize::from(u16::MAX) {
+            return Err(ConfigError::OutOfRange {
+                name: "classes",
+                value: self.classes.len(),
+                most: usize::from(u16::MAX) - 1,
+            });
+        }
+        if self.order != Order::Raster && !self.sos {
+            let problem = "a BERT model reads all pixels at once, so it has no order".to_owned();
+            return Err(ConfigError::Order { problem });
+        }
+        self.order.permutation(self.positions).map(drop).map_err(|problem| ConfigError::Order { problem })
+    }
+
+    /// What the model was made to predict: a start of sequence belongs to autoregressive models alone.
+    pub fn objective(&self) -> Objective {
+        if self.sos { Objective::Ar } else { Objective::Bert }
     }
 
     /// Width of one head.
@@ -160,9 +191,11 @@ impl ModelConfig {
     }
 
     /// Useful FLOPs of a forward and backward pass, per token of a sequence of `length` tokens: 6 for each
-    /// weight of a matrix product, and attention over the causal half only.
+    /// weight of a matrix product, and attention: over the causal half only, or of a BERT model over all positions.
     pub fn training_flops_per_token(&self, length: usize) -> f64 {
         let (layers, width) = (self.layers as f64, self.width as f64);
-        6.0 * (12.0 * layers * width * width + self.vocabulary as f64 * width) + 6.0 * layers * length as f64 * width
+        let attention = if self.sos { 6.0 } else { 12.0 };
+        let weights = 12.0 * layers * width * width + self.vocabulary as f64 * width;
+        6.0 * weights + attention * layers * length as f64 * width
     }
 }

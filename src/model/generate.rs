@@ -65,8 +65,11 @@ pub struct Generation {
     pub first: u64,
 }
 
-/// Completes images: `prompts` holds the first `prompt` tokens of each of `images` (none: from nothing), and the result
-/// all `length` tokens of each, row after row. `progress` hears of every position done.
+/// Completes images: `prompts` holds the first `prompt` tokens of each of `images` in the model's order (none: from nothing),
+/// and the result all `length` tokens of each in raster order, row after row. `progress` hears of every position done.
+///
+/// # Errors
+/// Those of the device, and a `length` that is not that of the model's order.
 pub fn generate<D: Device>(
     device: &D,
     model: &Transformer,
@@ -78,6 +81,8 @@ pub fn generate<D: Device>(
 ) -> Result<Vec<u16>> {
     let Generation { length, options, seed, first } = generation;
     let prompt = prompts.len() / images.max(1);
+    // Whatever is wrong with the length is said before anything is drawn.
+    model.restore::<u16>(&[], length)?;
     let mut draws: Vec<ChaCha8Rng> = (0..images as u64)
         .map(|image| {
             let mut rng = ChaCha8Rng::seed_from_u64(seed);
@@ -102,5 +107,5 @@ pub fn generate<D: Device>(
         }
         progress(position + 1);
     }
-    Ok(sequences)
+    Ok(model.restore(&sequences, length)?.into_owned())
 }

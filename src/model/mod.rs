@@ -1,15 +1,22 @@
 //! The Image GPT: configuration, parameters, the transformer and its objectives. Knows no command line and no data set.
 
+mod classifier;
 mod config;
 mod generate;
+mod masking;
 mod objective;
+mod order;
 mod parameters;
 mod transformer;
 
+pub use classifier::{ClassBatch, Criterion, JointLoss};
 pub use config::{Activation, ConfigError, ModelConfig, NORM_EPSILON, Norm, Preset};
 pub use generate::{Decoder, Generation, generate};
+pub use masking::{MASK_RATE, Masking, modal_class};
 pub use objective::{Loss, Objective, ObjectiveBatch, shift_right};
+pub use order::{Order, Permutation};
 pub use parameters::{
-    BlockIds, Init, LinearIds, ModelIds, NormIds, ParameterId, ParameterSpec, Parameters, model_ids, parameter_specs,
+    BlockIds, CLASS_HEAD, Init, LinearIds, ModelIds, NormIds, ParameterId, ParameterSpec, Parameters, model_ids,
+    parameter_specs,
 };
 pub use transformer::{Depth, Transformer};

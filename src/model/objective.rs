@@ -1,20 +1,32 @@
 //! Pre-training objectives: from images as tokens to inputs, targets and each row's share of the loss.
 
+use std::borrow::Cow;
 use std::rc::Rc;
 
 use serde::{Deserialize, Serialize};
 
-use crate::device::{Device, Mask, Result};
+use crate::device::{BLANK, Device, Mask, Result, ShapeError};
 use crate::model::{Parameters, Transformer};
-use crate::tape::Recorder;
+use crate::tape::{Recorder, Var};
 
 /// What a model is trained to predict.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
 #[serde(rename_all = "lowercase")]
 pub enum Objective {
-    /// The next pixel, given all before it in raster order.
+    /// The next pixel, given all before it in the model's order.
     #[default]
     Ar,
+    /// Masked pixels, given all others.
+    Bert,
+}
+
+impl std::fmt::Display for Objective {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Objective::Ar => "ar",
+            Objective::Bert => "bert",
+        })
+    }
 }
 
 /// A batch as the model sees it, on its device.
@@ -29,11 +41,11 @@ pub struct ObjectiveBatch<D: Device> {
     pub mask: Mask,
 }
 
-/// Result of [`Transformer::loss`].
+/// A loss and its parts.
 pub struct Loss<D: Device> {
     /// The weighted sum over rows, one element.
     pub loss: D::Tensor,
-    /// Nats of each row, `[B·T]`.
+    /// Nats of each row, `[B·T]`; of a class head, `[B]`.
     pub nll: D::Tensor,
 }
 
@@ -44,8 +56,8 @@ pub fn shift_right(tokens: &[u16], length: usize, sos: u16) -> Vec<u16> {
 }
 
 impl<D: Device> ObjectiveBatch<D> {
-    /// The autoregressive objective on `images` × `length` `tokens`: mean over all positions, times `share` (1 divided by
-    /// the micro-batches that make up a step).
+    /// The autoregressive objective on `images` × `length` `tokens`, already in the model's order: mean over all positions,
+    /// times `share` (1 divided by the micro-batches that make up a step).
     pub fn autoregressive(device: &D, tokens: &[u16], length: usize, sos: u16, share: f32) -> Result<Self> {
         let rows = tokens.len();
         let shape = [rows / length, length];
@@ -56,12 +68,102 @@ impl<D: Device> ObjectiveBatch<D> {
             mask: Mask::Causal,
         })
     }
+
+    /// The BERT objective on `images` × `length` `tokens`, of which those that are `true` in `masked` go in without their
+    /// content and come out: mean over each image's masked positions, then over images, times `share`.
+    ///
+    /// # Errors
+    /// A mask of another size, or an image without a masked position: its mean would be of nothing.
+    pub fn bert(device: &D, tokens: &[u16], length: usize, masked: &[bool], share: f32) -> Result<Self> {
+        let images = tokens.len() / length;
+        if masked.len() != tokens.len() {
+            return Err(mask_error(format!("{} of them, one a token", tokens.len()), masked.len()));
+        }
+        let mut weights = Vec::with_capacity(tokens.len());
+        for (image, masked) in masked.chunks(length).enumerate() {
+            let count = masked.iter().filter(|masked| **masked).count();
+            if count == 0 {
+                return Err(mask_error("at least one in each image".to_owned(), format!("none in image {image}")));
+            }
+            let weight = share / (images * count) as f32;
+            weights.extend(masked.iter().map(|masked| if *masked { weight } else { 0.0 }));
+        }
+        let shown = tokens.iter().zip(masked).map(|(token, masked)| if *masked { BLANK } else { *token });
+        let shape = [images, length];
+        Ok(Self {
+            inputs: Rc::new(device.upload_tokens(shape, &shown.collect::<Vec<_>>())?),
+            targets: device.upload_tokens(shape, tokens)?,
+            weights: device.upload(&[tokens.len()], &weights)?,
+            mask: Mask::Full,
+        })
+    }
+}
+
+fn mask_error(expected: String, got: impl ToString) -> crate::device::Error {
+    ShapeError { op: "bert", argument: "masked positions", expected, got: got.to_string() }.into()
 }
 
 impl Transformer {
     /// The start-of-sequence token: the embedding row after the colours.
     pub fn sos(&self) -> u16 {
         self.config().vocabulary as u16
+    }
+
+    /// Images (`[B · length]`, raster order) in the model's own order.
+    ///
+    /// # Errors
+    /// Images of another length than the order's.
+    pub fn arrange<'t, T: Copy>(&self, images: &'t [T], length: usize) -> Result<Cow<'t, [T]>> {
+        self.reorder(images, length, |order| order.arrange(images))
+    }
+
+    /// Sequences (`[B · length]`, the model's order) in raster order: the inverse of [`Transformer::arrange`].
+    ///
+    /// # Errors
+    /// As [`Transformer::arrange`].
+    pub fn restore<'t, T: Copy>(&self, sequences: &'t [T], length: usize) -> Result<Cow<'t, [T]>> {
+        self.reorder(sequences, length, |order| order.restore(sequences))
+    }
+
+    fn reorder<'t, T: Copy>(
+        &self,
+        rows: &'t [T],
+        length: usize,
+        by: impl FnOnce(&crate::model::Permutation) -> Vec<T>,
+    ) -> Result<Cow<'t, [T]>> {
+        match self.permutation() {
+            None => Ok(Cow::Borrowed(rows)),
+            Some(order) if order.len() == length => Ok(Cow::Owned(by(order))),
+            Some(order) => {
+                let expected = format!("{}, the pixels of the model's order", order.len());
+                Err(ShapeError { op: "order", argument: "length", expected, got: length.to_string() }.into())
+            }
+        }
+    }
+
+    /// Images (`tokens` `[B · length]`, raster order) as a batch of the autoregressive objective in the model's order.
+    pub fn autoregressive_batch<D: Device>(
+        &self,
+        device: &D,
+        tokens: &[u16],
+        length: usize,
+        share: f32,
+    ) -> Result<ObjectiveBatch<D>> {
+        let sequences = self.arrange(tokens, length)?;
+        ObjectiveBatch::autoregressive(device, &sequences, length, self.sos(), share)
+    }
+
+    /// Images (`tokens` `[B · length]`, raster order, as is `masked`) as a batch of the BERT objective.
+    pub fn bert_batch<D: Device>(
+        &self,
+        device: &D,
+        tokens: &[u16],
+        length: usize,
+        masked: &[bool],
+        share: f32,
+    ) -> Result<ObjectiveBatch<D>> {
+        let (sequences, masked) = (self.arrange(tokens, length)?, self.arrange(masked, length)?);
+        ObjectiveBatch::bert(device, &sequences, length, &masked, share)
     }
 
     /// The loss of a batch; recorded, it is where [`Tape::backward`](crate::tape::Tape::backward) starts.
@@ -73,6 +175,18 @@ impl Transformer {
         batch: &ObjectiveBatch<D>,
     ) -> Result<Loss<D>> {
         let features = self.features(device, parameters, recorder, &batch.inputs, batch.mask, |_| Ok(()))?;
+        self.generative_loss(device, parameters, recorder, batch, features)
+    }
+
+    /// The loss of a batch from its final features `[B, T, d]`.
+    pub fn generative_loss<D: Device, R: Recorder<D>>(
+        &self,
+        device: &D,
+        parameters: &Parameters<D>,
+        recorder: &mut R,
+        batch: &ObjectiveBatch<D>,
+        features: Var<D>,
+    ) -> Result<Loss<D>> {
         let logits = self.logits(device, parameters, recorder, &features)?;
         // The head's input is on the tape if it is needed; here it is not.
         drop(features);

@@ -10,6 +10,9 @@ use rand_distr::{Distribution, StandardNormal};
 use crate::device::{Device, Result};
 use crate::model::config::{ModelConfig, Norm};
 
+/// The class head, under its name in `ImageGPTForImageClassification`.
+pub const CLASS_HEAD: &str = "score.weight";
+
 /// How a parameter starts.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Init {
@@ -84,6 +87,8 @@ pub struct ModelIds {
     pub ln_f: NormIds,
     /// Token head, `[vocabulary, d]`, untied.
     pub head: ParameterId,
+    /// Class head, `[classes, d]`, where there is one.
+    pub class_head: Option<ParameterId>,
 }
 
 /// Collects specs while handing out ids, so that the two cannot disagree.
@@ -139,7 +144,9 @@ fn lay_out(config: &ModelConfig) -> (Vec<ParameterSpec>, ModelIds) {
         .collect();
     let ln_f = layout.norm("transformer.ln_f");
     let head = layout.push("lm_head.weight", &[config.vocabulary, width], Init::Zero);
-    (layout.specs, ModelIds { wte, wpe, blocks, ln_f, head })
+    let classes = config.classes.len();
+    let class_head = (classes > 0).then(|| layout.push(CLASS_HEAD, &[classes, width], Init::Zero));
+    (layout.specs, ModelIds { wte, wpe, blocks, ln_f, head, class_head })
 }
 
 /// Every parameter of the model, in the fixed order that [`ParameterId`] counts in.

@@ -3,6 +3,7 @@
 use std::rc::Rc;
 
 use crate::device::{Device, Mask, Result, WeightLayout};
+use crate::model::Permutation;
 use crate::model::config::{ConfigError, ModelConfig};
 use crate::model::parameters::{LinearIds, ModelIds, Parameters, model_ids};
 use crate::tape::{self, Recorder, Var};
@@ -12,6 +13,8 @@ use crate::tape::{self, Recorder, Var};
 pub struct Transformer {
     config: ModelConfig,
     ids: ModelIds,
+    /// The order of the pixels, unless it is raster order.
+    permutation: Option<Permutation>,
 }
 
 /// The state of the residual stream at one depth, as [`Transformer::features`] shows it.
@@ -29,12 +32,23 @@ impl Transformer {
     pub fn new(config: ModelConfig) -> std::result::Result<Self, ConfigError> {
         config.validate()?;
         let ids = model_ids(&config);
-        Ok(Self { config, ids })
+        let order = config.order.permutation(config.positions);
+        let permutation = order.map_err(|problem| ConfigError::Order { problem })?;
+        Ok(Self { config, ids, permutation })
     }
 
     /// The configuration.
     pub fn config(&self) -> &ModelConfig {
         &self.config
+    }
+
+    /// Which pixel stands at each position; nothing for raster order.
+    pub fn permutation(&self) -> Option<&Permutation> {
+        self.permutation.as_ref()
+    }
+
+    pub(super) fn ids(&self) -> &ModelIds {
+        &self.ids
     }
 
     /// Runs all blocks over `ids` `[B, T]` and returns the final norm's output `[B, T, d]`; `observe` is shown every depth

@@ -53,14 +53,19 @@ struct Chart {
 
 /// The figures of a report as HTML.
 pub(super) fn figures(report: &Report) -> String {
-    [loss_chart(report), rate_chart(&report.training), norm_chart(&report.training)]
+    let mut charts = vec![loss_chart(report)];
+    if report.validation.iter().any(|record| record.accuracy.is_some()) {
+        charts.extend([accuracy_chart(report), class_loss_chart(report)]);
+    }
+    charts.extend([rate_chart(&report.training), norm_chart(&report.training)]);
+    charts
         .iter()
         .map(|chart| figure(chart).unwrap_or_else(|problem| format!("<p>{}: {problem}</p>\n", chart.title)))
         .collect()
 }
 
 fn loss_chart(report: &Report) -> Chart {
-    let raw = finite(&report.training, |record| record.loss);
+    let raw = finite(&report.training, TrainRecord::generative);
     let smoothed = smooth(&raw);
     let validation = report.validation.iter().map(|record| (record.step as f64, record.val_loss));
     let validation: Vec<Point> = validation.filter(|(_, loss)| loss.is_finite()).collect();
@@ -84,6 +89,35 @@ fn loss_chart(report: &Report) -> Chart {
         curves.push(Curve { mark: Mark::Dashes, ..line(label, "third", THIRD, 2, level(entropy)) });
     }
     Chart { title: "Loss, nats per token", size: WIDE, curves }
+}
+
+/// Share of the validation images whose class was found.
+fn accuracy_chart(report: &Report) -> Chart {
+    let accuracy = report.validation.iter().filter_map(|record| Some((record.step as f64, 100.0 * record.accuracy?)));
+    Chart { title: "Accuracy on the validation images, %", size: HALF, curves: dotted("", accuracy.collect()) }
+}
+
+/// Cross-entropy of the class head.
+fn class_loss_chart(report: &Report) -> Chart {
+    let training = finite(&report.training, |record| record.class_loss.unwrap_or(f64::NAN));
+    let smoothed = Curve {
+        label: "training, smoothed",
+        variable: "first",
+        colour: FIRST,
+        width: 2,
+        points: thin(&smooth(&training)),
+        mark: Mark::Line,
+    };
+    let validation = report.validation.iter().filter_map(|record| Some((record.step as f64, record.class_loss?)));
+    let mut curves = vec![smoothed];
+    curves.extend(dotted("validation", validation.filter(|(_, loss)| loss.is_finite()).collect()));
+    Chart { title: "Class loss, nats per image", size: HALF, curves }
+}
+
+/// A validation's line, and a dot at each of its points.
+fn dotted(label: &'static str, points: Vec<Point>) -> Vec<Curve> {
+    let curve = |label, width, points, mark| Curve { label, variable: "second", colour: SECOND, width, points, mark };
+    vec![curve(label, 2, points.clone(), Mark::Line), curve("", 3, points, Mark::Dots)]
 }
 
 fn rate_chart(training: &[TrainRecord]) -> Chart {

@@ -13,14 +13,20 @@ use super::run_folder::RunFolderError;
 use crate::atomic;
 
 /// One training step.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct TrainRecord {
     /// Updates made, this one included.
     pub step: u64,
-    /// Loss of the step's batch before the update, nats per token.
+    /// Loss of the step's batch before the update: nats per token, or in fine-tuning the weighted sum of the next two.
     #[serde(deserialize_with = "number")]
     pub loss: f64,
+    /// Fine-tuning: the generative loss, nats per token.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub generative_loss: Option<f64>,
+    /// Fine-tuning: the cross-entropy of the class head, nats per image.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub class_loss: Option<f64>,
     /// Learning rate of the update.
     #[serde(deserialize_with = "number")]
     pub lr: f64,
@@ -36,7 +42,7 @@ pub struct TrainRecord {
 }
 
 /// One validation.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct ValidationRecord {
     /// Updates made before it.
@@ -47,6 +53,12 @@ pub struct ValidationRecord {
     /// Entropy of the validation tokens' histogram, nats.
     #[serde(deserialize_with = "number")]
     pub unigram_entropy: f64,
+    /// Fine-tuning: the cross-entropy of the class head, nats per image.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub class_loss: Option<f64>,
+    /// Fine-tuning: share of the validation images whose class was found.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub accuracy: Option<f64>,
     /// Images scored.
     pub images: usize,
     /// Seconds of training, over all sessions.
@@ -54,13 +66,22 @@ pub struct ValidationRecord {
     pub elapsed: f64,
 }
 
+impl TrainRecord {
+    /// The generative loss, nats per token: all of the loss in pre-training.
+    pub fn generative(&self) -> f64 {
+        // Without a generative part the sum is all class loss.
+        self.generative_loss.unwrap_or(if self.class_loss.is_some() { f64::NAN } else { self.loss })
+    }
+}
+
 /// A line of `metrics.jsonl`.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(untagged)]
 pub enum Record {
-    /// `{"step", "loss", "lr", "grad_norm", "tokens_per_second", "elapsed"}`
+    /// `{"step", "loss", "lr", "grad_norm", "tokens_per_second", "elapsed"}`, in fine-tuning `"generative_loss"` and
+    /// `"class_loss"` too
     Train(TrainRecord),
-    /// `{"step", "val_loss", "unigram_entropy", "images", "elapsed"}`
+    /// `{"step", "val_loss", "unigram_entropy", "images", "elapsed"}`, in fine-tuning `"class_loss"` and `"accuracy"` too
     Validation(ValidationRecord),
 }
 
@@ -155,11 +176,22 @@ mod tests {
 
     fn train(step: u64) -> Record {
         let loss = 1.0 / 3.0 + step as f64;
-        Record::Train(TrainRecord { step, loss, lr: 1e-3, grad_norm: 0.1, tokens_per_second: 5.0, elapsed: 0.7 })
+        let class_loss = (step == 2).then_some(0.1);
+        let rest = TrainRecord { class_loss, ..TrainRecord::default() };
+        Record::Train(TrainRecord {
+            step,
+            loss,
+            lr: 1e-3,
+            grad_norm: 0.1,
+            tokens_per_second: 5.0,
+            elapsed: 0.7,
+            ..rest
+        })
     }
 
     fn validation(step: u64) -> Record {
-        let record = ValidationRecord { step, val_loss: 2.5, unigram_entropy: 5.0, images: 8, elapsed: 1.0 };
+        let rest = ValidationRecord { accuracy: (step == 2).then_some(0.25), ..ValidationRecord::default() };
+        let record = ValidationRecord { step, val_loss: 2.5, unigram_entropy: 5.0, images: 8, elapsed: 1.0, ..rest };
         Record::Validation(record)
     }
 

@@ -11,10 +11,12 @@ mod trainer;
 
 use std::path::PathBuf;
 
-pub use evaluate::{Evaluation, evaluate, score, tokens_of};
+pub use evaluate::{
+    BatchScores, Classification, Evaluation, EvaluationPlan, Masks, evaluate, evaluate_with, score, tokens_of,
+};
 pub use events::{Events, Pace};
 pub use run::{Ending, Plan, Run};
-pub use trainer::{StepOutcome, Trainer};
+pub use trainer::{MicroBatch, StepOutcome, Trainer};
 
 use crate::checkpoint::CheckpointError;
 use crate::data::DataError;

@@ -49,7 +49,7 @@ pub struct SampleGrid {
 
 /// A model in words: `4 layers × 128, 4 heads, 256 positions, rms norm, quick GELU, no biases`.
 pub fn describe_model(config: &ModelConfig) -> String {
-    use crate::model::{Activation, Norm};
+    use crate::model::{Activation, Norm, Objective, Order};
     let norm = match config.norm {
         Norm::Rms => "rms norm",
         Norm::Layer => "layer norm",
@@ -60,7 +60,18 @@ pub fn describe_model(config: &ModelConfig) -> String {
     };
     let bias = if config.bias { "biases" } else { "no biases" };
     let ModelConfig { layers, width, heads, positions, .. } = config;
-    format!("{layers} layers × {width}, {heads} heads, {positions} positions, {norm}, {activation}, {bias}")
+    let mut text =
+        format!("{layers} layers × {width}, {heads} heads, {positions} positions, {norm}, {activation}, {bias}");
+    if config.objective() == Objective::Bert {
+        text.push_str(", BERT");
+    }
+    if config.order != Order::Raster {
+        let _ = write!(text, ", pixels in the order {}", config.order.name());
+    }
+    if !config.classes.is_empty() {
+        let _ = write!(text, ", a head for {} classes", config.classes.len());
+    }
+    text
 }
 
 impl Report {
@@ -114,7 +125,14 @@ impl Report {
         let done = self.training.last().map_or(0, |record| record.step);
         rows.push(("Steps", format!("{} of {}", grouped(done), grouped(self.planned_steps))));
         if let Some(last) = self.training.last() {
-            rows.push(("Training loss", nats_and_bits(last.loss)));
+            rows.push(("Training loss", nats_and_bits(last.generative())));
+        }
+        let accuracy = |record: &ValidationRecord| record.accuracy.map(|accuracy| (record.step, accuracy));
+        if let Some((step, best)) = self.validation.iter().filter_map(accuracy).reduce(|best, next| {
+            // The first of equals is the one that was kept.
+            if next.1 > best.1 { next } else { best }
+        }) {
+            rows.push(("Best accuracy", format!("{:.2} % at step {}", 100.0 * best, grouped(step))));
         }
         if let Some(last) = self.validation.last() {
             rows.push(("Validation loss", format!("{}, {} images", nats_and_bits(last.val_loss), last.images)));
@@ -220,6 +238,7 @@ mod tests {
                 grad_norm: if step == 250 { f64::NAN } else { 0.6 + 2.0 * (-t / 30.0).exp() + noise.abs() },
                 tokens_per_second: 11_000.0 + t,
                 elapsed: 0.4 * t,
+                ..TrainRecord::default()
             }
         });
         let validation = (0..=8_u32).map(|i| ValidationRecord {
@@ -228,6 +247,7 @@ mod tests {
             unigram_entropy: 5.71,
             images: 200,
             elapsed: 20.0 * f64::from(i),
+            ..ValidationRecord::default()
         });
         let mut png = Vec::new();
         let picture = image::RgbImage::from_fn(64, 32, |x, y| image::Rgb([(x * 4) as u8, (y * 8) as u8, 128]));
@@ -264,6 +284,20 @@ mod tests {
             assert!(page.contains(text), "{text}");
         }
         assert!(!page.contains("NaN"));
+    }
+
+    #[test]
+    fn fine_tuning_has_curves_of_its_own() {
+        let mut tuned = report();
+        for (record, accuracy) in tuned.validation.iter_mut().zip([0.1, 0.2, 0.5, 0.62, 0.6, 0.62, 0.55, 0.5, 0.4]) {
+            (record.accuracy, record.class_loss) = (Some(accuracy), Some(1.0 - accuracy));
+        }
+        for record in &mut tuned.training {
+            (record.generative_loss, record.class_loss) = (Some(record.loss), Some(0.5));
+        }
+        let page = tuned.render();
+        assert_eq!(page.matches("<svg").count(), 5);
+        assert!(page.contains("62.00 % at step 150"), "the first of equals is the best");
     }
 
     #[test]

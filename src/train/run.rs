@@ -3,14 +3,17 @@
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
-use crate::checkpoint::{self, CheckpointContents, Progress, TrainingState, folder};
+use crate::checkpoint::{self, BestAccuracy, CheckpointContents, Progress, TrainingState, folder};
 use crate::data::{Examples, Palette, Prefetcher};
 use crate::device::{Device, SampleOptions};
-use crate::model::Generation;
+use crate::model::{Criterion, Generation, Objective};
 use crate::sample::{comfortable_scale, completion_grid, write_png};
 use crate::train::metrics::{MetricsLog, Record, TrainRecord, ValidationRecord};
 use crate::train::run_folder::RunFolder;
-use crate::train::{Evaluation, Events, Pace, StepOutcome, TrainError, Trainer, evaluate, score, tokens_of};
+use crate::train::{
+    Evaluation, EvaluationPlan, Events, Masks, MicroBatch, Pace, StepOutcome, TrainError, Trainer, evaluate_with,
+    score, tokens_of,
+};
 
 /// When the loop does what.
 #[derive(Clone, Copy, Debug)]
@@ -31,6 +34,8 @@ pub struct Plan {
     pub save_every: u64,
     /// Checkpoints kept.
     pub keep: usize,
+    /// Fine-tuning: validations in a row without a better accuracy after which to stop; never if `None`.
+    pub patience: Option<u64>,
     /// Seed of the samples.
     pub seed: u64,
 }
@@ -40,6 +45,8 @@ pub struct Plan {
 pub enum Ending {
     /// All steps were taken.
     Finished,
+    /// The accuracy on the validation images has not risen for as long as the plan waits for it.
+    StoppedEarly,
     /// Somebody asked it to stop; it can be resumed.
     Interrupted,
 }
@@ -71,14 +78,15 @@ const GRID_ROWS: usize = 6;
 const GRID_COMPLETIONS: usize = 4;
 
 impl<D: Device> Run<'_, D> {
-    /// Trains until the plan's last step, or until `stop` is set; then saves, whatever the schedule of checkpoints says.
+    /// Trains until the plan's last step, until its patience ends, or until `stop` is set; then saves, whatever the schedule
+    /// of checkpoints says.
     pub fn train(&mut self, events: &mut dyn Events, stop: &AtomicBool) -> Result<Ending, TrainError> {
         let Plan { steps, eval_every, sample_every, save_every, .. } = self.plan;
         events.started(self.trainer.step_count(), steps);
         let mut saved = self.trainer.step_count();
         // Tokens of an image of the last step, [length].
         let mut witness = Vec::new();
-        while self.trainer.step_count() < steps && !stop.load(Ordering::Relaxed) {
+        while self.trainer.step_count() < steps && !self.stalled() && !stop.load(Ordering::Relaxed) {
             let outcome = self.step(&mut witness, events)?;
             let due = |every: u64| every > 0 && (outcome.step.is_multiple_of(every) || outcome.step == steps);
             if due(eval_every) {
@@ -87,7 +95,7 @@ impl<D: Device> Run<'_, D> {
             if due(sample_every) {
                 self.draw_samples(outcome.step, events)?;
             }
-            if due(save_every) || outcome.step == steps {
+            if due(save_every) || outcome.step == steps || self.stalled() {
                 self.save(&witness, events)?;
                 saved = outcome.step;
             }
@@ -95,23 +103,32 @@ impl<D: Device> Run<'_, D> {
         if self.trainer.step_count() == steps {
             return Ok(Ending::Finished);
         }
+        if self.stalled() {
+            return Ok(Ending::StoppedEarly);
+        }
         if saved < self.trainer.step_count() {
             self.save(&witness, events)?;
         }
         Ok(Ending::Interrupted)
     }
 
+    /// Whether patience has ended.
+    fn stalled(&self) -> bool {
+        let since = self.progress.best.map_or(0, |best| best.validations_since);
+        self.plan.patience.is_some_and(|patience| since >= patience)
+    }
+
     fn step(&mut self, witness: &mut Vec<u16>, events: &mut dyn Events) -> Result<StepOutcome, TrainError> {
         let start = Instant::now();
         let micro_batches = (0..self.plan.accumulate)
             .map_while(|_| self.batches.next())
-            .map(|batch| Ok(batch?.tokens))
+            .map(|batch| Ok(MicroBatch::from(batch?)))
             .collect::<Result<Vec<_>, TrainError>>()?;
         let outcome = self.trainer.step(&micro_batches, self.length)?;
         self.refuse_divergence(&outcome)?;
-        let tokens: usize = micro_batches.iter().map(Vec::len).sum();
+        let tokens: usize = micro_batches.iter().map(|batch| batch.tokens.len()).sum();
         if let Some(first) = micro_batches.first() {
-            *witness = first.iter().take(self.length).copied().collect();
+            *witness = first.tokens.iter().take(self.length).copied().collect();
         }
         let seconds = start.elapsed().as_secs_f64();
         self.progress.step = outcome.step;
@@ -119,9 +136,12 @@ impl<D: Device> Run<'_, D> {
         self.progress.tokens += tokens as u64;
         self.progress.elapsed += seconds;
         let pace = Pace { tokens_per_second: tokens as f64 / seconds, elapsed: self.progress.elapsed };
+        let learns_classes = self.trainer.criterion().classification_weight != 0.0;
         self.log.append(&Record::Train(TrainRecord {
             step: outcome.step,
             loss: outcome.loss,
+            generative_loss: outcome.generative_loss.filter(|_| learns_classes),
+            class_loss: outcome.class_loss,
             lr: outcome.learning_rate,
             grad_norm: outcome.gradient_norm,
             tokens_per_second: pace.tokens_per_second,
@@ -164,30 +184,57 @@ impl<D: Device> Run<'_, D> {
         let Some(validation) = self.validation else { return Ok(()) };
         let start = Instant::now();
         let images = if self.plan.eval_images == 0 { usize::MAX } else { self.plan.eval_images };
-        let (model, parameters) = (self.trainer.model(), self.trainer.parameters());
-        let batch = self.plan.batch;
+        let Criterion { objective, masking, .. } = *self.trainer.criterion();
+        let (device, model, parameters) = (self.trainer.device(), self.trainer.model(), self.trainer.parameters());
+        let masks = Masks::Drawn { masking, draws: 1 };
+        let plan = EvaluationPlan { images, batch: self.plan.batch, objective, masks };
         let evaluation: Evaluation =
-            evaluate(self.trainer.device(), model, parameters, validation, images, batch, |_| Ok::<_, TrainError>(()))?;
+            evaluate_with(device, model, parameters, validation, &plan, |_| Ok::<_, TrainError>(()))?;
         self.finite("validation loss", evaluation.nats_per_token, step)?;
+        let classification = evaluation.classification;
+        self.finite("class loss on the validation images", classification.map_or(0.0, |found| found.loss), step)?;
         self.progress.elapsed += start.elapsed().as_secs_f64();
         self.log.append(&Record::Validation(ValidationRecord {
             step,
             val_loss: evaluation.nats_per_token,
             unigram_entropy: evaluation.unigram_entropy,
+            class_loss: classification.map(|found| found.loss),
+            accuracy: classification.map(|found| found.accuracy),
             images: evaluation.images,
             elapsed: self.progress.elapsed,
         }))?;
         let best = self.progress.best_validation.unwrap_or(f64::INFINITY);
         self.progress.best_validation = Some(best.min(evaluation.nats_per_token));
         events.evaluated(step, &evaluation);
-        Ok(())
+        match classification {
+            Some(found) => self.note_accuracy(step, found.accuracy),
+            None => Ok(()),
+        }
     }
 
-    /// Completes the first validation images (of the training set, if there are no others) and writes the grid.
+    /// Keeps the weights that were best so far, whatever becomes of those after them.
+    fn note_accuracy(&mut self, step: u64, accuracy: f64) -> Result<(), TrainError> {
+        if let Some(best) = self.progress.best.as_mut().filter(|best| accuracy <= best.accuracy) {
+            best.validations_since += 1;
+            return Ok(());
+        }
+        self.progress.best = Some(BestAccuracy { step, accuracy, validations_since: 0 });
+        let contents = CheckpointContents {
+            config: self.trainer.model().config(),
+            parameters: self.trainer.parameters(),
+            device: self.trainer.device(),
+            palette: Some(self.palette.colours()),
+            training: None,
+        };
+        Ok(checkpoint::save(&self.folder.best(), &contents)?)
+    }
+
+    /// Completes the first validation images and writes the grid; a BERT model completes none.
     fn draw_samples(&mut self, step: u64, events: &mut dyn Events) -> Result<(), TrainError> {
         let side = self.length.isqrt();
         let Some(examples) = self.validation else { return Ok(()) };
-        if side * side != self.length || side < 2 {
+        let draws = self.trainer.criterion().objective == Objective::Ar;
+        if side * side != self.length || side < 2 || !draws {
             return Ok(());
         }
         let start = Instant::now();

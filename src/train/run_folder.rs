@@ -5,6 +5,7 @@
 //! | `config.toml` | every setting, resolved |
 //! | `metrics.jsonl` | see [`super::metrics`] |
 //! | `checkpoints/step-00000100/` | see [`crate::checkpoint`] |
+//! | `best/` | fine-tuning: the weights that were best on the validation images |
 //! | `samples/step-00000100.png` | sample grids |
 //! | `report.html` | see [`super::report`] |
 //! | `run.lock` | locked while a process trains here |
@@ -132,6 +133,11 @@ impl RunFolder {
     /// Where the checkpoint after `step` updates goes.
     pub fn checkpoint(&self, step: u64) -> PathBuf {
         folder::checkpoint_path(&self.root, step)
+    }
+
+    /// Where a fine-tuning run keeps the weights that were best on the validation images.
+    pub fn best(&self) -> PathBuf {
+        self.root.join(folder::BEST)
     }
 
     /// Where the sample grid after `step` updates goes.

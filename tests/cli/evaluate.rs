@@ -8,11 +8,11 @@ use serde_json::Value;
 
 use crate::{engine, json_lines, refuse, succeed, train};
 
-fn golden(name: &str) -> PathBuf {
+pub fn golden(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/golden").join(name)
 }
 
-fn eval(checkpoint: &Path, flags: &[&str]) -> Value {
+pub fn eval(checkpoint: &Path, flags: &[&str]) -> Value {
     let text = succeed(engine().arg("eval").arg("--json").arg("--checkpoint").arg(checkpoint).args(flags));
     json_lines(&text).remove(0)
 }

@@ -1,8 +1,11 @@
 //! The binary as its users meet it: what it prints, writes and refuses, and that it loses nothing.
 
+mod bert;
 mod errors;
 mod evaluate;
+mod finetune;
 mod help;
+mod orders;
 mod resume;
 mod train;
 

@@ -16,19 +16,19 @@ fn undisturbed(folder: &Path) -> ([Vec<u8>; 2], Vec<(u64, f64)>) {
     (weights_and_moments(&run, STEPS), metrics(&run))
 }
 
-fn metrics(run: &Path) -> Vec<(u64, f64)> {
+pub fn metrics(run: &Path) -> Vec<(u64, f64)> {
     losses(&json_lines(&std::fs::read_to_string(run.join("metrics.jsonl")).unwrap()))
 }
 
 /// Starts a run and returns once it has printed `steps` steps.
-fn start(command: &mut Command, steps: usize) -> Child {
+pub fn start(command: &mut Command, steps: usize) -> Child {
     let mut child = command.arg("--json").stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
     let lines = BufReader::new(child.stdout.take().unwrap()).lines();
     lines.map_while(Result::ok).filter(|line| line.contains("\"loss\"")).take(steps).for_each(drop);
     child
 }
 
-fn signal(child: &Child, name: &str) {
+pub fn signal(child: &Child, name: &str) {
     let status = Command::new("kill").args([format!("-{name}"), child.id().to_string()]).status().unwrap();
     assert!(status.success());
 }
