@@ -100,7 +100,11 @@ fn entries(ptx: &str) -> Result<Vec<Entry>> {
                 Some(".u64" | ".b64") => Kind::U64,
                 Some(".u32" | ".s32" | ".b32") => Kind::U32,
                 Some(".f32") => Kind::F32,
-                _ => return Err(format!("{name}: `{parameter}` is of no known kind; teach build/tables.rs about it").into()),
+                _ => {
+                    return Err(
+                        format!("{name}: `{parameter}` is of no known kind; teach build/tables.rs about it").into()
+                    );
+                }
             };
             offset = offset.next_multiple_of(kind.size());
             parameters.push(Parameter { kind, offset });
@@ -160,5 +164,7 @@ fn resources(log: &str) -> Result<BTreeMap<String, Vec<Resources>>> {
 /// The number that stands before `unit`.
 fn before(line: &str, unit: &str) -> Result<u32> {
     let number = line.split(unit).next().and_then(|text| text.rsplit([' ', ',']).next());
-    Ok(number.and_then(|number| number.parse().ok()).ok_or_else(|| format!("ptxas: no number before `{unit}` in `{line}`"))?)
+    Ok(number
+        .and_then(|number| number.parse().ok())
+        .ok_or_else(|| format!("ptxas: no number before `{unit}` in `{line}`"))?)
 }
