@@ -49,14 +49,14 @@ macro_rules! op_table {
             adam { three_steps, clipping, norm_of_everything, mistakes_are_errors }
             attention { forward, backward, long_sequences, large_scores, mistakes_are_errors }
             attention_decode { equals_attention, mistakes_are_errors }
-            cross_entropy { loss_and_gradient, extreme_logits, rows_without_weight, mistakes_are_errors }
+            cross_entropy { loss_and_gradient, all_colours, extreme_logits, rows_without_weight, mistakes_are_errors }
             determinism { two_runs_agree }
-            embedding { forward, backward, blanks, mistakes_are_errors }
-            layernorm { forward, backward, far_from_zero, mistakes_are_errors }
-            linear { forward, backward, mistakes_are_errors }
+            embedding { forward, backward, many_tokens, blanks, mistakes_are_errors }
+            layernorm { forward, backward, wide, far_from_zero, mistakes_are_errors }
+            linear { forward, backward, large, mistakes_are_errors }
             mean_pool { both_ways, mistakes_are_errors }
             memory { values_come_back, no_tensor_is_empty }
-            mlp { forward, backward, large_values, mistakes_are_errors }
+            mlp { forward, backward, large, large_values, mistakes_are_errors }
             sample { follows_the_distribution, argmax_takes_the_first, top_k_keeps_the_best, odd_logits, mistakes_are_errors }
         }
     };
@@ -64,6 +64,7 @@ macro_rules! op_table {
 
 op_table! { cpu: Some(crate::poisoned_cpu(2)) }
 op_table! { cuda_f32: crate::poisoned_cuda(crate::Precision::F32) }
+op_table! { cuda_bf16: crate::poisoned_cuda(crate::Precision::Bf16).inspect(|_| crate::support::in_bf16()) }
 
 /// A CPU device on which forgotten elements are NaN.
 fn poisoned_cpu(threads: usize) -> CpuDevice {
