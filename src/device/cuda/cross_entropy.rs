@@ -28,7 +28,7 @@ pub(super) fn cross_entropy(
     let dims = contract::cross_entropy(logits.dimensions(), targets.shape, weights.dimensions())?;
     targets.check_targets(dims.vocabulary, || device.values(weights))?;
     let (loss, nll) = (device.floats_of(OP, &[1])?, device.floats_of(OP, &[dims.rows])?);
-    let mut logits = device.into_precision(logits)?;
+    let mut logits = device.in_precision(logits)?;
     let weights = device.floats(weights)?;
     let in_registers = dims.vocabulary <= 512 && dims.vocabulary.is_multiple_of(8);
     let kernel = match (device.precision, in_registers) {

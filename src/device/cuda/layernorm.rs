@@ -167,7 +167,7 @@ pub(super) fn layernorm_backward(
     let d_bias = d_bias.map(|d_bias| d_bias.floats_mut(OP, "d_bias")).transpose()?;
     let add = i32::from(d_stream.is_some());
     let dx = match d_stream {
-        Some(stream) => device.into_precision(stream)?,
+        Some(stream) => device.in_precision(stream)?,
         None => device.tensor(x.shape)?,
     };
     let (gain, stats) = (device.floats(gain)?, device.floats(stats)?);

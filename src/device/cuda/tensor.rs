@@ -175,7 +175,7 @@ impl CudaDevice {
     }
 
     /// The tensor itself in the device's precision.
-    pub(super) fn into_precision(&self, tensor: CudaTensor) -> Result<CudaTensor> {
+    pub(super) fn in_precision(&self, tensor: CudaTensor) -> Result<CudaTensor> {
         if tensor.precision == self.precision {
             return Ok(tensor);
         }
