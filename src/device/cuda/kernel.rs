@@ -1,6 +1,6 @@
 //! Kernels as typed values: the arguments of a launch are checked against the PTX when this crate is compiled.
 //!
-//! `build.rs` writes a [`KernelInfo`] for every kernel. [`kernel!`] makes of it a [`Kernel`] of a tuple of arguments, in a constant;
+//! `build.rs` writes a [`KernelInfo`] for every kernel. `kernel!` makes of it a [`Kernel`] of a tuple of arguments, in a constant;
 //! if the kernel takes other parameters, the constant does not evaluate and the crate does not compile.
 
 use std::ffi::c_void;
