@@ -9,9 +9,13 @@
 
 pub mod contract;
 pub mod cpu;
+pub mod cuda;
+mod shape;
+mod tokens;
 
 pub use contract::ShapeError;
 pub use cpu::CpuDevice;
+pub use cuda::CudaDevice;
 
 use crate::model::{Activation, Norm};
 
@@ -34,9 +38,17 @@ pub enum Error {
         /// Rows of the table.
         rows: usize,
     },
-    /// The device cannot be used at all.
+    /// The device cannot be used at all, or not for this.
     #[error("{0}")]
     Unavailable(String),
+    /// A call of the device's driver failed.
+    #[error("{call}: {message}")]
+    Driver {
+        /// The call, with the kernel if it launched one.
+        call: String,
+        /// What the driver said, and what to do where that is known.
+        message: String,
+    },
 }
 
 /// Result of a device's methods.

@@ -65,6 +65,9 @@ pub fn long_sequences<D: Device>(device: &D) {
         (193, 96, Mask::Causal),
         (192, 128, Mask::Causal),
         (200, 40, Mask::Full),
+        (131, 192, Mask::Causal),
+        (70, 192, Mask::Full),
+        (140, 48, Mask::Causal),
     ] {
         check(device, tokens as u64, Attention { batch: 1, tokens, heads: 2, head_dim, mask }, 1.0, false);
     }

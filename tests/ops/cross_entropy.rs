@@ -8,28 +8,37 @@ use crate::support::{Both, EPSILON, Random, agrees_with_differences, close, dot,
 
 pub fn loss_and_gradient<D: Device>(device: &D) {
     let cases = (any::<u64>(), 1..150usize, 1..100usize, 0..3u32);
-    property(24, cases, |(seed, rows, vocabulary, spread)| {
-        let random = &mut Random::new(seed);
-        let factor = 10f64.powi(spread as i32);
-        let values = random.values(rows * vocabulary).iter().map(|x| f64::from((x * factor) as f32)).collect();
-        let logits = Both::new(device, &[1, rows, vocabulary], values);
-        let weights = Both::random(device, random, &[rows]);
-        let targets = random.tokens(rows, vocabulary);
-        let device_targets = device.upload_tokens([1, rows], &targets).unwrap();
-        let out = device.cross_entropy(logits.tensor, &device_targets, &weights.tensor).unwrap();
-        let (nll, d_logits) = reference::cross_entropy(&logits.exact, &targets, &weights.exact, vocabulary);
-        // exp of a difference of logits has their absolute error as its relative one.
-        let allowed = tolerance(vocabulary) + 2.0 * factor * EPSILON;
-        close(device, "nll", &out.nll, &nll, allowed, 1.0);
-        close(device, "d_logits", &out.d_logits, &d_logits, allowed, 1.0);
-        let magnitude = nll.iter().zip(&weights.exact).map(|(nll, weight)| (nll * weight).abs()).sum();
-        close(device, "loss", &out.loss, &[dot(&nll, &weights.exact)], allowed, magnitude);
-        if rows * vocabulary < 300 && spread == 0 {
-            agrees_with_differences("d_logits", &d_logits, &logits.exact, |logits| {
-                dot(&reference::cross_entropy(logits, &targets, &weights.exact, vocabulary).0, &weights.exact)
-            });
-        }
-    });
+    property(24, cases, |(seed, rows, vocabulary, spread)| check(device, seed, rows, vocabulary, spread));
+}
+
+/// The palette's size, one more, and as many classes as ImageNet's.
+pub fn all_colours<D: Device>(device: &D) {
+    for vocabulary in [512, 513, 1000] {
+        check(device, vocabulary as u64, 21, vocabulary, 1);
+    }
+}
+
+fn check<D: Device>(device: &D, seed: u64, rows: usize, vocabulary: usize, spread: u32) {
+    let random = &mut Random::new(seed);
+    let factor = 10f64.powi(spread as i32);
+    let values = random.values(rows * vocabulary).iter().map(|x| f64::from((x * factor) as f32)).collect();
+    let logits = Both::new(device, &[1, rows, vocabulary], values);
+    let weights = Both::random(device, random, &[rows]);
+    let targets = random.tokens(rows, vocabulary);
+    let device_targets = device.upload_tokens([1, rows], &targets).unwrap();
+    let out = device.cross_entropy(logits.tensor, &device_targets, &weights.tensor).unwrap();
+    let (nll, d_logits) = reference::cross_entropy(&logits.exact, &targets, &weights.exact, vocabulary);
+    // exp of a difference of logits has their absolute error as its relative one.
+    let allowed = tolerance(vocabulary) + 2.0 * factor * EPSILON;
+    close(device, "nll", &out.nll, &nll, allowed, 1.0);
+    close(device, "d_logits", &out.d_logits, &d_logits, allowed, 1.0);
+    let magnitude = nll.iter().zip(&weights.exact).map(|(nll, weight)| (nll * weight).abs()).sum();
+    close(device, "loss", &out.loss, &[dot(&nll, &weights.exact)], allowed, magnitude);
+    if rows * vocabulary < 300 && spread == 0 {
+        agrees_with_differences("d_logits", &d_logits, &logits.exact, |logits| {
+            dot(&reference::cross_entropy(logits, &targets, &weights.exact, vocabulary).0, &weights.exact)
+        });
+    }
 }
 
 /// Certainty, and its opposite: no overflow, and small losses keep their digits.

@@ -25,27 +25,36 @@ pub fn forward<D: Device>(device: &D) {
 
 pub fn backward<D: Device>(device: &D) {
     property(16, shapes(), |(seed, batch, tokens, width, rows, _)| {
-        let random = &mut Random::new(seed);
-        let dy = Both::random(device, random, &[batch, tokens, width]);
-        let mut ids = random.tokens(batch * tokens, rows);
-        ids[0] = BLANK;
-        let device_ids = device.upload_tokens([batch, tokens], &ids).unwrap();
-        // Gradients are added to what is there, and positions past the image's keep theirs.
-        let mut d_table = Both::random(device, random, &[rows, width]);
-        let mut d_positions = Both::random(device, random, &[tokens + 2, width]);
-        device.embedding_backward(&dy.tensor, &device_ids, &mut d_table.tensor, &mut d_positions.tensor).unwrap();
-        let (mut table, mut positions) = (vec![0.0; rows * width], vec![0.0; (tokens + 2) * width]);
-        for (row, &id) in ids.iter().enumerate() {
-            for column in 0..width {
-                positions[row % tokens * width + column] += dy.exact[row * width + column];
-                if id != BLANK {
-                    table[usize::from(id) * width + column] += dy.exact[row * width + column];
-                }
+        check_backward(device, seed, batch, tokens, width, rows);
+    });
+}
+
+/// Far more tokens than rows, most of which name one: what a GPU cuts into pieces.
+pub fn many_tokens<D: Device>(device: &D) {
+    check_backward(device, 1, 3, 3001, 9, 2);
+}
+
+fn check_backward<D: Device>(device: &D, seed: u64, batch: usize, tokens: usize, width: usize, rows: usize) {
+    let random = &mut Random::new(seed);
+    let dy = Both::random(device, random, &[batch, tokens, width]);
+    let mut ids = random.tokens(batch * tokens, rows);
+    ids[0] = BLANK;
+    let device_ids = device.upload_tokens([batch, tokens], &ids).unwrap();
+    // Gradients are added to what is there, and positions past the image's keep theirs.
+    let mut d_table = Both::random(device, random, &[rows, width]);
+    let mut d_positions = Both::random(device, random, &[tokens + 2, width]);
+    device.embedding_backward(&dy.tensor, &device_ids, &mut d_table.tensor, &mut d_positions.tensor).unwrap();
+    let (mut table, mut positions) = (vec![0.0; rows * width], vec![0.0; (tokens + 2) * width]);
+    for (row, &id) in ids.iter().enumerate() {
+        for column in 0..width {
+            positions[row % tokens * width + column] += dy.exact[row * width + column];
+            if id != BLANK {
+                table[usize::from(id) * width + column] += dy.exact[row * width + column];
             }
         }
-        close(device, "d_table", &d_table.tensor, &sum(&d_table.exact, &table), tolerance(batch * tokens), 1.0);
-        close(device, "d_positions", &d_positions.tensor, &sum(&d_positions.exact, &positions), tolerance(batch), 1.0);
-    });
+    }
+    close(device, "d_table", &d_table.tensor, &sum(&d_table.exact, &table), tolerance(batch * tokens), 1.0);
+    close(device, "d_positions", &d_positions.tensor, &sum(&d_positions.exact, &positions), tolerance(batch), 1.0);
 }
 
 /// A blank has its position and nothing else.

@@ -6,7 +6,10 @@ use proptest::prelude::{Strategy, any};
 use crate::reference::{self, Sizes};
 use crate::support::{Both, Random, agrees_with_differences, close, dot, property, says, sum, tolerance};
 
-fn cases() -> impl Strategy<Value = (u64, bool, bool, usize, usize, usize)> {
+/// Seed, layout, bias, rows, inputs, outputs.
+type Case = (u64, bool, bool, usize, usize, usize);
+
+fn cases() -> impl Strategy<Value = Case> {
     (any::<u64>(), any::<bool>(), any::<bool>(), 1..140usize, 1..70usize, 1..70usize)
 }
 
@@ -15,45 +18,59 @@ fn layout(out_in: bool, inputs: usize, outputs: usize) -> (WeightLayout, [usize;
 }
 
 pub fn forward<D: Device>(device: &D) {
-    property(24, cases(), |(seed, out_in, biased, rows, inputs, outputs)| {
-        let random = &mut Random::new(seed);
-        let (layout, shape) = layout(out_in, inputs, outputs);
-        let x = Both::random(device, random, &[1, rows, inputs]);
-        let weight = Both::random(device, random, &shape);
-        let bias = Both::random(device, random, &[outputs]);
-        let y = device.linear(&x.tensor, &weight.tensor, layout, biased.then_some(&bias.tensor)).unwrap();
-        assert_eq!(device.shape(&y), [1, rows, outputs]);
-        let exact_bias = biased.then_some(&bias.exact[..]);
-        let expected = reference::linear(&x.exact, &weight.exact, layout, exact_bias, Sizes(rows, inputs, outputs));
-        close(device, "y", &y, &expected, tolerance(inputs), 1.0);
-    });
+    property(24, cases(), |case| check_forward(device, case));
 }
 
 pub fn backward<D: Device>(device: &D) {
-    property(24, cases(), |(seed, out_in, biased, rows, inputs, outputs)| {
-        let random = &mut Random::new(seed);
-        let sizes = Sizes(rows, inputs, outputs);
-        let (layout, shape) = layout(out_in, inputs, outputs);
-        let x = Both::random(device, random, &[rows, inputs]);
-        let dy = Both::random(device, random, &[rows, outputs]);
-        let [weight, mut d_weight] = [(); 2].map(|()| Both::random(device, random, &shape));
-        let mut d_bias = Both::random(device, random, &[outputs]);
-        let bias_slot = biased.then_some(&mut d_bias.tensor);
-        let got = device
-            .linear_backward(&dy.tensor, &x.tensor, &weight.tensor, layout, &mut d_weight.tensor, bias_slot)
-            .unwrap();
-        let (dx, weight_gradient, bias_gradient) =
-            reference::linear_backward(&dy.exact, &x.exact, &weight.exact, layout, sizes);
-        close(device, "dx", &got, &dx, tolerance(outputs), 1.0);
-        close(device, "d_weight", &d_weight.tensor, &sum(&d_weight.exact, &weight_gradient), tolerance(rows), 1.0);
-        let expected = if biased { sum(&d_bias.exact, &bias_gradient) } else { d_bias.exact.clone() };
-        close(device, "d_bias", &d_bias.tensor, &expected, tolerance(rows), 1.0);
-        if rows * inputs * outputs < 2000 {
-            let loss = |x: &[f64], w: &[f64]| dot(&reference::linear(x, w, layout, None, sizes), &dy.exact);
-            agrees_with_differences("dx", &dx, &x.exact, |x| loss(x, &weight.exact));
-            agrees_with_differences("d_weight", &weight_gradient, &weight.exact, |weight| loss(&x.exact, weight));
-        }
-    });
+    property(24, cases(), |case| check_backward(device, case));
+}
+
+/// Products that a GPU cuts into large tiles, and sums over rows that it shares out.
+pub fn large<D: Device>(device: &D) {
+    for out_in in [false, true] {
+        check_forward(device, (1, out_in, false, 1100, 40, 1032));
+    }
+    check_backward(device, (2, false, true, 1290, 520, 520));
+    check_backward(device, (3, true, false, 600, 33, 65));
+}
+
+fn check_forward<D: Device>(device: &D, case: Case) {
+    let (seed, out_in, biased, rows, inputs, outputs) = case;
+    let random = &mut Random::new(seed);
+    let (layout, shape) = layout(out_in, inputs, outputs);
+    let x = Both::random(device, random, &[1, rows, inputs]);
+    let weight = Both::random(device, random, &shape);
+    let bias = Both::random(device, random, &[outputs]);
+    let y = device.linear(&x.tensor, &weight.tensor, layout, biased.then_some(&bias.tensor)).unwrap();
+    assert_eq!(device.shape(&y), [1, rows, outputs]);
+    let exact_bias = biased.then_some(&bias.exact[..]);
+    let expected = reference::linear(&x.exact, &weight.exact, layout, exact_bias, Sizes(rows, inputs, outputs));
+    close(device, "y", &y, &expected, tolerance(inputs), 1.0);
+}
+
+fn check_backward<D: Device>(device: &D, case: Case) {
+    let (seed, out_in, biased, rows, inputs, outputs) = case;
+    let random = &mut Random::new(seed);
+    let sizes = Sizes(rows, inputs, outputs);
+    let (layout, shape) = layout(out_in, inputs, outputs);
+    let x = Both::random(device, random, &[rows, inputs]);
+    let dy = Both::random(device, random, &[rows, outputs]);
+    let [weight, mut d_weight] = [(); 2].map(|()| Both::random(device, random, &shape));
+    let mut d_bias = Both::random(device, random, &[outputs]);
+    let bias_slot = biased.then_some(&mut d_bias.tensor);
+    let got =
+        device.linear_backward(&dy.tensor, &x.tensor, &weight.tensor, layout, &mut d_weight.tensor, bias_slot).unwrap();
+    let (dx, weight_gradient, bias_gradient) =
+        reference::linear_backward(&dy.exact, &x.exact, &weight.exact, layout, sizes);
+    close(device, "dx", &got, &dx, tolerance(outputs), 1.0);
+    close(device, "d_weight", &d_weight.tensor, &sum(&d_weight.exact, &weight_gradient), tolerance(rows), 1.0);
+    let expected = if biased { sum(&d_bias.exact, &bias_gradient) } else { d_bias.exact.clone() };
+    close(device, "d_bias", &d_bias.tensor, &expected, tolerance(rows), 1.0);
+    if rows * inputs * outputs < 2000 {
+        let loss = |x: &[f64], w: &[f64]| dot(&reference::linear(x, w, layout, None, sizes), &dy.exact);
+        agrees_with_differences("dx", &dx, &x.exact, |x| loss(x, &weight.exact));
+        agrees_with_differences("d_weight", &weight_gradient, &weight.exact, |weight| loss(&x.exact, weight));
+    }
 }
 
 pub fn mistakes_are_errors<D: Device>(device: &D) {

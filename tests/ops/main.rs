@@ -2,6 +2,8 @@
 //!
 //! Each file is an op, and its functions are generic over the device; [`on_device`] runs all of them on one. Inputs are
 //! fresh random numbers in every run, of odd shapes; a failure prints its seed.
+//!
+//! With `IGPT_TEST_DEVICE=cuda` the table runs on the first CUDA device too, in f32 and in bf16.
 
 mod adam;
 mod attention;
@@ -18,16 +20,20 @@ mod reference;
 mod sample;
 mod support;
 
-use igpt_engine::device::CpuDevice;
+use igpt_engine::device::cuda::Precision;
+use igpt_engine::device::{CpuDevice, CudaDevice};
 
-/// One `#[test]` for each function, on the device that the expression makes.
+/// One `#[test]` for each function, on the device that the expression makes, if it does.
 macro_rules! on_device {
     ($name:ident: $device:expr; $($op:ident { $($test:ident),* $(,)? })*) => {
         mod $name {
             $(mod $op {
                 $(#[test]
                 fn $test() {
-                    let device = $device;
+                    let Some(device) = $device else {
+                        println!("not asked for");
+                        return;
+                    };
                     println!("on {}", igpt_engine::device::Device::describe(&device));
                     crate::$op::$test(&device);
                 })*
@@ -43,22 +49,30 @@ macro_rules! op_table {
             adam { three_steps, clipping, norm_of_everything, mistakes_are_errors }
             attention { forward, backward, long_sequences, large_scores, mistakes_are_errors }
             attention_decode { equals_attention, mistakes_are_errors }
-            cross_entropy { loss_and_gradient, extreme_logits, rows_without_weight, mistakes_are_errors }
+            cross_entropy { loss_and_gradient, all_colours, extreme_logits, rows_without_weight, mistakes_are_errors }
             determinism { two_runs_agree }
-            embedding { forward, backward, blanks, mistakes_are_errors }
-            layernorm { forward, backward, far_from_zero, mistakes_are_errors }
-            linear { forward, backward, mistakes_are_errors }
+            embedding { forward, backward, many_tokens, blanks, mistakes_are_errors }
+            layernorm { forward, backward, wide, far_from_zero, mistakes_are_errors }
+            linear { forward, backward, large, mistakes_are_errors }
             mean_pool { both_ways, mistakes_are_errors }
             memory { values_come_back, no_tensor_is_empty }
-            mlp { forward, backward, large_values, mistakes_are_errors }
+            mlp { forward, backward, large, large_values, mistakes_are_errors }
             sample { follows_the_distribution, argmax_takes_the_first, top_k_keeps_the_best, odd_logits, mistakes_are_errors }
         }
     };
 }
 
-op_table! { cpu: crate::poisoned_cpu(2) }
+op_table! { cpu: Some(crate::poisoned_cpu(2)) }
+op_table! { cuda_f32: crate::poisoned_cuda(crate::Precision::F32) }
+op_table! { cuda_bf16: crate::poisoned_cuda(crate::Precision::Bf16).inspect(|_| crate::support::in_bf16()) }
 
 /// A CPU device on which forgotten elements are NaN.
 fn poisoned_cpu(threads: usize) -> CpuDevice {
     CpuDevice::poisoned(Some(threads)).expect("threads start")
+}
+
+/// The same of the first CUDA device, if `IGPT_TEST_DEVICE` asks for it.
+fn poisoned_cuda(precision: Precision) -> Option<CudaDevice> {
+    let asked = std::env::var("IGPT_TEST_DEVICE").is_ok_and(|device| device == "cuda");
+    asked.then(|| CudaDevice::poisoned(0, precision).expect("IGPT_TEST_DEVICE=cuda asks for a CUDA device"))
 }

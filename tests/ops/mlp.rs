@@ -5,11 +5,14 @@ use igpt_engine::model::Activation;
 use proptest::prelude::{Strategy, any};
 
 use crate::reference::{self, Sizes, activation_derivative, column_sums, matmul, transpose};
-use crate::support::{Both, EPSILON, Random, agrees_with_differences, close, dot, property, says, sum, tolerance};
+use crate::support::{Both, Random, agrees_with_differences, close, dot, epsilon, property, says, sum, tolerance};
 
 use igpt_engine::device::WeightLayout::InOut;
 
-fn cases() -> impl Strategy<Value = (u64, bool, bool, usize, usize, usize)> {
+/// Seed, exact GELU, biases, rows, width, hidden width.
+type Case = (u64, bool, bool, usize, usize, usize);
+
+fn cases() -> impl Strategy<Value = Case> {
     (any::<u64>(), any::<bool>(), any::<bool>(), 1..90usize, 1..24usize, 1..90usize)
 }
 
@@ -62,64 +65,77 @@ fn mlp(x: &[f64], weights: [&[f64]; 4], biased: bool, kind: Activation, rows: us
 }
 
 pub fn forward<D: Device>(device: &D) {
-    property(16, cases(), |(seed, exact, biased, rows, width, hidden)| {
-        let random = &mut Random::new(seed);
-        let x = Both::random(device, random, &[1, rows, width]);
-        let weights = Weights::random(device, random, width, hidden);
-        let out = device.mlp(&x.tensor, weights.tensors(biased), kind(exact)).unwrap();
-        assert_eq!(device.shape(&out.hidden), [1, rows, hidden]);
-        let (output, hidden_values) = mlp(&x.exact, weights.exact(), biased, kind(exact), rows);
-        close(device, "hidden", &out.hidden, &hidden_values, tolerance(width), 1.0);
-        // Two products in a row: the first one's errors go through the second.
-        close(device, "output", &out.output, &output, tolerance(width) + tolerance(hidden), 1.0);
-    });
+    property(16, cases(), |case| check_forward(device, case));
 }
 
 pub fn backward<D: Device>(device: &D) {
-    property(16, cases(), |(seed, exact, biased, rows, width, hidden_width)| {
-        let (kind, random) = (kind(exact), &mut Random::new(seed));
-        let [x, dy] = [(); 2].map(|()| Both::random(device, random, &[rows, width]));
-        let weights = Weights::random(device, random, width, hidden_width);
-        let mut gradients = Weights::random(device, random, width, hidden_width);
-        let hidden = device.mlp(&x.tensor, weights.tensors(biased), kind).unwrap().hidden;
-        let slots = gradients.gradients(biased);
-        let got = device.mlp_backward(&dy.tensor, &x.tensor, &hidden, weights.tensors(biased), kind, slots).unwrap();
+    property(16, cases(), |case| check_backward(device, case));
+}
 
-        let (_, hidden) = mlp(&x.exact, weights.exact(), biased, kind, rows);
-        let [up, _, down, _] = weights.exact();
-        let activated: Vec<f64> = hidden.iter().map(|&x| reference::activation(kind, x)).collect();
-        let mut d_hidden = matmul(&dy.exact, &transpose(down, hidden_width, width), rows, width, hidden_width);
-        d_hidden.iter_mut().zip(&hidden).for_each(|(d, &x)| *d *= activation_derivative(kind, x));
-        let dx = matmul(&d_hidden, &transpose(up, width, hidden_width), rows, hidden_width, width);
-        let expected = [
-            matmul(&transpose(&x.exact, rows, width), &d_hidden, width, rows, hidden_width),
-            column_sums(&d_hidden, hidden_width),
-            matmul(&transpose(&activated, rows, hidden_width), &dy.exact, hidden_width, rows, width),
-            column_sums(&dy.exact, width),
-        ];
-        // Three sums behind each other: over the width twice, then over the hidden layer or the rows.
-        let allowed = 2.0 * tolerance(width) + tolerance(hidden_width.max(rows));
-        close(device, "dx", &got, &dx, allowed, 1.0);
-        for (index, name) in ["d_up", "d_up_bias", "d_down", "d_down_bias"].into_iter().enumerate() {
-            let slot = &gradients.0[index];
-            let is_bias = index % 2 == 1;
-            let expected = if is_bias && !biased { slot.exact.clone() } else { sum(&slot.exact, &expected[index]) };
-            close(device, name, &slot.tensor, &expected, allowed, 1.0);
+/// Products that a GPU cuts into large tiles.
+pub fn large<D: Device>(device: &D) {
+    let case = (3, false, true, 1100, 24, 1032);
+    check_forward(device, case);
+    check_backward(device, case);
+}
+
+fn check_forward<D: Device>(device: &D, case: Case) {
+    let (seed, exact, biased, rows, width, hidden) = case;
+    let random = &mut Random::new(seed);
+    let x = Both::random(device, random, &[1, rows, width]);
+    let weights = Weights::random(device, random, width, hidden);
+    let out = device.mlp(&x.tensor, weights.tensors(biased), kind(exact)).unwrap();
+    assert_eq!(device.shape(&out.hidden), [1, rows, hidden]);
+    let (output, hidden_values) = mlp(&x.exact, weights.exact(), biased, kind(exact), rows);
+    close(device, "hidden", &out.hidden, &hidden_values, tolerance(width), 1.0);
+    // Two products in a row: the first one's errors go through the second.
+    close(device, "output", &out.output, &output, tolerance(width) + tolerance(hidden), 1.0);
+}
+
+fn check_backward<D: Device>(device: &D, case: Case) {
+    let (seed, exact, biased, rows, width, hidden_width) = case;
+    let (kind, random) = (kind(exact), &mut Random::new(seed));
+    let [x, dy] = [(); 2].map(|()| Both::random(device, random, &[rows, width]));
+    let weights = Weights::random(device, random, width, hidden_width);
+    let mut gradients = Weights::random(device, random, width, hidden_width);
+    let hidden = device.mlp(&x.tensor, weights.tensors(biased), kind).unwrap().hidden;
+    let slots = gradients.gradients(biased);
+    let got = device.mlp_backward(&dy.tensor, &x.tensor, &hidden, weights.tensors(biased), kind, slots).unwrap();
+
+    let (_, hidden) = mlp(&x.exact, weights.exact(), biased, kind, rows);
+    let [up, _, down, _] = weights.exact();
+    let activated: Vec<f64> = hidden.iter().map(|&x| reference::activation(kind, x)).collect();
+    let mut d_hidden = matmul(&dy.exact, &transpose(down, hidden_width, width), rows, width, hidden_width);
+    d_hidden.iter_mut().zip(&hidden).for_each(|(d, &x)| *d *= activation_derivative(kind, x));
+    let dx = matmul(&d_hidden, &transpose(up, width, hidden_width), rows, hidden_width, width);
+    let expected = [
+        matmul(&transpose(&x.exact, rows, width), &d_hidden, width, rows, hidden_width),
+        column_sums(&d_hidden, hidden_width),
+        matmul(&transpose(&activated, rows, hidden_width), &dy.exact, hidden_width, rows, width),
+        column_sums(&dy.exact, width),
+    ];
+    // Three sums behind each other: over the width twice, then over the hidden layer or the rows.
+    let allowed = 2.0 * tolerance(width) + tolerance(hidden_width.max(rows));
+    close(device, "dx", &got, &dx, allowed, 1.0);
+    for (index, name) in ["d_up", "d_up_bias", "d_down", "d_down_bias"].into_iter().enumerate() {
+        let slot = &gradients.0[index];
+        let is_bias = index % 2 == 1;
+        let expected = if is_bias && !biased { slot.exact.clone() } else { sum(&slot.exact, &expected[index]) };
+        close(device, name, &slot.tensor, &expected, allowed, 1.0);
+    }
+    if rows * width * hidden_width < 2000 {
+        let dy = &dy.exact;
+        let loss = |x: &[f64], weights: [&[f64]; 4]| dot(&mlp(x, weights, biased, kind, rows).0, dy);
+        let exact = weights.exact();
+        agrees_with_differences("dx", &dx, &x.exact, |x| loss(x, exact));
+        for index in (0..4).filter(|index| biased || index % 2 == 0) {
+            agrees_with_differences("weights", &expected[index], exact[index], |point| {
+                let mut weights = exact;
+                weights[index] = point;
+                loss(&x.exact, weights)
+            });
         }
-        if rows * width * hidden_width < 2000 {
-            let dy = &dy.exact;
-            let loss = |x: &[f64], weights: [&[f64]; 4]| dot(&mlp(x, weights, biased, kind, rows).0, dy);
-            let exact = weights.exact();
-            agrees_with_differences("dx", &dx, &x.exact, |x| loss(x, exact));
-            for index in (0..4).filter(|index| biased || index % 2 == 0) {
-                agrees_with_differences("weights", &expected[index], exact[index], |point| {
-                    let mut weights = exact;
-                    weights[index] = point;
-                    loss(&x.exact, weights)
-                });
-            }
-        }
-    });
+    }
 }
 
 /// The activations and their derivatives where they are nearly 0 or nearly the identity.
@@ -137,11 +153,10 @@ pub fn large_values<D: Device>(device: &D) {
         let slots = MlpGradients { up: &mut d_up, up_bias: None, down: &mut d_down, down_bias: None };
         let dx = device.mlp_backward(&dy.tensor, &x.tensor, &out.hidden, weights(), kind, slots).unwrap();
         let (output, dx) = (device.download(&out.output).unwrap(), device.download(&dx).unwrap());
-        for (row, &x) in inputs.iter().enumerate() {
-            let expected =
-                [reference::activation(kind, x), reference::activation_derivative(kind, f64::from(x as f32))];
+        for (row, &x) in x.exact.iter().enumerate() {
+            let expected = [reference::activation(kind, x), reference::activation_derivative(kind, x)];
             for (got, expected) in [output[row], dx[row]].into_iter().zip(expected) {
-                let allowed = 8.0 * EPSILON * (1.0 + expected.abs());
+                let allowed = 8.0 * epsilon() * (1.0 + expected.abs());
                 assert!((f64::from(got) - expected).abs() <= allowed, "{kind:?} {x}: got {got}, expected {expected}");
             }
         }

@@ -1,5 +1,8 @@
 //! Random inputs, comparisons, and the runner of property tests.
 
+use std::cell::Cell;
+
+use half::bf16;
 use igpt_engine::device::Device;
 use proptest::strategy::Strategy;
 use proptest::test_runner::{Config, TestRunner};
@@ -9,6 +12,27 @@ use rand_chacha::ChaCha8Rng;
 /// Distance from 1 to the next float.
 pub const EPSILON: f64 = f32::EPSILON as f64;
 
+thread_local! {
+    /// Whether the device of this thread's test stores what ops return in bf16.
+    static IN_BF16: Cell<bool> = const { Cell::new(false) };
+}
+
+/// Says that this thread's test is of a device that stores what ops return in bf16: inputs are then rounded to that, so that
+/// the reference and the device still start from the same numbers, and tolerances are bf16's.
+pub fn in_bf16() {
+    IN_BF16.set(true);
+}
+
+/// Distance from 1 to the next number that the device's ops return.
+pub fn epsilon() -> f64 {
+    if IN_BF16.get() { bf16::EPSILON.to_f64() } else { EPSILON }
+}
+
+/// The number that the device is given for `value`.
+pub fn representable(value: f64) -> f64 {
+    if IN_BF16.get() { bf16::from_f64(value).to_f64() } else { f64::from(value as f32) }
+}
+
 /// Random numbers of one case.
 pub struct Random(ChaCha8Rng);
 
@@ -17,9 +41,9 @@ impl Random {
         Self(ChaCha8Rng::seed_from_u64(seed))
     }
 
-    /// Uniform in `[-1, 1)`; floats, so that the reference and the device start from the same numbers.
+    /// Uniform in `[-1, 1]`; floats, so that the reference and the device start from the same numbers.
     pub fn values(&mut self, len: usize) -> Vec<f64> {
-        (0..len).map(|_| f64::from(self.0.random_range(-1.0f32..1.0))).collect()
+        (0..len).map(|_| representable(f64::from(self.0.random_range(-1.0f32..1.0)))).collect()
     }
 
     pub fn tokens(&mut self, len: usize, below: usize) -> Vec<u16> {
@@ -35,6 +59,7 @@ pub struct Both<D: Device> {
 
 impl<D: Device> Both<D> {
     pub fn new(device: &D, shape: &[usize], exact: Vec<f64>) -> Self {
+        let exact: Vec<f64> = exact.into_iter().map(representable).collect();
         let tensor = upload(device, shape, &exact);
         Self { exact, tensor }
     }
@@ -51,8 +76,11 @@ pub fn upload<D: Device>(device: &D, shape: &[usize], values: &[f64]) -> D::Tens
 
 /// What a sum of `terms` products of numbers near 1 may be off by: f32 rounds each term to half an epsilon of the sum so
 /// far, errors which add up as a random walk; 4 times that for the tails, and 8 epsilons for what surrounds the sum.
+///
+/// In bf16 the sum itself is f32: its result is rounded, to half an epsilon, and so were the terms where they came from an op.
 pub fn tolerance(terms: usize) -> f64 {
-    EPSILON * (8.0 + 2.0 * (terms as f64).sqrt())
+    let terms = (terms as f64).sqrt();
+    if IN_BF16.get() { epsilon() * (1.0 + 0.25 * terms) } else { EPSILON * (8.0 + 2.0 * terms) }
 }
 
 /// Every element within `tolerance` of the largest expected element, or of `floor` if all are smaller (sums whose terms

@@ -10,7 +10,7 @@ use std::{
     io::{self, BufRead, BufReader, Seek, Write},
     path::{self, Path},
     process::{Command, Stdio},
-    time::Instant,
+    time::{Instant, SystemTime},
 };
 
 use anyhow::{Context, Result, bail, ensure};
@@ -73,6 +73,7 @@ pub fn install(dir: &Path, python: &Path) -> Result<()> {
                 installed::check(&dir, &pins).context("the installation is not whole; run this again")?;
                 probe(&dir)?;
                 mark(&mut claim, &stamp)?;
+                wake_build_script()?;
             }
         }
     }
@@ -84,6 +85,13 @@ pub fn install(dir: &Path, python: &Path) -> Result<()> {
     );
     println!("By hand, call it by that path: through a symbolic link nvcc does not find its own headers.");
     Ok(())
+}
+
+/// Makes the next build look for a compiler again. One that found none had no file to watch for.
+fn wake_build_script() -> Result<()> {
+    let path = crate::root().join("build.rs");
+    let touch = || File::options().append(true).open(&path)?.set_modified(SystemTime::now());
+    touch().with_context(|| format!("cannot touch {}; run `cargo clean -p igpt-engine`", path.display()))
 }
 
 /// Checks that nvcc will find its host compiler: it runs gcc to preprocess, and gcc's C++ half comes with g++.

@@ -6,16 +6,6 @@ use super::CpuDevice;
 use super::math::{exp_in_place, maximum};
 use super::parallel::{ROW_BLOCK, blocked};
 use crate::device::contract::LogitsDims;
-use crate::device::{Error, Result};
-
-/// Checks that every row that counts has a target.
-pub(super) fn check(targets: &[u16], weights: &[f32], vocabulary: usize) -> Result<()> {
-    let bad = |(&target, &weight): (&u16, &f32)| weight != 0.0 && usize::from(target) >= vocabulary;
-    match targets.iter().zip(weights).position(bad) {
-        None => Ok(()),
-        Some(position) => Err(Error::Token { token: targets[position], position, rows: vocabulary }),
-    }
-}
 
 /// Turns `logits` `[rows, vocabulary]` into their gradient, sets `nll` `[rows]` and returns the loss.
 ///

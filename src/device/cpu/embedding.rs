@@ -3,16 +3,8 @@
 use super::CpuDevice;
 use super::math::axpy;
 use super::parallel::{ROW_BLOCK, blocked};
+use crate::device::BLANK;
 use crate::device::contract::EmbeddingDims;
-use crate::device::{BLANK, Error, Result};
-
-/// Checks that every token is a row of the table or [`BLANK`].
-pub(super) fn check(ids: &[u16], rows: usize) -> Result<()> {
-    match ids.iter().position(|&id| id != BLANK && usize::from(id) >= rows) {
-        None => Ok(()),
-        Some(position) => Err(Error::Token { token: ids[position], position, rows }),
-    }
-}
 
 /// Sets `y` `[batch · tokens, width]`. `positions` begins at the first token's.
 pub(super) fn embedding(

@@ -23,11 +23,12 @@ use std::sync::Arc;
 
 pub use tensor::{CpuTensor, CpuTokens, MemoryUse};
 
-use self::tensor::{Buffer, Pool, Shape};
+use self::tensor::{Buffer, Pool};
 use super::contract::{self, MlpShapes};
+use super::shape::Shape;
 use super::{
     AdamStep, Attended, Clip, CrossEntropy, Device, Error, LayerNormed, Mask, MlpGradients, MlpOutput, MlpWeights,
-    ResidualLayerNormed, Result, SampleOptions, WeightLayout,
+    ResidualLayerNormed, Result, SampleOptions, WeightLayout, tokens,
 };
 use crate::model::{Activation, Norm};
 
@@ -202,7 +203,7 @@ impl Device for CpuDevice {
 
     fn embedding(&self, table: &CpuTensor, positions: &CpuTensor, ids: &CpuTokens, first: usize) -> Result<CpuTensor> {
         let dims = contract::embedding(table.dimensions(), positions.dimensions(), ids.shape, first)?;
-        embedding::check(&ids.ids, dims.rows)?;
+        tokens::check_rows(&ids.ids, dims.rows)?;
         let mut y = self.shaped("embedding", &[dims.batch, dims.tokens, dims.width])?;
         let positions = &positions.values[first * dims.width..];
         embedding::embedding(self, dims, &table.values, positions, &ids.ids, &mut y.values);
@@ -218,7 +219,7 @@ impl Device for CpuDevice {
     ) -> Result<()> {
         let (table, positions) = (d_table.dimensions(), d_positions.dimensions());
         let dims = contract::embedding_backward(dy.dimensions(), ids.shape, table, positions)?;
-        embedding::check(&ids.ids, dims.rows)?;
+        tokens::check_rows(&ids.ids, dims.rows)?;
         let (d_table, d_positions) = (&mut d_table.values, &mut d_positions.values);
         embedding::embedding_backward(self, dims, &dy.values, &ids.ids, d_table, d_positions);
         Ok(())
@@ -427,7 +428,7 @@ impl Device for CpuDevice {
         weights: &CpuTensor,
     ) -> Result<CrossEntropy<CpuTensor>> {
         let dims = contract::cross_entropy(logits.dimensions(), targets.shape, weights.dimensions())?;
-        cross_entropy::check(&targets.ids, &weights.values, dims.vocabulary)?;
+        tokens::check_targets(&targets.ids, &weights.values, dims.vocabulary)?;
         let (mut loss, mut nll) = (self.shaped("cross_entropy", &[1])?, self.shaped("cross_entropy", &[dims.rows])?);
         let gradient = &mut logits.values;
         loss.values[0] =

@@ -6,7 +6,7 @@
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use crate::device::contract::{self, MAX_RANK};
+use crate::device::shape::Shape;
 
 /// A cache line, which is also the widest vector: buffers start on one.
 #[derive(Clone, Copy, bytemuck::Pod, bytemuck::Zeroable)]
@@ -106,37 +106,6 @@ impl std::ops::Deref for Buffer {
 impl std::ops::DerefMut for Buffer {
     fn deref_mut(&mut self) -> &mut [f32] {
         &mut bytemuck::cast_slice_mut(&mut self.lines)[..self.len]
-    }
-}
-
-/// Up to [`MAX_RANK`] dimensions, in place.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Shape {
-    rank: usize,
-    dimensions: [usize; MAX_RANK],
-}
-
-impl Shape {
-    /// `op` is who asks, for the error.
-    pub(super) fn new(op: &'static str, shape: &[usize]) -> contract::Result<Self> {
-        contract::tensor(op, shape)?;
-        let mut dimensions = [1; MAX_RANK];
-        dimensions[..shape.len()].copy_from_slice(shape);
-        Ok(Self { rank: shape.len(), dimensions })
-    }
-
-    /// The same but for the last dimension.
-    pub(super) fn with_last(mut self, last: usize) -> Self {
-        self.dimensions[self.rank - 1] = last;
-        self
-    }
-
-    pub(super) fn volume(&self) -> usize {
-        self.as_slice().iter().product()
-    }
-
-    pub(super) fn as_slice(&self) -> &[usize] {
-        &self.dimensions[..self.rank]
     }
 }
 

@@ -1,0 +1,32 @@
+// The MLP's activations and their derivatives. Forward and backward call the same functions on the same stored values, so
+// that backward finds the very bits that forward multiplied with.
+#pragma once
+
+#include "common.cuh"
+
+// As `activation` of the launches that take one.
+constexpr int QUICK_GELU = 0;
+constexpr int GELU = 1;
+
+// value = act(x), slope = act'(x).
+struct Activated {
+    float value;
+    float slope;
+};
+
+// x σ(1.702 x); its derivative is σ + 1.702 x σ (1 − σ).
+__device__ __forceinline__ Activated quick_gelu(float x) {
+    const float s = 1.0f / (1.0f + expf(-1.702f * x));
+    const float value = x * s;
+    return {value, fmaf(1.702f * value, 1.0f - s, s)};
+}
+
+// x Φ(x); its derivative is Φ + x φ. erfc keeps the digits of the left tail.
+__device__ __forceinline__ Activated gelu(float x) {
+    const float cdf = 0.5f * erfcf(-0.70710678f * x);
+    return {x * cdf, fmaf(0.39894228f * x, expf(-0.5f * x * x), cdf)};
+}
+
+__device__ __forceinline__ Activated activate(int activation, float x) {
+    return activation == GELU ? gelu(x) : quick_gelu(x);
+}

@@ -1,0 +1,136 @@
+// embedding: token and position embeddings, and their backward without atomics.
+//
+// embedding
+//   reads   table [rows, width] f32, positions [positions, width] f32 from the first token's on, ids [batch · tokens] u16
+//   writes  y [batch · tokens, width] = table[id] + positions[token]; BLANK (65535) has no row and adds nothing
+//   grid    x: tokens of the batch;  block 128 threads
+// embedding_table
+//   reads   dy [places, width], ids [places]
+//   writes  block (row, chunk): partials [chunk, row, width] = Σ dy over the chunk's places whose id is row, and
+//           counts [chunk, row] = how many (partials of none are not written); with one chunk instead
+//           d_table [row, width] += the sum
+//   sums    f32, place after place: deterministic
+//   grid    x: rows of the table, y: chunks of CHUNK places;  block 256 threads; static shared memory 8 KiB
+// embedding_chunks
+//   reads   partials, counts;  writes d_table [rows, width] += their sum, chunk after chunk
+//   grid    x: blocks of 256 columns, y: rows;  block 256 threads
+// embedding_positions
+//   reads   dy [batch, tokens, width];  writes d_positions [tokens, width] += Σ_batch dy, image after image
+//   grid    x: blocks of 256 elements of [tokens, width];  block 256 threads
+//
+// A row of the table that many tokens name would keep one block busy alone: so places are cut into chunks. Every row's block
+// looks through the whole chunk's ids: 8 KiB, from the L2 cache.
+#include "common.cuh"
+
+constexpr uint16_t BLANK = 65535;
+constexpr int CHUNK = 4096;
+constexpr int THREADS = 256;
+constexpr int WARPS = THREADS / WARP;
+// Places that one warp looks through.
+constexpr int SHARE = CHUNK / WARPS;
+
+template <class T>
+__device__ __forceinline__ void embedding(
+    const float* table, const float* positions, const uint16_t* ids, T* y, int tokens, int width) {
+    const int place = blockIdx.x;
+    const int id = ids[place];
+    const float* content = table + static_cast<size_t>(id) * width;
+    const float* position = positions + static_cast<size_t>(place % tokens) * width;
+    T* row = y + static_cast<size_t>(place) * width;
+    if (width % 8 == 0) {
+        for (int column = threadIdx.x * VECTOR<T>; column < width; column += blockDim.x * VECTOR<T>) {
+            float v[VECTOR<T>];
+#pragma unroll
+            for (int i = 0; i < VECTOR<T>; i += 4) {
+                float p[4], c[4] = {};
+                load_vector(position + column + i, p);
+                if (id != BLANK) load_vector(content + column + i, c);
+#pragma unroll
+                for (int e = 0; e < 4; ++e) v[i + e] = c[e] + p[e];
+            }
+            store_vector(row + column, v);
+        }
+    } else {
+        for (int column = threadIdx.x; column < width; column += blockDim.x) {
+            row[column] = from_float<T>((id != BLANK ? content[column] : 0.0f) + position[column]);
+        }
+    }
+}
+
+template <class T>
+__device__ __forceinline__ void embedding_table(
+    const T* dy, const uint16_t* ids, float* d_table, float* partials, int* counts, int places, int width) {
+    // The chunk's places that name this row, in order: those that warp w found stand at found[w].
+    __shared__ uint16_t found[WARPS][SHARE];
+    __shared__ int found_by[WARPS];
+    const int row = blockIdx.x, rows = gridDim.x;
+    const int first = blockIdx.y * CHUNK;
+    const int warp = threadIdx.x / WARP, lane = threadIdx.x % WARP;
+    int count = 0;
+    for (int i = lane; i < SHARE; i += WARP) {
+        const int place = warp * SHARE + i;
+        const bool here = first + place < places && ids[first + place] == row;
+        const unsigned lanes = __ballot_sync(ALL_LANES, here);
+        if (here) found[warp][count + __popc(lanes & ((1u << lane) - 1))] = place;
+        count += __popc(lanes);
+    }
+    if (lane == 0) found_by[warp] = count;
+    __syncthreads();
+    int total = 0;
+#pragma unroll
+    for (int w = 0; w < WARPS; ++w) total += found_by[w];
+    const bool alone = gridDim.y == 1;
+    if (!alone && threadIdx.x == 0) counts[blockIdx.y * rows + row] = total;
+    if (total == 0) return;
+    float* out = alone ? d_table + static_cast<size_t>(row) * width
+                       : partials + (static_cast<size_t>(blockIdx.y) * rows + row) * width;
+    for (int column = threadIdx.x; column < width; column += THREADS) {
+        const T* from = dy + static_cast<size_t>(first) * width + column;
+        float sum = 0.0f;
+        for (int w = 0; w < WARPS; ++w) {
+#pragma unroll 4
+            for (int i = 0; i < found_by[w]; ++i) sum += to_float(from[static_cast<size_t>(found[w][i]) * width]);
+        }
+        out[column] = alone ? out[column] + sum : sum;
+    }
+}
+
+extern "C" __global__ void __launch_bounds__(THREADS)
+    embedding_chunks(const float* partials, const int* counts, float* d_table, int chunks, int width) {
+    const int column = blockIdx.x * THREADS + threadIdx.x, row = blockIdx.y, rows = gridDim.y;
+    if (column >= width) return;
+    float sum = 0.0f;
+    for (int chunk = 0; chunk < chunks; ++chunk) {
+        const int place = chunk * rows + row;
+        if (counts[place] != 0) sum += partials[static_cast<size_t>(place) * width + column];
+    }
+    d_table[static_cast<size_t>(row) * width + column] += sum;
+}
+
+template <class T>
+__device__ __forceinline__ void embedding_positions(const T* dy, float* d_positions, int batch, int length) {
+    const int at = blockIdx.x * THREADS + threadIdx.x;
+    if (at >= length) return;
+    float sum = 0.0f;
+#pragma unroll 4
+    for (int image = 0; image < batch; ++image) sum += to_float(dy[static_cast<size_t>(image) * length + at]);
+    d_positions[at] += sum;
+}
+
+#define KERNELS(NAME, T)                                                                                               \
+    extern "C" __global__ void __launch_bounds__(128) embedding_##NAME(                                                \
+        const float* table, const float* positions, const uint16_t* ids, T* y, int tokens, int width) {                \
+        embedding(table, positions, ids, y, tokens, width);                                                            \
+    }                                                                                                                  \
+    extern "C" __global__ void __launch_bounds__(THREADS)                                                              \
+        embedding_table_##NAME(const T* dy, const uint16_t* ids, float* d_table, float* partials, int* counts,         \
+                               int places, int width) {                                                                \
+        embedding_table(dy, ids, d_table, partials, counts, places, width);                                            \
+    }                                                                                                                  \
+    extern "C" __global__ void __launch_bounds__(THREADS)                                                              \
+        embedding_positions_##NAME(const T* dy, float* d_positions, int batch, int length) {                           \
+        embedding_positions(dy, d_positions, batch, length);                                                           \
+    }
+
+KERNELS(f32, float)
+KERNELS(bf16, bf16)

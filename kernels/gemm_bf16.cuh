@@ -1,0 +1,174 @@
+// Matrix products in bf16 on tensor cores: C = A · B with f32 sums.
+//
+// A block of 4 warps computes a TILE_M × TILE_N tile, each warp a quarter of it in m16n8k16 products. Tiles of 32 k's come
+// through a ring of 4 stages by cp.async, 3 under way while one is multiplied; one barrier a stage. Shared memory is
+// swizzled: the 16-byte chunks of a row are permuted by the row's number so that the 8 rows of an ldmatrix, and the
+// 8 chunks that a quarter warp writes, lie in different banks.
+//
+// A tile with TILE 128 and both operands as they come from a linear layer moves 64 B of operands per 128 products; on tall
+// products the 128 × 128 tile is the faster, the 64 × 64 one fills the chip when there are few tiles.
+#pragma once
+
+#include "epilogue.cuh"
+#include "gemm.cuh"
+#include "ptx.cuh"
+
+namespace gemm_bf16 {
+
+constexpr int TILE_K = 32;
+constexpr int STAGES = 4;
+constexpr int THREADS = 128;
+
+// One operand's tile of SPAN × 32 elements in shared memory.
+template <int SPAN, Major MAJOR>
+struct Operand {
+    static constexpr int ROWS = MAJOR == Major::K ? SPAN : TILE_K;
+    static constexpr int CHUNKS = (MAJOR == Major::K ? TILE_K : SPAN) / 8;    // of 16 bytes, a row
+    static constexpr int BYTES = SPAN * TILE_K * 2;
+
+    // Byte offset of a chunk.
+    static __device__ __forceinline__ uint32_t at(int row, int chunk) {
+        const int swizzle = CHUNKS >= 8 ? row % 8 : row / 2 % 4;
+        return (row * CHUNKS + (chunk ^ swizzle)) * 16;
+    }
+
+    // Fills `tile` with the operand's tile at (span, k), zeros past its end; the operand spans `spans` × `depth`.
+    template <bool ALIGNED>
+    static __device__ __forceinline__ void load(char* tile, const bf16* from, int span, int k, int spans, int depth) {
+        const int first_row = MAJOR == Major::K ? span : k, first_column = MAJOR == Major::K ? k : span;
+        const int rows = MAJOR == Major::K ? spans : depth, columns = MAJOR == Major::K ? depth : spans;
+#pragma unroll
+        for (int i = 0; i < ROWS * CHUNKS / THREADS; ++i) {
+            const int index = threadIdx.x + i * THREADS;
+            const int row = index / CHUNKS, chunk = index % CHUNKS;
+            const int column = first_column + chunk * 8;
+            const bool inside = first_row + row < rows;
+            const bf16* source = from + static_cast<size_t>(inside ? first_row + row : 0) * columns + column;
+            if constexpr (ALIGNED) {
+                const bool valid = inside && column < columns;
+                copy_async_16(shared_address(tile) + at(row, chunk), valid ? source : from, valid);
+            } else {
+                float v[8];
+#pragma unroll
+                for (int e = 0; e < 8; ++e) v[e] = inside && column + e < columns ? to_float(source[e]) : 0.0f;
+                store_vector(reinterpret_cast<bf16*>(tile + at(row, chunk)), v);
+            }
+        }
+    }
+
+    // Fragment of A: 16 m's from `span` on, 16 k's from `k` on.
+    static __device__ __forceinline__ void a_fragment(uint32_t tile, int span, int k, uint32_t (&r)[4]) {
+        const int lane = threadIdx.x % WARP;
+        if constexpr (MAJOR == Major::K) {
+            load_matrices(r, tile + at(span + lane % 16, k / 8 + lane / 16));
+        } else {
+            load_matrices_transposed(r, tile + at(k + lane % 8 + lane / 16 * 8, span / 8 + lane / 8 % 2));
+        }
+    }
+    // Fragments of B: 16 n's from `span` on (r[0], r[1] the first 8), 16 k's from `k` on.
+    static __device__ __forceinline__ void b_fragment(uint32_t tile, int span, int k, uint32_t (&r)[4]) {
+        const int lane = threadIdx.x % WARP;
+        if constexpr (MAJOR == Major::K) {
+            load_matrices(r, tile + at(span + lane % 8 + lane / 16 * 8, k / 8 + lane / 8 % 2));
+        } else {
+            load_matrices_transposed(r, tile + at(k + lane % 16, span / 8 + lane / 16));
+        }
+    }
+};
+
+// Floats between the rows of the sums on their way out: 8 more than a tile's, so that the lanes of a fragment (8 rows of
+// 4 pairs) write to different banks.
+template <int TILE_N>
+constexpr int PITCH = TILE_N + 8;
+
+// Dynamic shared memory of a block, in bytes.
+template <int TILE_M, int TILE_N>
+constexpr int SHARED_BYTES =
+    STAGES * (TILE_M + TILE_N) * TILE_K * 2 > TILE_M * PITCH<TILE_N> * 4 ? STAGES * (TILE_M + TILE_N) * TILE_K * 2
+                                                                        : TILE_M * PITCH<TILE_N> * 4;
+
+template <int TILE_M, int TILE_N, Major A_MAJOR, Major B_MAJOR, Epilogue E, bool ALIGNED>
+__device__ __forceinline__ void gemm(const bf16* a, const bf16* b, int m, int n, int k, EpilogueArguments<bf16> to) {
+    using A = Operand<TILE_M, A_MAJOR>;
+    using B = Operand<TILE_N, B_MAJOR>;
+    constexpr int WARP_M = TILE_M / 2, WARP_N = TILE_N / 2;
+    constexpr int FRAGMENTS_M = WARP_M / 16, FRAGMENTS_N = WARP_N / 8;
+    extern __shared__ __align__(128) char shared[];
+    char* a_tiles = shared;
+    char* b_tiles = shared + STAGES * A::BYTES;
+
+    const TilePlace place = tile_place(blocks_of(m, TILE_M), blocks_of(n, TILE_N));
+    const int first_m = place.m * TILE_M, first_n = place.n * TILE_N;
+    const int warp = threadIdx.x / WARP, lane = threadIdx.x % WARP;
+    const int warp_m = warp / 2 * WARP_M, warp_n = warp % 2 * WARP_N;
+    const KRange range = k_range(blocks_of(k, TILE_K));
+
+    float sums[FRAGMENTS_M][FRAGMENTS_N][4] = {};
+    const auto load = [&](int tile) {
+        if (tile < range.end) {
+            const int stage = (tile - range.begin) % STAGES;
+            A::template load<ALIGNED>(a_tiles + stage * A::BYTES, a, first_m, tile * TILE_K, m, k);
+            B::template load<ALIGNED>(b_tiles + stage * B::BYTES, b, first_n, tile * TILE_K, n, k);
+        }
+        copy_async_commit();
+    };
+#pragma unroll
+    for (int stage = 0; stage < STAGES - 1; ++stage) load(range.begin + stage);
+
+    for (int tile = range.begin; tile < range.end; ++tile) {
+        copy_async_wait<STAGES - 2>();
+        // The tile is here for all, and all are done with the stage that is filled next.
+        __syncthreads();
+        load(tile + STAGES - 1);
+        const int stage = (tile - range.begin) % STAGES;
+        const uint32_t a_tile = shared_address(a_tiles + stage * A::BYTES);
+        const uint32_t b_tile = shared_address(b_tiles + stage * B::BYTES);
+#pragma unroll
+        for (int inner = 0; inner < TILE_K; inner += 16) {
+            uint32_t a_fragments[FRAGMENTS_M][4], b_fragments[FRAGMENTS_N / 2][4];
+#pragma unroll
+            for (int i = 0; i < FRAGMENTS_M; ++i) A::a_fragment(a_tile, warp_m + i * 16, inner, a_fragments[i]);
+#pragma unroll
+            for (int j = 0; j < FRAGMENTS_N / 2; ++j) B::b_fragment(b_tile, warp_n + j * 16, inner, b_fragments[j]);
+#pragma unroll
+            for (int i = 0; i < FRAGMENTS_M; ++i) {
+#pragma unroll
+                for (int j = 0; j < FRAGMENTS_N; ++j) {
+                    mma(sums[i][j], a_fragments[i], b_fragments[j / 2][j % 2 * 2], b_fragments[j / 2][j % 2 * 2 + 1]);
+                }
+            }
+        }
+    }
+    copy_async_wait<0>();
+    __syncthreads();
+
+    // The sums take the tiles' place, so that they can leave in rows of 16 bytes a thread.
+    float* out = reinterpret_cast<float*>(shared);
+#pragma unroll
+    for (int i = 0; i < FRAGMENTS_M; ++i) {
+#pragma unroll
+        for (int j = 0; j < FRAGMENTS_N; ++j) {
+            float* pair = out + (warp_m + i * 16 + lane / 4) * PITCH<TILE_N> + warp_n + j * 8 + lane % 4 * 2;
+            *reinterpret_cast<float2*>(pair) = make_float2(sums[i][j][0], sums[i][j][1]);
+            *reinterpret_cast<float2*>(pair + 8 * PITCH<TILE_N>) = make_float2(sums[i][j][2], sums[i][j][3]);
+        }
+    }
+    __syncthreads();
+    to.total += static_cast<size_t>(blockIdx.z) * m * n;
+    // Not unrolled: the epilogue with its erf is long.
+#pragma unroll 1
+    for (int index = threadIdx.x; index < TILE_M * TILE_N / 8; index += THREADS) {
+        const int row = index / (TILE_N / 8), column = index % (TILE_N / 8) * 8;
+        if (first_m + row >= m || first_n + column >= n) continue;
+        // Four lanes read their second half first: 8 lanes that take 32 bytes each would meet in the banks.
+        const int swap = lane / 4 % 2 * 4;
+        const float* from = out + row * PITCH<TILE_N> + column;
+        const float4 one = *reinterpret_cast<const float4*>(from + swap);
+        const float4 two = *reinterpret_cast<const float4*>(from + 4 - swap);
+        const float4 low = swap ? two : one, high = swap ? one : two;
+        float v[8] = {low.x, low.y, low.z, low.w, high.x, high.y, high.z, high.w};
+        finish<E, bf16, 8, ALIGNED>(to, first_m + row, first_n + column, n, v);
+    }
+}
+
+}    // namespace gemm_bf16

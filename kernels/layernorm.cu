@@ -1,0 +1,213 @@
+// layernorm: normalises the last dimension, alone or of a residual sum, and its backward.
+//
+// layernorm
+//   reads   x [rows, width], delta [rows, width] or null, gain [width] f32, bias [width] f32 or null
+//   writes  sum = x + delta (if delta), normed = (x − mean) · reciprocal · gain + bias, stats [rows, 2] f32 = (mean,
+//           reciprocal) with reciprocal = 1/√(var + epsilon) of the sum as it is stored; mean = 0 unless `centre`
+//   grid    x: rows, as many a block as its groups
+// layernorm_backward
+//   reads   dy, x [rows, width], gain, stats as forward left them; dx if `add`
+//   writes  dx [rows, width] = or += the gradient, d_gain, d_bias [gridDim.x, width] f32: this block's sums, for
+//           sum_partials.cu (d_bias may be null)
+//   grid    x: any; block b does rows b · groups, .. + gridDim.x · groups, ..: the sums depend on the grid, and on nothing else
+//
+// A group of 1, 2, 4 or 8 warps holds a row in registers, 16 columns a thread, so memory is read once. Sums are f32 in fixed
+// order: deterministic. The variance is of differences from the mean: two passes over registers.
+// block 8 warps; static shared memory: 32 B forward, 16.1 KiB backward.
+// _odd: any width up to 512 · group, no alignment; else width divisible by 8 and pointers by 16.
+#include "common.cuh"
+#include "reduce.cuh"
+
+constexpr int VALUES = 16;
+
+constexpr int BLOCK_WARPS = 8;
+
+// The columns of one thread of a group of WARPS warps.
+template <int WARPS, bool ALIGNED, int RUN>
+struct Columns {
+    int thread;    // of the group
+    int width;
+
+    // Column of value i; values come in runs of neighbours if ALIGNED.
+    __device__ __forceinline__ int at(int i) const {
+        return ALIGNED ? (i / RUN * WARPS * WARP + thread) * RUN + i % RUN : i * WARPS * WARP + thread;
+    }
+    __device__ __forceinline__ bool inside(int i) const { return at(i) < width; }
+
+    template <class T>
+    __device__ __forceinline__ void load(const T* row, float (&v)[VALUES]) const {
+        if constexpr (ALIGNED) {
+            constexpr int STEP = VECTOR<T>;
+#pragma unroll
+            for (int i = 0; i < VALUES; i += STEP) {
+                float part[STEP] = {};
+                if (inside(i)) load_vector(row + at(i), part);
+#pragma unroll
+                for (int e = 0; e < STEP; ++e) v[i + e] = part[e];
+            }
+        } else {
+#pragma unroll
+            for (int i = 0; i < VALUES; ++i) v[i] = inside(i) ? to_float(row[at(i)]) : 0.0f;
+        }
+    }
+    template <class T>
+    __device__ __forceinline__ void store(T* row, const float (&v)[VALUES]) const {
+        if constexpr (ALIGNED) {
+            constexpr int STEP = VECTOR<T>;
+#pragma unroll
+            for (int i = 0; i < VALUES; i += STEP) {
+                float part[STEP];
+#pragma unroll
+                for (int e = 0; e < STEP; ++e) part[e] = v[i + e];
+                if (inside(i)) store_vector(row + at(i), part);
+            }
+        } else {
+#pragma unroll
+            for (int i = 0; i < VALUES; ++i) {
+                if (inside(i)) row[at(i)] = from_float<T>(v[i]);
+            }
+        }
+    }
+};
+
+template <class T, int WARPS, bool ALIGNED>
+__device__ __forceinline__ void layernorm(
+    const T* x, const T* delta, const float* gain, const float* bias, T* sum, T* normed, float* stats, int rows, int width,
+    float epsilon, int centre) {
+    __shared__ float room[BLOCK_WARPS];
+    const int group = threadIdx.x / (WARPS * WARP), warp = threadIdx.x / WARP % WARPS;
+    float* group_room = room + group * WARPS;
+    const Columns<WARPS, ALIGNED, VECTOR<T>> columns{static_cast<int>(threadIdx.x) % (WARPS * WARP), width};
+    const int row = blockIdx.x * (BLOCK_WARPS / WARPS) + group;
+    const bool real = row < rows;
+    const size_t offset = static_cast<size_t>(real ? row : 0) * width;
+
+    float v[VALUES];
+    columns.load(x + offset, v);
+    if (delta != nullptr) {
+        float added[VALUES];
+        columns.load(delta + offset, added);
+#pragma unroll
+        for (int i = 0; i < VALUES; ++i) v[i] = rounded<T>(v[i] + added[i]);
+        if (real) columns.store(sum + offset, v);
+    }
+    float mean = 0.0f;
+    if (centre) {
+        float total = 0.0f;
+#pragma unroll
+        for (int i = 0; i < VALUES; ++i) total += v[i];
+        mean = group_sum<WARPS>(total, group_room, warp) / width;
+    }
+    float squares = 0.0f;
+#pragma unroll
+    for (int i = 0; i < VALUES; ++i) {
+        v[i] -= mean;
+        if (columns.inside(i)) squares = fmaf(v[i], v[i], squares);
+    }
+    squares = group_sum<WARPS>(squares, group_room, warp);
+    const float reciprocal = 1.0f / sqrtf(squares / width + epsilon);
+    float scale[VALUES], shift[VALUES] = {};
+    columns.load(gain, scale);
+    if (bias != nullptr) columns.load(bias, shift);
+#pragma unroll
+    for (int i = 0; i < VALUES; ++i) v[i] = fmaf(v[i] * reciprocal, scale[i], shift[i]);
+    if (real) {
+        columns.store(normed + offset, v);
+        if (columns.thread == 0) reinterpret_cast<float2*>(stats)[row] = make_float2(mean, reciprocal);
+    }
+}
+
+// With u = gain · dy and n = (x − mean) · reciprocal: dx = reciprocal · (u − mean(u) − n · mean(u · n)); without mean(u)
+// unless `centre`.
+template <class T, int WARPS, bool ALIGNED>
+__device__ __forceinline__ void layernorm_backward(
+    const T* dy, const T* x, const float* gain, const float* stats, T* dx, float* d_gain, float* d_bias, int rows, int width,
+    int centre, int add) {
+    constexpr int GROUPS = BLOCK_WARPS / WARPS, THREADS = BLOCK_WARPS * WARP;
+    __shared__ float room[BLOCK_WARPS];
+    const int group = threadIdx.x / (WARPS * WARP), warp = threadIdx.x / WARP % WARPS;
+    float* group_room = room + group * WARPS;
+    const Columns<WARPS, ALIGNED, VECTOR<T>> columns{static_cast<int>(threadIdx.x) % (WARPS * WARP), width};
+    float scale[VALUES], gain_sum[VALUES] = {}, bias_sum[VALUES] = {};
+    columns.load(gain, scale);
+
+    for (int first = blockIdx.x * GROUPS; first < rows; first += gridDim.x * GROUPS) {
+        const int row = first + group;
+        const bool real = row < rows;
+        const size_t offset = static_cast<size_t>(real ? row : 0) * width;
+        const float2 saved = reinterpret_cast<const float2*>(stats)[real ? row : 0];
+        float g[VALUES], n[VALUES];
+        columns.load(dy + offset, g);
+        columns.load(x + offset, n);
+        float along = 0.0f, shift = 0.0f;
+#pragma unroll
+        for (int i = 0; i < VALUES; ++i) {
+            n[i] = (n[i] - saved.x) * saved.y;
+            if (real && columns.inside(i)) {
+                gain_sum[i] = fmaf(g[i], n[i], gain_sum[i]);
+                bias_sum[i] += g[i];
+            }
+            // Zero past the width.
+            g[i] *= scale[i];
+            along = fmaf(g[i], n[i], along);
+            shift += g[i];
+        }
+        along = group_sum<WARPS>(along, group_room, warp) / width;
+        shift = centre ? group_sum<WARPS>(shift, group_room, warp) / width : 0.0f;
+        if (add) {
+            float stream[VALUES];
+            columns.load(dx + offset, stream);
+#pragma unroll
+            for (int i = 0; i < VALUES; ++i) g[i] = fmaf(saved.y, g[i] - shift - n[i] * along, stream[i]);
+        } else {
+#pragma unroll
+            for (int i = 0; i < VALUES; ++i) g[i] = saved.y * (g[i] - shift - n[i] * along);
+        }
+        if (real) columns.store(dx + offset, g);
+    }
+
+    // The groups' sums, in order.
+    const auto finish = [&](float (&sums)[VALUES], float* partials) {
+        if constexpr (GROUPS > 1) {
+            __shared__ float shares[VALUES][THREADS];
+#pragma unroll
+            for (int i = 0; i < VALUES; ++i) shares[i][threadIdx.x] = sums[i];
+            __syncthreads();
+            if (group == 0) {
+#pragma unroll
+                for (int i = 0; i < VALUES; ++i) {
+                    float sum = 0.0f;
+#pragma unroll
+                    for (int g = 0; g < GROUPS; ++g) sum += shares[i][g * WARPS * WARP + threadIdx.x];
+                    sums[i] = sum;
+                }
+            }
+            __syncthreads();
+        }
+        if (group == 0) columns.store(partials + static_cast<size_t>(blockIdx.x) * width, sums);
+    };
+    finish(gain_sum, d_gain);
+    if (d_bias != nullptr) finish(bias_sum, d_bias);
+}
+
+#define KERNELS(NAME, T, WARPS, ALIGNED)                                                                               \
+    extern "C" __global__ void __launch_bounds__(BLOCK_WARPS* WARP)                                            \
+        layernorm_##NAME(const T* x, const T* delta, const float* gain, const float* bias, T* sum, T* normed,          \
+                         float* stats, int rows, int width, float epsilon, int centre) {                               \
+        layernorm<T, WARPS, ALIGNED>(x, delta, gain, bias, sum, normed, stats, rows, width, epsilon, centre);          \
+    }                                                                                                                  \
+    extern "C" __global__ void __launch_bounds__(BLOCK_WARPS* WARP)                                            \
+        layernorm_backward_##NAME(const T* dy, const T* x, const float* gain, const float* stats, T* dx,               \
+                                  float* d_gain, float* d_bias, int rows, int width, int centre, int add) {            \
+        layernorm_backward<T, WARPS, ALIGNED>(dy, x, gain, stats, dx, d_gain, d_bias, rows, width, centre, add);       \
+    }
+#define TYPES(NAME, WARPS, ALIGNED)              \
+    KERNELS(f32_##NAME, float, WARPS, ALIGNED) \
+    KERNELS(bf16_##NAME, bf16, WARPS, ALIGNED)
+
+TYPES(1, 1, true)
+TYPES(2, 2, true)
+TYPES(4, 4, true)
+TYPES(8, 8, true)
+TYPES(1_odd, 1, false)
+TYPES(8_odd, 8, false)

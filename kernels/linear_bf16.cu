@@ -1,0 +1,34 @@
+// linear, bf16: matrix products in the layouts that linear layers need, on tensor cores (gemm_bf16.cuh).
+//
+// reads   a, b (bf16), bias [n] (f32 or null), hidden [m, n]
+// writes  STORE out = a · b + bias; ACTIVATE hidden = a · b + bias, out = act(hidden); ACTIVATE_BACKWARD
+//         out = (a · b) · act'(hidden), activated = act(hidden); ACCUMULATE total (f32) = or += a · b
+// layout  forward        a [m, k], b [k, n]: y = x · W of [in, out]; dx = dy · W of [out, in]
+//         transposed     a [m, k], b [n, k]: y = x · Wᵀ of [out, in]; dx = dy · Wᵀ of [in, out]
+//         weight         a [k, m], b [k, n]: dW = xᵀ · dy of [in, out], dyᵀ · x of [out, in]
+// sums    f32, in an order fixed by the shapes and gridDim.z: deterministic
+// grid    x: tiles of m × tiles of n; z: shares of k. With more than one share, block z writes (=) its sums to
+//         total + z · m · n, and sum_partials.cu adds them up.
+// block   128 threads; dynamic shared memory: SHARED_BYTES of the tile
+//
+// _128, _64: the tile. _odd: any k, n, and pointers without alignment; the others need those of the contiguous dimensions
+// divisible by 8 and pointers by 16.
+#include "gemm_bf16.cuh"
+
+#define KERNEL(NAME, TILE, A_MAJOR, B_MAJOR, EPILOGUE, ALIGNED)                                                   \
+    extern "C" __global__ void __launch_bounds__(gemm_bf16::THREADS, 2)                                               \
+        NAME(const bf16* a, const bf16* b, int m, int n, int k, bf16* out, const float* bias, bf16* hidden,          \
+             bf16* activated, float* total, int activation, int add) {                                                \
+        gemm_bf16::gemm<TILE, TILE, Major::A_MAJOR, Major::B_MAJOR, Epilogue::EPILOGUE, ALIGNED>(                     \
+            a, b, m, n, k, {out, bias, hidden, activated, total, activation, add != 0});                              \
+    }
+#define TILES(NAME, A_MAJOR, B_MAJOR, EPILOGUE)                 \
+    KERNEL(NAME##_bf16_128, 128, A_MAJOR, B_MAJOR, EPILOGUE, true) \
+    KERNEL(NAME##_bf16_64, 64, A_MAJOR, B_MAJOR, EPILOGUE, true)   \
+    KERNEL(NAME##_bf16_odd, 64, A_MAJOR, B_MAJOR, EPILOGUE, false)
+
+TILES(linear_forward, K, SPAN, STORE)
+TILES(linear_activate, K, SPAN, ACTIVATE)
+TILES(linear_transposed, K, K, STORE)
+TILES(linear_activate_backward, K, K, ACTIVATE_BACKWARD)
+TILES(linear_weight, SPAN, SPAN, ACCUMULATE)

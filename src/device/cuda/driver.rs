@@ -1,0 +1,194 @@
+//! The CUDA driver: is it there, its errors as values, and the launch of a kernel.
+
+use std::cell::OnceCell;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+
+use cudarc::driver::sys::{self, CUdevice_attribute_enum as Attribute, CUfunction_attribute_enum as FunctionAttribute};
+use cudarc::driver::{CudaContext, CudaFunction, CudaModule, CudaStream, DriverError};
+use cudarc::nvrtc::Ptx;
+
+use super::kernel::{Arguments, Grid, KERNELS, Kernel, KernelInfo, MODULES};
+use crate::device::{Error, Result};
+
+/// Oldest compute capability that the kernels run on.
+const OLDEST: (i32, i32) = (8, 0);
+
+/// Most blocks in y and z.
+const MOST_BLOCKS: usize = 65_535;
+
+/// The error of a call.
+pub(super) fn error(call: impl Into<String>, error: DriverError) -> Error {
+    let name = error.error_name().ok().and_then(|name| name.to_str().ok()).unwrap_or("unknown error").to_owned();
+    let text = error.error_string().ok().and_then(|text| text.to_str().ok()).unwrap_or_default();
+    let help = match error.0 {
+        sys::CUresult::CUDA_ERROR_OUT_OF_MEMORY => "; use a smaller batch or model, or free the device's memory",
+        sys::CUresult::CUDA_ERROR_NO_BINARY_FOR_GPU | sys::CUresult::CUDA_ERROR_UNSUPPORTED_PTX_VERSION => {
+            "; the driver is older than the kernels: update it, or build with its CUDA release"
+        }
+        _ => "",
+    };
+    Error::Driver { call: call.into(), message: format!("{name}: {text}{help}") }
+}
+
+/// `map_err` for a call.
+pub(super) fn failed(call: &'static str) -> impl Fn(DriverError) -> Error {
+    move |cause| error(call, cause)
+}
+
+/// A device's context, its stream, and the kernels loaded so far.
+pub(super) struct Driver {
+    context: Arc<CudaContext>,
+    pub(super) stream: Arc<CudaStream>,
+    /// What the device calls itself.
+    pub(super) name: String,
+    /// Major and minor compute capability.
+    pub(super) capability: (i32, i32),
+    /// Streaming multiprocessors.
+    pub(super) multiprocessors: usize,
+    /// Most shared memory of a block, in bytes.
+    shared_limit: usize,
+    modules: Vec<OnceCell<Arc<CudaModule>>>,
+    functions: Vec<OnceCell<CudaFunction>>,
+}
+
+impl Driver {
+    /// Opens device `ordinal`.
+    ///
+    /// # Errors
+    /// [`Error::Unavailable`] without kernels, driver, or such a device, or if it is too old; each with what to do.
+    pub(super) fn open(ordinal: usize) -> Result<Self> {
+        if KERNELS.is_empty() {
+            return Err(Error::Unavailable(
+                "this build has no CUDA kernels: install the compiler with `cargo xtask toolkit` (no GPU needed) and build \
+                 again, or use --device cpu"
+                    .to_owned(),
+            ));
+        }
+        // SAFETY: loads the driver's library, whose initialisers NVIDIA answers for, and calls nothing.
+        if !unsafe { sys::is_culib_present() } {
+            return Err(Error::Unavailable(
+                "no CUDA driver: libcuda.so is not among the system's libraries; install NVIDIA's driver, or use \
+                 --device cpu"
+                    .to_owned(),
+            ));
+        }
+        // cudarc panics where a library lacks a symbol.
+        let opened = catch_unwind(AssertUnwindSafe(|| Self::open_present(ordinal)));
+        opened.unwrap_or_else(|_| {
+            Err(Error::Unavailable(
+                "the CUDA driver lacks a function of release 13.0; update it, or use --device cpu".to_owned(),
+            ))
+        })
+    }
+
+    fn open_present(ordinal: usize) -> Result<Self> {
+        let unusable = |error: DriverError| {
+            let text = error.error_string().ok().and_then(|text| text.to_str().ok()).unwrap_or("unknown error");
+            Error::Unavailable(format!(
+                "CUDA device {ordinal} cannot be used: {text}; see nvidia-smi, or use --device cpu"
+            ))
+        };
+        let context = CudaContext::new(ordinal).map_err(unusable)?;
+        // SAFETY: there is one stream, so there is nothing that events would have to order.
+        unsafe { context.disable_event_tracking() };
+        let attribute = |attribute| context.attribute(attribute).map_err(failed("cuDeviceGetAttribute"));
+        let capability = (
+            attribute(Attribute::CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MAJOR)?,
+            attribute(Attribute::CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MINOR)?,
+        );
+        let name = context.name().map_err(failed("cuDeviceGetName"))?;
+        if capability < OLDEST {
+            return Err(Error::Unavailable(format!(
+                "{name} has compute capability {}.{}, and the kernels need {}.{} (A100 or later); use --device cpu",
+                capability.0, capability.1, OLDEST.0, OLDEST.1
+            )));
+        }
+        let count = |value: i32| usize::try_from(value).unwrap_or(0);
+        Ok(Self {
+            multiprocessors: count(attribute(Attribute::CU_DEVICE_ATTRIBUTE_MULTIPROCESSOR_COUNT)?).max(1),
+            shared_limit: count(attribute(Attribute::CU_DEVICE_ATTRIBUTE_MAX_SHARED_MEMORY_PER_BLOCK_OPTIN)?),
+            stream: context.new_stream().map_err(failed("cuStreamCreate"))?,
+            context,
+            name,
+            capability,
+            modules: MODULES.iter().map(|_| OnceCell::new()).collect(),
+            functions: KERNELS.iter().map(|_| OnceCell::new()).collect(),
+        })
+    }
+
+    /// Waits until all that was launched is done.
+    pub(super) fn synchronize(&self) -> Result<()> {
+        self.stream.synchronize().map_err(failed("cuStreamSynchronize"))?;
+        self.context.check_err().map_err(failed("an earlier call"))
+    }
+
+    /// Launches `kernel`, unless the grid is one that no device has.
+    ///
+    /// # Safety
+    /// `arguments` must be what the contract at the head of the kernel's file asks for, on this device: pointers to so many elements,
+    /// aligned as it says.
+    pub(super) unsafe fn launch<A: Arguments>(&self, kernel: &Kernel<A>, grid: Grid, arguments: A) -> Result<()> {
+        let Some(info) = kernel.info() else {
+            return Err(Error::Unavailable("this build has no CUDA kernels".to_owned()));
+        };
+        let call = |what: &str| format!("{what}({})", info.name);
+        let [x, y, z] = grid.blocks;
+        let [width, height] = grid.threads;
+        let fits = x > 0 && x <= i32::MAX as usize && [y, z].iter().all(|&blocks| (1..=MOST_BLOCKS).contains(&blocks));
+        if !fits || width * height > info.max_threads || grid.shared > self.shared_limit {
+            return Err(Error::Driver {
+                call: call("cuLaunchKernel"),
+                message: format!(
+                    "a grid of {:?} blocks with {} bytes of shared memory is more than the device has; use a smaller batch",
+                    grid.blocks, grid.shared
+                ),
+            });
+        }
+        let function = self.function(info, grid.shared)?;
+        arguments.with_addresses(|addresses| {
+            // SAFETY: the arguments are as many and of the types that the PTX declares, which `Kernel::new` has checked; what they
+            // point to, the caller answers for.
+            let result = unsafe {
+                cudarc::driver::result::launch_kernel(
+                    function.cu_function(),
+                    (x as u32, y as u32, z as u32),
+                    (width, height, 1),
+                    grid.shared as u32,
+                    self.stream.cu_stream(),
+                    addresses,
+                )
+            };
+            result.map_err(|cause| error(call("cuLaunchKernel"), cause))
+        })
+    }
+
+    /// The loaded kernel, allowed dynamic shared memory if it uses any.
+    fn function(&self, info: &'static KernelInfo, shared: usize) -> Result<&CudaFunction> {
+        if self.functions[info.index].get().is_none() {
+            let module = self.module(info.module)?;
+            let function = module.load_function(info.name);
+            let function = function.map_err(|cause| error(format!("cuModuleGetFunction({})", info.name), cause))?;
+            if shared > 0 {
+                // All there is, once: later launches may ask for more than this one.
+                let fixed = info.resources.iter().map(|used| used.shared as usize).max().unwrap_or(0);
+                let most = self.shared_limit.saturating_sub(fixed);
+                let attribute = FunctionAttribute::CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES;
+                let set = function.set_attribute(attribute, most as i32);
+                set.map_err(|cause| error(format!("cuFuncSetAttribute({}, {most} bytes)", info.name), cause))?;
+            }
+            let _ = self.functions[info.index].set(function);
+        }
+        self.functions[info.index].get().ok_or_else(|| Error::Unavailable(format!("{} vanished", info.name)))
+    }
+
+    fn module(&self, index: usize) -> Result<&Arc<CudaModule>> {
+        if self.modules[index].get().is_none() {
+            let module = &MODULES[index];
+            let loaded = self.context.load_module(Ptx::from_binary(module.image.to_vec()));
+            let loaded = loaded.map_err(|cause| error(format!("cuModuleLoadData({}.cu)", module.name), cause))?;
+            let _ = self.modules[index].set(loaded);
+        }
+        self.modules[index].get().ok_or_else(|| Error::Unavailable(format!("{} vanished", MODULES[index].name)))
+    }
+}

@@ -1,0 +1,33 @@
+//! `zero` and `add_assign`.
+
+use super::CudaDevice;
+use super::kernel::{Kernel, kernel};
+use super::memory::Pointer;
+use super::tensor::{CudaTensor, Precision};
+use crate::device::{Result, contract};
+
+type AddAssign = Kernel<(Pointer, Pointer, u64)>;
+const F32: AddAssign = kernel!(ADD_ASSIGN_F32);
+const BF16: AddAssign = kernel!(ADD_ASSIGN_BF16);
+
+pub(super) fn zero(tensor: &mut CudaTensor) -> Result<()> {
+    tensor.buffer_mut().fill(0)
+}
+
+/// `into += other`.
+pub(super) fn add_assign(device: &CudaDevice, into: &mut CudaTensor, other: &CudaTensor) -> Result<()> {
+    contract::add_assign(into.dimensions(), other.dimensions())?;
+    let count = into.shape.volume();
+    let floats;
+    let (kernel, other) = match into.precision {
+        Precision::F32 => {
+            floats = device.floats(other)?;
+            (&F32, floats.pointer())
+        }
+        // A tensor of bf16 is one of a bf16 device.
+        Precision::Bf16 => (&BF16, device.operand(other)?),
+    };
+    let grid = device.strided(count, 8);
+    // SAFETY: both hold `count` elements of the kernel's type, which the contract and the conversions make sure of.
+    unsafe { device.driver.launch(kernel, grid, (into.pointer_mut(), other, count as u64)) }
+}

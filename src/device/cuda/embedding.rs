@@ -1,0 +1,93 @@
+//! Token and position embeddings (`embedding.cu`).
+
+use super::CudaDevice;
+use super::kernel::{Grid, Kernel, kernel};
+use super::memory::{NULL, Pointer};
+use super::tensor::{CudaTensor, CudaTokens, Precision, int};
+use crate::device::shape::Shape;
+use crate::device::{Result, contract};
+
+type Forward = Kernel<(Pointer, Pointer, Pointer, Pointer, i32, i32)>;
+const FORWARD_F32: Forward = kernel!(EMBEDDING_F32);
+const FORWARD_BF16: Forward = kernel!(EMBEDDING_BF16);
+
+type Table = Kernel<(Pointer, Pointer, Pointer, Pointer, Pointer, i32, i32)>;
+const TABLE_F32: Table = kernel!(EMBEDDING_TABLE_F32);
+const TABLE_BF16: Table = kernel!(EMBEDDING_TABLE_BF16);
+
+const CHUNKS: Kernel<(Pointer, Pointer, Pointer, i32, i32)> = kernel!(EMBEDDING_CHUNKS);
+
+type Positions = Kernel<(Pointer, Pointer, i32, i32)>;
+const POSITIONS_F32: Positions = kernel!(EMBEDDING_POSITIONS_F32);
+const POSITIONS_BF16: Positions = kernel!(EMBEDDING_POSITIONS_BF16);
+
+/// Places that a block of the table's backward looks through: `CHUNK` of `embedding.cu`.
+const CHUNK: usize = 4096;
+
+/// Content and position of every token.
+pub(super) fn embedding(
+    device: &CudaDevice,
+    table: &CudaTensor,
+    positions: &CudaTensor,
+    ids: &CudaTokens,
+    first: usize,
+) -> Result<CudaTensor> {
+    let dims = contract::embedding(table.dimensions(), positions.dimensions(), ids.shape, first)?;
+    ids.check_rows(dims.rows)?;
+    let y = device.tensor(Shape::new("embedding", &[dims.batch, dims.tokens, dims.width])?)?;
+    let (table, positions) = (device.floats(table)?, device.floats(positions)?);
+    let positions = positions.pointer().offset(first * dims.width * size_of::<f32>());
+    let kernel = match device.precision {
+        Precision::F32 => &FORWARD_F32,
+        Precision::Bf16 => &FORWARD_BF16,
+    };
+    let grid = Grid::line(dims.batch * dims.tokens, 128);
+    let arguments = (table.pointer(), positions, ids.ids.pointer(), y.pointer(), int(dims.tokens)?, int(dims.width)?);
+    // SAFETY: the contract has checked the shapes and that the positions reach; every id is a row of the table or blank.
+    unsafe { device.driver.launch(kernel, grid, arguments)? };
+    Ok(y)
+}
+
+/// Adds to the gradients of the table and the positions.
+pub(super) fn embedding_backward(
+    device: &CudaDevice,
+    dy: &CudaTensor,
+    ids: &CudaTokens,
+    d_table: &mut CudaTensor,
+    d_positions: &mut CudaTensor,
+) -> Result<()> {
+    const OP: &str = "embedding_backward";
+    let dims =
+        contract::embedding_backward(dy.dimensions(), ids.shape, d_table.dimensions(), d_positions.dimensions())?;
+    ids.check_rows(dims.rows)?;
+    let dy = device.operand(dy)?;
+    let d_table = d_table.floats_mut(OP, "d_table")?;
+    let d_positions = d_positions.floats_mut(OP, "d_positions")?;
+    let (table, positions) = match device.precision {
+        Precision::F32 => (&TABLE_F32, &POSITIONS_F32),
+        Precision::Bf16 => (&TABLE_BF16, &POSITIONS_BF16),
+    };
+    let places = dims.batch * dims.tokens;
+    let chunks = places.div_ceil(CHUNK);
+    // [chunks, rows, width] and [chunks, rows]; not used by one chunk.
+    let scratch = match chunks {
+        1 => None,
+        _ => Some((device.scratch(chunks * dims.rows * dims.width)?, device.scratch(chunks * dims.rows)?)),
+    };
+    let (partials, counts) =
+        scratch.as_ref().map_or((NULL, NULL), |(partials, counts)| (partials.pointer(), counts.pointer()));
+    let width = int(dims.width)?;
+    let grid = Grid { blocks: [dims.rows, chunks, 1], ..Grid::line(1, 256) };
+    let arguments = (dy, ids.ids.pointer(), d_table, partials, counts, int(places)?, width);
+    // SAFETY: the contract has checked the shapes; the scratch is as large as the kernels say.
+    unsafe {
+        device.driver.launch(table, grid, arguments)?;
+        if chunks > 1 {
+            let grid = Grid { blocks: [dims.width.div_ceil(256), dims.rows, 1], ..Grid::line(1, 256) };
+            device.driver.launch(&CHUNKS, grid, (partials, counts, d_table, int(chunks)?, width))?;
+        }
+        let length = dims.tokens * dims.width;
+        let grid = Grid::line(length.div_ceil(256), 256);
+        device.driver.launch(positions, grid, (dy, d_positions, int(dims.batch)?, int(length)?))
+    }
+}

@@ -1,0 +1,39 @@
+//! The norm of many tensors together (`global_norm.cu`).
+
+use super::CudaDevice;
+use super::kernel::{Grid, Kernel, kernel};
+use super::memory::Pointer;
+use super::tensor::{CudaTensor, Precision, int};
+use crate::device::Result;
+
+type SquareSums = Kernel<(Pointer, Pointer, u64)>;
+const F32: SquareSums = kernel!(SQUARE_SUMS_F32);
+const BF16: SquareSums = kernel!(SQUARE_SUMS_BF16);
+
+const ROOT_OF_SUM: Kernel<(Pointer, Pointer, i32)> = kernel!(ROOT_OF_SUM);
+
+/// `√Σ x²` over all of `tensors`, on the device.
+pub(super) fn global_norm(device: &CudaDevice, tensors: &[CudaTensor]) -> Result<CudaTensor> {
+    let norm = device.floats_of("global_norm", &[1])?;
+    let grids: Vec<Grid> =
+        tensors.iter().map(|tensor| device.strided(tensor.shape.volume(), tensor.precision.vector())).collect();
+    let count: usize = grids.iter().map(|grid| grid.blocks[0]).sum();
+    // f64 each.
+    let partials = device.scratch(2 * count.max(1))?;
+    let mut next = partials.pointer();
+    for (tensor, grid) in tensors.iter().zip(&grids) {
+        let kernel = match tensor.precision {
+            Precision::F32 => &F32,
+            Precision::Bf16 => &BF16,
+        };
+        let arguments = (tensor.pointer(), next, tensor.shape.volume() as u64);
+        // SAFETY: the tensor is whole; the grid's blocks have their places among the partial sums.
+        unsafe { device.driver.launch(kernel, *grid, arguments)? };
+        next = next.offset(grid.blocks[0] * size_of::<f64>());
+    }
+    // SAFETY: so many were written.
+    unsafe {
+        device.driver.launch(&ROOT_OF_SUM, Grid::line(1, 256), (partials.pointer(), norm.pointer(), int(count)?))?
+    };
+    Ok(norm)
+}

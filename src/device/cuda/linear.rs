@@ -1,0 +1,265 @@
+//! Linear layers (`linear_bf16.cu`, `linear_f32.cu`).
+
+use super::CudaDevice;
+use super::kernel::{Grid, Kernel, kernel};
+use super::memory::{NULL, Pointer};
+use super::partials::{add_column_sums, sum_partials};
+use super::tensor::{CudaTensor, Operand, Precision, int};
+use crate::device::contract::{self, LinearDims};
+use crate::device::{Result, WeightLayout};
+
+type Bf16 = Kernel<(Pointer, Pointer, i32, i32, i32, Pointer, Pointer, Pointer, Pointer, Pointer, i32, i32)>;
+type F32 = Kernel<(Pointer, Pointer, i32, i32, i32, Pointer, Pointer, Pointer, Pointer, Pointer, i32, i32, i32)>;
+
+/// One product in its variants, and which of its dimensions lie along rows.
+pub(super) struct Product {
+    large: Bf16,
+    small: Bf16,
+    odd: Bf16,
+    f32: F32,
+    rows_of: RowsOf,
+}
+
+/// The dimensions that rows of the operands and of the result run along.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum RowsOf {
+    /// a: k, b and c: n.
+    KAndN,
+    /// a: m, b and c: n.
+    MAndN,
+}
+
+macro_rules! product {
+    ($rows_of:ident, $large:ident, $small:ident, $odd:ident, $f32:ident) => {
+        Product {
+            large: kernel!($large),
+            small: kernel!($small),
+            odd: kernel!($odd),
+            f32: kernel!($f32),
+            rows_of: RowsOf::$rows_of,
+        }
+    };
+}
+/// `a` `[m, k] · b` `[k, n]`.
+pub(super) const FORWARD: Product =
+    product!(KAndN, LINEAR_FORWARD_BF16_128, LINEAR_FORWARD_BF16_64, LINEAR_FORWARD_BF16_ODD, LINEAR_FORWARD_F32);
+/// [`FORWARD`] and then the activation.
+pub(super) const ACTIVATE: Product =
+    product!(KAndN, LINEAR_ACTIVATE_BF16_128, LINEAR_ACTIVATE_BF16_64, LINEAR_ACTIVATE_BF16_ODD, LINEAR_ACTIVATE_F32);
+/// `a` `[m, k] · bᵀ`, b `[n, k]`.
+pub(super) const TRANSPOSED: Product = product!(
+    KAndN,
+    LINEAR_TRANSPOSED_BF16_128,
+    LINEAR_TRANSPOSED_BF16_64,
+    LINEAR_TRANSPOSED_BF16_ODD,
+    LINEAR_TRANSPOSED_F32
+);
+/// [`TRANSPOSED`] times the activation's derivative.
+pub(super) const ACTIVATE_BACKWARD: Product = product!(
+    KAndN,
+    LINEAR_ACTIVATE_BACKWARD_BF16_128,
+    LINEAR_ACTIVATE_BACKWARD_BF16_64,
+    LINEAR_ACTIVATE_BACKWARD_BF16_ODD,
+    LINEAR_ACTIVATE_BACKWARD_F32
+);
+/// `aᵀ · b`, a `[k, m]`, b `[k, n]`, into f32.
+const WEIGHT: Product =
+    product!(MAndN, LINEAR_WEIGHT_BF16_128, LINEAR_WEIGHT_BF16_64, LINEAR_WEIGHT_BF16_ODD, LINEAR_WEIGHT_F32);
+
+/// Sizes of a product: `[m, k] · [k, n]`.
+#[derive(Clone, Copy)]
+pub(super) struct Sizes {
+    pub m: usize,
+    pub n: usize,
+    pub k: usize,
+}
+
+/// Where a product's results go; [`NULL`] for what it has none of. `out`, `hidden` and `activated` `[m, n]` in the device's
+/// precision, `bias` `[n]` and `total` `[m, n]` f32.
+#[derive(Clone, Copy)]
+pub(super) struct Outputs {
+    pub out: Pointer,
+    pub bias: Pointer,
+    pub hidden: Pointer,
+    pub activated: Pointer,
+    pub total: Pointer,
+    pub activation: i32,
+    pub add: bool,
+}
+
+impl Outputs {
+    /// Just a result.
+    pub(super) fn to(out: Pointer) -> Self {
+        Self { out, bias: NULL, hidden: NULL, activated: NULL, total: NULL, activation: 0, add: false }
+    }
+}
+
+/// Tile of k in both precisions' kernels, at least.
+const TILE_K: usize = 32;
+/// Dynamic shared memory of the bf16 kernels: `SHARED_BYTES` of `gemm_bf16.cuh`.
+const SHARED_128: usize = 128 * (128 + 8) * 4;
+const SHARED_64: usize = 4 * (64 + 64) * TILE_K * 2;
+
+/// Launches a product with shares of k.
+///
+/// # Safety
+/// The operands must be of these sizes in the device's precision, and the outputs those that the product writes.
+pub(super) unsafe fn launch(
+    device: &CudaDevice,
+    product: &Product,
+    [a, b]: [Pointer; 2],
+    sizes: Sizes,
+    outputs: Outputs,
+    shares: usize,
+) -> Result<()> {
+    let Sizes { m, n, k } = sizes;
+    let Outputs { out, bias, hidden, activated, total, activation, add } = outputs;
+    let add = i32::from(add);
+    let driver = &device.driver;
+    let tiles = |tile: usize| [m.div_ceil(tile) * n.div_ceil(tile), 1, shares];
+    let (rows, columns, depth) = (int(m)?, int(n)?, int(k)?);
+    match device.precision {
+        Precision::F32 => {
+            let arguments = (
+                a,
+                b,
+                rows,
+                columns,
+                depth,
+                out,
+                bias,
+                hidden,
+                activated,
+                total,
+                activation,
+                add,
+                i32::from(n.is_multiple_of(4)),
+            );
+            let grid = Grid { blocks: tiles(64), ..Grid::line(1, 128) };
+            // SAFETY: as the caller says; this kernel takes all shapes.
+            unsafe { driver.launch(&product.f32, grid, arguments) }
+        }
+        Precision::Bf16 => {
+            let arguments = (a, b, rows, columns, depth, out, bias, hidden, activated, total, activation, add);
+            let aligned = n.is_multiple_of(8)
+                && match product.rows_of {
+                    RowsOf::KAndN => k.is_multiple_of(8),
+                    RowsOf::MAndN => m.is_multiple_of(8),
+                };
+            let (kernel, tile, shared) = match (aligned, tile(device, sizes, shares)) {
+                (true, 128) => (&product.large, 128, SHARED_128),
+                (true, _) => (&product.small, 64, SHARED_64),
+                (false, _) => (&product.odd, 64, SHARED_64),
+            };
+            let grid = Grid { blocks: tiles(tile), ..Grid::line(1, 128).with_shared(shared) };
+            // SAFETY: as the caller says; rows of aligned variants are multiples of 8 elements, and buffers start aligned.
+            unsafe { driver.launch(kernel, grid, arguments) }
+        }
+    }
+}
+
+/// The large tile moves half as much per product; the small one fills the device when there is little to do.
+fn tile(device: &CudaDevice, Sizes { m, n, .. }: Sizes, shares: usize) -> usize {
+    let large = m.div_ceil(128) * n.div_ceil(128) * shares;
+    if m >= 128 && n >= 128 && 2 * large >= device.driver.multiprocessors { 128 } else { 64 }
+}
+
+/// `total` `[m, n] += aᵀ · b` in f32, for `a` `[k, m]` and `b` `[k, n]`.
+///
+/// Where there are fewer tiles than multiprocessors, as in the gradient of a small weight by many rows, k is shared out and the
+/// shares' sums are added in order.
+///
+/// # Safety
+/// The operands must be of these sizes in the device's precision, and the total in f32.
+pub(super) unsafe fn add_weight_gradient(
+    device: &CudaDevice,
+    operands: [Pointer; 2],
+    sizes: Sizes,
+    total: Pointer,
+) -> Result<()> {
+    let Sizes { m, n, k } = sizes;
+    let large = device.precision == Precision::Bf16 && m >= 128 && n >= 128;
+    let edge = if large { 128 } else { 64 };
+    let tiles = m.div_ceil(edge) * n.div_ceil(edge);
+    // At least 8 tiles of k a share: the partial sums have to be worth their way through memory.
+    let shares = (2 * device.driver.multiprocessors / tiles).min(k / (8 * TILE_K)).clamp(1, 64);
+    let outputs = Outputs { total, add: true, ..Outputs::to(NULL) };
+    if shares == 1 {
+        // SAFETY: as the caller says.
+        return unsafe { launch(device, &WEIGHT, operands, sizes, outputs, 1) };
+    }
+    let partials = device.scratch(shares * m * n)?;
+    let outputs = Outputs { total: partials.pointer(), add: false, ..outputs };
+    // SAFETY: as the caller says; the partial sums have room for every share.
+    unsafe {
+        launch(device, &WEIGHT, operands, sizes, outputs, shares)?;
+        sum_partials(device, partials.pointer(), shares, m * n, total)
+    }
+}
+
+/// `y = x · W (+ bias)`.
+pub(super) fn linear(
+    device: &CudaDevice,
+    x: &CudaTensor,
+    weight: &CudaTensor,
+    layout: WeightLayout,
+    bias: Option<&CudaTensor>,
+) -> Result<CudaTensor> {
+    let bias_shape = bias.map(CudaTensor::dimensions);
+    let LinearDims { rows, inputs, outputs } =
+        contract::linear(x.dimensions(), weight.dimensions(), layout, bias_shape)?;
+    let y = device.tensor(x.shape.with_last(outputs))?;
+    let bias = device.maybe_floats(bias)?;
+    let product = match layout {
+        WeightLayout::InOut => &FORWARD,
+        WeightLayout::OutIn => &TRANSPOSED,
+    };
+    let to = Outputs { bias: bias.as_ref().map_or(NULL, Operand::pointer), ..Outputs::to(y.pointer()) };
+    let sizes = Sizes { m: rows, n: outputs, k: inputs };
+    // SAFETY: the contract has checked the shapes, and `operand` the precision.
+    unsafe { launch(device, product, [device.operand(x)?, device.operand(weight)?], sizes, to, 1)? };
+    Ok(y)
+}
+
+/// `dx = dy · Wᵀ`; adds to the gradients of weight and bias.
+pub(super) fn linear_backward(
+    device: &CudaDevice,
+    dy: &CudaTensor,
+    x: &CudaTensor,
+    weight: &CudaTensor,
+    layout: WeightLayout,
+    d_weight: &mut CudaTensor,
+    d_bias: Option<&mut CudaTensor>,
+) -> Result<CudaTensor> {
+    const OP: &str = "linear_backward";
+    let LinearDims { rows, inputs, outputs } = contract::linear_backward(
+        dy.dimensions(),
+        x.dimensions(),
+        weight.dimensions(),
+        layout,
+        d_weight.dimensions(),
+        d_bias.as_deref().map(CudaTensor::dimensions),
+    )?;
+    let dx = device.tensor(x.shape)?;
+    let d_weight = d_weight.floats_mut(OP, "d_weight")?;
+    let d_bias = d_bias.map(|d_bias| d_bias.floats_mut(OP, "d_bias")).transpose()?;
+    let (dy, x, weight) = (device.operand(dy)?, device.operand(x)?, device.operand(weight)?);
+    let to_inputs = Sizes { m: rows, n: inputs, k: outputs };
+    // SAFETY: the contract has checked the shapes, and `operand` the precision.
+    unsafe {
+        match layout {
+            WeightLayout::InOut => {
+                launch(device, &TRANSPOSED, [dy, weight], to_inputs, Outputs::to(dx.pointer()), 1)?;
+                add_weight_gradient(device, [x, dy], Sizes { m: inputs, n: outputs, k: rows }, d_weight)?;
+            }
+            WeightLayout::OutIn => {
+                launch(device, &FORWARD, [dy, weight], to_inputs, Outputs::to(dx.pointer()), 1)?;
+                add_weight_gradient(device, [dy, x], Sizes { m: outputs, n: inputs, k: rows }, d_weight)?;
+            }
+        }
+        if let Some(d_bias) = d_bias {
+            add_column_sums(device, dy, rows, outputs, d_bias)?;
+        }
+    }
+    Ok(dx)
+}

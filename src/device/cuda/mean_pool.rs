@@ -1,0 +1,43 @@
+//! Mean over an image's tokens (`mean_pool.cu`).
+
+use super::CudaDevice;
+use super::kernel::{Grid, Kernel, kernel};
+use super::memory::Pointer;
+use super::tensor::{CudaTensor, Precision, int};
+use crate::device::shape::Shape;
+use crate::device::{Result, contract};
+
+type Pool = Kernel<(Pointer, Pointer, i32, i32)>;
+const F32: [Pool; 2] = [kernel!(MEAN_POOL_F32), kernel!(MEAN_POOL_BACKWARD_F32)];
+const BF16: [Pool; 2] = [kernel!(MEAN_POOL_BF16), kernel!(MEAN_POOL_BACKWARD_BF16)];
+
+fn kernels(device: &CudaDevice) -> &'static [Pool; 2] {
+    match device.precision {
+        Precision::F32 => &F32,
+        Precision::Bf16 => &BF16,
+    }
+}
+
+/// `[B, T, d] → [B, d]`.
+pub(super) fn mean_pool(device: &CudaDevice, x: &CudaTensor) -> Result<CudaTensor> {
+    let dims = contract::mean_pool(x.dimensions())?;
+    let y = device.tensor(Shape::new("mean_pool", &[dims.batch, dims.width])?)?;
+    let [forward, _] = kernels(device);
+    let grid = Grid { blocks: [dims.width.div_ceil(32), dims.batch, 1], threads: [32, 8], shared: 0 };
+    let arguments = (device.operand(x)?, y.pointer(), int(dims.tokens)?, int(dims.width)?);
+    // SAFETY: the contract has checked the shape.
+    unsafe { device.driver.launch(forward, grid, arguments)? };
+    Ok(y)
+}
+
+/// `[B, d] → [B, T, d]`.
+pub(super) fn mean_pool_backward(device: &CudaDevice, dy: &CudaTensor, tokens: usize) -> Result<CudaTensor> {
+    let dims = contract::mean_pool_backward(dy.dimensions(), tokens)?;
+    let dx = device.tensor(Shape::new("mean_pool_backward", &[dims.batch, tokens, dims.width])?)?;
+    let [_, backward] = kernels(device);
+    let grid = Grid { blocks: [dims.width.div_ceil(256), tokens, dims.batch], ..Grid::line(1, 256) };
+    let arguments = (device.operand(dy)?, dx.pointer(), int(tokens)?, int(dims.width)?);
+    // SAFETY: the contract has checked the shape.
+    unsafe { device.driver.launch(backward, grid, arguments)? };
+    Ok(dx)
+}

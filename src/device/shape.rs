@@ -1,0 +1,34 @@
+//! A tensor's dimensions, without memory of their own.
+
+use super::contract::{self, MAX_RANK};
+
+/// Up to [`MAX_RANK`] dimensions, in place.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Shape {
+    rank: usize,
+    dimensions: [usize; MAX_RANK],
+}
+
+impl Shape {
+    /// `op` is who asks, for the error.
+    pub(super) fn new(op: &'static str, shape: &[usize]) -> contract::Result<Self> {
+        contract::tensor(op, shape)?;
+        let mut dimensions = [1; MAX_RANK];
+        dimensions[..shape.len()].copy_from_slice(shape);
+        Ok(Self { rank: shape.len(), dimensions })
+    }
+
+    /// The same but for the last dimension.
+    pub(super) fn with_last(mut self, last: usize) -> Self {
+        self.dimensions[self.rank - 1] = last;
+        self
+    }
+
+    pub(super) fn volume(&self) -> usize {
+        self.as_slice().iter().product()
+    }
+
+    pub(super) fn as_slice(&self) -> &[usize] {
+        &self.dimensions[..self.rank]
+    }
+}
