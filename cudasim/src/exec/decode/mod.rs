@@ -68,7 +68,7 @@ pub struct Placement<'a> {
 }
 
 /// Limits of what one kernel may take, so that hostile text is refused and not obeyed.
-const MAX_UNITS: usize = 1 << 21;
+const MAX_UNITS: usize = 1 << 16;
 const MAX_LOCAL_BYTES: u64 = 512 << 10;
 
 /// Decodes the kernel that is function `entry` of the module.
