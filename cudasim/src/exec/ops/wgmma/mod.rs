@@ -1,7 +1,7 @@
 //! `wgmma`: four warps multiply matrices in shared memory (A also in registers) into their registers, asynchronously.
 //!
 //! Each warp computes its own 16 rows. When it does is left open between the issue and the `wait_group` that names its
-//! group, and chosen by [`Landing`](crate::options::Landing). Until then its accumulators are not to be touched: the
+//! group, and chosen by [`Landing`]. Until then its accumulators are not to be touched: the
 //! decoder marks the few instructions of a kernel that name them (see [`watch`]), so that kernels without wgmma pay nothing.
 
 mod descriptor;

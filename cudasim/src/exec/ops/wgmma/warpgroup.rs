@@ -23,7 +23,7 @@ struct Open {
     /// What is ordered before its completion.
     done: Clock,
     /// The multiplicands as the first warp that waits for it finds them: once one warp knows it complete, they may change.
-    operands: Option<Box<Packed>>,
+    operands: Option<Packed>,
     /// Warps that have computed their rows.
     landed: [bool; 4],
 }
@@ -43,7 +43,7 @@ struct Warpgroup {
     /// Warps that have left.
     left: [bool; 4],
     /// Room for operands, to be used again.
-    spare: Vec<Box<Packed>>,
+    spare: Vec<Packed>,
 }
 
 /// The warpgroups of a block.
@@ -117,22 +117,22 @@ impl Warpgroups {
     }
 
     /// Takes the multiplicands of an operation as an earlier warp found them.
-    pub fn take_operands(&mut self, warp: u32, number: u64) -> Option<Box<Packed>> {
+    pub fn take_operands(&mut self, warp: u32, number: u64) -> Option<Packed> {
         self.of(warp).open(number)?.operands.take()
     }
 
     /// Room for multiplicands.
-    pub fn room(&mut self, warp: u32) -> Box<Packed> {
+    pub fn room(&mut self, warp: u32) -> Packed {
         self.of(warp).spare.pop().unwrap_or_default()
     }
 
     /// Keeps room for later.
-    pub fn keep(&mut self, warp: u32, room: Box<Packed>) {
+    pub fn keep(&mut self, warp: u32, room: Packed) {
         self.of(warp).spare.push(room);
     }
 
     /// Puts multiplicands where the other warps find them, or keeps the room for later where all have computed.
-    pub fn put_operands(&mut self, warp: u32, number: u64, operands: Box<Packed>) {
+    pub fn put_operands(&mut self, warp: u32, number: u64, operands: Packed) {
         let group = self.of(warp);
         match group.open(number) {
             Some(open) if open.operands.is_none() => open.operands = Some(operands),
