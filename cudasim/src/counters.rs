@@ -57,7 +57,7 @@ pub enum Direction {
 /// What a launch did, added up over its warps.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Counts {
-    /// Instructions, one for each warp that ran it with at least one lane.
+    /// Instructions, one for each warp that ran it with at least one lane for which its predicate holds.
     pub warp_instructions: u64,
     /// Instructions, one for each lane that ran it.
     pub thread_instructions: u64,

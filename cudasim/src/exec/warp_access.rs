@@ -135,6 +135,12 @@ impl Context<'_> {
         Ok(true)
     }
 
+    /// Whether the warp does the very same as the last time that it asked: it waits for somebody in a loop.
+    pub(super) fn spins(&mut self, address: u64, value: u64) -> bool {
+        let poll = (self.pc, address, value);
+        std::mem::replace(&mut self.warp.last_poll, poll) == poll
+    }
+
     /// Counts an access of global and shared memory by the lanes of `mask`, where the options ask for counts.
     #[inline(always)]
     pub fn count(&mut self, space: Space, direction: Direction, addresses: &[u64; 32], mask: Mask, bytes: u64) {

@@ -187,8 +187,10 @@ fn run<T: Word + Lane>(
     // A lock that is not free moves nobody on.
     if changed {
         context.progress();
+        return Ok(Flow::Next);
     }
-    Ok(Flow::Next)
+    let lane = mask.trailing_zeros() as usize & 31;
+    Ok(if context.spins(addresses[lane], u64::from(mask)) { Flow::Yield } else { Flow::Next })
 }
 
 /// `exch.b128` and `cas.b128`.
