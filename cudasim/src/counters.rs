@@ -1,23 +1,80 @@
 //! Exact counts of a launch.
+//!
+//! Each step counts how often a warp ran it and with how many lanes; what kind it is, and what a tensor-core instruction
+//! multiplies, is read from its form afterwards. Memory instructions count what their addresses ask of the hardware: sectors
+//! of 32 bytes in global memory, wavefronts in shared memory. The counts do not depend on the seed or on the host's threads,
+//! as far as the kernel itself does not: one that spins counts its rounds.
+
+use std::fmt::Write as _;
 
 use crate::exec::kernel::Kernel;
-use crate::exec::registers::Mask;
+use crate::exec::registers::{Mask, lanes};
+use crate::ptx::form::Form;
+use crate::ptx::opcode::{Modifier, Opcode};
+use crate::ptx::types::{ScalarType, StateSpace};
+
+/// Bytes of a sector of global memory.
+const SECTOR: u64 = 32;
+
+/// Bytes that all banks of shared memory serve at once: 32 banks of 4.
+const WAVEFRONT: u64 = 128;
+
+/// What goes one way between warps and global memory.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct GlobalTraffic {
+    /// Instructions, one for each warp.
+    pub requests: u64,
+    /// Sectors of 32 bytes that they touched, each once for each request.
+    pub sectors: u64,
+    /// Bytes that their lanes asked for.
+    pub bytes: u64,
+}
+
+/// What goes one way between warps and shared memory.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct SharedTraffic {
+    /// Instructions, one for each warp.
+    pub requests: u64,
+    /// Times that the banks had to serve them.
+    pub wavefronts: u64,
+    /// How many of these are due to lanes that want different words of one bank.
+    pub conflicts: u64,
+    /// Bytes that their lanes asked for.
+    pub bytes: u64,
+}
+
+/// The ways that memory is used.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Direction {
+    /// Reads.
+    Load,
+    /// Writes.
+    Store,
+    /// Both: `atom` and `red`.
+    Atomic,
+}
 
 /// What a launch did, added up over its warps.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Counts {
-    /// Instructions, one for each warp that ran it with at least one lane.
+    /// Instructions, one for each warp that ran it with at least one lane for which its predicate holds.
     pub warp_instructions: u64,
     /// Instructions, one for each lane that ran it.
     pub thread_instructions: u64,
     /// Branches after which the lanes of a warp went different ways.
     pub divergences: u64,
+    /// Global memory, by direction.
+    pub global: [GlobalTraffic; 3],
+    /// Shared memory, by direction.
+    pub shared: [SharedTraffic; 3],
+    /// Of each step of the kernel: warps and lanes that ran it.
+    steps: Vec<(u64, u64)>,
 }
 
 impl Counts {
     /// No counts yet.
-    pub fn new(_kernel: &Kernel) -> Self {
-        Self::default()
+    pub fn new(kernel: &Kernel) -> Self {
+        Self { steps: vec![(0, 0); kernel.steps.len()], ..Self::default() }
     }
 
     /// Adds those of another worker.
@@ -25,26 +82,275 @@ impl Counts {
         self.warp_instructions += other.warp_instructions;
         self.thread_instructions += other.thread_instructions;
         self.divergences += other.divergences;
+        for (mine, theirs) in self.global.iter_mut().zip(&other.global) {
+            mine.requests += theirs.requests;
+            mine.sectors += theirs.sectors;
+            mine.bytes += theirs.bytes;
+        }
+        for (mine, theirs) in self.shared.iter_mut().zip(&other.shared) {
+            mine.requests += theirs.requests;
+            mine.wavefronts += theirs.wavefronts;
+            mine.conflicts += theirs.conflicts;
+            mine.bytes += theirs.bytes;
+        }
+        for (mine, theirs) in self.steps.iter_mut().zip(&other.steps) {
+            mine.0 += theirs.0;
+            mine.1 += theirs.1;
+        }
     }
 
-    /// Counts a step that `active` lanes run.
+    /// Counts a step that `active` lanes have run.
     #[inline]
-    pub fn step(&mut self, _kernel: &Kernel, _pc: u32, active: Mask) {
-        self.warp_instructions += u64::from(active != 0);
-        self.thread_instructions += u64::from(active.count_ones());
-    }
-
-    /// The counts as a JSON object.
-    pub fn json(&self) -> String {
-        let Self { warp_instructions, thread_instructions, divergences } = self;
-        format!(
-            "{{\"warp_instructions\":{warp_instructions},\"thread_instructions\":{thread_instructions},\
-             \"divergences\":{divergences}}}"
-        )
+    pub fn step(&mut self, pc: u32, active: Mask) {
+        let (warps, threads) = (u64::from(active != 0), u64::from(active.count_ones()));
+        self.warp_instructions += warps;
+        self.thread_instructions += threads;
+        if let Some(step) = self.steps.get_mut(pc as usize) {
+            step.0 += warps;
+            step.1 += threads;
+        }
     }
 
     /// Counts that a warp now has this many splits.
     pub fn diverged(&mut self, splits: usize) {
         self.divergences += u64::from(splits > 1);
+    }
+
+    /// Counts an access of global memory by the lanes of `mask`, of `bytes` bytes each.
+    pub fn global(&mut self, direction: Direction, addresses: &[u64; 32], mask: Mask, bytes: u64) {
+        if mask == 0 {
+            return;
+        }
+        let mut sectors = [0; 32 * 3];
+        let mut count = 0;
+        for lane in lanes(mask) {
+            let first = addresses[lane] / SECTOR;
+            for sector in first..=(addresses[lane] + bytes - 1) / SECTOR {
+                if count < sectors.len() && (count == 0 || sectors[count - 1] != sector) {
+                    sectors[count] = sector;
+                    count += 1;
+                }
+            }
+        }
+        let sectors = &mut sectors[..count];
+        sectors.sort_unstable();
+        let different = 1 + sectors.windows(2).filter(|pair| pair[0] != pair[1]).count();
+        let traffic = &mut self.global[direction as usize];
+        traffic.requests += 1;
+        traffic.sectors += different as u64;
+        traffic.bytes += bytes * u64::from(mask.count_ones());
+    }
+
+    /// Counts an access of shared memory by the lanes of `mask`, of `bytes` bytes each; also what `ldmatrix` and `stmatrix` do,
+    /// whose lanes have 16 bytes each. Wide accesses are served half or a quarter of the warp at a time.
+    pub fn shared(&mut self, direction: Direction, addresses: &[u64; 32], mask: Mask, bytes: u64) {
+        if mask == 0 {
+            return;
+        }
+        let group = match bytes {
+            0..=4 => 32,
+            5..=8 => 16,
+            _ => 8,
+        };
+        let traffic = &mut self.shared[direction as usize];
+        traffic.requests += 1;
+        traffic.bytes += bytes * u64::from(mask.count_ones());
+        for first in (0..32).step_by(group) {
+            let part = mask & ((((1_u64 << group) - 1) << first) as u32);
+            if part == 0 {
+                continue;
+            }
+            let wavefronts = wavefronts(addresses, part, bytes);
+            // What the lanes' bytes need without conflicts: more than one for accesses wider than 16 bytes.
+            let least = (bytes * group as u64).div_ceil(WAVEFRONT).max(1).min(wavefronts);
+            traffic.wavefronts += wavefronts;
+            traffic.conflicts += wavefronts - least;
+        }
+    }
+
+    /// As JSON: one object without line breaks. `kernel`: that was launched.
+    pub fn json(&self, kernel: &Kernel) -> String {
+        let mut classes = [(0_u64, 0_u64); CLASSES.len()];
+        let (mut barriers, mut multiplications, mut flops) = (0, 0, 0);
+        for (origin, &(warps, threads)) in kernel.origins.iter().zip(&self.steps) {
+            let class = &mut classes[class_of(&origin.form) as usize];
+            class.0 += warps;
+            class.1 += threads;
+            barriers += if is_barrier(&origin.form) { warps } else { 0 };
+            let work = flops_of_warp(&origin.form);
+            multiplications += if work != 0 { warps } else { 0 };
+            flops += work * warps;
+        }
+        let mut text = String::new();
+        // Writing to a string cannot fail.
+        let _ = write!(
+            text,
+            "{{\"warp_instructions\":{},\"thread_instructions\":{},\"instructions\":{{",
+            self.warp_instructions, self.thread_instructions
+        );
+        for (index, (name, (warps, threads))) in CLASSES.iter().zip(classes).enumerate() {
+            let comma = if index == 0 { "" } else { "," };
+            let _ = write!(text, "{comma}\"{name}\":{{\"warps\":{warps},\"threads\":{threads}}}");
+        }
+        let _ = write!(text, "}},\"tensor\":{{\"operations\":{multiplications},\"flops\":{flops}}},\"global\":{{");
+        for (index, (name, t)) in ["load", "store", "atomic"].iter().zip(self.global).enumerate() {
+            let comma = if index == 0 { "" } else { "," };
+            let _ = write!(
+                text,
+                "{comma}\"{name}\":{{\"requests\":{},\"sectors\":{},\"bytes\":{}}}",
+                t.requests, t.sectors, t.bytes
+            );
+        }
+        text.push_str("},\"shared\":{");
+        for (index, (name, t)) in ["load", "store", "atomic"].iter().zip(self.shared).enumerate() {
+            let comma = if index == 0 { "" } else { "," };
+            let _ = write!(
+                text,
+                "{comma}\"{name}\":{{\"requests\":{},\"wavefronts\":{},\"conflicts\":{},\"bytes\":{}}}",
+                t.requests, t.wavefronts, t.conflicts, t.bytes
+            );
+        }
+        let _ = write!(text, "}},\"barriers\":{barriers},\"divergences\":{}}}", self.divergences);
+        text
+    }
+}
+
+/// How often the banks must serve these lanes: the most different words that one bank has to give.
+fn wavefronts(addresses: &[u64; 32], mask: Mask, bytes: u64) -> u64 {
+    // Different words, each in the list of its bank; 32 lanes want at most 8 words each.
+    let mut words = [0; 256];
+    let mut count = 0;
+    for lane in lanes(mask) {
+        for word in addresses[lane] / 4..(addresses[lane] + bytes).div_ceil(4) {
+            if count < words.len() {
+                words[count] = word;
+                count += 1;
+            }
+        }
+    }
+    let words = &mut words[..count];
+    words.sort_unstable();
+    let mut banks = [0_u64; 32];
+    for (index, &word) in words.iter().enumerate() {
+        if index == 0 || words[index - 1] != word {
+            banks[word as usize % 32] += 1;
+        }
+    }
+    banks.into_iter().max().unwrap_or(0).max(1)
+}
+
+/// Names of the classes of instructions.
+const CLASSES: [&str; 14] = [
+    "integer",
+    "float",
+    "half",
+    "double",
+    "conversion",
+    "move",
+    "control",
+    "global",
+    "shared",
+    "local",
+    "parameter",
+    "tensor",
+    "warp",
+    "synchronisation",
+];
+
+#[derive(Clone, Copy)]
+enum Class {
+    Integer,
+    Float,
+    Half,
+    Double,
+    Conversion,
+    Move,
+    Control,
+    Global,
+    Shared,
+    Local,
+    Parameter,
+    Tensor,
+    Warp,
+    Synchronisation,
+}
+
+/// The class of a form. Generic accesses count as global: where they went is in the counts of memory.
+fn class_of(form: &Form) -> Class {
+    use Opcode::*;
+    match form.opcode {
+        Bra | Brx | Call | Ret | Exit | Trap | Brkpt | Nanosleep | Pmevent | Setmaxnreg => Class::Control,
+        Mma | Wgmma => Class::Tensor,
+        Shfl | Vote | Match | Redux | Elect | Activemask | Movmatrix => Class::Warp,
+        Bar | Barrier | Mbarrier | Fence | Membar | Griddepcontrol => Class::Synchronisation,
+        Ldmatrix | Stmatrix => Class::Shared,
+        Ld | Ldu | St | Atom | Red | Cp | Prefetch | Prefetchu | Applypriority | Discard | Tensormap => {
+            match form.space() {
+                Some(StateSpace::Shared | StateSpace::SharedCta | StateSpace::SharedCluster) => Class::Shared,
+                Some(StateSpace::Local) => Class::Local,
+                Some(StateSpace::Param | StateSpace::ParamEntry | StateSpace::ParamFunc) => Class::Parameter,
+                _ => Class::Global,
+            }
+        }
+        Cvt | Szext => Class::Conversion,
+        Mov | Cvta | Mapa | Getctarank | Isspacep | Createpolicy | Prmt | Selp => Class::Move,
+        _ => match form.types.last() {
+            Some(ScalarType::F32 | ScalarType::Tf32) => Class::Float,
+            Some(ScalarType::F16 | ScalarType::F16x2 | ScalarType::Bf16 | ScalarType::Bf16x2) => Class::Half,
+            Some(ScalarType::F64) => Class::Double,
+            _ => Class::Integer,
+        },
+    }
+}
+
+fn is_barrier(form: &Form) -> bool {
+    matches!(form.opcode, Opcode::Bar | Opcode::Barrier) && !form.has(Modifier::Warp)
+}
+
+/// Multiplications and additions that one warp does in a tensor-core instruction: a warpgroup's are four warps' together.
+fn flops_of_warp(form: &Form) -> u64 {
+    let Some(shape) = form.shape else { return 0 };
+    let all = 2 * u64::from(shape.m) * u64::from(shape.n) * u64::from(shape.k);
+    match form.opcode {
+        Opcode::Mma => all,
+        Opcode::Wgmma if form.has(Modifier::MmaAsync) => all / 4,
+        _ => 0,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn shared(addresses: impl Fn(u64) -> u64, mask: Mask, bytes: u64) -> (u64, u64) {
+        let mut counts = Counts::default();
+        counts.shared(Direction::Load, &std::array::from_fn(|lane| addresses(lane as u64)), mask, bytes);
+        (counts.shared[0].wavefronts, counts.shared[0].conflicts)
+    }
+
+    #[test]
+    fn bank_conflicts() {
+        assert_eq!(shared(|lane| 4 * lane, u32::MAX, 4), (1, 0));
+        assert_eq!(shared(|_| 64, u32::MAX, 4), (1, 0), "a broadcast");
+        assert_eq!(shared(|lane| 8 * lane, u32::MAX, 4), (2, 1));
+        assert_eq!(shared(|lane| 128 * lane, u32::MAX, 4), (32, 31));
+        assert_eq!(shared(|lane| 132 * lane, u32::MAX, 4), (1, 0), "padded columns");
+        assert_eq!(shared(|lane| 2 * lane, u32::MAX, 2), (1, 0));
+        assert_eq!(shared(|lane| 8 * lane, u32::MAX, 8), (2, 0));
+        assert_eq!(shared(|lane| 16 * lane, u32::MAX, 16), (4, 0));
+        assert_eq!(shared(|lane| 128 * lane, u32::MAX, 16), (32, 28), "rows of ldmatrix without swizzle");
+        assert_eq!(shared(|lane| 128 * lane + 16 * (lane % 8), u32::MAX, 16), (4, 0), "with swizzle");
+        assert_eq!(shared(|lane| 16 * lane, 0xff, 16), (1, 0));
+    }
+
+    #[test]
+    fn sectors() {
+        let mut counts = Counts::default();
+        counts.global(Direction::Load, &std::array::from_fn(|lane| 4096 + 4 * lane as u64), u32::MAX, 4);
+        assert_eq!(counts.global[0], GlobalTraffic { requests: 1, sectors: 4, bytes: 128 });
+        counts.global(Direction::Store, &std::array::from_fn(|lane| 4100 + 4 * lane as u64), u32::MAX, 4);
+        assert_eq!(counts.global[1].sectors, 5, "not aligned");
+        counts.global(Direction::Atomic, &std::array::from_fn(|lane| 64 * (lane as u64 % 4)), 0xf0f, 8);
+        assert_eq!(counts.global[2], GlobalTraffic { requests: 1, sectors: 4, bytes: 64 });
     }
 }

@@ -193,7 +193,7 @@ impl Scene {
             json.raw("cluster", &format!("{:?}", launch.cluster));
             json.raw("dynamic_shared", &launch.dynamic_shared.to_string());
             json.raw("host_seconds", &format!("{:.6}", (now() - start).as_secs_f64()));
-            self.counters.push(json.raw("counts", &counts.json()).end());
+            self.counters.push(json.raw("counts", &counts.json(kernel)).end());
         }
         Ok(())
     }

@@ -3,7 +3,7 @@
 use super::context::{Context, Window, window};
 use super::decode::{Address, Space};
 use super::races::{Spot, Touch};
-use crate::memory::{ByteState, CLUSTER_RANK_SHIFT, Word};
+use crate::memory::{ByteState, CLUSTER_RANK_SHIFT, SharedMemory, Word};
 use crate::report::{Fault, FaultKind};
 
 /// How an instruction looks at memory.
@@ -235,17 +235,7 @@ impl Context<'_> {
         let memory = &mut self.blocks[rank].shared;
         let at = |fault: Fault| fault.lane(lane).at(crate::memory::SHARED_WINDOW + address);
         let offset = memory.offset(inside, from.len() as u64).map_err(at)?;
-        if memory.is_guarded() {
-            let states = memory.states(offset, from.len());
-            let message = if states.contains(&ByteState::InFlight) {
-                "shared memory is written while an asynchronous copy into it was not waited for"
-            } else {
-                "shared memory is written while an asynchronous copy out of it may still read it"
-            };
-            if states.iter().any(|state| matches!(state, ByteState::InFlight | ByteState::Source)) {
-                return Err(at(Fault::new(FaultKind::MissingWait, message)));
-            }
-        }
+        writable(memory, offset, from.len()).map_err(at)?;
         memory.put(offset, from);
         self.touch_shared_range(agent, rank, lane, offset, from.len(), Touch { write: true, strong })
     }
@@ -334,6 +324,25 @@ pub(super) fn aligned(address: u64, bytes: u64, lane: usize) -> Result<(), Fault
 pub(super) fn in_flight(lane: usize, address: u64) -> Fault {
     let message = "shared memory is read while an asynchronous copy into it was not waited for";
     Fault::new(FaultKind::MissingWait, message).lane(lane).at(crate::memory::SHARED_WINDOW + address)
+}
+
+/// That no asynchronous copy uses bytes of shared memory that are to be written.
+///
+/// # Errors
+/// `MissingWait`.
+pub(super) fn writable(memory: &SharedMemory, offset: usize, bytes: usize) -> Result<(), Fault> {
+    if !memory.is_guarded() {
+        return Ok(());
+    }
+    let states = memory.states(offset, bytes);
+    let message = if states.contains(&ByteState::InFlight) {
+        "shared memory is written while an asynchronous copy into it was not waited for"
+    } else if states.contains(&ByteState::Source) {
+        "shared memory is written while an asynchronous copy out of it may still read it"
+    } else {
+        return Ok(());
+    };
+    Err(Fault::new(FaultKind::MissingWait, message))
 }
 
 pub(super) fn uninitialised(space: &str, lane: usize, address: u64) -> Fault {

@@ -184,7 +184,9 @@ fn start(grid: &Grid<'_>, block: &Block, id: u32) -> Warp {
         Registers::set::<u32>(&mut registers, slot, FULL, &values);
     }
     debug_assert!(lanes(live).count() as u32 == count);
-    Warp::new(registers, id, live, kernel.local_bytes)
+    let mut warp = Warp::new(registers, id, live, kernel.local_bytes);
+    warp.defined = vec![0; kernel.watched.len()];
+    warp
 }
 
 fn along(axis: Axis, of: [u32; 3]) -> u32 {

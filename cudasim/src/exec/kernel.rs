@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use super::decode::Note;
 use super::registers::Slot;
 use super::step::Step;
 use crate::ptx::form::Form;
@@ -21,6 +22,10 @@ pub struct Kernel {
     pub bounds: LaunchBounds,
     /// The code; the kernel's own comes first.
     pub steps: Vec<Step>,
+    /// What to look at before steps that read or write registers which may lack a value.
+    pub notes: Vec<Note>,
+    /// Names of these registers.
+    pub watched: Vec<String>,
     /// What each step was decoded from.
     pub origins: Vec<StepOrigin>,
     /// Units of registers of a warp.

@@ -96,11 +96,12 @@ impl Context<'_> {
         race.map_err(|(lane, fault)| fault.at(SHARED_WINDOW + addresses[lane]))
     }
 
-    /// The same of any range of bytes for one lane.
+    /// The same of any range of bytes for one lane: what an asynchronous copy calls, as its own agent
+    /// (`order.asynchronous(rank, warp)`), where it reads or writes.
     ///
     /// # Errors
     /// `SharedRace`.
-    pub(super) fn touch_shared_range(
+    pub fn touch_shared_range(
         &mut self,
         agent: usize,
         rank: usize,

@@ -27,6 +27,18 @@ pub enum Flow {
     Part(Mask),
 }
 
+impl Flow {
+    /// Which of the lanes that ran it are done with it.
+    #[inline]
+    pub fn done(self, active: Mask) -> Mask {
+        match self {
+            Self::Next | Self::Yield => active,
+            Self::Wait => 0,
+            Self::Part(done) => done & active,
+        }
+    }
+}
+
 /// The operands of a [`Compute`] step: slots in the order of PTX (results first), and a small constant.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Operands {
@@ -44,6 +56,8 @@ pub struct Step {
     pub operands: Operands,
     /// `@p` or `@!p`.
     pub guard: Option<Predicate>,
+    /// Where it reads or writes registers that may lack a value: index of its [`Note`](super::decode::Note), from 1; else 0.
+    pub note: u32,
 }
 
 /// What an instruction does.

@@ -11,6 +11,7 @@ use super::order::Order;
 use super::registers::{FULL, Mask, Registers, lanes};
 use super::step::{Action, Call, Control, Flow};
 use crate::memory::FUNCTION_WINDOW;
+use crate::ptx::opcode::Modifier;
 use crate::report::{Fault, FaultKind};
 
 /// Some lanes, and the step they are at.
@@ -36,13 +37,22 @@ pub struct Warp {
     pub local_written: Vec<u8>,
     /// Moments of other agents that this warp is known to know, in global and in shared memory: what checks ask first.
     pub known_moments: [u64; 2],
+    /// Step, address and value of the last volatile or relaxed load, or atomic in vain: a second one is a loop that waits.
+    pub last_poll: (u32, u64, u64),
+    /// For each register that may lack a value: the lanes that hold one.
+    pub defined: Vec<Mask>,
     /// What its families of instructions keep between steps.
     pub state: super::ops::WarpState,
     /// Where its lanes are; exited ones are in none.
     splits: Vec<Split>,
     /// Steps it has run.
     pub instructions: u64,
+    /// Turns in a row that ended with lanes at different places.
+    diverged_turns: u32,
 }
+
+/// After how many such turns a warp whose instructions are counted tries another order of its lanes.
+const PATIENCE: u32 = 64;
 
 /// How a turn of a warp ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -64,9 +74,12 @@ impl Warp {
             local: vec![0; local_bytes as usize * 32],
             local_written: vec![0; local_bytes as usize * 32],
             known_moments: [0; 2],
+            last_poll: (u32::MAX, 0, 0),
+            defined: Vec::new(),
             state: super::ops::WarpState::default(),
             splits: vec![Split { pc: 0, mask: live, waiting: false }],
             instructions: 0,
+            diverged_turns: 0,
         }
     }
 
@@ -155,7 +168,11 @@ pub fn run(
                 if let Some(split) = warp.splits.last_mut() {
                     split.pc = pc;
                 }
-                warp.state.rotate = warp.splits.len() > 1;
+                // Where the host counts, the same lanes must run together whatever the length of turns, unless nothing else
+                // gets them on.
+                warp.diverged_turns = if warp.splits.len() > 1 { warp.diverged_turns + 1 } else { 0 };
+                let patient = worker.counts.is_some() && warp.diverged_turns < PATIENCE;
+                warp.state.rotate = warp.splits.len() > 1 && !patient;
                 return Ok(Turn::Ready);
             }
             left -= 1;
@@ -168,8 +185,15 @@ pub fn run(
                 None => mask,
                 Some(guard) => mask & warp.registers.holds(guard),
             };
-            if let Some(counts) = &mut worker.counts {
-                counts.step(grid.kernel, pc, active);
+            if step.note != 0 && grid.options.registers {
+                let note = &grid.kernel.notes[step.note as usize - 1];
+                note.apply(&warp.registers, &mut warp.defined, &grid.kernel.watched, mask, active)
+                    .map_err(|fault| Box::new(Failure { fault, pc, mask }))?;
+            }
+            if let Some(counts) = &mut worker.counts
+                && !matches!(step.action, Action::Effect(_))
+            {
+                counts.step(pc, active);
             }
             match &step.action {
                 Action::Compute(function) => {
@@ -185,7 +209,16 @@ pub fn run(
                         split.pc = pc;
                     }
                     let mut context = Context { grid, worker, blocks, order, rank, warp, pc };
-                    match effect(&mut context, active) {
+                    let flow = effect(&mut context, active);
+                    // Only with that option does it matter which lane of a warp did something.
+                    if grid.options.lane_races && grid.kernel.origins[pc as usize].form.has(Modifier::Sync) {
+                        context.order.meet(context.agent());
+                    }
+                    // Counted when it is done, not each time that it is tried.
+                    if let (Some(counts), Ok(flow)) = (&mut worker.counts, &flow) {
+                        counts.step(pc, flow.done(active));
+                    }
+                    match flow {
                         Err(fault) => return Err(Box::new(Failure { fault, pc, mask: active })),
                         Ok(Flow::Next) => {
                             pc += 1;

@@ -6,6 +6,7 @@ use super::context::{Context, Window};
 use super::decode::Space;
 use super::races::Touch;
 use super::registers::{Mask, lanes};
+use crate::counters::Direction;
 use crate::memory::{CLUSTER_RANK_SHIFT, Word};
 use crate::report::Fault;
 
@@ -36,6 +37,7 @@ impl Context<'_> {
     ) -> Result<(), Fault> {
         let bytes = N as u64 * T::BYTES;
         let mut places = fill(addresses, mask);
+        self.count(access.space, Direction::Load, addresses, mask, bytes);
         match self.place(access.space, &mut places, bytes) {
             Place::Global(index) => {
                 let Some(allocation) = self.grid.memory.get(index) else { return Ok(()) };
@@ -80,6 +82,7 @@ impl Context<'_> {
     ) -> Result<(), Fault> {
         let bytes = N as u64 * T::BYTES;
         let mut places = fill(addresses, mask);
+        self.count(access.space, Direction::Store, addresses, mask, bytes);
         match self.place(access.space, &mut places, bytes) {
             Place::Global(index) => {
                 let Some(allocation) = self.grid.memory.get(index) else { return Ok(()) };
@@ -130,6 +133,25 @@ impl Context<'_> {
         }
         self.touch_global(index, &[address; 32], 1 << lane, 16, Touch { write: true, strong: true })?;
         Ok(true)
+    }
+
+    /// Whether the warp does the very same as the last time that it asked: it waits for somebody in a loop.
+    pub(super) fn spins(&mut self, address: u64, value: u64) -> bool {
+        let poll = (self.pc, address, value);
+        std::mem::replace(&mut self.warp.last_poll, poll) == poll
+    }
+
+    /// Counts an access of global and shared memory by the lanes of `mask`, where the options ask for counts.
+    #[inline(always)]
+    pub fn count(&mut self, space: Space, direction: Direction, addresses: &[u64; 32], mask: Mask, bytes: u64) {
+        if let Some(counts) = &mut self.worker.counts {
+            let is_in = |window: Window| {
+                let inside = lanes(mask).filter(|&lane| locate(space, addresses[lane]).0 == window);
+                inside.fold(0, |mask, lane| mask | 1 << lane)
+            };
+            counts.global(direction, addresses, is_in(Window::Global), bytes);
+            counts.shared(direction, addresses, is_in(Window::Shared), bytes);
+        }
     }
 
     /// Where all of `addresses` are; those of a window become addresses inside it.

@@ -32,7 +32,7 @@ pub struct SharedMemory {
 impl SharedMemory {
     /// `bytes` bytes, not yet written.
     pub fn new(bytes: usize) -> Self {
-        Self { bytes: vec![0; bytes], states: vec![ByteState::Unwritten; bytes], shadow: None, guarded: 0 }
+        Self { bytes: vec![0; bytes], states: vec![ByteState::Unwritten; bytes], guarded: 0, shadow: None }
     }
 
     /// Who touched it.
@@ -139,8 +139,8 @@ impl SharedMemory {
                 wrong |= T::from_slice(&states[at..]).into() ^ T::WRITTEN.into();
             }
         }
-        const IN_FLIGHT: u64 = 0x0202_0202_0202_0202;
-        let asked = if written { u64::MAX } else { IN_FLIGHT };
+        // Of `InFlight` and `Unwritten`; bytes that a copy reads may be read by others.
+        let asked: u64 = if written { 0x0303_0303_0303_0303 } else { 0x0202_0202_0202_0202 };
         wrong & asked == 0
     }
 

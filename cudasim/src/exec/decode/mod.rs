@@ -6,8 +6,10 @@
 
 mod operands;
 mod reach;
+mod undefined;
 
 pub use operands::{Address, Decoder, Space};
+pub use undefined::{Note, Select};
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -107,6 +109,8 @@ pub fn kernel(placement: &Placement<'_>, entry: usize) -> Result<Kernel, PtxErro
         parameter_bytes: function.parameter_bytes(),
         bounds: function.launch.clone(),
         steps: code.steps,
+        notes: code.notes,
+        watched: code.watched,
         origins: code.origins,
         units: finished.units,
         predicates: finished.predicates,
@@ -125,6 +129,10 @@ pub fn kernel(placement: &Placement<'_>, entry: usize) -> Result<Kernel, PtxErro
 struct Code {
     steps: Vec<Step>,
     origins: Vec<StepOrigin>,
+    /// Of steps that read or write registers which may lack a value.
+    notes: Vec<Note>,
+    /// Names of these registers.
+    watched: Vec<String>,
     /// First step of each function.
     starts: HashMap<usize, u32>,
     /// Of each instruction of the function that is being decoded: its first step.
@@ -134,7 +142,7 @@ struct Code {
 impl Code {
     fn push(&mut self, decoded: Decoded, decoder: &Decoder<'_>, instruction: &Instruction, function: usize) {
         let guard = instruction.guard.map(|guard| decoder.guard(guard));
-        self.steps.push(Step { action: decoded.action, operands: decoded.operands, guard });
+        self.steps.push(Step { action: decoded.action, operands: decoded.operands, guard, note: 0 });
         self.origins.push(StepOrigin {
             form: Arc::clone(&instruction.form),
             line: instruction.line,
@@ -171,7 +179,25 @@ impl Code {
                 _ => {}
             }
         }
+        self.note(decoder, body);
         Ok(())
+    }
+
+    /// Finds uses of registers that may lack a value.
+    fn note(&mut self, decoder: &mut Decoder<'_>, body: &Body) {
+        let (steps, places) = (&self.steps, &self.places);
+        let computes = |at: usize| {
+            let last = places.get(at + 1).map_or(0, |&next| next as usize).wrapping_sub(1);
+            steps.get(last).is_some_and(|step| undefined::computes(&step.action))
+        };
+        let mut predicate = |operand: &Operand| decoder.predicate(operand).ok();
+        let notes = undefined::notes(body, &computes, &mut predicate, &mut self.watched);
+        for (at, note) in notes {
+            self.notes.push(note);
+            if let Some(step) = self.places.get(at).and_then(|&place| self.steps.get_mut(place as usize)) {
+                step.note = self.notes.len() as u32;
+            }
+        }
     }
 
     fn instruction(

@@ -3,14 +3,15 @@
 //! Lanes take their turns in an order that the seed decides, as the ISA leaves it open. `add.f32` in global memory flushes
 //! subnormals and in shared memory does not, as the ISA says of the hardware.
 
-use crate::exec::access::{Found, in_flight, uninitialised};
+use crate::counters::Direction;
+use crate::exec::access::{Found, in_flight, uninitialised, writable};
 use crate::exec::context::Context;
 use crate::exec::decode::{Address, Decode, Decoded, Decoder};
 use crate::exec::order::Clock;
 use crate::exec::races::Touch;
 use crate::exec::registers::{Lane, Mask, Slot};
 use crate::exec::step::Flow;
-use crate::memory::{ByteState, SHARED_RESERVED, Word};
+use crate::memory::{ByteState, SHARED_RESERVED, SHARED_WINDOW, Word};
 use crate::numerics::fp16x2::{Half, add_bf16, add_f16, map2};
 use crate::numerics::minmax::{Select, select_bf16, select_f16};
 use crate::numerics::{canonical_f32, flush_f32};
@@ -141,8 +142,10 @@ fn run<T: Word + Lane>(
     let addresses = context.addresses(&plan.address);
     let bytes = T::BYTES * plan.a.len() as u64;
     let b = context.warp.registers.get::<T>(plan.b);
+    context.count(plan.address.space, Direction::Atomic, &addresses, mask, bytes);
     let clock = context.handed(plan.releases);
     let mut found = [Found::Shared(0, 0); 32];
+    let mut changed = false;
     each(context, mask, |context, lane| {
         found[lane] = context.find(plan.address.space, lane, addresses[lane], bytes)?;
         begin(context, found[lane], lane, addresses[lane], bytes, clock.as_ref())
@@ -157,12 +160,16 @@ fn run<T: Word + Lane>(
             old[lane] = match found[lane] {
                 Found::Global(index, offset) => {
                     let allocation = context.grid.memory.get(index);
-                    allocation.map_or(T::default(), |m| m.update(offset + at, change(operation.global, lane)))
+                    let change = change(operation.global, lane);
+                    let old = allocation.map_or(T::default(), |m| m.update(offset + at, change));
+                    changed |= change(old) != old;
+                    old
                 }
                 Found::Shared(rank, offset) => {
                     let shared = &mut context.blocks[rank].shared;
                     let old = shared.word(offset + at as usize);
                     let new = change(operation.shared, lane)(old);
+                    changed |= new != old;
                     shared.put(offset + at as usize, &new.into().to_le_bytes()[..T::BYTES as usize]);
                     old
                 }
@@ -177,14 +184,20 @@ fn run<T: Word + Lane>(
         context.learn(found[lane].spot(addresses[lane]), bytes);
         Ok(())
     })?;
-    context.progress();
-    Ok(Flow::Next)
+    // A lock that is not free moves nobody on.
+    if changed {
+        context.progress();
+        return Ok(Flow::Next);
+    }
+    let lane = mask.trailing_zeros() as usize & 31;
+    Ok(if context.spins(addresses[lane], u64::from(mask)) { Flow::Yield } else { Flow::Next })
 }
 
 /// `exch.b128` and `cas.b128`.
 fn wide(context: &mut Context<'_>, mask: Mask, plan: &Plan, compare: bool) -> Result<Flow, Fault> {
     let addresses = context.addresses(&plan.address);
     let (a, b) = (context.warp.registers.get::<u128>(plan.a[0]), context.warp.registers.get::<u128>(plan.b));
+    context.count(plan.address.space, Direction::Atomic, &addresses, mask, 16);
     let clock = context.handed(plan.releases);
     let mut all = [0; 32];
     each(context, mask, |context, lane| {
@@ -255,12 +268,10 @@ fn begin(
             if states.contains(&ByteState::InFlight) {
                 return Err(in_flight(lane, SHARED_RESERVED + offset as u64));
             }
+            writable(&context.blocks[rank].shared, offset, bytes as usize)
+                .map_err(|fault| fault.lane(lane).at(SHARED_WINDOW + SHARED_RESERVED + offset as u64))?;
             if asked && states.contains(&ByteState::Unwritten) {
-                return Err(uninitialised(
-                    "shared",
-                    lane,
-                    crate::memory::SHARED_WINDOW + SHARED_RESERVED + offset as u64,
-                ));
+                return Err(uninitialised("shared", lane, SHARED_WINDOW + SHARED_RESERVED + offset as u64));
             }
             let agent = context.agent();
             context.touch_shared_range(agent, rank, lane, offset, bytes as usize, touch)?;

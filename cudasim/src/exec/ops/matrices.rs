@@ -4,6 +4,7 @@
 //! In memory each row is 16 bytes; the addresses of the rows of matrix i come from lanes 8 i to 8 i + 7.
 
 use super::tensor::whole_warp;
+use crate::counters::Direction;
 use crate::exec::context::{Context, Window, window};
 use crate::exec::decode::{Address, Decode, Decoded, Decoder, Space};
 use crate::exec::registers::FULL;
@@ -31,6 +32,8 @@ pub(super) fn decode(decoder: &mut Decoder<'_>, instruction: &Instruction) -> De
             Ok(Decoded::effect(move |context, mask| {
                 whole_warp(context, mask)?;
                 let rows = rows(context, &address, targets.len())?;
+                let lanes = (u64::from(u32::MAX) >> (32 - 8 * targets.len())) as u32;
+                context.count(address.space, Direction::Load, &rows, lanes, ROW as u64);
                 for (i, &target) in targets.iter().enumerate() {
                     let mut matrix = [0; 32];
                     for (row, words) in matrix.as_chunks_mut::<4>().0.iter_mut().enumerate() {
@@ -52,6 +55,8 @@ pub(super) fn decode(decoder: &mut Decoder<'_>, instruction: &Instruction) -> De
             Ok(Decoded::effect(move |context, mask| {
                 whole_warp(context, mask)?;
                 let rows = rows(context, &address, sources.len())?;
+                let lanes = (u64::from(u32::MAX) >> (32 - 8 * sources.len())) as u32;
+                context.count(address.space, Direction::Store, &rows, lanes, ROW as u64);
                 for (i, &source) in sources.iter().enumerate() {
                     let matrix = context.registers().get::<u32>(source);
                     let matrix = if transposed { transpose(&matrix) } else { matrix };

@@ -89,6 +89,7 @@ fn load<T: Word + Lane, const N: usize>(plan: Plan, pieces: &[Piece; N]) -> Deco
         let addresses = context.addresses(&address);
         let mut values = [[T::default(); 32]; N];
         context.load_warp(access, mask, &addresses, &mut values)?;
+        let mut spins = false;
         if access.strong {
             // 16 bytes travel in one piece: the status and the value of a scan's tile.
             if N as u64 * T::BYTES == 16
@@ -101,11 +102,13 @@ fn load<T: Word + Lane, const N: usize>(plan: Plan, pieces: &[Piece; N]) -> Deco
                 }
             }
             context.learn_all(access.space, mask, &addresses, N as u64 * T::BYTES);
+            let lane = mask.trailing_zeros() as usize & 31;
+            spins = context.spins(addresses[lane], values[0][lane].into());
         }
         for ((slot, write), values) in targets.iter().zip(&values) {
             write(context.registers(), *slot, mask, values);
         }
-        Ok(Flow::Next)
+        Ok(if spins { Flow::Yield } else { Flow::Next })
     })
 }
 

@@ -1,0 +1,307 @@
+//! Which registers may be used before anything was written to them.
+//!
+//! A pass over each function finds the registers that some way through the code leaves unwritten where another instruction
+//! reads them; only for those a warp keeps note of the lanes in which they hold a value ([`Note`]). Arithmetic hands the
+//! lack of a value on to its result, as compilers move it in front of the branch that decides whether it is wanted; what
+//! reports it is a use that counts: as an address, a branch, an operand of a store or of anything else with an effect.
+
+use std::collections::HashMap;
+
+use crate::exec::registers::{Mask, Predicate, Registers};
+use crate::exec::step::Action;
+use crate::ptx::Access;
+use crate::ptx::module::{Body, Instruction, LabelId, RegisterId};
+use crate::ptx::opcode::Opcode;
+use crate::ptx::operand::{AddressBase, Operand};
+use crate::ptx::types::StateSpace;
+use crate::report::{Fault, FaultKind};
+
+/// What a warp does about a step that reads or writes registers which may lack a value.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Note {
+    /// The guard, where it may lack one.
+    pub guard: Option<usize>,
+    /// Operands that may lack one: indices of watched registers.
+    pub reads: Vec<usize>,
+    /// Of `selp`, where it is watched: the predicate's index among the warp's, and the watched registers it selects from.
+    pub select: Option<Select>,
+    /// Results that are watched.
+    pub writes: Vec<usize>,
+    /// Whether the results lack a value where an operand does; else that is reported.
+    pub hands_on: bool,
+}
+
+/// `selp`: only the operand that is taken counts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Select {
+    /// The predicate.
+    pub predicate: Predicate,
+    /// The watched register taken where it holds, and where it does not.
+    pub operands: [Option<usize>; 2],
+    /// The predicate as a watched register.
+    pub by: Option<usize>,
+}
+
+impl Note {
+    /// Looks at the operands of a step that is about to be run by the lanes `active` of `mask`, and notes its results.
+    /// `defined`: for each watched register the lanes that hold a value. `names`: theirs.
+    ///
+    /// # Errors
+    /// `UninitialisedRegister`.
+    pub fn apply(
+        &self,
+        registers: &Registers,
+        defined: &mut [Mask],
+        names: &[String],
+        mask: Mask,
+        active: Mask,
+    ) -> Result<(), Fault> {
+        let lacking = |watched: usize, lanes: Mask| lanes & !defined[watched];
+        let report = |watched: usize, lacks: Mask| {
+            let message = format!("register {} is used, but nothing was written to it", names[watched]);
+            Err(Fault::new(FaultKind::UninitialisedRegister, message).lane(lacks.trailing_zeros() as usize & 31))
+        };
+        if let Some(guard) = self.guard {
+            let lacks = lacking(guard, mask);
+            if lacks != 0 {
+                return report(guard, lacks);
+            }
+        }
+        let lacks = match &self.select {
+            Some(Select { predicate, operands: [yes, no], by }) => {
+                let taken = registers.holds(*predicate);
+                let of = |watched: &Option<usize>, lanes| watched.map_or(0, |watched| lacking(watched, lanes));
+                of(yes, active & taken) | of(no, active & !taken) | of(by, active)
+            }
+            None => {
+                let mut all = 0;
+                for &watched in &self.reads {
+                    let lacks = lacking(watched, active);
+                    if lacks != 0 && !self.hands_on {
+                        return report(watched, lacks);
+                    }
+                    all |= lacks;
+                }
+                all
+            }
+        };
+        for &watched in &self.writes {
+            defined[watched] = defined[watched] & !active | active & !lacks;
+        }
+        Ok(())
+    }
+}
+
+/// The notes of a function: by instruction. `watched` grows by the names of its watched registers.
+pub(super) fn notes(
+    body: &Body,
+    actions: &dyn Fn(usize) -> bool,
+    predicate: &mut dyn FnMut(&Operand) -> Option<Predicate>,
+    watched: &mut Vec<String>,
+) -> Vec<(usize, Note)> {
+    let facts: Vec<Facts> = body.instructions.iter().enumerate().map(|(at, i)| Facts::new(i, actions(at))).collect();
+    let Some(lacking) = lacking(body, &facts) else { return Vec::new() };
+    let mut index = HashMap::new();
+    for (facts, lacks) in facts.iter().zip(&lacking) {
+        for &register in facts.reads.iter().chain(&facts.guard).filter(|register| lacks.contains(register)) {
+            index.entry(register).or_insert_with(|| {
+                watched.push(body.register_name(register).unwrap_or_default());
+                watched.len() - 1
+            });
+        }
+    }
+    if index.is_empty() {
+        return Vec::new();
+    }
+    let mut notes = Vec::new();
+    for (at, (facts, lacks)) in facts.iter().zip(&lacking).enumerate() {
+        let find = |register: &RegisterId| lacks.contains(register).then(|| index.get(register).copied()).flatten();
+        let mut note = Note {
+            guard: facts.guard.as_ref().and_then(find),
+            reads: facts.reads.iter().filter_map(find).collect(),
+            select: None,
+            writes: facts.writes.iter().filter_map(|register| index.get(register).copied()).collect(),
+            hands_on: facts.hands_on,
+        };
+        let instruction = &body.instructions[at];
+        if instruction.form.opcode == Opcode::Selp
+            && !note.reads.is_empty()
+            && let [_, a, b, p] = instruction.operands.as_slice()
+            && let Some(predicate) = predicate(p)
+        {
+            let of = |operand: &Operand| match operand {
+                Operand::Register(register) | Operand::Not(register) => find(register),
+                _ => None,
+            };
+            note.select = Some(Select { predicate, operands: [of(a), of(b)], by: of(p) });
+        }
+        if note.guard.is_some() || !note.reads.is_empty() || !note.writes.is_empty() {
+            notes.push((at, note));
+        }
+    }
+    notes
+}
+
+/// What an instruction does to registers.
+struct Facts {
+    guard: Option<RegisterId>,
+    reads: Vec<RegisterId>,
+    writes: Vec<RegisterId>,
+    hands_on: bool,
+}
+
+impl Facts {
+    /// `computes`: it only reads and writes registers.
+    fn new(instruction: &Instruction, computes: bool) -> Self {
+        let form = &instruction.form;
+        let mut facts = Self {
+            guard: instruction.guard.map(|guard| guard.register),
+            reads: Vec::new(),
+            writes: Vec::new(),
+            hands_on: computes,
+        };
+        // Data for local memory and parameters may have holes, as structures do.
+        let private = matches!(form.space(), Some(StateSpace::Local | StateSpace::Param | StateSpace::ParamFunc));
+        let forgiving = form.opcode == Opcode::St && private || form.opcode == Opcode::Shfl;
+        for (operand, rule) in instruction.operands.iter().zip(instruction.rules()) {
+            match rule.access {
+                Access::Write => facts.visit(operand, true),
+                // The accumulators of wgmma are not read where its scale is 0.
+                Access::ReadWrite if form.opcode == Opcode::Wgmma => facts.visit(operand, true),
+                Access::ReadWrite => {
+                    facts.visit(operand, false);
+                    facts.visit(operand, true);
+                }
+                Access::Read if forgiving && !matches!(operand, Operand::Address(_)) => {}
+                Access::Read => facts.visit(operand, false),
+            }
+        }
+        facts
+    }
+
+    fn visit(&mut self, operand: &Operand, write: bool) {
+        let place = if write { &mut self.writes } else { &mut self.reads };
+        match operand {
+            Operand::Register(register) | Operand::Not(register) => place.push(*register),
+            Operand::Pair(a, b) => place.extend(a.iter().chain(b)),
+            Operand::Vector(elements) | Operand::List(elements) => {
+                elements.iter().for_each(|element| self.visit(element, write));
+            }
+            Operand::Address(address) | Operand::Tensor(address, _) => {
+                if let AddressBase::Register(register) = address.base {
+                    self.reads.push(register);
+                }
+                if let Operand::Tensor(_, coordinates) = operand {
+                    coordinates.iter().for_each(|coordinate| self.visit(coordinate, false));
+                }
+            }
+            _ => {}
+        }
+    }
+}
+
+/// A set of registers.
+#[derive(Clone, PartialEq, Eq)]
+struct Set(Vec<u64>);
+
+impl Set {
+    fn contains(&self, register: &RegisterId) -> bool {
+        self.0[register.index() / 64] >> (register.index() % 64) & 1 != 0
+    }
+
+    fn put(&mut self, register: RegisterId, there: bool) {
+        let bit = 1 << (register.index() % 64);
+        let word = &mut self.0[register.index() / 64];
+        *word = if there { *word | bit } else { *word & !bit };
+    }
+
+    /// Adds another's; whether that changed anything.
+    fn join(&mut self, other: &Self) -> bool {
+        let mut changed = false;
+        for (mine, theirs) in self.0.iter_mut().zip(&other.0) {
+            changed |= theirs & !*mine != 0;
+            *mine |= theirs;
+        }
+        changed
+    }
+}
+
+/// Work that a hostile text may ask for: words of sets. Beyond that nothing is watched.
+const LIMIT: usize = 1 << 24;
+
+/// Of each instruction, which of its own operands may lack a value when it runs; `None` where the function is too large.
+fn lacking(body: &Body, facts: &[Facts]) -> Option<Vec<Vec<RegisterId>>> {
+    let count = body.instructions.len();
+    // Basic blocks: their first instructions.
+    let mut starts: Vec<usize> =
+        body.labels.iter().map(|label| label.target).filter(|&target| target < count).collect();
+    starts.push(0);
+    let leaves = |i: &Instruction| matches!(i.form.opcode, Opcode::Bra | Opcode::Brx | Opcode::Ret | Opcode::Exit);
+    starts.extend((1..count).filter(|&at| leaves(&body.instructions[at - 1])));
+    starts.sort_unstable();
+    starts.dedup();
+    let words = body.register_count().div_ceil(64);
+    if starts.len() * words > LIMIT || count == 0 {
+        return None;
+    }
+    let block_of = |at: usize| starts.binary_search(&at).ok();
+    let none = Set(vec![0; words]);
+    let mut before = vec![none; starts.len()];
+    before[0] = Set(vec![u64::MAX; words]);
+    let mut waiting = vec![0];
+    let mut seen = vec![false; starts.len()];
+    while let Some(block) = waiting.pop() {
+        seen[block] = true;
+        let end = starts.get(block + 1).copied().unwrap_or(count);
+        let mut set = before[block].clone();
+        for facts in &facts[starts[block]..end] {
+            step(&mut set, facts);
+        }
+        let last = &body.instructions[end - 1];
+        let mut targets = Vec::new();
+        let mut go = |label: LabelId| targets.extend(body.labels.get(label.index()).map(|label| label.target));
+        match (last.form.opcode, last.operands.as_slice()) {
+            (Opcode::Bra, [Operand::Label(label), ..]) => go(*label),
+            (Opcode::Brx, [_, Operand::Targets(table), ..]) => {
+                body.branch_tables.get(*table as usize).into_iter().flatten().for_each(|&label| go(label));
+            }
+            _ => {}
+        }
+        if !leaves(last) || last.guard.is_some() {
+            targets.push(end);
+        }
+        for next in targets.into_iter().filter_map(block_of) {
+            if before[next].join(&set) | !seen[next] && !waiting.contains(&next) {
+                waiting.push(next);
+            }
+        }
+    }
+    let mut result = Vec::with_capacity(count);
+    for (block, set) in before.iter_mut().enumerate() {
+        let end = starts.get(block + 1).copied().unwrap_or(count);
+        for facts in &facts[starts[block]..end] {
+            let own = facts.reads.iter().chain(&facts.guard).copied().filter(|register| set.contains(register));
+            // Code that nothing reaches lacks nothing.
+            result.push(if seen[block] { own.collect() } else { Vec::new() });
+            step(set, facts);
+        }
+    }
+    Some(result)
+}
+
+/// What one instruction does to the set of registers that may lack a value.
+fn step(set: &mut Set, facts: &Facts) {
+    let lacks = facts.hands_on && facts.reads.iter().any(|register| set.contains(register));
+    for &register in &facts.writes {
+        if lacks {
+            set.put(register, true);
+        } else if facts.guard.is_none() {
+            set.put(register, false);
+        }
+    }
+}
+
+/// Whether a step only reads and writes registers.
+pub(super) fn computes(action: &Action) -> bool {
+    matches!(action, Action::Compute(_))
+}
