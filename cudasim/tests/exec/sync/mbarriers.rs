@@ -3,7 +3,8 @@
 use super::{Case, each, every_way};
 use cudasim::report::FaultKind;
 
-const BAR: &str = ".shared .align 8 .b64 bar; .shared .align 8 .b64 other; .shared .align 16 .b32 buffer[256]; .reg .b64 %state;";
+const BAR: &str =
+    ".shared .align 8 .b64 bar; .shared .align 8 .b64 other; .shared .align 16 .b32 buffer[256]; .reg .b64 %state;";
 
 fn run(body: &str, threads: u32) -> Vec<u32> {
     Case { body, declarations: BAR, threads, ..Case::default() }.run().unwrap_or_else(|report| panic!("{report}"))
@@ -105,10 +106,18 @@ fn wrong_mbarriers_are_reported() {
     fails("mbarrier.init.shared::cta.b64 [bar+4], 1;", 1, Misaligned, "multiple of 8");
     let init = "mbarrier.init.shared::cta.b64 [bar], 2; ";
     let after = |rest: &str, kind, part: &str| fails(&format!("{init}{rest}"), 1, kind, part);
-    after("mov.u64 %rd0, 7; st.shared.u64 [bar], %rd0; mbarrier.arrive.shared::cta.b64 %state, [bar];", InvalidUse, "overwritten");
+    after(
+        "mov.u64 %rd0, 7; st.shared.u64 [bar], %rd0; mbarrier.arrive.shared::cta.b64 %state, [bar];",
+        InvalidUse,
+        "overwritten",
+    );
     after("mbarrier.arrive.shared::cta.b64 %state, [bar], 3;", InvalidUse, "only 2 are pending");
     after("mbarrier.arrive.noComplete.shared::cta.b64 %state, [bar], 2;", InvalidUse, "completes");
-    after("mbarrier.expect_tx.shared::cta.b64 [bar], 1048575; mbarrier.expect_tx.shared::cta.b64 [bar], 1;", InvalidUse, "expect");
+    after(
+        "mbarrier.expect_tx.shared::cta.b64 [bar], 1048575; mbarrier.expect_tx.shared::cta.b64 [bar], 1;",
+        InvalidUse,
+        "expect",
+    );
     after("mbarrier.complete_tx.shared::cta.b64 [bar], 1048576;", InvalidUse, "counts down");
     after("mbarrier.test_wait.parity.shared::cta.b64 %p0, [bar], 2;", InvalidUse, "parity 2");
     after(

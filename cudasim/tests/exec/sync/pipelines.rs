@@ -34,7 +34,8 @@ const PIPELINE: &str = "
     add.u32 %r0, %r0, 1; setp.lt.u32 %p1, %r0, 8; @%p1 bra CONSUMER;
     END: st.global.u32 [%place], %r9;";
 
-const SHARED: &str = ".shared .align 8 .b64 full[2]; .shared .align 8 .b64 empty[2]; .shared .align 128 .b8 stages[512];";
+const SHARED: &str =
+    ".shared .align 8 .b64 full[2]; .shared .align 8 .b64 empty[2]; .shared .align 128 .b8 stages[512];";
 
 fn case(body: &str, options: Options) -> Case<'_> {
     let input = bytes(&each(512, |index| index * 11 + 1));
@@ -75,10 +76,12 @@ fn planted_bugs_in_the_pipeline_are_reported() {
         assert!(PIPELINE.contains(from), "{from}");
         PIPELINE.replace(from, to)
     };
-    let no_full = planted("WAIT_FULL: mbarrier.try_wait.parity.shared::cta.b64 %p0, [%r4], %r2; @!%p0 bra WAIT_FULL;", "");
+    let no_full =
+        planted("WAIT_FULL: mbarrier.try_wait.parity.shared::cta.b64 %p0, [%r4], %r2; @!%p0 bra WAIT_FULL;", "");
     let (kinds, _) = reports(&no_full);
     assert!(kinds.iter().any(|kind| matches!(kind, MissingWait)), "{kinds:?}");
-    let no_empty = planted("WAIT_EMPTY: mbarrier.try_wait.parity.shared::cta.b64 %p0, [%r5], %r3; @!%p0 bra WAIT_EMPTY;", "");
+    let no_empty =
+        planted("WAIT_EMPTY: mbarrier.try_wait.parity.shared::cta.b64 %p0, [%r5], %r3; @!%p0 bra WAIT_EMPTY;", "");
     let (kinds, wrong) = reports(&no_empty);
     assert!(kinds.iter().any(|kind| matches!(kind, MissingWait | InvalidUse | SharedRace)) || wrong > 0, "{kinds:?}");
     let no_fence = planted("@%p9 fence.mbarrier_init.release.cluster;", "");
@@ -86,13 +89,17 @@ fn planted_bugs_in_the_pipeline_are_reported() {
     assert!(kinds.len() == 60 && kinds.iter().all(|&kind| kind == MissingFence), "{kinds:?}");
     let no_barrier = planted("bar.sync 0;", "");
     let (kinds, _) = reports(&no_barrier);
-    assert!(kinds.iter().all(|kind| matches!(kind, SharedRace | InvalidUse)) && kinds.contains(&SharedRace), "{kinds:?}");
+    assert!(
+        kinds.iter().all(|kind| matches!(kind, SharedRace | InvalidUse)) && kinds.contains(&SharedRace),
+        "{kinds:?}"
+    );
     let parity = planted("xor.b32 %r3, %r2, 1;", "mov.u32 %r3, %r2;");
     let (kinds, _) = reports(&parity);
     assert!(kinds.len() == 60 && kinds.iter().all(|&kind| kind == Deadlock), "{kinds:?}");
     let bytes = planted("[%r4], 256;", "[%r4], 272;");
     let report = case(&bytes, landing(Landing::Late)).fails(Deadlock, "16 bytes");
     assert!(report.to_string().contains("threads at the mbarrier"), "{report}");
-    let arrivals = planted("@%p9 mbarrier.init.shared::cta.b64 [empty], 2;", "@%p9 mbarrier.init.shared::cta.b64 [empty], 3;");
+    let arrivals =
+        planted("@%p9 mbarrier.init.shared::cta.b64 [empty], 2;", "@%p9 mbarrier.init.shared::cta.b64 [empty], 3;");
     case(&arrivals, landing(Landing::Late)).fails(Deadlock, "lacks 1 of 3 arrivals");
 }

@@ -108,9 +108,16 @@ fn list<T: std::fmt::Display>(items: &[T]) -> String {
 }
 
 fn load(tensor: &Tensor, extent: &[u32], coordinates: &[i64], options: Options) -> Vec<u32> {
-    let counts: Vec<usize> = (0..extent.len())
-        .map(|axis| if axis == 0 { extent[0] as usize } else { extent[axis].div_ceil(tensor.element_strides[axis]) as usize })
-        .collect();
+    let counts: Vec<usize> =
+        (0..extent.len())
+            .map(|axis| {
+                if axis == 0 {
+                    extent[0] as usize
+                } else {
+                    extent[axis].div_ceil(tensor.element_strides[axis]) as usize
+                }
+            })
+            .collect();
     let bytes = counts.iter().product::<usize>() * 2;
     let rank = extent.len();
     let body = format!(
@@ -202,8 +209,15 @@ fn im2col_takes_the_pixels_of_a_bounding_box_with_offsets() {
             offsets[0], offsets[1], list(&start), dump(bytes)
         );
         let declarations = declarations();
-        let case = Case { body: &body, declarations: &declarations, input: tensor.bytes(), output: vec![0; bytes], ..Case::default() };
-        let got = case.run_with(|address, _| TensorMap::im2col(&tensor.arguments(address), &corners).unwrap().encode().to_vec());
+        let case = Case {
+            body: &body,
+            declarations: &declarations,
+            input: tensor.bytes(),
+            output: vec![0; bytes],
+            ..Case::default()
+        };
+        let got = case
+            .run_with(|address, _| TensorMap::im2col(&tensor.arguments(address), &corners).unwrap().encode().to_vec());
         let got = got.unwrap_or_else(|report| panic!("{report}"));
         // All pixels of the box in the order of N, H, W, from the first one on.
         let (sw, sh) = (i64::from(strides[1]), i64::from(strides[2]));
@@ -238,7 +252,13 @@ fn fill_tile(swizzle: u32, elements: usize) -> String {
     text
 }
 
-fn store_case(tensor: &Tensor, extent: &[u32], coordinates: &[i64], how: &str, options: Options) -> (String, Vec<u8>, Options) {
+fn store_case(
+    tensor: &Tensor,
+    extent: &[u32],
+    coordinates: &[i64],
+    how: &str,
+    options: Options,
+) -> (String, Vec<u8>, Options) {
     let elements = extent.iter().product::<u32>() as usize;
     let body = format!(
         "{START}{} @%p9 fence.proxy.async.shared::cta; bar.sync 0;
@@ -260,8 +280,11 @@ fn boxes_are_stored_and_reduced_and_what_is_outside_is_dropped() {
         for (coordinates, options) in [[0, 0], [-5, 6], [30, -3], [8, 2]].into_iter().zip(every_way().step_by(15)) {
             let (body, output, options) = store_case(&tensor, &[64, 8], &coordinates, how, options);
             let declarations = declarations();
-            let case = Case { body: &body, declarations: &declarations, output: output.clone(), options, ..Case::default() };
-            let got = case.run_with(|_, address| TensorMap::tiled(&tensor.arguments(address), &[64, 8]).unwrap().encode().to_vec());
+            let case =
+                Case { body: &body, declarations: &declarations, output: output.clone(), options, ..Case::default() };
+            let got = case.run_with(|_, address| {
+                TensorMap::tiled(&tensor.arguments(address), &[64, 8]).unwrap().encode().to_vec()
+            });
             let got = super::bytes(&got.unwrap_or_else(|report| panic!("{report}")));
             let mut expected = output;
             for index in 0..512_i64 {
@@ -301,10 +324,13 @@ fn tensor_maps_are_replaced_field_by_field() {
     let map = TensorMap::tiled(&tensor.arguments(0), &[64, 8]).unwrap();
     let input = [map.encode().to_vec(), tensor.bytes()].concat();
     let declarations = declarations();
-    let good = body("@%p9 fence.proxy.tensormap::generic.release.gpu; @%p9 fence.proxy.tensormap::generic.acquire.gpu [%in], 128;");
+    let good = body(
+        "@%p9 fence.proxy.tensormap::generic.release.gpu; @%p9 fence.proxy.tensormap::generic.acquire.gpu [%in], 128;",
+    );
     let case = Case { body: &good, declarations: &declarations, input, output: vec![0; 1024], ..Case::default() };
     let got = case.run().unwrap_or_else(|report| panic!("{report}"));
-    let elements: Vec<u16> = (0..512).map(|index| if index < 256 { tensor.at(&[index % 64, index / 64]) } else { 0 }).collect();
+    let elements: Vec<u16> =
+        (0..512).map(|index| if index < 256 { tensor.at(&[index % 64, index / 64]) } else { 0 }).collect();
     assert_eq!(got, laid_out(0, &elements));
     Case { body: &body(""), input: case.input.clone(), ..Case { declarations: &declarations, ..Case::default() } }
         .fails(FaultKind::MissingFence, "tensormap");
@@ -316,7 +342,13 @@ fn wrong_tensor_copies_are_reported() {
     let declarations = declarations();
     let check = |copy: &str, map: &dyn Fn(u64) -> Vec<u8>, kind, part: &str| {
         let body = format!("{START} @%p9 mbarrier.expect_tx.shared::cta.b64 [bar], 1024; @%p9 {copy}");
-        let case = Case { body: &body, declarations: &declarations, input: tensor.bytes(), options: landing(Landing::Early), ..Case::default() };
+        let case = Case {
+            body: &body,
+            declarations: &declarations,
+            input: tensor.bytes(),
+            options: landing(Landing::Early),
+            ..Case::default()
+        };
         let report = case.run_with(|address, _| map(address)).unwrap_err();
         assert_eq!(report.fault.kind, kind, "{report}");
         assert!(report.to_string().contains(part), "{report} lacks {part}");

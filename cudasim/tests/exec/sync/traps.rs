@@ -88,7 +88,8 @@ fn printed(format: &str, values: &[(u64, u32)]) -> String {
     let options = Options { output, ..Options::default() };
     let out = memory.allocate(4, None).unwrap();
     let launch = cudasim::exec::Launch::new([1; 3], [1; 3], 0, out.to_le_bytes().to_vec());
-    cudasim::exec::run(&program.kernel("k").unwrap(), &launch, &memory.map(), &options, 0).unwrap_or_else(|r| panic!("{r}"));
+    cudasim::exec::run(&program.kernel("k").unwrap(), &launch, &memory.map(), &options, 0)
+        .unwrap_or_else(|r| panic!("{r}"));
     let mut count = [0; 4];
     memory.read(out, &mut count).unwrap();
     assert_eq!(u32::from_le_bytes(count) as usize, values.len(), "{format}");
@@ -111,9 +112,17 @@ fn printf_writes_as_c_does() {
         ("%llu %lld %lx", vec![(u64::MAX, 8), (u64::MAX, 8), (1 << 40, 8)], "18446744073709551615 -1 10000000000"),
         ("%d then %lld", vec![int(1), (2, 8)], "1 then 2"),
         ("%.3d|%5.3d|%.0d|%hd|%hhd", [7, 7, 0, 65537, 257].map(int).to_vec(), "007|  007||1|1"),
-        ("%f %.2f %8.3f %-8.1f| %.0f %+.1f", [1.5, 3.14159, -2.5, 2.25, 2.5, 0.05].map(float).to_vec(), "1.500000 3.14   -2.500 2.2     | 2 +0.1"),
+        (
+            "%f %.2f %8.3f %-8.1f| %.0f %+.1f",
+            [1.5, 3.14159, -2.5, 2.25, 2.5, 0.05].map(float).to_vec(),
+            "1.500000 3.14   -2.500 2.2     | 2 +0.1",
+        ),
         ("%e %.2E %.0e", [12345.678, 0.00012, 1.0].map(float).to_vec(), "1.234568e+04 1.20E-04 1e+00"),
-        ("%g %g %g %g %G %#g", [100000.0, 1e6, 0.0001, 1e-5, 1e-10, 1.0].map(float).to_vec(), "100000 1e+06 0.0001 1e-05 1E-10 1.00000"),
+        (
+            "%g %g %g %g %G %#g",
+            [100000.0, 1e6, 0.0001, 1e-5, 1e-10, 1.0].map(float).to_vec(),
+            "100000 1e+06 0.0001 1e-05 1E-10 1.00000",
+        ),
         ("%g %.3g %g", [0.1, 1234.0, 0.0].map(float).to_vec(), "0.1 1.23e+03 0"),
         ("%f %5.1e %F", [f64::NAN, f64::INFINITY, f64::NEG_INFINITY].map(float).to_vec(), "nan   inf -INF"),
         ("%a %a %.1a", [1.0, -0.5, 1.999].map(float).to_vec(), "0x1p+0 -0x1p-1 0x2.0p+0"),
@@ -150,7 +159,8 @@ fn assertions_name_what_failed_where() {
     let memory = GlobalMemory::new(1 << 20);
     let program = Program::load(&text, &memory).unwrap_or_else(|error| panic!("{error}"));
     let launch = cudasim::exec::Launch::new([1; 3], [32, 1, 1], 0, Vec::new());
-    let report = cudasim::exec::run(&program.kernel("k").unwrap(), &launch, &memory.map(), &Options::default(), 0).unwrap_err();
+    let report =
+        cudasim::exec::run(&program.kernel("k").unwrap(), &launch, &memory.map(), &Options::default(), 0).unwrap_err();
     assert_eq!((report.fault.kind, report.thread), (FaultKind::Assert, [5, 0, 0]));
     assert_eq!(report.fault.message, "kernel.cu:77: void k(): assertion `i < n` failed");
 }
