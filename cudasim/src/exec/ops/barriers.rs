@@ -282,8 +282,10 @@ fn warp_sync(context: &mut Context<'_>, mask: Mask, members: Slot) -> Result<Flo
     let (ready, _) = context.meet(mask, members)?;
     let named = context.warp.registers.get::<u32>(members);
     let live = context.warp.live();
+    let agent = context.order.warp(context.rank, context.warp.id);
     let WarpSync { meetings, released } = &mut context.warp.state.warp_sync;
     if ready == mask && meetings.is_empty() && *released == 0 {
+        context.order.meet(agent);
         return Ok(Flow::Next);
     }
     let mut done = mask & *released;
@@ -303,6 +305,7 @@ fn warp_sync(context: &mut Context<'_>, mask: Mask, members: Slot) -> Result<Flo
     done |= mask & *released;
     *released &= !done;
     if done != 0 {
+        context.order.meet(agent);
         context.progress();
     }
     Ok(if done == mask { Flow::Next } else { Flow::Part(done) })

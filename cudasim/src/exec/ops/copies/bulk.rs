@@ -8,6 +8,7 @@ use crate::exec::context::{Context, Window, window};
 use crate::exec::decode::{Address, Decode, Decoded, Decoder, Space};
 use crate::exec::ops::mbarriers;
 use crate::exec::ops::places::{self, Place};
+use crate::exec::order::Clock;
 use crate::exec::registers::{Mask, Slot, lanes};
 use crate::exec::step::Flow;
 use crate::ptx::module::Instruction;
@@ -48,6 +49,8 @@ struct Issued {
     store: Store,
     /// The bytes, once they have been read.
     read: Option<Vec<u8>>,
+    /// What who waits for it learns.
+    clock: Clock,
 }
 
 impl Issued {
@@ -87,24 +90,22 @@ impl Issued {
 /// What it reads is in flight, or never written.
 pub fn launch_store(context: &mut Context<'_>, lane: usize, store: Store) -> Result<(), Fault> {
     let rank = context.rank;
-    for piece in &store.pieces {
-        let address = crate::memory::SHARED_RESERVED + u64::from(piece.from);
-        // A read as any other, for what the options check.
-        let mut rest = u64::from(piece.bytes);
-        let mut at = address;
-        while rest != 0 {
-            let count = rest.min(64);
-            context.read_shared(lane, at, &mut [0; 64][..count as usize])?;
-            (rest, at) = (rest - count, at + count);
-        }
-    }
     let agent = context.order.warp(context.rank, context.warp.id);
     context.order.issue(agent);
+    let asynchronous = context.order.asynchronous(context.rank, context.warp.id);
+    for piece in &store.pieces {
+        let mut bytes = vec![0; piece.bytes as usize];
+        let address = crate::memory::SHARED_RESERVED + u64::from(piece.from);
+        context.read_shared_as(asynchronous, false, lane, address, &mut bytes)?;
+    }
+    let clock = context.order.release(asynchronous);
     let group = context.warp.state.bulk.committed[lane];
-    let mut issued = Issued { lane, group, store, read: None };
+    let mut issued = Issued { lane, group, store, read: None, clock };
     if lands_now(context) {
+        // It stays in its group, with nothing left to do: who waits for that learns of it.
         issued.write(context);
-        return Ok(());
+        issued.store.pieces.clear();
+        issued.read = Some(Vec::new());
     }
     for piece in &issued.store.pieces {
         guard_source(context, rank, piece.from as usize, piece.bytes as usize);
@@ -119,6 +120,10 @@ fn wait(context: &mut Context<'_>, mask: Mask, pending: u32, only_read: bool) {
     let mut stores = std::mem::take(&mut context.warp.state.bulk.stores);
     stores.retain_mut(|issued| {
         let waits = mask >> issued.lane & 1 != 0 && issued.group.saturating_add(pending) < committed[issued.lane];
+        if waits {
+            let agent = context.order.warp(context.rank, context.warp.id);
+            context.order.acquire(agent, &issued.clock);
+        }
         if waits && only_read {
             issued.read(context);
         } else if waits {
@@ -268,12 +273,6 @@ pub(super) fn decode(decoder: &mut Decoder<'_>, instruction: &Instruction) -> De
                 From::Global(sources[lane])
             } else {
                 let place = places::shared(context, from.space, lane, sources[lane], bytes, 16)?;
-                let mut probe = vec![0; bytes as usize];
-                context.read_shared(
-                    lane,
-                    place.address | (place.rank as u64 + 1) << crate::memory::CLUSTER_RANK_SHIFT,
-                    &mut probe,
-                )?;
                 super::check_fenced(context, lane, place, bytes)?;
                 From::Shared(place.rank, place.offset as u32)
             };

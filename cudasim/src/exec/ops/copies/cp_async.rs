@@ -153,6 +153,11 @@ fn issue(
             }
             check_global(context, lane, sources[lane], size.into())?;
         }
+        // The copy belongs to the thread: whoever waits for it and hands that on makes it known as a store.
+        let agent = context.order.warp(context.rank, context.warp.id);
+        context
+            .touch_shared_range(agent, context.rank, lane, place.offset, bytes as usize, super::flights::WRITE)
+            .map_err(|fault| fault.lane(lane))?;
         let shared = &mut context.blocks[context.rank].shared;
         if shared.states(place.offset, bytes as usize).iter().any(|state| *state == ByteState::InFlight) {
             let message = "cp.async writes where another asynchronous copy is on its way";

@@ -8,10 +8,14 @@ use crate::exec::context::Context;
 use crate::exec::ops::mbarriers;
 use crate::exec::ops::places::Place;
 use crate::exec::order::Clock;
+use crate::exec::races::Touch;
 use crate::exec::registers::{Mask, lanes};
 use crate::memory::ByteState;
 use crate::options::Landing;
 use crate::report::{Fault, FaultKind};
+
+/// What a copy does to shared memory, for the checks for races.
+pub(super) const WRITE: Touch = Touch { write: true, strong: false };
 
 /// The operations of a block's mbarriers that have not landed.
 #[derive(Default)]
@@ -112,6 +116,17 @@ pub fn launch(context: &mut Context<'_>, mbarrier: Place, copy: Copy) -> Result<
     }
     context.order.issue(warp);
     let asynchronous = context.order.asynchronous(context.rank, context.warp.id);
+    for piece in &copy.pieces {
+        let (to, bytes) = (piece.to as usize, piece.bytes as usize);
+        if let From::Shared(from, offset) = piece.from {
+            let address = crate::memory::SHARED_RESERVED + u64::from(offset);
+            let address = address | (from as u64 + 1) << crate::memory::CLUSTER_RANK_SHIFT;
+            context.read_shared_as(asynchronous, false, 0, address, &mut vec![0; bytes])?;
+        }
+        // Reductions are atomic, word by word.
+        let touch = Touch { strong: copy.reduction.is_some(), ..WRITE };
+        context.touch_shared_range(asynchronous, rank, 0, to, bytes, touch)?;
+    }
     let clock = context.order.release(asynchronous);
     let flight = Flight { mbarrier, what: What::Copy(copy), clock };
     if lands_now(context) {

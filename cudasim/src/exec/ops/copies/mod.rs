@@ -33,7 +33,7 @@ use crate::exec::step::Flow;
 use crate::options::Landing;
 use crate::ptx::module::Instruction;
 use crate::ptx::opcode::{Modifier, Opcode};
-use crate::report::Fault;
+use crate::report::{Fault, FaultKind};
 
 pub(super) fn decode(decoder: &mut Decoder<'_>, instruction: &Instruction) -> Decode {
     let form = &instruction.form;
@@ -66,7 +66,27 @@ fn lands_now(context: &mut Context<'_>) -> bool {
 /// # Errors
 /// An ordinary store has written it, and no `fence.proxy.async` came after.
 fn check_fenced(context: &mut Context<'_>, lane: usize, place: Place, bytes: u64) -> Result<(), Fault> {
-    let _ = (context, lane, place, bytes);
+    if !context.grid.options.shared_races {
+        return Ok(());
+    }
+    let agent = context.agent();
+    let order = &*context.order;
+    let Some(shadow) = context.blocks[place.rank].shared.shadow() else { return Ok(()) };
+    for offset in (place.offset & !3..place.offset + bytes as usize).step_by(4) {
+        let Some((writer, time)) = shadow.last_writer(offset as u64) else { continue };
+        // Cells of shared memory count agents from 1.
+        let writer = writer as usize - 1;
+        let (_, warp, by_proxy) = order.describe(writer);
+        if by_proxy || order.is_fenced(agent, writer, time) {
+            continue;
+        }
+        let message = format!(
+            "an asynchronous copy reads shared memory that a thread of warp {warp} has written with an ordinary store, \
+             and no fence.proxy.async followed"
+        );
+        let address = crate::memory::SHARED_WINDOW + crate::memory::SHARED_RESERVED + offset as u64;
+        return Err(Fault::new(FaultKind::MissingFence, message).lane(lane).at(address));
+    }
     Ok(())
 }
 
