@@ -130,7 +130,7 @@ fn expected(reader: &str) -> &'static str {
         "switch" => "on or off",
         "landing" => "late, early or random",
         "streams" => "random, late or eager",
-        "devices" => "a number from 1 to 64",
+        "devices" => "a number from 1 to 256",
         _ => "a number",
     }
 }
@@ -144,7 +144,7 @@ fn count(text: &str) -> Option<usize> {
 }
 
 fn devices(text: &str) -> Option<u32> {
-    text.parse().ok().filter(|devices| (1..=64).contains(devices))
+    text.parse().ok().filter(|devices| (1..=256).contains(devices))
 }
 
 fn switch(text: &str) -> Option<bool> {

@@ -3,5 +3,9 @@
 mod support;
 
 mod basics;
+mod faults;
 mod graphs;
+mod launches;
+mod loading;
+mod modules;
 mod streams;

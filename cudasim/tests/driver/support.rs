@@ -22,7 +22,7 @@ pub fn simulator() -> Simulator {
     static INSTALLED: OnceLock<Simulator> = OnceLock::new();
     *INSTALLED.get_or_init(|| {
         let simulator = cudasim::install().unwrap_or_else(|error| panic!("{error}"));
-        simulator.set_options(None, "devices=64").unwrap();
+        simulator.set_options(None, "devices=200").unwrap();
         simulator
     })
 }

@@ -1,0 +1,94 @@
+//! Modules: from which images, with which errors, and what they hold.
+
+use std::ffi::{CString, c_int, c_void};
+
+use cudarc::driver::sys;
+
+use crate::support::{Device, EMPTY, code, cu, module_text};
+
+fn load(image: &[u8]) -> Result<sys::CUmodule, cudarc::driver::DriverError> {
+    let mut module = std::ptr::null_mut();
+    cu!(cuModuleLoadData(&mut module, image.as_ptr().cast())).map(|()| module)
+}
+
+fn function(module: sys::CUmodule, name: &str) -> Result<sys::CUfunction, cudarc::driver::DriverError> {
+    let (mut function, name) = (std::ptr::null_mut(), CString::new(name).unwrap());
+    cu!(cuModuleGetFunction(&mut function, module, name.as_ptr())).map(|()| function)
+}
+
+fn attribute(function: sys::CUfunction, which: sys::CUfunction_attribute) -> c_int {
+    let mut value = -1;
+    cu!(cuFuncGetAttribute(&mut value, which, function)).unwrap();
+    value
+}
+
+#[test]
+fn a_fat_binary_gives_its_best_ptx_and_the_registers_of_its_machine_code() {
+    use sys::CUfunction_attribute_enum::*;
+    let device = Device::new("");
+    let module = load(include_bytes!("../fixtures/scale.fatbin")).unwrap();
+    let scale = function(module, "scale").unwrap();
+    // What `ptxas -v` said when the fixture was compiled.
+    assert_eq!(attribute(scale, CU_FUNC_ATTRIBUTE_NUM_REGS), 8);
+    assert_eq!(attribute(scale, CU_FUNC_ATTRIBUTE_BINARY_VERSION), 90);
+    let memory = device.upload(&[1.5_f32.to_bits(), 2.0_f32.to_bits()]);
+    // Parameters of different sizes: a pointer, a float, an integer.
+    let (mut factor, mut n, mut y) = (3.0_f32, 2_i32, memory);
+    let mut parameters: [*mut c_void; 3] = [(&raw mut y).cast(), (&raw mut factor).cast(), (&raw mut n).cast()];
+    let (null, pointers) = (std::ptr::null_mut(), parameters.as_mut_ptr());
+    cu!(cuLaunchKernel(scale, 1, 1, 1, 32, 1, 1, 0, null, pointers, std::ptr::null_mut())).unwrap();
+    let words = device.download(memory, 2, std::ptr::null_mut()).unwrap();
+    assert_eq!(words.iter().map(|&word| f32::from_bits(word)).collect::<Vec<_>>(), [4.5, 6.0]);
+}
+
+#[test]
+fn images_that_a_simulator_cannot_run_are_refused_as_the_driver_does() {
+    let _device = Device::new("");
+    assert_eq!(code(load(include_bytes!("../fixtures/scale.cubin"))), 209);
+    assert_eq!(code(load(include_bytes!("../fixtures/scale_compressed.fatbin"))), 209);
+    let text = |text: &str| code(load(&CString::new(text).unwrap().into_bytes_with_nul()));
+    assert_eq!(text("this is no PTX"), 218);
+    assert_eq!(text(&module_text(".visible .entry k() { frobnicate.b32 %r1; }")), 218);
+    assert_eq!(text(&module_text(EMPTY).replace("sm_90a", "sm_100")), 218);
+    assert_eq!(text(&module_text(EMPTY).replace(".version 8.0", ".version 9.9")), 222);
+    let big = ".visible .entry k() { .shared .align 4 .b8 much[49153]; .reg .b32 %r<2>; mov.u32 %r1, much; ret; }";
+    assert_eq!(text(&module_text(big)), 218);
+    let (mut module, path) = (std::ptr::null_mut(), c"/no/such/file.ptx");
+    assert_eq!(code(cu!(cuModuleLoad(&mut module, path.as_ptr()))), 301);
+}
+
+#[test]
+fn the_log_says_what_is_wrong_with_the_text() {
+    let _device = Device::new("");
+    let text = CString::new(module_text(".visible .entry k()\n{ frobnicate.b32 %r1; }")).unwrap();
+    let mut log = [0x7f_u8; 64];
+    use sys::CUjit_option_enum::*;
+    let mut options = [CU_JIT_ERROR_LOG_BUFFER, CU_JIT_ERROR_LOG_BUFFER_SIZE_BYTES];
+    let mut values = [log.as_mut_ptr().cast::<c_void>(), std::ptr::without_provenance_mut(log.len())];
+    let (mut module, image) = (std::ptr::null_mut(), text.as_ptr().cast());
+    let (names, places) = (options.as_mut_ptr(), values.as_mut_ptr());
+    assert_eq!(code(cu!(cuModuleLoadDataEx(&mut module, image, 2, names, places))), 218);
+    let written = values[1] as usize;
+    assert!((2..=64).contains(&written) && log[written - 1] == 0);
+    let message = String::from_utf8_lossy(&log[..written - 1]);
+    assert!(message.contains("line 5") && message.contains("frobnicate"), "{message}");
+}
+
+#[test]
+fn variables_are_found_and_functions_end_with_their_module() {
+    let device = Device::new("");
+    let text = format!(".visible .global .align 4 .u32 table[3] = {{4, 5, 6}};\n{EMPTY}");
+    let module = load(&CString::new(module_text(&text)).unwrap().into_bytes_with_nul()).unwrap();
+    let (mut address, mut bytes) = (0, 0);
+    cu!(cuModuleGetGlobal_v2(&mut address, &mut bytes, module, c"table".as_ptr())).unwrap();
+    assert_eq!((bytes, device.download(address, 3, std::ptr::null_mut()).unwrap()), (12, vec![4, 5, 6]));
+    assert_eq!(code(cu!(cuModuleGetGlobal_v2(&mut address, &mut bytes, module, c"tables".as_ptr()))), 500);
+    assert_eq!(code(function(module, "full")), 500);
+    let empty = function(module, "empty").unwrap();
+    // What is queued runs before the module goes.
+    device.launch(empty, 1, 1, std::ptr::null_mut(), &[]).unwrap();
+    cu!(cuModuleUnload(module)).unwrap();
+    cu!(cuCtxSynchronize()).unwrap();
+    assert_eq!(code(device.launch(empty, 1, 1, std::ptr::null_mut(), &[])), 400);
+    assert_eq!(device.reports(), "");
+}
