@@ -443,12 +443,15 @@ fn plan(settings: &TrainSettings, tuning: Option<&(TuningSettings, toml::Table)>
 /// Set by the first Ctrl-C; the second ends the process at once.
 fn stop_flag() -> Result<&'static AtomicBool> {
     static STOP: AtomicBool = AtomicBool::new(false);
+    static PRESSED: AtomicBool = AtomicBool::new(false);
     static HANDLER: OnceLock<()> = OnceLock::new();
     if HANDLER.set(()).is_ok() {
         ctrlc::set_handler(|| {
-            if STOP.swap(true, Ordering::Relaxed) {
+            // Not STOP's earlier value: a reader that has gone away sets it too, and is no first Ctrl-C.
+            if PRESSED.swap(true, Ordering::Relaxed) {
                 std::process::exit(130);
             }
+            STOP.store(true, Ordering::Relaxed);
             tell(format_args!(
                 "\nstopping after this step and saving; Ctrl-C again to stop at once and lose what is not saved"
             ));
