@@ -16,7 +16,9 @@ pub enum Landing {
 
 /// Where the output of kernels (`printf`) goes.
 #[derive(Clone, Default)]
-pub struct Output(Option<Arc<dyn Fn(&str) + Send + Sync>>);
+pub struct Output(Option<Arc<Printer>>);
+
+type Printer = dyn Fn(&str) + Send + Sync;
 
 impl Output {
     /// To a function, which is called with the text of each `printf` of each thread.

@@ -159,7 +159,7 @@ fn issue(
             .touch_shared_range(agent, context.rank, lane, place.offset, bytes as usize, super::flights::WRITE)
             .map_err(|fault| fault.lane(lane))?;
         let shared = &mut context.blocks[context.rank].shared;
-        if shared.states(place.offset, bytes as usize).iter().any(|state| *state == ByteState::InFlight) {
+        if shared.states(place.offset, bytes as usize).contains(&ByteState::InFlight) {
             let message = "cp.async writes where another asynchronous copy is on its way";
             let fault = Fault::new(FaultKind::MissingWait, message);
             return Err(fault.lane(lane).at(crate::memory::SHARED_WINDOW + place.address));

@@ -24,7 +24,7 @@ pub(super) fn decode(decoder: &mut Decoder<'_>, instruction: &Instruction) -> De
     let o = &instruction.operands;
     let has = |modifier| form.has(modifier);
     let dims = [Modifier::D1, Modifier::D2, Modifier::D3, Modifier::D4, Modifier::D5];
-    let rank = dims.into_iter().position(|dim| has(dim)).ok_or("a tensor copy without its dimensions")? + 1;
+    let rank = dims.into_iter().position(&has).ok_or("a tensor copy without its dimensions")? + 1;
     let stores = form.spaces[0] == StateSpace::Global;
     let tensor = &o[if stores { 0 } else { 1 }];
     let Operand::Tensor(_, coordinates) = tensor else { return Err("an operand that is not a tensor".into()) };

@@ -16,6 +16,10 @@
 //!       102..128 zero
 //! ```
 
+mod replace;
+
+pub use replace::{Field, replace};
+
 use crate::swizzle::Swizzle;
 
 /// Bytes of a tensor map.
@@ -183,6 +187,8 @@ pub struct Im2colArguments<'a> {
 macro_rules! demand {
     ($condition:expr, $($message:tt)*) => { if !$condition { return Err(format!($($message)*)); } };
 }
+
+use demand;
 
 impl TensorMap {
     /// As `cuTensorMapEncodeTiled`; `extent` is `boxDim`, `rank` numbers.
@@ -416,94 +422,6 @@ fn fill(number: u32) -> Result<bool, String> {
     }
 }
 
-/// A field that `tensormap.replace` replaces, with its index where it has one.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Field {
-    /// `.global_address`
-    Address,
-    /// `.rank`: the number of dimensions less one
-    Rank,
-    /// `.box_dim`
-    Extent(usize),
-    /// `.global_dim`
-    Dim(usize),
-    /// `.global_stride`, of dimension `.0 + 1`
-    Stride(usize),
-    /// `.element_stride`
-    ElementStride(usize),
-    /// `.elemtype`, in the order of the ISA
-    Element,
-    /// `.interleave_layout`
-    Interleave,
-    /// `.swizzle_mode`
-    Swizzle,
-    /// `.fill_mode`
-    Fill,
-}
-
-/// Replaces a field of an encoded tiled map. What it leaves is checked when a copy uses the map, since fields are replaced
-/// one by one.
-///
-/// # Errors
-/// In words: no tiled map, or an index or a value that the field cannot have.
-pub fn replace(bytes: &mut [u8; BYTES], field: Field, value: u64) -> Result<(), String> {
-    demand!(bytes.starts_with(MAGIC) && bytes[101] == 0, "these 128 bytes are no tiled tensor map");
-    let mut put = |at: usize, count: usize, value: u64| {
-        bytes[at..at + count].copy_from_slice(&value.to_le_bytes()[..count]);
-    };
-    let in_range = |index: usize, count: usize| match index < count {
-        true => Ok(()),
-        false => Err(format!("index {index} of a field that has {count}")),
-    };
-    match field {
-        Field::Address => put(8, 8, value),
-        Field::Rank => {
-            demand!(value < MAX_RANK as u64, "rank {value} (less one); it is 0 to 4");
-            put(95, 1, value + 1);
-        }
-        Field::Extent(axis) => {
-            in_range(axis, MAX_RANK)?;
-            demand!((1..=256).contains(&value), "a box of {value} elements; 1 to 256 fit");
-            put(68 + 2 * axis, 2, value);
-        }
-        Field::Dim(axis) => {
-            in_range(axis, MAX_RANK)?;
-            demand!(value != 0, "a dimension of no elements");
-            put(16 + 4 * axis, 4, value - 1);
-        }
-        Field::Stride(axis) => {
-            in_range(axis, MAX_RANK - 1)?;
-            put(36 + 8 * axis, 8, value);
-        }
-        Field::ElementStride(axis) => {
-            in_range(axis, MAX_RANK)?;
-            demand!((1..=8).contains(&value), "an element stride of {value}; it is 1 to 8");
-            put(78 + axis, 1, value);
-        }
-        Field::Element => {
-            // The ISA's order is not that of the driver's enum.
-            use Element::*;
-            let order = [U8, U16, U32, S32, U64, S64, F16, F32, F32Ftz, F64, Bf16, Tf32, Tf32Ftz];
-            let element = order.get(value as usize);
-            let element = element.ok_or_else(|| format!("element type {value}; compute capability 9.0 has 0 to 12"))?;
-            put(96, 1, *element as u64);
-        }
-        Field::Interleave => {
-            interleave(value as u32)?;
-            put(97, 1, value);
-        }
-        Field::Swizzle => {
-            swizzle(value as u32)?;
-            put(98, 1, value);
-        }
-        Field::Fill => {
-            fill(value as u32)?;
-            put(99, 1, value);
-        }
-    }
-    Ok(())
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -561,31 +479,5 @@ mod tests {
         assert!(TensorMap::im2col(&four, &corners).unwrap_err().contains("-129"));
         let corners = Im2colArguments { lower: &[0, 0], pixels: 1025, ..corners };
         assert!(TensorMap::im2col(&four, &corners).unwrap_err().contains("1025"));
-    }
-
-    #[test]
-    fn fields_are_replaced() {
-        let mut map = TensorMap::tiled(&arguments(&[128, 64], &[256]), &[64, 64]).unwrap();
-        let mut bytes = map.encode();
-        for (field, value) in [
-            (Field::Address, 0x2_0000),
-            (Field::Dim(1), 32),
-            (Field::Stride(0), 512),
-            (Field::Extent(1), 16),
-            (Field::Element, 6),
-            (Field::Swizzle, 3),
-            (Field::Fill, 1),
-        ] {
-            replace(&mut bytes, field, value).unwrap();
-        }
-        map.address = 0x2_0000;
-        map.dims[1] = 32;
-        map.strides[0] = 512;
-        map.kind = Kind::Tiled { extent: [64, 16, 1, 1, 1] };
-        map.element = Element::F16;
-        map.nan_fill = true;
-        assert_eq!(TensorMap::decode(&bytes).unwrap(), map);
-        assert!(replace(&mut bytes, Field::Stride(4), 16).is_err());
-        assert!(replace(&mut bytes, Field::Extent(0), 0).is_err());
     }
 }
