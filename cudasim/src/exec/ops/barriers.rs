@@ -361,8 +361,11 @@ fn cluster_arrive(context: &mut Context<'_>, mask: Mask, relaxed: bool) -> Resul
     mine.arrived |= mask;
     lanes(mask).for_each(|lane| mine.phases[lane] = phase);
     context.blocks[context.rank].state.cluster.arrived += mask.count_ones();
-    if !relaxed {
-        context.order.release_into(agent, &mut context.blocks[0].state.cluster.clock);
+    let clock = &mut context.blocks[0].state.cluster.clock;
+    match relaxed {
+        false => context.order.release_into(agent, clock),
+        // A fence before a relaxed arrival makes a release of the two.
+        true => clock.join(context.order.published(agent)),
     }
     context.progress();
     complete_cluster(context);

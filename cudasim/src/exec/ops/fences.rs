@@ -35,7 +35,8 @@ pub(super) fn decode(decoder: &mut Decoder<'_>, instruction: &Instruction) -> De
     }
     if has(Modifier::MbarrierInit) {
         return Ok(Decoded::effect(|context, _| {
-            let warp = context.warp.id;
+            let (agent, warp) = (context.order.warp(context.rank, context.warp.id), context.warp.id);
+            context.order.fence(agent, false, true);
             context.block().state.mbarriers.fence_initialisation(warp);
             Ok(Flow::Next)
         }));

@@ -369,8 +369,12 @@ fn arrive(decoder: &mut Decoder<'_>, instruction: &Instruction) -> Decode {
             let number = numbers.map_or(1, |numbers| numbers[lane]);
             let mut arrive = |context: &mut Context<'_>| {
                 let state = find_ordered(context, place)?.state();
-                if !relaxed && handed != Some(place) {
-                    let clock = context.order.release(agent);
+                if handed != Some(place) {
+                    // A fence before a relaxed arrival makes a release of the two.
+                    let clock = match relaxed {
+                        true => context.order.published(agent).clone(),
+                        false => context.order.release(agent),
+                    };
                     find(context, place)?.clock.join(&clock);
                     handed = Some(place);
                 }

@@ -97,6 +97,27 @@ fn blocks_of_a_cluster_arrive_at_one_anothers_mbarriers() {
 }
 
 #[test]
+fn a_fence_before_a_relaxed_arrival_is_a_release() {
+    // As CUTLASS makes its mbarriers known to a cluster.
+    let body = |fence: &str| {
+        format!(
+            "{INIT} 2; {fence} barrier.cluster.arrive.relaxed.aligned; barrier.cluster.wait.acquire.aligned;
+             mov.u32 %r4, bar; add.u32 %r4, %r4, 0x1000000; setp.eq.u32 %p1, %lane, 0;
+             @%p1 mbarrier.arrive.release.cluster.shared::cluster.b64 _, [%r4];
+             barrier.cluster.arrive; barrier.cluster.wait;"
+        )
+    };
+    for options in every_way() {
+        let run = |body: &str| {
+            Case { body, declarations: BAR, blocks: 2, cluster: 2, options: options.clone(), ..Case::default() }.run()
+        };
+        let good = body("@%p9 fence.mbarrier_init.release.cluster;");
+        run(&good).unwrap_or_else(|report| panic!("{report}"));
+        assert_eq!(run(&body("")).unwrap_err().fault.kind, FaultKind::SharedRace);
+    }
+}
+
+#[test]
 fn wrong_mbarriers_are_reported() {
     use FaultKind::{Deadlock, InvalidUse, Misaligned, SharedRace};
     fails("mbarrier.arrive.shared::cta.b64 %state, [bar];", 1, InvalidUse, "not initialised");
