@@ -7,7 +7,7 @@ use super::error::{CudaError, Result};
 use super::exports;
 use super::ffi::{Handle, Out};
 use super::graph::Graph;
-use super::state::{State, enter, refuse};
+use super::state::{State, current, enter, refuse};
 use super::work::{Node, Work};
 
 /// A capture that has begun.
@@ -134,14 +134,20 @@ impl State {
         }
     }
 
-    /// That no capture forbids a call that is not recorded and may wait for the device.
+    /// That no capture forbids a call that is not recorded and may wait for the device. CUDA's rule is for the whole
+    /// process; here each device keeps it for itself, since tests that run at once have a device each.
     ///
     /// # Errors
     /// `StreamCaptureUnsupported`, and the captures that forbid it are invalid.
     pub fn forbid_unsafe(&mut self) -> Result<()> {
         let thread = std::thread::current().id();
         let mut forbidden = false;
+        let device_of = |context| self.contexts.get(&context).map(|context| context.device);
+        let device = device_of(current());
         for capture in self.captures.values_mut() {
+            if self.streams.get(&capture.origin).and_then(|origin| device_of(origin.context)) != device {
+                continue;
+            }
             if capture.mode == MODE_GLOBAL || (capture.mode == MODE_THREAD && capture.thread == thread) {
                 capture.valid = false;
                 forbidden = true;

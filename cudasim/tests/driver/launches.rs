@@ -123,13 +123,13 @@ fn parameters_come_as_pointers_or_as_a_buffer() {
     let add = device.raw_function(ADD, "add");
     let (x, y) = (device.upload(&[5]), device.upload(&[1]));
     let mut buffer = [y, x, 1_u64];
-    let mut size = size_of_val(&buffer);
+    let size = std::cell::Cell::new(size_of_val(&buffer));
     let number = std::ptr::without_provenance_mut::<c_void>;
-    let mut extra = [number(1), buffer.as_mut_ptr().cast(), number(2), (&raw mut size).cast(), number(0)];
+    let mut extra = [number(1), buffer.as_mut_ptr().cast(), number(2), size.as_ptr().cast(), number(0)];
     let pointer = extra.as_mut_ptr();
     cu!(cuLaunchKernel(add, 1, 1, 1, 32, 1, 1, 0, null(), null(), pointer)).unwrap();
     assert_eq!(device.download(y, 1, null()).unwrap(), [6]);
-    size = 16;
+    size.set(16);
     assert_eq!(code(cu!(cuLaunchKernel(add, 1, 1, 1, 32, 1, 1, 0, null(), null(), pointer))), 1);
     assert_eq!(shape(add, [1; 3], [32, 1, 1], 0), 1, "no parameters at all");
 }
