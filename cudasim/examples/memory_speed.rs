@@ -69,13 +69,14 @@ fn main() {
     let memory = GlobalMemory::new(1 << 30);
     let (a, b) = (memory.allocate(1 << 26, None).expect("memory"), memory.allocate(1 << 26, None).expect("memory"));
     let mut host = vec![7; 1 << 26];
-    for (what, work) in [
-        ("host to device", &mut |host: &mut Vec<u8>| memory.write(a, host))
-            as (&str, &mut dyn FnMut(&mut Vec<u8>) -> _),
-        ("device to host", &mut |host: &mut Vec<u8>| memory.read(a, host)),
-        ("device to device", &mut |_: &mut Vec<u8>| memory.copy(b, a, 1 << 26)),
-        ("fill", &mut |_: &mut Vec<u8>| memory.fill(a, 1 << 26, &[1, 2])),
-    ] {
+    type Work<'a> = &'a dyn Fn(&mut Vec<u8>) -> Result<(), cudasim::memory::MemoryError>;
+    let works: [(&str, Work<'_>); 4] = [
+        ("host to device", &|host| memory.write(a, host)),
+        ("device to host", &|host| memory.read(a, host)),
+        ("device to device", &|_| memory.copy(b, a, 1 << 26)),
+        ("fill", &|_| memory.fill(a, 1 << 26, &[1, 2])),
+    ];
+    for (what, work) in works {
         let best = (0..3).map(|_| {
             let start = Instant::now();
             work(&mut host).expect("memory");

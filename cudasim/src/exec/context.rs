@@ -77,7 +77,8 @@ impl Context<'_> {
         Ok((ready, named.map(|members| members & live)))
     }
 
-    /// As [`Context::aligned`], for instructions that wait for lanes of the warp that are still on their way.
+    /// Whether the whole warp, less lanes that have left, is there to run an `.aligned` instruction: it waits for lanes that are
+    /// still on their way.
     ///
     /// # Errors
     /// Some lanes are here as well and skip it.
@@ -97,19 +98,6 @@ impl Context<'_> {
     /// The lanes that are at the instruction as those of `mask` are, but whose guard is false.
     fn skipping(&self, mask: Mask) -> Mask {
         self.warp.splits().last().map_or(0, |split| split.mask & !mask)
-    }
-
-    /// That the whole warp, less lanes that have left, runs an `.aligned` instruction.
-    ///
-    /// # Errors
-    /// Some lanes are elsewhere.
-    pub fn aligned(&self, mask: Mask) -> Result<(), Fault> {
-        let live = self.warp.live();
-        if mask == live {
-            return Ok(());
-        }
-        let message = format!("an .aligned instruction is run by lanes {mask:#010x} of {live:#010x}");
-        Err(Fault::new(FaultKind::DivergentBarrier, message))
     }
 
     /// Says that something happened that a waiting warp may wait for.

@@ -168,6 +168,8 @@ pub fn run(
                 if let Some(split) = warp.splits.last_mut() {
                     split.pc = pc;
                 }
+                // It computes: whatever else waits, this is no deadlock.
+                worker.events += 1;
                 // Where the host counts, the same lanes must run together whatever the length of turns, unless nothing else
                 // gets them on.
                 warp.diverged_turns = if warp.splits.len() > 1 { warp.diverged_turns + 1 } else { 0 };

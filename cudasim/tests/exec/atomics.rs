@@ -87,7 +87,7 @@ fn apply(
     );
     let machine = Machine::new(&text);
     let threads = 40;
-    let mut one = vec![0; 96];
+    let mut one = [0; 96];
     for (place, bytes) in [(0, old), (32, x), (64, y)] {
         one[place..place + bytes.len()].copy_from_slice(bytes);
     }

@@ -30,7 +30,9 @@ pub(super) fn decode(decoder: &mut Decoder<'_>, instruction: &Instruction) -> De
             let targets = decoder.targets(targets, ScalarType::B32)?;
             let address = decoder.address(address, form.space())?;
             Ok(Decoded::effect(move |context, mask| {
-                whole_warp(context, mask)?;
+                if whole_warp(context, mask)? == Flow::Wait {
+                    return Ok(Flow::Wait);
+                }
                 let rows = rows(context, &address, targets.len())?;
                 let lanes = (u64::from(u32::MAX) >> (32 - 8 * targets.len())) as u32;
                 context.count(address.space, Direction::Load, &rows, lanes, ROW as u64);
@@ -53,7 +55,9 @@ pub(super) fn decode(decoder: &mut Decoder<'_>, instruction: &Instruction) -> De
             let sources = decoder.values(sources, ScalarType::B32)?;
             let address = decoder.address(address, form.space())?;
             Ok(Decoded::effect(move |context, mask| {
-                whole_warp(context, mask)?;
+                if whole_warp(context, mask)? == Flow::Wait {
+                    return Ok(Flow::Wait);
+                }
                 let rows = rows(context, &address, sources.len())?;
                 let lanes = (u64::from(u32::MAX) >> (32 - 8 * sources.len())) as u32;
                 context.count(address.space, Direction::Store, &rows, lanes, ROW as u64);
@@ -74,7 +78,9 @@ pub(super) fn decode(decoder: &mut Decoder<'_>, instruction: &Instruction) -> De
         (Opcode::Movmatrix, [target, source]) => {
             let (d, a) = (decoder.target(target, ScalarType::B32)?, decoder.value(source, ScalarType::B32)?);
             Ok(Decoded::effect(move |context, mask| {
-                whole_warp(context, mask)?;
+                if whole_warp(context, mask)? == Flow::Wait {
+                    return Ok(Flow::Wait);
+                }
                 let matrix = context.registers().get::<u32>(a);
                 context.registers().set::<u32>(d, FULL, &transpose(&matrix));
                 Ok(Flow::Next)

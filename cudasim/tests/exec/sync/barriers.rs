@@ -114,7 +114,7 @@ fn clusters_meet_and_see_one_anothers_memory() {
         barrier.cluster.arrive; barrier.cluster.wait;";
     for options in every_way() {
         let case = Case { body, declarations: BUFFER, threads: 64, blocks: 4, cluster: 2, options, ..Case::default() };
-        let expected = each(256, |index| (index / 64 % 2 ^ 1) * 1000 + index % 64);
+        let expected = each(256, |index| ((index / 64 % 2) ^ 1) * 1000 + index % 64);
         assert_eq!(case.run().unwrap(), expected);
     }
 }

@@ -89,7 +89,8 @@ fn reductions_of_every_operation_and_type() {
     // Old values are those of `output`, operands those in shared memory: four words, or eight halves.
     let f = |x: f32| x.to_bits();
     let wide = |x: u64| [x as u32, (x >> 32) as u32];
-    let cases: &[(&str, [u32; 4], [u32; 4], [u32; 4])] = &[
+    type Words = [u32; 4];
+    let cases: &[(&str, Words, Words, Words)] = &[
         ("and.b32", [12, 5, u32::MAX, 0], [10, 3, 7, 9], [8, 1, 7, 0]),
         ("or.b32", [12, 5, 0, 1], [10, 3, 7, 9], [14, 7, 7, 9]),
         ("xor.b32", [12, 5, 0, 1], [10, 3, 7, 9], [6, 6, 7, 8]),
@@ -122,7 +123,8 @@ fn reductions_of_every_operation_and_type() {
         ("min.f16", [0x3c00_bc00, 0, 0, 0], [0x4000_3c00, 0, 0, 0], [0x3c00_bc00, 0, 0, 0]),
         ("max.bf16", [0x3f80_bf80, 0, 0, 0], [0x4000_3f80, 0, 0, 0], [0x4000_3f80, 0, 0, 0]),
     ];
-    let halves: [(&str, [u64; 2], [u64; 2], [u64; 2]); 6] = [
+    type Doubles = [u64; 2];
+    let halves: [(&str, Doubles, Doubles, Doubles); 6] = [
         ("and.b64", [12, 5 << 40], [10, 4 << 40], [8, 4 << 40]),
         ("add.u64", [u64::MAX, 5 << 40], [3, 4 << 40], [2, 9 << 40]),
         ("min.s64", [u64::MAX, 5], [3, 4], [u64::MAX, 4]),

@@ -93,8 +93,7 @@ fn printed(format: &str, values: &[(u64, u32)]) -> String {
     let mut count = [0; 4];
     memory.read(out, &mut count).unwrap();
     assert_eq!(u32::from_le_bytes(count) as usize, values.len(), "{format}");
-    let text = written.lock().unwrap().clone();
-    text
+    written.lock().unwrap().clone()
 }
 
 /// Stands for the address of the string `hello`.
@@ -114,8 +113,8 @@ fn printf_writes_as_c_does() {
         ("%.3d|%5.3d|%.0d|%hd|%hhd", [7, 7, 0, 65537, 257].map(int).to_vec(), "007|  007||1|1"),
         (
             "%f %.2f %8.3f %-8.1f| %.0f %+.1f",
-            [1.5, 3.14159, -2.5, 2.25, 2.5, 0.05].map(float).to_vec(),
-            "1.500000 3.14   -2.500 2.2     | 2 +0.1",
+            [1.5, 4.14159, -2.5, 2.25, 2.5, 0.05].map(float).to_vec(),
+            "1.500000 4.14   -2.500 2.2     | 2 +0.1",
         ),
         ("%e %.2E %.0e", [12345.678, 0.00012, 1.0].map(float).to_vec(), "1.234568e+04 1.20E-04 1e+00"),
         (

@@ -43,7 +43,9 @@ pub(super) fn decode(decoder: &mut Decoder<'_>, instruction: &Instruction) -> De
         return Err(super::unsupported(instruction));
     }
     Ok(Decoded::effect(move |context, mask| {
-        whole_warp(context, mask)?;
+        if whole_warp(context, mask)? == Flow::Wait {
+            return Ok(Flow::Wait);
+        }
         let warp = &mut *context.warp;
         let (mut packed_a, mut packed_b) = ([0; A_WORDS], [0; B_WORDS]);
         gather_a(&warp.registers, &a, tile.m, words, &mut packed_a);
@@ -70,7 +72,9 @@ fn doubles(rounding: Rounding, shape: Shape, d: Vec<Slot>, a: Vec<Slot>, b: Vec<
         scatter_d(registers, &d, m, n, &tile);
     };
     Decoded::effect(move |context, mask| {
-        whole_warp(context, mask)?;
+        if whole_warp(context, mask)? == Flow::Wait {
+            return Ok(Flow::Wait);
+        }
         product(context.registers());
         Ok(Flow::Next)
     })

@@ -36,7 +36,9 @@ pub(super) fn decode(form: &Form, d: Vec<Slot>, a: Vec<Slot>, b: Vec<Slot>, c: V
     let half = |place: usize| form.types.get(place) == Some(&ScalarType::F16);
     let quads = Quads { d, a, b, c, a_rows: *a_rows, b_rows: *b_rows, d_half: half(0), c_half: half(3) };
     Ok(Decoded::effect(move |context, mask| {
-        whole_warp(context, mask)?;
+        if whole_warp(context, mask)? == Flow::Wait {
+            return Ok(Flow::Wait);
+        }
         quads.run(context.registers());
         Ok(Flow::Next)
     }))

@@ -6,17 +6,23 @@ pub mod product;
 
 use crate::exec::context::Context;
 use crate::exec::registers::{FULL, Mask};
+use crate::exec::step::Flow;
 use crate::report::{Fault, FaultKind};
 
-/// That all 32 lanes of the warp run a matrix instruction: with fewer it is undefined, even where the others have left.
+/// Whether all 32 lanes of the warp are there to run a matrix instruction: those that are waited for may be on their way.
 ///
 /// # Errors
-/// Some lanes are elsewhere or have left.
-pub fn whole_warp(context: &Context<'_>, mask: Mask) -> Result<(), Fault> {
+/// Some have left, or skip it: with fewer than 32 lanes it is undefined.
+pub fn whole_warp(context: &Context<'_>, mask: Mask) -> Result<Flow, Fault> {
     if mask == FULL {
-        return Ok(());
+        return Ok(Flow::Next);
     }
-    context.aligned(mask)?;
-    let message = format!("a matrix instruction is run by lanes {mask:#010x}; the others have left or never were");
-    Err(Fault::new(FaultKind::DivergentBarrier, message))
+    match context.whole_warp(mask)? {
+        Flow::Next => {
+            let message =
+                format!("a matrix instruction is run by lanes {mask:#010x}; the others have left or never were");
+            Err(Fault::new(FaultKind::DivergentBarrier, message))
+        }
+        wait => Ok(wait),
+    }
 }

@@ -35,14 +35,18 @@ pub(super) fn decode(decoder: &mut Decoder<'_>, instruction: &Instruction) -> De
     }
     if form.has(Modifier::Fence) {
         return Ok(Decoded::effect(|context, mask| {
-            warpgroup(context, mask)?;
+            if warpgroup(context, mask)? == Flow::Wait {
+                return Ok(Flow::Wait);
+            }
             context.warp.state.wgmma.fence();
             Ok(Flow::Next)
         }));
     }
     if form.has(Modifier::CommitGroup) {
         return Ok(Decoded::effect(|context, mask| {
-            warpgroup(context, mask)?;
+            if warpgroup(context, mask)? == Flow::Wait {
+                return Ok(Flow::Wait);
+            }
             context.warp.state.wgmma.commit();
             Ok(Flow::Next)
         }));
@@ -107,9 +111,11 @@ fn mma_async(decoder: &mut Decoder<'_>, instruction: &Instruction) -> Decode {
     Ok(Decoded::effect(move |context, mask| issue(context, mask, &operation, (a_slot, b_slot), scale_d)))
 }
 
-/// That a whole warp of a whole warpgroup runs the instruction.
-fn warpgroup(context: &Context<'_>, mask: Mask) -> Result<(), Fault> {
-    whole_warp(context, mask)?;
+/// Whether the whole warp, of a whole warpgroup, is there to run the instruction.
+fn warpgroup(context: &Context<'_>, mask: Mask) -> Result<Flow, Fault> {
+    if whole_warp(context, mask)? == Flow::Wait {
+        return Ok(Flow::Wait);
+    }
     let last = (context.warp.id | 3) + 1;
     let threads = context.blocks[context.rank].threads;
     if last * 32 > threads {
@@ -119,7 +125,7 @@ fn warpgroup(context: &Context<'_>, mask: Mask) -> Result<(), Fault> {
         );
         return Err(Fault::new(FaultKind::DivergentBarrier, message));
     }
-    Ok(())
+    Ok(Flow::Next)
 }
 
 fn issue(
@@ -129,7 +135,9 @@ fn issue(
     (a, b): (Option<Slot>, Slot),
     scale_d: Predicate,
 ) -> Result<Flow, Fault> {
-    warpgroup(context, mask)?;
+    if warpgroup(context, mask)? == Flow::Wait {
+        return Ok(Flow::Wait);
+    }
     let descriptors = [a.map_or(Ok(0), |a| uniform(context, a))?, uniform(context, b)?];
     let accumulate = match context.registers().holds(scale_d) {
         0 => false,
@@ -165,7 +173,9 @@ fn issue(
 
 /// `wgmma.wait_group`: until no more than `left` groups are in flight.
 fn wait(context: &mut Context<'_>, mask: Mask, left: usize) -> Result<Flow, Fault> {
-    warpgroup(context, mask)?;
+    if warpgroup(context, mask)? == Flow::Wait {
+        return Ok(Flow::Wait);
+    }
     let due = context.warp.state.wgmma.due(left);
     let warp = context.warp.id;
     let count = context.warp.state.wgmma.completed + due as u64;
