@@ -163,6 +163,7 @@ pub fn run(
         stop: AtomicBool::new(false),
         report: Mutex::new(None),
         stuck: AtomicUsize::new(0),
+        moves: AtomicUsize::new(0),
         threads,
     };
     let counts: Vec<Option<Counts>> = if threads == 1 {
@@ -195,6 +196,8 @@ struct Shared<'a> {
     report: Mutex<Option<Box<Report>>>,
     /// Workers that have nothing that moves.
     stuck: AtomicUsize,
+    /// Turns in which something moved: whoever waits must look again after each.
+    moves: AtomicUsize,
     threads: usize,
 }
 
@@ -224,6 +227,7 @@ impl Shared<'_> {
         let mut resident = VecDeque::new();
         let mut stuck_in_a_row = 0;
         let mut said_stuck = false;
+        let mut seen_moves = 0;
         if self.grid.launch.cooperative {
             // Every block of a cooperative launch is there from the start.
             while let Some(cluster) = self.start() {
@@ -240,6 +244,7 @@ impl Shared<'_> {
                 }
             }
             if progress != Progress::Stuck {
+                self.moves.fetch_add(1, Ordering::Relaxed);
                 stuck_in_a_row = 0;
                 if std::mem::take(&mut said_stuck) {
                     self.stuck.fetch_sub(1, Ordering::Relaxed);
@@ -259,7 +264,12 @@ impl Shared<'_> {
                 if !std::mem::replace(&mut said_stuck, true) {
                     self.stuck.fetch_add(1, Ordering::Relaxed);
                 }
-                if self.stuck.load(Ordering::Relaxed) >= self.threads && stuck_in_a_row > 64 * (resident.len() + 1) {
+                let moves = self.moves.load(Ordering::Relaxed);
+                if std::mem::replace(&mut seen_moves, moves) != moves {
+                    stuck_in_a_row = 0;
+                } else if self.stuck.load(Ordering::Relaxed) >= self.threads
+                    && stuck_in_a_row > 64 * (resident.len() + 1)
+                {
                     return Err(cluster.deadlock(self.grid));
                 }
                 std::thread::yield_now();

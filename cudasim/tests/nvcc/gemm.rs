@@ -134,7 +134,8 @@ fn mutants_of_wgmma_are_caught() {
     use FaultKind::{InvalidUse, MissingFence, MissingWait, SharedRace, UninitialisedMemory};
     let mutants: [(&str, &[FaultKind]); 4] = [
         ("wgmma_gemm_no_wait_for_copy", &[MissingWait, UninitialisedMemory]),
-        ("wgmma_gemm_no_wait_for_sums", &[MissingWait]),
+        // Or a stage is given back, and copied over, while products of it are in flight.
+        ("wgmma_gemm_no_wait_for_sums", &[MissingWait, SharedRace]),
         ("wgmma_gemm_no_fence", &[MissingFence]),
         // The producer laps the consumer: it arrives at a barrier whose phase is not over, or overwrites a stage in use.
         ("wgmma_gemm_no_release_wait", &[InvalidUse, MissingWait, SharedRace]),

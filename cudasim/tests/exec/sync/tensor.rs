@@ -13,7 +13,7 @@ fn declarations() -> String {
 }
 
 const START: &str = "mov.b64 %map, map; cvta.param.u64 %map, %map; setp.eq.u32 %p9, %thread, 0;
-    @%p9 mbarrier.init.shared::cta.b64 [bar], 1; @%p9 fence.proxy.async; bar.sync 0;\n";
+    @%p9 mbarrier.init.shared::cta.b64 [bar], 1; @%p9 fence.proxy.async; bar.sync 0; mov.b16 %h0, 0;\n";
 const WAIT: &str = "W: mbarrier.try_wait.parity.shared::cta.b64 %p0, [bar], 0; @!%p0 bra W;\n";
 
 /// Writes `bytes` of the tile to `%out`.
