@@ -59,6 +59,8 @@ struct Tile {
                 }
                 store_vector(reinterpret_cast<bf16*>(tile + at(row, chunk)), v);
             }
+            // Lanes at an edge went ways of their own; what follows (ldmatrix) takes a warp that goes together.
+            __syncwarp();
         }
     }
 
@@ -102,6 +104,7 @@ struct Tile {
                 for (int e = 0; e < min(8, head.head_dim - chunk * 8); ++e) place[e] = from[e];
             }
         }
+        __syncwarp();
     }
 };
 

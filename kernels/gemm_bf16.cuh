@@ -54,6 +54,8 @@ struct Operand {
                 store_vector(reinterpret_cast<bf16*>(tile + at(row, chunk)), v);
             }
         }
+        // Lanes at an edge went ways of their own; what follows (ldmatrix) takes a warp that goes together.
+        if constexpr (!ALIGNED) __syncwarp();
     }
 
     // Fragment of A: 16 m's from `span` on, 16 k's from `k` on.

@@ -80,16 +80,18 @@ __device__ __forceinline__ void layernorm(
     const Columns<WARPS, ALIGNED, VECTOR<T>> columns{static_cast<int>(threadIdx.x) % (WARPS * WARP), width};
     const int row = blockIdx.x * (BLOCK_WARPS / WARPS) + group;
     const bool real = row < rows;
-    const size_t offset = static_cast<size_t>(real ? row : 0) * width;
+    const size_t offset = static_cast<size_t>(row) * width;
+    // Of a row that does not exist: none.
+    const Columns<WARPS, ALIGNED, VECTOR<T>> own{columns.thread, real ? width : 0};
 
     float v[VALUES];
-    columns.load(x + offset, v);
+    own.load(x + offset, v);
     if (delta != nullptr) {
         float added[VALUES];
-        columns.load(delta + offset, added);
+        own.load(delta + offset, added);
 #pragma unroll
         for (int i = 0; i < VALUES; ++i) v[i] = rounded<T>(v[i] + added[i]);
-        if (real) columns.store(sum + offset, v);
+        own.store(sum + offset, v);
     }
     float mean = 0.0f;
     if (centre) {
@@ -111,9 +113,9 @@ __device__ __forceinline__ void layernorm(
     if (bias != nullptr) columns.load(bias, shift);
 #pragma unroll
     for (int i = 0; i < VALUES; ++i) v[i] = fmaf(v[i] * reciprocal, scale[i], shift[i]);
-    if (real) {
-        columns.store(normed + offset, v);
-        if (columns.thread == 0) reinterpret_cast<float2*>(stats)[row] = make_float2(mean, reciprocal);
+    own.store(normed + offset, v);
+    if (real && columns.thread == 0) {
+        reinterpret_cast<float2*>(stats)[row] = make_float2(mean, reciprocal);
     }
 }
 
@@ -134,16 +136,18 @@ __device__ __forceinline__ void layernorm_backward(
     for (int first = blockIdx.x * GROUPS; first < rows; first += gridDim.x * GROUPS) {
         const int row = first + group;
         const bool real = row < rows;
-        const size_t offset = static_cast<size_t>(real ? row : 0) * width;
-        const float2 saved = reinterpret_cast<const float2*>(stats)[real ? row : 0];
+        const size_t offset = static_cast<size_t>(row) * width;
+        // Of a row that does not exist: none.
+        const Columns<WARPS, ALIGNED, VECTOR<T>> own{columns.thread, real ? width : 0};
+        const float2 saved = real ? reinterpret_cast<const float2*>(stats)[row] : make_float2(0.0f, 0.0f);
         float g[VALUES], n[VALUES];
-        columns.load(dy + offset, g);
-        columns.load(x + offset, n);
+        own.load(dy + offset, g);
+        own.load(x + offset, n);
         float along = 0.0f, shift = 0.0f;
 #pragma unroll
         for (int i = 0; i < VALUES; ++i) {
             n[i] = (n[i] - saved.x) * saved.y;
-            if (real && columns.inside(i)) {
+            if (own.inside(i)) {
                 gain_sum[i] = fmaf(g[i], n[i], gain_sum[i]);
                 bias_sum[i] += g[i];
             }
@@ -156,14 +160,14 @@ __device__ __forceinline__ void layernorm_backward(
         shift = centre ? group_sum<WARPS>(shift, group_room, warp) / width : 0.0f;
         if (add) {
             float stream[VALUES];
-            columns.load(dx + offset, stream);
+            own.load(dx + offset, stream);
 #pragma unroll
             for (int i = 0; i < VALUES; ++i) g[i] = fmaf(saved.y, g[i] - shift - n[i] * along, stream[i]);
         } else {
 #pragma unroll
             for (int i = 0; i < VALUES; ++i) g[i] = saved.y * (g[i] - shift - n[i] * along);
         }
-        if (real) columns.store(dx + offset, g);
+        own.store(dx + offset, g);
     }
 
     // The groups' sums, in order.
