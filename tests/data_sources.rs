@@ -4,12 +4,12 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use igpt_engine::data::{
-    Cifar, CifarKind, DataError, FolderOptions, ImageFolder, ImageSource, Split, Stl, open_sample,
+    Cifar, CifarKind, DataError, FolderOptions, ImageFolder, ImageSource, SkipBad, Split, Stl, open_sample,
 };
 
 const SAMPLE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/assets/cifar10-sample");
 const IMAGES: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/fixtures/images");
-const OPTIONS: FolderOptions = FolderOptions { skip_bad: false, min_side: 32, progress: false };
+const OPTIONS: FolderOptions = FolderOptions { skip_bad: SkipBad::NONE, min_side: Some(32), progress: false };
 
 fn first_labels(source: &dyn ImageSource) -> Vec<u16> {
     (0..10).filter_map(|index| source.label(index)).collect()
@@ -217,7 +217,8 @@ fn bad_files_are_named_or_skipped() {
         assert!(error.contains(name) && error.contains("--skip-bad"), "{name}: {error}");
         // Skipping: every image decodes and keeps a true label, and the bad one is counted.
         let source =
-            ImageFolder::open(folder.path(), Split::Train, FolderOptions { skip_bad: true, ..OPTIONS }).unwrap();
+            ImageFolder::open(folder.path(), Split::Train, FolderOptions { skip_bad: SkipBad::ALL, ..OPTIONS })
+                .unwrap();
         for index in 0..source.len() {
             source.image(index).unwrap_or_else(|error| panic!("{name}: {error}"));
         }
@@ -230,7 +231,8 @@ fn bad_files_are_named_or_skipped() {
 #[test]
 fn a_class_with_no_readable_file_is_an_error_even_when_skipping() {
     let folder = folder(&[("a/good.jpg", fixture("rgb.jpg")), ("b/bad.png", fixture("rgb.png")[..60].to_vec())]);
-    let source = ImageFolder::open(folder.path(), Split::Train, FolderOptions { skip_bad: true, ..OPTIONS }).unwrap();
+    let source =
+        ImageFolder::open(folder.path(), Split::Train, FolderOptions { skip_bad: SkipBad::ALL, ..OPTIONS }).unwrap();
     assert_eq!(source.len(), 2);
     assert!(source.image(1).unwrap_err().to_string().contains("bad.png"));
 }

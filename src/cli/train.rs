@@ -190,7 +190,8 @@ impl TrainJob {
         ));
 
         let length = train.sequence_length();
-        let batches = Batches::training(Arc::clone(&train), settings.seed, !settings.no_shuffle)?;
+        let batches = Batches::training(Arc::clone(&train), settings.seed, !settings.no_shuffle)?
+            .with_workers(settings.workers.unwrap_or(0))?;
         let model = Transformer::new(config)?;
         let schedule =
             Schedule { kind: settings.schedule, peak: settings.lr, warmup: settings.warmup, steps: settings.steps };
@@ -279,6 +280,7 @@ fn refuse_other_course(settings: &TrainSettings, earlier: &TrainSettings) -> Res
         keep: earlier.keep,
         device: earlier.device,
         threads: earlier.threads,
+        workers: earlier.workers,
         ..settings.clone()
     };
     let (now, before) = (toml::Table::try_from(&free)?, toml::Table::try_from(earlier)?);
@@ -307,7 +309,7 @@ fn open_options(
     let resolution = match (settings.resolution, init) {
         (Some(resolution), _) => resolution,
         // Sequences of tokens have their own length.
-        (None, _) if matches!(settings.data, DataSpec::Tokens { .. }) => 32,
+        (None, _) if settings.data.is_tokens() => 32,
         (None, Some(config)) => resolution_of(config)?,
         (None, None) if settings.data == DataSpec::Sample => 16,
         (None, None) => 32,
@@ -327,7 +329,7 @@ fn open_options(
 /// The held-out images; none where nothing is held out.
 fn open_validation(settings: &TrainSettings, options: &OpenOptions) -> Result<Option<Box<dyn Examples>>> {
     let share = settings.holdout.unwrap_or(settings.data.default_holdout());
-    if share == 0.0 || matches!(settings.data, DataSpec::Tokens { .. }) {
+    if share == 0.0 || settings.data.is_tokens() {
         return Ok(None);
     }
     Ok(Some(data::open(&settings.data, Split::Validation, options)?))

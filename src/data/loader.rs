@@ -7,8 +7,10 @@
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
 
 use rayon::prelude::*;
+use rayon::{ThreadPool, ThreadPoolBuilder};
 
 use super::error::{DataError, Result};
 use super::examples::Examples;
@@ -26,6 +28,9 @@ pub struct Batch {
     pub first_sample: u64,
 }
 
+/// Most threads that decode.
+pub const MAX_WORKERS: usize = 1024;
+
 /// An epoch and the order of its examples.
 type EpochOrder = (u64, Arc<Vec<u32>>);
 
@@ -38,6 +43,8 @@ pub struct Batches {
     augment: bool,
     /// The epoch whose order was last needed, and the order.
     order: Arc<Mutex<Option<EpochOrder>>>,
+    /// Threads that decode; `None` for those that the whole process shares.
+    workers: Option<Arc<ThreadPool>>,
 }
 
 impl Batches {
@@ -63,7 +70,28 @@ impl Batches {
             let limit = "a stream needs at least one".into();
             return Err(DataError::Bounds { what: "the number of examples", got: 0, limit });
         }
-        Ok(Batches { examples, seed, shuffle, augment, order: Arc::default() })
+        Ok(Batches { examples, seed, shuffle, augment, order: Arc::default(), workers: None })
+    }
+
+    /// The same stream, decoded on `workers` threads of its own; 0 shares the process's threads, one a core. The samples
+    /// do not depend on it.
+    ///
+    /// # Errors
+    /// [`DataError::Option`] for more than [`MAX_WORKERS`], [`DataError::Thread`] where the system gives no threads.
+    pub fn with_workers(mut self, workers: usize) -> Result<Self> {
+        if workers > MAX_WORKERS {
+            let hint = format!("give at most {MAX_WORKERS}; more threads than cores decode no faster");
+            return Err(DataError::Option { option: "--workers", value: workers.to_string(), hint });
+        }
+        let build = || {
+            let name = |worker| format!("decode-{worker}");
+            ThreadPoolBuilder::new().num_threads(workers).thread_name(name).build()
+        };
+        self.workers = match workers {
+            0 => None,
+            _ => Some(Arc::new(build().map_err(|error| DataError::Thread(std::io::Error::other(error)))?)),
+        };
+        Ok(self)
     }
 
     /// The examples behind the stream.
@@ -86,11 +114,17 @@ impl Batches {
             .collect();
         let length = self.examples.sequence_length();
         let mut tokens = vec![0; count * length];
-        let rows: Vec<Result<()>> = tokens
-            .par_chunks_mut(length.max(1))
-            .zip(&draws)
-            .map(|(row, draw)| self.examples.tokens(draw.index as usize, self.augment.then_some(*draw), row))
-            .collect();
+        let mut decode = || -> Vec<Result<()>> {
+            let rows = tokens.par_chunks_mut(length.max(1)).zip(&draws);
+            // One image a task: their costs differ by a factor of a hundred.
+            rows.with_max_len(1)
+                .map(|(row, draw)| self.examples.tokens(draw.index as usize, self.augment.then_some(*draw), row))
+                .collect()
+        };
+        let rows = match &self.workers {
+            Some(workers) => workers.install(decode),
+            None => decode(),
+        };
         rows.into_iter().collect::<Result<()>>()?;
         let labels = draws.iter().filter_map(|draw| self.examples.label(draw.index as usize)).collect();
         Ok(Batch { tokens, labels, first_sample })
@@ -115,12 +149,41 @@ impl Batches {
     }
 }
 
-/// Batches made ahead on a thread of their own, delivered in order. An error arrives in the place of its batch and ends
-/// the stream.
+/// Batches made ahead on threads of their own, delivered in order. At most `depth` wait ready, so that memory is bounded.
+/// An error arrives in the place of its batch and ends the stream.
 pub struct Prefetcher {
     receiver: Option<Receiver<Result<Batch>>>,
     thread: Option<JoinHandle<()>>,
+    wait: DataWait,
+    /// When the first batch was handed over: until then there was nothing to be ahead of.
+    first: Option<Instant>,
+    /// Whether it was already said that loading falls behind.
+    complained: bool,
 }
+
+/// How well loading keeps ahead of whoever takes the batches, the first one apart.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct DataWait {
+    /// Time that the taker waited for batches that were not ready.
+    pub waited: Duration,
+    /// Time since the first batch was handed over.
+    pub total: Duration,
+    /// Batches handed over after the first.
+    pub batches: u64,
+}
+
+impl DataWait {
+    /// Share of the time that was spent waiting, 0 to 1.
+    pub fn share(&self) -> f64 {
+        if self.total.is_zero() { 0.0 } else { self.waited.as_secs_f64() / self.total.as_secs_f64() }
+    }
+}
+
+/// Waiting for more than this share of the time is worth a word, once there are this many batches to judge by and the wait
+/// is more than a hiccup.
+const TOO_LONG: f64 = 0.1;
+const JUDGED_AFTER: u64 = 20;
+const HICCUP: Duration = Duration::from_secs(1);
 
 impl Prefetcher {
     /// Starts with `first_sample`; each batch has `size` samples and at most `depth` wait ready.
@@ -133,7 +196,28 @@ impl Prefetcher {
             .name("prefetch".into())
             .spawn(move || produce(&batches, first_sample, size, &sender))
             .map_err(DataError::Thread)?;
-        Ok(Prefetcher { receiver: Some(receiver), thread: Some(thread) })
+        let (receiver, thread) = (Some(receiver), Some(thread));
+        Ok(Prefetcher { receiver, thread, wait: DataWait::default(), first: None, complained: false })
+    }
+
+    /// How well loading has kept ahead so far.
+    pub fn wait(&self) -> DataWait {
+        DataWait { total: self.first.map_or(Duration::ZERO, |first| first.elapsed()), ..self.wait }
+    }
+
+    /// A sentence for people, once, if loading does not keep ahead.
+    pub fn complaint(&mut self) -> Option<String> {
+        let wait = self.wait();
+        let slow = wait.batches >= JUDGED_AFTER && wait.waited > HICCUP && wait.share() > TOO_LONG;
+        if self.complained || !slow {
+            return None;
+        }
+        self.complained = true;
+        Some(format!(
+            "loading does not keep ahead of the device: {:.0} % of the time is spent waiting for data. More --workers (up to \
+             one a core) help; `igpt-engine data bench` measures what they reach",
+            100.0 * wait.share()
+        ))
     }
 }
 
@@ -152,7 +236,15 @@ impl Iterator for Prefetcher {
     type Item = Result<Batch>;
 
     fn next(&mut self) -> Option<Self::Item> {
+        let start = Instant::now();
         if let Ok(batch) = self.receiver.as_ref()?.recv() {
+            match self.first {
+                None => self.first = Some(Instant::now()),
+                Some(_) => {
+                    self.wait.waited += start.elapsed();
+                    self.wait.batches += 1;
+                }
+            }
             return Some(batch);
         }
         // The thread is gone: after an error that was delivered, or by a panic, which goes on here.
