@@ -224,7 +224,7 @@ fn bad_files_are_named_or_skipped() {
         }
         assert_eq!(source.skipped(), 1, "{name}");
         assert_eq!(source.class_names().len(), 2);
-        assert!(source.describe().contains("1 bad files left out"), "{}", source.describe());
+        assert!(source.describe().contains("1 bad file left out"), "{}", source.describe());
     }
 }
 
