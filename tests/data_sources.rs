@@ -267,3 +267,35 @@ fn folders_that_are_not_there_or_empty() {
     assert!(matches!(error, DataError::NotThere { .. }), "{error}");
     assert!(matches!(open10(&missing), Err(DataError::NotThere { .. })));
 }
+
+/// Pictures written to STL-10's layout by one program and as PNGs by another come back the same; with
+/// `IGPT_STL10_SAMPLE=DIR`, those of DIR (`train_X.bin`, `train_y.bin`, and `png/` in the same order) too.
+#[test]
+fn stl10_reads_back_exactly_as_its_pngs() {
+    let made = tempfile::tempdir().unwrap();
+    let pictures: Vec<image::RgbImage> = (0..3_u32)
+        .map(|number| {
+            image::RgbImage::from_fn(96, 96, |x, y| image::Rgb([x * 2, y * 2, x ^ y ^ number].map(|v| v as u8)))
+        })
+        .collect();
+    fs::create_dir(made.path().join("png")).unwrap();
+    let mut records = Vec::new();
+    for (number, picture) in pictures.iter().enumerate() {
+        picture.save(made.path().join(format!("png/{number}.png"))).unwrap();
+        // Column after column of a plane, as the format has it: turned on its side, a picture is stored row by row.
+        let turned = image::imageops::flip_horizontal(&image::imageops::rotate90(picture));
+        (0..3).for_each(|channel| records.extend(turned.pixels().map(|pixel| pixel.0[channel])));
+    }
+    fs::write(made.path().join("train_X.bin"), records).unwrap();
+    fs::write(made.path().join("train_y.bin"), [1, 10, 4]).unwrap();
+    let sample = std::env::var_os("IGPT_STL10_SAMPLE").map(PathBuf::from);
+    for folder in std::iter::once(made.path().to_owned()).chain(sample) {
+        let stl = Stl::open(&folder, Split::Train).unwrap();
+        let pngs = ImageFolder::open(&folder.join("png"), Split::Train, OPTIONS).unwrap();
+        assert_eq!(stl.len(), pngs.len(), "{}", folder.display());
+        for index in 0..stl.len() {
+            assert!(stl.image(index).unwrap() == pngs.image(index).unwrap(), "image {index} of {}", folder.display());
+        }
+    }
+    assert_eq!(Stl::open(made.path(), Split::Train).unwrap().label(1), Some(9));
+}

@@ -12,6 +12,8 @@ mod memory;
 mod model_data;
 mod order_spec;
 mod output;
+mod plan;
+mod results;
 mod sample;
 mod train;
 mod train_args;
@@ -50,6 +52,8 @@ enum Command {
     /// Get data sets, look at them, fit palettes, encode images
     #[command(subcommand)]
     Data(data::DataCommand),
+    Plan(plan::PlanCommand),
+    Results(results::ResultsCommand),
     Doctor(doctor::DoctorCommand),
 }
 
@@ -66,6 +70,8 @@ pub fn main() -> ExitCode {
         Command::Import(args) => import::run(args),
         Command::Export(args) => export::run(args),
         Command::Data(command) => data::run(command),
+        Command::Plan(command) => command.run(),
+        Command::Results(command) => command.run(),
         Command::Doctor(command) => command.run(),
     };
     match outcome {

@@ -16,6 +16,7 @@ use super::order_spec::OrderSpec;
 use crate::data::{DataSpec, Filter, SkipBad};
 use crate::model::{Activation, MASK_RATE, Norm, Objective, Preset};
 use crate::optim::ScheduleKind;
+use crate::recipe::{Command, Recipe};
 
 /// Whole numbers that TOML can hold, for `config.toml` keeps every setting.
 pub fn whole<T: TryFrom<u64> + Clone + Send + Sync + 'static>() -> RangedU64ValueParser<T> {
@@ -193,10 +194,10 @@ pub struct TrainSettings {
 }
 
 impl TrainArgs {
-    /// Reads a layer from a file.
-    pub fn from_file(path: &Path) -> Result<Self> {
-        let text = std::fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))?;
-        toml::from_str(&text).with_context(|| {
+    /// Reads a layer from a file: the `config.toml` of a run, or a recipe, divided by `scale_down`.
+    pub fn from_file(path: &Path, scale_down: u64) -> Result<Self> {
+        let settings = Recipe::read(path)?.scaled_down(scale_down)?.settings_for(Command::Train)?;
+        settings.try_into().with_context(|| {
             format!(
                 "{} is not a training configuration (keys are the flags of `igpt-engine train --help`)",
                 path.display()

@@ -170,7 +170,7 @@ fn split_root(folder: &Path, split: Split) -> Result<PathBuf> {
     match split {
         Split::Train | Split::Validation => Ok(first(&["train"]).unwrap_or_else(|| folder.to_owned())),
         Split::Test => first(&["test", "val", "validation"]).ok_or_else(|| DataError::NoSplit {
-            data: format!("images:{}", folder.display()),
+            data: folder.display().to_string(),
             split,
             hint:
                 "expected a folder test or val in it. Use --split validation for images held out of the training ones"

@@ -118,7 +118,7 @@ impl ImageSource for ImageNetTar {
             0 => format!("no labels (without {} beside it)", super::DEVKIT_TAR),
             classes => format!("{classes} classes"),
         };
-        format!("images in {}: {}, {classes}{}", self.path.display(), self.len(), self.bad.remark())
+        format!("images in {}: {} images, {classes}{}", self.path.display(), self.len(), self.bad.remark())
     }
 }
 

@@ -184,7 +184,7 @@ fn numbers((kind, data): (u32, &[u8])) -> Result<Vec<f64>, String> {
 mod tests {
     use super::*;
 
-    /// Written by scipy 1.x `savemat(do_compression=...)`: see `tests/fixtures/README.md`.
+    /// Written by SciPy: see `tests/fixtures/README.md`.
     const COMPRESSED_FILE: &[u8] = include_bytes!("../../../tests/fixtures/devkit/meta.mat");
 
     #[test]
