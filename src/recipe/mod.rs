@@ -52,6 +52,15 @@ pub enum RecipeError {
         /// The largest.
         most: u64,
     },
+    /// A model that stands in a checkpoint alone.
+    #[error(
+        "{path} takes its model from a checkpoint and does not say which it is; add a table such as [pretrained] model = \"l\", \
+         resolution = 32, objective = \"ar\""
+    )]
+    NoModel {
+        /// The file.
+        path: String,
+    },
     /// A model that cannot be.
     #[error(transparent)]
     Model(#[from] ConfigError),
@@ -205,6 +214,35 @@ impl Recipe {
         Ok(self.settings)
     }
 
+    /// The settings as a command line has them, for a command that is not layered as `train` is.
+    ///
+    /// # Errors
+    /// [`RecipeError::Command`] for another command, [`RecipeError::Content`] for values that no flag has.
+    pub fn flags_for(self, command: Command) -> Result<Vec<String>, RecipeError> {
+        let path = self.path.clone();
+        let text = |key: &str, value: &toml::Value| match value {
+            toml::Value::String(text) => Ok(text.clone()),
+            toml::Value::Integer(number) => Ok(number.to_string()),
+            toml::Value::Float(number) => Ok(number.to_string()),
+            other => {
+                Err(RecipeError::Content { path: path.clone(), problem: format!("{key} = {other} is no flag's value") })
+            }
+        };
+        let mut flags = Vec::new();
+        for (key, value) in &self.settings_for(command)? {
+            match value {
+                toml::Value::Boolean(true) => flags.push(format!("--{key}")),
+                toml::Value::Boolean(false) => {}
+                toml::Value::Array(values) => {
+                    let values = values.iter().map(|value| text(key, value)).collect::<Result<Vec<_>, _>>()?;
+                    flags.push(format!("--{key}={}", values.join(",")));
+                }
+                value => flags.push(format!("--{key}={}", text(key, value)?)),
+            }
+        }
+        Ok(flags)
+    }
+
     /// The recipe for a smaller machine: see [`scale_down`].
     ///
     /// # Errors
@@ -236,11 +274,11 @@ impl Recipe {
         self.text("objective").or(pretrained) == Some("bert")
     }
 
-    /// The model that is trained, or that the checkpoint holds. A recipe without `[pretrained]` and `model` has the default
+    /// The model that is trained, or that the checkpoint holds. A recipe of pre-training that does not say has the default
     /// size.
     ///
     /// # Errors
-    /// [`RecipeError::Content`] and [`RecipeError::Model`].
+    /// [`RecipeError::Content`] and [`RecipeError::Model`]; [`RecipeError::NoModel`] where only a checkpoint says.
     pub fn model(&self) -> Result<ModelConfig, RecipeError> {
         let wrong = |problem: String| RecipeError::Content { path: self.path.clone(), problem };
         let preset = match (self.settings.get("model"), &self.pretrained) {
@@ -248,6 +286,9 @@ impl Recipe {
                 model.clone().try_into().map_err(|error: toml::de::Error| wrong(error.message().into()))?
             }
             (None, Some(pretrained)) => pretrained.model,
+            (None, None) if self.command != Command::Train || self.settings.contains_key("init") => {
+                return Err(RecipeError::NoModel { path: self.path.clone() });
+            }
             (None, None) => Preset::default(),
         };
         let number = |key| Ok::<_, RecipeError>(self.number(key)?.map(|value| value as usize));

@@ -4,6 +4,7 @@
 //! |---|---|
 //! | `config.toml` | command, data, model |
 //! | `metrics.jsonl` | the loss or accuracy on validation images |
+//! | `probe.json` in any folder | accuracies of a probe, and those with few labels |
 //! | `*.json`, lines of `eval --json` | loss and accuracy on test images: `igpt-engine eval --checkpoint RUN --json > RUN/test.json` |
 //!
 //! Folders without a `config.toml` are searched.
@@ -15,10 +16,11 @@ use serde::Serialize;
 use serde_json::Value;
 
 use super::ResultsError;
+use super::probe;
 use super::subject::{Subject, kind};
 use crate::checkpoint;
 use crate::model::ModelConfig;
-use crate::recipe::{Command, Recipe};
+use crate::recipe::{Command, Recipe, RecipeError};
 use crate::train::metrics::{self, Record};
 use crate::train::run_folder::RunFolder;
 
@@ -74,6 +76,11 @@ fn search(folder: &Path, depth: usize, findings: &mut Vec<Finding>) -> Result<()
     if config.is_file() {
         findings.extend(of_run(folder, &Recipe::read(&config)?, &files)?);
     }
+    for path in &files {
+        for value in lines(path)? {
+            findings.extend(probe::findings(path, &value));
+        }
+    }
     // A run can hold another: the one after fine-tuning, on validation images too.
     for inner in entries.iter().filter(|path| depth < MAX_DEPTH && path.is_dir() && !is_part_of_a_run(path)) {
         search(inner, depth + 1, findings)?;
@@ -90,7 +97,7 @@ fn is_part_of_a_run(path: &Path) -> bool {
 
 /// What a training run found; `None` if it has not measured anything yet.
 fn of_run(folder: &Path, settings: &Recipe, files: &[&PathBuf]) -> Result<Option<Finding>, ResultsError> {
-    let model = model_of(folder, settings)?;
+    let Some(model) = model_of(folder, settings)? else { return Ok(None) };
     let records = metrics::read(&folder.join("metrics.jsonl"))?;
     let subject = Subject::of(settings, &model);
     let steps = records.iter().map(Record::step).max();
@@ -120,13 +127,15 @@ fn of_run(folder: &Path, settings: &Recipe, files: &[&PathBuf]) -> Result<Option
     Ok(Some(finding(value, false, remarks)))
 }
 
-/// The model of a run: its newest checkpoint's, else what its settings say.
-fn model_of(folder: &Path, settings: &Recipe) -> Result<ModelConfig, ResultsError> {
+/// The model of a run: its newest checkpoint's, else what its settings say; `None` where nothing does yet.
+fn model_of(folder: &Path, settings: &Recipe) -> Result<Option<ModelConfig>, ResultsError> {
     let saved = checkpoint::resolve(folder).ok().and_then(|path| checkpoint::load_config(&path).ok());
-    Ok(match saved {
-        Some(config) => config,
-        None => settings.model()?,
-    })
+    match (saved, settings.model()) {
+        (Some(config), _) => Ok(Some(config)),
+        (None, Ok(config)) => Ok(Some(config)),
+        (None, Err(RecipeError::NoModel { .. })) => Ok(None),
+        (None, Err(error)) => Err(error.into()),
+    }
 }
 
 /// The last loss of pre-training, the best accuracy of fine-tuning; and its step.
@@ -137,7 +146,9 @@ fn on_validation_images(records: &[Record], command: Command) -> Option<(f64, u6
     });
     match command {
         Command::Train => validations.next_back().map(|record| (record.val_loss, record.step)),
-        _ => None,
+        Command::Finetune | Command::Probe => validations
+            .filter_map(|record| Some((100.0 * record.accuracy?, record.step)))
+            .max_by(|(one, _), (other, _)| one.total_cmp(other)),
     }
 }
 

@@ -6,6 +6,7 @@
 //! smaller models or other data, are listed after the tables.
 
 mod gather;
+mod probe;
 mod render;
 mod subject;
 

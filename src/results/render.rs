@@ -13,7 +13,7 @@ fn cells(row: &Row, digits: usize) -> [String; 4] {
     let published =
         row.published.map_or(UNPUBLISHED.to_owned(), |value| figure(value, row.published_deviation, digits));
     let (ours, about) = match &row.ours {
-        None => (MISSING.to_owned(), row.recipe.clone()),
+        None => (MISSING.to_owned(), format!("recipes/{}", row.recipe)),
         Some(found) => (figure(found.value, found.deviation, digits), about(found)),
     };
     [row.name.clone(), published, ours, about]

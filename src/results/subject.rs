@@ -38,9 +38,16 @@ impl Subject {
             tokens: model.positions,
             bert: !model.sos,
             concatenated: number("concat").unwrap_or(1),
-            labels_per_class: number("labels-per-class").filter(|labels| *labels > 0),
+            labels_per_class: labels_per_class(recipe),
         }
     }
+}
+
+/// How many labels a class a recipe of a probe gives, where it says; a list has one entry there.
+fn labels_per_class(recipe: &Recipe) -> Option<u64> {
+    let labels = recipe.settings.get("labels-per-class")?;
+    let first = labels.as_array().map_or(Some(labels), |list| list.first())?;
+    first.as_integer().and_then(|labels| u64::try_from(labels).ok()).filter(|labels| *labels > 0)
 }
 
 /// The kind of a data set that `--data` named.

@@ -130,6 +130,36 @@ fn every_pre_training_recipe_trains_two_steps_when_scaled_down() {
     }
 }
 
+/// Every fine-tuning recipe, on a small model of its objective, trains two steps; then as many as were best once more.
+#[test]
+fn every_fine_tuning_recipe_trains_two_steps_when_scaled_down() {
+    let folder = tempfile::tempdir().unwrap();
+    let model = |objective: &str| {
+        let run = folder.path().join(objective);
+        succeed(&mut train(&run, &["--steps", "1", "--objective", objective]));
+        run
+    };
+    let models = [model("ar"), model("bert")];
+    for recipe in built_in().unwrap().into_iter().filter(|recipe| recipe.command == Command::Finetune) {
+        let out = folder.path().join(&recipe.path);
+        let mut command = engine();
+        command.args(["finetune", "--scale-down", "64", "--steps", "2", "--data", "sample", "--json"]);
+        command.args(["--eval-every", "1", "--eval-images", "16", "--threads", "2"]);
+        command.arg("--checkpoint").arg(&models[usize::from(recipe.is_bert())]);
+        command.arg("--config").arg(file(&recipe.path)).arg("--out").arg(&out);
+        let lines = json_lines(&succeed(&mut command));
+        let steps = lines.iter().filter(|line| line["event"] == "step").count();
+        assert!((3..=4).contains(&steps), "{}: {lines:?}", recipe.path);
+        assert!(out.join("folded").is_dir(), "{}", recipe.path);
+        let config = fs::read_to_string(out.join("config.toml")).unwrap();
+        assert!(config.contains("batch = 2\n") && config.contains("patience = 5"), "{config}");
+    }
+    let report: Value = serde_json::from_str(&results(folder.path(), &["--json"])).unwrap();
+    let tuned = report["others"].as_array().unwrap().iter().filter(|found| found["command"] == "finetune").count();
+    // Six, and six folded ones: those have measured nothing, for no image was left to measure on.
+    assert_eq!(tuned, 6, "{report}");
+}
+
 #[test]
 fn plan_says_what_fits() {
     let plan = |flags: &[&str]| {
@@ -202,6 +232,51 @@ fn pretended_run(folder: &Path, steps: u64, loss: f64) {
     fs::write(folder.join("config.toml"), settings).unwrap();
     let record = json!({"step": steps, "val_loss": loss, "unigram_entropy": 5.5, "images": 9, "elapsed": 1.0});
     fs::write(folder.join("metrics.jsonl"), format!("{record}\n")).unwrap();
+}
+
+/// What `probe` writes, of a model of iGPT-L's shape whose weights nobody has.
+#[test]
+fn probes_stand_in_their_rows() {
+    let folder = tempfile::tempdir().unwrap();
+    let run = folder.path().join("tiny");
+    succeed(&mut train(&run, &["--steps", "1"]));
+    let config = fs::read_to_string(checkpoint(&run, 1).join("config.json")).unwrap();
+    let mut config: Value = serde_json::from_str(&config).unwrap();
+    for (key, value) in [("n_layer", 48), ("n_embd", 1536), ("n_head", 16), ("n_positions", 1024)] {
+        config[key] = value.into();
+    }
+    fs::write(checkpoint(&run, 1).join("config.json"), config.to_string()).unwrap();
+    let few = |labels: u64, mean: f64| {
+        json!({"labels_per_class": labels, "depths": [20], "accuracies": [mean, mean], "mean": mean, "deviation": 0.01,
+               "converged": 2})
+    };
+    let report = json!({
+        "rows": [], "classes": 10, "data": "cifar10:data", "checkpoint": run, "finished": true,
+        "best": {"depths": [20], "validation_accuracy": 0.5, "test_accuracy": 0.625, "converged": true},
+        "few_labels": [few(4, 0.25), few(25, 0.375)],
+    });
+    fs::create_dir(run.join("probe")).unwrap();
+    fs::write(run.join("probe/probe.json"), format!("{report:#}\n")).unwrap();
+    let text = results(folder.path(), &[]);
+    for (row, words) in [
+        ("CIFAR-10, iGPT-L 32×32 ", ["96.3", "62.5", "depth 20"]),
+        ("CIFAR-10, 4 labels a class", ["73.2 ± 1.5", "25.0 ± 1.0", "2 draws"]),
+        ("CIFAR-10, 25 labels a class", ["87.6 ± 0.6", "37.5 ± 1.0", "probe.json"]),
+        ("CIFAR-10, 400 labels a class", ["94.3 ± 0.1", "missing", "recipes/low-data-cifar10-4000-labels.toml"]),
+        ("CIFAR-100, iGPT-L 32×32", ["82.8", "missing", "probe-cifar100-l.toml"]),
+    ] {
+        let line = text.lines().find(|line| line.contains(row)).unwrap_or_else(|| panic!("no {row} in\n{text}"));
+        words.iter().for_each(|word| assert!(line.contains(word), "{word} is not in {line}"));
+    }
+    // Other reports, and those of a probe that was stopped, are no results without a remark.
+    let stopped = json!({"best": {"depths": [1, 2, 3], "validation_accuracy": 0.5}, "few_labels": [], "data": "sample",
+                         "checkpoint": run, "finished": false});
+    fs::write(run.join("probe/probe.json"), format!("{stopped}\n{{\"event\":\"start\"}}\n")).unwrap();
+    let text = results(folder.path(), &[]);
+    let line = text.lines().find(|line| line.contains("probe on sample")).unwrap();
+    for word in ["3 layers", "50.0 %", "held-out images", "not finished", "depths 1 to 3"] {
+        assert!(line.contains(word), "{word} is not in {line}");
+    }
 }
 
 #[test]
