@@ -16,7 +16,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::model::{ConfigError, ModelConfig, Preset};
 
-pub use scale::scale_down;
+pub use scale::{ScaleError, scale_down};
 pub use shelf::built_in;
 
 /// Why a recipe cannot be used.

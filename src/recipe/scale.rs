@@ -17,11 +17,13 @@ const COUNTS: [&str; 9] =
     ["batch", "accumulate", "steps", "warmup", "eval-every", "eval-images", "sample-every", "save-every", "iterations"];
 
 /// Why a recipe cannot be scaled.
-#[derive(Debug, PartialEq)]
+#[derive(Debug, PartialEq, thiserror::Error)]
 pub enum ScaleError {
     /// N is out of range.
+    #[error("the number to divide by must be from 1 to {MOST}")]
     By,
     /// A setting is no number.
+    #[error("{0}")]
     Value(String),
 }
 
