@@ -80,7 +80,7 @@ impl PlanCommand {
             cost.tokens_per_image,
             if cost.causal { "causal" } else { "every token sees all others" }
         ))?;
-        let most = if cost.command == Command::Finetune { " at most" } else { "" };
+        let most = if cost.command == Command::Finetune { "at most " } else { "" };
         match cost.features {
             Some(features) => say(format_args!(
                 "  run          features of {} images, {} numbers each ({} on disk); the solver's time is not counted",
@@ -89,7 +89,7 @@ impl PlanCommand {
                 bytes(features.bytes)
             ))?,
             None => say(format_args!(
-                "  run          {}{most} steps of {} images ({} a micro-batch), {:.3e} tokens",
+                "  run          {most}{} steps of {} images ({} a micro-batch), {:.3e} tokens",
                 grouped(cost.steps),
                 cost.images_per_step,
                 cost.micro_batch,
@@ -97,7 +97,7 @@ impl PlanCommand {
             ))?,
         }
         say(format_args!(
-            "  FLOPs        {:.3e} a token, {:.3e} a step, {:.3e} in all{most}",
+            "  FLOPs        {:.3e} a token, {:.3e} a step, {most}{:.3e} in all",
             cost.flops_per_token, cost.flops_per_step, cost.flops
         ))?;
         say(format_args!(""))?;
@@ -118,10 +118,10 @@ impl PlanCommand {
             100.0 * self.utilisation,
             100.0 * USABLE
         ))?;
-        say(format_args!("  {:18} {:>5} {:>9} {:>9} {:>9}  fits", "device", "", "TFLOP/s", "time", "energy"))?;
+        say(format_args!("  {:18} {:>5} {:>9} {:>11} {:>10}  fits", "device", "", "TFLOP/s", "time", "energy"))?;
         for run in runs {
             say(format_args!(
-                "  {:18} {:>5} {:>9.1} {:>9} {:>9}  {}",
+                "  {:18} {:>5} {:>9.1} {:>11} {:>10}  {}",
                 run.device.name,
                 if run.precision == Precision::F32 { "f32" } else { "bf16" },
                 run.peak / 1e12,
