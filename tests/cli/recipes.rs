@@ -250,9 +250,14 @@ fn probes_stand_in_their_rows() {
         json!({"labels_per_class": labels, "depths": [20], "accuracies": [mean, mean], "mean": mean, "deviation": 0.01,
                "converged": 2})
     };
+    let row = |source: &str, depth: u64, held_out: f64, test: Option<f64>| {
+        json!({"source": source, "depths": [depth], "validation_accuracy": held_out, "test_accuracy": test,
+               "converged": true})
+    };
     let report = json!({
-        "rows": [], "classes": 10, "data": "cifar10:data", "checkpoint": run, "finished": true,
-        "best": {"depths": [20], "validation_accuracy": 0.5, "test_accuracy": 0.625, "converged": true},
+        "rows": [row("untrained", 20, 0.9, Some(0.9)), row("trained", 21, 0.6, None),
+                 row("trained", 19, 0.4, Some(0.75)), row("trained", 20, 0.5, Some(0.625))],
+        "classes": 10, "data": "cifar10:data", "checkpoint": run, "finished": true,
         "few_labels": [few(4, 0.25), few(25, 0.375)],
     });
     fs::create_dir(run.join("probe")).unwrap();
@@ -269,8 +274,8 @@ fn probes_stand_in_their_rows() {
         words.iter().for_each(|word| assert!(line.contains(word), "{word} is not in {line}"));
     }
     // Other reports, and those of a probe that was stopped, are no results without a remark.
-    let stopped = json!({"best": {"depths": [1, 2, 3], "validation_accuracy": 0.5}, "few_labels": [], "data": "sample",
-                         "checkpoint": run, "finished": false});
+    let row = json!({"source": "trained", "depths": [1, 2, 3], "validation_accuracy": 0.5, "test_accuracy": null});
+    let stopped = json!({"rows": [row], "few_labels": [], "data": "sample", "checkpoint": run, "finished": false});
     fs::write(run.join("probe/probe.json"), format!("{stopped}\n{{\"event\":\"start\"}}\n")).unwrap();
     let text = results(folder.path(), &[]);
     let line = text.lines().find(|line| line.contains("probe on sample")).unwrap();
