@@ -400,3 +400,67 @@ fn single_images_and_too_high_a_resolution() {
     let error = sample(Split::Test, &options).tokens(0, None, &mut vec![0; 48 * 48]).unwrap_err().to_string();
     assert!(error.contains("image 0") && !error.contains("--skip-bad"), "{error}");
 }
+
+/// Examples that take their time.
+struct Slow(std::time::Duration);
+
+impl Examples for Slow {
+    fn len(&self) -> usize {
+        1000
+    }
+
+    fn sequence_length(&self) -> usize {
+        1
+    }
+
+    fn vocabulary(&self) -> usize {
+        1
+    }
+
+    fn tokens(&self, _index: usize, _draw: Option<Draw>, _out: &mut [u16]) -> Result<()> {
+        std::thread::sleep(self.0);
+        Ok(())
+    }
+
+    fn label(&self, _index: usize) -> Option<u16> {
+        None
+    }
+
+    fn classes(&self) -> usize {
+        0
+    }
+
+    fn describe(&self) -> String {
+        "slow".into()
+    }
+}
+
+#[test]
+fn loading_that_falls_behind_is_said_once() {
+    let millisecond = std::time::Duration::from_millis(1);
+    let start = |pause: u32| {
+        let batches = Batches::training(Arc::new(Slow(pause * millisecond)), 0, false).unwrap();
+        Prefetcher::start(batches.with_workers(1).unwrap(), 0, 1, 2).unwrap()
+    };
+    // 60 ms a batch, and somebody who does nothing but wait for them.
+    let mut slow = start(60);
+    let complaints: Vec<String> = (0..30)
+        .filter_map(|_| {
+            slow.next().unwrap().unwrap();
+            slow.complaint()
+        })
+        .collect();
+    assert_eq!(complaints.len(), 1, "{complaints:?}");
+    assert!(complaints[0].contains("--workers") && complaints[0].contains("data bench"), "{complaints:?}");
+    assert!(slow.wait().share() > 0.8 && slow.wait().batches == 29, "{:?}", slow.wait());
+    // At most 1 ms a batch, and somebody who takes 40.
+    let mut fast = start(1);
+    for _ in 0..30 {
+        fast.next().unwrap().unwrap();
+        std::thread::sleep(40 * millisecond);
+        assert_eq!(fast.complaint(), None, "{:?}", fast.wait());
+    }
+    assert!(fast.wait().share() < 0.5, "{:?}", fast.wait());
+    let batches = Batches::training(Arc::new(Slow(millisecond)), 0, false).unwrap();
+    assert!(batches.with_workers(100_000).err().unwrap().to_string().contains("--workers"));
+}

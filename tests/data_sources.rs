@@ -4,12 +4,12 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use igpt_engine::data::{
-    Cifar, CifarKind, DataError, FolderOptions, ImageFolder, ImageSource, Split, Stl, open_sample,
+    Cifar, CifarKind, DataError, FolderOptions, ImageFolder, ImageSource, SkipBad, Split, Stl, open_sample,
 };
 
 const SAMPLE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/assets/cifar10-sample");
 const IMAGES: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/fixtures/images");
-const OPTIONS: FolderOptions = FolderOptions { skip_bad: false, min_side: 32, progress: false };
+const OPTIONS: FolderOptions = FolderOptions { skip_bad: SkipBad::NONE, min_side: Some(32), progress: false };
 
 fn first_labels(source: &dyn ImageSource) -> Vec<u16> {
     (0..10).filter_map(|index| source.label(index)).collect()
@@ -217,20 +217,22 @@ fn bad_files_are_named_or_skipped() {
         assert!(error.contains(name) && error.contains("--skip-bad"), "{name}: {error}");
         // Skipping: every image decodes and keeps a true label, and the bad one is counted.
         let source =
-            ImageFolder::open(folder.path(), Split::Train, FolderOptions { skip_bad: true, ..OPTIONS }).unwrap();
+            ImageFolder::open(folder.path(), Split::Train, FolderOptions { skip_bad: SkipBad::ALL, ..OPTIONS })
+                .unwrap();
         for index in 0..source.len() {
             source.image(index).unwrap_or_else(|error| panic!("{name}: {error}"));
         }
         assert_eq!(source.skipped(), 1, "{name}");
         assert_eq!(source.class_names().len(), 2);
-        assert!(source.describe().contains("1 bad files left out"), "{}", source.describe());
+        assert!(source.describe().contains("1 bad file left out"), "{}", source.describe());
     }
 }
 
 #[test]
 fn a_class_with_no_readable_file_is_an_error_even_when_skipping() {
     let folder = folder(&[("a/good.jpg", fixture("rgb.jpg")), ("b/bad.png", fixture("rgb.png")[..60].to_vec())]);
-    let source = ImageFolder::open(folder.path(), Split::Train, FolderOptions { skip_bad: true, ..OPTIONS }).unwrap();
+    let source =
+        ImageFolder::open(folder.path(), Split::Train, FolderOptions { skip_bad: SkipBad::ALL, ..OPTIONS }).unwrap();
     assert_eq!(source.len(), 2);
     assert!(source.image(1).unwrap_err().to_string().contains("bad.png"));
 }
@@ -264,4 +266,36 @@ fn folders_that_are_not_there_or_empty() {
     let error = ImageFolder::open(folder.path(), Split::Train, OPTIONS).err().unwrap();
     assert!(matches!(error, DataError::NotThere { .. }), "{error}");
     assert!(matches!(open10(&missing), Err(DataError::NotThere { .. })));
+}
+
+/// Pictures written to STL-10's layout by one program and as PNGs by another come back the same; with
+/// `IGPT_STL10_SAMPLE=DIR`, those of DIR (`train_X.bin`, `train_y.bin`, and `png/` in the same order) too.
+#[test]
+fn stl10_reads_back_exactly_as_its_pngs() {
+    let made = tempfile::tempdir().unwrap();
+    let pictures: Vec<image::RgbImage> = (0..3_u32)
+        .map(|number| {
+            image::RgbImage::from_fn(96, 96, |x, y| image::Rgb([x * 2, y * 2, x ^ y ^ number].map(|v| v as u8)))
+        })
+        .collect();
+    fs::create_dir(made.path().join("png")).unwrap();
+    let mut records = Vec::new();
+    for (number, picture) in pictures.iter().enumerate() {
+        picture.save(made.path().join(format!("png/{number}.png"))).unwrap();
+        // Column after column of a plane, as the format has it: turned on its side, a picture is stored row by row.
+        let turned = image::imageops::flip_horizontal(&image::imageops::rotate90(picture));
+        (0..3).for_each(|channel| records.extend(turned.pixels().map(|pixel| pixel.0[channel])));
+    }
+    fs::write(made.path().join("train_X.bin"), records).unwrap();
+    fs::write(made.path().join("train_y.bin"), [1, 10, 4]).unwrap();
+    let sample = std::env::var_os("IGPT_STL10_SAMPLE").map(PathBuf::from);
+    for folder in std::iter::once(made.path().to_owned()).chain(sample) {
+        let stl = Stl::open(&folder, Split::Train).unwrap();
+        let pngs = ImageFolder::open(&folder.join("png"), Split::Train, OPTIONS).unwrap();
+        assert_eq!(stl.len(), pngs.len(), "{}", folder.display());
+        for index in 0..stl.len() {
+            assert!(stl.image(index).unwrap() == pngs.image(index).unwrap(), "image {index} of {}", folder.display());
+        }
+    }
+    assert_eq!(Stl::open(made.path(), Split::Train).unwrap().label(1), Some(9));
 }

@@ -1,5 +1,7 @@
 //! `igpt-engine data`: get data sets, look at them, fit a palette, encode images to tokens.
 
+mod bench;
+mod encode;
 mod info;
 
 use std::path::PathBuf;
@@ -11,8 +13,8 @@ use serde_json::json;
 
 use super::output::{print_json, say};
 use crate::data::{
-    Batches, DataSpec, Examples, Filter, FitOptions, Histogram, MAX_COLOURS, OpenOptions, Palette, Split, Via,
-    evaluation_transform, fetch_cifar10, fit, npy, open, open_images, progress,
+    DataSpec, Filter, FitOptions, Histogram, MAX_COLOURS, OpenOptions, Palette, SkipBad, Split, Via,
+    evaluation_transform, fetch_cifar10, fit, open_images, progress,
 };
 
 /// Commands about data sets.
@@ -39,14 +41,24 @@ pub enum DataCommand {
                             igpt-engine train --data cifar10:data --palette palette.npy"
     )]
     Palette(PaletteArgs),
-    /// Encode a split to tokens: a .npy of uint16 [images, resolution^2]
+    /// Encode a split to tokens: an array (.npy, uint16 [images, resolution^2]) or a checksummed shard (.shard)
     ///
-    /// Never augmented: what evaluation sees. Train on images, rather than tokens, to augment them.
+    /// Never augmented: what evaluation sees. Train on images, rather than tokens, to augment them. A shard keeps the
+    /// labels, the palette's identity and how it was made, and is refused where a bit of it has changed.
     #[command(
-        after_help = "Example:\n  igpt-engine data encode --data cifar10:data --split test --out teX.npy --labels-out teY.npy\n  \
-                            igpt-engine eval --checkpoint runs/a --data tokens:teX.npy,teY.npy"
+        after_help = "Examples:\n  igpt-engine data encode --data imagenet-tar:imagenet --split test --out val32.shard\n  \
+                            igpt-engine eval --checkpoint runs/a --data shard:val32.shard\n  \
+                            igpt-engine data encode --data cifar10:data --split test --out teX.npy --labels-out teY.npy"
     )]
-    Encode(EncodeArgs),
+    Encode(encode::EncodeArgs),
+    /// Measure how fast images are read, cut, shrunk and coded: images per second, and per core
+    ///
+    /// Images are augmented as in training, in random order. A device that takes fewer tokens a second than the last line
+    /// says never waits for data.
+    #[command(
+        after_help = "Example:\n  igpt-engine data bench --data imagenet-tar:imagenet --resolution 32 --workers 8"
+    )]
+    Bench(bench::BenchArgs),
 }
 
 /// Data sets that can be fetched.
@@ -76,7 +88,8 @@ pub struct FetchArgs {
 /// Which images, and how they are brought to the model's resolution.
 #[derive(Debug, Args)]
 struct ImageArgs {
-    /// Data set: cifar10:DIR, cifar100:DIR, stl10:DIR, images:DIR, or sample for the built-in images
+    /// Data set: cifar10:DIR, cifar100:DIR, stl10:DIR, imagenet:DIR, imagenet-tar:DIR, images:DIR, or sample for the
+    /// built-in images
     #[arg(long, value_name = "KIND:PATH", default_value_t = DataSpec::Sample)]
     data: DataSpec,
     /// Side of the square images that the model sees, in pixels
@@ -85,9 +98,10 @@ struct ImageArgs {
     /// Filter of the downsampling
     #[arg(long, value_enum, default_value_t = Filter::Bilinear)]
     filter: Filter,
-    /// Leave out files that are no image, damaged or too small, instead of stopping at the first
-    #[arg(long)]
-    skip_bad: bool,
+    /// Leave out files that are no image, damaged or too small, instead of stopping at the first; with =N, up to N of
+    /// them
+    #[arg(long, num_args = 0..=1, require_equals = true, default_missing_value = "true", value_name = "N")]
+    skip_bad: Option<SkipBad>,
     /// Print one JSON line on stdout and nothing else
     #[arg(long)]
     json: bool,
@@ -98,7 +112,7 @@ impl ImageArgs {
         OpenOptions {
             resolution: self.resolution,
             filter: self.filter,
-            skip_bad: self.skip_bad,
+            skip_bad: self.skip_bad.unwrap_or_default(),
             augment: false,
             progress: !self.json,
             ..OpenOptions::new(palette)
@@ -128,31 +142,6 @@ pub struct PaletteArgs {
     swatch: Option<PathBuf>,
 }
 
-/// Flags of `data encode`.
-#[derive(Debug, Args)]
-pub struct EncodeArgs {
-    #[command(flatten)]
-    images: ImageArgs,
-    /// Palette file; without it, the built-in one
-    #[arg(long, value_name = "FILE.npy")]
-    palette: Option<PathBuf>,
-    /// Part of the data set
-    #[arg(long, value_enum, default_value_t = Split::Train)]
-    split: Split,
-    /// Part of the training images held out for validation [default: 0.1 for CIFAR and STL-10, 0.04 for folders]
-    #[arg(long, value_name = "FRACTION")]
-    holdout: Option<f64>,
-    /// Seed of the held-out part
-    #[arg(long, default_value_t = 0)]
-    seed: u64,
-    /// File to write the tokens to
-    #[arg(long, value_name = "FILE.npy")]
-    out: PathBuf,
-    /// Also write the labels, as int64 [images]
-    #[arg(long, value_name = "FILE.npy")]
-    labels_out: Option<PathBuf>,
-}
-
 /// Runs one of the commands.
 ///
 /// # Errors
@@ -162,7 +151,8 @@ pub fn run(command: DataCommand) -> Result<()> {
         DataCommand::Fetch(args) => fetch(&args),
         DataCommand::Info(args) => info::run(&args),
         DataCommand::Palette(args) => palette(&args),
-        DataCommand::Encode(args) => encode(&args),
+        DataCommand::Encode(args) => encode::run(&args),
+        DataCommand::Bench(args) => bench::run(&args),
     }
 }
 
@@ -237,47 +227,4 @@ fn histogram(args: &ImageArgs, split: Split) -> Result<Histogram> {
     });
     bar.finish_and_clear();
     Ok(histogram?)
-}
-
-/// Images encoded at a time.
-const ENCODE_BATCH: usize = 1024;
-
-fn encode(args: &EncodeArgs) -> Result<()> {
-    let palette = match &args.palette {
-        Some(path) => Palette::load(path)?,
-        None => Palette::built_in()?,
-    };
-    let id = palette.id();
-    let mut options = args.images.options(Arc::new(palette));
-    (options.holdout, options.seed) = (args.holdout, args.seed);
-    let examples: Arc<dyn Examples> = Arc::from(open(&args.images.data, args.split, &options)?);
-    let (count, length) = (examples.len(), examples.sequence_length());
-    let batches = Batches::evaluation(Arc::clone(&examples))?;
-    let mut writer = npy::Writer::<u16>::create(&args.out, &[count, length])?;
-    let mut labels: Vec<i64> = Vec::new();
-    let bar = progress::count("encoding", count as u64, !args.images.json);
-    for first in (0..count).step_by(ENCODE_BATCH) {
-        let batch = batches.batch(first as u64, ENCODE_BATCH.min(count - first))?;
-        writer.append(&batch.tokens)?;
-        labels.extend(batch.labels.iter().map(|&label| i64::from(label)));
-        bar.set_position(first as u64);
-    }
-    bar.finish_and_clear();
-    if let Some(path) = &args.labels_out {
-        anyhow::ensure!(
-            labels.len() == count,
-            "{} has no labels to write to {}: leave out --labels-out",
-            args.images.data,
-            path.display()
-        );
-        npy::write_i64(path, &[count], &labels)?;
-    }
-    writer.finish()?;
-    if args.images.json {
-        return print_json(&json!({
-            "tokens": args.out, "labels": args.labels_out, "shape": [count, length], "palette": id,
-        }));
-    }
-    say(format_args!("{}: tokens [{count}, {length}] of {}", args.out.display(), examples.describe()))?;
-    Ok(())
 }

@@ -34,6 +34,9 @@ pub struct FinetuneCommand {
     /// Settings from a file: the flags' names as keys, e.g. `batch = 32`; flags on the command line win
     #[arg(long, value_name = "FILE.toml")]
     config: Option<PathBuf>,
+    /// Divide batch and steps in --config by N, to try a recipe on a smaller machine. Flags are not divided
+    #[arg(long, value_name = "N", default_value_t = 1, hide_default_value = true)]
+    scale_down: u64,
     /// Go on with the run in --out (or start it, if it has not been)
     #[arg(long)]
     resume: bool,
@@ -78,9 +81,12 @@ impl FinetuneCommand {
 
     /// Merges flags, file and, when resuming, the run's own settings; those are returned too, to compare with.
     fn settings(&self) -> Result<(FinetuneSettings, Option<FinetuneSettings>)> {
+        if self.scale_down != 1 && self.config.is_none() {
+            bail!("--scale-down divides what --config says; give a recipe, or smaller numbers");
+        }
         let mut args = self.args.clone();
         if let Some(file) = &self.config {
-            args = args.over(FinetuneArgs::from_file(file)?)?;
+            args = args.over(FinetuneArgs::from_file(file, self.scale_down)?)?;
         }
         if !self.resume {
             return Ok((args.resolve()?, None));
@@ -101,7 +107,7 @@ fn earlier_settings(out: PathBuf) -> Result<Option<FinetuneArgs>> {
     if !config.exists() {
         return Ok(None);
     }
-    let mut earlier = FinetuneArgs::from_file(&config)?;
+    let mut earlier = FinetuneArgs::from_file(&config, 1)?;
     earlier.train.out = Some(out);
     Ok(Some(earlier))
 }

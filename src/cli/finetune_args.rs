@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use super::train_args::{TrainArgs, TrainSettings, next_free_run};
 use crate::data::DataSpec;
 use crate::optim::ScheduleKind;
+use crate::recipe::{Command, Recipe};
 
 /// Settings of `train` that a checkpoint or the method decides: neither flags nor keys here.
 pub const DECIDED: [&str; 12] = [
@@ -89,11 +90,10 @@ pub struct FinetuneSettings {
 }
 
 impl FinetuneArgs {
-    /// Reads a layer from a file.
-    pub fn from_file(path: &Path) -> Result<Self> {
-        let text = std::fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))?;
+    /// Reads a layer from a file: the `config.toml` of a run, or a recipe, divided by `scale_down`.
+    pub fn from_file(path: &Path, scale_down: u64) -> Result<Self> {
+        let mut table = Recipe::read(path)?.scaled_down(scale_down)?.settings_for(Command::Finetune)?;
         let parse = || -> Result<Self> {
-            let mut table: toml::Table = toml::from_str(&text)?;
             let own = toml::Table::try_from(TuningSettings {
                 generative_weight: 0.0,
                 classification_weight: 0.0,

@@ -12,6 +12,9 @@ mod memory;
 mod model_data;
 mod order_spec;
 mod output;
+mod plan;
+mod recipe_flags;
+mod results;
 mod sample;
 mod train;
 mod train_args;
@@ -50,6 +53,8 @@ enum Command {
     /// Get data sets, look at them, fit palettes, encode images
     #[command(subcommand)]
     Data(data::DataCommand),
+    Plan(plan::PlanCommand),
+    Results(results::ResultsCommand),
     Doctor(doctor::DoctorCommand),
 }
 
@@ -58,7 +63,8 @@ enum Command {
 /// Exit codes: 0 done (an interrupted but saved training run too), 2 anything that the user can mend, with the fix in the
 /// message, 130 interrupted at once.
 pub fn main() -> ExitCode {
-    let outcome = match Cli::parse().command {
+    let parsed = recipe_flags::expand(std::env::args_os().collect()).map(Cli::parse_from);
+    let outcome = parsed.and_then(|cli| match cli.command {
         Command::Train(command) => command.run(),
         Command::Finetune(command) => command.run(),
         Command::Eval(command) => command.run(),
@@ -66,8 +72,10 @@ pub fn main() -> ExitCode {
         Command::Import(args) => import::run(args),
         Command::Export(args) => export::run(args),
         Command::Data(command) => data::run(command),
+        Command::Plan(command) => command.run(),
+        Command::Results(command) => command.run(),
         Command::Doctor(command) => command.run(),
-    };
+    });
     match outcome {
         Ok(()) => ExitCode::SUCCESS,
         // The reader of our output has gone (`| head`): nobody is left to tell.

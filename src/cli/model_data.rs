@@ -7,13 +7,14 @@ use anyhow::{Result, bail};
 use clap::Args;
 
 use crate::checkpoint;
-use crate::data::{self, DataSpec, Examples, Filter, OpenOptions, Palette, Split};
+use crate::data::{self, DataSpec, Examples, Filter, OpenOptions, Palette, SkipBad, Split};
 use crate::model::{ModelConfig, Order};
 
 /// Flags that say which images a trained model is shown.
 #[derive(Args, Clone, Debug)]
 pub struct ModelDataArgs {
-    /// Images: cifar10:DIR, cifar100:DIR, stl10:DIR, images:DIR, tokens:FILE.npy[,LABELS.npy], or sample
+    /// Images: cifar10:DIR, cifar100:DIR, stl10:DIR, imagenet:DIR, imagenet-tar:DIR, images:DIR,
+    /// tokens:FILE.npy[,LABELS.npy], shard:FILE, or sample
     #[arg(long, value_name = "KIND:PATH", default_value = "sample")]
     pub data: DataSpec,
     /// Which part of them
@@ -25,9 +26,9 @@ pub struct ModelDataArgs {
     /// How images are shrunk
     #[arg(long, value_enum, default_value_t)]
     pub filter: Filter,
-    /// Leave out files that are no images instead of stopping at the first
-    #[arg(long)]
-    pub skip_bad: bool,
+    /// Leave out bad image files instead of stopping at the first; with =N, up to N of them
+    #[arg(long, num_args = 0..=1, require_equals = true, default_missing_value = "true", value_name = "N")]
+    pub skip_bad: Option<SkipBad>,
     /// Seed of the held-out split, as it was given to `train`
     #[arg(long, value_name = "N", default_value_t = 0)]
     pub seed: u64,
@@ -51,12 +52,12 @@ impl ModelDataArgs {
     pub fn open(&self, checkpoint: &Path, model: &ModelConfig, quiet: bool) -> Result<Opened> {
         let palette = self.palette(checkpoint)?;
         // Sequences of tokens have their own length.
-        let tokens = matches!(self.data, DataSpec::Tokens { .. });
+        let tokens = self.data.is_tokens();
         let resolution = if tokens { 32 } else { resolution_of(model)? as u32 };
         let options = OpenOptions {
             resolution,
             filter: self.filter,
-            skip_bad: self.skip_bad,
+            skip_bad: self.skip_bad.unwrap_or_default(),
             augment: false,
             seed: self.seed,
             progress: !quiet,

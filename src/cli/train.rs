@@ -47,6 +47,10 @@ pub struct TrainCommand {
     /// Settings from a file: the flags' names as keys, e.g. `batch = 32`; flags on the command line win
     #[arg(long, value_name = "FILE.toml")]
     config: Option<PathBuf>,
+    /// Divide the sizes in --config by N, to try a recipe on a smaller machine: layers, width, batch and steps by N, the
+    /// resolution by √N. Flags are not divided
+    #[arg(long, value_name = "N", default_value_t = 1, hide_default_value = true)]
+    scale_down: u64,
     /// Go on with the run in --out (or start it, if it has not been)
     #[arg(long)]
     resume: bool,
@@ -65,9 +69,12 @@ impl TrainCommand {
 
     /// Merges flags, file and, when resuming, the run's own settings; those are returned too, to compare with.
     fn settings(&self) -> Result<(TrainSettings, Option<TrainSettings>)> {
+        if self.scale_down != 1 && self.config.is_none() {
+            bail!("--scale-down divides what --config says; give a recipe, or smaller numbers");
+        }
         let mut args = self.args.clone();
         if let Some(file) = &self.config {
-            args = args.over(TrainArgs::from_file(file)?)?;
+            args = args.over(TrainArgs::from_file(file, self.scale_down)?)?;
         }
         if !self.resume {
             return Ok((args.resolve()?, None));
@@ -79,7 +86,7 @@ impl TrainCommand {
         if !config.exists() {
             return Ok((args.resolve()?, None));
         }
-        let earlier = TrainArgs::from_file(&config)?;
+        let earlier = TrainArgs::from_file(&config, 1)?;
         // The folder may have been moved since.
         let earlier = TrainArgs { out: Some(out), ..earlier };
         Ok((args.over(earlier.clone())?.resolve()?, Some(earlier.resolve()?)))
@@ -190,7 +197,8 @@ impl TrainJob {
         ));
 
         let length = train.sequence_length();
-        let batches = Batches::training(Arc::clone(&train), settings.seed, !settings.no_shuffle)?;
+        let batches = Batches::training(Arc::clone(&train), settings.seed, !settings.no_shuffle)?
+            .with_workers(settings.workers.unwrap_or(0))?;
         let model = Transformer::new(config)?;
         let schedule =
             Schedule { kind: settings.schedule, peak: settings.lr, warmup: settings.warmup, steps: settings.steps };
@@ -279,6 +287,7 @@ fn refuse_other_course(settings: &TrainSettings, earlier: &TrainSettings) -> Res
         keep: earlier.keep,
         device: earlier.device,
         threads: earlier.threads,
+        workers: earlier.workers,
         ..settings.clone()
     };
     let (now, before) = (toml::Table::try_from(&free)?, toml::Table::try_from(earlier)?);
@@ -307,7 +316,7 @@ fn open_options(
     let resolution = match (settings.resolution, init) {
         (Some(resolution), _) => resolution,
         // Sequences of tokens have their own length.
-        (None, _) if matches!(settings.data, DataSpec::Tokens { .. }) => 32,
+        (None, _) if settings.data.is_tokens() => 32,
         (None, Some(config)) => resolution_of(config)?,
         (None, None) if settings.data == DataSpec::Sample => 16,
         (None, None) => 32,
@@ -327,7 +336,7 @@ fn open_options(
 /// The held-out images; none where nothing is held out.
 fn open_validation(settings: &TrainSettings, options: &OpenOptions) -> Result<Option<Box<dyn Examples>>> {
     let share = settings.holdout.unwrap_or(settings.data.default_holdout());
-    if share == 0.0 || matches!(settings.data, DataSpec::Tokens { .. }) {
+    if share == 0.0 || settings.data.is_tokens() {
         return Ok(None);
     }
     Ok(Some(data::open(&settings.data, Split::Validation, options)?))

@@ -13,9 +13,10 @@ use serde::{Deserialize, Serialize};
 
 use super::device::DeviceKind;
 use super::order_spec::OrderSpec;
-use crate::data::{DataSpec, Filter};
+use crate::data::{DataSpec, Filter, SkipBad};
 use crate::model::{Activation, MASK_RATE, Norm, Objective, Preset};
 use crate::optim::ScheduleKind;
+use crate::recipe::{Command, Recipe};
 
 /// Whole numbers that TOML can hold, for `config.toml` keeps every setting.
 pub fn whole<T: TryFrom<u64> + Clone + Send + Sync + 'static>() -> RangedU64ValueParser<T> {
@@ -26,8 +27,9 @@ pub fn whole<T: TryFrom<u64> + Clone + Send + Sync + 'static>() -> RangedU64Valu
 #[derive(Args, Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields, default)]
 pub struct TrainArgs {
-    /// Images to train on: cifar10:DIR, cifar100:DIR, stl10:DIR, images:DIR (train/CLASS/*.jpg|png),
-    /// tokens:FILE.npy[,LABELS.npy], or sample (1,000 CIFAR-10 images in the binary) [default: sample]
+    /// Images to train on: cifar10:DIR, cifar100:DIR, stl10:DIR, imagenet:DIR (train/WNID/*), imagenet-tar:DIR (the
+    /// official tars), images:DIR (train/CLASS/*.jpg|png), tokens:FILE.npy[,LABELS.npy], shard:FILE, or sample
+    /// (1,000 CIFAR-10 images in the binary) [default: sample]
     #[arg(long, value_name = "KIND:PATH", help_heading = "Data")]
     pub data: Option<DataSpec>,
     /// Colours to code images with, float32 [k, 3] in [-1, 1] [default: the built-in 512, fitted on CIFAR-10]
@@ -40,13 +42,14 @@ pub struct TrainArgs {
     /// How images are shrunk [default: bilinear]
     #[arg(long, value_name = "FILTER", help_heading = "Data")]
     pub filter: Option<Filter>,
-    /// Share of the training images held out for validation [default: 0.1; 0.04 for images:, 0 for tokens:]
+    /// Share of the training images held out for validation [default: 0.1; 0.04 for images: and imagenet:, 0 for tokens:]
     #[arg(long, value_name = "FRACTION", help_heading = "Data")]
     pub holdout: Option<f64>,
-    /// Leave out files that are no images instead of stopping at the first
-    #[arg(long, num_args = 0..=1, require_equals = true, default_missing_value = "true", value_name = "BOOL",
+    /// Leave out bad image files instead of stopping at the first; with =N, up to N of them. The next good one of its
+    /// class stands in for each that fails on decoding
+    #[arg(long, num_args = 0..=1, require_equals = true, default_missing_value = "true", value_name = "N",
           help_heading = "Data")]
-    pub skip_bad: Option<bool>,
+    pub skip_bad: Option<SkipBad>,
     /// Take images in file order
     #[arg(long, num_args = 0..=1, require_equals = true, default_missing_value = "true", value_name = "BOOL",
           help_heading = "Data")]
@@ -142,6 +145,9 @@ pub struct TrainArgs {
     /// Threads of the CPU device [default: all cores]
     #[arg(long, value_name = "N", value_parser = whole::<usize>(), help_heading = "Run")]
     pub threads: Option<usize>,
+    /// Threads that decode images ahead of the device; the images do not depend on it [default: one a core, shared]
+    #[arg(long, value_name = "N", value_parser = whole::<usize>(), help_heading = "Run")]
+    pub workers: Option<usize>,
 }
 
 /// The merged layers: what a run does, to the last number. Written to `config.toml`, which `--config` reads back.
@@ -154,7 +160,7 @@ pub struct TrainSettings {
     pub resolution: Option<usize>,
     pub filter: Filter,
     pub holdout: Option<f64>,
-    pub skip_bad: bool,
+    pub skip_bad: SkipBad,
     pub no_shuffle: bool,
     pub no_augment: bool,
     pub model: Option<Preset>,
@@ -184,13 +190,14 @@ pub struct TrainSettings {
     pub keep: usize,
     pub device: DeviceKind,
     pub threads: Option<usize>,
+    pub workers: Option<usize>,
 }
 
 impl TrainArgs {
-    /// Reads a layer from a file.
-    pub fn from_file(path: &Path) -> Result<Self> {
-        let text = std::fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))?;
-        toml::from_str(&text).with_context(|| {
+    /// Reads a layer from a file: the `config.toml` of a run, or a recipe, divided by `scale_down`.
+    pub fn from_file(path: &Path, scale_down: u64) -> Result<Self> {
+        let settings = Recipe::read(path)?.scaled_down(scale_down)?.settings_for(Command::Train)?;
+        settings.try_into().with_context(|| {
             format!(
                 "{} is not a training configuration (keys are the flags of `igpt-engine train --help`)",
                 path.display()
@@ -225,7 +232,7 @@ impl TrainArgs {
         let defaults = Self {
             data: Some(DataSpec::Sample),
             filter: Some(Filter::default()),
-            skip_bad: Some(false),
+            skip_bad: Some(SkipBad::NONE),
             no_shuffle: Some(false),
             no_augment: Some(false),
             objective: Some(objective),

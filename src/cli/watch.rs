@@ -69,6 +69,7 @@ impl Events for JsonLines {
             "grad_norm": outcome.gradient_norm,
             "tokens_per_second": pace.tokens_per_second,
             "elapsed": pace.elapsed,
+            "data_wait": pace.data_wait,
         }));
     }
 

@@ -1,7 +1,7 @@
 //! The bytes of a file: memory-mapped, or built into the program.
 
 use std::fs::File;
-use std::ops::Deref;
+use std::ops::{Deref, Range};
 use std::path::Path;
 use std::sync::Arc;
 
@@ -34,6 +34,27 @@ impl Bytes {
         // this crate that writes such files makes a new file and renames it, which leaves the mapped one as it was.
         let map = unsafe { memmap2::Mmap::map(&file) }.map_err(DataError::read(path))?;
         Ok(Bytes::Mapped(Arc::new(map)))
+    }
+
+    /// Tells the system not to read ahead. Advice only: where it is not taken, nothing but time is lost.
+    pub(crate) fn expect_random_access(&self) {
+        #[cfg(unix)]
+        if let Bytes::Mapped(map) = self {
+            let _ = map.advise(memmap2::Advice::Random);
+        }
+    }
+
+    /// Tells the system that a part is needed at once, so that it comes in one read and not page by page. Advice only.
+    pub(crate) fn expect_soon(&self, part: Range<usize>) {
+        #[cfg(unix)]
+        if let Bytes::Mapped(map) = self
+            && part.start < part.end
+            && part.end <= map.len()
+        {
+            let _ = map.advise_range(memmap2::Advice::WillNeed, part.start, part.end - part.start);
+        }
+        #[cfg(not(unix))]
+        let _ = part;
     }
 }
 

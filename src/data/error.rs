@@ -117,12 +117,49 @@ pub enum DataError {
     #[error("cannot fit a palette: {0}")]
     Fit(String),
     /// A file in an image folder cannot be decoded.
-    #[error("{}: {problem}. Remove the file, or pass --skip-bad to leave such files out", path.display())]
+    #[error("{}: {problem}. Mend or remove the file, or pass --skip-bad to leave such files out (--skip-bad=N: up to N)",
+            path.display())]
     Image {
         /// The file.
         path: PathBuf,
         /// What the decoder said.
         problem: String,
+    },
+    /// A tar is not one of ImageNet's, or damaged.
+    #[error("{}: {problem}. Expected is a tar of images, or a tar of one tar of images a class; if its size or MD5 is not the \
+             official one (`igpt-engine data info --verify`), download it again", path.display())]
+    Tar {
+        /// The tar, or the tar in it.
+        path: PathBuf,
+        /// What is wrong.
+        problem: String,
+    },
+    /// ImageNet's development kit cannot be understood.
+    #[error("{}: {problem}. It gives the validation images their labels: download ILSVRC2012_devkit_t12.tar.gz again, or \
+             move it away to go on without labels", path.display())]
+    Devkit {
+        /// The archive, or the file of it.
+        path: PathBuf,
+        /// What is wrong.
+        problem: String,
+    },
+    /// A file is no token shard, or not as it was written.
+    #[error("{}: {problem}. Make it again by `igpt-engine data encode --out FILE.shard`", path.display())]
+    Shard {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong.
+        problem: String,
+    },
+    /// More files are bad than may be left out.
+    #[error(
+        "there are more than {limit} bad files, as many as --skip-bad={limit} leaves out; the one too many is {fault}"
+    )]
+    TooManyBad {
+        /// How many may be left out.
+        limit: u64,
+        /// What is wrong with the one too many.
+        fault: Box<DataError>,
     },
     /// An image is smaller than what is to be cut from it.
     #[error(
@@ -169,8 +206,8 @@ pub enum DataError {
     },
     /// The text after `--data` is not understood.
     #[error(
-        "--data {text:?}: {problem}. Write KIND:PATH with one of cifar10:DIR, cifar100:DIR, stl10:DIR, images:DIR, \
-         tokens:FILE.npy[,LABELS.npy], or sample for the built-in images"
+        "--data {text:?}: {problem}. Write KIND:PATH with one of cifar10:DIR, cifar100:DIR, stl10:DIR, imagenet:DIR, \
+         imagenet-tar:DIR, images:DIR, tokens:FILE.npy[,LABELS.npy], shard:FILE, or sample for the built-in images"
     )]
     Spec {
         /// What was given.

@@ -2,26 +2,21 @@
 //!
 //! `DIR/train/<class>/*`, with test images in `DIR/test` or `DIR/val` (or `validation`); without a `train` folder, `DIR`
 //! itself holds the class folders or the images. A folder of class folders gives labels (classes sorted by name, as
-//! ImageNet's), a folder of files gives none. Files are sorted by name; hidden ones are ignored. What a file is, its
-//! first bytes decide, not its name (ImageNet's n02105855_2933.JPEG is a PNG).
+//! ImageNet's), a folder of files gives none. Files are sorted by name; hidden ones are ignored.
 
-use std::collections::BTreeSet;
 use std::fs::{self, File};
-use std::io::{Cursor, Read};
+use std::io::Read;
 use std::path::{Path, PathBuf};
-use std::sync::Mutex;
 
-use image::{ImageFormat, ImageReader, Limits, RgbImage};
+use image::RgbImage;
 use rayon::prelude::*;
 
+use super::bad::{BadFiles, SkipBad};
+use super::decode::{bad, decode, dimensions};
 use super::error::{DataError, Result};
 use super::progress;
 use super::source::{ImageSource, Split};
 
-/// Width and height that are decoded at most, and the memory that decoding may take: a file of a few kilobytes must not
-/// unpack to gigabytes. ImageNet's largest image has 61 million pixels.
-const MAX_SIDE: u32 = 32_768;
-const MAX_MEMORY: u64 = 512 << 20;
 /// Bytes of a file that are read at most; a longer one then counts as truncated.
 const MAX_FILE: u64 = 256 << 20;
 /// What is read of a file to learn its size; most headers, embedded previews included, end well before.
@@ -30,29 +25,26 @@ const PROBE_BYTES: u64 = 64 << 10;
 /// How a folder is opened.
 #[derive(Clone, Copy, Debug)]
 pub struct FolderOptions {
-    /// Leave out files that are no image, do not decode, or are too small, instead of failing at the first.
-    pub skip_bad: bool,
-    /// Shortest side that is accepted, in pixels.
-    pub min_side: u32,
+    /// How many files that are no image, do not decode, or are too small, are left out.
+    pub skip_bad: SkipBad,
+    /// Shortest side that is accepted, in pixels. `None` opens the folder by its names alone: no file is looked at before
+    /// it is needed. (Of ImageNet, a look at each header reads most of the 144 GB.)
+    pub min_side: Option<u32>,
     /// Show a progress bar on stderr while looking at the files (only if stderr is a terminal).
     pub progress: bool,
 }
 
 /// The images of one split of a folder.
 ///
-/// Every file's header is read on opening. A file whose header is good and whose pixels are not shows itself only when
-/// it is decoded: that is an error then, unless bad files are skipped. Skipping it then must not move the indices of
-/// other images (that would break the held-out split and resuming), so the next readable file of the same class, in
-/// order and cyclically, stands in for it: the label stays true and the result is a function of the folder alone.
+/// Every file's header is read on opening, unless [`FolderOptions::min_side`] says otherwise. A file whose header is good
+/// and whose pixels are not shows itself only when it is decoded: that is an error then, unless bad files are skipped;
+/// then the next readable file of the same class stands in for it (see `bad.rs` for why).
 pub struct ImageFolder {
     root: PathBuf,
     /// Path and class of each image.
     files: Vec<(PathBuf, Option<u16>)>,
     class_names: Vec<String>,
-    options: FolderOptions,
-    skipped: usize,
-    /// Files that turned out bad on decoding.
-    replaced: Mutex<BTreeSet<usize>>,
+    bad: BadFiles,
 }
 
 impl ImageFolder {
@@ -86,22 +78,12 @@ impl ImageFolder {
         if class_names.is_empty() {
             candidates.extend(entries(&root)?.into_iter().map(|(path, _)| (path, None)));
         }
-        let bar = progress::count("reading image headers", candidates.len() as u64, options.progress);
-        let look = |(path, _): &(PathBuf, Option<u16>)| {
-            bar.inc(1);
-            probe(path, options.min_side).err()
-        };
-        let faults: Vec<Option<DataError>> = candidates.par_iter().map(look).collect();
-        bar.finish_and_clear();
         let found = candidates.len();
-        let mut files = Vec::with_capacity(found);
-        for (file, fault) in candidates.into_iter().zip(faults) {
-            match fault {
-                None => files.push(file),
-                Some(fault) if !options.skip_bad => return Err(fault),
-                Some(_) => {}
-            }
-        }
+        let mut bad = BadFiles::new(options.skip_bad);
+        let files = match options.min_side {
+            None => candidates,
+            Some(min_side) => usable(candidates, min_side, &mut bad, options.progress)?,
+        };
         if files.is_empty() {
             return Err(DataError::NotThere {
                 path: root,
@@ -112,24 +94,32 @@ impl ImageFolder {
                 ),
             });
         }
-        let skipped = found - files.len();
         let class_names = if class_names.is_empty() { class_names } else { names };
-        Ok(ImageFolder { root, files, class_names, options, skipped, replaced: Mutex::default() })
+        Ok(ImageFolder { root, files, class_names, bad })
     }
 
     /// Files left out on opening, plus those that turned out bad on decoding so far.
     pub fn skipped(&self) -> usize {
-        self.skipped + self.replaced.lock().map_or(0, |replaced| replaced.len())
+        self.bad.count() as usize
     }
 
-    /// The next file of the same class that decodes, for a bad one under `skip_bad`.
-    fn replacement(&self, index: usize, fault: DataError) -> Result<RgbImage> {
-        if let Ok(mut replaced) = self.replaced.lock() {
-            replaced.insert(index);
+    /// Gives images without class folders labels of their own, one a file in the order of names.
+    ///
+    /// # Errors
+    /// [`DataError::Count`] for another number of labels; `label_path` names their file.
+    pub(super) fn with_labels(
+        mut self,
+        labels: &[u16],
+        class_names: Vec<String>,
+        label_path: &Path,
+    ) -> Result<ImageFolder> {
+        if labels.len() != self.files.len() {
+            let (path, label_path) = (self.root, label_path.to_owned());
+            return Err(DataError::Count { path, examples: self.files.len(), label_path, labels: labels.len() });
         }
-        let label = self.label(index);
-        let after = (index + 1..self.files.len()).chain(0..index);
-        after.filter(|&other| self.label(other) == label).find_map(|other| load(&self.files[other].0).ok()).ok_or(fault)
+        self.files.iter_mut().zip(labels).for_each(|((_, label), &given)| *label = Some(given));
+        self.class_names = class_names;
+        Ok(self)
     }
 }
 
@@ -141,8 +131,11 @@ impl ImageSource for ImageFolder {
     fn image(&self, index: usize) -> Result<RgbImage> {
         let (path, _) = self.files.get(index).ok_or_else(|| DataError::index(index, self.len()))?;
         match load(path) {
-            Err(fault) if self.options.skip_bad => self.replacement(index, fault),
-            result => result,
+            Ok(image) => Ok(image),
+            Err(fault) => {
+                let load = |other: usize| load(&self.files[other].0);
+                self.bad.stand_in(index, self.len(), fault, |other| self.label(other), load)
+            }
         }
     }
 
@@ -167,11 +160,7 @@ impl ImageSource for ImageFolder {
             0 => "no labels".into(),
             classes => format!("{classes} classes"),
         };
-        let skipped = match self.skipped() {
-            0 => String::new(),
-            skipped => format!(", {skipped} bad files left out"),
-        };
-        format!("images in {}: {} files, {classes}{skipped}", self.root.display(), self.len())
+        format!("images in {}: {} files, {classes}{}", self.root.display(), self.len(), self.bad.remark())
     }
 }
 
@@ -181,7 +170,7 @@ fn split_root(folder: &Path, split: Split) -> Result<PathBuf> {
     match split {
         Split::Train | Split::Validation => Ok(first(&["train"]).unwrap_or_else(|| folder.to_owned())),
         Split::Test => first(&["test", "val", "validation"]).ok_or_else(|| DataError::NoSplit {
-            data: format!("images:{}", folder.display()),
+            data: folder.display().to_string(),
             split,
             hint:
                 "expected a folder test or val in it. Use --split validation for images held out of the training ones"
@@ -207,9 +196,14 @@ fn classes(root: &Path) -> Result<Vec<String>> {
 fn entries(folder: &Path) -> Result<Vec<(PathBuf, bool)>> {
     let mut found = Vec::new();
     for entry in fs::read_dir(folder).map_err(DataError::read(folder))? {
-        let path = entry.map_err(DataError::read(folder))?.path();
-        if !path.file_name().is_some_and(|name| name.as_encoded_bytes().starts_with(b".")) {
-            let is_folder = path.is_dir();
+        let entry = entry.map_err(DataError::read(folder))?;
+        if !entry.file_name().as_encoded_bytes().starts_with(b".") {
+            let path = entry.path();
+            // The listing itself knows the type of all but links: no further look at a million files.
+            let is_folder = match entry.file_type() {
+                Ok(kind) if !kind.is_symlink() => kind.is_dir(),
+                _ => path.is_dir(),
+            };
             found.push((path, is_folder));
         }
     }
@@ -217,19 +211,39 @@ fn entries(folder: &Path) -> Result<Vec<(PathBuf, bool)>> {
     Ok(found)
 }
 
+/// The candidates whose header is that of a JPEG or PNG of at least `min_side` pixels a side.
+fn usable(
+    candidates: Vec<(PathBuf, Option<u16>)>,
+    min_side: u32,
+    bad: &mut BadFiles,
+    show: bool,
+) -> Result<Vec<(PathBuf, Option<u16>)>> {
+    let bar = progress::count("reading image headers", candidates.len() as u64, show);
+    let look = |(path, _): &(PathBuf, Option<u16>)| {
+        bar.inc(1);
+        probe(path, min_side).err()
+    };
+    let faults: Vec<Option<DataError>> = candidates.par_iter().map(look).collect();
+    bar.finish_and_clear();
+    let mut files = Vec::with_capacity(candidates.len());
+    for (file, fault) in candidates.into_iter().zip(faults) {
+        match fault {
+            None => files.push(file),
+            Some(fault) => bad.leave_out(fault)?,
+        }
+    }
+    Ok(files)
+}
+
 /// Reads the header and checks the size.
 fn probe(path: &Path, min_side: u32) -> Result<()> {
     let mut bytes = Vec::new();
     let mut file = File::open(path).map_err(DataError::read(path))?;
     file.by_ref().take(PROBE_BYTES).read_to_end(&mut bytes).map_err(|error| bad(path, error))?;
-    let dimensions = reader(path, &bytes)?.into_dimensions().or_else(|_| {
+    let (width, height) = dimensions(path, &bytes).or_else(|_| {
         file.take(MAX_FILE).read_to_end(&mut bytes).map_err(|error| bad(path, error))?;
-        reader(path, &bytes)?.into_dimensions().map_err(|error| bad(path, error))
-    });
-    let (width, height) = dimensions?;
-    if width.max(height) > MAX_SIDE {
-        return Err(bad(path, format!("{width}x{height} pixels are more than {MAX_SIDE} on a side")));
-    }
+        dimensions(path, &bytes)
+    })?;
     if width.min(height) < min_side.max(1) {
         let name = path.display().to_string();
         return Err(DataError::TooSmall { name, width, height, needed: min_side, folder: true });
@@ -237,37 +251,9 @@ fn probe(path: &Path, min_side: u32) -> Result<()> {
     Ok(())
 }
 
-/// Decodes a file to RGB8: grey is spread, alpha dropped, 16 bits rounded to 8, palettes and CMYK converted.
+/// Reads and decodes a file to RGB8.
 pub(super) fn load(path: &Path) -> Result<RgbImage> {
     let mut bytes = Vec::new();
     File::open(path).and_then(|file| file.take(MAX_FILE).read_to_end(&mut bytes)).map_err(DataError::read(path))?;
-    let reader = reader(path, &bytes)?;
-    if reader.format() == Some(ImageFormat::Jpeg) && !is_complete_jpeg(&bytes) {
-        return Err(bad(path, "the JPEG is truncated (no end marker)"));
-    }
-    Ok(reader.decode().map_err(|error| bad(path, error))?.into_rgb8())
-}
-
-fn reader<'a>(path: &Path, bytes: &'a [u8]) -> Result<ImageReader<Cursor<&'a [u8]>>> {
-    let mut reader = ImageReader::new(Cursor::new(bytes)).with_guessed_format().map_err(|error| bad(path, error))?;
-    if !matches!(reader.format(), Some(ImageFormat::Jpeg | ImageFormat::Png)) {
-        return Err(bad(path, "is neither JPEG nor PNG"));
-    }
-    let mut limits = Limits::default();
-    limits.max_image_width = Some(MAX_SIDE);
-    limits.max_image_height = Some(MAX_SIDE);
-    limits.max_alloc = Some(MAX_MEMORY);
-    reader.limits(limits);
-    Ok(reader)
-}
-
-/// Whether an end-of-image marker follows the last start of scan. The decoder fills what is missing with grey; and
-/// inside a scan neither marker can occur, so that embedded previews do not mislead.
-fn is_complete_jpeg(bytes: &[u8]) -> bool {
-    let marker = |wanted: u8| bytes.windows(2).rposition(|pair| pair == [0xff, wanted]);
-    matches!((marker(0xda), marker(0xd9)), (Some(scan), Some(end)) if end > scan)
-}
-
-fn bad(path: &Path, problem: impl ToString) -> DataError {
-    DataError::Image { path: path.to_owned(), problem: problem.to_string() }
+    decode(path, &bytes)
 }

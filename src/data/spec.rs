@@ -6,13 +6,16 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
+use super::bad::SkipBad;
 use super::cifar::{Cifar, CifarKind};
 use super::error::{DataError, Result};
 use super::examples::{Examples, ImageExamples};
 use super::folder::{FolderOptions, ImageFolder};
+use super::imagenet;
 use super::palette::Palette;
 use super::resize::Filter;
 use super::sample;
+use super::shard::Shard;
 use super::source::{ImageSource, Split};
 use super::split::hold_out;
 use super::stl::Stl;
@@ -34,6 +37,12 @@ pub enum DataSpec {
     Stl10(PathBuf),
     /// `images:DIR`: JPEG and PNG files.
     Images(PathBuf),
+    /// `imagenet:DIR`: ImageNet's class folders; see [`imagenet`].
+    ImageNet(PathBuf),
+    /// `imagenet-tar:DIR` or `imagenet-tar:FILE`: ImageNet's official tars; see [`imagenet`].
+    ImageNetTar(PathBuf),
+    /// `shard:FILE`: written by `data encode`.
+    Shard(PathBuf),
     /// `tokens:FILE.npy[,LABELS.npy]`.
     Tokens {
         /// `[N, n]` of integers.
@@ -60,6 +69,9 @@ impl FromStr for DataSpec {
             "cifar100" => Ok(DataSpec::Cifar100(path.into())),
             "stl10" => Ok(DataSpec::Stl10(path.into())),
             "images" => Ok(DataSpec::Images(path.into())),
+            "imagenet" => Ok(DataSpec::ImageNet(path.into())),
+            "imagenet-tar" => Ok(DataSpec::ImageNetTar(path.into())),
+            "shard" => Ok(DataSpec::Shard(path.into())),
             "tokens" => {
                 // At ".npy," and not at any comma, which paths may hold.
                 let (tokens, labels) = match path.split_once(".npy,") {
@@ -82,6 +94,9 @@ impl std::fmt::Display for DataSpec {
             DataSpec::Cifar100(path) => write!(f, "cifar100:{}", path.display()),
             DataSpec::Stl10(path) => write!(f, "stl10:{}", path.display()),
             DataSpec::Images(path) => write!(f, "images:{}", path.display()),
+            DataSpec::ImageNet(path) => write!(f, "imagenet:{}", path.display()),
+            DataSpec::ImageNetTar(path) => write!(f, "imagenet-tar:{}", path.display()),
+            DataSpec::Shard(path) => write!(f, "shard:{}", path.display()),
             DataSpec::Tokens { tokens, labels: None } => write!(f, "tokens:{}", tokens.display()),
             DataSpec::Tokens { tokens, labels: Some(labels) } => {
                 write!(f, "tokens:{},{}", tokens.display(), labels.display())
@@ -113,8 +128,8 @@ pub struct OpenOptions {
     pub filter: Filter,
     /// Colours; of a token array, only their number counts.
     pub palette: Arc<Palette>,
-    /// Leave out bad files of a folder instead of failing at the first.
-    pub skip_bad: bool,
+    /// How many bad files of a folder or tar are left out; the one after is an error.
+    pub skip_bad: SkipBad,
     /// Augment training images as the paper does for the data set. Token arrays and the other splits never are.
     pub augment: bool,
     /// Part of the training images held out for validation; `None` for the paper's: see [`DataSpec::default_holdout`].
@@ -132,7 +147,7 @@ impl OpenOptions {
             resolution: 32,
             filter: Filter::default(),
             palette,
-            skip_bad: false,
+            skip_bad: SkipBad::NONE,
             augment: true,
             holdout: None,
             seed: 0,
@@ -142,24 +157,38 @@ impl OpenOptions {
 }
 
 impl DataSpec {
-    /// The paper's held-out part of the training images: 10 % of CIFAR and STL-10, 4 % of ImageNet; 0 for token arrays,
-    /// whose splits are files of their own.
+    /// The paper's held-out part of the training images: 10 % of CIFAR and STL-10, 4 % of ImageNet; 0 for token arrays
+    /// and shards, whose splits are files of their own.
     pub fn default_holdout(&self) -> f64 {
         match self {
             DataSpec::Sample | DataSpec::Cifar10(_) | DataSpec::Cifar100(_) | DataSpec::Stl10(_) => 0.10,
-            DataSpec::Images(_) => 0.04,
-            DataSpec::Tokens { .. } => 0.0,
+            DataSpec::Images(_) | DataSpec::ImageNet(_) | DataSpec::ImageNetTar(_) => 0.04,
+            DataSpec::Tokens { .. } | DataSpec::Shard(_) => 0.0,
         }
     }
 
+    /// Whether it holds tokens, which have a length of their own and are one split, rather than images.
+    pub fn is_tokens(&self) -> bool {
+        matches!(self, DataSpec::Tokens { .. } | DataSpec::Shard(_))
+    }
+
+    fn is_imagenet(&self) -> bool {
+        matches!(self, DataSpec::ImageNet(_) | DataSpec::ImageNetTar(_))
+    }
+
     fn framing(&self) -> Framing {
-        if matches!(self, DataSpec::Images(_)) { Framing::CentreCrop } else { Framing::Whole }
+        if self.is_imagenet() || matches!(self, DataSpec::Images(_)) { Framing::CentreCrop } else { Framing::Whole }
+    }
+
+    fn transform(&self, options: &OpenOptions, augment: Augment) -> Result<Transform> {
+        let transform = Transform::new(options.resolution, options.filter, self.framing(), augment)?;
+        Ok(if self.is_imagenet() { transform.enlarging() } else { transform })
     }
 
     fn augmentation(&self) -> Augment {
         match self {
-            DataSpec::Images(_) => Augment::ResizeCrop,
-            DataSpec::Tokens { .. } => Augment::None,
+            DataSpec::Images(_) | DataSpec::ImageNet(_) | DataSpec::ImageNetTar(_) => Augment::ResizeCrop,
+            DataSpec::Tokens { .. } | DataSpec::Shard(_) => Augment::None,
             _ => Augment::PadCropFlip,
         }
     }
@@ -178,11 +207,17 @@ pub fn open_images(spec: &DataSpec, split: Split, options: &OpenOptions) -> Resu
         DataSpec::Cifar100(folder) => Arc::new(Cifar::open(CifarKind::Cifar100, folder, split)?),
         DataSpec::Stl10(folder) => Arc::new(Stl::open(folder, split)?),
         DataSpec::Images(folder) => {
-            let options =
-                FolderOptions { skip_bad: options.skip_bad, min_side: options.resolution, progress: options.progress };
+            let (skip_bad, progress) = (options.skip_bad, options.progress);
+            let options = FolderOptions { skip_bad, min_side: Some(options.resolution), progress };
             Arc::new(ImageFolder::open(folder, split, options)?)
         }
-        DataSpec::Tokens { .. } => return Err(no_split("it holds tokens, not images. Give a data set of images")),
+        DataSpec::ImageNet(folder) => {
+            Arc::new(imagenet::open_folder(folder, split, options.skip_bad, options.progress)?)
+        }
+        DataSpec::ImageNetTar(path) => Arc::new(imagenet::open_tar(path, split, options.skip_bad, options.progress)?),
+        DataSpec::Tokens { .. } | DataSpec::Shard(_) => {
+            return Err(no_split("it holds tokens, not images. Give a data set of images"));
+        }
     };
     let Ok(count) = u32::try_from(source.len()) else {
         return Err(no_split("it has more than 2^32 - 1 images. Use a part of it"));
@@ -204,20 +239,35 @@ pub fn open_images(spec: &DataSpec, split: Split, options: &OpenOptions) -> Resu
 /// # Errors
 /// As [`Transform::new`].
 pub fn evaluation_transform(spec: &DataSpec, options: &OpenOptions) -> Result<Transform> {
-    Transform::new(options.resolution, options.filter, spec.framing(), Augment::None)
+    spec.transform(options, Augment::None)
 }
 
-/// Opens a split of a data set as token sequences. Of a token array, every split is the file itself.
+/// How images of a data set reach the resolution in training.
 ///
 /// # Errors
-/// As the data set's own `open`, [`open_images`] and [`Transform::new`].
+/// As [`Transform::new`].
+pub fn training_transform(spec: &DataSpec, options: &OpenOptions) -> Result<Transform> {
+    spec.transform(options, if options.augment { spec.augmentation() } else { Augment::None })
+}
+
+/// Opens a split of a data set as token sequences. Of a token array or shard, every split is the file itself.
+///
+/// # Errors
+/// As the data set's own `open`, [`open_images`] and [`Transform::new`]; [`DataError::Shard`] for a shard of another
+/// palette.
 pub fn open(spec: &DataSpec, split: Split, options: &OpenOptions) -> Result<Box<dyn Examples>> {
     if let DataSpec::Tokens { tokens, labels } = spec {
         return Ok(Box::new(TokenArray::open(tokens, labels.as_deref(), options.palette.len())?));
     }
-    let augmented = split == Split::Train && options.augment;
-    let augment = if augmented { spec.augmentation() } else { Augment::None };
-    let transform = Transform::new(options.resolution, options.filter, spec.framing(), augment)?;
+    if let DataSpec::Shard(path) = spec {
+        let shard = Shard::open(path)?;
+        shard.check_palette(&options.palette)?;
+        return Ok(Box::new(shard));
+    }
+    let transform = match split {
+        Split::Train => training_transform(spec, options)?,
+        Split::Validation | Split::Test => evaluation_transform(spec, options)?,
+    };
     let (source, indices) = open_images(spec, split, options)?;
     Ok(Box::new(ImageExamples::new(source, indices, transform, Arc::clone(&options.palette))))
 }

@@ -51,6 +51,7 @@ pub struct Transform {
     filter: Filter,
     framing: Framing,
     augment: Augment,
+    enlarge: bool,
 }
 
 impl Transform {
@@ -63,7 +64,18 @@ impl Transform {
             let problem = format!("--resolution must be from 1 to {MAX_RESOLUTION}");
             return Err(DataError::Resize { resolution, problem });
         }
-        Ok(Transform { resolution, filter, framing, augment })
+        Ok(Transform { resolution, filter, framing, augment, enlarge: false })
+    }
+
+    /// The same, taking images whose short side is below the resolution too: of ImageNet's million, some are, and the
+    /// paper's scaling of the short side to 224 or more makes no exception for them.
+    pub fn enlarging(self) -> Self {
+        Transform { enlarge: true, ..self }
+    }
+
+    /// Kernel of every resize.
+    pub fn filter(&self) -> Filter {
+        self.filter
     }
 
     /// Side of the result.
@@ -74,8 +86,8 @@ impl Transform {
     /// Applies it: augmented if `random` is there, else the same every time.
     ///
     /// # Errors
-    /// [`DataError::TooSmall`] where the short side is below the resolution (`name` names the image); enlarging would
-    /// teach the model blur. [`DataError::Resize`] where the resizer fails or the image is a strip.
+    /// [`DataError::TooSmall`] where the short side is below the resolution (`name` names the image) and the transform is
+    /// not [`Transform::enlarging`]: that teaches the model blur. [`DataError::Resize`] where the resizer fails or the image is a strip.
     pub fn apply(
         &self,
         image: RgbImage,
@@ -84,7 +96,7 @@ impl Transform {
         folder: bool,
     ) -> Result<RgbImage> {
         let (width, height) = image.dimensions();
-        if width.min(height) < self.resolution {
+        if width.min(height) < self.resolution && !self.enlarge {
             return Err(DataError::TooSmall { name: name(), width, height, needed: self.resolution, folder });
         }
         let failed =

@@ -135,7 +135,8 @@ impl<D: Device> Run<'_, D> {
         self.progress.samples += (tokens / self.length) as u64;
         self.progress.tokens += tokens as u64;
         self.progress.elapsed += seconds;
-        let pace = Pace { tokens_per_second: tokens as f64 / seconds, elapsed: self.progress.elapsed };
+        let data_wait = self.batches.wait().share();
+        let pace = Pace { tokens_per_second: tokens as f64 / seconds, elapsed: self.progress.elapsed, data_wait };
         let learns_classes = self.trainer.criterion().classification_weight != 0.0;
         self.log.append(&Record::Train(TrainRecord {
             step: outcome.step,
@@ -148,6 +149,9 @@ impl<D: Device> Run<'_, D> {
             elapsed: pace.elapsed,
         }))?;
         events.stepped(&outcome, &pace);
+        if let Some(complaint) = self.batches.complaint() {
+            events.note(&complaint);
+        }
         Ok(outcome)
     }
 

@@ -5,12 +5,12 @@ use crate::{engine, json_lines, succeed};
 #[test]
 fn every_command_explains_itself() {
     let text = succeed(engine().arg("--help"));
-    for command in ["train", "finetune", "eval", "sample", "import", "export", "data", "doctor"] {
+    for command in ["train", "finetune", "eval", "sample", "import", "export", "data", "plan", "results", "doctor"] {
         assert!(text.contains(command), "{command} is not in the overview");
         let help = succeed(engine().args([command, "--help"]));
         assert!(help.len() > 300, "{command} explains itself in {} letters", help.len());
     }
-    for command in ["fetch", "info", "palette", "encode"] {
+    for command in ["fetch", "info", "palette", "encode", "bench"] {
         assert!(succeed(engine().args(["data", command, "--help"])).len() > 200, "data {command}");
     }
 }

@@ -6,6 +6,7 @@ mod evaluate;
 mod finetune;
 mod help;
 mod orders;
+mod recipes;
 mod resume;
 mod train;
 

@@ -11,8 +11,8 @@ use serde::Serialize;
 
 use crate::cli::output::print_json;
 use crate::data::{
-    CIFAR10_FILES, CifarKind, DataSpec, Examples, OpenOptions, Palette, STL_FOLDER, Split, TokenArray, open_images,
-    progress, sha256,
+    CIFAR10_FILES, CifarKind, DataSpec, Examples, OpenOptions, Palette, PublishedHash, STL_FOLDER, Shard, SkipBad,
+    Split, TokenArray, imagenet, official_files, open_images, progress,
 };
 
 /// Flags of `data info`.
@@ -21,12 +21,13 @@ pub struct InfoArgs {
     /// A folder or file, whose kind is guessed, or KIND:PATH as for --data; without it, the built-in sample
     #[arg(value_name = "DIR|KIND:PATH", default_value = "sample")]
     what: String,
-    /// Compare the SHA-256 of CIFAR-10's files with the official ones
+    /// Compare the files' hashes with the published ones (CIFAR, STL-10, ImageNet's tars); takes minutes for ImageNet. Sizes
+    /// are always compared
     #[arg(long)]
     verify: bool,
     /// Leave out files that are no image or damaged, instead of stopping at the first
-    #[arg(long)]
-    skip_bad: bool,
+    #[arg(long, num_args = 0..=1, require_equals = true, default_missing_value = "true", value_name = "N")]
+    skip_bad: Option<SkipBad>,
     /// Print one JSON line on stdout and nothing else
     #[arg(long)]
     json: bool,
@@ -46,9 +47,15 @@ struct Info {
 struct FileInfo {
     path: PathBuf,
     bytes: u64,
-    /// Whether it is an official file, where that was checked.
+    /// Whether it has the official file's length, where that is known.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    official_size: Option<bool>,
+    /// Whether it has the official file's hash, where that was checked.
     #[serde(skip_serializing_if = "Option::is_none")]
     official: Option<bool>,
+    /// Which hash that is.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    hash: Option<&'static str>,
 }
 
 #[derive(Serialize)]
@@ -83,26 +90,28 @@ pub(super) fn run(args: &InfoArgs) -> Result<()> {
         DataSpec::Tokens { tokens, labels } => {
             // Any palette: what matters for a look is that the tokens are tokens of some palette.
             let array = TokenArray::open(tokens, labels.as_deref(), Palette::built_in()?.len())?;
-            let mut class_counts = vec![0; array.classes()];
-            count(&mut class_counts, (0..array.len()).filter_map(|index| array.label(index)));
-            let (examples, about) = (array.len(), array.describe());
-            info.splits.push(SplitInfo {
-                split: Split::Train,
-                examples,
-                held_out: 0,
-                class_counts,
-                missing: None,
-                about,
-            });
+            info.splits.push(token_split(&array, Split::Train));
+        }
+        DataSpec::Shard(path) => {
+            let shard = Shard::open(path)?;
+            info.class_names = shard.class_names().to_vec();
+            info.splits.push(token_split(&shard, shard.header().split));
         }
         _ => image_splits(&spec, args, &mut info)?,
     }
     if args.json { print_json(&info) } else { print(&info).context("cannot write to standard output") }
 }
 
+fn token_split(tokens: &dyn Examples, split: Split) -> SplitInfo {
+    let mut class_counts = vec![0; tokens.classes()];
+    count(&mut class_counts, (0..tokens.len()).filter_map(|index| tokens.label(index)));
+    let (examples, about) = (tokens.len(), tokens.describe());
+    SplitInfo { split, examples, held_out: 0, class_counts, missing: None, about }
+}
+
 fn image_splits(spec: &DataSpec, args: &InfoArgs, info: &mut Info) -> Result<()> {
     let mut options = OpenOptions::new(Arc::new(Palette::built_in()?));
-    (options.skip_bad, options.resolution, options.progress) = (args.skip_bad, 1, !args.json);
+    (options.skip_bad, options.resolution, options.progress) = (args.skip_bad.unwrap_or_default(), 1, !args.json);
     options.holdout = Some(0.0);
     let mut errors = Vec::new();
     for split in [Split::Train, Split::Test] {
@@ -150,7 +159,10 @@ fn kind(spec: &DataSpec) -> &'static str {
         DataSpec::Cifar100(_) => "CIFAR-100, binary version",
         DataSpec::Stl10(_) => "STL-10, binary version",
         DataSpec::Images(_) => "folder of images",
+        DataSpec::ImageNet(_) => "ImageNet, class folders",
+        DataSpec::ImageNetTar(_) => "ImageNet, official tars",
         DataSpec::Tokens { .. } => "token array",
+        DataSpec::Shard(_) => "shard of tokens",
     }
 }
 
@@ -160,7 +172,13 @@ fn guess(path: &Path) -> Result<DataSpec> {
         if path.extension().is_some_and(|extension| extension == "npy") {
             return Ok(DataSpec::Tokens { tokens: path.to_owned(), labels: None });
         }
-        bail!("{} is a file, but no .npy of tokens. Pass a folder, or KIND:PATH", path.display());
+        if path.extension().is_some_and(|extension| extension == "shard") {
+            return Ok(DataSpec::Shard(path.to_owned()));
+        }
+        if path.extension().is_some_and(|extension| extension == "tar") {
+            return Ok(DataSpec::ImageNetTar(path.to_owned()));
+        }
+        bail!("{} is a file, but no .npy or .shard of tokens and no tar. Pass a folder, or KIND:PATH", path.display());
     }
     let holds = |names: &[&str]| names.iter().any(|name| path.join(name).exists());
     let path_buf = path.to_owned();
@@ -170,36 +188,57 @@ fn guess(path: &Path) -> Result<DataSpec> {
         DataSpec::Cifar100(path_buf)
     } else if holds(&[STL_FOLDER, "train_X.bin", "test_X.bin"]) {
         DataSpec::Stl10(path_buf)
+    } else if holds(&[imagenet::TRAIN_TAR, imagenet::VAL_TAR]) {
+        DataSpec::ImageNetTar(path_buf)
+    } else if holds_wnids(&path.join("train")) {
+        DataSpec::ImageNet(path_buf)
     } else {
         DataSpec::Images(path_buf)
     })
+}
+
+/// Whether a folder holds one that is named like ImageNet's classes: n01440764.
+fn holds_wnids(folder: &Path) -> bool {
+    let is_wnid =
+        |name: &str| name.len() == 9 && name.strip_prefix('n').is_some_and(|rest| rest.parse::<u32>().is_ok());
+    let entries = fs::read_dir(folder).into_iter().flatten().flatten();
+    entries.take(16).any(|entry| entry.file_name().to_str().is_some_and(is_wnid))
 }
 
 /// The files of a data set that consists of a few big ones.
 fn files(spec: &DataSpec, args: &InfoArgs) -> Result<Vec<FileInfo>> {
     let folder =
         |folder: &Path, inner: &str| Some(folder.join(inner)).filter(|f| f.is_dir()).unwrap_or(folder.to_owned());
+    let official = official_files(spec);
+    let named = |path: &Path| official.iter().find(|file| path.file_name().is_some_and(|name| name == file.name));
     let mut paths: Vec<PathBuf> = match spec {
         DataSpec::Sample | DataSpec::Images(_) => return Ok(Vec::new()),
         DataSpec::Tokens { tokens, labels } => std::iter::once(tokens).chain(labels).cloned().collect(),
+        DataSpec::Shard(path) => vec![path.clone()],
         DataSpec::Cifar10(path) => list(&folder(path, CifarKind::Cifar10.folder())),
         DataSpec::Cifar100(path) => list(&folder(path, CifarKind::Cifar100.folder())),
         DataSpec::Stl10(path) => list(&folder(path, STL_FOLDER)),
+        DataSpec::ImageNetTar(path) if path.is_file() => vec![path.clone()],
+        DataSpec::ImageNet(path) | DataSpec::ImageNetTar(path) => {
+            list(path).into_iter().filter(|path| named(path).is_some()).collect()
+        }
     };
+    // The archive that a data set was unpacked from lies beside the unpacked folder.
+    if let DataSpec::Cifar10(path) | DataSpec::Cifar100(path) | DataSpec::Stl10(path) = spec {
+        paths.extend(list(path).into_iter().filter(|path| named(path).is_some()));
+    }
     paths.sort();
-    let bar = progress::count("hashing", paths.len() as u64, args.verify && !args.json);
+    paths.dedup();
+    let size = |path: &Path| fs::metadata(path).map_or(0, |metadata| metadata.len());
+    let to_hash = paths.iter().filter(|path| named(path).is_some_and(|file| file.hash.is_some()));
+    let bar = progress::bytes("hashing", to_hash.map(|path| size(path)).sum(), args.verify && !args.json);
     let mut files = Vec::new();
     for path in paths {
-        let bytes = fs::metadata(&path).map_or(0, |metadata| metadata.len());
-        let expected = CIFAR10_FILES.iter().find(|(name, _)| {
-            matches!(spec, DataSpec::Cifar10(_)) && path.file_name().is_some_and(|file| file == *name)
-        });
-        let official = match expected {
-            Some((_, expected)) if args.verify => Some(sha256(&path)? == *expected),
-            _ => None,
-        };
-        files.push(FileInfo { path, bytes, official });
-        bar.inc(1);
+        let (bytes, expected) = (size(&path), named(&path));
+        let official_size = expected.and_then(|file| file.bytes).map(|expected| expected == bytes);
+        let hash = expected.and_then(|file| file.hash).filter(|_| args.verify);
+        let official = hash.map(|hash| hash.is_of(&path, |read| bar.inc(read))).transpose()?;
+        files.push(FileInfo { path, bytes, official_size, official, hash: hash.map(PublishedHash::name) });
     }
     bar.finish_and_clear();
     Ok(files)
@@ -215,12 +254,17 @@ fn print(info: &Info) -> Result<()> {
     let mut out = std::io::stdout().lock();
     writeln!(out, "{}: {}", info.data, info.kind)?;
     for file in &info.files {
-        let official = match file.official {
-            Some(true) => ", official SHA-256",
-            Some(false) => ", NOT the official SHA-256",
+        let size = match file.official_size {
+            Some(true) => ", the official size",
+            Some(false) => ", NOT the official size",
             None => "",
         };
-        writeln!(out, "  {} ({} bytes{official})", file.path.display(), file.bytes)?;
+        let hash = match (file.official, file.hash) {
+            (Some(true), Some(hash)) => format!(", official {hash}"),
+            (Some(false), Some(hash)) => format!(", NOT the official {hash}: fetch it again"),
+            _ => String::new(),
+        };
+        writeln!(out, "  {} ({} bytes{size}{hash})", file.path.display(), file.bytes)?;
     }
     for split in &info.splits {
         if let Some(missing) = &split.missing {

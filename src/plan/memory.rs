@@ -1,0 +1,131 @@
+//! Bytes of a run, by class.
+
+use serde::{Deserialize, Serialize};
+
+use crate::model::ModelConfig;
+
+/// What is computed in.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
+#[serde(rename_all = "lowercase")]
+pub enum Precision {
+    /// float32 throughout, as the paper's models were trained.
+    F32,
+    /// bfloat16 weights and activations beside float32 master weights, gradients and moments.
+    #[default]
+    Bf16,
+}
+
+/// Bytes of a run on one device, by class. P parameters, R = images·n rows, d width, L layers, H heads, V colours:
+///
+/// | class | training | features alone |
+/// |---|---|---|
+/// | weights | 4 P; bf16: 4 P master, 2 P to compute with | 4 P or 2 P |
+/// | gradients | 4 P | |
+/// | moments | 8 P | |
+/// | activations | a row: 2 d, and L·12 d: two residual streams and their norms (4 d), queries, keys and values (3 d), attention's output (d), the MLP's hidden layer (4 d); V for the logits. In f32 always: statistics of each norm (2), log-sum-exps (H a layer), nats and weights (2) | |
+/// | workspace | while the last block's MLP goes backward: its activation and gradient (8 d), two gradients of the stream (2 d); less what is free by then, two streams (2 d) and the logits; at least d | 11 d: the stream, its norm, the hidden layer twice, the output |
+///
+/// Scores of attention are never stored, on either device.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize)]
+pub struct Memory {
+    /// Weights.
+    pub weights: f64,
+    /// Their gradients.
+    pub gradients: f64,
+    /// Adam's two moments.
+    pub moments: f64,
+    /// What the forward pass leaves for the backward pass.
+    pub activations: f64,
+    /// What is needed on top for a moment.
+    pub workspace: f64,
+}
+
+impl Memory {
+    /// Of a run with `images` a micro-batch.
+    pub fn of(config: &ModelConfig, images: u64, training: bool, precision: Precision) -> Self {
+        let parameters = config.parameter_count() as f64;
+        let rows = images as f64 * config.positions as f64;
+        let [layers, width, heads, colours] =
+            [config.layers, config.width, config.heads, config.vocabulary].map(|size| size as f64);
+        let (element, bf16) = match precision {
+            Precision::F32 => (4.0, false),
+            Precision::Bf16 => (2.0, true),
+        };
+        if !training {
+            let (weights, workspace) = (element * parameters, element * rows * 11.0 * width);
+            return Memory { weights, workspace, ..Memory::default() };
+        }
+        let kept = 2.0 * width + layers * 12.0 * width + colours;
+        let always_f32 = 2.0 + layers * (heads + 4.0) + 2.0;
+        let moment = (8.0 * width - colours).max(width);
+        Memory {
+            weights: if bf16 { 6.0 * parameters } else { 4.0 * parameters },
+            gradients: 4.0 * parameters,
+            moments: 8.0 * parameters,
+            activations: rows * (element * kept + 4.0 * always_f32),
+            workspace: rows * element * moment,
+        }
+    }
+
+    /// All of it.
+    pub fn total(&self) -> f64 {
+        self.weights + self.gradients + self.moments + self.activations + self.workspace
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::device::{CpuDevice, Device};
+    use crate::model::{ObjectiveBatch, Parameters, Transformer};
+    use crate::optim::{Adam, AdamConfig};
+    use crate::tape::Tape;
+
+    /// The most that the CPU device held at once, over a step, is what the formula says, to 5 %: it leaves out scratch that
+    /// each thread has, and rounding up to cache lines.
+    #[test]
+    fn the_cpu_device_allocates_what_is_planned() {
+        for (layers, width, heads, side, images) in [(3, 64, 4, 16, 4), (6, 128, 2, 16, 2), (2, 192, 3, 8, 24)] {
+            let config = ModelConfig {
+                layers,
+                width,
+                heads,
+                positions: side * side,
+                ..ModelConfig::preset(crate::model::Preset::Tiny, side)
+            };
+            let device = CpuDevice::new(Some(2)).unwrap();
+            let length = side * side;
+            let tokens: Vec<u16> = (0..images * length).map(|token| (token * 7 % 512) as u16).collect();
+            let model = Transformer::new(config.clone()).unwrap();
+            let mut parameters = Parameters::init(&device, &config, 0).unwrap();
+            let mut adam = Adam::new(&device, &parameters, AdamConfig::default()).unwrap();
+            let mut gradients = parameters.zeros_like(&device).unwrap();
+            let plan = Memory::of(&config, images as u64, true, Precision::F32);
+            let at_rest = device.memory_use().in_use as f64;
+            let planned_at_rest = plan.weights + plan.gradients + plan.moments;
+            assert!((at_rest / planned_at_rest - 1.0).abs() < 0.01, "{at_rest} at rest, planned {planned_at_rest}");
+            let batch = ObjectiveBatch::autoregressive(&device, &tokens, length, model.sos(), 1.0).unwrap();
+            let mut tape = Tape::default();
+            let loss = model.loss(&device, &parameters, &mut tape, &batch).unwrap();
+            let kept = device.memory_use().in_use as f64 - at_rest;
+            assert!((kept / plan.activations - 1.0).abs() < 0.05, "{kept} kept, planned {}", plan.activations);
+            drop(loss);
+            tape.backward(&device, &parameters, &mut gradients).unwrap();
+            adam.update(&device, &mut parameters, &gradients, 1e-3).unwrap();
+            let peak = device.memory_use().peak as f64;
+            let name = device.describe();
+            assert!((peak / plan.total() - 1.0).abs() < 0.05, "{peak} at most on {name}, planned {plan:?}");
+        }
+    }
+
+    #[test]
+    fn a_probe_keeps_no_moments_and_bf16_halves_activations() {
+        let config = ModelConfig::preset(crate::model::Preset::S, 32);
+        let probe = Memory::of(&config, 8, false, Precision::F32);
+        assert_eq!((probe.gradients, probe.moments, probe.activations), (0.0, 0.0, 0.0));
+        assert_eq!(probe.weights, 4.0 * 76_571_648.0);
+        let [f32, bf16] = [Precision::F32, Precision::Bf16].map(|precision| Memory::of(&config, 8, true, precision));
+        assert!(bf16.activations < 0.52 * f32.activations && bf16.activations > 0.5 * f32.activations);
+        assert_eq!(bf16.weights, 6.0 * 76_571_648.0);
+    }
+}

@@ -1,0 +1,238 @@
+//! What a recipe costs before it is run: parameters, FLOPs, memory, time and energy on devices whose data sheets are known.
+//!
+//! | figure | formula | source |
+//! |---|---|---|
+//! | parameters | L·(12d² + 2d) + n·d + (2·V + 1)·d + d | the official code's variables; 76,571,648 for iGPT-S at 32×32 |
+//! | FLOPs of training, a token | 6·(12·L·d² + V·d) + 6·L·n·d, BERT 12·L·n·d | 2 a multiply-add, backward twice forward; a causal model needs half the scores |
+//! | memory | see [`Memory`] | what the tape keeps, checked against the CPU device's allocations |
+//! | time | FLOPs / (peak · utilisation) | data sheets; the utilisation is an assumption, and an option |
+//! | energy | time · TDP | data sheets: the card alone, at its limit |
+//!
+//! L layers, d width, n tokens an image, V colours.
+
+mod devices;
+mod memory;
+
+use serde::Serialize;
+
+pub use devices::{DEVICES, DeviceModel, device_model};
+pub use memory::{Memory, Precision};
+
+use crate::model::ModelConfig;
+use crate::recipe::{Command, Paper, Recipe, RecipeError};
+
+/// Share of a device's memory that a run may fill: the rest is the driver's, and lost between blocks.
+pub const USABLE: f64 = 0.95;
+
+/// What a run is made of, in numbers.
+#[derive(Clone, Debug, Serialize)]
+pub struct Cost {
+    /// The recipe.
+    pub recipe: String,
+    /// The command that it is for.
+    pub command: Command,
+    /// Layers, width and heads of the model.
+    pub shape: [usize; 3],
+    /// Trainable parameters, the class head of fine-tuning apart.
+    pub parameters: usize,
+    /// Tokens an image.
+    pub tokens_per_image: usize,
+    /// Whether attention is over the causal half only.
+    pub causal: bool,
+    /// Images a micro-batch.
+    pub micro_batch: u64,
+    /// Images a step.
+    pub images_per_step: u64,
+    /// Steps of the run; the most there can be for fine-tuning, which stops early. For a probe, micro-batches whose
+    /// features are computed.
+    pub steps: u64,
+    /// Tokens that the model processes in all.
+    pub tokens: f64,
+    /// Useful FLOPs a token.
+    pub flops_per_token: f64,
+    /// Useful FLOPs a step.
+    pub flops_per_step: f64,
+    /// Useful FLOPs of the run.
+    pub flops: f64,
+    /// Bytes by class, all in float32.
+    pub memory_f32: Memory,
+    /// Bytes by class, bfloat16 beside float32 master weights.
+    pub memory_bf16: Memory,
+    /// Numbers a probe keeps of an image, and bytes of its feature file.
+    pub features: Option<Features>,
+    /// What the paper says.
+    pub paper: Option<Paper>,
+    #[serde(skip)]
+    config: ModelConfig,
+}
+
+/// What a probe reads.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+pub struct Features {
+    /// Numbers an image: the width, times the layers that are concatenated.
+    pub width: u64,
+    /// Training and test images of the whole data set.
+    pub images: u64,
+    /// Bytes of all features in float32.
+    pub bytes: f64,
+}
+
+/// A run on a device.
+#[derive(Clone, Debug, Serialize)]
+pub struct OnDevice {
+    /// The device.
+    pub device: &'static DeviceModel,
+    /// What it computes in.
+    pub precision: Precision,
+    /// Peak of its data sheet, FLOP/s.
+    pub peak: f64,
+    /// Bytes that the run needs.
+    pub bytes: f64,
+    /// Whether that fits.
+    pub fits: bool,
+    /// The largest micro-batch that fits; `None` if not even one image does.
+    pub largest_micro_batch: Option<u64>,
+    /// Seconds of the run.
+    pub seconds: f64,
+    /// Kilowatt-hours of the run.
+    pub kilowatt_hours: f64,
+}
+
+/// Training and test images of the data sets that recipes name.
+fn images_of(data: &str) -> Option<u64> {
+    Some(match data.split(':').next()? {
+        "cifar10" | "cifar100" => 50_000 + 10_000,
+        "stl10" => 5_000 + 8_000,
+        "imagenet" | "imagenet-tar" => 1_281_167 + 50_000,
+        "sample" => 1_200,
+        _ => return None,
+    })
+}
+
+/// What `train` and `finetune` take where a recipe is silent.
+const DEFAULT_BATCH: u64 = 16;
+const DEFAULT_STEPS: u64 = 1000;
+
+impl Cost {
+    /// The cost of a recipe.
+    ///
+    /// # Errors
+    /// [`RecipeError`] for a model that cannot be and settings that are no numbers.
+    pub fn of(recipe: &Recipe) -> Result<Self, RecipeError> {
+        let config = recipe.model()?;
+        let at_least_1 = |key, default| Ok::<_, RecipeError>(recipe.number(key)?.unwrap_or(default).max(1));
+        let micro_batch = at_least_1("batch", DEFAULT_BATCH)?;
+        let (tokens_per_image, training) = (config.positions, recipe.command != Command::Probe);
+        let accumulate = if training { at_least_1("accumulate", 1)? } else { 1 };
+        let images_per_step = micro_batch.saturating_mul(accumulate);
+        let concatenated = at_least_1("concat", 1)?;
+        let features = images_of(recipe.text("data").unwrap_or("sample")).filter(|_| !training).map(|images| {
+            let width = config.width as u64 * concatenated;
+            Features { width, images, bytes: 4.0 * (width * images) as f64 }
+        });
+        let steps = match features {
+            Some(features) => features.images.div_ceil(micro_batch),
+            None => at_least_1("steps", DEFAULT_STEPS)?,
+        };
+        let causal = config.sos;
+        let flops_per_token = config.training_flops_per_token(tokens_per_image) / if training { 1.0 } else { 3.0 };
+        let flops_per_step = flops_per_token * (images_per_step as f64 * tokens_per_image as f64);
+        let images = features.map_or(images_per_step as f64 * steps as f64, |features| features.images as f64);
+        let tokens = images * tokens_per_image as f64;
+        let memory = |precision| Memory::of(&config, micro_batch, training, precision);
+        Ok(Cost {
+            recipe: recipe.path.clone(),
+            command: recipe.command,
+            shape: [config.layers, config.width, config.heads],
+            parameters: config.parameter_count(),
+            tokens_per_image,
+            causal,
+            micro_batch,
+            images_per_step,
+            steps,
+            tokens,
+            flops_per_token,
+            flops_per_step,
+            flops: flops_per_token * tokens,
+            memory_f32: memory(Precision::F32),
+            memory_bf16: memory(Precision::Bf16),
+            features,
+            paper: recipe.paper.clone(),
+            config,
+        })
+    }
+
+    /// The run on a device that reaches `utilisation` (0 to 1) of its peak.
+    pub fn on(&self, device: &'static DeviceModel, precision: Precision, utilisation: f64) -> OnDevice {
+        // A device without bfloat16 computes in float32.
+        let (precision, peak) = match (precision, device.bf16) {
+            (Precision::Bf16, Some(peak)) => (Precision::Bf16, peak),
+            _ => (Precision::F32, device.f32),
+        };
+        let memory = match precision {
+            Precision::F32 => self.memory_f32,
+            Precision::Bf16 => self.memory_bf16,
+        };
+        let room = device.memory * USABLE;
+        let training = self.command != Command::Probe;
+        let total = |micro_batch| Memory::of(&self.config, micro_batch, training, precision).total();
+        // Memory grows in proportion to the micro-batch, over what no batch changes.
+        let (one, image) = (total(1), total(2) - total(1));
+        let largest = (one <= room).then(|| 1 + ((room - one) / image).floor() as u64);
+        let seconds = self.flops / (peak * utilisation);
+        OnDevice {
+            device,
+            precision,
+            peak,
+            bytes: memory.total(),
+            fits: memory.total() <= room,
+            largest_micro_batch: largest,
+            seconds,
+            kilowatt_hours: seconds * device.watts / 3.6e6,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::Preset;
+
+    #[test]
+    fn parameters_are_the_published_counts() {
+        for (preset, resolution, sos, count) in [
+            (Preset::S, 32, true, 76_571_648_usize),
+            (Preset::M, 32, true, 455_157_760),
+            (Preset::L, 32, true, 1_362_250_752),
+            (Preset::L, 48, true, 1_364_216_832),
+            (Preset::Xl, 32, true, 6_801_438_720),
+            (Preset::Xl, 64, true, 6_810_875_904),
+            (Preset::S, 32, false, 76_571_648 - 512),
+        ] {
+            let config = ModelConfig { sos, ..ModelConfig::preset(preset, resolution) };
+            assert_eq!(config.parameter_count(), count, "{preset:?} at {resolution}");
+            let (l, d, n) = (config.layers, config.width, config.positions);
+            assert_eq!(l * (12 * d * d + 2 * d) + n * d + 2 * 512 * d + usize::from(sos) * d + d, count);
+        }
+    }
+
+    #[test]
+    fn flops_agree_with_counting_by_hand() {
+        let config = ModelConfig::preset(Preset::S, 32);
+        // 24 blocks of 12·512² weights, a head of 512², and 24·1024·512 score and value products, half of them needed.
+        assert_eq!(config.training_flops_per_token(1024), 6.0 * (75_497_472.0 + 262_144.0) + 6.0 * 12_582_912.0);
+        let bert = ModelConfig { sos: false, ..config };
+        assert_eq!(bert.training_flops_per_token(1024), 6.0 * (75_497_472.0 + 262_144.0) + 12.0 * 12_582_912.0);
+    }
+
+    #[test]
+    fn time_and_energy_of_igpt_l_are_near_what_openai_reports() {
+        // "iGPT-L was trained for roughly 2500 V100-days" (OpenAI's blog), in float32 (the paper, section 3.4): the
+        // formulae give that at an ordinary third of the peak.
+        let recipe = Recipe::parse("l", "model = \"l\"\nresolution = 32\nbatch = 128\nsteps = 1000000").unwrap();
+        let run = Cost::of(&recipe).unwrap().on(device_model("v100").unwrap(), Precision::F32, 0.33);
+        let days = run.seconds / 86_400.0;
+        assert!((2_000.0..2_800.0).contains(&days), "{days}");
+        assert!((run.kilowatt_hours - days * 24.0 * 0.3).abs() < 1e-6 * run.kilowatt_hours);
+    }
+}

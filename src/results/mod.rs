@@ -1,0 +1,158 @@
+//! The paper's tables with our own runs beside the published figures.
+//!
+//! Rows and published figures are the recipes' ([`crate::recipe`]). A run stands in a row if it is of the row's command,
+//! data set, model shape, resolution, objective and protocol; whatever else differs (steps, batch, learning rate, palette,
+//! validation instead of test images) is remarked on. Rows without a run are missing, and say so. Runs that fit no row, of
+//! smaller models or other data, are listed after the tables.
+
+mod gather;
+mod probe;
+mod render;
+mod subject;
+
+use std::path::{Path, PathBuf};
+
+use serde::Serialize;
+
+pub use gather::{Finding, gather};
+pub use render::{markdown, text};
+pub use subject::Subject;
+
+use crate::recipe::{self, Recipe, RecipeError, Table};
+use crate::train::run_folder::RunFolderError;
+
+/// Why results cannot be gathered.
+#[derive(Debug, thiserror::Error)]
+pub enum ResultsError {
+    /// A folder or file cannot be read.
+    #[error("cannot read {}: {source}. Give folders of runs, such as runs/", path.display())]
+    Read {
+        /// The folder or file.
+        path: PathBuf,
+        /// Why not.
+        source: std::io::Error,
+    },
+    /// A run's settings are damaged.
+    #[error(transparent)]
+    Recipe(#[from] RecipeError),
+    /// A run's metrics are damaged.
+    #[error(transparent)]
+    Metrics(#[from] RunFolderError),
+    /// A line that is no result.
+    #[error("{}: line {line} is no JSON: {problem}. Remove the line, or the file", path.display())]
+    Json {
+        /// The file.
+        path: PathBuf,
+        /// Counted from 1.
+        line: usize,
+        /// What the parser said.
+        problem: String,
+    },
+}
+
+/// A row of a table.
+#[derive(Clone, Debug, Serialize)]
+pub struct Row {
+    /// What it is called.
+    pub name: String,
+    /// The recipe that makes it.
+    pub recipe: String,
+    /// The published figure.
+    pub published: Option<f64>,
+    /// Its standard deviation.
+    pub published_deviation: Option<f64>,
+    /// Our run, if there is one: of several the one on test images, with most steps.
+    pub ours: Option<Finding>,
+}
+
+/// A table of the paper.
+#[derive(Clone, Debug, Serialize)]
+pub struct Filled {
+    /// Which.
+    pub table: Table,
+    /// Its title.
+    pub title: &'static str,
+    /// Unit of its figures.
+    pub unit: &'static str,
+    /// Its rows.
+    pub rows: Vec<Row>,
+}
+
+/// All tables, and the runs that stand in none of them.
+#[derive(Clone, Debug, Serialize)]
+pub struct Results {
+    /// The paper's tables.
+    pub tables: Vec<Filled>,
+    /// Runs that fit no row, or a row that a better run stands in.
+    pub others: Vec<Finding>,
+}
+
+impl Results {
+    /// Fills the tables with what the runs in `folders` found.
+    ///
+    /// # Errors
+    /// [`ResultsError`].
+    pub fn of(folders: &[PathBuf]) -> Result<Self, ResultsError> {
+        let folders: Vec<&Path> = folders.iter().map(PathBuf::as_path).collect();
+        Self::fill(gather(&folders)?)
+    }
+
+    /// Fills the tables with `findings`.
+    ///
+    /// # Errors
+    /// [`ResultsError::Recipe`], short of a damaged program none.
+    pub fn fill(findings: Vec<Finding>) -> Result<Self, ResultsError> {
+        let mut left: Vec<Option<Finding>> = findings.into_iter().map(Some).collect();
+        let mut tables: Vec<Filled> = Table::ALL
+            .into_iter()
+            .map(|table| Filled { table, title: table.title(), unit: table.unit(), rows: Vec::new() })
+            .collect();
+        for recipe in recipe::built_in()? {
+            let Some(paper) = recipe.paper.clone() else { continue };
+            let subject = Subject::of(&recipe, &recipe.model()?);
+            let fitting = left.iter_mut().filter(|finding| finding.as_ref().is_some_and(|f| f.subject == subject));
+            let best = fitting.max_by_key(|finding| finding.as_ref().map(|found| (found.on_test, found.steps)));
+            let ours = best.and_then(Option::take).map(|found| found.compared_with(&recipe));
+            let row = Row {
+                name: paper.row,
+                recipe: recipe.path.clone(),
+                published: paper.expected,
+                published_deviation: paper.deviation,
+                ours,
+            };
+            tables.iter_mut().filter(|filled| filled.table == paper.table).for_each(|filled| {
+                filled.rows.push(row.clone());
+            });
+        }
+        Ok(Results { tables, others: left.into_iter().flatten().collect() })
+    }
+}
+
+impl Finding {
+    /// With remarks on what differs from a recipe.
+    fn compared_with(mut self, recipe: &Recipe) -> Self {
+        let planned = recipe.number("steps").ok().flatten();
+        if let (Some(done), Some(planned)) = (self.steps, planned)
+            && recipe.command == recipe::Command::Train
+            && done != planned
+        {
+            self.remarks.push(format!("{done} of {planned} steps"));
+        }
+        let images = |settings: &Recipe| {
+            let number = |key| settings.number(key).ok().flatten();
+            number("batch").map(|batch| batch * number("accumulate").unwrap_or(1))
+        };
+        if let (Some(settings), Some(paper)) = (&self.settings, images(recipe)) {
+            if let Some(ours) = images(settings).filter(|ours| *ours != paper) {
+                self.remarks.push(format!("{ours} images a step instead of {paper}"));
+            }
+            let rate = |settings: &Recipe| settings.settings.get("lr").and_then(toml::Value::as_float);
+            if let (Some(ours), Some(paper)) = (rate(settings), rate(recipe))
+                && ours != paper
+            {
+                self.remarks.push(format!("learning rate {ours} instead of {paper}"));
+            }
+        }
+        self
+    }
+}
