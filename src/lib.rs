@@ -10,6 +10,7 @@ pub mod data;
 pub mod device;
 pub mod model;
 pub mod optim;
+pub mod probe;
 pub mod sample;
 pub mod tape;
 pub mod train;

@@ -1,0 +1,5 @@
+//! Linear probes: the solvers against optima computed elsewhere, the features against Hugging Face's model, and files that
+//! are not what they should be.
+
+mod optima;
+mod support;
