@@ -9,7 +9,7 @@
 //! [`open`] does the first half for a `KIND:PATH`, [`Batches`] the second. Every random choice is a pure function of a
 //! seed and counters ([`Draw`]), so a run is resumed from a sample number alone.
 
-mod bytes;
+pub(crate) mod bytes;
 mod cifar;
 mod error;
 mod examples;

@@ -12,10 +12,14 @@ mod classifier;
 mod design;
 mod error;
 mod exact;
+mod extract;
+mod file;
 pub mod lbfgs;
 pub mod line_search;
 mod logistic;
 mod preconditioner;
+mod protocol;
+pub mod report;
 mod rows;
 mod sgd;
 
@@ -23,7 +27,12 @@ pub use classifier::{Classifier, share_right};
 pub use design::Design;
 pub use error::{ProbeError, Result};
 pub use exact::Exact;
+pub use extract::{Shown, pooled_features, window, write_features};
+pub use file::{FeatureFile, FeatureView, FeatureWriter, Header};
 pub use logistic::{Fit, FitLimits, FitSummary, Regression, TOLERANCE, check_labels};
 pub use preconditioner::{Preconditioner, WIDEST};
+pub use protocol::{
+    Choice, Labelled, Protocol, Solver, Step, Sweep, Tried, Watch, draw_per_class, mean_and_deviation, split,
+};
 pub use sgd::{SgdOptions, Shuffled, sgd};
 pub use rows::{Matrix, Picked, Rows, first_not_finite, pick_labels};
