@@ -12,6 +12,7 @@ mod memory;
 mod model_data;
 mod order_spec;
 mod output;
+mod probe;
 mod sample;
 mod train;
 mod train_args;
@@ -45,6 +46,7 @@ enum Command {
     Finetune(Box<finetune::FinetuneCommand>),
     Eval(eval::EvalCommand),
     Sample(sample::SampleCommand),
+    Probe(Box<probe::ProbeCommand>),
     Import(import::ImportArgs),
     Export(export::ExportArgs),
     /// Get data sets, look at them, fit palettes, encode images
@@ -63,6 +65,7 @@ pub fn main() -> ExitCode {
         Command::Finetune(command) => command.run(),
         Command::Eval(command) => command.run(),
         Command::Sample(command) => command.run(),
+        Command::Probe(command) => command.run(),
         Command::Import(args) => import::run(args),
         Command::Export(args) => export::run(args),
         Command::Data(command) => data::run(command),

@@ -223,7 +223,12 @@ mod tests {
     #[test]
     fn steps_to_nowhere_are_shortened_and_endless_descents_given_up() {
         // Not finite past 0.5.
-        let found = run(&Wolfe::default(), 64.0, |t| if t < 0.5 { (-(1.0 + t).ln(), -1.0 / (1.0 + t)) } else { (f64::NAN, 0.0) });
+        let found =
+            run(
+                &Wolfe::default(),
+                64.0,
+                |t| if t < 0.5 { (-(1.0 + t).ln(), -1.0 / (1.0 + t)) } else { (f64::NAN, 0.0) },
+            );
         assert!(found.point.step > 0.0 && found.point.step < 0.5, "{found:?}");
         // Falls for ever, ever as steeply.
         let found = run(&Wolfe::default(), 1.0, |t| (-t, -1.0));

@@ -190,7 +190,8 @@ impl<'a, D: Device> Problem<'a, D> {
             let (weights, intercepts) = point.split_at_mut(classes * width);
             weights.copy_from_slice(&start.weights);
             for (class, intercept) in intercepts.iter_mut().enumerate() {
-                *intercept = start.intercepts[class] + dot(&weights[class * width..][..width], regression.design.mean());
+                *intercept =
+                    start.intercepts[class] + dot(&weights[class * width..][..width], regression.design.mean());
             }
         }
         let spread = (classes - 1) as f64 / (classes * classes) as f64;

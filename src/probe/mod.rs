@@ -34,5 +34,5 @@ pub use preconditioner::{Preconditioner, WIDEST};
 pub use protocol::{
     Choice, Labelled, Protocol, Solver, Step, Sweep, Tried, Watch, draw_per_class, mean_and_deviation, split,
 };
-pub use sgd::{SgdOptions, Shuffled, sgd};
 pub use rows::{Matrix, Picked, Rows, first_not_finite, pick_labels};
+pub use sgd::{SgdOptions, Shuffled, sgd};

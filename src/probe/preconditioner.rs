@@ -53,7 +53,13 @@ impl Preconditioner {
             Preconditioner::Factor(factor) => {
                 let (width, rows) = (factor.nrows(), vectors.len() / factor.nrows());
                 let vectors = MatMut::from_column_major_slice_mut(vectors, width, rows);
-                llt::solve::solve_in_place_with_conj(factor.as_ref(), Conj::No, vectors, Par::Seq, MemStack::new(&mut []));
+                llt::solve::solve_in_place_with_conj(
+                    factor.as_ref(),
+                    Conj::No,
+                    vectors,
+                    Par::Seq,
+                    MemStack::new(&mut []),
+                );
             }
             Preconditioner::Diagonal(reciprocals) => {
                 for row in vectors.chunks_exact_mut(reciprocals.len()) {

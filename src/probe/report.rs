@@ -142,16 +142,18 @@ impl ProbeReport {
 
     /// The trained model's row that did best on the held-out images; of equals the first.
     pub fn best(&self) -> Option<&Row> {
-        self.rows.iter().filter(|row| row.source == Source::Trained).reduce(|best, row| {
-            if row.validation_accuracy > best.validation_accuracy { row } else { best }
-        })
+        self.rows
+            .iter()
+            .filter(|row| row.source == Source::Trained)
+            .reduce(|best, row| if row.validation_accuracy > best.validation_accuracy { row } else { best })
     }
 
     fn table(&self) -> String {
         let best = self.best();
-        let mut html = "<table class=\"results\">\n<tr><th>Features of</th><th>Depth</th><th>Features</th><th>Chosen</th>\
+        let mut html =
+            "<table class=\"results\">\n<tr><th>Features of</th><th>Depth</th><th>Features</th><th>Chosen</th>\
                         <th>Held out</th><th>Test</th><th>Iterations</th><th>Converged</th></tr>\n"
-            .to_owned();
+                .to_owned();
         for row in &self.rows {
             let class = if best == Some(row) { " class=\"best\"" } else { "" };
             let converged = if row.fit.converged { "yes" } else { "no" };
@@ -174,8 +176,10 @@ impl ProbeReport {
     /// Accuracy over depth: of test images where every single depth was tested, else of the held-out ones.
     fn chart(&self) -> Chart {
         let single = |source: Source| self.rows.iter().filter(move |row| row.source == source && row.depths.len() == 1);
-        let tested = [Source::Trained, Source::Untrained].into_iter().flat_map(single).all(|row| row.test_accuracy.is_some());
-        let accuracy = |row: &Row| 100.0 * if tested { row.test_accuracy } else { None }.unwrap_or(row.validation_accuracy);
+        let tested =
+            [Source::Trained, Source::Untrained].into_iter().flat_map(single).all(|row| row.test_accuracy.is_some());
+        let accuracy =
+            |row: &Row| 100.0 * if tested { row.test_accuracy } else { None }.unwrap_or(row.validation_accuracy);
         let points = |source| -> Vec<Point> {
             let mut points: Vec<Point> = single(source).map(|row| (row.depths[0] as f64, accuracy(row))).collect();
             points.sort_by(|a, b| a.0.total_cmp(&b.0));
@@ -186,7 +190,8 @@ impl ProbeReport {
         let (low, high) = (depths().fold(f64::INFINITY, f64::min), depths().fold(0.0, f64::max));
         let (low, high) = if low.is_finite() { (low, high) } else { (0.0, 1.0) };
         let level = |value: f64| vec![(low, value), (high.max(low + f64::EPSILON), value)];
-        let curve = |label, variable, colour, width, points, mark| Curve { label, variable, colour, width, points, mark };
+        let curve =
+            |label, variable, colour, width, points, mark| Curve { label, variable, colour, width, points, mark };
         let pixels = self.rows.iter().find(|row| row.source == Source::RawPixels).map(accuracy);
         let chance = 100.0 / self.classes.max(1) as f64;
         Chart {
@@ -248,8 +253,9 @@ mod tests {
     }
 
     fn report() -> ProbeReport {
-        let mut rows: Vec<Row> =
-            (0..5).map(|l| row(Source::Trained, &[l], [0.3, 0.5, 0.61, 0.55, 0.4][l], Some(0.3 + 0.01 * l as f64))).collect();
+        let mut rows: Vec<Row> = (0..5)
+            .map(|l| row(Source::Trained, &[l], [0.3, 0.5, 0.61, 0.55, 0.4][l], Some(0.3 + 0.01 * l as f64)))
+            .collect();
         rows.extend((0..5).map(|l| row(Source::Untrained, &[l], 0.3, Some(0.29))));
         rows.push(row(Source::Trained, &[1, 2, 3], 0.62, Some(0.6234)));
         rows.push(row(Source::RawPixels, &[], 0.39, Some(0.3875)));
@@ -275,7 +281,9 @@ mod tests {
         assert!(page.contains("--first: #1f6feb"), "the style sheet of the training report has moved");
         assert!(!page.contains("<script") && !page.replace("http://www.w3.org/2000/svg", "").contains("http"));
         assert_eq!(page.matches("<svg").count(), 1);
-        for text in ["probe of &lt;run&gt;", "cifar10:&lt;x&gt;", "62.34 %", "38.75 %", "1-3", "45.00 ± 7.00 %", "C = 0.1"] {
+        for text in
+            ["probe of &lt;run&gt;", "cifar10:&lt;x&gt;", "62.34 %", "38.75 %", "1-3", "45.00 ± 7.00 %", "C = 0.1"]
+        {
             assert!(page.contains(text), "{text}");
         }
         assert_eq!(page.matches("class=\"best\"").count(), 1);
@@ -288,7 +296,8 @@ mod tests {
         let mut partly = report();
         partly.rows[1].test_accuracy = None;
         assert!(partly.render().contains("% of the held-out images"));
-        let pixels = ProbeReport { rows: vec![row(Source::RawPixels, &[], 0.4, None)], few_labels: Vec::new(), ..report() };
+        let pixels =
+            ProbeReport { rows: vec![row(Source::RawPixels, &[], 0.4, None)], few_labels: Vec::new(), ..report() };
         assert_eq!(pixels.render().matches("<svg").count(), 1);
         assert!(pixels.best().is_none());
     }

@@ -52,7 +52,9 @@ impl Shuffled {
     /// The rows of update `step`, `batch` of them.
     pub fn batch(&mut self, step: u64, batch: usize) -> Vec<u32> {
         let first = step * batch as u64;
-        (first..first + batch as u64).map(|sample| self.row(sample / self.rows as u64, sample % self.rows as u64)).collect()
+        (first..first + batch as u64)
+            .map(|sample| self.row(sample / self.rows as u64, sample % self.rows as u64))
+            .collect()
     }
 
     fn row(&mut self, epoch: u64, place: u64) -> u32 {
@@ -207,13 +209,20 @@ mod tests {
     fn momentum_cosine_and_decay_are_as_they_are_written() {
         let device = CpuDevice::new(Some(1)).unwrap();
         let (x, labels) = (Matrix::new(1, vec![1.0, -2.0]).unwrap(), [0_u16, 1]);
-        let options =
-            SgdOptions { learning_rate: 0.8, momentum: 0.9, steps: 4, batch: 2, c: Some(5.0), seed: 0 };
+        let options = SgdOptions { learning_rate: 0.8, momentum: 0.9, steps: 4, batch: 2, c: Some(5.0), seed: 0 };
         let mut losses = Vec::new();
-        let fit = sgd(&device, &x, &labels, 2, &options, |_| vec![0, 1], |_, loss| {
-            losses.push(loss);
-            true
-        });
+        let fit = sgd(
+            &device,
+            &x,
+            &labels,
+            2,
+            &options,
+            |_| vec![0, 1],
+            |_, loss| {
+                losses.push(loss);
+                true
+            },
+        );
         let fit = fit.unwrap();
         // By symmetry the second class's weights are the first's, negated.
         let (mut w, mut b, mut vw, mut vb) = (0.0_f64, 0.0_f64, 0.0_f64, 0.0_f64);
@@ -229,7 +238,9 @@ mod tests {
             b -= rate * vb;
         }
         let got = &fit.classifier;
-        for (got, expected) in [(got.weights[0], w), (got.weights[1], -w), (got.intercepts[0], b), (got.intercepts[1], -b)] {
+        for (got, expected) in
+            [(got.weights[0], w), (got.weights[1], -w), (got.intercepts[0], b), (got.intercepts[1], -b)]
+        {
             assert!((got - expected).abs() < 1e-6, "{got} {expected}");
         }
         assert_eq!((fit.summary.ending, fit.summary.iterations), (Ending::IterationLimit, 4));
@@ -239,8 +250,7 @@ mod tests {
     fn divergence_is_said() {
         let device = CpuDevice::new(Some(1)).unwrap();
         let x = Matrix::new(1, vec![1e20, -2e20, 3e20, 1e19]).unwrap();
-        let options =
-            SgdOptions { learning_rate: 1e30, momentum: 0.9, steps: 50, batch: 2, c: None, seed: 0 };
+        let options = SgdOptions { learning_rate: 1e30, momentum: 0.9, steps: 50, batch: 2, c: None, seed: 0 };
         let mut stream = Shuffled::new(0, 4);
         let fit = sgd(&device, &x, &[0, 1, 0, 1], 2, &options, |step| stream.batch(step, 2), |_, _| true).unwrap();
         assert_eq!(fit.summary.ending, Ending::Diverged);
