@@ -1,5 +1,6 @@
 //! `igpt-engine probe`: what a frozen model's features say of an image's class.
 
+mod depths;
 mod images;
 mod ready;
 mod settings;

@@ -9,7 +9,8 @@ use anyhow::{Context, Result, bail};
 use serde_json::json;
 
 use super::ProbeCommand;
-use super::settings::{DepthSpec, SolverKind};
+use super::depths::Depths;
+use super::settings::SolverKind;
 use super::show::{self, FitBar, most_resident, stop_flag};
 use crate::atomic;
 use crate::checkpoint::{self, MODEL_FILE};
@@ -89,63 +90,6 @@ fn load<D: Device>(device: &D, path: &Path) -> Result<Model<D>> {
     let folder = checkpoint::resolve(path)?;
     let (config, parameters) = checkpoint::load_model(device, &folder)?;
     Ok(Model { folder, transformer: Transformer::new(config)?, parameters })
-}
-
-/// Which depths are read, and which are probed how.
-struct Depths {
-    /// In the file of features.
-    read: Vec<usize>,
-    /// Probed one by one.
-    single: Vec<usize>,
-    /// Whether single depths are tested, or only scored on held-out images.
-    test_single: bool,
-    /// Centres of the windows, `None` for the best single depth.
-    centres: Vec<Option<usize>>,
-    count: usize,
-}
-
-impl Depths {
-    fn new(command: &ProbeCommand, layers: usize) -> Result<Self> {
-        let every: Vec<usize> = (0..=layers).collect();
-        let count = command.concat.unwrap_or(1);
-        // Says what is wrong with the count.
-        window(0, count, layers).context("--concat")?;
-        let depths = match (&command.depth, command.concat) {
-            (DepthSpec::All, None) => {
-                Depths { read: every.clone(), single: every, test_single: true, centres: Vec::new(), count }
-            }
-            (DepthSpec::All, Some(_)) => {
-                Depths { read: every.clone(), single: every, test_single: true, centres: vec![None], count }
-            }
-            (DepthSpec::Best, _) => {
-                Depths { read: every.clone(), single: every, test_single: false, centres: vec![None], count }
-            }
-            (DepthSpec::Some(chosen), concat) => {
-                if let Some(beyond) = chosen.iter().find(|depth| **depth > layers) {
-                    bail!("--depth {beyond}: the model has the depths 0 to {layers}");
-                }
-                let centres = chosen.iter().map(|depth| Some(*depth)).collect();
-                match concat {
-                    None => Depths {
-                        read: chosen.clone(),
-                        single: chosen.clone(),
-                        test_single: true,
-                        centres: Vec::new(),
-                        count,
-                    },
-                    Some(count) => {
-                        let windows: Result<Vec<_>, _> =
-                            chosen.iter().map(|centre| window(*centre, count, layers)).collect();
-                        let mut read = windows?.concat();
-                        read.sort_unstable();
-                        read.dedup();
-                        Depths { read, single: Vec::new(), test_single: false, centres, count }
-                    }
-                }
-            }
-        };
-        Ok(depths)
-    }
 }
 
 /// Opens the training images, all of them, and the test images; neither is augmented.
