@@ -11,6 +11,7 @@ pub mod device;
 pub mod model;
 pub mod optim;
 pub mod plan;
+pub mod probe;
 pub mod recipe;
 pub mod results;
 pub mod sample;

@@ -13,6 +13,7 @@ mod model_data;
 mod order_spec;
 mod output;
 mod plan;
+mod probe;
 mod recipe_flags;
 mod results;
 mod sample;
@@ -48,6 +49,7 @@ enum Command {
     Finetune(Box<finetune::FinetuneCommand>),
     Eval(eval::EvalCommand),
     Sample(sample::SampleCommand),
+    Probe(Box<probe::ProbeCommand>),
     Import(import::ImportArgs),
     Export(export::ExportArgs),
     /// Get data sets, look at them, fit palettes, encode images
@@ -69,6 +71,7 @@ pub fn main() -> ExitCode {
         Command::Finetune(command) => command.run(),
         Command::Eval(command) => command.run(),
         Command::Sample(command) => command.run(),
+        Command::Probe(command) => command.run(),
         Command::Import(args) => import::run(args),
         Command::Export(args) => export::run(args),
         Command::Data(command) => data::run(command),

@@ -11,7 +11,7 @@
 //! seed and counters ([`Draw`]), so a run is resumed from a sample number alone.
 
 mod bad;
-mod bytes;
+pub(crate) mod bytes;
 mod cifar;
 mod decode;
 mod error;
@@ -43,6 +43,7 @@ pub use examples::{Examples, ImageExamples};
 pub use fetch::{CIFAR10_FILES, Fetched, Via, fetch_cifar10};
 pub use folder::{FolderOptions, ImageFolder};
 pub use hash::PublishedHash;
+pub(crate) use hash::sha256;
 pub use kmeans::{FitOptions, Histogram, Quality, fit};
 pub use loader::{Batch, Batches, DataWait, MAX_WORKERS, Prefetcher};
 pub use official::{OfficialFile, official_files};

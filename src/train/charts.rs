@@ -7,7 +7,7 @@ use super::report::Report;
 
 /// Sizes in SVG units: as wide as the page, and as half of it, so that labels come out in their own size. On a phone both are
 /// shrunk to its width; the style sheet then enlarges the wide one's labels.
-const WIDE: (u32, u32) = (920, 400);
+pub(crate) const WIDE: (u32, u32) = (920, 400);
 const HALF: (u32, u32) = (440, 280);
 /// Points drawn of a curve at most; a longer one is thinned.
 const POINTS: usize = 500;
@@ -16,39 +16,39 @@ const SMOOTHING: f64 = 0.02;
 
 // The light theme's colours; `report.html` finds them by these values to replace them with its own variables.
 const RULE: RGBColor = RGBColor(0xD9, 0xDE, 0xE3);
-const FIRST: RGBColor = RGBColor(0x1F, 0x6F, 0xEB);
+pub(crate) const FIRST: RGBColor = RGBColor(0x1F, 0x6F, 0xEB);
 const PALE: RGBColor = RGBColor(0xA9, 0xC8, 0xF5);
-const SECOND: RGBColor = RGBColor(0xC2, 0x41, 0x0C);
-const THIRD: RGBColor = RGBColor(0x2F, 0x7D, 0x4F);
-const FOURTH: RGBColor = RGBColor(0x7C, 0x87, 0x92);
+pub(crate) const SECOND: RGBColor = RGBColor(0xC2, 0x41, 0x0C);
+pub(crate) const THIRD: RGBColor = RGBColor(0x2F, 0x7D, 0x4F);
+pub(crate) const FOURTH: RGBColor = RGBColor(0x7C, 0x87, 0x92);
 /// Text takes the page's colour.
 const TEXT: RGBColor = RGBColor(0x5C, 0x66, 0x70);
 
-type Point = (f64, f64);
+pub(crate) type Point = (f64, f64);
 
 /// Something drawn in a chart, and its line in the key below.
-struct Curve {
-    label: &'static str,
+pub(crate) struct Curve {
+    pub(crate) label: &'static str,
     /// CSS variable of the page that goes with `colour`.
-    variable: &'static str,
-    colour: RGBColor,
-    width: u32,
-    points: Vec<Point>,
-    mark: Mark,
+    pub(crate) variable: &'static str,
+    pub(crate) colour: RGBColor,
+    pub(crate) width: u32,
+    pub(crate) points: Vec<Point>,
+    pub(crate) mark: Mark,
 }
 
 #[derive(Clone, Copy, PartialEq)]
-enum Mark {
+pub(crate) enum Mark {
     Line,
     Dashes,
     Dots,
 }
 
 /// One figure.
-struct Chart {
-    title: &'static str,
-    size: (u32, u32),
-    curves: Vec<Curve>,
+pub(crate) struct Chart {
+    pub(crate) title: &'static str,
+    pub(crate) size: (u32, u32),
+    pub(crate) curves: Vec<Curve>,
 }
 
 /// The figures of a report as HTML.
@@ -188,7 +188,7 @@ fn padded((low, high): (f64, f64)) -> std::ops::Range<f64> {
 }
 
 /// A chart with its title and key.
-fn figure(chart: &Chart) -> Result<String, String> {
+pub(crate) fn figure(chart: &Chart) -> Result<String, String> {
     let mut svg = String::new();
     if chart.curves.iter().any(|curve| !curve.points.is_empty()) {
         draw(chart, &mut svg).map_err(|error| error.to_string())?;

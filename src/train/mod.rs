@@ -1,6 +1,6 @@
 //! Training: the step, the loop around it, evaluation, and the folder that a run leaves behind.
 
-mod charts;
+pub(crate) mod charts;
 mod evaluate;
 mod events;
 pub mod metrics;

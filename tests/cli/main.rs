@@ -6,6 +6,7 @@ mod evaluate;
 mod finetune;
 mod help;
 mod orders;
+mod probe;
 mod recipes;
 mod resume;
 mod train;

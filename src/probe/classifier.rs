@@ -1,0 +1,90 @@
+//! A linear classifier, and what it says of rows.
+
+use faer::linalg::matmul::matmul;
+use faer::{Accum, MatMut, MatRef, Par};
+use rayon::prelude::*;
+
+use super::rows::Rows;
+
+/// `logits = x · Wᵀ + b`.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Classifier {
+    /// Classes, `K`.
+    pub classes: usize,
+    /// Features, `F`.
+    pub width: usize,
+    /// `W`, `[K, F]`.
+    pub weights: Vec<f64>,
+    /// `b`, `[K]`.
+    pub intercepts: Vec<f64>,
+}
+
+/// Rows that one task works on: fixed, so that sums do not depend on the threads.
+pub(super) const ROW_BLOCK: usize = 512;
+
+impl Classifier {
+    /// All zero: every class is as likely.
+    pub fn zero(classes: usize, width: usize) -> Self {
+        Classifier { classes, width, weights: vec![0.0; classes * width], intercepts: vec![0.0; classes] }
+    }
+
+    /// `‖W‖²`; the intercepts do not count.
+    pub fn squared_norm(&self) -> f64 {
+        self.weights.iter().map(|weight| weight * weight).sum()
+    }
+
+    /// Logits of some rows in f64: `x` `[rows, F]` → `logits` `[rows, K]`.
+    pub(super) fn logits(&self, x: &[f64], logits: &mut [f64]) {
+        let rows = x.len() / self.width;
+        for logits in logits.chunks_exact_mut(self.classes) {
+            logits.copy_from_slice(&self.intercepts);
+        }
+        let weights = MatRef::from_row_major_slice(&self.weights, self.classes, self.width);
+        let x = MatRef::from_row_major_slice(x, rows, self.width);
+        let out = MatMut::from_row_major_slice_mut(logits, rows, self.classes);
+        matmul(out, Accum::Add, x, weights.transpose(), 1.0, Par::Seq);
+    }
+
+    /// The class of each row: that of the highest logit, the first of equals.
+    pub fn predict(&self, rows: &dyn Rows) -> Vec<u16> {
+        let blocks: Vec<Vec<u16>> = (0..rows.len().div_ceil(ROW_BLOCK))
+            .into_par_iter()
+            .map(|block| {
+                let x = read_block(rows, block);
+                let mut logits = vec![0.0; x.len() / self.width * self.classes];
+                self.logits(&x, &mut logits);
+                logits.chunks_exact(self.classes).map(first_highest).collect()
+            })
+            .collect();
+        blocks.concat()
+    }
+
+    /// The share of rows whose class is their label.
+    pub fn accuracy(&self, rows: &dyn Rows, labels: &[u16]) -> f64 {
+        share_right(&self.predict(rows), labels)
+    }
+}
+
+/// Rows `block · ROW_BLOCK ..` as f64, `[rows, F]`.
+pub(super) fn read_block(rows: &dyn Rows, block: usize) -> Vec<f64> {
+    let range = block * ROW_BLOCK..rows.len().min((block + 1) * ROW_BLOCK);
+    let mut values = vec![0.0_f32; range.len() * rows.width()];
+    rows.read(range, &mut values);
+    values.into_iter().map(f64::from).collect()
+}
+
+fn first_highest(logits: &[f64]) -> u16 {
+    let mut best = 0;
+    for (class, logit) in logits.iter().enumerate() {
+        if *logit > logits[best] {
+            best = class;
+        }
+    }
+    best as u16
+}
+
+/// The share of `predicted` that equals `labels`.
+pub fn share_right(predicted: &[u16], labels: &[u16]) -> f64 {
+    let right = predicted.iter().zip(labels).filter(|(predicted, label)| predicted == label).count();
+    right as f64 / labels.len() as f64
+}
