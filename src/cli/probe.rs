@@ -19,12 +19,14 @@ use crate::data::{DataSpec, Filter, SkipBad};
 ///
 /// A feature is the mean over positions of what a block sees: depth 0 is the embedding, the last one the final norm's output.
 /// On each depth a multinomial logistic regression is fitted; its penalty is chosen on held-out training images, it is fitted
-/// again on all of them, and tested. The result is a table, probe.json and report.html in --out.
+/// again on all of them, and tested. The result is a table, probe.json and report.html in --out. --config FILE.toml takes
+/// settings from a recipe (flags win), and --scale-down N divides its sizes.
 ///
 ///   igpt-engine probe --checkpoint RUN --data cifar10:DIR
 ///   igpt-engine probe --checkpoint RUN --data cifar10:DIR --untrained --raw-pixels
 ///   igpt-engine probe --checkpoint RUN --data images:DIR --depth best --concat 5 --solver sgd
 ///   igpt-engine probe --checkpoint RUN --data cifar10:DIR --depth best --labels-per-class 4,25,400
+///   igpt-engine probe --config recipes/probe-cifar10-l.toml --checkpoint RUN
 ///   igpt-engine probe --raw-pixels --resolution 16 --data cifar10:DIR
 ///   igpt-engine probe --features X.npy,Y.npy --test-features X.npy,Y.npy --c 1
 #[derive(Args, Clone)]

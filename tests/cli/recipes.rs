@@ -160,6 +160,36 @@ fn every_fine_tuning_recipe_trains_two_steps_when_scaled_down() {
     assert_eq!(tuned, 6, "{report}");
 }
 
+/// Every recipe of a probe runs when scaled down: on a few images, with solvers of a few iterations.
+#[test]
+fn every_probe_recipe_runs_when_scaled_down() {
+    let folder = tempfile::tempdir().unwrap();
+    let run = folder.path().join("run");
+    let masked = folder.path().join("masked");
+    // Five depths, for the recipe that reads five layers together.
+    succeed(&mut train(&run, &["--steps", "1", "--layers", "4"]));
+    succeed(&mut train(&masked, &["--steps", "1", "--layers", "4", "--objective", "bert"]));
+    let probes = built_in().unwrap().into_iter().filter(|recipe| recipe.command == Command::Probe);
+    for recipe in probes {
+        let out = folder.path().join(&recipe.path);
+        let mut command = engine();
+        command.args(["probe", "--scale-down", "1024", "--data", "sample", "--images", "120", "--iterations", "2"]);
+        command.args(["--threads", "2", "--json", "--config"]).arg(file(&recipe.path));
+        command.arg("--checkpoint").arg(if recipe.is_bert() { &masked } else { &run }).arg("--out").arg(&out);
+        let few = recipe.path.starts_with("low-data");
+        if few {
+            // So few images have no 25 or 400 of a class.
+            command.args(["--labels-per-class", "4"]);
+        }
+        let report = json_lines(&succeed(&mut command)).remove(0);
+        assert_eq!(report["finished"], true, "{}: {report}", recipe.path);
+        let concatenated = recipe.number("concat").unwrap().unwrap_or(1) as usize;
+        let read = |row: &Value| row["depths"].as_array().unwrap().len() == concatenated;
+        assert!(report["rows"].as_array().unwrap().iter().any(read), "{}: {report}", recipe.path);
+        assert_eq!(report["few_labels"].as_array().unwrap().len(), usize::from(few), "{}", recipe.path);
+    }
+}
+
 #[test]
 fn plan_says_what_fits() {
     let plan = |flags: &[&str]| {

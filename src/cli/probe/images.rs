@@ -95,15 +95,13 @@ fn load<D: Device>(device: &D, path: &Path) -> Result<Model<D>> {
 /// Opens the training images, all of them, and the test images; neither is augmented.
 fn open<D: Device>(command: &ProbeCommand, model: Option<&Model<D>>, palette: &Arc<Palette>) -> Result<Data> {
     let resolution = match (model, command.resolution) {
-        (Some(model), _) if matches!(command.data, DataSpec::Tokens { .. }) => {
-            model.transformer.config().positions.isqrt() as u32
-        }
+        (Some(model), _) if command.data.is_tokens() => model.transformer.config().positions.isqrt() as u32,
         (Some(model), _) => resolution_of(model.transformer.config())? as u32,
         (None, Some(resolution)) => resolution,
         (None, None) => bail!("--raw-pixels without --checkpoint needs --resolution N"),
     };
     let test_data = command.test_data.clone().unwrap_or_else(|| command.data.clone());
-    if matches!(command.data, DataSpec::Tokens { .. }) && command.test_data.is_none() {
+    if command.data.is_tokens() && command.test_data.is_none() {
         bail!("token arrays have no test part; give one with --test-data tokens:FILE.npy,LABELS.npy");
     }
     let options = OpenOptions {
