@@ -41,7 +41,21 @@ pub fn expand(args: Vec<OsString>) -> Result<Vec<OsString>> {
     };
     if let Some(path) = config {
         let recipe = Recipe::read(&PathBuf::from(path))?.scaled_down(scale_down)?;
-        expanded.extend(recipe.flags_for(Command::Probe)?.into_iter().map(OsString::from));
+        // A list that is given replaces the recipe's; clap would put one behind the other.
+        let given = |flag: &str| {
+            let is = |argument: &OsString| {
+                argument
+                    .to_str()
+                    .and_then(|text| text.strip_prefix(flag))
+                    .is_some_and(|rest| rest.is_empty() || rest.starts_with('='))
+            };
+            rest.iter().any(is)
+        };
+        for flag in recipe.flags_for(Command::Probe)? {
+            if !given(flag.split('=').next().unwrap_or(&flag)) {
+                expanded.push(flag.into());
+            }
+        }
     }
     expanded.extend(rest);
     Ok(expanded)

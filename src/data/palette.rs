@@ -104,9 +104,20 @@ impl Palette {
         super::hash::hex(&hash.finalize())
     }
 
+    /// The cells, made at the first use.
+    fn cells(&self) -> &Cells {
+        if let Some(cells) = self.cells.get() {
+            return cells;
+        }
+        // Not inside the lock's closure: cells are made on rayon's threads, and one that waits there may be handed another
+        // image to encode, which would then wait for the lock that it holds itself.
+        let cells = Cells::new(&self.colours);
+        self.cells.get_or_init(|| cells)
+    }
+
     /// The token of one pixel.
     pub fn nearest(&self, pixel: [u8; 3]) -> u16 {
-        self.cells.get_or_init(|| Cells::new(&self.colours)).nearest(pixel)
+        self.cells().nearest(pixel)
     }
 
     /// Tokens of an image in raster order; `out` has a place for each pixel.
@@ -119,7 +130,7 @@ impl Palette {
             let limit = format!("the image has {pixels} pixels");
             return Err(DataError::Bounds { what: "the length of the token buffer", got: out.len(), limit });
         }
-        let cells = self.cells.get_or_init(|| Cells::new(&self.colours));
+        let cells = self.cells();
         for (token, pixel) in out.iter_mut().zip(image.pixels()) {
             *token = cells.nearest(pixel.0);
         }

@@ -161,6 +161,8 @@ pub struct Recipe {
     pub path: String,
     /// What it is for.
     pub command: Command,
+    /// Whether the file says so; one that does not is taken by any command, which then reads its keys as its own flags.
+    said: bool,
     /// What the paper says.
     pub paper: Option<Paper>,
     pretrained: Option<Pretrained>,
@@ -194,13 +196,11 @@ impl Recipe {
             value.map_err(|error: toml::de::Error| format!("{key}: {}", error.message()))
         }
         let command = take(&mut settings, "command").map_err(wrong)?;
-        let command = command.unwrap_or(match settings.contains_key(OF_FINETUNING) {
-            true => Command::Finetune,
-            false => Command::Train,
-        });
+        let said = command.or_else(|| settings.contains_key(OF_FINETUNING).then_some(Command::Finetune));
+        let command = said.unwrap_or(Command::Train);
         let paper = take(&mut settings, "paper").map_err(wrong)?;
         let pretrained = take(&mut settings, "pretrained").map_err(wrong)?;
-        Ok(Recipe { path: path.to_owned(), command, paper, pretrained, settings })
+        Ok(Recipe { path: path.to_owned(), command, said: said.is_some(), paper, pretrained, settings })
     }
 
     /// The settings, for the command that they are for.
@@ -208,7 +208,7 @@ impl Recipe {
     /// # Errors
     /// [`RecipeError::Command`] for another one.
     pub fn settings_for(self, command: Command) -> Result<toml::Table, RecipeError> {
-        if self.command != command {
+        if self.said && self.command != command {
             return Err(RecipeError::Command { path: self.path, command: self.command });
         }
         Ok(self.settings)

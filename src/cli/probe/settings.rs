@@ -88,7 +88,7 @@ pub struct SolverArgs {
     pub solver: SolverKind,
     /// Inverse strengths of the penalty, tried on the held-out images: the objective is ½‖W‖² + C · Σ cross-entropy
     /// [default: 0.0001,0.001,0.01,0.1,1 for lbfgs, no penalty for sgd]
-    #[arg(long, value_name = "LIST", value_delimiter = ',')]
+    #[arg(long, value_name = "LIST", value_delimiter = ',', allow_negative_numbers = true)]
     pub c: Vec<f64>,
     /// Learning rates of sgd, tried from the highest down until the held-out accuracy falls
     #[arg(long, value_name = "LIST", value_delimiter = ',', default_value = "30,10,3,1,0.3,0.1,0.03")]
