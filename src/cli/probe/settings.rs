@@ -91,7 +91,13 @@ pub struct SolverArgs {
     #[arg(long, value_name = "LIST", value_delimiter = ',', allow_negative_numbers = true)]
     pub c: Vec<f64>,
     /// Learning rates of sgd, tried from the highest down until the held-out accuracy falls
-    #[arg(long, value_name = "LIST", value_delimiter = ',', default_value = "30,10,3,1,0.3,0.1,0.03")]
+    #[arg(
+        long,
+        value_name = "LIST",
+        value_delimiter = ',',
+        allow_negative_numbers = true,
+        default_value = "30,10,3,1,0.3,0.1,0.03"
+    )]
     pub lr: Vec<f64>,
     /// Most iterations of lbfgs, or steps of sgd [default: 1000, or 10000; the paper's for ImageNet are 1000000]
     #[arg(long, value_name = "N")]
@@ -101,7 +107,7 @@ pub struct SolverArgs {
     pub sgd_batch: usize,
     /// lbfgs has converged when the gradient's squared length is at most this share of the objective, which is then within
     /// half this share of its minimum
-    #[arg(long, value_name = "SHARE", default_value_t = TOLERANCE)]
+    #[arg(long, value_name = "SHARE", default_value_t = TOLERANCE, allow_negative_numbers = true)]
     pub tolerance: f64,
 }
 
