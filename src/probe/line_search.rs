@@ -209,8 +209,8 @@ mod tests {
                 ((a - 1.0).powi(2) / (2.0 * beta) + beta / 2.0 + ripple, slope + (a - 1.0) / beta)
             }
         };
-        let functions: [(&dyn Fn(f64) -> (f64, f64), f64, f64); 3] =
-            [(&one, 1e-3, 0.1), (&two, 0.1, 0.1), (&three, 0.1, 0.1)];
+        type Function<'a> = &'a dyn Fn(f64) -> (f64, f64);
+        let functions: [(Function<'_>, f64, f64); 3] = [(&one, 1e-3, 0.1), (&two, 0.1, 0.1), (&three, 0.1, 0.1)];
         for (number, (f, decrease, curvature)) in functions.into_iter().enumerate() {
             for first in [1e-3, 1e-1, 1e1, 1e3] {
                 let rules = Wolfe { decrease, curvature, ..Wolfe::default() };

@@ -226,11 +226,12 @@ mod tests {
         let fit = fit.unwrap();
         // By symmetry the second class's weights are the first's, negated.
         let (mut w, mut b, mut vw, mut vb) = (0.0_f64, 0.0_f64, 0.0_f64, 0.0_f64);
-        for step in 0..4 {
+        assert_eq!(losses.len(), 4);
+        for (step, &told) in losses.iter().enumerate() {
             let p = |x: f64| 1.0 / (1.0 + (-2.0 * (w * x + b)).exp());
             let (first, second) = (p(1.0) - 1.0, p(-2.0));
             let loss = -(p(1.0).ln() + (1.0 - p(-2.0)).ln()) / 2.0;
-            assert!((losses[step] - loss).abs() < 1e-6, "{step}: {} {loss}", losses[step]);
+            assert!((told - loss).abs() < 1e-6, "{step}: {told} {loss}");
             vw = 0.9 * vw + (first - 2.0 * second) / 2.0 + w / (5.0 * 2.0);
             vb = 0.9 * vb + (first + second) / 2.0;
             let rate = 0.8 * 0.5 * (1.0 + (std::f64::consts::PI * step as f64 / 4.0).cos());

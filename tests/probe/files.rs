@@ -1,5 +1,8 @@
 //! Files of features: read back as written, gone on with after a cut, refused when damaged.
 
+// Ranges of images, and not the images of a range, are what is written.
+#![allow(clippy::single_range_in_vec_init)]
+
 use std::fs;
 use std::path::Path;
 use std::sync::Arc;

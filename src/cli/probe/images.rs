@@ -168,6 +168,9 @@ fn modal_classes(votes: &[Vec<u16>], seed: u64) -> Vec<u16> {
     (0..images).map(|image| modal_class(&of(image), seed, image as u64).unwrap_or(0)).collect()
 }
 
+/// Features of a batch of images, by depth: from the number of its first image and the images' tokens.
+type Read<'a> = &'a dyn Fn(u64, &[u16]) -> Result<Vec<Vec<f32>>, ProbeError>;
+
 /// A probe under way.
 struct Probing<'a, D: Device> {
     command: &'a ProbeCommand,
@@ -320,7 +323,7 @@ impl<D: Device> Probing<'_, D> {
         origin: &str,
         depths: &[usize],
         width: usize,
-        read: &dyn Fn(u64, &[u16]) -> Result<Vec<Vec<f32>>, ProbeError>,
+        read: Read<'_>,
     ) -> Result<Option<FeatureFile>> {
         let examples = if name == "train" { &self.data.train } else { &self.data.test };
         let images = examples.len().min(self.command.images.unwrap_or(usize::MAX));
