@@ -9,9 +9,10 @@ use anyhow::{Context, Result, bail};
 use clap::Args;
 use indicatif::{ProgressBar, ProgressStyle};
 
-use super::device::{DeviceArgs, DeviceJob, on_device};
+use super::device::{Chosen, DeviceArgs, DeviceJob, on_device};
 use super::memory;
 use super::model_data::{ModelDataArgs, check_classes};
+use super::output::tell;
 use crate::checkpoint;
 use crate::data::npy;
 use crate::device::Device;
@@ -66,7 +67,7 @@ impl EvalCommand {
         if self.batch == 0 || self.images == Some(0) {
             bail!("--batch and --images must be at least 1");
         }
-        on_device(self.device.device.unwrap_or_default(), self.device.threads, self)
+        on_device((&self.device).into(), self)
     }
 
     /// The loss to score by.
@@ -76,7 +77,7 @@ impl EvalCommand {
             bail!("this is a BERT model (no start-of-sequence token), so it cannot be scored with --objective ar");
         }
         if objective != model.objective() && !self.json {
-            super::output::tell(format_args!(
+            tell(format_args!(
                 "note: the model was trained to predict the next pixel; masks are new to it, so expect a poor score"
             ));
         }
@@ -86,7 +87,10 @@ impl EvalCommand {
 }
 
 impl DeviceJob for EvalCommand {
-    fn run<D: Device>(self, device: D) -> Result<()> {
+    fn run<D: Device>(self, device: D, chosen: &Chosen) -> Result<()> {
+        if !self.json {
+            tell(format_args!("on the device {}{}", device.describe(), chosen.why));
+        }
         let folder = checkpoint::resolve(&self.checkpoint)?;
         let (config, parameters) = checkpoint::load_model(&device, &folder)?;
         let objective = self.objective(&config)?;

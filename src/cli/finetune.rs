@@ -5,10 +5,10 @@ use std::path::PathBuf;
 use anyhow::{Context, Result, bail};
 use clap::Args;
 
-use super::device::{DeviceJob, on_device};
+use super::device::{Chosen, DeviceJob, on_device};
 use super::finetune_args::{DECIDED, FinetuneArgs, FinetuneSettings};
 use super::output::say;
-use super::train::{Outcome, TrainJob};
+use super::train::{Outcome, TrainJob, request};
 use crate::device::Device;
 use crate::train::Ending;
 
@@ -75,8 +75,8 @@ impl FinetuneCommand {
     /// Runs the command.
     pub fn run(self) -> Result<()> {
         let (settings, earlier) = self.settings()?;
-        let (kind, threads) = (settings.train.device, settings.train.threads);
-        on_device(kind, threads, FinetuneJob { settings, earlier, resume: self.resume, json: self.json })
+        let request = request(&settings.train, earlier.as_ref().map(|earlier| &earlier.train));
+        on_device(request, FinetuneJob { settings, earlier, resume: self.resume, json: self.json })
     }
 
     /// Merges flags, file and, when resuming, the run's own settings; those are returned too, to compare with.
@@ -121,12 +121,12 @@ struct FinetuneJob {
 }
 
 impl DeviceJob for FinetuneJob {
-    fn run<D: Device>(self, device: D) -> Result<()> {
+    fn run<D: Device>(self, device: D, chosen: &Chosen) -> Result<()> {
         let Self { settings, earlier, resume, json } = self;
         if let Some(earlier) = &earlier {
             refuse_other_weights(&settings, earlier)?;
         }
-        let Outcome { ending, best } = start(&device, settings.clone(), earlier, json)?;
+        let Outcome { ending, best } = start(&device, chosen, settings.clone(), earlier, json)?;
         if ending == Ending::Interrupted || !settings.tuning.fold_validation {
             return Ok(());
         }
@@ -141,12 +141,13 @@ impl DeviceJob for FinetuneJob {
         if !json {
             say(format_args!("\nonce more from the start, on the validation images too, for {} steps", best.step))?;
         }
-        start(&device, folded, earlier, json).map(drop)
+        start(&device, chosen, folded, earlier, json).map(drop)
     }
 }
 
 fn start<D: Device>(
     device: &D,
+    chosen: &Chosen,
     settings: FinetuneSettings,
     earlier: Option<FinetuneSettings>,
     json: bool,
@@ -154,7 +155,7 @@ fn start<D: Device>(
     let table = settings.table()?;
     let FinetuneSettings { train, tuning } = settings;
     let earlier = earlier.map(|earlier| earlier.train);
-    TrainJob { settings: train, earlier, tuning: Some((tuning, table)), json }.train(device)
+    TrainJob { settings: train, earlier, tuning: Some((tuning, table)), json }.train(device, chosen)
 }
 
 /// The factors of the losses decide the numbers; patience only when to stop.

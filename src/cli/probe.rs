@@ -123,16 +123,16 @@ impl ProbeCommand {
         if !self.masks.is_none_or(|masks| (1..=1000).contains(&masks)) {
             bail!("--masks must be from 1 to 1000");
         }
-        let (kind, threads) = (self.device.device.unwrap_or_default(), self.device.threads);
+        let request = (&self.device).into();
         match (&self.features, &self.test_features) {
             (Some(train), Some(test)) => {
                 let job = ready::ReadyJob { train: train.clone(), test: test.clone(), command: self };
-                on_device(kind, threads, job)
+                on_device(request, job)
             }
             _ if self.checkpoint.is_none() && !self.raw_pixels => {
                 bail!("there is nothing to probe; give --checkpoint RUN, --features X.npy,Y.npy, or --raw-pixels")
             }
-            _ => on_device(kind, threads, images::ImagesJob { command: self }),
+            _ => on_device(request, images::ImagesJob { command: self }),
         }
     }
 }

@@ -6,11 +6,11 @@ use anyhow::{Context, Result, bail};
 use clap::Args;
 use serde_json::json;
 
-use super::device::{DeviceArgs, DeviceJob, on_device};
+use super::device::{Chosen, DeviceArgs, DeviceJob, on_device};
 use super::eval::progress;
 use super::memory;
 use super::model_data::{ModelDataArgs, resolution_of};
-use super::output::{print_json, say};
+use super::output::{print_json, say, tell};
 use crate::checkpoint;
 use crate::data::{npy, open_image};
 use crate::device::{Device, SampleOptions};
@@ -84,7 +84,7 @@ impl SampleCommand {
         if self.top_k == Some(0) || self.count == 0 || self.completions == 0 || self.scale == Some(0) {
             bail!("--top-k, --count, --completions and --scale must be at least 1");
         }
-        on_device(self.device.device.unwrap_or_default(), self.device.threads, self)
+        on_device((&self.device).into(), self)
     }
 
     /// Pixels of the grid per pixel of an image.
@@ -131,7 +131,10 @@ impl SampleCommand {
 }
 
 impl DeviceJob for SampleCommand {
-    fn run<D: Device>(self, device: D) -> Result<()> {
+    fn run<D: Device>(self, device: D, chosen: &Chosen) -> Result<()> {
+        if !self.json {
+            tell(format_args!("on the device {}{}", device.describe(), chosen.why));
+        }
         let folder = checkpoint::resolve(&self.checkpoint)?;
         let (config, parameters) = checkpoint::load_model(&device, &folder)?;
         let side = resolution_of(&config)?;

@@ -9,7 +9,7 @@ use std::sync::{Arc, OnceLock};
 use anyhow::{Context, Result, bail};
 use clap::Args;
 
-use super::device::{DeviceJob, on_device, reason};
+use super::device::{Chosen, DeviceJob, Request, on_device};
 use super::finetune_args::TuningSettings;
 use super::memory;
 use super::model_data::{check_fits, class_names, palette_for, resolution_of};
@@ -63,8 +63,7 @@ impl TrainCommand {
     /// Runs the command.
     pub fn run(self) -> Result<()> {
         let (settings, earlier) = self.settings()?;
-        let (kind, threads) = (settings.device, settings.threads);
-        on_device(kind, threads, TrainJob { settings, earlier, tuning: None, json: self.json })
+        on_device(request(&settings, earlier.as_ref()), TrainJob { settings, earlier, tuning: None, json: self.json })
     }
 
     /// Merges flags, file and, when resuming, the run's own settings; those are returned too, to compare with.
@@ -93,6 +92,14 @@ impl TrainCommand {
     }
 }
 
+/// The device that a run asks for. A run that is resumed keeps its precision where the device has it, so only another one
+/// counts as asked for.
+pub(super) fn request(settings: &TrainSettings, earlier: Option<&TrainSettings>) -> Request {
+    let kept = earlier.and_then(|earlier| earlier.precision);
+    let precision = settings.precision.filter(|precision| Some(*precision) != kept);
+    Request { kind: settings.device, precision, kept, threads: settings.threads }
+}
+
 /// One run: pre-training, or with `tuning` fine-tuning.
 pub(super) struct TrainJob {
     pub settings: TrainSettings,
@@ -110,15 +117,19 @@ pub(super) struct Outcome {
 }
 
 impl DeviceJob for TrainJob {
-    fn run<D: Device>(self, device: D) -> Result<()> {
-        self.train(&device).map(drop)
+    fn run<D: Device>(self, device: D, chosen: &Chosen) -> Result<()> {
+        self.train(&device, chosen).map(drop)
     }
 }
 
 impl TrainJob {
     /// Starts the run or goes on with it, to its end or a stop, and says how it ended.
-    pub fn train<D: Device>(self, device: &D) -> Result<Outcome> {
+    pub fn train<D: Device>(self, device: &D, chosen: &Chosen) -> Result<Outcome> {
         let Self { mut settings, earlier, mut tuning, json } = self;
+        settings.precision = Some(chosen.precision);
+        if let Some((_, table)) = &mut tuning {
+            table.insert("precision".to_owned(), toml::Value::try_from(chosen.precision)?);
+        }
         let stop = stop_flag()?;
         let mut events = watcher(json, stop);
         let latest = match &earlier {
@@ -193,7 +204,7 @@ impl TrainJob {
             train.sequence_length(),
             train.describe(),
             device.describe(),
-            reason(settings.device)
+            chosen.why
         ));
 
         let length = train.sequence_length();
@@ -203,7 +214,8 @@ impl TrainJob {
         let schedule =
             Schedule { kind: settings.schedule, peak: settings.lr, warmup: settings.warmup, steps: settings.steps };
         let mut run = Run {
-            trainer: Trainer::new(device, model, parameters, adam, schedule, criterion(&settings, tuning.as_ref()))?,
+            trainer: Trainer::new(device, model, parameters, adam, schedule, criterion(&settings, tuning.as_ref()))?
+                .with_graphs(!settings.no_graph),
             batches: Prefetcher::start(batches, progress.samples, settings.batch, 4)?,
             length,
             validation: validation.as_deref(),
@@ -212,6 +224,7 @@ impl TrainJob {
             log: MetricsLog::resume(&folder.metrics(), Some(progress.step))?,
             plan: plan(&settings, tuning.as_ref()),
             progress,
+            finished: None,
         };
         let ending = run.train(events.as_mut(), stop)?;
         drop(events);
@@ -286,6 +299,8 @@ fn refuse_other_course(settings: &TrainSettings, earlier: &TrainSettings) -> Res
         save_every: earlier.save_every,
         keep: earlier.keep,
         device: earlier.device,
+        precision: earlier.precision,
+        no_graph: earlier.no_graph,
         threads: earlier.threads,
         workers: earlier.workers,
         ..settings.clone()

@@ -14,6 +14,7 @@ use serde::{Deserialize, Serialize};
 use super::device::DeviceKind;
 use super::order_spec::OrderSpec;
 use crate::data::{DataSpec, Filter, SkipBad};
+use crate::device::cuda::Precision;
 use crate::model::{Activation, MASK_RATE, Norm, Objective, Preset};
 use crate::optim::ScheduleKind;
 use crate::recipe::{Command, Recipe};
@@ -139,9 +140,17 @@ pub struct TrainArgs {
     /// Checkpoints kept, the latest ones [default: 3]
     #[arg(long, value_name = "N", value_parser = whole::<usize>(), help_heading = "Run")]
     pub keep: Option<usize>,
-    /// Where to compute: auto, cpu or cuda [default: auto]
+    /// Where to compute: auto (the GPU if there is one that can be used), cpu, cuda, or cuda:N [default: auto]
     #[arg(long, value_name = "DEVICE", help_heading = "Run")]
     pub device: Option<DeviceKind>,
+    /// How a GPU stores activations and the weights of products; master weights are f32 either way, as all is on the CPU
+    /// [default: bf16]
+    #[arg(long, value_name = "PRECISION", help_heading = "Run")]
+    pub precision: Option<Precision>,
+    /// Launch a GPU's kernels one by one instead of each step as a CUDA graph; the numbers are the same
+    #[arg(long, num_args = 0..=1, require_equals = true, default_missing_value = "true", value_name = "BOOL",
+          help_heading = "Run")]
+    pub no_graph: Option<bool>,
     /// Threads of the CPU device [default: all cores]
     #[arg(long, value_name = "N", value_parser = whole::<usize>(), help_heading = "Run")]
     pub threads: Option<usize>,
@@ -189,6 +198,10 @@ pub struct TrainSettings {
     pub save_every: u64,
     pub keep: usize,
     pub device: DeviceKind,
+    pub precision: Option<Precision>,
+    // Runs of before there were graphs have no such key.
+    #[serde(default)]
+    pub no_graph: bool,
     pub threads: Option<usize>,
     pub workers: Option<usize>,
 }
@@ -257,6 +270,7 @@ impl TrainArgs {
             save_every: Some(steps.div_ceil(10)),
             keep: Some(3),
             device: Some(DeviceKind::default()),
+            no_graph: Some(false),
             ..Self::default()
         };
         let settings: TrainSettings = toml::Table::try_from(self.over(defaults)?)?.try_into()?;

@@ -11,7 +11,7 @@ pub mod contract;
 pub mod cpu;
 pub mod cuda;
 mod shape;
-mod tokens;
+pub(crate) mod tokens;
 
 pub use contract::ShapeError;
 pub use cpu::CpuDevice;
@@ -181,6 +181,13 @@ pub trait Device: Sized + 'static {
     type Tensor;
     /// A dense row-major array of token ids.
     type Tokens;
+    /// Values on their way to the host.
+    type Reading;
+    /// Work that can be repeated.
+    type Recording;
+
+    /// Whether ops return before their work is done, so that the host can prepare the next step meanwhile.
+    const ASYNCHRONOUS: bool;
 
     /// What the device is, for people: `cpu (2 threads)`.
     fn describe(&self) -> String;
@@ -197,10 +204,31 @@ pub trait Device: Sized + 'static {
     fn shape<'t>(&self, tensor: &'t Self::Tensor) -> &'t [usize];
     /// Copies token ids to the device as `[B, T]`.
     fn upload_tokens(&self, shape: [usize; 2], ids: &[u16]) -> Result<Self::Tokens>;
+    /// Overwrites tokens with as many from the host.
+    fn overwrite_tokens(&self, tokens: &mut Self::Tokens, ids: &[u16]) -> Result<()>;
     /// Copies token ids to the host.
     fn download_tokens(&self, tokens: &Self::Tokens) -> Result<Vec<u16>>;
     /// Sets every element to zero.
     fn zero(&self, tensor: &mut Self::Tensor) -> Result<()>;
+    /// Starts to copy the values of all `tensors`, one after the other, to the host; the tensors may change at once.
+    fn read(&self, tensors: &[&Self::Tensor]) -> Result<Self::Reading>;
+    /// Waits for the values that [`Device::read`] copies, and for nothing that was asked of the device later.
+    ///
+    /// # Errors
+    /// Whatever went wrong until then.
+    fn wait(&self, reading: Self::Reading) -> Result<Vec<f32>>;
+
+    /// Does `work` once, and where the device can, remembers it to be repeated.
+    ///
+    /// The work may call ops, and nothing that moves numbers between host and device; it was done at least once before, with
+    /// tensors of the same shapes, so that it finds all memory there. It must leave the tensors that it reads where they
+    /// are, change them in place if at all, and so must everybody as long as the recording is used. Tensors that it returns
+    /// are the same ones in every repetition.
+    fn record<T>(&self, work: impl FnOnce() -> Result<T>) -> Result<(T, Option<Self::Recording>)>;
+    /// Does recorded work once more, with the values that its tensors have now, and the last announced
+    /// [`AdamStep`].
+    fn replay(&self, recording: &Self::Recording) -> Result<()>;
+
     /// `into += other`, same shapes.
     fn add_assign(&self, into: &mut Self::Tensor, other: &Self::Tensor) -> Result<()>;
 
@@ -334,6 +362,8 @@ pub trait Device: Sized + 'static {
 
     /// Euclidean norm of all the tensors' elements together, one element, left on the device.
     fn global_norm(&self, tensors: &[Self::Tensor]) -> Result<Self::Tensor>;
+    /// Says which update the next calls of [`Device::adam`] make, in recorded work too. Only recordings need it.
+    fn announce(&self, step: AdamStep) -> Result<()>;
     /// One Adam update of `parameter` and its moments; `gradient` is shortened on the way if `clip` says so.
     fn adam(
         &self,

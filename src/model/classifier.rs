@@ -46,14 +46,28 @@ impl<D: Device> ClassBatch<D> {
     /// # Errors
     /// Fewer or more labels than images.
     pub fn new(device: &D, labels: &[u16], images: usize, share: f32) -> Result<Self> {
-        if labels.len() != images {
-            let (expected, got) = (format!("{images}, one an image"), labels.len().to_string());
-            return Err(ShapeError { op: "classify", argument: "labels", expected, got }.into());
-        }
+        Self::check(labels, images)?;
         Ok(Self {
             labels: device.upload_tokens([images, 1], labels)?,
             weights: device.upload(&[images], &vec![share / images as f32; images])?,
         })
+    }
+
+    /// Other images of the same number and share.
+    ///
+    /// # Errors
+    /// As [`ClassBatch::new`].
+    pub fn overwrite(&mut self, device: &D, labels: &[u16], images: usize) -> Result<()> {
+        Self::check(labels, images)?;
+        device.overwrite_tokens(&mut self.labels, labels)
+    }
+
+    fn check(labels: &[u16], images: usize) -> Result<()> {
+        if labels.len() == images {
+            return Ok(());
+        }
+        let (expected, got) = (format!("{images}, one an image"), labels.len().to_string());
+        Err(ShapeError { op: "classify", argument: "labels", expected, got }.into())
     }
 }
 

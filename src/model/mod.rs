@@ -13,7 +13,7 @@ pub use classifier::{ClassBatch, Criterion, JointLoss};
 pub use config::{Activation, ConfigError, ModelConfig, NORM_EPSILON, Norm, Preset};
 pub use generate::{Decoder, Generation, generate};
 pub use masking::{MASK_RATE, Masking, modal_class};
-pub use objective::{Loss, Objective, ObjectiveBatch, shift_right};
+pub use objective::{HostBatch, Loss, Objective, ObjectiveBatch, shift_right};
 pub use order::{Order, Permutation};
 pub use parameters::{
     BlockIds, CLASS_HEAD, Init, LinearIds, ModelIds, NormIds, ParameterId, ParameterSpec, Parameters, model_ids,

@@ -55,26 +55,31 @@ pub fn shift_right(tokens: &[u16], length: usize, sos: u16) -> Vec<u16> {
     tokens.chunks(length).flat_map(|image| std::iter::once(sos).chain(image.iter().copied().take(length - 1))).collect()
 }
 
-impl<D: Device> ObjectiveBatch<D> {
-    /// The autoregressive objective on `images` × `length` `tokens`, already in the model's order: mean over all positions,
-    /// times `share` (1 divided by the micro-batches that make up a step).
-    pub fn autoregressive(device: &D, tokens: &[u16], length: usize, sos: u16, share: f32) -> Result<Self> {
+/// A batch on the host, as [`ObjectiveBatch`] will have it.
+#[derive(Clone, Debug, PartialEq)]
+pub struct HostBatch {
+    shape: [usize; 2],
+    inputs: Vec<u16>,
+    targets: Vec<u16>,
+    weights: Vec<f32>,
+    mask: Mask,
+}
+
+impl HostBatch {
+    /// See [`ObjectiveBatch::autoregressive`].
+    pub fn autoregressive(tokens: &[u16], length: usize, sos: u16, share: f32) -> Self {
         let rows = tokens.len();
-        let shape = [rows / length, length];
-        Ok(Self {
-            inputs: Rc::new(device.upload_tokens(shape, &shift_right(tokens, length, sos))?),
-            targets: device.upload_tokens(shape, tokens)?,
-            weights: device.upload(&[rows], &vec![share / rows as f32; rows])?,
+        Self {
+            shape: [rows / length, length],
+            inputs: shift_right(tokens, length, sos),
+            targets: tokens.to_vec(),
+            weights: vec![share / rows as f32; rows],
             mask: Mask::Causal,
-        })
+        }
     }
 
-    /// The BERT objective on `images` × `length` `tokens`, of which those that are `true` in `masked` go in without their
-    /// content and come out: mean over each image's masked positions, then over images, times `share`.
-    ///
-    /// # Errors
-    /// A mask of another size, or an image without a masked position: its mean would be of nothing.
-    pub fn bert(device: &D, tokens: &[u16], length: usize, masked: &[bool], share: f32) -> Result<Self> {
+    /// See [`ObjectiveBatch::bert`].
+    pub fn bert(tokens: &[u16], length: usize, masked: &[bool], share: f32) -> Result<Self> {
         let images = tokens.len() / length;
         if masked.len() != tokens.len() {
             return Err(mask_error(format!("{} of them, one a token", tokens.len()), masked.len()));
@@ -89,13 +94,49 @@ impl<D: Device> ObjectiveBatch<D> {
             weights.extend(masked.iter().map(|masked| if *masked { weight } else { 0.0 }));
         }
         let shown = tokens.iter().zip(masked).map(|(token, masked)| if *masked { BLANK } else { *token });
-        let shape = [images, length];
-        Ok(Self {
-            inputs: Rc::new(device.upload_tokens(shape, &shown.collect::<Vec<_>>())?),
-            targets: device.upload_tokens(shape, tokens)?,
-            weights: device.upload(&[tokens.len()], &weights)?,
-            mask: Mask::Full,
+        let (shape, inputs, targets) = ([images, length], shown.collect(), tokens.to_vec());
+        Ok(Self { shape, inputs, targets, weights, mask: Mask::Full })
+    }
+
+    /// The batch on a device.
+    pub fn upload<D: Device>(&self, device: &D) -> Result<ObjectiveBatch<D>> {
+        Ok(ObjectiveBatch {
+            inputs: Rc::new(device.upload_tokens(self.shape, &self.inputs)?),
+            targets: device.upload_tokens(self.shape, &self.targets)?,
+            weights: device.upload(&[self.weights.len()], &self.weights)?,
+            mask: self.mask,
         })
+    }
+
+    /// Puts the batch in the place of another of its shape.
+    ///
+    /// # Errors
+    /// Another shape, or a batch that a tape still reads.
+    pub fn overwrite<D: Device>(&self, device: &D, batch: &mut ObjectiveBatch<D>) -> Result<()> {
+        let Some(inputs) = Rc::get_mut(&mut batch.inputs) else {
+            let (expected, got) = ("not in use".to_owned(), "a batch that a tape reads".to_owned());
+            return Err(ShapeError { op: "overwrite", argument: "batch", expected, got }.into());
+        };
+        device.overwrite_tokens(inputs, &self.inputs)?;
+        device.overwrite_tokens(&mut batch.targets, &self.targets)?;
+        device.overwrite(&mut batch.weights, &self.weights)
+    }
+}
+
+impl<D: Device> ObjectiveBatch<D> {
+    /// The autoregressive objective on `images` × `length` `tokens`, already in the model's order: mean over all positions,
+    /// times `share` (1 divided by the micro-batches that make up a step).
+    pub fn autoregressive(device: &D, tokens: &[u16], length: usize, sos: u16, share: f32) -> Result<Self> {
+        HostBatch::autoregressive(tokens, length, sos, share).upload(device)
+    }
+
+    /// The BERT objective on `images` × `length` `tokens`, of which those that are `true` in `masked` go in without their
+    /// content and come out: mean over each image's masked positions, then over images, times `share`.
+    ///
+    /// # Errors
+    /// A mask of another size, or an image without a masked position: its mean would be of nothing.
+    pub fn bert(device: &D, tokens: &[u16], length: usize, masked: &[bool], share: f32) -> Result<Self> {
+        HostBatch::bert(tokens, length, masked, share)?.upload(device)
     }
 }
 
@@ -149,8 +190,13 @@ impl Transformer {
         length: usize,
         share: f32,
     ) -> Result<ObjectiveBatch<D>> {
+        self.autoregressive_on_host(tokens, length, share)?.upload(device)
+    }
+
+    /// [`Transformer::autoregressive_batch`], still on the host.
+    pub fn autoregressive_on_host(&self, tokens: &[u16], length: usize, share: f32) -> Result<HostBatch> {
         let sequences = self.arrange(tokens, length)?;
-        ObjectiveBatch::autoregressive(device, &sequences, length, self.sos(), share)
+        Ok(HostBatch::autoregressive(&sequences, length, self.sos(), share))
     }
 
     /// Images (`tokens` `[B · length]`, raster order, as is `masked`) as a batch of the BERT objective.
@@ -162,8 +208,13 @@ impl Transformer {
         masked: &[bool],
         share: f32,
     ) -> Result<ObjectiveBatch<D>> {
+        self.bert_on_host(tokens, length, masked, share)?.upload(device)
+    }
+
+    /// [`Transformer::bert_batch`], still on the host.
+    pub fn bert_on_host(&self, tokens: &[u16], length: usize, masked: &[bool], share: f32) -> Result<HostBatch> {
         let (sequences, masked) = (self.arrange(tokens, length)?, self.arrange(masked, length)?);
-        ObjectiveBatch::bert(device, &sequences, length, &masked, share)
+        HostBatch::bert(&sequences, length, &masked, share)
     }
 
     /// The loss of a batch; recorded, it is where [`Tape::backward`](crate::tape::Tape::backward) starts.

@@ -70,13 +70,31 @@ impl<D: Device> Adam<D> {
         gradients: &[D::Tensor],
         learning_rate: f32,
     ) -> Result<D::Tensor> {
-        let norm = device.global_norm(gradients)?;
+        let step = self.begin(device, learning_rate)?;
+        self.apply(device, parameters, gradients, step)
+    }
+
+    /// Counts one more update and says so to the device, for [`Adam::apply`] or a recording of it.
+    pub fn begin(&mut self, device: &D, learning_rate: f32) -> Result<AdamStep> {
         self.step += 1;
-        let AdamConfig { beta1, beta2, epsilon, clip } = self.config;
+        let AdamConfig { beta1, beta2, epsilon, .. } = self.config;
         let step = AdamStep { learning_rate, beta1, beta2, epsilon, step: self.step };
+        device.announce(step)?;
+        Ok(step)
+    }
+
+    /// Makes the update that has begun; returns the gradients' global norm before clipping, one element on the device.
+    pub fn apply(
+        &mut self,
+        device: &D,
+        parameters: &mut Parameters<D>,
+        gradients: &[D::Tensor],
+        step: AdamStep,
+    ) -> Result<D::Tensor> {
+        let norm = device.global_norm(gradients)?;
         let moments = self.first_moments.iter_mut().zip(&mut self.second_moments);
         for ((parameter, gradient), (first, second)) in parameters.values_mut().iter_mut().zip(gradients).zip(moments) {
-            let clip = clip.map(|max_norm| Clip { norm: &norm, max_norm });
+            let clip = self.config.clip.map(|max_norm| Clip { norm: &norm, max_norm });
             device.adam(parameter, gradient, first, second, step, clip)?;
         }
         Ok(norm)

@@ -16,7 +16,7 @@ pub use evaluate::{
 };
 pub use events::{Events, Pace};
 pub use run::{Ending, Plan, Run};
-pub use trainer::{MicroBatch, StepOutcome, Trainer};
+pub use trainer::{MicroBatch, PendingStep, StepOutcome, Trainer};
 
 use crate::checkpoint::CheckpointError;
 use crate::data::DataError;

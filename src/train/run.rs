@@ -11,8 +11,8 @@ use crate::sample::{comfortable_scale, completion_grid, write_png};
 use crate::train::metrics::{MetricsLog, Record, TrainRecord, ValidationRecord};
 use crate::train::run_folder::RunFolder;
 use crate::train::{
-    Evaluation, EvaluationPlan, Events, Masks, MicroBatch, Pace, StepOutcome, TrainError, Trainer, evaluate_with,
-    score, tokens_of,
+    Evaluation, EvaluationPlan, Events, Masks, MicroBatch, Pace, PendingStep, StepOutcome, TrainError, Trainer,
+    evaluate_with, score, tokens_of,
 };
 
 /// When the loop does what.
@@ -71,6 +71,18 @@ pub struct Run<'a, D: Device> {
     pub plan: Plan,
     /// Counters that a checkpoint carries.
     pub progress: Progress,
+    /// When the last step was done; none at first.
+    pub finished: Option<Instant>,
+}
+
+/// A step that the device has been asked for, and what will be noted once it is done.
+struct StepOnItsWay<D: Device> {
+    pending: PendingStep<D>,
+    start: Instant,
+    /// Tokens of all its images.
+    tokens: usize,
+    /// Tokens of its first image, `[length]`.
+    witness: Vec<u16>,
 }
 
 /// Images in a grid of samples, and drawings of each.
@@ -86,19 +98,33 @@ impl<D: Device> Run<'_, D> {
         let mut saved = self.trainer.step_count();
         // Tokens of an image of the last step, [length].
         let mut witness = Vec::new();
+        let mut on_its_way: Option<StepOnItsWay<D>> = None;
         while self.trainer.step_count() < steps && !self.stalled() && !stop.load(Ordering::Relaxed) {
-            let outcome = self.step(&mut witness, events)?;
-            let due = |every: u64| every > 0 && (outcome.step.is_multiple_of(every) || outcome.step == steps);
+            let started = self.start()?;
+            let step = self.trainer.step_count();
+            if let Some(before) = on_its_way.take() {
+                self.finish(before, &mut witness, events)?;
+            }
+            let due = |every: u64| every > 0 && (step.is_multiple_of(every) || step == steps);
+            // A device that works on its own is given the next step before the host reads this one's numbers.
+            if D::ASYNCHRONOUS && step < steps && ![eval_every, sample_every, save_every].into_iter().any(due) {
+                on_its_way = Some(started);
+                continue;
+            }
+            self.finish(started, &mut witness, events)?;
             if due(eval_every) {
-                self.evaluate(outcome.step, events)?;
+                self.evaluate(step, events)?;
             }
             if due(sample_every) {
-                self.draw_samples(outcome.step, events)?;
+                self.draw_samples(step, events)?;
             }
-            if due(save_every) || outcome.step == steps || self.stalled() {
+            if due(save_every) || step == steps || self.stalled() {
                 self.save(&witness, events)?;
-                saved = outcome.step;
+                saved = step;
             }
+        }
+        if let Some(last) = on_its_way {
+            self.finish(last, &mut witness, events)?;
         }
         if self.trainer.step_count() == steps {
             return Ok(Ending::Finished);
@@ -118,19 +144,32 @@ impl<D: Device> Run<'_, D> {
         self.plan.patience.is_some_and(|patience| since >= patience)
     }
 
-    fn step(&mut self, witness: &mut Vec<u16>, events: &mut dyn Events) -> Result<StepOutcome, TrainError> {
+    fn start(&mut self) -> Result<StepOnItsWay<D>, TrainError> {
         let start = Instant::now();
         let micro_batches = (0..self.plan.accumulate)
             .map_while(|_| self.batches.next())
             .map(|batch| Ok(MicroBatch::from(batch?)))
             .collect::<Result<Vec<_>, TrainError>>()?;
-        let outcome = self.trainer.step(&micro_batches, self.length)?;
+        let pending = self.trainer.start(&micro_batches, self.length)?;
+        let first = micro_batches.first().map(|first| first.tokens.iter().take(self.length).copied().collect());
+        let tokens = micro_batches.iter().map(|batch| batch.tokens.len()).sum();
+        Ok(StepOnItsWay { pending, start, tokens, witness: first.unwrap_or_default() })
+    }
+
+    fn finish(
+        &mut self,
+        step: StepOnItsWay<D>,
+        witness: &mut Vec<u16>,
+        events: &mut dyn Events,
+    ) -> Result<(), TrainError> {
+        let StepOnItsWay { pending, start, tokens, witness: image } = step;
+        let outcome = self.trainer.finish(pending)?;
         self.refuse_divergence(&outcome)?;
-        let tokens: usize = micro_batches.iter().map(|batch| batch.tokens.len()).sum();
-        if let Some(first) = micro_batches.first() {
-            *witness = first.tokens.iter().take(self.length).copied().collect();
-        }
+        *witness = image;
+        // Steps that overlap share the time between them: each has what passed since the one before was done.
+        let start = self.finished.map_or(start, |finished| finished.max(start));
         let seconds = start.elapsed().as_secs_f64();
+        self.finished = Some(Instant::now());
         self.progress.step = outcome.step;
         self.progress.samples += (tokens / self.length) as u64;
         self.progress.tokens += tokens as u64;
@@ -152,7 +191,7 @@ impl<D: Device> Run<'_, D> {
         if let Some(complaint) = self.batches.complaint() {
             events.note(&complaint);
         }
-        Ok(outcome)
+        Ok(())
     }
 
     fn refuse_divergence(&self, outcome: &StepOutcome) -> Result<(), TrainError> {

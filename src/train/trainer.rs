@@ -1,8 +1,8 @@
 //! One optimiser step, and everything whose bits a resumed run must have again.
 
 use crate::data::Batch;
-use crate::device::{self, Device};
-use crate::model::{ClassBatch, Criterion, Loss, Objective, Parameters, Transformer};
+use crate::device::{self, AdamStep, Device, tokens};
+use crate::model::{ClassBatch, Criterion, Objective, ObjectiveBatch, Parameters, Transformer};
 use crate::optim::{Adam, Schedule};
 use crate::tape::Tape;
 
@@ -16,6 +16,39 @@ pub struct Trainer<'a, D: Device> {
     adam: Adam<D>,
     schedule: Schedule,
     criterion: Criterion,
+    graphs: bool,
+    /// The batch on the device, in the same place at every step.
+    inputs: Option<Inputs<D>>,
+    /// A step on those inputs.
+    recorded: Option<Recorded<D>>,
+}
+
+/// What a step reads, on the device.
+struct Inputs<D: Device> {
+    /// Images of each micro-batch, and tokens of an image.
+    shape: (Vec<usize>, usize),
+    micro_batches: Vec<(ObjectiveBatch<D>, Option<ClassBatch<D>>)>,
+    /// Whether a step was taken on inputs of this shape, so that all its memory is there.
+    used: bool,
+}
+
+/// What a step leaves on the device.
+struct Outputs<D: Device> {
+    /// Generative loss, then class loss, as far as there are, of each micro-batch; then the gradient's norm.
+    scalars: Vec<D::Tensor>,
+}
+
+/// A step to be repeated; the recording goes first, since it uses the outputs.
+struct Recorded<D: Device> {
+    recording: D::Recording,
+    outputs: Outputs<D>,
+}
+
+/// A step that was asked of the device; [`Trainer::finish`] waits for what it reports.
+pub struct PendingStep<D: Device> {
+    step: u64,
+    learning_rate: f64,
+    reading: D::Reading,
 }
 
 /// Images that go through the model at once.
@@ -70,7 +103,20 @@ impl<'a, D: Device> Trainer<'a, D> {
         criterion: impl Into<Criterion>,
     ) -> device::Result<Self> {
         let (gradients, criterion) = (parameters.zeros_like(device)?, criterion.into());
-        Ok(Self { device, model, parameters, gradients, adam, schedule, criterion })
+        let (graphs, inputs, recorded) = (true, None, None);
+        Ok(Self { device, model, parameters, gradients, adam, schedule, criterion, graphs, inputs, recorded })
+    }
+
+    /// Whether steps are recorded once and then repeated, where the device can; they are if nobody says otherwise. The numbers
+    /// are the same either way.
+    pub fn with_graphs(mut self, graphs: bool) -> Self {
+        self.graphs = graphs;
+        self
+    }
+
+    /// Whether the last step was a repetition of a recorded one, or was recorded.
+    pub fn replays(&self) -> bool {
+        self.recorded.is_some()
     }
 
     /// What is made smaller.
@@ -111,53 +157,127 @@ impl<'a, D: Device> Trainer<'a, D> {
     /// Takes one step on `micro_batches`, each of as many images of `length` tokens. Micro-batches of one size give the
     /// gradient of the batch that they make together.
     pub fn step(&mut self, micro_batches: &[MicroBatch], length: usize) -> device::Result<StepOutcome> {
-        for gradient in &mut self.gradients {
-            self.device.zero(gradient)?;
-        }
-        let share = 1.0 / micro_batches.len() as f32;
-        let mut weighted = Losses::default();
-        for batch in micro_batches {
-            let losses = self.accumulate(batch, length, share)?;
-            weighted.generative += losses.generative;
-            weighted.class += losses.class;
-        }
+        let pending = self.start(micro_batches, length)?;
+        self.finish(pending)
+    }
+
+    /// Asks the device for a step, as [`Trainer::step`]; the next may be started before this one is finished.
+    pub fn start(&mut self, micro_batches: &[MicroBatch], length: usize) -> device::Result<PendingStep<D>> {
+        self.stage(micro_batches, length)?;
         let learning_rate = self.schedule.learning_rate(self.adam.step());
-        let norm = self.adam.update(self.device, &mut self.parameters, &self.gradients, learning_rate as f32)?;
-        let gradient_norm = scalar(self.device, &norm)?;
+        let update = self.adam.begin(self.device, learning_rate as f32)?;
+        let reading = match &self.recorded {
+            Some(Recorded { recording, outputs }) => {
+                self.device.replay(recording)?;
+                read(self.device, outputs)?
+            }
+            None if self.graphs && self.inputs.as_ref().is_some_and(|inputs| inputs.used) => {
+                let device = self.device;
+                let (outputs, recording) = device.record(|| self.compute(update))?;
+                let reading = read(device, &outputs)?;
+                self.recorded = recording.map(|recording| Recorded { recording, outputs });
+                reading
+            }
+            None => {
+                let outputs = self.compute(update)?;
+                read(self.device, &outputs)?
+            }
+        };
+        if let Some(inputs) = &mut self.inputs {
+            inputs.used = true;
+        }
+        Ok(PendingStep { step: update.step, learning_rate, reading })
+    }
+
+    /// Waits for a step's end.
+    pub fn finish(&self, pending: PendingStep<D>) -> device::Result<StepOutcome> {
+        let PendingStep { step, learning_rate, reading } = pending;
+        let values = self.device.wait(reading)?;
+        let Criterion { generative_weight, classification_weight, .. } = self.criterion;
+        let mut values = values.into_iter().map(f64::from);
+        let gradient_norm = values.next_back().unwrap_or(f64::NAN);
+        let mut weighted = Losses::default();
+        loop {
+            let mut next = |weight: f32| if weight == 0.0 { None } else { values.next() };
+            let (generative, class) = (next(generative_weight), next(classification_weight));
+            if generative.is_none() && class.is_none() {
+                break;
+            }
+            weighted.generative += generative.unwrap_or(0.0);
+            weighted.class += class.unwrap_or(0.0);
+        }
         let part = |loss: f64, weight: f32| (weight != 0.0).then(|| loss / f64::from(weight));
         Ok(StepOutcome {
-            step: self.adam.step(),
+            step,
             loss: weighted.generative + weighted.class,
-            generative_loss: part(weighted.generative, self.criterion.generative_weight),
-            class_loss: part(weighted.class, self.criterion.classification_weight),
+            generative_loss: part(weighted.generative, generative_weight),
+            class_loss: part(weighted.class, classification_weight),
             gradient_norm,
             learning_rate,
         })
     }
 
-    /// Adds `share` of a micro-batch's gradient; returns its share of the losses.
-    fn accumulate(&mut self, batch: &MicroBatch, length: usize, share: f32) -> device::Result<Losses> {
-        let Self { device, model, criterion, .. } = self;
+    /// Brings the micro-batches to the device: to where the last step's were if they are of the same shape.
+    fn stage(&mut self, micro_batches: &[MicroBatch], length: usize) -> device::Result<()> {
+        let share = 1.0 / micro_batches.len() as f32;
+        let shape = (micro_batches.iter().map(|batch| batch.tokens.len() / length).collect(), length);
+        let Self { device, model, criterion, inputs, recorded, .. } = self;
+        let device: &D = device;
         let Criterion { objective, masking, generative_weight, classification_weight } = *criterion;
-        let images = batch.tokens.len() / length;
-        let generative_share = share * generative_weight;
-        let inputs = match objective {
-            Objective::Ar => model.autoregressive_batch(*device, &batch.tokens, length, generative_share)?,
-            Objective::Bert => {
-                let masked = masking.training(batch.first_sample, images, length);
-                model.bert_batch(*device, &batch.tokens, length, &masked, generative_share)?
+        // A recorded step asks no op, so nothing else would look at the tokens.
+        for batch in micro_batches {
+            tokens::check_all(&batch.tokens, model.config().vocabulary)?;
+            if classification_weight != 0.0 {
+                tokens::check_all(&batch.labels, model.config().classes.len())?;
             }
-        };
-        let learns_classes = classification_weight != 0.0;
-        let classes =
-            learns_classes.then(|| ClassBatch::new(*device, &batch.labels, images, share * classification_weight));
-        let classes = classes.transpose()?;
-        let mut tape = Tape::default();
-        let generative = generative_weight != 0.0;
-        let losses = model.joint_loss(*device, &self.parameters, &mut tape, &inputs, generative, classes.as_ref())?;
-        tape.backward(*device, &self.parameters, &mut self.gradients)?;
-        let value = |loss: Option<Loss<D>>| loss.map_or(Ok(0.0), |loss| scalar(*device, &loss.loss));
-        Ok(Losses { generative: value(losses.generative)?, class: value(losses.class)? })
+        }
+        if inputs.as_ref().is_none_or(|inputs| inputs.shape != shape) {
+            *recorded = None;
+            *inputs = None;
+        }
+        let mut fresh = Vec::new();
+        for (index, batch) in micro_batches.iter().enumerate() {
+            let images = batch.tokens.len() / length;
+            let on_host = match objective {
+                Objective::Ar => model.autoregressive_on_host(&batch.tokens, length, share * generative_weight)?,
+                Objective::Bert => {
+                    let masked = masking.training(batch.first_sample, images, length);
+                    model.bert_on_host(&batch.tokens, length, &masked, share * generative_weight)?
+                }
+            };
+            if let Some((there, classes)) = inputs.as_mut().and_then(|inputs| inputs.micro_batches.get_mut(index)) {
+                on_host.overwrite(device, there)?;
+                classes.as_mut().map_or(Ok(()), |classes| classes.overwrite(device, &batch.labels, images))?;
+                continue;
+            }
+            let classes = (classification_weight != 0.0)
+                .then(|| ClassBatch::new(device, &batch.labels, images, share * classification_weight))
+                .transpose()?;
+            fresh.push((on_host.upload(device)?, classes));
+        }
+        if inputs.is_none() {
+            *inputs = Some(Inputs { shape, micro_batches: fresh, used: false });
+        }
+        Ok(())
+    }
+
+    /// The step on the staged inputs: nothing here moves numbers between host and device, so it can be recorded.
+    fn compute(&mut self, update: AdamStep) -> device::Result<Outputs<D>> {
+        let Self { device, model, parameters, gradients, adam, criterion, inputs, .. } = self;
+        let device: &D = device;
+        for gradient in gradients.iter_mut() {
+            device.zero(gradient)?;
+        }
+        let mut scalars = Vec::new();
+        for (batch, classes) in inputs.iter().flat_map(|inputs| &inputs.micro_batches) {
+            let mut tape = Tape::default();
+            let generative = criterion.generative_weight != 0.0;
+            let losses = model.joint_loss(device, parameters, &mut tape, batch, generative, classes.as_ref())?;
+            tape.backward(device, parameters, gradients)?;
+            scalars.extend([losses.generative, losses.class].into_iter().flatten().map(|loss| loss.loss));
+        }
+        scalars.push(adam.apply(device, parameters, gradients, update)?);
+        Ok(Outputs { scalars })
     }
 }
 
@@ -168,7 +288,6 @@ struct Losses {
     class: f64,
 }
 
-/// The single element of a tensor.
-fn scalar<D: Device>(device: &D, tensor: &D::Tensor) -> device::Result<f64> {
-    Ok(device.download(tensor)?.first().copied().map_or(f64::NAN, f64::from))
+fn read<D: Device>(device: &D, outputs: &Outputs<D>) -> device::Result<D::Reading> {
+    device.read(&outputs.scalars.iter().collect::<Vec<_>>())
 }

@@ -3,13 +3,15 @@
 //! Each file is an op, and its functions are generic over the device; [`on_device`] runs all of them on one. Inputs are
 //! fresh random numbers in every run, of odd shapes; a failure prints its seed.
 //!
-//! With `IGPT_TEST_DEVICE=cuda` the table runs on the first CUDA device too, in f32 and in bf16.
+//! It runs on the CUDA device too, in f32 and in bf16: on the simulator, or with `IGPT_TEST_DEVICE=cuda` on a GPU.
 
 mod adam;
 mod attention;
 mod attention_decode;
 mod cross_entropy;
 mod determinism;
+#[path = "../support/mod.rs"]
+mod devices;
 mod embedding;
 mod layernorm;
 mod linear;
@@ -20,8 +22,8 @@ mod reference;
 mod sample;
 mod support;
 
+use igpt_engine::device::CpuDevice;
 use igpt_engine::device::cuda::Precision;
-use igpt_engine::device::{CpuDevice, CudaDevice};
 
 /// One `#[test]` for each function, on the device that the expression makes, if it does.
 macro_rules! on_device {
@@ -63,16 +65,10 @@ macro_rules! op_table {
 }
 
 op_table! { cpu: Some(crate::poisoned_cpu(2)) }
-op_table! { cuda_f32: crate::poisoned_cuda(crate::Precision::F32) }
-op_table! { cuda_bf16: crate::poisoned_cuda(crate::Precision::Bf16).inspect(|_| crate::support::in_bf16()) }
+op_table! { cuda_f32: crate::devices::poisoned_cuda(crate::Precision::F32) }
+op_table! { cuda_bf16: crate::devices::poisoned_cuda(crate::Precision::Bf16).inspect(|_| crate::support::in_bf16()) }
 
 /// A CPU device on which forgotten elements are NaN.
 fn poisoned_cpu(threads: usize) -> CpuDevice {
     CpuDevice::poisoned(Some(threads)).expect("threads start")
-}
-
-/// The same of the first CUDA device, if `IGPT_TEST_DEVICE` asks for it.
-fn poisoned_cuda(precision: Precision) -> Option<CudaDevice> {
-    let asked = std::env::var("IGPT_TEST_DEVICE").is_ok_and(|device| device == "cuda");
-    asked.then(|| CudaDevice::poisoned(0, precision).expect("IGPT_TEST_DEVICE=cuda asks for a CUDA device"))
 }

@@ -14,7 +14,7 @@ use super::settings::SolverKind;
 use super::show::{self, FitBar, most_resident, stop_flag};
 use crate::atomic;
 use crate::checkpoint::{self, MODEL_FILE};
-use crate::cli::device::DeviceJob;
+use crate::cli::device::{Chosen, DeviceJob};
 use crate::cli::eval::progress;
 use crate::cli::memory;
 use crate::cli::model_data::{check_fits, palette_for, resolution_of};
@@ -53,7 +53,7 @@ struct Data {
 }
 
 impl DeviceJob for ImagesJob {
-    fn run<D: Device>(self, device: D) -> Result<()> {
+    fn run<D: Device>(self, device: D, _chosen: &Chosen) -> Result<()> {
         let command = &self.command;
         let stop = stop_flag()?;
         let model = command.checkpoint.as_deref().map(|path| load(&device, path)).transpose()?;

@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use super::ProbeCommand;
 use super::settings::ArrayPair;
 use super::show::{FitBar, most_resident, stop_flag};
-use crate::cli::device::DeviceJob;
+use crate::cli::device::{Chosen, DeviceJob};
 use crate::cli::output::{print_json, say};
 use crate::data::npy::Npy;
 use crate::device::Device;
@@ -26,7 +26,7 @@ pub struct ReadyJob {
 }
 
 impl DeviceJob for ReadyJob {
-    fn run<D: Device>(self, device: D) -> Result<()> {
+    fn run<D: Device>(self, device: D, _chosen: &Chosen) -> Result<()> {
         let ProbeCommand { solver, holdout, seed, json, .. } = self.command;
         let (train, train_labels) = load(&self.train)?;
         let (test, test_labels) = load(&self.test)?;

@@ -19,6 +19,7 @@ mod parallel;
 mod sample;
 mod tensor;
 
+use std::convert::Infallible;
 use std::sync::Arc;
 
 pub use tensor::{CpuTensor, CpuTokens, MemoryUse};
@@ -149,6 +150,10 @@ impl<'a> MlpGradients<'a, CpuTensor> {
 impl Device for CpuDevice {
     type Tensor = CpuTensor;
     type Tokens = CpuTokens;
+    type Reading = Vec<f32>;
+    type Recording = Infallible;
+
+    const ASYNCHRONOUS: bool = false;
 
     fn describe(&self) -> String {
         format!("cpu ({} thread{})", self.threads, if self.threads == 1 { "" } else { "s" })
@@ -186,8 +191,34 @@ impl Device for CpuDevice {
         Ok(CpuTokens { shape, ids: ids.to_vec() })
     }
 
+    fn overwrite_tokens(&self, tokens: &mut CpuTokens, ids: &[u16]) -> Result<()> {
+        contract::upload_tokens(tokens.shape, ids.len())?;
+        tokens.ids.copy_from_slice(ids);
+        Ok(())
+    }
+
     fn download_tokens(&self, tokens: &CpuTokens) -> Result<Vec<u16>> {
         Ok(tokens.ids.clone())
+    }
+
+    fn read(&self, tensors: &[&CpuTensor]) -> Result<Vec<f32>> {
+        Ok(tensors.iter().flat_map(|tensor| tensor.values.iter().copied()).collect())
+    }
+
+    fn wait(&self, reading: Vec<f32>) -> Result<Vec<f32>> {
+        Ok(reading)
+    }
+
+    fn record<T>(&self, work: impl FnOnce() -> Result<T>) -> Result<(T, Option<Infallible>)> {
+        Ok((work()?, None))
+    }
+
+    fn replay(&self, recording: &Infallible) -> Result<()> {
+        match *recording {}
+    }
+
+    fn announce(&self, _step: AdamStep) -> Result<()> {
+        Ok(())
     }
 
     fn zero(&self, tensor: &mut CpuTensor) -> Result<()> {

@@ -38,9 +38,14 @@ impl Factors {
             Some(factors) => factors.buffer,
             None => device.scratch(5)?,
         };
-        buffer.upload(&Self::numbers(step))?;
+        buffer.overwrite(&Self::numbers(step))?;
         Ok(slot.insert(Self { step, buffer }).buffer.pointer())
     }
+}
+
+/// Writes the numbers of `step` where the kernel reads them.
+pub(super) fn announce(device: &CudaDevice, step: AdamStep) -> Result<()> {
+    Factors::pointer(device, step).map(drop)
 }
 
 /// Updates a parameter and its moments, and the parameter's copy in bf16 if it has one.

@@ -12,7 +12,7 @@ use super::kernel::{Arguments, Grid, KERNELS, Kernel, KernelInfo, MODULES};
 use crate::device::{Error, Result};
 
 /// Oldest compute capability that the kernels run on.
-const OLDEST: (i32, i32) = (8, 0);
+pub(super) const OLDEST: (i32, i32) = (8, 0);
 
 /// Most blocks in y and z.
 const MOST_BLOCKS: usize = 65_535;
@@ -34,6 +34,23 @@ pub(super) fn error(call: impl Into<String>, error: DriverError) -> Error {
 /// `map_err` for a call.
 pub(super) fn failed(call: &'static str) -> impl Fn(DriverError) -> Error {
     move |cause| error(call, cause)
+}
+
+/// Whether there is a driver at all: cudarc panics where there is none.
+pub(super) fn present() -> Result<()> {
+    // SAFETY: loads the driver's library, whose initialisers NVIDIA answers for, and calls nothing.
+    if unsafe { sys::is_culib_present() } {
+        return Ok(());
+    }
+    Err(Error::Unavailable(
+        "no CUDA driver: libcuda.so is not among the system's libraries; install NVIDIA's driver, or use --device cpu"
+            .to_owned(),
+    ))
+}
+
+/// The error of a driver that lacks a function.
+pub(super) fn too_old() -> Error {
+    Error::Unavailable("the CUDA driver lacks a function of release 13.0; update it, or use --device cpu".to_owned())
 }
 
 /// A device's context, its stream, and the kernels loaded so far.
@@ -65,21 +82,10 @@ impl Driver {
                     .to_owned(),
             ));
         }
-        // SAFETY: loads the driver's library, whose initialisers NVIDIA answers for, and calls nothing.
-        if !unsafe { sys::is_culib_present() } {
-            return Err(Error::Unavailable(
-                "no CUDA driver: libcuda.so is not among the system's libraries; install NVIDIA's driver, or use \
-                 --device cpu"
-                    .to_owned(),
-            ));
-        }
+        present()?;
         // cudarc panics where a library lacks a symbol.
         let opened = catch_unwind(AssertUnwindSafe(|| Self::open_present(ordinal)));
-        opened.unwrap_or_else(|_| {
-            Err(Error::Unavailable(
-                "the CUDA driver lacks a function of release 13.0; update it, or use --device cpu".to_owned(),
-            ))
-        })
+        opened.unwrap_or_else(|_| Err(too_old()))
     }
 
     fn open_present(ordinal: usize) -> Result<Self> {

@@ -4,7 +4,7 @@
 //! nothing is allocated. All work runs on one stream in order, so a buffer may be used again as soon as it is dropped: whatever
 //! reads it was launched before whatever writes it next.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -12,8 +12,9 @@ use std::sync::Arc;
 use cudarc::driver::{CudaSlice, CudaStream, DevicePtr, DeviceRepr};
 
 use super::driver::{self, failed};
-use crate::device::Result;
+use super::host::Twins;
 use crate::device::cpu::MemoryUse;
+use crate::device::{Error, Result};
 
 /// Sizes are multiples of this, and buffers start on one: more than any access needs.
 const GRAIN: usize = 256;
@@ -33,55 +34,61 @@ impl Pointer {
     }
 }
 
-/// Buffers waiting to be used again.
+/// Buffers waiting to be used again, by size in bytes.
+#[derive(Default)]
+pub(super) struct Shelf {
+    free: RefCell<HashMap<usize, Vec<CudaSlice<u8>>>>,
+    /// Set once a recording has gone, and its buffers have become everybody's.
+    retired: Cell<bool>,
+}
+
+impl Shelf {
+    fn take(&self, size: usize) -> Option<CudaSlice<u8>> {
+        self.free.borrow_mut().get_mut(&size).and_then(Vec::pop)
+    }
+
+    fn put(&self, size: usize, slice: CudaSlice<u8>) {
+        self.free.borrow_mut().entry(size).or_default().push(slice);
+    }
+}
+
+/// Where buffers come from and go back to.
 pub(super) struct Pool {
     stream: Arc<CudaStream>,
     /// Fill whatever is handed out with NaN.
     poison: bool,
-    state: RefCell<PoolState>,
-}
-
-#[derive(Default)]
-struct PoolState {
-    /// By size in bytes.
-    free: HashMap<usize, Vec<CudaSlice<u8>>>,
-    memory: MemoryUse,
+    shelf: Rc<Shelf>,
+    /// The shelf of the recording that is being made. What recorded work takes is the recording's for as long as it can
+    /// be replayed: others may use it between two replays no more than during one.
+    recording: RefCell<Option<Rc<Shelf>>>,
+    memory: Cell<MemoryUse>,
 }
 
 impl Pool {
     pub(super) fn new(stream: Arc<CudaStream>, poison: bool) -> Rc<Self> {
-        Rc::new(Self { stream, poison, state: RefCell::default() })
+        let (shelf, recording, memory) = (Rc::default(), RefCell::default(), Cell::default());
+        Rc::new(Self { stream, poison, shelf, recording, memory })
     }
 
     /// A buffer of at least `bytes` bytes, whatever they are.
     pub(super) fn take(self: &Rc<Self>, bytes: usize) -> Result<Buffer> {
         let size = bytes.next_multiple_of(GRAIN);
-        let reused = {
-            let mut state = self.state.borrow_mut();
-            let reused = state.free.get_mut(&size).and_then(Vec::pop);
-            state.memory.in_use += size;
-            state.memory.peak = state.memory.peak.max(state.memory.in_use);
-            if reused.is_none() {
-                state.memory.allocated += size;
-            }
-            reused
-        };
+        let recording = self.recording.borrow().clone();
+        let reused = recording.as_ref().and_then(|shelf| shelf.take(size)).or_else(|| self.shelf.take(size));
         let slice = match reused {
             Some(slice) => slice,
-            // SAFETY: nothing reads a buffer before a kernel or a copy has written it: every op writes all of its results, which
-            // the tests check with poisoned memory.
-            None => match unsafe { self.stream.alloc::<u8>(size) } {
-                Ok(slice) => slice,
-                Err(error) => {
-                    let mut state = self.state.borrow_mut();
-                    state.memory.in_use -= size;
-                    state.memory.allocated -= size;
-                    return Err(driver::error(format!("cuMemAlloc of {size} bytes"), error));
-                }
-            },
+            None if recording.is_some() => {
+                return Err(Error::Unavailable(format!(
+                    "recording a step as a CUDA graph needs {size} bytes that the step before did not take; train with \
+                     --no-graph"
+                )));
+            }
+            None => self.allocate(size)?,
         };
         let pointer = Pointer(slice.device_ptr(&self.stream).0);
-        let mut buffer = Buffer { slice: Some(slice), size, pointer, pool: Rc::clone(self) };
+        let home = recording.unwrap_or_else(|| Rc::clone(&self.shelf));
+        self.count(size as isize, 0);
+        let mut buffer = Buffer { slice: Some(slice), size, pointer, twins: None, home, pool: Rc::clone(self) };
         if self.poison {
             // All bits set are a NaN in f32 and in bf16.
             buffer.fill(0xff)?;
@@ -89,8 +96,43 @@ impl Pool {
         Ok(buffer)
     }
 
+    fn allocate(&self, size: usize) -> Result<CudaSlice<u8>> {
+        // SAFETY: nothing reads a buffer before a kernel or a copy has written it: every op writes all of its results, which
+        // the tests check with poisoned memory.
+        let slice = unsafe { self.stream.alloc::<u8>(size) };
+        let slice = slice.map_err(|error| driver::error(format!("cuMemAlloc of {size} bytes"), error))?;
+        self.count(0, size);
+        Ok(slice)
+    }
+
+    fn count(&self, in_use: isize, allocated: usize) {
+        let mut memory = self.memory.get();
+        memory.in_use = memory.in_use.wrapping_add_signed(in_use);
+        memory.peak = memory.peak.max(memory.in_use);
+        memory.allocated += allocated;
+        self.memory.set(memory);
+    }
+
+    /// From now on, what is taken belongs to a recording.
+    pub(super) fn begin_recording(&self) {
+        self.recording.replace(Some(Rc::default()));
+    }
+
+    /// The end of that; the recording's buffers.
+    pub(super) fn end_recording(&self) -> Rc<Shelf> {
+        self.recording.take().unwrap_or_default()
+    }
+
+    /// Gives everybody the buffers of a recording that is not replayed any more.
+    pub(super) fn retire(&self, shelf: &Shelf) {
+        shelf.retired.set(true);
+        for (size, slices) in shelf.free.take() {
+            slices.into_iter().for_each(|slice| self.shelf.put(size, slice));
+        }
+    }
+
     pub(super) fn memory(&self) -> MemoryUse {
-        self.state.borrow().memory
+        self.memory.get()
     }
 }
 
@@ -100,6 +142,10 @@ pub(super) struct Buffer {
     slice: Option<CudaSlice<u8>>,
     size: usize,
     pointer: Pointer,
+    /// Pinned host memory that it is overwritten from, once it has been.
+    twins: Option<Twins>,
+    /// Where it goes back to.
+    home: Rc<Shelf>,
     pool: Rc<Pool>,
 }
 
@@ -129,6 +175,22 @@ impl Buffer {
         result.map_err(failed("cuMemcpyHtoDAsync"))
     }
 
+    /// Overwrites its beginning without waiting for the device: the values are copied to one of two pinned buffers of the
+    /// host, which are used in turn, and from there when the stream gets to it. For what is overwritten again and again.
+    ///
+    /// # Panics
+    /// If `values` are more than it holds.
+    pub(super) fn overwrite<T: DeviceRepr + Copy>(&mut self, values: &[T]) -> Result<()> {
+        assert!(size_of_val(values) <= self.size, "more values than the buffer holds");
+        let twins = match self.twins.take() {
+            Some(twins) => twins,
+            None => Twins::new(&self.pool.stream, self.size)?,
+        };
+        let pinned = self.twins.insert(twins).next();
+        pinned.wait()?;
+        pinned.copy_to(self.pointer, values)
+    }
+
     /// Its first values, as many as `values` has, once all work before is done.
     ///
     /// # Panics
@@ -146,8 +208,8 @@ impl Buffer {
 impl Drop for Buffer {
     fn drop(&mut self) {
         let Some(slice) = self.slice.take() else { return };
-        let mut state = self.pool.state.borrow_mut();
-        state.memory.in_use -= self.size;
-        state.free.entry(self.size).or_default().push(slice);
+        self.pool.count(-(self.size as isize), 0);
+        let shelf = if self.home.retired.get() { &self.pool.shelf } else { &self.home };
+        shelf.put(self.size, slice);
     }
 }

@@ -12,6 +12,7 @@ mod driver;
 mod elementwise;
 mod embedding;
 mod global_norm;
+mod host;
 pub mod kernel;
 mod layernorm;
 mod linear;
@@ -19,13 +20,18 @@ mod mean_pool;
 mod memory;
 mod mlp;
 mod partials;
+mod recording;
 mod sample;
+mod survey;
 mod tensor;
 
 use std::cell::RefCell;
 use std::rc::Rc;
 
+pub use host::Reading;
 pub use memory::Pointer;
+pub use recording::Recording;
+pub use survey::{Found, Survey, survey};
 pub use tensor::{CudaTensor, CudaTokens, Precision};
 
 use self::driver::Driver;
@@ -42,6 +48,7 @@ use crate::model::{Activation, Norm};
 pub struct CudaDevice {
     // Before the driver: buffers are freed while its stream is there.
     factors: RefCell<Option<adam::Factors>>,
+    readings: host::Readings,
     memory: Rc<Pool>,
     driver: Driver,
     precision: Precision,
@@ -66,7 +73,8 @@ impl CudaDevice {
     fn build(ordinal: usize, precision: Precision, poison: bool) -> Result<Self> {
         let driver = Driver::open(ordinal)?;
         let memory = Pool::new(driver.stream.clone(), poison);
-        Ok(Self { factors: RefCell::default(), memory, driver, precision })
+        let readings = host::Readings::new(&driver.stream);
+        Ok(Self { factors: RefCell::default(), readings, memory, driver, precision })
     }
 
     /// How numbers are stored.
@@ -122,6 +130,10 @@ impl CudaTokens {
 impl Device for CudaDevice {
     type Tensor = CudaTensor;
     type Tokens = CudaTokens;
+    type Reading = Reading;
+    type Recording = Recording;
+
+    const ASYNCHRONOUS: bool = true;
 
     fn describe(&self) -> String {
         let precision = match self.precision {
@@ -152,10 +164,10 @@ impl Device for CudaDevice {
     fn overwrite(&self, tensor: &mut CudaTensor, values: &[f32]) -> Result<()> {
         contract::overwrite(tensor.dimensions(), values.len())?;
         match tensor.precision {
-            Precision::F32 => tensor.buffer_mut().upload(values),
+            Precision::F32 => tensor.buffer_mut().overwrite(values),
             Precision::Bf16 => {
                 let values: Vec<half::bf16> = values.iter().copied().map(half::bf16::from_f32).collect();
-                tensor.buffer_mut().upload(&values)
+                tensor.buffer_mut().overwrite(&values)
             }
         }
     }
@@ -171,8 +183,37 @@ impl Device for CudaDevice {
         Ok(CudaTokens { shape, ids: buffer, known: Known::Ids(ids.to_vec()) })
     }
 
+    fn overwrite_tokens(&self, tokens: &mut CudaTokens, ids: &[u16]) -> Result<()> {
+        contract::upload_tokens(tokens.shape, ids.len())?;
+        tokens.ids.overwrite(ids)?;
+        tokens.known = Known::Ids(ids.to_vec());
+        Ok(())
+    }
+
     fn download_tokens(&self, tokens: &CudaTokens) -> Result<Vec<u16>> {
         tokens.download()
+    }
+
+    fn read(&self, tensors: &[&CudaTensor]) -> Result<Reading> {
+        let values = tensors.iter().map(|tensor| self.floats(tensor)).collect::<Result<Vec<_>>>()?;
+        let parts = values.iter().zip(tensors).map(|(values, tensor)| (values.pointer(), tensor.shape.volume()));
+        self.readings.start(parts)
+    }
+
+    fn wait(&self, reading: Reading) -> Result<Vec<f32>> {
+        self.readings.finish(reading)
+    }
+
+    fn record<T>(&self, work: impl FnOnce() -> Result<T>) -> Result<(T, Option<Recording>)> {
+        recording::record(self, work).map(|(value, recording)| (value, Some(recording)))
+    }
+
+    fn replay(&self, recording: &Recording) -> Result<()> {
+        recording.replay()
+    }
+
+    fn announce(&self, step: AdamStep) -> Result<()> {
+        adam::announce(self, step)
     }
 
     fn zero(&self, tensor: &mut CudaTensor) -> Result<()> {

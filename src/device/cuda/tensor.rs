@@ -18,7 +18,8 @@ const TO_BF16: Kernel<(Pointer, Pointer, u64)> = kernel!(TO_BF16);
 const TO_F32: Kernel<(Pointer, Pointer, u64)> = kernel!(TO_F32);
 
 /// How numbers are stored.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, clap::ValueEnum, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "lowercase")]
 pub enum Precision {
     /// 32 bits everywhere, products in full f32.
     F32,

@@ -1,0 +1,145 @@
+//! Pinned host memory: numbers cross between host and device while both go on working.
+//!
+//! Every buffer has an event that says when its last copy is done, so nobody touches it too early and nobody waits for more.
+
+use std::cell::RefCell;
+use std::sync::Arc;
+
+use cudarc::driver::{CudaEvent, CudaStream, DeviceRepr, result};
+
+use super::driver::failed;
+use super::memory::Pointer;
+use crate::device::Result;
+
+/// Bytes of page-locked host memory, and when their last copy is done.
+pub(super) struct Pinned {
+    /// `bytes` of them, from `cuMemHostAlloc`.
+    address: *mut u8,
+    bytes: usize,
+    copied: CudaEvent,
+    stream: Arc<CudaStream>,
+}
+
+impl Pinned {
+    fn new(stream: &Arc<CudaStream>, bytes: usize) -> Result<Self> {
+        let context = stream.context();
+        context.bind_to_thread().map_err(failed("cuCtxSetCurrent"))?;
+        let copied = context.new_event(None).map_err(failed("cuEventCreate"))?;
+        // SAFETY: any size may be asked for.
+        let address = unsafe { result::malloc_host(bytes, 0) }.map_err(failed("cuMemHostAlloc"))?;
+        Ok(Self { address: address.cast(), bytes, copied, stream: Arc::clone(stream) })
+    }
+
+    /// Waits until the last copy from or to it is done.
+    pub(super) fn wait(&self) -> Result<()> {
+        self.copied.synchronize().map_err(failed("cuEventSynchronize"))
+    }
+
+    /// Copies `values` here, and from here to the device when the stream gets to it. [`Pinned::wait`] first.
+    ///
+    /// # Panics
+    /// If `values` are more than it holds.
+    pub(super) fn copy_to<T: DeviceRepr + Copy>(&mut self, to: Pointer, values: &[T]) -> Result<()> {
+        let bytes = size_of_val(values);
+        assert!(bytes <= self.bytes, "more values than the pinned buffer holds");
+        // SAFETY: there is room, no copy is under way, and numbers may be copied as bytes. The device's buffer is as large as this
+        // one, and this one is not touched until its event says that the copy is done.
+        unsafe {
+            std::ptr::copy_nonoverlapping(values.as_ptr().cast::<u8>(), self.address, bytes);
+            let staged = std::slice::from_raw_parts(self.address, bytes);
+            result::memcpy_htod_async(to.0, staged, self.stream.cu_stream()).map_err(failed("cuMemcpyHtoDAsync"))?;
+        }
+        self.copied.record(&self.stream).map_err(failed("cuEventRecord"))
+    }
+}
+
+impl Drop for Pinned {
+    fn drop(&mut self) {
+        // An error is one that the next call returns too.
+        let _ = self.copied.synchronize();
+        // SAFETY: from cuMemHostAlloc, freed once, and no copy is under way.
+        let _ = unsafe { result::free_host(self.address.cast()) };
+    }
+}
+
+/// Two pinned buffers used in turn: while one is copied to the device, the other is filled.
+pub(super) struct Twins {
+    pair: [Pinned; 2],
+    second: bool,
+}
+
+impl Twins {
+    pub(super) fn new(stream: &Arc<CudaStream>, bytes: usize) -> Result<Self> {
+        Ok(Self { pair: [Pinned::new(stream, bytes)?, Pinned::new(stream, bytes)?], second: true })
+    }
+
+    pub(super) fn next(&mut self) -> &mut Pinned {
+        self.second = !self.second;
+        &mut self.pair[usize::from(self.second)]
+    }
+}
+
+/// Floats on their way to the host.
+pub struct Reading {
+    pinned: Pinned,
+    count: usize,
+}
+
+/// Pinned buffers for readings, those that are not in use.
+pub(super) struct Readings {
+    stream: Arc<CudaStream>,
+    free: RefCell<Vec<Pinned>>,
+}
+
+/// Readings that are under way at once as a rule: a step's, and that of the step before.
+const AT_ONCE: usize = 2;
+
+impl Readings {
+    pub(super) fn new(stream: &Arc<CudaStream>) -> Self {
+        Self { stream: Arc::clone(stream), free: RefCell::default() }
+    }
+
+    /// Starts to copy floats, each part so many from there.
+    pub(super) fn start(&self, parts: impl Iterator<Item = (Pointer, usize)> + Clone) -> Result<Reading> {
+        let count: usize = parts.clone().map(|(_, count)| count).sum();
+        let pinned = self.pinned(count * size_of::<f32>())?;
+        let mut done = 0;
+        for (from, count) in parts {
+            // SAFETY: there is room for all parts; `from` is a tensor of `count` floats; nobody reads the values before the
+            // event that is recorded behind the copies.
+            unsafe {
+                let to = std::slice::from_raw_parts_mut(pinned.address.cast::<f32>().add(done), count);
+                let copied = result::memcpy_dtoh_async(to, from.0, self.stream.cu_stream());
+                copied.map_err(failed("cuMemcpyDtoHAsync"))?;
+            }
+            done += count;
+        }
+        pinned.copied.record(&self.stream).map_err(failed("cuEventRecord"))?;
+        Ok(Reading { pinned, count })
+    }
+
+    /// A free buffer of at least `bytes`. Where there is none, as many are made as are used at once, so that later steps
+    /// find theirs.
+    fn pinned(&self, bytes: usize) -> Result<Pinned> {
+        let mut free = self.free.borrow_mut();
+        if let Some(index) = free.iter().position(|pinned| pinned.bytes >= bytes) {
+            return Ok(free.swap_remove(index));
+        }
+        // Smaller ones were for another kind of step.
+        free.clear();
+        for _ in 1..AT_ONCE {
+            free.push(Pinned::new(&self.stream, bytes.max(256))?);
+        }
+        Pinned::new(&self.stream, bytes.max(256))
+    }
+
+    /// Waits for the values.
+    pub(super) fn finish(&self, Reading { pinned, count }: Reading) -> Result<Vec<f32>> {
+        pinned.wait()?;
+        self.stream.context().check_err().map_err(failed("an earlier call"))?;
+        // SAFETY: `count` floats were copied there, and the copies are done.
+        let values = unsafe { std::slice::from_raw_parts(pinned.address.cast::<f32>(), count) }.to_vec();
+        self.free.borrow_mut().push(pinned);
+        Ok(values)
+    }
+}

@@ -1,0 +1,73 @@
+//! What CUDA devices a machine has, for people.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
+use cudarc::driver::sys::{self, CUdevice_attribute_enum as Attribute};
+use cudarc::driver::{DriverError, result};
+
+use super::driver::{self, failed};
+use crate::device::{Error, Result};
+
+/// The driver and its devices.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Survey {
+    /// Release of CUDA that the driver knows: major, minor.
+    pub driver: (i32, i32),
+    /// In the driver's order.
+    pub devices: Vec<Found>,
+}
+
+/// A CUDA device.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Found {
+    /// What it calls itself.
+    pub name: String,
+    /// Compute capability: major, minor.
+    pub capability: (i32, i32),
+    /// Bytes of its memory.
+    pub memory: u64,
+    /// Streaming multiprocessors.
+    pub multiprocessors: i32,
+    /// Whether the kernels run on it, as far as its compute capability goes.
+    pub able: bool,
+}
+
+/// Asks the driver, in builds without kernels too.
+///
+/// # Errors
+/// [`Error::Unavailable`] without a driver, or with one that is too old; [`Error::Driver`] if it refuses, as it does where
+/// there is no device.
+pub fn survey() -> Result<Survey> {
+    driver::present()?;
+    catch_unwind(AssertUnwindSafe(ask)).unwrap_or_else(|_| Err(driver::too_old()))
+}
+
+fn ask() -> Result<Survey> {
+    result::init().map_err(failed("cuInit"))?;
+    let mut version = 0;
+    // SAFETY: writes an integer.
+    let asked = unsafe { sys::cuDriverGetVersion(&raw mut version) };
+    asked.result().map_err(failed("cuDriverGetVersion"))?;
+    let count = result::device::get_count().map_err(failed("cuDeviceGetCount"))?;
+    let devices = (0..count).map(found).collect::<std::result::Result<_, _>>();
+    let devices = devices.map_err(|error: DriverError| -> Error { driver::error("cuDeviceGetAttribute", error) })?;
+    Ok(Survey { driver: (version / 1000, version % 1000 / 10), devices })
+}
+
+fn found(ordinal: i32) -> std::result::Result<Found, DriverError> {
+    let device = result::device::get(ordinal)?;
+    // SAFETY: a device that the driver named.
+    let attribute = |attribute| unsafe { result::device::get_attribute(device, attribute) };
+    let capability = (
+        attribute(Attribute::CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MAJOR)?,
+        attribute(Attribute::CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MINOR)?,
+    );
+    Ok(Found {
+        name: result::device::get_name(device)?,
+        capability,
+        // SAFETY: as above.
+        memory: unsafe { result::device::total_mem(device)? } as u64,
+        multiprocessors: attribute(Attribute::CU_DEVICE_ATTRIBUTE_MULTIPROCESSOR_COUNT)?,
+        able: capability >= driver::OLDEST,
+    })
+}

@@ -1,0 +1,38 @@
+//! The same golden values on the CUDA device: f32 as tight as on the CPU, bf16 by direction and length of every tensor.
+
+use igpt_engine::device::CudaDevice;
+use igpt_engine::device::cuda::Precision;
+
+use crate::{IN_BF16, activations, adam, all_gradients, bert, devices, finetune, short_gradients};
+
+fn on(precision: Precision, test: impl FnOnce(&CudaDevice)) {
+    let Some(device) = devices::poisoned_cuda(precision) else { return };
+    IN_BF16.set(precision == Precision::Bf16);
+    test(&device);
+    device.synchronize().unwrap();
+}
+
+macro_rules! golden {
+    ($($name:ident: $test:expr;)*) => {
+        mod f32 {
+            $(#[test]
+            fn $name() {
+                super::on(super::Precision::F32, $test);
+            })*
+        }
+        mod bf16 {
+            $(#[test]
+            fn $name() {
+                super::on(super::Precision::Bf16, $test);
+            })*
+        }
+    };
+}
+
+golden! {
+    activations_match: super::activations;
+    gradients_match: super::all_gradients;
+    gradients_of_a_short_sequence_match: super::short_gradients;
+    three_adam_steps_match: super::adam;
+    bert_matches: super::bert::bert;
+}
