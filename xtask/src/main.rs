@@ -69,16 +69,15 @@ fn test(filter: &[String]) -> Result<()> {
         }
     }
     stage("format", &mut cargo(["fmt", "--all", "--check"]))?;
-    stage("lints", &mut cargo(["clippy", "--workspace", "--all-targets", "--locked", "--", "-D", "warnings"]))?;
-    stage("documentation", cargo(["doc", "--workspace", "--no-deps", "--locked"]).env("RUSTDOCFLAGS", "-D warnings"))?;
+    // Before the first build, which compiles the kernels if there is a compiler. What is installed must then be found: a test
+    // that skips itself although its compiler is there has a bug.
     let mut skipped = Vec::new();
     let mut tests = cargo(["test", "--workspace", "--locked", "--"]);
-    // What is installed must then be found: a test that skips itself although its compiler is there has a bug.
     match prepare("the CUDA compiler", || toolkit::install(&root().join(".cuda"), Path::new("python3"))) {
         Ok(()) => {
             tests.env("CUDASIM_REQUIRE_NVCC", "1");
         }
-        Err(error) => skipped.push(format!("every test that compiles CUDA kernels: {error:#}")),
+        Err(error) => skipped.push(format!("every test that compiles or runs CUDA kernels: {error:#}")),
     }
     match prepare("Triton", || triton::install(&root().join(".triton"), Path::new("python3"))) {
         Ok(python) => {
@@ -86,6 +85,8 @@ fn test(filter: &[String]) -> Result<()> {
         }
         Err(error) => skipped.push(format!("Triton's kernels on the simulator: {error:#}")),
     }
+    stage("lints", &mut cargo(["clippy", "--workspace", "--all-targets", "--locked", "--", "-D", "warnings"]))?;
+    stage("documentation", cargo(["doc", "--workspace", "--no-deps", "--locked"]).env("RUSTDOCFLAGS", "-D warnings"))?;
     let outcome = stage("tests", tests.args(filter));
     for what in &skipped {
         eprintln!("==> SKIPPED: {what}");
