@@ -1,5 +1,7 @@
 //! The driver API as host code calls it, through cudarc.
 
+#[path = "../nvcc/compile.rs"]
+mod compile;
 mod support;
 
 mod basics;

@@ -4,6 +4,7 @@ use std::ffi::{CString, c_int, c_void};
 
 use cudarc::driver::sys;
 
+use crate::compile::compiled;
 use crate::support::{Device, EMPTY, code, cu, module_text};
 
 fn load(image: &[u8]) -> Result<sys::CUmodule, cudarc::driver::DriverError> {
@@ -22,13 +23,41 @@ fn attribute(function: sys::CUfunction, which: sys::CUfunction_attribute) -> c_i
     value
 }
 
+/// Machine code for sm_90, and PTX for it and for an older device.
+const CODES: &[&str] =
+    &["-gencode=arch=compute_90,code=[sm_90,compute_90]", "-gencode=arch=compute_80,code=compute_80"];
+
+/// A fat binary of one entry: its kind (1: PTX, 2: machine code), flags, 16 bytes of content.
+fn fat_binary(kind: u16, flags: u64) -> Vec<u8> {
+    let mut entry = [0; 64 + 16];
+    entry[..2].copy_from_slice(&kind.to_le_bytes());
+    entry[4] = 64;
+    entry[8] = 16;
+    entry[28] = 90;
+    entry[40..48].copy_from_slice(&flags.to_le_bytes());
+    let header = [0x50, 0xed, 0x55, 0xba, 1, 0, 16, 0, entry.len() as u8, 0, 0, 0, 0, 0, 0, 0];
+    [&header[..], &entry].concat()
+}
+
+#[test]
+fn what_nvcc_compresses_and_bare_machine_code_are_refused() {
+    let options = [&["-fatbin", "--compress-mode=size"], CODES].concat();
+    let Some(compressed) = compiled("scale", &options) else { return };
+    let Some(cubin) = compiled("scale", &["-cubin", "-arch=sm_90"]) else { return };
+    let _device = Device::new("");
+    assert_eq!(code(load(&compressed)), 209);
+    assert_eq!(code(load(&cubin)), 209);
+}
+
 #[test]
 fn a_fat_binary_gives_its_best_ptx_and_the_registers_of_its_machine_code() {
     use sys::CUfunction_attribute_enum::*;
+    let options = [&["-fatbin", "--compress-mode=none"], CODES].concat();
+    let Some(fatbin) = compiled("scale", &options) else { return };
     let device = Device::new("");
-    let module = load(include_bytes!("../fixtures/scale.fatbin")).unwrap();
+    let module = load(&fatbin).unwrap();
     let scale = function(module, "scale").unwrap();
-    // What `ptxas -v` said when the fixture was compiled.
+    // What `ptxas -v` of CUDA 13.0 says.
     assert_eq!(attribute(scale, CU_FUNC_ATTRIBUTE_NUM_REGS), 8);
     assert_eq!(attribute(scale, CU_FUNC_ATTRIBUTE_BINARY_VERSION), 90);
     let memory = device.upload(&[1.5_f32.to_bits(), 2.0_f32.to_bits()]);
@@ -44,8 +73,18 @@ fn a_fat_binary_gives_its_best_ptx_and_the_registers_of_its_machine_code() {
 #[test]
 fn images_that_a_simulator_cannot_run_are_refused_as_the_driver_does() {
     let _device = Device::new("");
-    assert_eq!(code(load(include_bytes!("../fixtures/scale.cubin"))), 209);
-    assert_eq!(code(load(include_bytes!("../fixtures/scale_compressed.fatbin"))), 209);
+    // The start of an ELF file, of a fat binary with one entry of compressed PTX, and of one with machine code only.
+    assert_eq!(code(load(b"\x7fELF\x02\x01\x01\x33\x07\0\0\0")), 209);
+    assert_eq!(code(load(&fat_binary(1, 0x2000))), 209);
+    assert_eq!(code(load(&fat_binary(1, 0x8000))), 209);
+    assert_eq!(code(load(&fat_binary(2, 0))), 209);
+    // A header that promises less than an entry's header takes, and an entry that ends behind the binary.
+    let mut short = fat_binary(1, 0);
+    short[8] = 16;
+    assert_eq!(code(load(&short)), 200);
+    let mut long = fat_binary(1, 0);
+    long[16 + 8] = 255;
+    assert_eq!(code(load(&long)), 200);
     let text = |text: &str| code(load(&CString::new(text).unwrap().into_bytes_with_nul()));
     assert_eq!(text("this is no PTX"), 218);
     assert_eq!(text(&module_text(".visible .entry k() { frobnicate.b32 %r1; }")), 218);

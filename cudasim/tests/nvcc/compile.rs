@@ -23,8 +23,18 @@ pub fn nvcc() -> Option<PathBuf> {
 /// PTX of `tests/cuda/NAME.cu` for `arch` (`compute_80`); `None`, loudly, where there is no compiler.
 ///
 /// # Panics
-/// The source does not compile; or there is no compiler although `CUDASIM_REQUIRE_NVCC` says that there must be.
+/// As [`compiled`].
+#[allow(dead_code, reason = "of two test crates one compiles fat binaries only")]
 pub fn ptx(name: &str, arch: &str) -> Option<String> {
+    let options = ["-ptx", "-lineinfo", &format!("-arch={arch}")];
+    compiled(name, &options).map(|text| String::from_utf8(text).unwrap_or_else(|error| panic!("{name}.cu: {error}")))
+}
+
+/// What nvcc makes of `tests/cuda/NAME.cu` with these options; `None`, loudly, where there is no compiler.
+///
+/// # Panics
+/// The source does not compile; or there is no compiler although `CUDASIM_REQUIRE_NVCC` says that there must be.
+pub fn compiled(name: &str, options: &[&str]) -> Option<Vec<u8>> {
     let Some(nvcc) = nvcc() else {
         assert!(std::env::var_os("CUDASIM_REQUIRE_NVCC").is_none(), "nvcc is not to be found");
         // Straight to the terminal: what tests print is swallowed where they pass.
@@ -37,13 +47,16 @@ pub fn ptx(name: &str, arch: &str) -> Option<String> {
     let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/cuda").join(format!("{name}.cu"));
     let text = fs::read_to_string(&source).unwrap_or_else(|error| panic!("{}: {error}", source.display()));
     let mut hasher = DefaultHasher::new();
-    (&text, arch, &nvcc).hash(&mut hasher);
-    let output = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("{name}-{arch}-{:016x}.ptx", hasher.finish()));
+    (&text, options, &nvcc).hash(&mut hasher);
+    let output = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("{name}-{:016x}", hasher.finish()));
     if !output.exists() {
-        // Tests run side by side: each compiles to a file of its own, and the last to finish wins.
-        let own = output.with_extension(format!("{:?}.ptx", std::thread::current().id()).replace(['(', ')'], ""));
+        // Tests run side by side, in several processes: each compiles to a file of its own, and the last to finish wins.
+        let thread = format!("{:?}", std::thread::current().id()).replace(['(', ')'], "");
+        let own = output.with_extension(format!("{}-{thread}", std::process::id()));
         let run = Command::new(nvcc)
-            .args(["-ptx", "-O3", "-std=c++17", "-lineinfo", &format!("-arch={arch}"), "-o"])
+            .args(["-O3", "-std=c++17"])
+            .args(options)
+            .arg("-o")
             .arg(&own)
             .arg(&source)
             .output()
@@ -51,5 +64,5 @@ pub fn ptx(name: &str, arch: &str) -> Option<String> {
         assert!(run.status.success(), "{}: {}", source.display(), String::from_utf8_lossy(&run.stderr));
         fs::rename(&own, &output).unwrap_or_else(|error| panic!("{}: {error}", output.display()));
     }
-    Some(fs::read_to_string(&output).unwrap_or_else(|error| panic!("{}: {error}", output.display())))
+    Some(fs::read(&output).unwrap_or_else(|error| panic!("{}: {error}", output.display())))
 }

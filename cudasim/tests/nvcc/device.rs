@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use cudasim::counters::Counts;
 use cudasim::exec::{Kernel, Launch, Program, run};
 use cudasim::memory::GlobalMemory;
 use cudasim::options::{Landing, Options};
@@ -81,11 +82,22 @@ impl Device {
         self.program.kernel(name).unwrap_or_else(|| panic!("no kernel {name}"))
     }
 
-    pub fn try_launch(&self, kernel: &str, grid: [u32; 3], block: u32, parameters: Vec<u8>) -> Result<(), Box<Report>> {
+    /// Runs a kernel; its counts, where the options ask for them.
+    pub fn run(
+        &self,
+        kernel: &str,
+        grid: [u32; 3],
+        block: u32,
+        parameters: Vec<u8>,
+    ) -> Result<Option<Counts>, Box<Report>> {
         let kernel = self.kernel(kernel);
         assert_eq!(kernel.parameter_bytes, parameters.len() as u64, "parameters of {}", kernel.name);
         let launch = Launch::new(grid, [block, 1, 1], self.dynamic_shared, parameters);
-        run(&kernel, &launch, &self.memory.map(), &self.options, 0).map(|_| ())
+        run(&kernel, &launch, &self.memory.map(), &self.options, 0)
+    }
+
+    pub fn try_launch(&self, kernel: &str, grid: [u32; 3], block: u32, parameters: Vec<u8>) -> Result<(), Box<Report>> {
+        self.run(kernel, grid, block, parameters).map(|_| ())
     }
 
     pub fn launch(&self, kernel: &str, grid: [u32; 3], block: u32, parameters: Vec<u8>) {

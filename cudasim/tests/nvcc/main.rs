@@ -8,3 +8,4 @@ mod attention;
 mod basics;
 mod cub;
 mod gemm;
+mod mutants;
