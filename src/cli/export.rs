@@ -17,7 +17,7 @@ pub struct ExportArgs {
     /// The Hugging Face folder to write
     #[arg(long, value_name = "DIR")]
     pub out: PathBuf,
-    /// Leave out the biases of zero that Hugging Face's layers expect; it then warns and makes its own
+    /// Leave out the biases of zero that Hugging Face's layers expect; its library then warns, and since 5.24 fills them with NaN
     #[arg(long)]
     pub no_biases: bool,
     /// Replace the checkpoint that is at --out
