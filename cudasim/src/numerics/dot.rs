@@ -9,7 +9,7 @@
 //! one nearly always; and since products are exact, fused and separate multiply-add give the same bits, so that code
 //! with AVX2 and without agrees to the bit and the fallback needs no hardware FMA. It costs half the lanes of f32, which
 //! [`accumulate_tile`] has to spare: on a core of an AMD EPYC, 11 to 16 GMAC/s with AVX2 and 4.6 to 5.5 without
-//! (`examples/tile_speed.rs`; with AVX-512 enabled it was no faster).
+//! (`cargo bench -p cudasim -- tiles`; with AVX-512 enabled it was no faster).
 
 use super::formats::{Narrow, f16_from_f32, f16_to_f32};
 use super::rounding::{fma_f64, round_to_odd_f32};

@@ -115,7 +115,7 @@ template <int BUG> __device__ __forceinline__ void total(int* out, const int* in
     if (t == 0) {
         partial[blockIdx.x] = sum;                                   // BUG 22, 25
         if (BUG != 22) __threadfence();
-        last = atomicAdd(&arrivals, 1) == gridDim.x - 1;
+        last = atomicInc(&arrivals, gridDim.x - 1) == gridDim.x - 1;
     }
     __syncthreads();
     if (last && t == 0) out[0] = partial[0] + partial[1], out[1] = n; // BUG 22

@@ -6,7 +6,7 @@ use cudasim::options::Landing;
 use cudasim::report::{FaultKind, Report};
 
 use crate::compile::ptx;
-use crate::device::{Device, under_all_seeds};
+use crate::device::Device;
 use crate::parameters;
 
 /// Numbers that the kernels are given: not a multiple of a warp, of a block nor of a vector.
@@ -93,7 +93,7 @@ fn dynamic_bytes(kernel: &str) -> u32 {
     if kernel == "backwards" { 4 * THREADS as u32 } else { 0 }
 }
 
-/// Launches a kernel on a fresh device's memory; `freed`: the input is no longer there.
+/// Launches a kernel with memory of its own; `freed`: the input is no longer there.
 fn launch(device: &mut Device, kernel: &str, dynamic: u32, freed: bool) -> Result<u64, Box<Report>> {
     let out = device.allocate::<i32>(COUNT);
     let input = device.upload(&input());
@@ -112,15 +112,16 @@ fn the_right_kernels_are_right_and_raise_no_alarm() {
     let Some(ptx) = ptx("mutants", "compute_90a") else { return };
     for Right { kernel, expected } in RIGHT {
         let expected = expected(&input());
+        let mut device = Device::new(&ptx);
         for landing in [Landing::Late, Landing::Early, Landing::Random] {
-            under_all_seeds(&ptx, |device| {
-                let mut own = Device::new(&ptx);
-                own.options = device.options.clone();
-                own.options.landing = landing;
-                let out = launch(&mut own, &format!("{kernel}_0"), dynamic_bytes(kernel), false)
-                    .unwrap_or_else(|report| panic!("{kernel}, {:?}: {report}", own.options));
-                assert_eq!(own.download::<i32>(out, expected.len()), expected, "{kernel}");
-            });
+            for seed in 0..20 {
+                device.options.landing = landing;
+                device.options.seed = seed;
+                device.options.threads = 1 + seed as usize % 2;
+                let out = launch(&mut device, &format!("{kernel}_0"), dynamic_bytes(kernel), false)
+                    .unwrap_or_else(|report| panic!("{kernel}, {:?}: {report}", device.options));
+                assert_eq!(device.download::<i32>(out, expected.len()), expected, "{kernel}");
+            }
         }
     }
 }
@@ -247,9 +248,9 @@ fn every_planted_bug_is_reported_where_it_is() {
     for bug in BUGS {
         let kernel = format!("{}_{}", bug.kernel, bug.number);
         let mut seen = Vec::new();
+        let mut device = Device::new(&ptx);
         for seed in 0..20 {
             // Copies land late: that shows waits that are missing.
-            let mut device = Device::new(&ptx);
             device.options.seed = seed;
             device.options.threads = 1 + seed as usize % 2;
             let dynamic = if bug.number == 14 { 508 } else { dynamic_bytes(bug.kernel) };
