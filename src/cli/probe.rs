@@ -12,8 +12,9 @@ use anyhow::{Result, bail};
 use clap::Args;
 
 use self::settings::{ArrayPair, DepthSpec, SolverArgs};
-use super::device::{DeviceArgs, on_device};
+use super::device::{DeviceArgs, Request, on_device};
 use crate::data::{DataSpec, Filter, SkipBad};
+use crate::device::cuda::Precision;
 
 /// Fit a linear classifier to a model's features, at any depth
 ///
@@ -123,7 +124,9 @@ impl ProbeCommand {
         if !self.masks.is_none_or(|masks| (1..=1000).contains(&masks)) {
             bail!("--masks must be from 1 to 1000");
         }
-        let request = (&self.device).into();
+        // In bf16 the solver's products would be of features rounded to 8 bits: its steps then lead to another optimum than
+        // the one that f64 checks for. A GPU probes in f32 unless told otherwise.
+        let request = Request { kept: Some(Precision::F32), ..(&self.device).into() };
         match (&self.features, &self.test_features) {
             (Some(train), Some(test)) => {
                 let job = ready::ReadyJob { train: train.clone(), test: test.clone(), command: self };
