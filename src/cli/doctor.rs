@@ -82,7 +82,8 @@ impl DoctorCommand {
                 for (number, found) in devices.iter().enumerate() {
                     let (major, minor) = found.capability;
                     let gib = found.memory as f64 / f64::from(1 << 30);
-                    let ready = why_not(found.able).map_or_else(|| "ready".to_owned(), |why| format!("unusable: {why}"));
+                    let ready =
+                        why_not(found.able).map_or_else(|| "ready".to_owned(), |why| format!("unusable: {why}"));
                     say(format_args!(
                         "  device cuda:{number}  {}, compute capability {major}.{minor}, {gib:.1} GiB, {} multiprocessors; \
                          {ready}",
@@ -113,15 +114,11 @@ impl DoctorCommand {
         if !self.kernels {
             return say(format_args!("               (doctor --kernels lists them)"));
         }
-        let columns: String =
-            architectures.iter().map(|arch| format!("  registers, shared bytes on {arch}")).collect();
+        let columns: String = architectures.iter().map(|arch| format!("  registers, shared bytes on {arch}")).collect();
         say(format_args!("\n  {:<44} threads{columns}", "kernel"))?;
         for kernel in KERNELS {
-            let used: String = kernel
-                .resources
-                .iter()
-                .map(|used| format!("  {:>14} {:>15}", used.registers, used.shared))
-                .collect();
+            let used: String =
+                kernel.resources.iter().map(|used| format!("  {:>14} {:>15}", used.registers, used.shared)).collect();
             say(format_args!("  {:<44} {:>7}{used}", kernel.name, kernel.max_threads))?;
         }
         Ok(())

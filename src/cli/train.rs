@@ -59,10 +59,7 @@ impl TrainCommand {
     /// Runs the command.
     pub fn run(self) -> Result<()> {
         let (settings, earlier) = self.settings()?;
-        on_device(
-            request(&settings, earlier.as_ref()),
-            TrainJob { settings, earlier, tuning: None, json: self.json },
-        )
+        on_device(request(&settings, earlier.as_ref()), TrainJob { settings, earlier, tuning: None, json: self.json })
     }
 
     /// Merges flags, file and, when resuming, the run's own settings; those are returned too, to compare with.

@@ -11,8 +11,8 @@ use crate::sample::{comfortable_scale, completion_grid, write_png};
 use crate::train::metrics::{MetricsLog, Record, TrainRecord, ValidationRecord};
 use crate::train::run_folder::RunFolder;
 use crate::train::{
-    Evaluation, EvaluationPlan, Events, Masks, MicroBatch, Pace, PendingStep, StepOutcome, TrainError, Trainer, evaluate_with,
-    score, tokens_of,
+    Evaluation, EvaluationPlan, Events, Masks, MicroBatch, Pace, PendingStep, StepOutcome, TrainError, Trainer,
+    evaluate_with, score, tokens_of,
 };
 
 /// When the loop does what.

@@ -12,7 +12,7 @@ fn bert_loss_and_gradients_match() {
     bert(&device());
 }
 
-fn bert<D: Device>(device: &D) {
+pub fn bert<D: Device>(device: &D) {
     for set in sets_with("bert") {
         let part = set.part("bert");
         let (model, parameters) = set.model(device);

@@ -71,6 +71,7 @@ fn open(
 pub fn simulator_library() -> PathBuf {
     let test = std::env::current_exe().unwrap();
     let name = "libcudasim.so";
-    let places = test.ancestors().skip(1).take(2).flat_map(|folder| [folder.join(name), folder.join("deps").join(name)]);
+    let places =
+        test.ancestors().skip(1).take(2).flat_map(|folder| [folder.join(name), folder.join("deps").join(name)]);
     places.into_iter().find(|path| path.is_file()).expect("cargo has built cudasim beside the tests")
 }
