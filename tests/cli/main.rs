@@ -1,6 +1,9 @@
 //! The binary as its users meet it: what it prints, writes and refuses, and that it loses nothing.
 
 mod bert;
+mod cuda;
+#[path = "../support/mod.rs"]
+mod devices;
 mod errors;
 mod evaluate;
 mod finetune;

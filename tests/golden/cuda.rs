@@ -14,13 +14,13 @@ fn on(precision: Precision, test: impl FnOnce(&CudaDevice)) {
 
 macro_rules! golden {
     ($($name:ident: $test:expr;)*) => {
-        mod f32 {
+        mod in_f32 {
             $(#[test]
             fn $name() {
                 super::on(super::Precision::F32, $test);
             })*
         }
-        mod bf16 {
+        mod in_bf16 {
             $(#[test]
             fn $name() {
                 super::on(super::Precision::Bf16, $test);
@@ -35,4 +35,5 @@ golden! {
     gradients_of_a_short_sequence_match: super::short_gradients;
     three_adam_steps_match: super::adam;
     bert_matches: super::bert::bert;
+    finetuning_matches: super::finetune::finetuning;
 }

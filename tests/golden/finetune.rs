@@ -26,7 +26,7 @@ fn finetuning_losses_and_gradients_match() {
     finetuning(&device());
 }
 
-fn finetuning<D: Device>(device: &D) {
+pub fn finetuning<D: Device>(device: &D) {
     for set in sets_with("finetune") {
         let part = set.part("finetune");
         let (model, parameters) = with_head(device, &set, &part);
