@@ -221,7 +221,7 @@ pub trait Device: Sized + 'static {
     /// Does `work` once, and where the device can, remembers it to be repeated.
     ///
     /// The work may call ops, and nothing that moves numbers between host and device; it was done at least once before, with
-    /// tensors of the same shapes, so that it finds all memory there. It must leave the tensors that it reads where they
+    /// tensors of the same shapes, so that memory and kernels are there as a rule. It must leave the tensors that it reads where they
     /// are, change them in place if at all, and so must everybody as long as the recording is used. Tensors that it returns
     /// are the same ones in every repetition.
     fn record<T>(&self, work: impl FnOnce() -> Result<T>) -> Result<(T, Option<Self::Recording>)>;

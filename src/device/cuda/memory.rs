@@ -9,12 +9,12 @@ use std::collections::HashMap;
 use std::rc::Rc;
 use std::sync::Arc;
 
-use cudarc::driver::{CudaSlice, CudaStream, DevicePtr, DeviceRepr};
+use cudarc::driver::{CudaSlice, CudaStream, DevicePtr, DeviceRepr, result};
 
 use super::driver::{self, failed};
 use super::host::Twins;
+use crate::device::Result;
 use crate::device::cpu::MemoryUse;
-use crate::device::{Error, Result};
 
 /// Sizes are multiples of this, and buffers start on one: more than any access needs.
 const GRAIN: usize = 256;
@@ -77,13 +77,7 @@ impl Pool {
         let reused = recording.as_ref().and_then(|shelf| shelf.take(size)).or_else(|| self.shelf.take(size));
         let slice = match reused {
             Some(slice) => slice,
-            None if recording.is_some() => {
-                return Err(Error::Unavailable(format!(
-                    "recording a step as a CUDA graph needs {size} bytes that the step before did not take; train with \
-                     --no-graph"
-                )));
-            }
-            None => self.allocate(size)?,
+            None => self.allocate(size, recording.is_some())?,
         };
         let pointer = Pointer(slice.device_ptr(&self.stream).0);
         let home = recording.unwrap_or_else(|| Rc::clone(&self.shelf));
@@ -96,10 +90,17 @@ impl Pool {
         Ok(buffer)
     }
 
-    fn allocate(&self, size: usize) -> Result<CudaSlice<u8>> {
+    /// New memory. While the stream records, a call on it would become part of the recording, so memory is then had past the
+    /// stream: it is there at once and stays, as that of any recorded buffer.
+    fn allocate(&self, size: usize, recording: bool) -> Result<CudaSlice<u8>> {
         // SAFETY: nothing reads a buffer before a kernel or a copy has written it: every op writes all of its results, which
-        // the tests check with poisoned memory.
-        let slice = unsafe { self.stream.alloc::<u8>(size) };
+        // the tests check with poisoned memory. What `malloc_sync` returns is `size` bytes that nobody else owns.
+        let slice = unsafe {
+            match recording {
+                false => self.stream.alloc::<u8>(size),
+                true => result::malloc_sync(size).map(|address| self.stream.upgrade_device_ptr(address, size)),
+            }
+        };
         let slice = slice.map_err(|error| driver::error(format!("cuMemAlloc of {size} bytes"), error))?;
         self.count(0, size);
         Ok(slice)

@@ -33,7 +33,7 @@ impl Drop for Recording {
 /// Records the launches that `work` makes, and does them once.
 pub(super) fn record<T>(device: &CudaDevice, work: impl FnOnce() -> Result<T>) -> Result<(T, Recording)> {
     let stream = &device.driver.stream;
-    // Relaxed: a kernel that is first used here may be loaded; memory comes from the pool, which allocates none now.
+    // Relaxed: a kernel that is first used here may be loaded, and memory had past the stream.
     let mode = CUstreamCaptureMode::CU_STREAM_CAPTURE_MODE_RELAXED;
     stream.begin_capture(mode).map_err(failed("cuStreamBeginCapture"))?;
     device.memory.begin_recording();
