@@ -7,6 +7,7 @@ mod atomic;
 pub mod checkpoint;
 pub mod cli;
 pub mod data;
+pub mod demo;
 pub mod device;
 pub mod model;
 pub mod optim;

@@ -251,7 +251,7 @@ fn bad_tokens_are_refused_at_every_step() {
     for step in 0..3 {
         let mut bad = case.batches(step);
         bad[1].tokens[3] = 512;
-        let error = trainer.step(&bad, LENGTH).err().expect("token 512 of 512 is refused");
+        let Err(error) = trainer.step(&bad, LENGTH) else { panic!("token 512 of 512 is refused") };
         assert!(error.to_string().contains("token 512"), "{error}");
         let mut bad = case.batches(step);
         bad[0].labels[0] = 3;

@@ -12,7 +12,9 @@ use indicatif::{ProgressBar, ProgressStyle};
 use super::device::{Chosen, DeviceArgs, DeviceJob, on_device};
 use super::memory;
 use super::model_data::{ModelDataArgs, check_classes};
+use super::output::print_json;
 use super::output::tell;
+use crate::atomic;
 use crate::checkpoint;
 use crate::data::npy;
 use crate::device::Device;
@@ -51,6 +53,9 @@ pub struct EvalCommand {
     /// Write each token's nats, float32 [N, tokens of an image], pixels row by row; pixels that a BERT model saw are NaN
     #[arg(long, value_name = "OUT.npy")]
     per_token: Option<PathBuf>,
+    /// Write what --json prints to a file too; `results` finds it in the folder of a run
+    #[arg(long, value_name = "FILE.json")]
+    out: Option<PathBuf>,
     /// Show the accuracy of every class
     #[arg(long)]
     per_class: bool,
@@ -140,7 +145,12 @@ impl DeviceJob for EvalCommand {
             checkpoint: folder,
             masks: (objective == Objective::Bert).then(|| self.masks.describe()),
         };
-        if self.json { report.print_json() } else { report.print() }
+        if let Some(path) = &self.out {
+            let text = format!("{}\n", report.json());
+            atomic::write_file(path, |file| file.write_all(text.as_bytes()))
+                .with_context(|| format!("cannot write {}", path.display()))?;
+        }
+        if self.json { print_json(&report.json()) } else { report.print() }
     }
 }
 

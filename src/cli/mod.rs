@@ -1,6 +1,7 @@
 //! The command line: one file per command. Flags in, one call into the library, a report out.
 
 mod data;
+mod demo;
 mod device;
 mod doctor;
 mod eval;
@@ -17,6 +18,7 @@ mod probe;
 mod recipe_flags;
 mod results;
 mod sample;
+mod stop;
 mod train;
 mod train_args;
 mod watch;
@@ -24,6 +26,7 @@ mod watch;
 use std::io::IsTerminal;
 use std::process::ExitCode;
 
+use anyhow::Result;
 use clap::{Parser, Subcommand};
 
 /// Train, evaluate and sample Image GPT ("Generative Pretraining from Pixels").
@@ -35,6 +38,7 @@ use clap::{Parser, Subcommand};
 /// Start here:
 ///   igpt-engine train                     train a tiny model on the built-in sample (a few minutes)
 ///   igpt-engine sample --checkpoint RUN   complete images with what was trained
+///   igpt-engine demo                      everything in one walk: train, probe, fine-tune, complete; ends with a report
 ///   igpt-engine doctor                    what this machine can do, and how to get the rest
 #[derive(Parser)]
 #[command(version, verbatim_doc_comment, args_override_self = true)]
@@ -57,7 +61,27 @@ enum Command {
     Data(data::DataCommand),
     Plan(plan::PlanCommand),
     Results(results::ResultsCommand),
+    Demo(demo::DemoCommand),
     Doctor(doctor::DoctorCommand),
+}
+
+impl Command {
+    fn run(self) -> Result<()> {
+        match self {
+            Command::Train(command) => command.run(),
+            Command::Finetune(command) => command.run(),
+            Command::Eval(command) => command.run(),
+            Command::Sample(command) => command.run(),
+            Command::Probe(command) => command.run(),
+            Command::Import(args) => import::run(args),
+            Command::Export(args) => export::run(args),
+            Command::Data(command) => data::run(command),
+            Command::Plan(command) => command.run(),
+            Command::Results(command) => command.run(),
+            Command::Demo(command) => command.run(),
+            Command::Doctor(command) => command.run(),
+        }
+    }
 }
 
 /// Runs the command that the process was started with.
@@ -66,19 +90,7 @@ enum Command {
 /// message, 130 interrupted at once.
 pub fn main() -> ExitCode {
     let parsed = recipe_flags::expand(std::env::args_os().collect()).map(Cli::parse_from);
-    let outcome = parsed.and_then(|cli| match cli.command {
-        Command::Train(command) => command.run(),
-        Command::Finetune(command) => command.run(),
-        Command::Eval(command) => command.run(),
-        Command::Sample(command) => command.run(),
-        Command::Probe(command) => command.run(),
-        Command::Import(args) => import::run(args),
-        Command::Export(args) => export::run(args),
-        Command::Data(command) => data::run(command),
-        Command::Plan(command) => command.run(),
-        Command::Results(command) => command.run(),
-        Command::Doctor(command) => command.run(),
-    });
+    let outcome = parsed.and_then(|cli| cli.command.run());
     match outcome {
         Ok(()) => ExitCode::SUCCESS,
         // The reader of our output has gone (`| head`): nobody is left to tell.

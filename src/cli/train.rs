@@ -3,8 +3,7 @@
 mod ending;
 
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 
 use anyhow::{Context, Result, bail};
 use clap::Args;
@@ -14,7 +13,7 @@ use super::finetune_args::TuningSettings;
 use super::memory;
 use super::model_data::{check_fits, class_names, palette_for, resolution_of};
 use super::order_spec::OrderSpec;
-use super::output::tell;
+use super::stop::stop_flag;
 use super::train_args::{TrainArgs, TrainSettings};
 use super::watch::watcher;
 use crate::atomic;
@@ -462,25 +461,4 @@ fn plan(settings: &TrainSettings, tuning: Option<&(TuningSettings, toml::Table)>
         patience: tuning.map(|(tuning, _)| tuning.patience).filter(|patience| *patience > 0),
         seed: settings.seed,
     }
-}
-
-/// Set by the first Ctrl-C; the second ends the process at once.
-fn stop_flag() -> Result<&'static AtomicBool> {
-    static STOP: AtomicBool = AtomicBool::new(false);
-    static PRESSED: AtomicBool = AtomicBool::new(false);
-    static HANDLER: OnceLock<()> = OnceLock::new();
-    if HANDLER.set(()).is_ok() {
-        ctrlc::set_handler(|| {
-            // Not STOP's earlier value: a reader that has gone away sets it too, and is no first Ctrl-C.
-            if PRESSED.swap(true, Ordering::Relaxed) {
-                std::process::exit(130);
-            }
-            STOP.store(true, Ordering::Relaxed);
-            tell(format_args!(
-                "\nstopping after this step and saving; Ctrl-C again to stop at once and lose what is not saved"
-            ));
-        })
-        .context("cannot listen for Ctrl-C")?;
-    }
-    Ok(&STOP)
 }

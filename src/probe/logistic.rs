@@ -9,7 +9,7 @@
 //! Steps along a ray need no product at all: its logits are known, and a line search costs exponentials only.
 
 use rayon::prelude::*;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use super::classifier::{Classifier, ROW_BLOCK};
 use super::design::Design;
@@ -43,7 +43,7 @@ pub struct Fit {
 }
 
 /// The figures of a fit.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct FitSummary {
     /// Inverse strength of the penalty; nothing where there was none.
     pub c: Option<f64>,

@@ -4,7 +4,7 @@
 use rand::SeedableRng;
 use rand::seq::SliceRandom;
 use rand_chacha::ChaCha8Rng;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use super::classifier::Classifier;
 use super::error::{ProbeError, Result};
@@ -35,7 +35,7 @@ pub enum Solver {
 }
 
 /// The number that was chosen.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Choice {
     /// L-BFGS's penalty.
@@ -54,7 +54,7 @@ impl std::fmt::Display for Choice {
 }
 
 /// One number tried on the held-out rows.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Tried {
     /// The number.
     pub choice: Choice,

@@ -2,7 +2,7 @@
 
 use std::fmt::Write;
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use super::logistic::FitSummary;
 use super::protocol::{Choice, Tried};
@@ -10,7 +10,7 @@ use crate::train::charts::{self, Chart, Curve, Mark, Point};
 use crate::train::report::escape;
 
 /// Whose features.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Source {
     /// The trained model's.
@@ -32,7 +32,7 @@ impl std::fmt::Display for Source {
 }
 
 /// One classifier.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Row {
     /// Whose features.
     pub source: Source,
@@ -115,8 +115,7 @@ impl ProbeReport {
         for (name, value) in &self.facts {
             let _ = writeln!(page, "<tr><th scope=\"row\">{name}</th><td>{}</td></tr>", escape(value));
         }
-        let chart = self.chart();
-        let figure = charts::figure(&chart).unwrap_or_else(|problem| format!("<p>{}: {problem}</p>\n", chart.title));
+        let figure = self.figure();
         let _ = write!(page, "</table>\n<h2>Accuracy</h2>\n<div class=\"charts\">\n{figure}</div>\n");
         page.push_str(&self.table());
         if !self.few_labels.is_empty() {
@@ -142,13 +141,25 @@ impl ProbeReport {
 
     /// The trained model's row that did best on the held-out images; of equals the first.
     pub fn best(&self) -> Option<&Row> {
+        self.best_of(Source::Trained)
+    }
+
+    /// The row of a source that did best on the held-out images; of equals the first.
+    pub fn best_of(&self, source: Source) -> Option<&Row> {
         self.rows
             .iter()
-            .filter(|row| row.source == Source::Trained)
+            .filter(|row| row.source == source)
             .reduce(|best, row| if row.validation_accuracy > best.validation_accuracy { row } else { best })
     }
 
-    fn table(&self) -> String {
+    /// The chart of accuracy by depth, HTML.
+    pub(crate) fn figure(&self) -> String {
+        let chart = self.chart();
+        charts::figure(&chart).unwrap_or_else(|problem| format!("<p>{}: {problem}</p>\n", chart.title))
+    }
+
+    /// The table of all classifiers, HTML.
+    pub(crate) fn table(&self) -> String {
         let best = self.best();
         let mut html =
             "<table class=\"results\">\n<tr><th>Features of</th><th>Depth</th><th>Features</th><th>Chosen</th>\
@@ -214,7 +225,7 @@ impl ProbeReport {
 }
 
 /// The style sheet of every report, which stands in that of training.
-fn style() -> &'static str {
+pub(crate) fn style() -> &'static str {
     let page = include_str!("../train/report.html");
     page.split_once("<style>").and_then(|(_, rest)| rest.split_once("</style>")).map_or("", |(style, _)| style)
 }

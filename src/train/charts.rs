@@ -52,7 +52,7 @@ pub(crate) struct Chart {
 }
 
 /// The figures of a report as HTML.
-pub(super) fn figures(report: &Report) -> String {
+pub(crate) fn figures(report: &Report) -> String {
     let mut charts = vec![loss_chart(report)];
     if report.validation.iter().any(|record| record.accuracy.is_some()) {
         charts.extend([accuracy_chart(report), class_loss_chart(report)]);

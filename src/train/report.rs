@@ -115,7 +115,7 @@ impl Report {
     }
 
     /// The rows of the summary table.
-    fn summary(&self) -> String {
+    pub(crate) fn summary(&self) -> String {
         let mut rows = vec![
             ("Model", self.model.clone()),
             ("Parameters", grouped(self.parameters as u64)),
@@ -198,7 +198,7 @@ pub fn grouped(number: u64) -> String {
 }
 
 /// `2 h 5 min`, `3 min 20 s`, `12.3 s`.
-fn duration(seconds: f64) -> String {
+pub(crate) fn duration(seconds: f64) -> String {
     let whole = seconds as u64;
     match whole {
         0..60 => format!("{seconds:.1} s"),

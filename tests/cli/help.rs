@@ -5,8 +5,9 @@ use crate::{engine, json_lines, succeed};
 #[test]
 fn every_command_explains_itself() {
     let text = succeed(engine().arg("--help"));
-    let commands =
-        ["train", "finetune", "eval", "sample", "probe", "import", "export", "data", "plan", "results", "doctor"];
+    let commands = [
+        "train", "finetune", "eval", "sample", "probe", "import", "export", "data", "plan", "results", "demo", "doctor",
+    ];
     for command in commands {
         assert!(text.contains(command), "{command} is not in the overview");
         let help = succeed(engine().args([command, "--help"]));

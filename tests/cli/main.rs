@@ -2,6 +2,7 @@
 
 mod bert;
 mod cuda;
+mod demo;
 #[path = "../support/mod.rs"]
 mod devices;
 mod errors;

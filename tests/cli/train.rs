@@ -170,6 +170,8 @@ fn the_smallest_paper_model_trains_in_four_gibibytes() {
     let folder = tempfile::tempdir().unwrap();
     let flags = ["--model", "s", "--resolution", "32", "--batch", "1", "--steps", "1", "--eval-every", "0"];
     let mut command = std::process::Command::new("bash");
+    // Of one heap: glibc reserves 64 MiB of addresses, not of memory, for the heap of every thread.
+    command.env("MALLOC_ARENA_MAX", "1");
     command.args(["-c", "ulimit -v 4194304; exec \"$0\" \"$@\"", env!("CARGO_BIN_EXE_igpt-engine"), "train"]);
     let text =
         succeed(command.args(flags).args(["--sample-every", "0", "--json", "--out"]).arg(folder.path().join("s")));

@@ -4,9 +4,9 @@ use std::path::PathBuf;
 
 use anyhow::Result;
 use serde::Serialize;
-use serde_json::json;
+use serde_json::{Value, json};
 
-use crate::cli::output::{print_json, say};
+use crate::cli::output::say;
 use crate::data::{Examples, Split};
 use crate::model::Objective;
 use crate::train::Evaluation;
@@ -69,8 +69,8 @@ pub struct Report {
 }
 
 impl Report {
-    /// One line of JSON.
-    pub fn print_json(&self) -> Result<()> {
+    /// The JSON object.
+    pub fn json(&self) -> Value {
         let Evaluation { nats_per_token: nats, images, tokens, unigram_entropy, classification } = self.result;
         let mut value = json!({
             "nats_per_token": nats,
@@ -95,7 +95,7 @@ impl Report {
         if let Some(rows) = &self.per_class {
             value["per_class"] = json!(rows);
         }
-        print_json(&value)
+        value
     }
 
     /// Lines for people.

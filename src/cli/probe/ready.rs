@@ -7,9 +7,10 @@ use serde_json::{Value, json};
 
 use super::ProbeCommand;
 use super::settings::ArrayPair;
-use super::show::{FitBar, most_resident, stop_flag};
+use super::show::{FitBar, most_resident};
 use crate::cli::device::{Chosen, DeviceJob};
 use crate::cli::output::{print_json, say};
+use crate::cli::stop::stop_flag;
 use crate::data::npy::Npy;
 use crate::device::Device;
 use crate::probe::report::percent;

@@ -1,31 +1,14 @@
-//! Progress, Ctrl-C, and the table on the terminal.
+//! Progress and the table on the terminal.
 
-use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 use indicatif::{ProgressBar, ProgressStyle};
 
 use crate::cli::memory::available_gib;
-use crate::cli::output::{say, tell};
+use crate::cli::output::say;
 use crate::probe::report::{FewLabels, Row, percent};
 use crate::probe::{Choice, Step};
-
-/// Set by the first Ctrl-C; the second one ends the process.
-pub fn stop_flag() -> Result<&'static AtomicBool> {
-    static STOP: AtomicBool = AtomicBool::new(false);
-    static HANDLER: OnceLock<()> = OnceLock::new();
-    if HANDLER.set(()).is_ok() {
-        ctrlc::set_handler(|| {
-            if STOP.swap(true, Ordering::Relaxed) {
-                std::process::exit(130);
-            }
-            tell(format_args!("\nstopping, with what is done so far; Ctrl-C again to stop at once"));
-        })
-        .context("cannot listen for Ctrl-C")?;
-    }
-    Ok(&STOP)
-}
 
 /// A bar over the iterations of one fit after another.
 pub struct FitBar {

@@ -1,0 +1,166 @@
+//! The commands of the walk.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result};
+use clap::ValueEnum;
+
+use super::DemoCommand;
+use crate::cli::device::DeviceArgs;
+
+/// One command.
+pub struct Planned {
+    /// Its key in `demo.json`.
+    pub name: &'static str,
+    /// What it is for.
+    pub purpose: &'static str,
+    /// `igpt-engine`, the command and its flags.
+    pub words: Vec<String>,
+    /// What is there once it is done.
+    pub product: PathBuf,
+}
+
+/// Folder of the pre-training run.
+pub const PRETRAINED: &str = "pretrain";
+/// Folder of the fine-tuning run.
+pub const FINETUNED: &str = "finetune";
+/// Folder of the probe.
+pub const PROBED: &str = "probe";
+/// The picture of completed images.
+pub const COMPLETIONS: &str = "completions.png";
+
+/// Score of the fine-tuned model, below the demo's folder.
+pub fn score_file(out: &Path) -> PathBuf {
+    out.join(FINETUNED).join("test.json")
+}
+
+/// What each size of the demo passes to its commands. Measured times stand in the README.
+struct Sizes {
+    train: &'static str,
+    probe: &'static str,
+    finetune: &'static str,
+    eval: &'static str,
+    sample: &'static str,
+}
+
+/// Minutes: a model that has learned something.
+const FULL: Sizes = Sizes {
+    train: "--model tiny --resolution 16 --batch 16 --steps 800 --no-augment",
+    probe: "--images 4000 --batch 64",
+    finetune: "--batch 16 --steps 400 --lr 0.001 --eval-every 40 --eval-images 500",
+    eval: "--images 2000",
+    sample: "--count 6 --completions 4",
+};
+
+/// Seconds: a model that has seen everything once.
+const QUICK: Sizes = Sizes {
+    train: "--layers 2 --width 32 --heads 2 --resolution 8 --batch 8 --steps 40 --eval-images 32 --sample-every 0 --no-augment",
+    probe: "--images 100 --batch 50 --c 0.001,0.1 --iterations 100",
+    finetune: "--batch 8 --steps 20 --lr 0.001 --eval-every 10 --eval-images 50",
+    eval: "--images 100",
+    sample: "--count 2 --completions 2",
+};
+
+/// The commands in their order.
+pub fn planned(demo: &DemoCommand) -> Result<Vec<Planned>> {
+    let sizes = if demo.quick { QUICK } else { FULL };
+    let path = |path: PathBuf| -> Result<String> {
+        let text = path.to_str().with_context(|| format!("--out {}: paths must be UTF-8", demo.out.display()))?;
+        Ok(text.to_owned())
+    };
+    let (pretrained, finetuned) = (path(demo.out.join(PRETRAINED))?, path(demo.out.join(FINETUNED))?);
+    let (probed, completions) = (path(demo.out.join(PROBED))?, path(demo.out.join(COMPLETIONS))?);
+    let score = path(score_file(&demo.out))?;
+    let (data, seed) = (demo.data.to_string(), demo.seed.to_string());
+    let stage =
+        |name, purpose, command: &str, sizes: &str, places: &[(&str, &str)], more: &[&str], product: PathBuf| {
+            let mut words = vec!["igpt-engine".to_owned(), command.to_owned()];
+            words.extend(["--data", &data].map(str::to_owned));
+            words.extend(sizes.split(' ').map(str::to_owned));
+            words.extend(["--seed", &seed].map(str::to_owned));
+            words.extend(places.iter().flat_map(|(flag, place)| [(*flag).to_owned(), (*place).to_owned()]));
+            words.extend(more.iter().map(|word| (*word).to_owned()));
+            let DeviceArgs { device, precision, threads } = demo.device;
+            let given = [
+                ("--device", device.map(|device| device.to_string())),
+                (
+                    "--precision",
+                    precision.and_then(|precision| Some(precision.to_possible_value()?.get_name().to_owned())),
+                ),
+                ("--threads", threads.map(|threads| threads.to_string())),
+            ];
+            words.extend(given.into_iter().filter_map(|(flag, value)| Some([flag.to_owned(), value?])).flatten());
+            Planned { name, purpose, words, product }
+        };
+    Ok(vec![
+        stage(
+            "pre-train",
+            "the model learns to predict the next pixel, without any labels",
+            "train",
+            sizes.train,
+            &[("--out", &pretrained)],
+            &["--resume"],
+            demo.out.join(PRETRAINED).join("report.html"),
+        ),
+        stage(
+            "probe",
+            "a linear classifier on each layer's features, on those of the untrained model, and on raw pixels",
+            "probe",
+            sizes.probe,
+            &[("--checkpoint", &pretrained), ("--out", &probed)],
+            &["--untrained", "--raw-pixels", "--discard-features"],
+            demo.out.join(PROBED).join("probe.json"),
+        ),
+        stage(
+            "fine-tune",
+            "all weights and a class head learn the labels",
+            "finetune",
+            sizes.finetune,
+            &[("--checkpoint", &pretrained), ("--out", &finetuned)],
+            &["--resume"],
+            demo.out.join(FINETUNED).join("report.html"),
+        ),
+        stage(
+            "test",
+            "the fine-tuned model on test images",
+            "eval",
+            sizes.eval,
+            &[("--checkpoint", &finetuned), ("--out", &score)],
+            &[],
+            score_file(&demo.out),
+        ),
+        stage(
+            "complete",
+            "the pre-trained model draws the lower halves of test images",
+            "sample",
+            sizes.sample,
+            &[("--checkpoint", &pretrained), ("--out", &completions)],
+            &[],
+            demo.out.join(COMPLETIONS),
+        ),
+    ])
+}
+
+/// A command as it is typed into a shell.
+pub fn typed(words: &[String]) -> String {
+    let plain = |letter: char| letter.is_ascii_alphanumeric() || "-_=:,./+@%".contains(letter);
+    let quoted = |word: &String| {
+        if !word.is_empty() && word.chars().all(plain) {
+            word.clone()
+        } else {
+            format!("'{}'", word.replace('\'', r"'\''"))
+        }
+    };
+    words.iter().map(quoted).collect::<Vec<_>>().join(" ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn commands_are_quoted_for_a_shell() {
+        let words = ["igpt-engine", "--data", "images:my photos", "it's", "a/b-c_1.png"].map(str::to_owned);
+        assert_eq!(typed(&words), r"igpt-engine --data 'images:my photos' 'it'\''s' a/b-c_1.png");
+    }
+}
