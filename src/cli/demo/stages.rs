@@ -34,7 +34,7 @@ pub fn score_file(out: &Path) -> PathBuf {
     out.join(FINETUNED).join("test.json")
 }
 
-/// What each size of the demo passes to its commands. Measured times stand in the README.
+/// What each size of the demo passes to its commands.
 struct Sizes {
     train: &'static str,
     probe: &'static str,
