@@ -15,7 +15,7 @@ use igpt_engine::train::{MicroBatch, StepOutcome, Trainer};
 const LENGTH: usize = 16;
 const STEPS: u64 = 5;
 
-/// A run small enough that the simulator takes a step in a second.
+/// A run small enough that the simulator takes a fraction of a second for a step.
 #[derive(Clone)]
 struct Case {
     config: ModelConfig,
@@ -124,8 +124,8 @@ fn follows_the_cpu(case: &Case, precision: Precision, tolerance: f64) {
 
 /// f32: sums in another order, over all steps so far.
 const F32: f64 = 1e-4;
-/// bf16: 2⁻⁹ a rounding, which a mean over tokens evens out; measured at 4e-4 and less.
-const BF16: f64 = 2e-3;
+/// bf16: 2⁻⁹ a rounding, which a mean over tokens evens out; losses were off by 1.2e-4 and less, norms by 2.0e-3.
+const BF16: f64 = 5e-4;
 
 #[test]
 fn f32_losses_are_those_of_the_cpu() {

@@ -41,7 +41,7 @@ thread_local! {
 }
 
 /// In bf16, how far a tensor may point elsewhere (one minus the cosine) and how much longer or shorter it may be. A rounding to
-/// bf16 is 2⁻⁹ of a number; some twenty of them stand behind each another.
+/// bf16 is 2⁻⁹ of a number; some twenty of them stand behind one another. Chosen from that, not from measurements.
 const BF16_TURN: f64 = 2e-3;
 const BF16_STRETCH: f64 = 2e-2;
 

@@ -10,7 +10,7 @@ use crate::devices::{Wanted, simulator_library, wanted};
 use crate::resume::metrics;
 use crate::{engine, json_lines, losses, refuse, succeed, weights_and_moments};
 
-/// Two layers on images of 4 × 4, so that the simulator takes a step in a second.
+/// Two layers on images of 4 × 4, so that the simulator takes a fraction of a second for a step.
 const RUN: [&str; 20] = [
     "train",
     "--layers",
