@@ -1,7 +1,7 @@
 //! A launch: its clusters, in a seeded order, on the host's threads.
 
 use std::collections::VecDeque;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError};
 
 use super::cluster::{Cluster, Progress};
@@ -162,9 +162,8 @@ pub fn run(
         next: AtomicUsize::new(0),
         stop: AtomicBool::new(false),
         report: Mutex::new(None),
-        stuck: AtomicUsize::new(0),
-        moves: AtomicUsize::new(0),
-        threads,
+        moves: AtomicU64::new(0),
+        idle: (0..threads).map(|_| AtomicU64::new(0)).collect(),
     };
     let counts: Vec<Option<Counts>> = if threads == 1 {
         vec![shared.work(0)]
@@ -194,23 +193,22 @@ struct Shared<'a> {
     next: AtomicUsize,
     stop: AtomicBool,
     report: Mutex<Option<Box<Report>>>,
-    /// Workers that have nothing that moves.
-    stuck: AtomicUsize,
-    /// Turns in which something moved: whoever waits must look again after each.
-    moves: AtomicUsize,
-    threads: usize,
+    /// Turns of clusters in which something moved: whoever waits must look again after each.
+    moves: AtomicU64,
+    /// Of each worker: how often in a row it has looked at all its clusters since the last move, in vain. See [`idle`].
+    idle: Vec<AtomicU64>,
 }
 
 impl Shared<'_> {
-    fn work(&self, worker: usize) -> Option<Counts> {
+    fn work(&self, index: usize) -> Option<Counts> {
         let Grid { options, number, .. } = *self.grid;
         let mut worker = Worker {
-            rng: Rng::new(options.seed ^ number.rotate_left(32), 1 + worker as u64),
+            rng: Rng::new(options.seed ^ number.rotate_left(32), 1 + index as u64),
             events: 0,
             counts: options.counters.then(|| Counts::new(self.grid.kernel)),
             last_allocation: 0,
         };
-        if let Err(report) = self.clusters(&mut worker) {
+        if let Err(report) = self.clusters(&mut worker, index) {
             self.stop.store(true, Ordering::Relaxed);
             let mut first = self.report.lock().unwrap_or_else(PoisonError::into_inner);
             first.get_or_insert(report);
@@ -223,11 +221,10 @@ impl Shared<'_> {
         Some(Cluster::new(self.grid, *next))
     }
 
-    fn clusters(&self, worker: &mut Worker) -> Result<(), Box<Report>> {
+    fn clusters(&self, worker: &mut Worker, index: usize) -> Result<(), Box<Report>> {
         let mut resident = VecDeque::new();
-        let mut stuck_in_a_row = 0;
-        let mut said_stuck = false;
-        let mut seen_moves = 0;
+        // A pass is a look at every resident cluster, begun when there had been `seen` moves.
+        let (mut seen, mut stuck_in_a_row, mut passes) = (0, 0, 0);
         if self.grid.launch.cooperative {
             // Every block of a cooperative launch is there from the start.
             while let Some(cluster) = self.start() {
@@ -236,6 +233,9 @@ impl Shared<'_> {
         }
         while !self.stop.load(Ordering::Relaxed) {
             let Some(mut cluster) = resident.pop_front().or_else(|| self.start()) else { break };
+            if stuck_in_a_row == 0 {
+                seen = self.moves.load(Ordering::SeqCst);
+            }
             let mut progress = Progress::Running;
             for _ in 0..ROUNDS {
                 progress = cluster.turn(self.grid, worker)?;
@@ -243,43 +243,55 @@ impl Shared<'_> {
                     break;
                 }
             }
-            if progress != Progress::Stuck {
-                self.moves.fetch_add(1, Ordering::Relaxed);
+            if progress == Progress::Stuck {
+                stuck_in_a_row += 1;
+            } else {
+                self.moves.fetch_add(1, Ordering::SeqCst);
                 stuck_in_a_row = 0;
-                if std::mem::take(&mut said_stuck) {
-                    self.stuck.fetch_sub(1, Ordering::Relaxed);
+                if progress == Progress::Done {
+                    continue;
                 }
-            }
-            match progress {
-                Progress::Done => continue,
-                Progress::Running => {}
-                Progress::Stuck => stuck_in_a_row += 1,
             }
             // It may wait for a block that has not started.
             if let Some(other) = self.start() {
                 resident.push_back(other);
                 stuck_in_a_row = 0;
-            } else if stuck_in_a_row > 2 * resident.len() + 2 {
-                // The other threads may still do what this one waits for.
-                if !std::mem::replace(&mut said_stuck, true) {
-                    self.stuck.fetch_add(1, Ordering::Relaxed);
-                }
-                let moves = self.moves.load(Ordering::Relaxed);
-                if std::mem::replace(&mut seen_moves, moves) != moves {
-                    stuck_in_a_row = 0;
-                } else if self.stuck.load(Ordering::Relaxed) >= self.threads
-                    && stuck_in_a_row > 64 * (resident.len() + 1)
-                {
+            } else if stuck_in_a_row > resident.len() {
+                stuck_in_a_row = 0;
+                passes = if self.idle[index].load(Ordering::SeqCst) >> PASS_BITS == seen { passes + 1 } else { 1 };
+                self.idle[index].store(idle(seen, passes), Ordering::SeqCst);
+                if self.is_deadlock() {
                     return Err(cluster.deadlock(self.grid));
                 }
                 std::thread::yield_now();
             }
             resident.push_back(cluster);
         }
-        // A thread without work helps nobody who waits.
-        if !said_stuck {
-            self.stuck.fetch_add(1, Ordering::Relaxed);
-        }
+        // A thread without work helps nobody who waits; what it did last, others must look at first.
+        self.moves.fetch_add(1, Ordering::SeqCst);
+        self.idle[index].store(GONE, Ordering::SeqCst);
         Ok(())
     }
+
+    /// Whether every worker has looked at all its clusters in vain, often, since anything last moved. A worker that is in the
+    /// middle of a move has not: what let it move was a move of another, which is counted already or by a worker that is not
+    /// idle either.
+    fn is_deadlock(&self) -> bool {
+        let moves = self.moves.load(Ordering::SeqCst);
+        self.idle.iter().all(|worker| match worker.load(Ordering::SeqCst) {
+            GONE => true,
+            idle => idle >> PASS_BITS == moves && idle & ((1 << PASS_BITS) - 1) >= PASSES,
+        })
+    }
+}
+
+/// Of a worker that has ended.
+const GONE: u64 = u64::MAX;
+const PASS_BITS: u32 = 16;
+/// Passes after which nobody believes that waiting helps: waits may fail by chance, and sleep.
+const PASSES: u64 = 64;
+
+/// A worker's idleness: the moves that there had been when its passes began, and how many passes.
+fn idle(moves: u64, passes: u64) -> u64 {
+    moves << PASS_BITS | passes.min((1 << PASS_BITS) - 1)
 }
