@@ -33,6 +33,8 @@ pub fn wanted() -> Wanted {
         return wanted;
     }
     assert!(wanted == Wanted::Simulator, "IGPT_TEST_DEVICE=cuda, but this build has no kernels: `cargo xtask toolkit`");
+    let required = std::env::var_os("CUDASIM_REQUIRE_NVCC").is_some();
+    assert!(!required, "there is a compiler, as CUDASIM_REQUIRE_NVCC says, but this build has no kernels");
     static SAID: OnceLock<()> = OnceLock::new();
     SAID.get_or_init(|| {
         // Past the test runner, which keeps to itself what a test prints.

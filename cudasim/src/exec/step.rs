@@ -88,7 +88,9 @@ pub enum Control {
 
 /// A call: what to copy into the callee's parameters, where to go, and where the results lie afterwards.
 pub struct Call {
-    /// First step of the callee.
+    /// Index of the callee in the module.
+    pub function: usize,
+    /// Its first step.
     pub target: u32,
     /// The callee's slot of return addresses (0 where it is not running).
     pub return_slot: Slot,

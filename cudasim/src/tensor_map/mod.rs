@@ -426,7 +426,8 @@ fn fill(number: u32) -> Result<bool, String> {
 mod tests {
     use super::*;
 
-    fn arguments<'a>(dims: &'a [u64], strides: &'a [u64]) -> Arguments<'a> {
+    /// A map of bf16 without interleave, swizzled by 128 bytes.
+    pub(super) fn arguments<'a>(dims: &'a [u64], strides: &'a [u64]) -> Arguments<'a> {
         Arguments {
             element: Element::Bf16 as u32,
             rank: dims.len() as u32,

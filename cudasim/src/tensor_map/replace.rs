@@ -92,23 +92,9 @@ pub fn replace(bytes: &mut [u8; BYTES], field: Field, value: u64) -> Result<(), 
 
 #[cfg(test)]
 mod tests {
-    use super::super::{Arguments, Kind, TensorMap};
+    use super::super::tests::arguments;
+    use super::super::{Kind, TensorMap};
     use super::*;
-
-    fn arguments<'a>(dims: &'a [u64], strides: &'a [u64]) -> Arguments<'a> {
-        Arguments {
-            element: Element::Bf16 as u32,
-            rank: dims.len() as u32,
-            address: 0x1_0000,
-            dims,
-            strides,
-            element_strides: &[1; MAX_RANK][..dims.len()],
-            interleave: 0,
-            swizzle: 3,
-            l2_promotion: 2,
-            fill: 0,
-        }
-    }
 
     #[test]
     fn fields_are_replaced() {

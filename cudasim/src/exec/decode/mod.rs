@@ -4,6 +4,7 @@
 //! own. A call copies its arguments into the callee's parameters and its return address into a slot of the callee, so lanes
 //! may be in different functions; what is not possible is recursion, which is reported when it happens.
 
+mod calls;
 mod operands;
 mod reach;
 mod undefined;
@@ -15,12 +16,12 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use super::kernel::{Kernel, StepOrigin};
-use super::registers::{Slot, lanes};
-use super::step::{Action, Call, Control, Flow, Operands, Step};
-use super::{ops, warp};
-use crate::memory::{FUNCTION_WINDOW, SHARED_RESERVED};
+use super::ops;
+use super::registers::Slot;
+use super::step::{Action, Control, Flow, Operands, Step};
+use crate::memory::SHARED_RESERVED;
 use crate::ptx::PtxError;
-use crate::ptx::module::{Body, Instruction, LabelId, Module, Parameter, Symbol, Variable};
+use crate::ptx::module::{Body, Instruction, LabelId, Module, Parameter, Variable};
 use crate::ptx::opcode::Opcode;
 use crate::ptx::operand::{Operand, SpecialRegister};
 use crate::ptx::types::StateSpace;
@@ -101,27 +102,8 @@ pub fn kernel(placement: &Placement<'_>, entry: usize) -> Result<Kernel, PtxErro
     if decoder.units() > MAX_UNITS {
         return Err(PtxError::new(function.line, 0, "too many registers"));
     }
-    code.link(&decoder)?;
-    let finished = decoder.finish();
-    Ok(Kernel {
-        name: function.name.clone(),
-        parameters: function.parameters.clone(),
-        parameter_bytes: function.parameter_bytes(),
-        bounds: function.launch.clone(),
-        steps: code.steps,
-        notes: code.notes,
-        watched: code.watched,
-        origins: code.origins,
-        units: finished.units,
-        predicates: finished.predicates,
-        constants: finished.constants,
-        specials: finished.specials,
-        local_bytes: finished.local_bytes,
-        dynamic_shared: finished.dynamic_shared,
-        static_shared: finished.static_shared,
-        shared_variables: finished.shared_variables,
-        module: Arc::clone(module),
-    })
+    code.link();
+    Ok(decoder.finish(entry, code))
 }
 
 /// The steps so far.
@@ -239,92 +221,6 @@ impl Code {
             }
         };
         self.push(decoded, decoder, instruction, index);
-        Ok(())
-    }
-
-    fn call(&mut self, decoder: &mut Decoder<'_>, index: usize, instruction: &Instruction) -> Result<(), String> {
-        let [Operand::List(results), callee, Operand::List(arguments), ..] = instruction.operands.as_slice() else {
-            return Err("a call without its lists".into());
-        };
-        let arguments = arguments.iter().map(|operand| decoder.call_operand(operand)).collect::<Result<Vec<_>, _>>()?;
-        let results = results.iter().map(|operand| decoder.call_operand(operand)).collect::<Result<Vec<_>, _>>()?;
-        let copies_back = match callee {
-            Operand::Symbol(Symbol::Function(id), 0) => {
-                let function = *id as usize;
-                if decoder.module().functions.get(function).is_none_or(|function| function.body.is_none()) {
-                    let name = decoder.module().functions.get(function).map_or("", |f| f.name.as_str()).to_owned();
-                    let decoded = ops::system_call(&name, &arguments, &results)?;
-                    self.push(decoded, decoder, instruction, index);
-                    // What the system returns counts as written.
-                    let written = Decoded::effect(move |context, mask| {
-                        warp::mark_local(context.warp, &results, mask);
-                        Ok(Flow::Next)
-                    });
-                    self.push(written, decoder, instruction, index);
-                    return Ok(());
-                }
-                let call = decoder.call(function, &arguments)?;
-                self.push(Control::Call(Box::new(call)).into(), decoder, instruction, index);
-                decoder.results(function, &results)?
-            }
-            Operand::Register(_) => {
-                let slot = decoder.value(callee, crate::ptx::ScalarType::B64)?;
-                let lengths: Vec<u64> = arguments.iter().map(|&(_, length)| length).collect();
-                let mut calls = Vec::new();
-                // Each function leaves its results in a place of its own.
-                let mut back = Vec::new();
-                for function in 0..decoder.module().functions.len() {
-                    let fits = decoder.fits(function, &lengths, &results);
-                    calls.push(if fits { Some(Box::new(decoder.call(function, &arguments)?)) } else { None });
-                    back.push(if fits { decoder.results(function, &results)? } else { Vec::new() });
-                }
-                self.push(Control::CallIndirect(slot, calls).into(), decoder, instruction, index);
-                if !results.is_empty() {
-                    let copy = Decoded::effect(move |context, mask| {
-                        let functions = context.registers().get::<u64>(slot);
-                        for lane in lanes(mask) {
-                            let function = functions[lane].wrapping_sub(FUNCTION_WINDOW) as usize;
-                            if let Some(pieces) = back.get(function) {
-                                warp::copy_local(context.warp, pieces, 1 << lane);
-                            }
-                        }
-                        Ok(Flow::Next)
-                    });
-                    self.push(copy, decoder, instruction, index);
-                }
-                return Ok(());
-            }
-            _ => return Err("a call of something that is no function".into()),
-        };
-        if !copies_back.is_empty() {
-            let copy = Decoded::effect(move |context, mask| {
-                warp::copy_local(context.warp, &copies_back, mask);
-                Ok(Flow::Next)
-            });
-            self.push(copy, decoder, instruction, index);
-        }
-        Ok(())
-    }
-
-    /// Fills in where calls go, now that every function has its place.
-    fn link(&mut self, decoder: &Decoder<'_>) -> Result<(), PtxError> {
-        let starts = &self.starts;
-        let resolve = |call: &mut Call| {
-            if let Some(&start) =
-                decoder.module().functions.iter().position(|f| f.name == call.name).and_then(|i| starts.get(&i))
-            {
-                call.target = start;
-            }
-        };
-        for step in &mut self.steps {
-            match &mut step.action {
-                Action::Control(Control::Call(call)) => resolve(call),
-                Action::Control(Control::CallIndirect(_, calls)) => {
-                    calls.iter_mut().flatten().for_each(|call| resolve(call));
-                }
-                _ => {}
-            }
-        }
         Ok(())
     }
 }

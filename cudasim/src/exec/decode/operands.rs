@@ -1,11 +1,13 @@
 //! Operands to slots and addresses.
 
 use std::collections::HashMap;
+use std::sync::Arc;
 
-use super::{Placement, lay_out, of_parameters, of_variables, reach};
+use super::{Code, Placement, lay_out, of_parameters, of_variables, reach};
+use crate::exec::kernel::Kernel;
 use crate::exec::ops::wgmma::watch::Watch;
 use crate::exec::registers::{Predicate, Slot};
-use crate::exec::step::{Call, Control};
+use crate::exec::step::Control;
 use crate::memory::FUNCTION_WINDOW;
 use crate::ptx::module::{Body, Guard, Linkage, Module, RegisterId, Symbol};
 use crate::ptx::operand::{AddressBase, Immediate, Operand, SpecialRegister};
@@ -40,23 +42,23 @@ pub struct Address {
 }
 
 /// Registers, parameters and variables of one function of the kernel.
-struct Frame {
+pub(super) struct Frame {
     /// Slot of each register; index of each predicate.
     registers: Vec<Slot>,
     /// Places of the function's `.local` and `.param` variables in local memory.
     variables: Vec<u64>,
     /// Places of parameters and results in local memory; of a kernel, in its parameter block.
-    parameters: Vec<u64>,
-    results: Vec<u64>,
+    pub(super) parameters: Vec<u64>,
+    pub(super) results: Vec<u64>,
     /// Slot of return addresses; `None` for the kernel.
-    return_slot: Option<Slot>,
+    pub(super) return_slot: Option<Slot>,
 }
 
 /// What is known while a kernel is decoded.
 pub struct Decoder<'a> {
     placement: &'a Placement<'a>,
-    frames: HashMap<usize, Frame>,
-    current: usize,
+    pub(super) frames: HashMap<usize, Frame>,
+    pub(super) current: usize,
     units: usize,
     predicates: usize,
     constants: HashMap<(u32, u64), Slot>,
@@ -69,18 +71,6 @@ pub struct Decoder<'a> {
     dynamic_shared: u64,
     /// Registers of wgmma.
     pub(in crate::exec) watch: Watch,
-}
-
-/// What a kernel needs of a decoder that is done.
-pub(super) struct Finished {
-    pub units: usize,
-    pub predicates: usize,
-    pub constants: Vec<(Slot, u32, u64)>,
-    pub specials: Vec<(Slot, SpecialRegister)>,
-    pub local_bytes: u64,
-    pub dynamic_shared: u64,
-    pub static_shared: u64,
-    pub shared_variables: Vec<(String, u64, u64)>,
 }
 
 impl<'a> Decoder<'a> {
@@ -224,21 +214,33 @@ impl<'a> Decoder<'a> {
         self.frame().return_slot.map_or(Control::Exit, Control::Return)
     }
 
-    pub(super) fn finish(self) -> Finished {
+    /// The kernel that is function `entry`, of what has been decoded.
+    pub(super) fn finish(self, entry: usize, code: Code) -> Kernel {
+        let module = self.placement.module;
+        let function = &module.functions[entry];
         let mut constants: Vec<_> = self.constants.iter().map(|(&(bits, value), &slot)| (slot, bits, value)).collect();
         constants.sort_unstable();
         let mut specials: Vec<_> = self.specials.iter().map(|(&special, &slot)| (slot, special)).collect();
         specials.sort_unstable_by_key(|&(slot, _)| slot);
-        Finished {
+        let static_end = self.shared_variables.iter().map(|(_, start, bytes)| start + bytes).max();
+        Kernel {
+            name: function.name.clone(),
+            parameters: function.parameters.clone(),
+            parameter_bytes: function.parameter_bytes(),
+            bounds: function.launch.clone(),
+            steps: code.steps,
+            notes: code.notes,
+            watched: code.watched,
+            origins: code.origins,
             units: self.units.max(1),
             predicates: self.predicates,
             constants,
             specials,
             local_bytes: self.local_bytes,
             dynamic_shared: self.dynamic_shared,
-            static_shared: self.shared_variables.iter().map(|v| v.1 + v.2).max().unwrap_or(self.shared_start)
-                - self.shared_start,
+            static_shared: static_end.unwrap_or(self.shared_start) - self.shared_start,
             shared_variables: self.shared_variables,
+            module: Arc::clone(module),
         }
     }
 
@@ -269,7 +271,7 @@ impl<'a> Decoder<'a> {
     }
 
     /// A predicate that is true.
-    pub fn always(&mut self) -> Predicate {
+    pub fn always(&self) -> Predicate {
         Predicate { index: 0, negated: true }
     }
 
@@ -420,12 +422,12 @@ impl<'a> Decoder<'a> {
         Ok(Address { space, base, wide, offset: address.offset })
     }
 
-    fn is_kernel(&self) -> bool {
+    pub(super) fn is_kernel(&self) -> bool {
         self.frame().return_slot.is_none()
     }
 
     /// The address of a symbol inside its own space.
-    fn symbol(&self, symbol: Symbol) -> Result<u64, String> {
+    pub(super) fn symbol(&self, symbol: Symbol) -> Result<u64, String> {
         let frame = self.frame();
         let place = match symbol {
             Symbol::Global(id) => match self.shared_globals.get(&id) {
@@ -464,52 +466,6 @@ impl<'a> Decoder<'a> {
         let slot = self.new_slot(64);
         self.specials.insert(special, slot);
         slot
-    }
-
-    // Calls.
-
-    /// Where an argument or result of a call lies in local memory, and its size.
-    pub(super) fn call_operand(&mut self, operand: &Operand) -> Result<(u64, u64), String> {
-        match operand {
-            Operand::Symbol(symbol @ Symbol::Local(id), 0) => {
-                let size = self.body().variables.get(*id as usize).map_or(0, |variable| variable.size);
-                Ok((self.symbol(*symbol)?, size))
-            }
-            Operand::Symbol(symbol @ Symbol::Parameter(id), 0) if !self.is_kernel() => {
-                let function = &self.module().functions[self.current];
-                Ok((self.symbol(*symbol)?, function.parameters.get(*id as usize).map_or(0, |p| p.size)))
-            }
-            Operand::Symbol(symbol @ Symbol::Result(id), 0) => {
-                let function = &self.module().functions[self.current];
-                Ok((self.symbol(*symbol)?, function.results.get(*id as usize).map_or(0, |p| p.size)))
-            }
-            _ => Err("an argument of a call that is not a .param variable".into()),
-        }
-    }
-
-    /// Whether `function` has code here and takes and returns what a call has.
-    pub(super) fn fits(&self, function: usize, arguments: &[u64], results: &[(u64, u64)]) -> bool {
-        let signature = &self.module().functions[function];
-        let sizes =
-            |parameters: &[crate::ptx::module::Parameter]| parameters.iter().map(|p| p.size).collect::<Vec<_>>();
-        self.frames.get(&function).is_some_and(|frame| frame.return_slot.is_some())
-            && sizes(&signature.parameters) == arguments
-            && sizes(&signature.results) == results.iter().map(|&(_, size)| size).collect::<Vec<_>>()
-    }
-
-    /// A call of `function`; where its code starts is filled in later.
-    pub(super) fn call(&mut self, function: usize, arguments: &[(u64, u64)]) -> Result<Call, String> {
-        let name = self.module().functions[function].name.clone();
-        let frame = self.frames.get(&function).ok_or("a call of a function without code")?;
-        let return_slot = frame.return_slot.ok_or("a kernel cannot be called")?;
-        let pieces = arguments.iter().zip(&frame.parameters).map(|(&(from, size), &to)| (from, to, size)).collect();
-        Ok(Call { target: 0, return_slot, arguments: pieces, name })
-    }
-
-    /// What to copy after a call of `function`.
-    pub(super) fn results(&self, function: usize, results: &[(u64, u64)]) -> Result<Vec<(u64, u64, u64)>, String> {
-        let frame = self.frames.get(&function).ok_or("a call of a function without code")?;
-        Ok(results.iter().zip(&frame.results).map(|(&(to, size), &from)| (from, to, size)).collect())
     }
 }
 

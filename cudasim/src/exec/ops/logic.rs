@@ -10,7 +10,6 @@ use crate::ptx::types::ScalarType::*;
 pub(super) fn decode(decoder: &mut Decoder<'_>, instruction: &Instruction) -> Decode {
     let form = &instruction.form;
     let ty = form.types[0];
-    let o = &instruction.operands;
     let has = |modifier| form.has(modifier);
     if ty == Pred {
         return predicates(decoder, instruction);
@@ -101,7 +100,6 @@ pub(super) fn decode(decoder: &mut Decoder<'_>, instruction: &Instruction) -> De
         (Opcode::Fns, _) => compute!(|a: u32, b: u32, c: i32| -> u32 { n::fns(a, b, c) }),
         _ => return Err(super::unsupported(instruction)),
     };
-    let _ = o;
     super::compute_of_values(decoder, instruction, function, constant)
 }
 
