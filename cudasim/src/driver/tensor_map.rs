@@ -79,10 +79,9 @@ exports! {
     }
 
     fn cuTensorMapReplaceAddress(map: Out<[u8; BYTES]>, address: DevicePointer) {
-        let old = TensorMap::decode(&map.get()?).map_err(|why| refuse(CudaError::InvalidValue, why))?;
-        if !address.is_multiple_of(16) {
-            return Err(refuse(CudaError::InvalidValue, "the address is not a multiple of 16"));
-        }
-        map.put(TensorMap { address, ..old }.encode())
+        let invalid = |why| refuse(CudaError::InvalidValue, why);
+        let new = TensorMap { address, ..TensorMap::decode(&map.get()?).map_err(invalid)? };
+        new.check().map_err(invalid)?;
+        map.put(new.encode())
     }
 }

@@ -475,6 +475,19 @@ mod tests {
         refused(Arguments { interleave: 1, ..good }, &[64, 64], "interleave");
         refused(Arguments { fill: 1, element: 0, ..good }, &[64, 64], "NaN");
         refused(Arguments { rank: 6, ..good }, &[64, 64], "rank 6");
+        // Slices of 32 bytes need everything at multiples of 32 and their own swizzle; those of 16 take any.
+        let slices = Arguments { interleave: 2, swizzle: 1, ..arguments(&[16, 8, 4], &[32, 256]) };
+        let extent = [16, 8, 2];
+        assert!(TensorMap::tiled(&slices, &extent).is_ok());
+        refused(Arguments { swizzle: 0, ..slices }, &extent, "swizzle of 32");
+        refused(Arguments { swizzle: 3, ..slices }, &extent, "swizzle of 32");
+        refused(Arguments { address: 0x1_0010, ..slices }, &extent, "multiple of 32");
+        refused(Arguments { strides: &[32, 272], ..slices }, &extent, "multiple of 32");
+        for swizzle in 0..4 {
+            let slices = Arguments { interleave: 1, swizzle, address: 0x1_0010, strides: &[16, 144], ..slices };
+            assert!(TensorMap::tiled(&slices, &[8, 8, 2]).is_ok(), "the swizzle's width holds for no interleave only");
+            assert!(TensorMap::tiled(&slices, &[4, 8, 2]).is_ok(), "nor does the box's multiple of 16 bytes");
+        }
         let corners = Im2colArguments { lower: &[-129, 0], upper: &[0, 0], channels: 64, pixels: 8 };
         let four = arguments(&[64, 9, 8, 7], &[128, 1152, 9216]);
         assert!(TensorMap::im2col(&four, &corners).unwrap_err().contains("-129"));

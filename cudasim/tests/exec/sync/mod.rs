@@ -3,6 +3,7 @@
 mod barriers;
 mod bulk;
 mod cp_async;
+mod interleave;
 mod mbarriers;
 mod pipelines;
 mod tensor;

@@ -6,18 +6,21 @@ use cudasim::report::FaultKind;
 use cudasim::tensor_map::{Arguments, Im2colArguments, TensorMap};
 
 /// Bytes of the tile in shared memory.
-const TILE: usize = 8192;
+pub const TILE: usize = 8192;
 
-fn declarations() -> String {
+/// The tile, its mbarrier and what addresses them.
+pub fn declarations() -> String {
     format!(".shared .align 1024 .b8 tile[{TILE}]; .shared .align 8 .b64 bar; .reg .b64 %map; .reg .b32 %to;")
 }
 
-const START: &str = "mov.b64 %map, map; cvta.param.u64 %map, %map; setp.eq.u32 %p9, %thread, 0;
+/// What makes the mbarrier, and `%map` and `%p9` (thread 0).
+pub const START: &str = "mov.b64 %map, map; cvta.param.u64 %map, %map; setp.eq.u32 %p9, %thread, 0;
     @%p9 mbarrier.init.shared::cta.b64 [bar], 1; @%p9 fence.proxy.async; bar.sync 0; mov.b16 %h0, 0;\n";
-const WAIT: &str = "W: mbarrier.try_wait.parity.shared::cta.b64 %p0, [bar], 0; @!%p0 bra W;\n";
+/// Until the copy has landed.
+pub const WAIT: &str = "W: mbarrier.try_wait.parity.shared::cta.b64 %p0, [bar], 0; @!%p0 bra W;\n";
 
 /// Writes `bytes` of the tile to `%out`.
-fn dump(bytes: usize) -> String {
+pub fn dump(bytes: usize) -> String {
     format!(
         "mov.u32 %r0, tile; mov.u32 %r1, %thread;
          D: setp.ge.u32 %p1, %r1, {}; @%p1 bra E;
@@ -81,7 +84,7 @@ impl Tensor {
 }
 
 /// Where the ISA's tables put byte `offset` of a tile at a multiple of 1024.
-fn swizzled(swizzle: u32, offset: usize) -> usize {
+pub fn swizzled(swizzle: u32, offset: usize) -> usize {
     let (row, piece, byte) = (offset / 128 % 8, offset / 16 % 8, offset % 16);
     let moved = match swizzle {
         0 => piece,
@@ -103,7 +106,7 @@ fn laid_out(swizzle: u32, elements: &[u16]) -> Vec<u32> {
     super::words(&bytes[..elements.len() * 2])
 }
 
-fn list<T: std::fmt::Display>(items: &[T]) -> String {
+pub fn list<T: std::fmt::Display>(items: &[T]) -> String {
     items.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
 }
 

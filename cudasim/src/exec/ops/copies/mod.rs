@@ -8,7 +8,7 @@
 //! cp_async   each thread's groups, landing at cp.async.wait_group
 //! flights    what an mbarrier counts, landing one by one when somebody asks the mbarrier in vain
 //! bulk       operands of bulk copies; bulk groups, landing at cp.async.bulk.wait_group
-//! tensor     which pieces of memory a tensor copy is
+//! tensor     tensor copies; layout: which pieces of memory one is
 //! stores     st.async and red.async
 //! ```
 
@@ -16,6 +16,7 @@ mod bulk;
 mod bytes;
 mod cp_async;
 mod flights;
+mod layout;
 mod reduce;
 mod stores;
 mod tensor;

@@ -1,8 +1,9 @@
-//! Tensor copies: which bytes of global and of shared memory a box or an im2col column of a tensor is.
+//! Tensor copies: their operands, and what they do with the pieces that a box or an im2col column consists of.
 
 use super::bulk::{Destination, Store, StorePiece, launch_store, read_words};
 use super::bytes::check_global;
 use super::flights::{self, Copy, From, Piece};
+use super::layout::Layout;
 use super::reduce::Reduction;
 use crate::exec::context::Context;
 use crate::exec::decode::{Address, Decode, Decoded, Decoder};
@@ -14,7 +15,7 @@ use crate::ptx::opcode::Modifier;
 use crate::ptx::operand::Operand;
 use crate::ptx::types::{ScalarType, StateSpace};
 use crate::report::{Fault, FaultKind};
-use crate::tensor_map::{Element, Interleave, Kind, MAX_RANK, TensorMap};
+use crate::tensor_map::{Element, Kind, MAX_RANK, TensorMap};
 
 /// Alignment of what a tensor copy reads or writes in shared memory.
 const ALIGN: u64 = 128;
@@ -50,7 +51,7 @@ pub(super) fn decode(decoder: &mut Decoder<'_>, instruction: &Instruction) -> De
                         Fault::new(FaultKind::InvalidUse, message).lane(lane)
                     })?),
                 };
-                let layout = Layout::new(&map);
+                let layout = access.layout(context, lane, &map)?;
                 let place = places::shared(context, from.space, lane, sources[lane], layout.room(&map), ALIGN)?;
                 if place.rank != context.rank {
                     let message = "a tensor copy reads the shared memory of its own block only";
@@ -90,7 +91,7 @@ pub(super) fn decode(decoder: &mut Decoder<'_>, instruction: &Instruction) -> De
     Ok(Decoded::effect(move |context, mask| {
         for lane in lanes(mask) {
             let map = access.map(context, lane)?;
-            let layout = Layout::new(&map);
+            let layout = access.layout(context, lane, &map)?;
             let places = destination.places(context, lane, layout.room(&map), ALIGN)?;
             let (coordinates, offsets) = access.values(context, lane);
             let fill = fill(&map);
@@ -148,10 +149,16 @@ impl Access {
         if matches!(map.kind, Kind::Im2col { .. }) != self.im2col {
             return Err(invalid("a tiled tensor map in an im2col copy, or the other way round".into()));
         }
-        if map.interleave != Interleave::None {
-            return Err(invalid("the simulator does not copy interleaved tensors (NC/8HWC8, NC/16HWC16)".into()));
-        }
         Ok(map)
+    }
+
+    /// The shape of a copy through `map`.
+    ///
+    /// # Errors
+    /// `InvalidUse` where the public documentation does not say what the copy would do: see [`Layout::new`].
+    fn layout(&self, context: &Context<'_>, lane: usize, map: &TensorMap) -> Result<Layout, Fault> {
+        let first = context.warp.registers.get_lane::<i32>(self.coordinates[0], lane);
+        Layout::new(map, first.into()).map_err(|why| Fault::new(FaultKind::InvalidUse, why).lane(lane))
     }
 
     fn values(&self, context: &mut Context<'_>, lane: usize) -> ([i64; MAX_RANK], [i64; 3]) {
@@ -177,139 +184,4 @@ fn fill(map: &TensorMap) -> From {
         _ => &[0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0x7f],
     };
     From::Value(std::array::from_fn(|index| nan[index % nan.len()]))
-}
-
-/// A copy's shape in shared memory: rows of the innermost dimension, one behind another.
-struct Layout {
-    /// Elements of a row.
-    row: u64,
-    /// Of the other dimensions: how many rows; of im2col only the first, the pixels.
-    rows: [u64; MAX_RANK - 1],
-    element: u64,
-}
-
-impl Layout {
-    fn new(map: &TensorMap) -> Self {
-        let mut rows = [1; MAX_RANK - 1];
-        let row = match map.kind {
-            Kind::Im2col { channels, pixels, .. } => {
-                rows[0] = pixels.into();
-                channels
-            }
-            Kind::Tiled { extent } => {
-                for axis in 1..map.rank as usize {
-                    rows[axis - 1] = u64::from(extent[axis].div_ceil(map.element_strides[axis]));
-                }
-                // The element stride of the innermost dimension counts only with an interleave.
-                extent[0]
-            }
-        };
-        Self { row: row.into(), rows, element: map.element.bytes() }
-    }
-
-    /// Bytes that are copied, filled ones included.
-    fn bytes(&self) -> u64 {
-        self.row * self.element * self.rows.iter().product::<u64>()
-    }
-
-    /// Bytes of shared memory in which the swizzle moves them about.
-    fn room(&self, map: &TensorMap) -> u64 {
-        match map.swizzle.span() {
-            u64::MAX => self.bytes(),
-            span => self.bytes().next_multiple_of(span),
-        }
-    }
-
-    /// Calls `piece` with the shared address, the global address (`None` outside the tensor) and the length of each piece.
-    fn visit(
-        &self,
-        map: &TensorMap,
-        coordinates: &[i64; MAX_RANK],
-        offsets: &[i64; 3],
-        base: u64,
-        mut piece: impl FnMut(u64, Option<u64>, u32),
-    ) {
-        let mut at = base;
-        let mut row = |inside: bool, outer: u64| {
-            let first = coordinates[0];
-            // Elements of the row before, in and behind the tensor.
-            let clamp = |x: i64| x.clamp(0, self.row as i64) as u64;
-            let (start, end) = match inside {
-                true => (clamp(-first), clamp(map.dims[0] as i64 - first)),
-                false => (self.row, self.row),
-            };
-            let end = end.max(start);
-            let address = outer.wrapping_add_signed((first + start as i64) * self.element as i64);
-            for (from, elements) in [(None, start), (Some(address), end - start), (None, self.row - end)] {
-                let bytes = elements * self.element;
-                swizzled(map, at, from, bytes, &mut piece);
-                at += bytes;
-            }
-        };
-        match map.kind {
-            Kind::Tiled { .. } => {
-                let [n1, n2, n3, n4] = self.rows;
-                for index in 0..n1 * n2 * n3 * n4 {
-                    let indices = [index % n1, index / n1 % n2, index / (n1 * n2) % n3, index / (n1 * n2 * n3)];
-                    let (mut inside, mut outer) = (true, map.address);
-                    for axis in 1..map.rank as usize {
-                        let stride = i64::from(map.element_strides[axis]);
-                        let x = coordinates[axis] + indices[axis - 1] as i64 * stride;
-                        inside &= (0..map.dims[axis] as i64).contains(&x);
-                        outer = outer.wrapping_add_signed(x.wrapping_mul(map.strides[axis - 1] as i64));
-                    }
-                    row(inside, outer);
-                }
-            }
-            Kind::Im2col { lower, upper, .. } => {
-                let pixel = map.rank as usize - 2;
-                let mut position = *coordinates;
-                for _ in 0..self.rows[0] {
-                    let (mut inside, mut outer) = (true, map.address);
-                    for axis in 1..=pixel + 1 {
-                        let x = position[axis] + if axis <= pixel { offsets[axis - 1] } else { 0 };
-                        inside &= (0..map.dims[axis] as i64).contains(&x);
-                        outer = outer.wrapping_add_signed(x.wrapping_mul(map.strides[axis - 1] as i64));
-                    }
-                    row(inside, outer);
-                    // The next pixel of the bounding box; behind its last one, the next image.
-                    let mut axis = 1;
-                    loop {
-                        if axis > pixel {
-                            position[axis] += 1;
-                            break;
-                        }
-                        position[axis] += i64::from(map.element_strides[axis]);
-                        if position[axis] < map.dims[axis] as i64 + i64::from(upper[axis - 1]) {
-                            break;
-                        }
-                        position[axis] = lower[axis - 1].into();
-                        axis += 1;
-                    }
-                }
-            }
-        }
-    }
-}
-
-/// One run of bytes, cut where the swizzle cuts it.
-fn swizzled(
-    map: &TensorMap,
-    mut at: u64,
-    mut from: Option<u64>,
-    mut bytes: u64,
-    piece: &mut impl FnMut(u64, Option<u64>, u32),
-) {
-    if map.swizzle.span() == u64::MAX {
-        if bytes != 0 {
-            piece(at, from, bytes as u32);
-        }
-        return;
-    }
-    while bytes != 0 {
-        let count = bytes.min(16 - at % 16);
-        piece(map.swizzle.apply(at), from, count as u32);
-        (at, bytes) = (at + count, bytes - count);
-        from = from.map(|address| address + count);
-    }
 }
