@@ -7,9 +7,11 @@ mod interleave;
 mod mbarriers;
 mod pipelines;
 mod tensor;
+mod traffic;
 mod traps;
 mod warp_level;
 
+use cudasim::counters::Counts;
 use cudasim::exec::{Launch, Program, run};
 use cudasim::memory::GlobalMemory;
 use cudasim::options::{Landing, Options};
@@ -53,6 +55,16 @@ impl Case<'_> {
 
     /// As [`Case::run`], with a parameter `map` of 128 bytes that is made of the addresses of input and output.
     pub fn run_with(&self, map: impl Fn(u64, u64) -> Vec<u8>) -> Result<Vec<u32>, Box<Report>> {
+        self.launch(map).map(|(words, _)| words)
+    }
+
+    /// What it counts; `map` as in [`Case::run_with`].
+    pub fn counts(&self, map: impl Fn(u64, u64) -> Vec<u8>) -> Counts {
+        assert!(self.options.counters, "counts are an option");
+        self.launch(map).unwrap_or_else(|report| panic!("{report}")).1.expect("counts")
+    }
+
+    fn launch(&self, map: impl Fn(u64, u64) -> Vec<u8>) -> Result<(Vec<u32>, Option<Counts>), Box<Report>> {
         let text = format!(
             ".version 9.0\n.target sm_90a\n.address_size 64\n
              .visible .entry k(.param .align 64 .b8 map[128], .param .u64 out, .param .u64 in) {{
@@ -84,9 +96,9 @@ impl Case<'_> {
         let mut launch = Launch::new([self.blocks, 1, 1], [self.threads, 1, 1], 0, parameters);
         launch.cluster = [self.cluster, 1, 1];
         let kernel = program.kernel("k").unwrap();
-        run(&kernel, &launch, &memory.map(), &self.options, 0)?;
+        let counts = run(&kernel, &launch, &memory.map(), &self.options, 0)?;
         memory.read(place, &mut output).unwrap();
-        Ok(words(&output))
+        Ok((words(&output), counts))
     }
 
     /// The report that it ends with.

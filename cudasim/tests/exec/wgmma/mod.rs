@@ -2,6 +2,7 @@
 
 mod misuse;
 mod products;
+mod traffic;
 
 use cudasim::options::Landing;
 use cudasim::report::Report;
@@ -269,14 +270,19 @@ impl Data {
         Self { image, a, b, d, a_registers, d_registers, descriptors }
     }
 
-    fn launch(&self, machine: &Machine, case: &Case, threads: u32) -> Result<Vec<u32>, Box<Report>> {
+    /// The kernel's parameters; the last is the address of the result.
+    fn parameters(&self, machine: &Machine, case: &Case) -> [u64; 8] {
         let image = machine.upload(&self.image);
         let (a, d) = (machine.upload(&self.a_registers), machine.upload(&self.d_registers));
         let out = machine.upload(&vec![0xdead; self.d_registers.len()]);
         let [da, db] = self.descriptors;
-        let parameters = [image, self.image.len() as u64, a, d, da, db, case.accumulate.into(), out];
+        [image, self.image.len() as u64, a, d, da, db, case.accumulate.into(), out]
+    }
+
+    fn launch(&self, machine: &Machine, case: &Case, threads: u32) -> Result<Vec<u32>, Box<Report>> {
+        let parameters = self.parameters(machine, case);
         machine.launch("k", 1, threads, &parameters)?;
-        Ok(machine.download(out, self.d_registers.len()))
+        Ok(machine.download(parameters[7], self.d_registers.len()))
     }
 
     /// D as it must be, in registers' order.

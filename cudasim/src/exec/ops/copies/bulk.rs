@@ -89,6 +89,7 @@ impl Issued {
 /// # Errors
 /// What it reads is in flight, or never written.
 pub fn launch_store(context: &mut Context<'_>, lane: usize, store: Store) -> Result<(), Fault> {
+    super::traffic::count_store(context, &store);
     let rank = context.rank;
     let agent = context.order.warp(context.rank, context.warp.id);
     context.order.issue(agent);
@@ -276,9 +277,11 @@ pub(super) fn decode(decoder: &mut Decoder<'_>, instruction: &Instruction) -> De
                 super::check_fenced(context, lane, place, bytes)?;
                 From::Shared(place.rank, place.offset as u32)
             };
-            for (to, mbarrier) in destination.places(context, lane, bytes, 16)? {
+            let places = destination.places(context, lane, bytes, 16)?;
+            for (index, (to, mbarrier)) in places.into_iter().enumerate() {
                 let piece = Piece { from, to: to.offset as u32, bytes: bytes as u32 };
                 let copy = Copy { pieces: vec![piece], bytes: bytes as u32, reduction, flush: false };
+                super::traffic::count_copy(context, &copy, index != 0);
                 flights::launch(context, mbarrier, copy).map_err(|fault| fault.lane(lane))?;
             }
         }

@@ -2,6 +2,7 @@
 
 use super::bytes::{check_global, read_global};
 use super::lands_now;
+use crate::counters::Direction;
 use crate::exec::context::{Context, Window, holds, window};
 use crate::exec::decode::{Address, Decode, Decoded, Decoder, Space};
 use crate::exec::ops::mbarriers;
@@ -170,6 +171,7 @@ fn issue(
             shared.mark(place.offset, bytes as usize, ByteState::InFlight);
         }
     }
+    count(context, mask, to, &batch);
     if now {
         land_lanes(context, context.rank, &batch, mask);
         return Ok(Flow::Next);
@@ -181,6 +183,15 @@ fn issue(
     copies.next += 1;
     copies.batches.push(batch);
     Ok(Flow::Next)
+}
+
+/// Counts what the lanes read, where they read something, and write: what is not read becomes zero.
+fn count(context: &mut Context<'_>, mask: Mask, to: &Address, batch: &Batch) {
+    let Some(counts) = &mut context.worker.counts else { return };
+    let reading = lanes(mask).filter(|&lane| batch.reads[lane] != 0).fold(0, |reading, lane| reading | 1 << lane);
+    counts.global_each(Direction::Load, &batch.sources, reading, |lane| batch.reads[lane].into());
+    let targets = context.addresses(to);
+    context.count(to.space, Direction::Store, &targets, mask, batch.bytes.into());
 }
 
 /// The copies of some lanes of a batch land.

@@ -10,6 +10,7 @@
 //! bulk       operands of bulk copies; bulk groups, landing at cp.async.bulk.wait_group
 //! tensor     tensor copies; layout: which pieces of memory one is
 //! stores     st.async and red.async
+//! traffic    counts
 //! ```
 
 mod bulk;
@@ -21,6 +22,7 @@ mod reduce;
 mod stores;
 mod tensor;
 mod tensormap;
+mod traffic;
 
 pub use bulk::BulkGroups;
 pub use cp_async::ThreadCopies;

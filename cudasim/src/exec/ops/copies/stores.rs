@@ -3,6 +3,7 @@
 use super::bulk::Destination;
 use super::flights::{self, Copy, From, Piece};
 use super::reduce::Reduction;
+use crate::counters::Direction;
 use crate::exec::decode::{Decode, Decoded, Decoder};
 use crate::exec::registers::lanes;
 use crate::exec::step::Flow;
@@ -29,7 +30,10 @@ pub(super) fn decode(decoder: &mut Decoder<'_>, instruction: &Instruction) -> De
     if bytes > 16 {
         return Err(format!("`{}` stores more than 16 bytes", form.spelling));
     }
+    let direction = if reduction.is_some() { Direction::Atomic } else { Direction::Store };
     Ok(Decoded::effect(move |context, mask| {
+        let targets = context.addresses(&destination.to);
+        context.count(destination.to.space, direction, &targets, mask, bytes as u64);
         for lane in lanes(mask) {
             let mut value = [0; 16];
             for (place, &slot) in value.chunks_exact_mut(width).zip(&values) {

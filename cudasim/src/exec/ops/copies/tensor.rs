@@ -95,7 +95,7 @@ pub(super) fn decode(decoder: &mut Decoder<'_>, instruction: &Instruction) -> De
             let places = destination.places(context, lane, layout.room(&map), ALIGN)?;
             let (coordinates, offsets) = access.values(context, lane);
             let fill = fill(&map);
-            for (to, mbarrier) in places {
+            for (index, (to, mbarrier)) in places.into_iter().enumerate() {
                 let mut pieces = Vec::new();
                 layout.visit(&map, &coordinates, &offsets, to.address, |to, from, bytes| {
                     let from = from.map_or(fill, From::Global);
@@ -109,6 +109,7 @@ pub(super) fn decode(decoder: &mut Decoder<'_>, instruction: &Instruction) -> De
                 let bytes = layout.bytes() as u32;
                 let flush = matches!(map.element, Element::F32Ftz | Element::Tf32Ftz);
                 let copy = Copy { pieces, bytes, reduction: None, flush };
+                super::traffic::count_copy(context, &copy, index != 0);
                 flights::launch(context, mbarrier, copy).map_err(|fault| fault.lane(lane))?;
             }
         }

@@ -66,12 +66,12 @@ impl Operation {
         if let SourceA::Shared(rows) = self.a {
             let a = Descriptor::new(descriptors[0])?;
             for eight in 2 * quarter..2 * quarter + 2 {
-                each_chunk(&a, rows, eight, |_, address| check_chunk(context, address))?;
+                check_eight(context, 0, &a, rows, eight)?;
             }
         }
         let b = Descriptor::new(descriptors[1])?;
         for eight in (quarter..self.tile.n as u64 / 8).step_by(4) {
-            each_chunk(&b, self.b_rows, eight, |_, address| check_chunk(context, address))?;
+            check_eight(context, 1, &b, self.b_rows, eight)?;
         }
         Ok(())
     }
@@ -176,6 +176,29 @@ fn each_chunk(
             false => descriptor.along_k(8 * eight + place / 2, place % 2),
         };
         visit(place as usize, address)?;
+    }
+    Ok(())
+}
+
+/// Checks the chunks of eight rows of multiplicand 0 (A) or 1 (B), and counts their two core matrices.
+fn check_eight(
+    context: &mut Context<'_>,
+    multiplicand: usize,
+    descriptor: &Descriptor,
+    rows: bool,
+    eight: u64,
+) -> Result<(), Fault> {
+    let mut chunks = [0; 16];
+    each_chunk(descriptor, rows, eight, |place, address| {
+        chunks[place] = address;
+        check_chunk(context, address)
+    })?;
+    if let Some(counts) = &mut context.worker.counts {
+        for half in 0..2 {
+            // MN-major eight of k; K-major one half of k of all rows.
+            let place = |chunk: usize| if rows { 8 * half + chunk } else { 2 * chunk + half };
+            counts.wgmma[multiplicand].matrix(std::array::from_fn(|chunk| chunks[place(chunk)]));
+        }
     }
     Ok(())
 }

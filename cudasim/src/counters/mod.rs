@@ -2,11 +2,15 @@
 //!
 //! Each step counts how often a warp ran it and with how many lanes; what kind it is, and what a tensor-core instruction
 //! multiplies, is read from its form afterwards. Memory instructions count what their addresses ask of the hardware: sectors
-//! of 32 bytes in global memory, wavefronts in shared memory. The counts do not depend on the seed or on the host's threads,
-//! as far as the kernel itself does not: one that spins counts its rounds.
+//! of 32 bytes in global memory, wavefronts in shared memory. What asynchronous copies and `wgmma` move is counted apart
+//! ([`asynchronous`]). The counts do not depend on the seed or on the host's threads, as far as the kernel itself does not: one
+//! that spins counts its rounds.
+
+pub mod asynchronous;
 
 use std::fmt::Write as _;
 
+use self::asynchronous::{BulkTraffic, Multiplicand};
 use crate::exec::kernel::Kernel;
 use crate::exec::registers::{Mask, lanes};
 use crate::ptx::form::Form;
@@ -28,6 +32,29 @@ pub struct GlobalTraffic {
     pub sectors: u64,
     /// Bytes that their lanes asked for.
     pub bytes: u64,
+}
+
+impl GlobalTraffic {
+    fn add(&mut self, other: &Self) {
+        self.requests += other.requests;
+        self.sectors += other.sectors;
+        self.bytes += other.bytes;
+    }
+
+    fn json(&self, text: &mut String) {
+        let Self { requests, sectors, bytes } = self;
+        // Writing to a string cannot fail.
+        let _ = write!(text, "{{\"requests\":{requests},\"sectors\":{sectors},\"bytes\":{bytes}}}");
+    }
+}
+
+/// Members of a JSON object: a name and a value each.
+fn names<T>(text: &mut String, names: &[&str], values: &[T], value: impl Fn(&T, &mut String)) {
+    for (index, (name, member)) in names.iter().zip(values).enumerate() {
+        let comma = if index == 0 { "" } else { "," };
+        let _ = write!(text, "{comma}\"{name}\":");
+        value(member, text);
+    }
 }
 
 /// What goes one way between warps and shared memory.
@@ -67,6 +94,10 @@ pub struct Counts {
     pub global: [GlobalTraffic; 3],
     /// Shared memory, by direction.
     pub shared: [SharedTraffic; 3],
+    /// Bulk and tensor copies.
+    pub bulk: BulkTraffic,
+    /// What wgmma reads of A and B in shared memory.
+    pub wgmma: [Multiplicand; 2],
     /// Of each step of the kernel: warps and lanes that ran it.
     steps: Vec<(u64, u64)>,
 }
@@ -83,9 +114,11 @@ impl Counts {
         self.thread_instructions += other.thread_instructions;
         self.divergences += other.divergences;
         for (mine, theirs) in self.global.iter_mut().zip(&other.global) {
-            mine.requests += theirs.requests;
-            mine.sectors += theirs.sectors;
-            mine.bytes += theirs.bytes;
+            mine.add(theirs);
+        }
+        self.bulk.add(&other.bulk);
+        for (mine, theirs) in self.wgmma.iter_mut().zip(&other.wgmma) {
+            mine.add(theirs);
         }
         for (mine, theirs) in self.shared.iter_mut().zip(&other.shared) {
             mine.requests += theirs.requests;
@@ -118,6 +151,17 @@ impl Counts {
 
     /// Counts an access of global memory by the lanes of `mask`, of `bytes` bytes each.
     pub fn global(&mut self, direction: Direction, addresses: &[u64; 32], mask: Mask, bytes: u64) {
+        self.global_each(direction, addresses, mask, |_| bytes);
+    }
+
+    /// The same where each lane has a number of bytes of its own, none of them 0.
+    pub fn global_each(
+        &mut self,
+        direction: Direction,
+        addresses: &[u64; 32],
+        mask: Mask,
+        bytes: impl Fn(usize) -> u64,
+    ) {
         if mask == 0 {
             return;
         }
@@ -125,7 +169,7 @@ impl Counts {
         let mut count = 0;
         for lane in lanes(mask) {
             let first = addresses[lane] / SECTOR;
-            for sector in first..=(addresses[lane] + bytes - 1) / SECTOR {
+            for sector in first..=(addresses[lane] + bytes(lane) - 1) / SECTOR {
                 if count < sectors.len() && (count == 0 || sectors[count - 1] != sector) {
                     sectors[count] = sector;
                     count += 1;
@@ -138,7 +182,7 @@ impl Counts {
         let traffic = &mut self.global[direction as usize];
         traffic.requests += 1;
         traffic.sectors += different as u64;
-        traffic.bytes += bytes * u64::from(mask.count_ones());
+        traffic.bytes += lanes(mask).map(bytes).sum::<u64>();
     }
 
     /// Counts an access of shared memory by the lanes of `mask`, of `bytes` bytes each; also what `ldmatrix` and `stmatrix` do,
@@ -193,23 +237,19 @@ impl Counts {
             let _ = write!(text, "{comma}\"{name}\":{{\"warps\":{warps},\"threads\":{threads}}}");
         }
         let _ = write!(text, "}},\"tensor\":{{\"operations\":{multiplications},\"flops\":{flops}}},\"global\":{{");
-        for (index, (name, t)) in ["load", "store", "atomic"].iter().zip(self.global).enumerate() {
-            let comma = if index == 0 { "" } else { "," };
-            let _ = write!(
-                text,
-                "{comma}\"{name}\":{{\"requests\":{},\"sectors\":{},\"bytes\":{}}}",
-                t.requests, t.sectors, t.bytes
-            );
-        }
+        names(&mut text, &["load", "store", "atomic"], &self.global, GlobalTraffic::json);
         text.push_str("},\"shared\":{");
-        for (index, (name, t)) in ["load", "store", "atomic"].iter().zip(self.shared).enumerate() {
-            let comma = if index == 0 { "" } else { "," };
+        names(&mut text, &["load", "store", "atomic"], &self.shared, |t, text| {
+            let SharedTraffic { requests, wavefronts, conflicts, bytes } = t;
             let _ = write!(
                 text,
-                "{comma}\"{name}\":{{\"requests\":{},\"wavefronts\":{},\"conflicts\":{},\"bytes\":{}}}",
-                t.requests, t.wavefronts, t.conflicts, t.bytes
+                "{{\"requests\":{requests},\"wavefronts\":{wavefronts},\"conflicts\":{conflicts},\"bytes\":{bytes}}}"
             );
-        }
+        });
+        text.push_str("},\"bulk\":");
+        self.bulk.json(&mut text);
+        text.push_str(",\"wgmma\":{");
+        names(&mut text, &["a", "b"], &self.wgmma, Multiplicand::json);
         let _ = write!(text, "}},\"barriers\":{barriers},\"divergences\":{}}}", self.divergences);
         text
     }
