@@ -150,10 +150,12 @@ impl Shadow {
         self.cells[slot * self.words + word].store(cell, Ordering::Relaxed);
     }
 
-    /// Who wrote the word at this offset last, and when.
-    pub fn last_writer(&self, offset: u64) -> Option<(u64, u32)> {
-        let cell = self.get(WRITERS, offset as usize / 4);
-        (cell.0 != 0).then(|| (cell.agent(), cell.time()))
+    /// Who wrote the word at this offset last, and when: one, or two that did not know of one another.
+    pub fn last_writers(&self, offset: u64) -> impl Iterator<Item = (u64, u32)> {
+        let word = offset as usize / 4;
+        let first = self.get(WRITERS, word);
+        let second = if first.0 & MORE != 0 { self.get(WRITERS + 1, word) } else { Cell(0) };
+        [first, second].into_iter().filter(|cell| cell.0 != 0).map(|cell| (cell.agent(), cell.time()))
     }
 
     /// Notes an access by the lanes of `mask` of `bytes` bytes at each of these offsets; multiples of `bytes`, which is a power

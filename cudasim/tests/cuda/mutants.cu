@@ -182,6 +182,8 @@ template <int BUG> __device__ __forceinline__ void bulk_loads(int* out, const in
         asm volatile("fence.mbarrier_init.release.cluster;" ::: "memory");
         asm volatile("fence.proxy.async;" ::: "memory");
     }
+    tile[t] = -1;
+    if (BUG != 50) asm volatile("fence.proxy.async;" ::: "memory");
     __syncthreads();
     int sum = 0;
 #pragma unroll 1
@@ -190,7 +192,7 @@ template <int BUG> __device__ __forceinline__ void bulk_loads(int* out, const in
             const int bytes = BUG == 36 ? 0 : BUG == 37 ? sizeof(tile) + 16 : sizeof(tile);
             asm volatile("mbarrier.arrive.expect_tx.shared::cta.b64 _, [%0], %1;" ::"r"(shared_address(&barrier)), "r"(bytes) : "memory");
             asm volatile("cp.async.bulk.shared::cluster.global.mbarrier::complete_tx::bytes [%0], [%1], %2, [%3];"
-                         ::"r"(shared_address(tile)), "l"(in + 32 * round), "r"((int)sizeof(tile)), "r"(shared_address(&barrier)) : "memory");
+                         ::"r"(shared_address(tile)), "l"(in + 32 * round), "r"((int)sizeof(tile)), "r"(shared_address(&barrier)) : "memory"); // BUG 35, 36, 50
         }
         const uint32_t parity = BUG == 35 ? round ^ 1 : round;
         asm volatile("{\n.reg .pred done;\nAGAIN:\nmbarrier.try_wait.parity.shared::cta.b64 done, [%0], %1;\n@!done bra AGAIN;\n}"
@@ -317,6 +319,7 @@ KERNEL(bulk_loads, 34)
 KERNEL(bulk_loads, 35)
 KERNEL(bulk_loads, 36)
 KERNEL(bulk_loads, 37)
+KERNEL(bulk_loads, 50)
 KERNEL(bulk_stores, 0)
 KERNEL(bulk_stores, 38)
 KERNEL(bulk_stores, 39)

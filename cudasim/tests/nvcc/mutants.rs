@@ -198,7 +198,7 @@ const BUGS: &[Bug] = &[
     bug(33, "matrix", &[Misaligned]),
     bug(34, "bulk_loads", &[Deadlock]),
     bug(35, "bulk_loads", &[MissingWait, SharedRace, UninitialisedMemory]),
-    bug(36, "bulk_loads", &[MissingWait]),
+    bug(36, "bulk_loads", &[MissingWait, SharedRace]),
     bug(37, "bulk_loads", &[Deadlock]),
     bug(38, "bulk_stores", &[MissingFence]).thread(0),
     bug(39, "bulk_stores", &[MissingWait, SharedRace]),
@@ -211,6 +211,7 @@ const BUGS: &[Bug] = &[
     bug(45, "ends", &[InvalidCall]),
     bug(48, "hand_over", &[InvalidUse]),
     bug(49, "ends", &[Timeout]),
+    bug(50, "bulk_loads", &[MissingFence]).thread(0).nearest("of 512 bytes"),
 ];
 
 /// Whether a line of the source is marked as one where a bug shows.

@@ -47,6 +47,48 @@ fn global_memory_comes_and_the_mbarrier_hears_of_it() {
     case(&few, 128, Options::default()).fails(FaultKind::Deadlock, "16 bytes");
 }
 
+/// A store may land after a copy that comes later, unless a proxy fence stands between them; a read may not.
+#[test]
+fn what_a_copy_overwrites_is_fenced_where_it_was_written_and_not_where_it_was_read() {
+    let store = "st.shared.u32 [%to], 77;";
+    let fenced = format!(
+        "{START} {store} fence.proxy.async.shared::cta; bar.sync 0; {COPY}{WAIT} ld.shared.u32 %r1, [%to]; st.global.u32 [%place], %r1;"
+    );
+    for options in every_way() {
+        assert_eq!(case(&fenced, 128, options).run().unwrap(), each(128, |thread| thread * 5 + 2));
+    }
+    let unfenced = fenced.replace("fence.proxy.async.shared::cta;", "");
+    for options in every_way() {
+        let report = case(&unfenced, 128, options).fails(FaultKind::MissingFence, "overwrites");
+        assert_eq!(report.thread, [0, 0, 0], "of the copy");
+    }
+    // Only warp 3 has not fenced: its words, and no others.
+    let some = fenced.replace("fence.proxy", "setp.lt.u32 %p1, %thread, 96; @%p1 fence.proxy");
+    case(&some, 128, Options::default()).fails(FaultKind::MissingFence, "thread of warp 3");
+    let by_who_copies = unfenced.replace(COPY, &format!("@%p9 fence.proxy.async; {COPY}"));
+    assert!(case(&by_who_copies, 128, Options::default()).run().is_ok(), "a fence by the thread that copies is enough");
+    let too_early = unfenced.replace(store, &format!("fence.proxy.async; {store}"));
+    case(&too_early, 128, Options::default()).fails(FaultKind::MissingFence, "overwrites");
+    // What nothing orders is a race.
+    let (before, _) = unfenced.split_once("bar.sync 0; @%p9 mbarrier.arrive").unwrap();
+    let rest = "@%p9 mbarrier.arrive.expect_tx.shared::cta.b64 _, [bar], 512; @%p9 cp.async.bulk.shared::cluster.global.mbarrier::complete_tx::bytes [buffer+128], [%in], 256, [bar];";
+    for options in every_way() {
+        let report = case(&format!("{before} {rest} {WAIT}"), 128, options).fault();
+        assert!(matches!(report.fault.kind, FaultKind::SharedRace | FaultKind::MissingWait), "{report}");
+    }
+    // Read, then overwritten by the next copy into the same place: the barrier is enough.
+    let again =
+        COPY.replace("[%in]", "[%rd1]").replace("mbarrier.arrive", "add.u64 %rd1, %in, 256; @%p9 mbarrier.arrive");
+    let read = format!(
+        "{START}{COPY}{WAIT} ld.shared.u32 %r1, [%to]; bar.sync 0; {again} {} ld.shared.u32 %r2, [%to]; add.u32 %r1, %r1, %r2; st.global.u32 [%place], %r1;",
+        WAIT.replace("W", "V").replace("[bar], 0", "[bar], 1")
+    );
+    for options in every_way() {
+        let got = case(&read, 128, options).run().unwrap_or_else(|report| panic!("{report}"));
+        assert_eq!(got, each(128, |thread| 2 * (thread * 5 + 2) + 64 * 5));
+    }
+}
+
 #[test]
 fn shared_memory_goes_in_groups() {
     let start = "mov.u32 %r0, buffer; mad.lo.u32 %to, %thread, 4, %r0; setp.eq.u32 %p9, %thread, 0;

@@ -340,6 +340,33 @@ fn tensor_maps_are_replaced_field_by_field() {
 }
 
 #[test]
+fn a_tensor_copy_over_ordinary_stores_needs_a_fence() {
+    let tensor = Tensor::new(&[64, 8], 3);
+    let declarations = declarations();
+    // One word, in the last row.
+    let body = |fence: &str| {
+        format!(
+            "{START} @%p9 st.shared.u32 [tile+1020], 5; {fence} bar.sync 0;
+             @%p9 mbarrier.arrive.expect_tx.shared::cta.b64 _, [bar], 1024;
+             @%p9 cp.async.bulk.tensor.2d.shared::cluster.global.tile.mbarrier::complete_tx::bytes [tile], [%map, {{0, 0}}], [bar];
+             {WAIT}"
+        )
+    };
+    let map = |address| TensorMap::tiled(&tensor.arguments(address), &[64, 8]).unwrap().encode().to_vec();
+    for options in every_way() {
+        let run = |body: &str| {
+            let options = options.clone();
+            Case { body, declarations: &declarations, input: tensor.bytes(), options, ..Case::default() }
+                .run_with(|address, _| map(address))
+        };
+        assert!(run(&body("@%p9 fence.proxy.async;")).is_ok());
+        let report = run(&body("")).unwrap_err();
+        assert_eq!(report.fault.kind, FaultKind::MissingFence, "{report}");
+        assert!(report.to_string().contains("byte 1020 of shared tile"), "{report}");
+    }
+}
+
+#[test]
 fn wrong_tensor_copies_are_reported() {
     let tensor = Tensor::new(&[64, 8], 3);
     let declarations = declarations();

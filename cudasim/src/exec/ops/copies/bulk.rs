@@ -281,6 +281,7 @@ pub(super) fn decode(decoder: &mut Decoder<'_>, instruction: &Instruction) -> De
             for (index, (to, mbarrier)) in places.into_iter().enumerate() {
                 let piece = Piece { from, to: to.offset as u32, bytes: bytes as u32 };
                 let copy = Copy { pieces: vec![piece], bytes: bytes as u32, reduction, flush: false };
+                super::check_overwritten(context, lane, to.rank, &copy)?;
                 super::traffic::count_copy(context, &copy, index != 0);
                 flights::launch(context, mbarrier, copy).map_err(|fault| fault.lane(lane))?;
             }

@@ -69,26 +69,51 @@ fn lands_now(context: &mut Context<'_>) -> bool {
 /// # Errors
 /// An ordinary store has written it, and no `fence.proxy.async` came after.
 fn check_fenced(context: &mut Context<'_>, lane: usize, place: Place, bytes: u64) -> Result<(), Fault> {
+    check_proxy(context, lane, place.rank, place.offset..place.offset + bytes as usize, false)
+}
+
+/// That what an asynchronous copy is to overwrite in the shared memory of block `rank` cannot be written again by an earlier
+/// store that takes effect late. Reading it earlier needs no fence, only an order.
+///
+/// # Errors
+/// As [`check_fenced`].
+fn check_overwritten(context: &mut Context<'_>, lane: usize, rank: usize, copy: &flights::Copy) -> Result<(), Fault> {
+    for piece in &copy.pieces {
+        check_proxy(context, lane, rank, piece.to as usize..(piece.to + piece.bytes) as usize, true)?;
+    }
+    Ok(())
+}
+
+fn check_proxy(
+    context: &mut Context<'_>,
+    lane: usize,
+    rank: usize,
+    range: std::ops::Range<usize>,
+    overwrites: bool,
+) -> Result<(), Fault> {
     if !context.grid.options.shared_races {
         return Ok(());
     }
     let agent = context.agent();
     let order = &*context.order;
-    let Some(shadow) = context.blocks[place.rank].shared.shadow() else { return Ok(()) };
-    for offset in (place.offset & !3..place.offset + bytes as usize).step_by(4) {
-        let Some((writer, time)) = shadow.last_writer(offset as u64) else { continue };
-        // Cells of shared memory count agents from 1.
-        let writer = writer as usize - 1;
-        let (_, warp, by_proxy) = order.describe(writer);
-        if by_proxy || order.is_fenced(agent, writer, time) {
-            continue;
+    let Some(shadow) = context.blocks[rank].shared.shadow() else { return Ok(()) };
+    for offset in (range.start & !3..range.end).step_by(4) {
+        for (writer, time) in shadow.last_writers(offset as u64) {
+            // Cells of shared memory count agents from 1.
+            let writer = writer as usize - 1;
+            let (_, warp, by_proxy) = order.describe(writer);
+            // A store that is not ordered before an overwriting copy at all is a race, and reported as one.
+            if by_proxy || order.is_fenced(agent, writer, time) || overwrites && !order.knows(agent, writer, time) {
+                continue;
+            }
+            let uses = if overwrites { "overwrites" } else { "reads" };
+            let message = format!(
+                "an asynchronous copy {uses} shared memory that a thread of warp {warp} has written with an ordinary store, \
+                 and no fence.proxy.async followed"
+            );
+            let address = crate::memory::SHARED_WINDOW + crate::memory::SHARED_RESERVED + offset as u64;
+            return Err(Fault::new(FaultKind::MissingFence, message).lane(lane).at(address));
         }
-        let message = format!(
-            "an asynchronous copy reads shared memory that a thread of warp {warp} has written with an ordinary store, \
-             and no fence.proxy.async followed"
-        );
-        let address = crate::memory::SHARED_WINDOW + crate::memory::SHARED_RESERVED + offset as u64;
-        return Err(Fault::new(FaultKind::MissingFence, message).lane(lane).at(address));
     }
     Ok(())
 }

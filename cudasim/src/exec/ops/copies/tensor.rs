@@ -109,6 +109,7 @@ pub(super) fn decode(decoder: &mut Decoder<'_>, instruction: &Instruction) -> De
                 let bytes = layout.bytes() as u32;
                 let flush = matches!(map.element, Element::F32Ftz | Element::Tf32Ftz);
                 let copy = Copy { pieces, bytes, reduction: None, flush };
+                super::check_overwritten(context, lane, to.rank, &copy)?;
                 super::traffic::count_copy(context, &copy, index != 0);
                 flights::launch(context, mbarrier, copy).map_err(|fault| fault.lane(lane))?;
             }

@@ -215,16 +215,17 @@ fn check_chunk(context: &mut Context<'_>, address: u64) -> Result<(), Fault> {
     }
     let Some(shadow) = context.blocks[rank].shared.shadow() else { return Ok(()) };
     for word in (offset..offset + CHUNK).step_by(4) {
-        let Some((agent, time)) = shadow.last_writer(word as u64) else { continue };
-        // Cells of shared memory count agents from 1.
-        let agent = agent as usize - 1;
-        let (_, warp, by_proxy) = context.order.describe(agent);
-        if !by_proxy && !context.order.is_fenced(asynchronous, agent, time) {
-            let message = format!(
-                "a wgmma reads shared memory that a thread of warp {warp} has written with an ordinary store, and no \
-                 fence.proxy.async followed"
-            );
-            return Err(Fault::new(FaultKind::MissingFence, message).at(SHARED_WINDOW + address));
+        for (agent, time) in shadow.last_writers(word as u64) {
+            // Cells of shared memory count agents from 1.
+            let agent = agent as usize - 1;
+            let (_, warp, by_proxy) = context.order.describe(agent);
+            if !by_proxy && !context.order.is_fenced(asynchronous, agent, time) {
+                let message = format!(
+                    "a wgmma reads shared memory that a thread of warp {warp} has written with an ordinary store, and no \
+                     fence.proxy.async followed"
+                );
+                return Err(Fault::new(FaultKind::MissingFence, message).at(SHARED_WINDOW + address));
+            }
         }
     }
     Ok(())
