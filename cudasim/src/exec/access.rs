@@ -240,6 +240,13 @@ impl Context<'_> {
         self.touch_shared_range(agent, rank, lane, offset, from.len(), Touch { write: true, strong })
     }
 
+    /// Index of the allocation that the step that runs has hit last, or another that shares its place.
+    #[inline(always)]
+    pub(super) fn last_allocation(&mut self) -> &mut usize {
+        let places = &mut self.worker.last_allocations;
+        &mut places[self.pc as usize % places.len()]
+    }
+
     /// Index of the allocation that an access of global memory is in, and the offset there.
     ///
     /// # Errors
@@ -252,12 +259,12 @@ impl Context<'_> {
             let offset = address.wrapping_sub(allocation.base());
             (offset < allocation.size() && bytes <= allocation.size() - offset).then_some((index, offset))
         };
-        if let Some(found) = hit(self.worker.last_allocation) {
+        if let Some(found) = hit(*self.last_allocation()) {
             return Ok(found);
         }
         let found = map.find(address).and_then(hit);
         if let Some((index, _)) = found {
-            self.worker.last_allocation = index;
+            *self.last_allocation() = index;
         }
         found.ok_or_else(|| {
             let message = format!("{bytes} bytes of global memory that are in no allocation");

@@ -123,8 +123,8 @@ pub struct Worker {
     pub events: u64,
     /// Counts, where they are wanted.
     pub counts: Option<Counts>,
-    /// Index of the allocation that was hit last.
-    pub last_allocation: usize,
+    /// Indices of the allocations that were hit last, by the low bits of the step's number.
+    pub last_allocations: [usize; 16],
 }
 
 /// Rounds of turns after which a cluster that does not end lets others start, for kernels whose blocks wait for others.
@@ -206,7 +206,7 @@ impl Shared<'_> {
             rng: Rng::new(options.seed ^ number.rotate_left(32), 1 + index as u64),
             events: 0,
             counts: options.counters.then(|| Counts::new(self.grid.kernel)),
-            last_allocation: 0,
+            last_allocations: [0; 16],
         };
         if let Err(report) = self.clusters(&mut worker, index) {
             self.stop.store(true, Ordering::Relaxed);

@@ -3,7 +3,7 @@
 use super::context::Context;
 use super::decode::Space;
 use super::order::{Clock, Order};
-use super::registers::{Mask, lanes};
+use super::registers::{FULL, Mask, lanes};
 use crate::memory::shadow::{Cell, Race, Shadow, Visit};
 use crate::memory::{SHARED_RESERVED, SHARED_WINDOW};
 use crate::report::{Fault, FaultKind};
@@ -46,6 +46,41 @@ impl Context<'_> {
         bytes: u64,
         touch: Touch,
     ) -> Result<(), Fault> {
+        let race = self.visit_global(index, touch, |shadow, visit, base| {
+            shadow.visit(visit, &addresses.map(|address| address.wrapping_sub(base)), mask, bytes)
+        });
+        race.map_err(|(lane, fault)| fault.at(addresses[lane]))
+    }
+
+    /// The same of all lanes side by side, the first at `address`.
+    ///
+    /// # Errors
+    /// As [`Context::touch_global`].
+    #[inline]
+    pub(super) fn touch_global_run(
+        &mut self,
+        index: usize,
+        address: u64,
+        bytes: u64,
+        touch: Touch,
+    ) -> Result<(), Fault> {
+        let race = self.visit_global(index, touch, |shadow, visit, base| match !visit.lanes {
+            true => shadow.visit_run(visit, address - base, bytes),
+            false => {
+                let offsets = std::array::from_fn(|lane| address - base + lane as u64 * bytes);
+                shadow.visit(visit, &offsets, FULL, bytes)
+            }
+        });
+        race.map_err(|(lane, fault)| fault.at(address + lane as u64 * bytes))
+    }
+
+    #[inline(always)]
+    fn visit_global(
+        &mut self,
+        index: usize,
+        touch: Touch,
+        visitor: impl FnOnce(&Shadow, &mut Visit<KnowsGlobal<'_>>, u64) -> Option<Race>,
+    ) -> Result<(), (usize, Fault)> {
         if self.grid.first_agent == 0 {
             return Ok(());
         }
@@ -56,22 +91,18 @@ impl Context<'_> {
         let order = &*self.order;
         let (number, now) = (order.global_agent(agent), order.now(agent));
         let Some(cell) = Cell::new(number, now, touch.strong, self.pc) else { return Ok(()) };
-        let knows = |other: Cell, mine: Cell| match other.agent() == number {
-            true => !by_lane || other.time() < now || other.lane() == mine.lane(),
-            false => order.knows_global(agent, other.agent(), other.time()),
-        };
+        let knows = KnowsGlobal { order, agent, number, now, lanes: by_lane };
         let old = self.grid.first_agent << 40;
         let mut visit =
             Visit { cell, old, known: self.warp.known_moments[0], knows, lanes: by_lane, write: touch.write };
-        let base = allocation.base();
-        let race = shadow.visit(&mut visit, &addresses.map(|address| address.wrapping_sub(base)), mask, bytes);
+        let race = visitor(shadow, &mut visit, allocation.base());
         self.warp.known_moments[0] = visit.known;
         match race {
             None => Ok(()),
             Some(race) => {
                 let (cluster, agent) = order.of_global(race.other.agent());
                 let message = self.race(touch, &race, cluster, agent);
-                Err(Fault::new(FaultKind::GlobalRace, message).lane(race.lane).at(addresses[race.lane]))
+                Err((race.lane, Fault::new(FaultKind::GlobalRace, message).lane(race.lane)))
             }
         }
     }
@@ -242,6 +273,26 @@ impl Context<'_> {
                     self.order.hand_on_shared(rank, word, clock, beside);
                 }
             }
+        }
+    }
+}
+
+/// What an agent knows of all others of the grid.
+struct KnowsGlobal<'a> {
+    order: &'a Order,
+    agent: usize,
+    /// Its number among those of all launches.
+    number: u64,
+    now: u32,
+    lanes: bool,
+}
+
+impl crate::memory::shadow::Knows for KnowsGlobal<'_> {
+    #[inline]
+    fn knows(&mut self, other: Cell, mine: Cell) -> bool {
+        match other.agent() == self.number {
+            true => !self.lanes || other.time() < self.now || other.lane() == mine.lane(),
+            false => self.order.knows_global(self.agent, other.agent(), other.time()),
         }
     }
 }

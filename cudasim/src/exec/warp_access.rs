@@ -1,11 +1,12 @@
-//! Loads and stores by all lanes of a warp at once: one check for all of them where they stay in one allocation, and lane by
-//! lane (see [`access`](super::access)) where they do not or where something is wrong, which finds the lane to report.
+//! Loads and stores by all lanes of a warp at once: one check for all of them where they lie side by side in global memory or
+//! stay in one allocation, and lane by lane (see [`access`](super::access)) where they do not or where something is wrong,
+//! which finds the lane to report.
 
 use super::access::{Access, Found, aligned, locate};
 use super::context::{Context, Window};
 use super::decode::Space;
 use super::races::Touch;
-use super::registers::{Mask, lanes};
+use super::registers::{FULL, Mask, lanes};
 use crate::counters::Direction;
 use crate::memory::{CLUSTER_RANK_SHIFT, Word};
 use crate::report::Fault;
@@ -36,8 +37,14 @@ impl Context<'_> {
         into: &mut [[T; 32]; N],
     ) -> Result<(), Fault> {
         let bytes = N as u64 * T::BYTES;
-        let mut places = fill(addresses, mask);
         self.count(access.space, Direction::Load, addresses, mask, bytes);
+        if let Some((index, offset)) = self.run(access.space, mask, addresses, bytes)
+            && let Some(allocation) = self.grid.memory.get(index)
+            && (allocation.load_run(offset, into) || !self.grid.options.uninitialised)
+        {
+            return self.touch_global_run(index, addresses[0], bytes, Touch { write: false, strong: access.strong });
+        }
+        let mut places = fill(addresses, mask);
         match self.place(access.space, &mut places, bytes) {
             Place::Global(index) => {
                 let Some(allocation) = self.grid.memory.get(index) else { return Ok(()) };
@@ -81,8 +88,14 @@ impl Context<'_> {
         from: &[[T; 32]; N],
     ) -> Result<(), Fault> {
         let bytes = N as u64 * T::BYTES;
-        let mut places = fill(addresses, mask);
         self.count(access.space, Direction::Store, addresses, mask, bytes);
+        if let Some((index, offset)) = self.run(access.space, mask, addresses, bytes)
+            && let Some(allocation) = self.grid.memory.get(index)
+        {
+            allocation.store_run(offset, from);
+            return self.touch_global_run(index, addresses[0], bytes, Touch { write: true, strong: access.strong });
+        }
+        let mut places = fill(addresses, mask);
         match self.place(access.space, &mut places, bytes) {
             Place::Global(index) => {
                 let Some(allocation) = self.grid.memory.get(index) else { return Ok(()) };
@@ -154,6 +167,32 @@ impl Context<'_> {
         }
     }
 
+    /// The allocation of all 32 lanes side by side, where that is how they access global memory, and the offset there.
+    #[inline(always)]
+    fn run(&mut self, space: Space, mask: Mask, addresses: &[u64; 32], bytes: u64) -> Option<(usize, u64)> {
+        let first = addresses[0];
+        let at = |lane: usize| first.wrapping_add(lane as u64 * bytes);
+        // Most that is no run is seen at its end.
+        if mask != FULL || addresses[31] != at(31) || locate(space, first).0 != Window::Global {
+            return None;
+        }
+        let mut apart = 0;
+        for (lane, address) in addresses.iter().enumerate() {
+            apart |= address ^ at(lane);
+        }
+        if apart != 0 {
+            return None;
+        }
+        let map = self.grid.memory;
+        let inside = |index: usize| Some((index, map.get(index)?.run(first, bytes)?));
+        if let Some(found) = inside(*self.last_allocation()) {
+            return Some(found);
+        }
+        let found = inside(map.find(first)?)?;
+        *self.last_allocation() = found.0;
+        Some(found)
+    }
+
     /// Where all of `addresses` are; those of a window become addresses inside it.
     #[inline(always)]
     fn place(&mut self, space: Space, addresses: &mut [u64; 32], bytes: u64) -> Place {
@@ -170,13 +209,14 @@ impl Context<'_> {
         match window {
             Window::Global => {
                 let map = self.grid.memory;
-                if map.get(self.worker.last_allocation).is_some_and(|a| a.holds(addresses, bytes)) {
-                    return Place::Global(self.worker.last_allocation);
+                let last = *self.last_allocation();
+                if map.get(last).is_some_and(|a| a.holds(addresses, bytes)) {
+                    return Place::Global(last);
                 }
                 match map.find(addresses[0]).filter(|&index| map.get(index).is_some_and(|a| a.holds(addresses, bytes)))
                 {
                     Some(index) => {
-                        self.worker.last_allocation = index;
+                        *self.last_allocation() = index;
                         Place::Global(index)
                     }
                     None => Place::Mixed,

@@ -2,6 +2,8 @@
 //!
 //! Kernels run on several threads and may race: every access is a relaxed atomic of its own size, as the hardware's are.
 
+mod runs;
+
 use std::fmt;
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU8, AtomicU16, AtomicU32, AtomicU64, Ordering};

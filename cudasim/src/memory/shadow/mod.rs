@@ -4,11 +4,16 @@
 //! moment of whose time. Its accesses race where neither knew of the other. Where FastTrack keeps any number of readers, here
 //! are two: of more readers at once the others are not seen, so that a race may be missed but none is invented. Two agents
 //! that touch different bytes of a word do not race.
+//!
+//! Whole warps mostly use whole rows of 32 words, for which one cell does ([`rows`]).
+
+mod rows;
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::MemoryError;
 use super::allocation::zeroed;
+use rows::Taken;
 
 /// One access: whose, when, of which bytes of the word. 0 is none.
 ///
@@ -75,6 +80,8 @@ pub struct Shadow {
     /// First writers, second writers, first readers, second readers of all words.
     cells: Box<[AtomicU64]>,
     words: usize,
+    /// Of each row of 32 words what [`rows`] says.
+    rows: Box<[AtomicU64]>,
 }
 
 const WRITERS: usize = 0;
@@ -127,12 +134,13 @@ impl Shadow {
     /// `OutOfMemory`.
     pub fn new(bytes: u64) -> Result<Self, MemoryError> {
         let words = usize::try_from(bytes.div_ceil(4)).map_err(|_| MemoryError::OutOfMemory)?;
-        Ok(Self { cells: zeroed(words.checked_mul(4).ok_or(MemoryError::OutOfMemory)?)?, words })
+        let cells = words.checked_mul(4).ok_or(MemoryError::OutOfMemory)?;
+        Ok(Self { cells: zeroed(cells)?, words, rows: zeroed(rows::slots(words))? })
     }
 
     /// Forgets everything.
     pub fn clear(&self) {
-        for cell in &self.cells {
+        for cell in self.cells.iter().chain(&self.rows) {
             // Untouched pages stay untouched.
             if cell.load(Ordering::Relaxed) != 0 {
                 cell.store(0, Ordering::Relaxed);
@@ -153,23 +161,28 @@ impl Shadow {
     /// Who wrote the word at this offset last, and when: one, or two that did not know of one another.
     pub fn last_writers(&self, offset: u64) -> impl Iterator<Item = (u64, u32)> {
         let word = offset as usize / 4;
-        let first = self.get(WRITERS, word);
-        let second = if first.0 & MORE != 0 { self.get(WRITERS + 1, word) } else { Cell(0) };
-        [first, second].into_iter().filter(|cell| cell.0 != 0).map(|cell| (cell.agent(), cell.time()))
+        let writers = match self.row_writer(word) {
+            Some(writer) => [writer, Cell(0)],
+            None => {
+                let first = self.get(WRITERS, word);
+                [first, if first.0 & MORE != 0 { self.get(WRITERS + 1, word) } else { Cell(0) }]
+            }
+        };
+        writers.into_iter().filter(|cell| cell.0 != 0).map(|cell| (cell.agent(), cell.time()))
     }
 
     /// Notes an access by the lanes of `mask` of `bytes` bytes at each of these offsets; multiples of `bytes`, which is a power
     /// of two. The first race, if there is one.
     #[inline(always)]
     pub fn visit<K: Knows>(&self, visit: &mut Visit<K>, offsets: &[u64; 32], mask: u32, bytes: u64) -> Option<Race> {
-        if mask == u32::MAX && bytes >= 4 && !visit.lanes {
+        if mask == u32::MAX && !visit.lanes {
             let (mut contiguous, mut same) = (0, 0);
             for lane in 0..32 {
                 contiguous |= offsets[lane] ^ (offsets[0].wrapping_add(lane as u64 * bytes));
                 same |= offsets[lane] ^ offsets[0];
             }
-            if contiguous == 0 && self.visit_run(visit, offsets[0], bytes) {
-                return None;
+            if contiguous == 0 {
+                return self.visit_run(visit, offsets[0], bytes);
             }
             if same == 0 && !visit.write {
                 return self.visit_lane(visit, 0, offsets[0], bytes);
@@ -187,39 +200,85 @@ impl Shadow {
         None
     }
 
-    /// 32 lanes side by side, where all they find is old, their own or known. `false`, with nothing noted, where it is not.
-    #[inline(always)]
-    fn visit_run<K>(&self, visit: &Visit<K>, offset: u64, bytes: u64) -> bool {
-        let first = offset as usize / 4;
+    /// The same of 32 lanes side by side, the first at `offset`. `visit.lanes` must be false.
+    #[inline]
+    pub fn visit_run<K: Knows>(&self, visit: &mut Visit<K>, offset: u64, bytes: u64) -> Option<Race> {
         let each = bytes as usize / 4;
-        let count = 32 * each;
+        if each != 0 && offset.is_multiple_of(rows::BYTES) {
+            let lanes = 32 / each;
+            for part in 0..each {
+                let row = offset as usize / rows::BYTES as usize + part;
+                let race = self.visit_row(visit, row, Taken { each, first: part * lanes, step: 1 });
+                if race.is_some() {
+                    return race;
+                }
+            }
+            return None;
+        }
+        self.part(visit, offset, 32 * bytes);
+        let (first, count) = (offset as usize / 4, 8 * bytes as usize);
+        if offset.is_multiple_of(4) && self.is_quiet(visit, first, count) {
+            // Of the lanes that share a word the last one is noted.
+            let sharing = 4 / bytes.min(4) as usize;
+            self.fill(visit, first, count, Taken { each: each.max(1), first: sharing - 1, step: sharing });
+            return None;
+        }
+        (0..32).find_map(|lane| self.visit_words(visit, lane, offset + lane as u64 * bytes, bytes))
+    }
+
+    /// Whether all that an access of a run of words finds is old, its agent's own or known, and one cell each.
+    #[inline(always)]
+    fn is_quiet<K>(&self, visit: &Visit<K>, first: usize, count: usize) -> bool {
         let row = |slot: usize| &self.cells[slot * self.words + first..][..count];
         let (mine, old, known) = (visit.cell.0, visit.old, visit.known);
         let strange = |cell: u64| {
             let other = cell >= old && (cell ^ mine) >> 40 != 0 && cell >> 25 != known;
-            // With a second slot in use, or bytes of a word, it is a case for `visit_lane`.
+            // With a second slot in use, or bytes of a word, it is a case for `visit_words`.
             u64::from(other) | u64::from(cell & MORE != 0)
         };
-        let (writers, readers) = (row(WRITERS), row(READERS));
         let mut bad = 0;
-        for (writer, reader) in writers.iter().zip(readers) {
+        for (writer, reader) in row(WRITERS).iter().zip(row(READERS)) {
             bad |= strange(writer.load(Ordering::Relaxed)) | strange(reader.load(Ordering::Relaxed));
         }
-        if bad != 0 {
-            return false;
+        bad == 0
+    }
+
+    /// Notes an access of a run of words that is quiet. A write takes the place of the readers as well.
+    #[inline(always)]
+    fn fill<K>(&self, visit: &Visit<K>, first: usize, count: usize, taken: Taken) {
+        let row = |slot: usize| &self.cells[slot * self.words + first..][..count];
+        let cells = row(if visit.write { WRITERS } else { READERS });
+        if visit.write {
+            row(READERS).iter().for_each(|place| place.store(0, Ordering::Relaxed));
         }
-        let target = if visit.write { writers } else { readers };
-        for (lane, cells) in target.chunks_exact(each).enumerate() {
-            let cell = mine | 15 << BYTES_SHIFT | (lane as u64) << LANE_SHIFT;
+        for (index, cells) in cells.chunks_exact(taken.each.min(count)).enumerate() {
+            let lane = taken.first + index * taken.step;
+            let cell = visit.cell.0 | 15 << BYTES_SHIFT | (lane as u64) << LANE_SHIFT;
             for place in cells {
                 place.store(cell, Ordering::Relaxed);
             }
         }
-        true
     }
 
     /// Notes an access by one lane of any `bytes` at `offset`.
     pub fn visit_lane<K: Knows>(&self, visit: &mut Visit<K>, lane: usize, offset: u64, bytes: u64) -> Option<Race> {
+        if (offset | bytes).is_multiple_of(rows::BYTES) && !visit.lanes {
+            let row = |offset: u64| (offset / rows::BYTES) as usize;
+            let taken = Taken { each: rows::WORDS, first: lane, step: 1 };
+            return (row(offset)..row(offset + bytes)).find_map(|row| self.visit_row(visit, row, taken));
+        }
+        self.part(visit, offset, bytes);
+        let (first, count) = (offset as usize / 4, bytes as usize / 4);
+        if count > 1 && (offset | bytes).is_multiple_of(4) && !visit.lanes && self.is_quiet(visit, first, count) {
+            self.fill(visit, first, count, Taken { each: count, first: lane, step: 1 });
+            return None;
+        }
+        self.visit_words(visit, lane, offset, bytes)
+    }
+
+    /// The same, word by word, of rows that are taken apart.
+    #[inline(always)]
+    fn visit_words<K: Knows>(&self, visit: &mut Visit<K>, lane: usize, offset: u64, bytes: u64) -> Option<Race> {
         let end = offset + bytes;
         for word in offset / 4..end.div_ceil(4) {
             let first = offset.saturating_sub(word * 4);
@@ -233,22 +292,23 @@ impl Shadow {
         None
     }
 
-    #[inline]
+    #[inline(always)]
     fn visit_word<K: Knows>(&self, visit: &mut Visit<K>, mine: Cell, word: usize) -> Option<(Cell, bool)> {
-        let last = if visit.write { READERS } else { WRITERS };
-        for pair in [WRITERS, READERS].into_iter().filter(|&pair| pair <= last) {
-            let first = self.get(pair, word);
-            if first.0 < visit.old {
-                continue;
-            }
-            if first.clashes(mine) && !visit.has_seen(first, mine) {
-                return Some((first, pair == WRITERS));
-            }
-            if first.0 & MORE != 0 {
-                let second = self.get(pair + 1, word);
-                if second.0 >= visit.old && second.clashes(mine) && !visit.has_seen(second, mine) {
-                    return Some((second, pair == WRITERS));
-                }
+        let after_writers = match self.comes_after(visit, mine, WRITERS, word) {
+            Ok(after) => after,
+            Err(other) => return Some((other, true)),
+        };
+        if visit.write {
+            let after_readers = match self.comes_after(visit, mine, READERS, word) {
+                Ok(after) => after,
+                Err(other) => return Some((other, false)),
+            };
+            let all = Cell(merged(mine, self.get(WRITERS, word)));
+            if after_writers && after_readers && all.bytes() == 15 {
+                // Whoever knows of this write knows of all that it comes after.
+                self.set(WRITERS, word, all.0);
+                self.set(READERS, word, 0);
+                return None;
             }
         }
         // Take the place of an access that this one comes after; of others it takes none.
@@ -268,6 +328,32 @@ impl Shadow {
         }
         None
     }
+
+    /// Whether an access comes after both accesses of a word that are noted as its writers or readers.
+    ///
+    /// # Errors
+    /// One of them, where it does not and the two race.
+    #[inline(always)]
+    fn comes_after<K: Knows>(&self, visit: &mut Visit<K>, mine: Cell, pair: usize, word: usize) -> Result<bool, Cell> {
+        let first = self.get(pair, word);
+        if first.0 < visit.old {
+            return Ok(true);
+        }
+        let mut after = visit.has_seen(first, mine);
+        if !after && first.clashes(mine) {
+            return Err(first);
+        }
+        if first.0 & MORE != 0 {
+            let second = self.get(pair + 1, word);
+            if second.0 >= visit.old && !visit.has_seen(second, mine) {
+                if second.clashes(mine) {
+                    return Err(second);
+                }
+                after = false;
+            }
+        }
+        Ok(after)
+    }
 }
 
 /// `mine`, with the bytes that the same agent touched at the same moment in the same way.
@@ -279,7 +365,7 @@ fn merged(mine: Cell, before: Cell) -> u64 {
 impl<K: Knows> Visit<K> {
     #[inline]
     fn has_seen(&mut self, cell: Cell, mine: Cell) -> bool {
-        if cell.moment() == self.known {
+        if cell.moment() == self.known || !self.lanes && cell.agent() == self.cell.agent() {
             return true;
         }
         let known = self.knows.knows(cell, mine);
@@ -311,6 +397,79 @@ mod tests {
         assert_eq!(shadow.visit(&mut visit(2, 1, false), &row, u32::MAX, 4), None);
         assert_eq!(shadow.visit_lane(&mut visit(3, 1, true), 5, 12, 4).unwrap().other.agent(), 2, "write after read");
         assert_eq!(shadow.visit_lane(&mut visit(3, 0, true), 5, 128, 4), None);
+    }
+
+    /// Whatever warps do, whole rows tell the same races as their words one by one.
+    #[test]
+    fn rows_and_words_tell_the_same() {
+        let run = |offset: u64, bytes: u64| -> [u64; 32] { std::array::from_fn(|lane| offset + lane as u64 * bytes) };
+        let mut seed = 7_u64;
+        let mut below = |limit: u64| {
+            seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+            (seed >> 33) % limit
+        };
+        let (mut races, mut quiet) = (0, 0);
+        for _ in 0..3000 {
+            let (rows, words) = (Shadow::new(1024).unwrap(), Shadow::new(1024).unwrap());
+            // What agents 1 to 3 know of one another, and where their own time is.
+            let mut clocks = [[0_u32; 4], [0, 1, 0, 0], [0, 0, 1, 0], [0, 0, 0, 1]];
+            for _ in 0..12 {
+                let agent = 1 + below(3) as usize;
+                // A barrier of two or of all, more often than not.
+                if below(5) < 3 {
+                    let who = if below(2) == 0 { vec![1, 2, 3] } else { vec![agent, 1 + below(3) as usize] };
+                    let joined =
+                        who.iter().fold([0; 4], |all, &one| std::array::from_fn(|i| clocks[one][i].max(all[i])));
+                    who.iter().for_each(|&one| clocks[one] = joined);
+                    who.iter().for_each(|&one| clocks[one][one] += 1);
+                }
+                let (clock, write, strong) = (clocks[agent], below(2) == 0, below(6) == 0);
+                let visit = || {
+                    let knows = move |other: Cell, _: Cell| clock[other.agent() as usize] >= other.time();
+                    let cell = Cell::new(agent as u64, clock[agent], strong, 3).unwrap();
+                    Visit { cell, old: 1 << 40, known: 0, knows, lanes: false, write }
+                };
+                let bytes = 1 << below(5);
+                let (offsets, mask) = match below(6) {
+                    0..3 => (run(128 * below(4), bytes), u32::MAX),
+                    3 => (run(bytes * below(16), bytes), u32::MAX),
+                    4 => (run(128 * below(4), bytes), 1 + below(u64::from(u32::MAX)) as u32),
+                    _ => (run(128 * below(4), bytes).map(|x| x ^ bytes), u32::MAX),
+                };
+                let got = rows.visit(&mut visit(), &offsets, mask, bytes);
+                // Lane by lane and word by word, so that no row is ever whole.
+                let expected = (0..32).filter(|lane| mask >> lane & 1 != 0).find_map(|lane| {
+                    words.part(&visit(), offsets[lane], bytes);
+                    words.visit_words(&mut visit(), lane, offsets[lane], bytes)
+                });
+                assert_eq!(got, expected);
+                for word in 0..256 {
+                    let writers = |shadow: &Shadow| shadow.last_writers(word * 4).collect::<Vec<_>>();
+                    assert_eq!(writers(&rows), writers(&words), "word {word}");
+                }
+                if got.is_some() {
+                    races += 1;
+                    break;
+                }
+                quiet += 1;
+            }
+        }
+        assert!(races > 500 && quiet > 5000, "{races} races, {quiet} not");
+    }
+
+    #[test]
+    fn a_range_of_one_lane_and_an_earlier_launch() {
+        let shadow = Shadow::new(512).unwrap();
+        let row: [u64; 32] = std::array::from_fn(|lane| 128 + lane as u64 * 4);
+        assert_eq!(shadow.visit_lane(&mut visit(1, 0, true), 9, 0, 384), None);
+        let race = shadow.visit(&mut visit(2, 0, false), &row, u32::MAX, 4).unwrap();
+        assert_eq!((race.lane, race.other.lane(), race.other.agent(), race.wrote), (0, 9, 1, true));
+        // In the next launch, whose agents are numbered from 2, none of that counts; nor do rows that were taken apart.
+        let later = |agent: u64, write: bool| Visit { old: 2 << 40, ..visit(agent, 0, write) };
+        assert_eq!(shadow.visit(&mut later(2, true), &row, u32::MAX, 4), None);
+        assert_eq!(shadow.visit_lane(&mut later(3, true), 0, 0, 4), None);
+        assert_eq!(shadow.visit_lane(&mut later(3, false), 0, 132, 4).unwrap().other.lane(), 1);
+        assert_eq!(shadow.visit_lane(&mut Visit { old: 4 << 40, ..visit(4, 0, false) }, 0, 132, 4), None);
     }
 
     #[test]
