@@ -236,6 +236,8 @@ pub fn run(
                         Ok(flow @ (Flow::Wait | Flow::Part(_))) => {
                             let done = if let Flow::Part(done) = flow { done & active } else { 0 };
                             moved |= done != 0;
+                            // Waiting is not running: how often a warp looks depends on the host's other threads.
+                            warp.instructions -= u64::from(done == 0);
                             warp.splits.pop();
                             let on = mask & !active | done;
                             if on != 0 {

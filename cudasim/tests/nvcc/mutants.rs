@@ -184,7 +184,8 @@ const BUGS: &[Bug] = &[
     bug(20, "bytes", &[SharedRace]).nearest("of 128 bytes"),
     bug(21, "total", &[SharedRace]),
     bug(22, "total", &[GlobalRace]).thread(0),
-    bug(23, "total", &[SharedRace, UninitialisedMemory]),
+    // In three of four seeds another warp than the one that writes comes first.
+    bug(23, "total", &[UninitialisedMemory, SharedRace]),
     bug(24, "total", &[GlobalRace]).nearest("hits"),
     bug(25, "total", &[SharedRace]),
     bug(26, "lanes", &[DivergentBarrier]),
@@ -196,10 +197,11 @@ const BUGS: &[Bug] = &[
     bug(31, "stages", &[UninitialisedMemory, MissingWait, SharedRace]),
     bug(32, "stages", &[SharedRace, MissingWait]),
     bug(33, "matrix", &[Misaligned]),
-    bug(34, "bulk_loads", &[Deadlock]),
+    // A warp asks the mbarrier in a loop: too often, where the host keeps the other thread from looking for long.
+    bug(34, "bulk_loads", &[Deadlock, Timeout]),
     bug(35, "bulk_loads", &[MissingWait, SharedRace, UninitialisedMemory]),
     bug(36, "bulk_loads", &[MissingWait, SharedRace]),
-    bug(37, "bulk_loads", &[Deadlock]),
+    bug(37, "bulk_loads", &[Deadlock, Timeout]),
     bug(38, "bulk_stores", &[MissingFence]).thread(0),
     bug(39, "bulk_stores", &[MissingWait, SharedRace]),
     bug(40, "hand_over", &[Deadlock]),

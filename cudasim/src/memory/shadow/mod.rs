@@ -5,7 +5,7 @@
 //! are two: of more readers at once the others are not seen, so that a race may be missed but none is invented. Two agents
 //! that touch different bytes of a word do not race.
 //!
-//! Whole warps mostly use whole rows of 32 words, for which one cell does ([`rows`]).
+//! Whole warps mostly use whole rows of 32 words, for which one cell does (`rows.rs`).
 
 mod rows;
 
