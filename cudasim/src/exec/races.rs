@@ -164,13 +164,18 @@ impl Context<'_> {
         let now = order.now(agent);
         // 0 is no agent.
         let Some(cell) = Cell::new(agent as u64 + 1, now, touch.strong, self.pc) else { return Ok(()) };
-        let own = agent == order.warp(self.rank, self.warp.id);
-        let known = if own { self.warp.known_moments[1] } else { 0 };
+        // What the warp itself is known to know, or its asynchronous operations.
+        let place = match agent {
+            _ if agent == order.warp(self.rank, self.warp.id) => Some(1),
+            _ if agent == order.asynchronous(self.rank, self.warp.id) => Some(2),
+            _ => None,
+        };
+        let known = place.map_or(0, |place| self.warp.known_moments[place]);
         let mut visit =
             Visit { cell, old: 1, known, knows: Knows { order, agent, now, lanes }, lanes, write: touch.write };
         let race = visitor(shadow, &mut visit);
-        if own {
-            self.warp.known_moments[1] = visit.known;
+        if let Some(place) = place {
+            self.warp.known_moments[place] = visit.known;
         }
         match race {
             None => Ok(()),

@@ -269,9 +269,14 @@ impl Shadow {
         }
         self.part(visit, offset, bytes);
         let (first, count) = (offset as usize / 4, bytes as usize / 4);
-        if count > 1 && (offset | bytes).is_multiple_of(4) && !visit.lanes && self.is_quiet(visit, first, count) {
-            self.fill(visit, first, count, Taken { each: count, first: lane, step: 1 });
-            return None;
+        if count > 1 && (offset | bytes).is_multiple_of(4) && !visit.lanes {
+            // Mostly all words have the writer of the first one.
+            let (writer, mine) = (self.get(WRITERS, first), visit.cell);
+            let after = writer.0 < visit.old || visit.has_seen(writer, mine);
+            if after && self.is_quiet(visit, first, count) {
+                self.fill(visit, first, count, Taken { each: count, first: lane, step: 1 });
+                return None;
+            }
         }
         self.visit_words(visit, lane, offset, bytes)
     }
