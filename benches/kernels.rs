@@ -3,11 +3,25 @@
 //! Throughput is in useful FLOPs ("elements": Gelem/s is GFLOP/s) for products and attention, where causal attention counts
 //! only what the mask leaves: `4·B·T²·d / 2` forward and `10·B·T²·d / 2` backward, scores recomputed included. All other ops
 //! are in bytes read and written at least once. Compare with the `gemm` line of the same run, not with other days.
+//!
+//! Then the CUDA device's kernels, those with the argument in their name: counts from the simulator, or with
+//! `IGPT_TEST_DEVICE=cuda` times on a GPU ([`cuda`]); `IGPT_TEST_DEVICE=cpu` leaves them out.
+
+#[path = "../tests/budget/cases.rs"]
+mod cases;
+#[path = "../tests/budget/counts.rs"]
+#[allow(dead_code)]
+mod counts;
+#[path = "kernels/cuda.rs"]
+mod cuda;
+#[path = "../tests/budget/file.rs"]
+#[allow(dead_code)]
+mod file;
 
 use std::hint::black_box;
 
 use criterion::measurement::WallTime;
-use criterion::{BenchmarkGroup, Criterion, Throughput, criterion_group, criterion_main};
+use criterion::{BenchmarkGroup, Criterion, Throughput, criterion_group};
 use faer::linalg::matmul::matmul;
 use faer::{Accum, Mat, Par};
 use igpt_engine::device::{AdamStep, CpuDevice, Device, Mask, MlpGradients, MlpWeights, SampleOptions, WeightLayout};
@@ -176,4 +190,9 @@ fn once_a_step(criterion: &mut Criterion) {
 }
 
 criterion_group!(benches, products, attention, passes, once_a_step);
-criterion_main!(benches);
+
+fn main() {
+    benches();
+    Criterion::default().configure_from_args().final_summary();
+    cuda::report();
+}

@@ -18,7 +18,7 @@ pub fn all_colours<D: Device>(device: &D) {
     }
 }
 
-fn check<D: Device>(device: &D, seed: u64, rows: usize, vocabulary: usize, spread: u32) {
+pub fn check<D: Device>(device: &D, seed: u64, rows: usize, vocabulary: usize, spread: u32) {
     let random = &mut Random::new(seed);
     let factor = 10f64.powi(spread as i32);
     let values = random.values(rows * vocabulary).iter().map(|x| f64::from((x * factor) as f32)).collect();

@@ -34,7 +34,7 @@ pub fn many_tokens<D: Device>(device: &D) {
     check_backward(device, 1, 3, 3001, 9, 2);
 }
 
-fn check_backward<D: Device>(device: &D, seed: u64, batch: usize, tokens: usize, width: usize, rows: usize) {
+pub fn check_backward<D: Device>(device: &D, seed: u64, batch: usize, tokens: usize, width: usize, rows: usize) {
     let random = &mut Random::new(seed);
     let dy = Both::random(device, random, &[batch, tokens, width]);
     let mut ids = random.tokens(batch * tokens, rows);

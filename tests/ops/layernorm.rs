@@ -44,7 +44,7 @@ pub fn wide<D: Device>(device: &D) {
     }
 }
 
-fn check_forward<D: Device>(device: &D, case: Case) {
+pub fn check_forward<D: Device>(device: &D, case: Case) {
     let (seed, layer, biased, rows, width) = case;
     let (norm, random) = (norm(layer), &mut Random::new(seed));
     let [x, delta] = [(); 2].map(|()| Both::random(device, random, &[rows, width]));
@@ -69,7 +69,7 @@ fn check_forward<D: Device>(device: &D, case: Case) {
     close(device, "stats of the sum", &out.stats, &stats, tolerance(width) * lost, 1.0);
 }
 
-fn check_backward<D: Device>(device: &D, case: Case) {
+pub fn check_backward<D: Device>(device: &D, case: Case) {
     let (seed, layer, biased, rows, width) = case;
     let (norm, random) = (norm(layer), &mut Random::new(seed));
     let [x, dy, past] = [(); 3].map(|()| Both::random(device, random, &[rows, width]));

@@ -34,7 +34,7 @@ pub fn large<D: Device>(device: &D) {
     check_backward(device, (3, true, false, 600, 33, 65));
 }
 
-fn check_forward<D: Device>(device: &D, case: Case) {
+pub fn check_forward<D: Device>(device: &D, case: Case) {
     let (seed, out_in, biased, rows, inputs, outputs) = case;
     let random = &mut Random::new(seed);
     let (layout, shape) = layout(out_in, inputs, outputs);
@@ -48,7 +48,7 @@ fn check_forward<D: Device>(device: &D, case: Case) {
     close(device, "y", &y, &expected, tolerance(inputs), 1.0);
 }
 
-fn check_backward<D: Device>(device: &D, case: Case) {
+pub fn check_backward<D: Device>(device: &D, case: Case) {
     let (seed, out_in, biased, rows, inputs, outputs) = case;
     let random = &mut Random::new(seed);
     let sizes = Sizes(rows, inputs, outputs);

@@ -13,6 +13,7 @@ mod determinism;
 #[path = "../support/mod.rs"]
 mod devices;
 mod embedding;
+mod everything;
 mod layernorm;
 mod linear;
 mod mean_pool;
@@ -49,7 +50,7 @@ macro_rules! op_table {
     ($name:ident: $device:expr) => {
         on_device! { $name: $device;
             adam { three_steps, clipping, norm_of_everything, mistakes_are_errors }
-            attention { forward, backward, long_sequences, large_scores, mistakes_are_errors }
+            attention { forward, backward, long_sequences, large_scores, rising_scores, mistakes_are_errors }
             attention_decode { equals_attention, mistakes_are_errors }
             cross_entropy { loss_and_gradient, all_colours, extreme_logits, rows_without_weight, mistakes_are_errors }
             determinism { two_runs_agree }

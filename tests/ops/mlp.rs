@@ -79,7 +79,7 @@ pub fn large<D: Device>(device: &D) {
     check_backward(device, case);
 }
 
-fn check_forward<D: Device>(device: &D, case: Case) {
+pub fn check_forward<D: Device>(device: &D, case: Case) {
     let (seed, exact, biased, rows, width, hidden) = case;
     let random = &mut Random::new(seed);
     let x = Both::random(device, random, &[1, rows, width]);
@@ -92,7 +92,7 @@ fn check_forward<D: Device>(device: &D, case: Case) {
     close(device, "output", &out.output, &output, tolerance(width) + tolerance(hidden), 1.0);
 }
 
-fn check_backward<D: Device>(device: &D, case: Case) {
+pub fn check_backward<D: Device>(device: &D, case: Case) {
     let (seed, exact, biased, rows, width, hidden_width) = case;
     let (kind, random) = (kind(exact), &mut Random::new(seed));
     let [x, dy] = [(); 2].map(|()| Both::random(device, random, &[rows, width]));

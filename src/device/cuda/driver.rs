@@ -9,6 +9,7 @@ use cudarc::driver::{CudaContext, CudaFunction, CudaModule, CudaStream, DriverEr
 use cudarc::nvrtc::Ptx;
 
 use super::kernel::{Arguments, Grid, KERNELS, Kernel, KernelInfo, MODULES};
+use super::timing::Timer;
 use crate::device::{Error, Result};
 
 /// Oldest compute capability that the kernels run on.
@@ -65,6 +66,7 @@ pub(super) struct Driver {
     pub(super) multiprocessors: usize,
     /// Most shared memory of a block, in bytes.
     shared_limit: usize,
+    pub(super) timer: Timer,
     modules: Vec<OnceCell<Arc<CudaModule>>>,
     functions: Vec<OnceCell<CudaFunction>>,
 }
@@ -115,6 +117,7 @@ impl Driver {
             multiprocessors: count(attribute(Attribute::CU_DEVICE_ATTRIBUTE_MULTIPROCESSOR_COUNT)?).max(1),
             shared_limit: count(attribute(Attribute::CU_DEVICE_ATTRIBUTE_MAX_SHARED_MEMORY_PER_BLOCK_OPTIN)?),
             stream: context.new_stream().map_err(failed("cuStreamCreate"))?,
+            timer: Timer::default(),
             context,
             name,
             capability,
@@ -152,6 +155,7 @@ impl Driver {
             });
         }
         let function = self.function(info, grid.shared)?;
+        let before = self.timer.before(&self.stream)?;
         arguments.with_addresses(|addresses| {
             // SAFETY: the arguments are as many and of the types that the PTX declares, which `Kernel::new` has checked; what they
             // point to, the caller answers for.
@@ -166,7 +170,8 @@ impl Driver {
                 )
             };
             result.map_err(|cause| error(call("cuLaunchKernel"), cause))
-        })
+        })?;
+        self.timer.after(info.name, before, &self.stream)
     }
 
     /// The loaded kernel, allowed dynamic shared memory if it uses any.
@@ -191,7 +196,7 @@ impl Driver {
     fn module(&self, index: usize) -> Result<&Arc<CudaModule>> {
         if self.modules[index].get().is_none() {
             let module = &MODULES[index];
-            let loaded = self.context.load_module(Ptx::from_binary(module.image.to_vec()));
+            let loaded = self.context.load_module(Ptx::from_binary(module.loaded_image().into_owned()));
             let loaded = loaded.map_err(|cause| error(format!("cuModuleLoadData({}.cu)", module.name), cause))?;
             let _ = self.modules[index].set(loaded);
         }

@@ -3,6 +3,9 @@
 //! `build.rs` writes a [`KernelInfo`] for every kernel. `kernel!` makes of it a [`Kernel`] of a tuple of arguments, in a constant;
 //! if the kernel takes other parameters, the constant does not evaluate and the crate does not compile.
 
+use std::borrow::Cow;
+use std::cell::RefCell;
+use std::collections::BTreeMap;
 use std::ffi::c_void;
 use std::marker::PhantomData;
 
@@ -81,6 +84,26 @@ mod generated {
 #[cfg(igpt_kernels)]
 pub(super) use generated::*;
 pub use generated::{KERNELS, MODULES};
+
+thread_local! {
+    /// By module: what [`plant`] put in its fatbin's place.
+    static PLANTED: RefCell<BTreeMap<String, Vec<u8>>> = const { RefCell::new(BTreeMap::new()) };
+}
+
+/// For tests, which plant bugs in kernels to see that they are found: modules called `module` that this thread loads from
+/// now on are loaded from `image`.
+#[doc(hidden)]
+pub fn plant(module: &str, image: Vec<u8>) {
+    PLANTED.with_borrow_mut(|planted| planted.insert(module.to_owned(), image));
+}
+
+impl Module {
+    /// What to load.
+    pub(super) fn loaded_image(&self) -> Cow<'static, [u8]> {
+        let planted = PLANTED.with_borrow(|planted| planted.get(self.name).cloned());
+        planted.map_or(Cow::Borrowed(self.image), Cow::Owned)
+    }
+}
 
 /// A value that a kernel takes.
 pub trait Argument: Copy {

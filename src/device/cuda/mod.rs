@@ -24,6 +24,7 @@ mod recording;
 mod sample;
 mod survey;
 mod tensor;
+mod timing;
 
 use std::cell::RefCell;
 use std::rc::Rc;
