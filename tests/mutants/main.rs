@@ -72,7 +72,9 @@ fn every_planted_bug_is_found() {
                     let mut child = Command::new(std::env::current_exe().unwrap());
                     child.args(["--exact", "one_planted_bug", "--ignored", "--nocapture"]);
                     child.env(NAME, format!("{}{}", if sound { SOUND } else { "" }, mutant.name));
-                    image.into_iter().for_each(|image| drop(child.env("IGPT_MUTANT_IMAGE", image)));
+                    if let Some(image) = image {
+                        child.env("IGPT_MUTANT_IMAGE", image);
+                    }
                     let output = child.output().unwrap();
                     let said = [output.stdout, output.stderr].concat();
                     if output.status.success() { Ok(()) } else { Err(String::from_utf8_lossy(&said).into_owned()) }
