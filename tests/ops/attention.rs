@@ -5,7 +5,8 @@ use proptest::prelude::{Strategy, any};
 
 use crate::reference::Attention;
 use crate::support::{
-    Both, EPSILON, Random, agrees_with_differences, close, close_values, dot, epsilon, property, says, tolerance,
+    Both, EPSILON, Random, agrees_with_differences, at_most_twice, at_most_twice_values, close, close_values, dot,
+    epsilon, naively, property, says, tolerance,
 };
 
 fn cases() -> impl Strategy<Value = (u64, Attention)> {
@@ -32,6 +33,9 @@ pub fn check<D: Device>(device: &D, seed: u64, sizes: Attention, factor: f64, di
     // A score is a sum of head_dim terms up to factor² large, over √head_dim; its error is the weight's relative error.
     let score = tolerance(head_dim) * (factor * factor * (head_dim as f64).sqrt()).max(1.0);
     let allowed = score + tolerance(tokens);
+    if let Some((naive, _)) = naively(|| sizes.forward(&qkv.exact)) {
+        at_most_twice(device, "output", &out.output, &output, &naive);
+    }
     let backward =
         || device.attention_backward(&dy.tensor, &qkv.tensor, &out.output, &out.logsumexp, heads, mask).unwrap();
     let d_qkv = sizes.backward(&dy.exact, &qkv.exact);
@@ -40,6 +44,7 @@ pub fn check<D: Device>(device: &D, seed: u64, sizes: Attention, factor: f64, di
         close(device, "output", &out.output, &output, tolerance(tokens), 0.5);
         close(device, "logsumexp", &out.logsumexp, &logsumexp, 1e-3, 1.0);
         let got = device.download(&backward()).unwrap();
+        let naive = naively(|| sizes.backward(&dy.exact, &qkv.exact)).expect("in bf16");
         // Queries, keys and values apart: the largest would hide errors of the others.
         let part = |index: usize| move |at: &usize| at / sizes.width() % 3 == index;
         for (index, name) in ["dq", "dk", "dv"].into_iter().enumerate() {
@@ -47,6 +52,8 @@ pub fn check<D: Device>(device: &D, seed: u64, sizes: Attention, factor: f64, di
             let got: Vec<f32> = places.iter().map(|&at| got[at]).collect();
             let expected: Vec<f64> = places.iter().map(|&at| d_qkv[at]).collect();
             close_values(name, &got, &expected, 2.0 * tolerance(head_dim.max(4)), 0.3);
+            let naive: Vec<f64> = places.iter().map(|&at| naive[at]).collect();
+            at_most_twice_values(name, &got, &expected, &naive);
         }
     } else {
         close(device, "output", &out.output, &output, allowed, factor);

@@ -4,7 +4,7 @@ use igpt_engine::device::{Device, Mask};
 use proptest::prelude::any;
 
 use crate::reference::Attention;
-use crate::support::{Both, Random, close, property, says, tolerance, upload};
+use crate::support::{Both, Random, at_most_twice, close, naively, property, says, tolerance, upload};
 
 /// Position by position, the same as causal attention over the whole sequence.
 pub fn equals_attention<D: Device>(device: &D) {
@@ -14,6 +14,7 @@ pub fn equals_attention<D: Device>(device: &D) {
         let width = sizes.width();
         let qkv = Both::random(device, &mut Random::new(seed), &[batch, tokens, 3 * width]);
         let (output, _) = sizes.forward(&qkv.exact);
+        let naive = naively(|| sizes.forward(&qkv.exact).0);
         // What lies past the position in the cache is never read.
         let unread = vec![f32::NAN; batch * (tokens + 2) * width];
         let [mut keys, mut values] = [(); 2].map(|()| device.upload(&[batch, tokens + 2, width], &unread).unwrap());
@@ -25,7 +26,11 @@ pub fn equals_attention<D: Device>(device: &D) {
             let got = device.attention_decode(&row, &mut keys, &mut values, token, heads).unwrap();
             assert_eq!(device.shape(&got), [batch, 1, width]);
             let allowed = tolerance(head_dim) * (head_dim as f64).sqrt() + tolerance(tokens);
-            close(device, "output", &got, &at(&output, width, token), allowed, 1.0);
+            let expected = at(&output, width, token);
+            close(device, "output", &got, &expected, allowed, 1.0);
+            if let Some(naive) = &naive {
+                at_most_twice(device, "output", &got, &expected, &at(naive, width, token));
+            }
         }
     });
 }

@@ -4,7 +4,9 @@ use igpt_engine::device::Device;
 use proptest::prelude::any;
 
 use crate::reference;
-use crate::support::{Both, EPSILON, Random, agrees_with_differences, close, dot, property, says, tolerance};
+use crate::support::{
+    Both, EPSILON, Random, agrees_with_differences, at_most_twice, close, dot, naively, property, says, tolerance,
+};
 
 pub fn loss_and_gradient<D: Device>(device: &D) {
     let cases = (any::<u64>(), 1..150usize, 1..100usize, 0..3u32);
@@ -27,11 +29,16 @@ pub fn check<D: Device>(device: &D, seed: u64, rows: usize, vocabulary: usize, s
     let targets = random.tokens(rows, vocabulary);
     let device_targets = device.upload_tokens([1, rows], &targets).unwrap();
     let out = device.cross_entropy(logits.tensor, &device_targets, &weights.tensor).unwrap();
-    let (nll, d_logits) = reference::cross_entropy(&logits.exact, &targets, &weights.exact, vocabulary);
+    let definition = || reference::cross_entropy(&logits.exact, &targets, &weights.exact, vocabulary);
+    let (nll, d_logits) = definition();
     // exp of a difference of logits has their absolute error as its relative one.
     let allowed = tolerance(vocabulary) + 2.0 * factor * EPSILON;
     close(device, "nll", &out.nll, &nll, allowed, 1.0);
     close(device, "d_logits", &out.d_logits, &d_logits, allowed, 1.0);
+    if let Some((naive_nll, naive_gradient)) = naively(definition) {
+        at_most_twice(device, "nll", &out.nll, &nll, &naive_nll);
+        at_most_twice(device, "d_logits", &out.d_logits, &d_logits, &naive_gradient);
+    }
     let magnitude = nll.iter().zip(&weights.exact).map(|(nll, weight)| (nll * weight).abs()).sum();
     close(device, "loss", &out.loss, &[dot(&nll, &weights.exact)], allowed, magnitude);
     if rows * vocabulary < 300 && spread == 0 {

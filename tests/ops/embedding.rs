@@ -3,7 +3,7 @@
 use igpt_engine::device::{BLANK, Device};
 
 use crate::reference;
-use crate::support::{Both, Random, close, property, says, sum, tolerance};
+use crate::support::{Both, Random, at_most_twice, close, naively, property, says, sum, tolerance};
 
 fn shapes() -> impl proptest::strategy::Strategy<Value = (u64, usize, usize, usize, usize, usize)> {
     (proptest::prelude::any::<u64>(), 1..4usize, 1..80usize, 1..40usize, 1..20usize, 0..3usize)
@@ -18,8 +18,12 @@ pub fn forward<D: Device>(device: &D) {
         let device_ids = device.upload_tokens([batch, tokens], &ids).unwrap();
         let y = device.embedding(&table.tensor, &positions.tensor, &device_ids, first).unwrap();
         assert_eq!(device.shape(&y), [batch, tokens, width]);
-        let expected = reference::embedding(&table.exact, &positions.exact, &ids, tokens, width, first);
+        let definition = || reference::embedding(&table.exact, &positions.exact, &ids, tokens, width, first);
+        let expected = definition();
         close(device, "y", &y, &expected, tolerance(1), 1.0);
+        if let Some(naive) = naively(definition) {
+            at_most_twice(device, "y", &y, &expected, &naive);
+        }
     });
 }
 

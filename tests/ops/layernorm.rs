@@ -6,7 +6,8 @@ use proptest::prelude::{Strategy, any};
 
 use crate::reference;
 use crate::support::{
-    Both, EPSILON, Random, agrees_with_differences, close, dot, epsilon, property, says, sum, tolerance,
+    Both, EPSILON, Random, agrees_with_differences, at_most_twice, close, dot, epsilon, naively, property, says, sum,
+    tolerance,
 };
 
 /// Seed, mean-centred, bias, rows, width.
@@ -57,6 +58,9 @@ pub fn check_forward<D: Device>(device: &D, case: Case) {
     close(device, "normed", &out.normed, &y, tolerance(width) * lost, 1.0);
     close(device, "stats", &out.stats, &stats, tolerance(width) * lost, 1.0);
     assert_eq!(device.shape(&out.stats), [rows, 2]);
+    if let Some((naive, _)) = naively(|| reference::layernorm(norm, &x.exact, &gain.exact, exact_bias)) {
+        at_most_twice(device, "normed", &out.normed, &y, &naive);
+    }
 
     let out = device.residual_layernorm(norm, &x.tensor, &delta.tensor, &gain.tensor, bias).unwrap();
     let expected = sum(&x.exact, &delta.exact);
@@ -75,7 +79,8 @@ pub fn check_backward<D: Device>(device: &D, case: Case) {
     let [x, dy, past] = [(); 3].map(|()| Both::random(device, random, &[rows, width]));
     let [gain, mut d_gain, mut d_bias] = [(); 3].map(|()| Both::random(device, random, &[width]));
     let stats = device.layernorm(norm, &x.tensor, &gain.tensor, None).unwrap().stats;
-    let (dx, gain_gradient, bias_gradient) = reference::layernorm_backward(norm, &dy.exact, &x.exact, &gain.exact);
+    let definition = || reference::layernorm_backward(norm, &dy.exact, &x.exact, &gain.exact);
+    let (dx, gain_gradient, bias_gradient) = definition();
     let (_, exact_stats) = reference::layernorm(norm, &x.exact, &gain.exact, None);
     // The digits lost in the deviation are lost once more where the gradient divides by it.
     let lost = amplification(&exact_stats).powi(2);
@@ -85,7 +90,12 @@ pub fn check_backward<D: Device>(device: &D, case: Case) {
         .layernorm_backward(norm, &dy.tensor, &x.tensor, &gain.tensor, &stats, None, &mut d_gain.tensor, bias_slot)
         .unwrap();
     close(device, "dx", &got, &dx, tolerance(width) * lost, 1.0);
-    close(device, "d_gain", &d_gain.tensor, &sum(&d_gain.exact, &gain_gradient), tolerance(rows) * lost, 1.0);
+    let summed = sum(&d_gain.exact, &gain_gradient);
+    close(device, "d_gain", &d_gain.tensor, &summed, tolerance(rows) * lost, 1.0);
+    if let Some((naive_dx, naive_gain, _)) = naively(definition) {
+        at_most_twice(device, "dx", &got, &dx, &naive_dx);
+        at_most_twice(device, "d_gain", &d_gain.tensor, &summed, &sum(&d_gain.exact, &naive_gain));
+    }
     let expected = if biased { sum(&d_bias.exact, &bias_gradient) } else { d_bias.exact.clone() };
     close(device, "d_bias", &d_bias.tensor, &expected, tolerance(rows), 1.0);
 

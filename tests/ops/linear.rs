@@ -4,7 +4,9 @@ use igpt_engine::device::{Device, WeightLayout};
 use proptest::prelude::{Strategy, any};
 
 use crate::reference::{self, Sizes};
-use crate::support::{Both, Random, agrees_with_differences, close, dot, property, says, sum, tolerance};
+use crate::support::{
+    Both, Random, agrees_with_differences, at_most_twice, close, dot, naively, property, says, sum, tolerance,
+};
 
 /// Seed, layout, bias, rows, inputs, outputs.
 type Case = (u64, bool, bool, usize, usize, usize);
@@ -44,8 +46,12 @@ pub fn check_forward<D: Device>(device: &D, case: Case) {
     let y = device.linear(&x.tensor, &weight.tensor, layout, biased.then_some(&bias.tensor)).unwrap();
     assert_eq!(device.shape(&y), [1, rows, outputs]);
     let exact_bias = biased.then_some(&bias.exact[..]);
-    let expected = reference::linear(&x.exact, &weight.exact, layout, exact_bias, Sizes(rows, inputs, outputs));
+    let definition = || reference::linear(&x.exact, &weight.exact, layout, exact_bias, Sizes(rows, inputs, outputs));
+    let expected = definition();
     close(device, "y", &y, &expected, tolerance(inputs), 1.0);
+    if let Some(naive) = naively(definition) {
+        at_most_twice(device, "y", &y, &expected, &naive);
+    }
 }
 
 pub fn check_backward<D: Device>(device: &D, case: Case) {
@@ -60,12 +66,17 @@ pub fn check_backward<D: Device>(device: &D, case: Case) {
     let bias_slot = biased.then_some(&mut d_bias.tensor);
     let got =
         device.linear_backward(&dy.tensor, &x.tensor, &weight.tensor, layout, &mut d_weight.tensor, bias_slot).unwrap();
-    let (dx, weight_gradient, bias_gradient) =
-        reference::linear_backward(&dy.exact, &x.exact, &weight.exact, layout, sizes);
+    let definition = || reference::linear_backward(&dy.exact, &x.exact, &weight.exact, layout, sizes);
+    let (dx, weight_gradient, bias_gradient) = definition();
     close(device, "dx", &got, &dx, tolerance(outputs), 1.0);
-    close(device, "d_weight", &d_weight.tensor, &sum(&d_weight.exact, &weight_gradient), tolerance(rows), 1.0);
+    let summed = sum(&d_weight.exact, &weight_gradient);
+    close(device, "d_weight", &d_weight.tensor, &summed, tolerance(rows), 1.0);
     let expected = if biased { sum(&d_bias.exact, &bias_gradient) } else { d_bias.exact.clone() };
     close(device, "d_bias", &d_bias.tensor, &expected, tolerance(rows), 1.0);
+    if let Some((naive_dx, naive_weight, _)) = naively(definition) {
+        at_most_twice(device, "dx", &got, &dx, &naive_dx);
+        at_most_twice(device, "d_weight", &d_weight.tensor, &summed, &sum(&d_weight.exact, &naive_weight));
+    }
     if rows * inputs * outputs < 2000 {
         let loss = |x: &[f64], w: &[f64]| dot(&reference::linear(x, w, layout, None, sizes), &dy.exact);
         agrees_with_differences("dx", &dx, &x.exact, |x| loss(x, &weight.exact));

@@ -3,7 +3,8 @@
 use igpt_engine::device::Device;
 use proptest::prelude::any;
 
-use crate::support::{Both, Random, close, property, says, tolerance};
+use crate::reference::stored;
+use crate::support::{Both, Random, at_most_twice, close, naively, property, says, tolerance};
 
 pub fn both_ways<D: Device>(device: &D) {
     let cases = (any::<u64>(), 1..4usize, 1..200usize, 1..50usize);
@@ -24,6 +25,11 @@ pub fn both_ways<D: Device>(device: &D) {
         // The sum is √tokens large and rounded at that size, then divided by the tokens.
         close(device, "y", &y, &mean, tolerance(tokens), 1.0 / (tokens as f64).sqrt());
         close(device, "dx", &dx, &gradient, tolerance(1), 1e-9);
+        let rounded = |values: &[f64]| naively(|| values.iter().copied().map(stored).collect::<Vec<_>>());
+        if let (Some(naive_mean), Some(naive_gradient)) = (rounded(&mean), rounded(&gradient)) {
+            at_most_twice(device, "y", &y, &mean, &naive_mean);
+            at_most_twice(device, "dx", &dx, &gradient, &naive_gradient);
+        }
     });
 }
 

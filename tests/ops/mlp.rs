@@ -5,7 +5,9 @@ use igpt_engine::model::Activation;
 use proptest::prelude::{Strategy, any};
 
 use crate::reference::{self, Sizes, activation_derivative, column_sums, matmul, transpose};
-use crate::support::{Both, Random, agrees_with_differences, close, dot, epsilon, property, says, sum, tolerance};
+use crate::support::{
+    Both, Random, agrees_with_differences, at_most_twice, close, dot, epsilon, naively, property, says, sum, tolerance,
+};
 
 use igpt_engine::device::WeightLayout::InOut;
 
@@ -86,10 +88,39 @@ pub fn check_forward<D: Device>(device: &D, case: Case) {
     let weights = Weights::random(device, random, width, hidden);
     let out = device.mlp(&x.tensor, weights.tensors(biased), kind(exact)).unwrap();
     assert_eq!(device.shape(&out.hidden), [1, rows, hidden]);
-    let (output, hidden_values) = mlp(&x.exact, weights.exact(), biased, kind(exact), rows);
+    let definition = || mlp(&x.exact, weights.exact(), biased, kind(exact), rows);
+    let (output, hidden_values) = definition();
     close(device, "hidden", &out.hidden, &hidden_values, tolerance(width), 1.0);
     // Two products in a row: the first one's errors go through the second.
     close(device, "output", &out.output, &output, tolerance(width) + tolerance(hidden), 1.0);
+    if let Some((naive_output, naive_hidden)) = naively(definition) {
+        at_most_twice(device, "hidden", &out.hidden, &hidden_values, &naive_hidden);
+        at_most_twice(device, "output", &out.output, &output, &naive_output);
+    }
+}
+
+/// Gradients of `x`, up, up's bias, down, down's bias.
+fn mlp_backward(
+    dy: &[f64],
+    x: &[f64],
+    weights: [&[f64]; 4],
+    biased: bool,
+    kind: Activation,
+    rows: usize,
+) -> [Vec<f64>; 5] {
+    let (hidden_width, width) = (weights[1].len(), weights[3].len());
+    let (_, hidden) = mlp(x, weights, biased, kind, rows);
+    let [up, _, down, _] = weights;
+    let activated: Vec<f64> = hidden.iter().map(|&x| reference::activation(kind, x)).collect();
+    let mut d_hidden = matmul(dy, &transpose(down, hidden_width, width), rows, width, hidden_width);
+    d_hidden.iter_mut().zip(&hidden).for_each(|(d, &x)| *d = reference::stored(*d * activation_derivative(kind, x)));
+    [
+        matmul(&d_hidden, &transpose(up, width, hidden_width), rows, hidden_width, width),
+        matmul(&transpose(x, rows, width), &d_hidden, width, rows, hidden_width),
+        column_sums(&d_hidden, hidden_width),
+        matmul(&transpose(&activated, rows, hidden_width), dy, hidden_width, rows, width),
+        column_sums(dy, width),
+    ]
 }
 
 pub fn check_backward<D: Device>(device: &D, case: Case) {
@@ -102,18 +133,8 @@ pub fn check_backward<D: Device>(device: &D, case: Case) {
     let slots = gradients.gradients(biased);
     let got = device.mlp_backward(&dy.tensor, &x.tensor, &hidden, weights.tensors(biased), kind, slots).unwrap();
 
-    let (_, hidden) = mlp(&x.exact, weights.exact(), biased, kind, rows);
-    let [up, _, down, _] = weights.exact();
-    let activated: Vec<f64> = hidden.iter().map(|&x| reference::activation(kind, x)).collect();
-    let mut d_hidden = matmul(&dy.exact, &transpose(down, hidden_width, width), rows, width, hidden_width);
-    d_hidden.iter_mut().zip(&hidden).for_each(|(d, &x)| *d *= activation_derivative(kind, x));
-    let dx = matmul(&d_hidden, &transpose(up, width, hidden_width), rows, hidden_width, width);
-    let expected = [
-        matmul(&transpose(&x.exact, rows, width), &d_hidden, width, rows, hidden_width),
-        column_sums(&d_hidden, hidden_width),
-        matmul(&transpose(&activated, rows, hidden_width), &dy.exact, hidden_width, rows, width),
-        column_sums(&dy.exact, width),
-    ];
+    let definition = || mlp_backward(&dy.exact, &x.exact, weights.exact(), biased, kind, rows);
+    let [dx, expected @ ..] = definition();
     // Three sums behind each other: over the width twice, then over the hidden layer or the rows.
     let allowed = 2.0 * tolerance(width) + tolerance(hidden_width.max(rows));
     close(device, "dx", &got, &dx, allowed, 1.0);
@@ -122,6 +143,14 @@ pub fn check_backward<D: Device>(device: &D, case: Case) {
         let is_bias = index % 2 == 1;
         let expected = if is_bias && !biased { slot.exact.clone() } else { sum(&slot.exact, &expected[index]) };
         close(device, name, &slot.tensor, &expected, allowed, 1.0);
+    }
+    if let Some([naive_dx, naive @ ..]) = naively(definition) {
+        at_most_twice(device, "dx", &got, &dx, &naive_dx);
+        for (index, name) in [(0, "d_up"), (2, "d_down")] {
+            let slot = &gradients.0[index];
+            let [exact, naive] = [&expected, &naive].map(|all| sum(&slot.exact, &all[index]));
+            at_most_twice(device, name, &slot.tensor, &exact, &naive);
+        }
     }
     if rows * width * hidden_width < 2000 {
         let dy = &dy.exact;

@@ -1,16 +1,40 @@
 //! The ops as definitions: f64, one loop after another, nothing shared with any device.
+//!
+//! [`naively`] evaluates the same definitions as an engine would that has a kernel for each elementary step and stores what
+//! each gives in bf16, as PyTorch does with a model in bf16. Sums within a step are exact.
 
+use std::cell::Cell;
+
+use half::bf16;
 use igpt_engine::device::{BLANK, Mask, WeightLayout};
 use igpt_engine::model::{Activation, Norm};
 
 const NORM_EPSILON: f64 = 1e-5;
+
+thread_local! {
+    /// Whether steps store what they give in bf16.
+    static NAIVE: Cell<bool> = const { Cell::new(false) };
+}
+
+/// What `definition` gives if each of its steps stores its result in bf16.
+pub fn naively<T>(definition: impl FnOnce() -> T) -> T {
+    NAIVE.set(true);
+    let result = definition();
+    NAIVE.set(false);
+    result
+}
+
+/// The result of a step, as the next one finds it.
+pub fn stored(value: f64) -> f64 {
+    if NAIVE.get() { bf16::from_f64(value).to_f64() } else { value }
+}
 
 pub fn embedding(table: &[f64], positions: &[f64], ids: &[u16], tokens: usize, width: usize, first: usize) -> Vec<f64> {
     let mut y = Vec::new();
     for (row, &id) in ids.iter().enumerate() {
         for column in 0..width {
             let content = if id == BLANK { 0.0 } else { table[usize::from(id) * width + column] };
-            y.push(content + positions[(first + row % tokens) * width + column]);
+            y.push(stored(content + positions[(first + row % tokens) * width + column]));
         }
     }
     y
@@ -21,11 +45,12 @@ pub fn layernorm(norm: Norm, x: &[f64], gain: &[f64], bias: Option<&[f64]>) -> (
     let width = gain.len();
     let (mut y, mut stats) = (Vec::new(), Vec::new());
     for row in x.chunks(width) {
-        let mean = if norm == Norm::Rms { 0.0 } else { row.iter().sum::<f64>() / width as f64 };
-        let variance = row.iter().map(|x| (x - mean).powi(2)).sum::<f64>() / width as f64;
-        let reciprocal = 1.0 / (variance + NORM_EPSILON).sqrt();
+        let mean = if norm == Norm::Rms { 0.0 } else { stored(row.iter().sum::<f64>() / width as f64) };
+        let variance = stored(row.iter().map(|x| stored(stored(x - mean).powi(2))).sum::<f64>() / width as f64);
+        let reciprocal = stored(1.0 / stored((variance + NORM_EPSILON).sqrt()));
         for column in 0..width {
-            y.push((row[column] - mean) * reciprocal * gain[column] + bias.map_or(0.0, |bias| bias[column]));
+            let scaled = stored(stored(stored(row[column] - mean) * reciprocal) * gain[column]);
+            y.push(stored(scaled + bias.map_or(0.0, |bias| bias[column])));
         }
         stats.extend([mean, reciprocal]);
     }
@@ -38,17 +63,18 @@ pub fn layernorm_backward(norm: Norm, dy: &[f64], x: &[f64], gain: &[f64]) -> (V
     let (_, stats) = layernorm(norm, x, gain, None);
     let (mut dx, mut d_gain, mut d_bias) = (Vec::new(), vec![0.0; width], vec![0.0; width]);
     for ((dy, x), stats) in dy.chunks(width).zip(x.chunks(width)).zip(stats.chunks(2)) {
-        let normed: Vec<f64> = x.iter().map(|x| (x - stats[0]) * stats[1]).collect();
-        let upstream: Vec<f64> = dy.iter().zip(gain).map(|(dy, gain)| dy * gain).collect();
-        let along = upstream.iter().zip(&normed).map(|(u, n)| u * n).sum::<f64>() / width as f64;
-        let shift = if norm == Norm::Rms { 0.0 } else { upstream.iter().sum::<f64>() / width as f64 };
+        let normed: Vec<f64> = x.iter().map(|x| stored(stored(x - stats[0]) * stats[1])).collect();
+        let upstream: Vec<f64> = dy.iter().zip(gain).map(|(dy, gain)| stored(dy * gain)).collect();
+        let along = stored(upstream.iter().zip(&normed).map(|(u, n)| stored(u * n)).sum::<f64>() / width as f64);
+        let shift = if norm == Norm::Rms { 0.0 } else { stored(upstream.iter().sum::<f64>() / width as f64) };
         for column in 0..width {
-            dx.push(stats[1] * (upstream[column] - shift - normed[column] * along));
-            d_gain[column] += dy[column] * normed[column];
+            let inner = stored(stored(upstream[column] - shift) - stored(normed[column] * along));
+            dx.push(stored(stats[1] * inner));
+            d_gain[column] += stored(dy[column] * normed[column]);
             d_bias[column] += dy[column];
         }
     }
-    (dx, d_gain, d_bias)
+    (dx, d_gain.into_iter().map(stored).collect(), d_bias.into_iter().map(stored).collect())
 }
 
 /// `[n, k] · [k, m]`.
@@ -56,7 +82,7 @@ pub fn matmul(a: &[f64], b: &[f64], n: usize, k: usize, m: usize) -> Vec<f64> {
     let mut c = vec![0.0; n * m];
     for i in 0..n {
         for j in 0..m {
-            c[i * m + j] = (0..k).map(|l| a[i * k + l] * b[l * m + j]).sum();
+            c[i * m + j] = stored((0..k).map(|l| a[i * k + l] * b[l * m + j]).sum());
         }
     }
     c
@@ -72,7 +98,7 @@ pub fn transpose(a: &[f64], rows: usize, columns: usize) -> Vec<f64> {
 }
 
 pub fn column_sums(a: &[f64], columns: usize) -> Vec<f64> {
-    (0..columns).map(|column| a.iter().skip(column).step_by(columns).sum()).collect()
+    (0..columns).map(|column| stored(a.iter().skip(column).step_by(columns).sum())).collect()
 }
 
 /// Rows, inputs, outputs.
@@ -87,7 +113,7 @@ pub fn linear(x: &[f64], weight: &[f64], layout: WeightLayout, bias: Option<&[f6
     };
     let mut y = matmul(x, &weight, rows, inputs, outputs);
     if let Some(bias) = bias {
-        y.chunks_mut(outputs).for_each(|row| row.iter_mut().zip(bias).for_each(|(y, bias)| *y += bias));
+        y.chunks_mut(outputs).for_each(|row| row.iter_mut().zip(bias).for_each(|(y, bias)| *y = stored(*y + bias)));
     }
     y
 }
@@ -129,14 +155,14 @@ pub fn erf(x: f64) -> f64 {
 }
 
 pub fn activation(activation: Activation, x: f64) -> f64 {
-    match activation {
-        Activation::QuickGelu => x / (1.0 + (-1.702 * x).exp()),
+    stored(match activation {
+        Activation::QuickGelu => x * stored(1.0 / (1.0 + stored(-1.702 * x).exp())),
         Activation::Gelu => x * 0.5 * (1.0 + erf(x / 2f64.sqrt())),
-    }
+    })
 }
 
 pub fn activation_derivative(activation: Activation, x: f64) -> f64 {
-    match activation {
+    stored(match activation {
         Activation::QuickGelu => {
             let sigmoid = 1.0 / (1.0 + (-1.702 * x).exp());
             sigmoid + 1.702 * x * sigmoid * (1.0 - sigmoid)
@@ -145,7 +171,7 @@ pub fn activation_derivative(activation: Activation, x: f64) -> f64 {
             let density = (-x * x / 2.0).exp() / (2.0 * std::f64::consts::PI).sqrt();
             0.5 * (1.0 + erf(x / 2f64.sqrt())) + x * density
         }
-    }
+    })
 }
 
 /// Multi-head attention of one shape.
@@ -178,13 +204,13 @@ impl Attention {
             .map(|key| {
                 let products = (0..self.head_dim)
                     .map(|e| qkv[self.at(image, query, 0, head, e)] * qkv[self.at(image, key, 1, head, e)]);
-                let score = products.sum::<f64>() / (self.head_dim as f64).sqrt();
+                let score = stored(stored(products.sum()) / (self.head_dim as f64).sqrt());
                 if self.sees(query, key) { score } else { f64::NEG_INFINITY }
             })
             .collect();
         let max = scores.iter().copied().fold(f64::NEG_INFINITY, f64::max);
         let sum: f64 = scores.iter().map(|score| (score - max).exp()).sum();
-        (scores.iter().map(|score| (score - max).exp() / sum).collect(), max + sum.ln())
+        (scores.iter().map(|score| stored((score - max).exp() / sum)).collect(), max + sum.ln())
     }
 
     /// `(output, logsumexp)`.
@@ -198,8 +224,8 @@ impl Attention {
                     logsumexp.push(log);
                     for e in 0..self.head_dim {
                         let place = (image * self.tokens + query) * self.width() + head * self.head_dim + e;
-                        output[place] =
-                            (0..self.tokens).map(|key| weights[key] * qkv[self.at(image, key, 2, head, e)]).sum();
+                        let values = (0..self.tokens).map(|key| weights[key] * qkv[self.at(image, key, 2, head, e)]);
+                        output[place] = stored(values.sum());
                     }
                 }
             }
@@ -218,10 +244,11 @@ impl Attention {
                     let dy = |e: usize| dy[(image * self.tokens + query) * self.width() + head * self.head_dim + e];
                     let d_weights: Vec<f64> = (0..self.tokens)
                         .map(|key| (0..self.head_dim).map(|e| dy(e) * qkv[self.at(image, key, 2, head, e)]).sum())
+                        .map(stored)
                         .collect();
                     let mean: f64 = weights.iter().zip(&d_weights).map(|(p, dp)| p * dp).sum();
                     for key in 0..self.tokens {
-                        let d_score = weights[key] * (d_weights[key] - mean) * scale;
+                        let d_score = stored(stored(weights[key] * (d_weights[key] - mean)) * scale);
                         for e in 0..self.head_dim {
                             let (q, k) = (self.at(image, query, 0, head, e), self.at(image, key, 1, head, e));
                             d_qkv[q] += d_score * qkv[k];
@@ -232,7 +259,7 @@ impl Attention {
                 }
             }
         }
-        d_qkv
+        d_qkv.into_iter().map(stored).collect()
     }
 }
 
@@ -242,10 +269,10 @@ pub fn cross_entropy(logits: &[f64], targets: &[u16], weights: &[f64], vocabular
     for ((row, &target), &weight) in logits.chunks(vocabulary).zip(targets).zip(weights) {
         let max = row.iter().copied().fold(f64::NEG_INFINITY, f64::max);
         let log_sum = max + row.iter().map(|logit| (logit - max).exp()).sum::<f64>().ln();
-        nll.push(row.get(usize::from(target)).map_or(0.0, |logit| log_sum - logit));
+        nll.push(row.get(usize::from(target)).map_or(0.0, |logit| stored(log_sum - logit)));
         for (class, logit) in row.iter().enumerate() {
             let onehot = if class == usize::from(target) { 1.0 } else { 0.0 };
-            d_logits.push(weight * ((logit - log_sum).exp() - onehot));
+            d_logits.push(stored(weight * (stored(logit - log_sum).exp() - onehot)));
         }
     }
     (nll, d_logits)

@@ -9,6 +9,8 @@ use proptest::test_runner::{Config, TestRunner};
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
+use crate::reference;
+
 /// Distance from 1 to the next float.
 pub const EPSILON: f64 = f32::EPSILON as f64;
 
@@ -101,6 +103,33 @@ pub fn close_values(what: &str, got: &[f32], expected: &[f64], tolerance: f64, f
             error <= tolerance * scale,
             "{what}[{index}]: got {got}, expected {expected}; off by {:.2e} of {scale:.2e}, allowed {tolerance:.2e}",
             error / scale
+        );
+    }
+}
+
+/// The naive computation in bf16 of `definition`, if this thread's device stores what ops return in bf16.
+pub fn naively<T>(definition: impl FnOnce() -> T) -> Option<T> {
+    IN_BF16.get().then(|| reference::naively(definition))
+}
+
+/// The rule for bf16: no error is above twice the largest of the naive computation, except that any result may be rounded once.
+#[track_caller]
+pub fn at_most_twice<D: Device>(device: &D, what: &str, got: &D::Tensor, exact: &[f64], naive: &[f64]) {
+    at_most_twice_values(what, &device.download(got).expect("download"), exact, naive);
+}
+
+#[track_caller]
+pub fn at_most_twice_values(what: &str, got: &[f32], exact: &[f64], naive: &[f64]) {
+    assert_eq!((got.len(), naive.len()), (exact.len(), exact.len()), "{what}: length");
+    let of_naive = naive.iter().zip(exact).fold(0.0f64, |most, (naive, exact)| most.max((naive - exact).abs()));
+    let scale = exact.iter().fold(0.0f64, |scale, value| scale.max(value.abs()));
+    for (index, (&got, &exact)) in got.iter().zip(exact).enumerate() {
+        let error = (f64::from(got) - exact).abs();
+        // Half the distance of two neighbours, and what f32 adds before that.
+        let rounding = bf16::EPSILON.to_f64() / 2.0 * exact.abs() + 64.0 * EPSILON * scale;
+        assert!(
+            error <= (2.0 * of_naive).max(rounding),
+            "{what}[{index}]: got {got}, expected {exact}: off by {error:.2e}, and the naive computation by {of_naive:.2e}"
         );
     }
 }

@@ -1,7 +1,7 @@
 //! Features against Hugging Face's model: `features` `[L + 1, B, d]` of the golden activations.
 
 use igpt_engine::checkpoint;
-use igpt_engine::device::{CpuDevice, Mask};
+use igpt_engine::device::{CpuDevice, Device, Mask};
 use igpt_engine::model::Transformer;
 use igpt_engine::probe::{Shown, pooled_features};
 use safetensors::SafeTensors;
@@ -46,16 +46,19 @@ fn worst(a: &[f32], b: &[f32]) -> f32 {
 
 #[test]
 fn every_depth_is_hugging_faces() {
-    let device = CpuDevice::poisoned(Some(2)).unwrap();
+    every_depth(&CpuDevice::poisoned(Some(2)).unwrap());
+}
+
+pub fn every_depth<D: Device>(device: &D) {
     for name in ["l2d64h2p64", "l2d64h2p64_bias", "l3d96h3p256"] {
         let golden = activations(name);
-        let (config, parameters) = checkpoint::load_model(&device, &folder(name)).unwrap();
+        let (config, parameters) = checkpoint::load_model(device, &folder(name)).unwrap();
         let (layers, width) = (config.layers, config.width);
         let model = Transformer::new(config).unwrap();
         let images = golden.targets.len() / golden.length;
         let shown = Shown::autoregressive(&golden.targets, golden.length, model.sos());
         let every: Vec<usize> = (0..=layers).collect();
-        let features = pooled_features(&device, &model, &parameters, &shown, golden.length, &every).unwrap();
+        let features = pooled_features(device, &model, &parameters, &shown, golden.length, &every).unwrap();
         assert_eq!(golden.features.len(), (layers + 1) * images * width);
         for (depth, expected) in golden.features.chunks(images * width).enumerate() {
             let off = worst(&features[depth], expected);
@@ -65,9 +68,9 @@ fn every_depth_is_hugging_faces() {
         // Forgetting the start of the sequence would be far outside the tolerance.
         assert!(worst(&features[layers], &golden.without_sos) > 20.0 * golden.tolerance, "{name}");
         // Any depths, in any order, at one pass: the first and the last too.
-        let some = pooled_features(&device, &model, &parameters, &shown, golden.length, &[layers, 0]).unwrap();
+        let some = pooled_features(device, &model, &parameters, &shown, golden.length, &[layers, 0]).unwrap();
         assert!(some[0] == features[layers] && some[1] == features[0], "{name}");
-        let beyond = pooled_features(&device, &model, &parameters, &shown, golden.length, &[layers + 1]);
+        let beyond = pooled_features(device, &model, &parameters, &shown, golden.length, &[layers + 1]);
         assert!(beyond.unwrap_err().to_string().contains("beyond"), "{name}");
     }
 }

@@ -1,6 +1,6 @@
 //! The solvers against what Newton's method, scikit-learn and plain f64 SGD found (see `tests/fixtures/README.md`).
 
-use igpt_engine::device::CpuDevice;
+use igpt_engine::device::{CpuDevice, Device};
 use igpt_engine::probe::{Classifier, Exact, Fit, FitLimits, Regression, SgdOptions, TOLERANCE, sgd};
 
 use crate::support::{CLASSES, Golden, WIDTH, worst};
@@ -30,14 +30,19 @@ fn the_objective_and_its_gradient_are_scikit_learns() {
 #[test]
 fn every_c_reaches_the_golden_optimum() {
     let device = CpuDevice::new(Some(2)).unwrap();
+    // On the device, and sent to it for every product.
+    for resident in [usize::MAX, 0] {
+        optima(&device, resident);
+    }
+}
+
+/// Every C of every set, with up to `resident` features kept on the device.
+pub fn optima<D: Device>(device: &D, resident: usize) {
     for name in SETS {
         let golden = Golden::open(name);
-        // On the device, and sent to it for every product.
-        for resident in [usize::MAX, 0] {
-            let regression = Regression::new(&device, &golden.train, &golden.train_labels, CLASSES, resident).unwrap();
-            for row in golden.meta["rows"].as_array().unwrap() {
-                check_optimum(&golden, row, |c| regression.fit(c, None, LIMITS, |_| true).unwrap());
-            }
+        let regression = Regression::new(device, &golden.train, &golden.train_labels, CLASSES, resident).unwrap();
+        for row in golden.meta["rows"].as_array().unwrap() {
+            check_optimum(&golden, row, |c| regression.fit(c, None, LIMITS, |_| true).unwrap());
         }
     }
 }
@@ -129,7 +134,7 @@ fn threads_change_no_bit() {
     assert!(bits(&one.1) == bits(&two.1), "SGD");
 }
 
-fn golden_sgd(device: &CpuDevice, golden: &Golden, losses: &mut Vec<f64>) -> Fit {
+fn golden_sgd<D: Device>(device: &D, golden: &Golden, losses: &mut Vec<f64>) -> Fit {
     let sgd_meta = &golden.meta["sgd"];
     let index = golden.integers("sgd.index");
     let batch = sgd_meta["batch"].as_u64().unwrap() as usize;
@@ -151,11 +156,14 @@ fn golden_sgd(device: &CpuDevice, golden: &Golden, losses: &mut Vec<f64>) -> Fit
 
 #[test]
 fn sgd_walks_the_golden_path() {
-    let device = CpuDevice::new(Some(2)).unwrap();
+    sgd_path(&CpuDevice::new(Some(2)).unwrap());
+}
+
+pub fn sgd_path<D: Device>(device: &D) {
     for name in SETS {
         let golden = Golden::open(name);
         let mut losses = Vec::new();
-        let fit = golden_sgd(&device, &golden, &mut losses);
+        let fit = golden_sgd(device, &golden, &mut losses);
         let expected = golden.doubles("sgd.losses");
         let optimum = golden.classifier("sgd");
         let off = (worst(&losses, &expected), worst(&fit.classifier.weights, &optimum.weights));
