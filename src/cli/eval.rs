@@ -112,9 +112,10 @@ impl DeviceJob for EvalCommand {
         let images = self.images.unwrap_or(usize::MAX).min(examples.len());
         let length = examples.sequence_length();
         let at_once = self.batch.min(images);
-        memory::refuse_beyond_machine(
+        memory::refuse_beyond_device(
+            &device,
             &format!("scoring {at_once} images at a time"),
-            memory::of_scoring(model.config(), at_once as f64 * length as f64),
+            memory::of_scoring(model.config(), at_once as f64 * length as f64, chosen.precision),
             "try a smaller --batch",
         )?;
         let given = self.masks.given(images, length)?;

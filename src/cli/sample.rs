@@ -93,7 +93,12 @@ impl SampleCommand {
     }
 
     /// Refuses a grid that no picture or memory holds, before anything is drawn.
-    fn refuse_too_large(&self, model: &ModelConfig, columns: usize, rows: usize, drawings: usize) -> Result<()> {
+    fn refuse_too_large<D: Device>(
+        &self,
+        device: &D,
+        model: &ModelConfig,
+        [columns, rows, drawings]: [usize; 3],
+    ) -> Result<()> {
         let side = resolution_of(model)?;
         let extent = Grid::extent(side, self.scale(side), columns, rows);
         let remedy = "try a smaller --count, --completions or --scale";
@@ -102,7 +107,8 @@ impl SampleCommand {
         };
         let picture = 3.0 * f64::from(width) * f64::from(height);
         let drawing = memory::of_drawing(model, drawings as f64 * model.positions as f64);
-        memory::refuse_beyond_machine(&format!("drawing {drawings} images"), picture + drawing, remedy)
+        memory::refuse_beyond_machine("a picture of so many images", picture, remedy)?;
+        memory::refuse_beyond_device(device, &format!("drawing {drawings} images"), drawing, remedy)
     }
 
     /// Tokens of the images to complete.
@@ -156,10 +162,10 @@ impl DeviceJob for SampleCommand {
         let originals = if self.unconditional { Vec::new() } else { self.originals(&folder, &model, side)? };
         let shown = originals.len() / generation.length;
         if self.unconditional {
-            self.refuse_too_large(model.config(), columns, self.count.div_ceil(columns), self.count)?;
+            self.refuse_too_large(&device, model.config(), [columns, self.count.div_ceil(columns), self.count])?;
         } else {
             let drawings = shown.saturating_mul(self.completions);
-            self.refuse_too_large(model.config(), self.completions.saturating_add(2), shown, drawings)?;
+            self.refuse_too_large(&device, model.config(), [self.completions.saturating_add(2), shown, drawings])?;
         }
         let bar = progress(generation.length as u64, self.json);
         let advance = |position: usize| bar.set_position(position as u64);

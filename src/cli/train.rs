@@ -20,6 +20,7 @@ use crate::atomic;
 use crate::checkpoint::{self, BestAccuracy, LoadedTraining, Progress};
 use crate::data::{self, Batches, DataSpec, Examples, OpenOptions, Palette, Prefetcher, Split};
 use crate::device::Device;
+use crate::device::cuda::Precision;
 use crate::model::{Criterion, MASK_RATE, Masking, ModelConfig, Objective, Parameters, Transformer};
 use crate::optim::{Adam, AdamConfig, Schedule};
 use crate::train::metrics::MetricsLog;
@@ -165,7 +166,7 @@ impl TrainJob {
             }
         }
         check_fits(&config, train.as_ref())?;
-        refuse_too_large(&config, &settings, train.sequence_length())?;
+        refuse_too_large(device, &config, &settings, train.sequence_length())?;
 
         let folder = match &earlier {
             Some(_) => RunFolder::open(&settings.out)?,
@@ -275,16 +276,22 @@ fn write_text(path: &Path, text: &str) -> Result<()> {
         .with_context(|| format!("cannot write {}", path.display()))
 }
 
-/// Refuses a model and batch that this machine cannot hold, before anything is allocated.
-fn refuse_too_large(config: &ModelConfig, settings: &TrainSettings, length: usize) -> Result<()> {
+/// Refuses a model and batch that the device cannot hold, before anything is allocated.
+fn refuse_too_large<D: Device>(
+    device: &D,
+    config: &ModelConfig,
+    settings: &TrainSettings,
+    length: usize,
+) -> Result<()> {
     let shape = format!("{} parameters, --batch {}", grouped(config.parameter_count() as u64), settings.batch);
     let remedy = if settings.batch > 1 {
         "try a smaller --batch with more --accumulate, a smaller --model, or a lower --resolution"
     } else {
         "try a smaller --model or a lower --resolution"
     };
-    let bytes = memory::of_training(config, (settings.batch * length) as f64);
-    memory::refuse_beyond_machine(&format!("training this model ({shape})"), bytes, remedy)
+    let precision = settings.precision.unwrap_or(Precision::F32);
+    let bytes = memory::of_training(config, (settings.batch * length) as f64, precision);
+    memory::refuse_beyond_device(device, &format!("training this model ({shape})"), bytes, remedy)
 }
 
 /// A resumed run may go on longer, be watched or saved more often, or move to other hardware; what decides the numbers

@@ -191,6 +191,8 @@ pub trait Device: Sized + 'static {
 
     /// What the device is, for people: `cpu (2 threads)`.
     fn describe(&self) -> String;
+    /// Bytes of memory that is the device's own; `None` if its tensors lie in the machine's.
+    fn own_memory(&self) -> Option<u64>;
 
     /// Copies `values` (row-major, as many as `shape` holds) to the device.
     fn upload(&self, shape: &[usize], values: &[f32]) -> Result<Self::Tensor>;

@@ -3,6 +3,9 @@
 
 #[path = "../ops/everything.rs"]
 mod everything;
+#[path = "../ops/reference.rs"]
+#[allow(dead_code)]
+mod reference;
 #[path = "../ops/support.rs"]
 #[allow(dead_code)]
 mod support;

@@ -45,7 +45,7 @@ struct Sizes {
 
 /// Minutes: a model that has learned something.
 const FULL: Sizes = Sizes {
-    train: "--model tiny --resolution 16 --batch 16 --steps 800 --no-augment",
+    train: "--model tiny --resolution 16 --batch 16 --steps 1800 --no-augment",
     probe: "--images 4000 --batch 64",
     finetune: "--batch 16 --steps 400 --lr 0.001 --eval-every 40 --eval-images 500",
     eval: "--images 2000",

@@ -22,6 +22,7 @@ use crate::cli::output::{print_json, say, tell};
 use crate::cli::stop::stop_flag;
 use crate::data::{self, DataSpec, Examples, ImageExamples, OpenOptions, Palette, Split};
 use crate::device::Device;
+use crate::device::cuda::Precision;
 use crate::model::{MASK_RATE, Masking, Objective, Parameters, Transformer, modal_class};
 use crate::probe::report::{FewLabels, ProbeReport, Row, Source};
 use crate::probe::{
@@ -229,9 +230,10 @@ impl<D: Device> Probing<'_, D> {
         let (transformer, device) = (&model.transformer, self.protocol.device);
         let config = transformer.config();
         let length = self.data.train.sequence_length();
-        memory::refuse_beyond_machine(
+        memory::refuse_beyond_device(
+            device,
             &format!("showing {} images at a time to the model", self.command.batch),
-            memory::of_scoring(config, self.command.batch as f64 * length as f64),
+            memory::of_scoring(config, self.command.batch as f64 * length as f64, Precision::F32),
             "try a smaller --batch",
         )?;
         let masking = Masking { rate: self.command.mask_rate.unwrap_or(MASK_RATE), seed: self.command.seed };

@@ -158,6 +158,9 @@ impl Device for CpuDevice {
     fn describe(&self) -> String {
         format!("cpu ({} thread{})", self.threads, if self.threads == 1 { "" } else { "s" })
     }
+    fn own_memory(&self) -> Option<u64> {
+        None
+    }
 
     fn upload(&self, shape: &[usize], values: &[f32]) -> Result<CpuTensor> {
         contract::upload(shape, values.len())?;

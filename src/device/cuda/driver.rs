@@ -66,6 +66,8 @@ pub(super) struct Driver {
     pub(super) multiprocessors: usize,
     /// Most shared memory of a block, in bytes.
     shared_limit: usize,
+    /// Bytes of the device's memory.
+    pub(super) total_memory: u64,
     pub(super) timer: Timer,
     modules: Vec<OnceCell<Arc<CudaModule>>>,
     functions: Vec<OnceCell<CudaFunction>>,
@@ -117,6 +119,7 @@ impl Driver {
             multiprocessors: count(attribute(Attribute::CU_DEVICE_ATTRIBUTE_MULTIPROCESSOR_COUNT)?).max(1),
             shared_limit: count(attribute(Attribute::CU_DEVICE_ATTRIBUTE_MAX_SHARED_MEMORY_PER_BLOCK_OPTIN)?),
             stream: context.new_stream().map_err(failed("cuStreamCreate"))?,
+            total_memory: context.total_mem().map_err(failed("cuDeviceTotalMem"))? as u64,
             timer: Timer::default(),
             context,
             name,

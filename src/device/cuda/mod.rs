@@ -144,6 +144,9 @@ impl Device for CudaDevice {
         let (major, minor) = self.driver.capability;
         format!("cuda ({}, compute capability {major}.{minor}, {precision})", self.driver.name)
     }
+    fn own_memory(&self) -> Option<u64> {
+        Some(self.driver.total_memory)
+    }
 
     fn upload(&self, shape: &[usize], values: &[f32]) -> Result<CudaTensor> {
         contract::upload(shape, values.len())?;
