@@ -100,7 +100,7 @@ __device__ __forceinline__ void store(
 // COUNT neighbouring columns of a row, from `column` on.
 template <Epilogue E, class T, int COUNT, bool VECTORS>
 __device__ __forceinline__ void finish(const EpilogueArguments<T>& to, int row, int column, int n, float (&v)[COUNT]) {
-    static_assert(COUNT % VECTOR<T> == 0 && COUNT % 4 == 0);
+    static_assert(COUNT % (E == Epilogue::ACCUMULATE ? 4 : VECTOR<T>) == 0);
     const size_t at = static_cast<size_t>(row) * n + column;
     if constexpr (E == Epilogue::ACCUMULATE) {
         accumulate<COUNT, VECTORS>(to.total, to.add, at, n - column, v);

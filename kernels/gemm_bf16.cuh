@@ -150,26 +150,35 @@ __device__ __forceinline__ void gemm(const bf16* a, const bf16* b, int m, int n,
     for (int i = 0; i < FRAGMENTS_M; ++i) {
 #pragma unroll
         for (int j = 0; j < FRAGMENTS_N; ++j) {
-            float* pair = out + (warp_m + i * 16 + lane / 4) * PITCH<TILE_N> + warp_n + j * 8 + lane % 4 * 2;
-            *reinterpret_cast<float2*>(pair) = make_float2(sums[i][j][0], sums[i][j][1]);
-            *reinterpret_cast<float2*>(pair + 8 * PITCH<TILE_N>) = make_float2(sums[i][j][2], sums[i][j][3]);
+            const int place = (warp_m + i * 16 + lane / 4) * PITCH<TILE_N> + warp_n + j * 8 + lane % 4 * 2;
+            const uint32_t pair = shared_address(shared) + place * sizeof(float);
+            store_pair(pair, sums[i][j][0], sums[i][j][1]);
+            store_pair(pair + 8 * PITCH<TILE_N> * sizeof(float), sums[i][j][2], sums[i][j][3]);
         }
     }
     __syncthreads();
     to.total += static_cast<size_t>(blockIdx.z) * m * n;
+    // 16 bytes a thread, so that a warp's stores fill whole sectors: 4 floats or 8 bf16.
+    constexpr int WIDE = E == Epilogue::ACCUMULATE ? 4 : 8;
     // Not unrolled: the epilogue with its erf is long.
 #pragma unroll 1
-    for (int index = threadIdx.x; index < TILE_M * TILE_N / 8; index += THREADS) {
-        const int row = index / (TILE_N / 8), column = index % (TILE_N / 8) * 8;
+    for (int index = threadIdx.x; index < TILE_M * TILE_N / WIDE; index += THREADS) {
+        const int row = index / (TILE_N / WIDE), column = index % (TILE_N / WIDE) * WIDE;
         if (first_m + row >= m || first_n + column >= n) continue;
-        // Four lanes read their second half first: 8 lanes that take 32 bytes each would meet in the banks.
-        const int swap = lane / 4 % 2 * 4;
         const float* from = out + row * PITCH<TILE_N> + column;
-        const float4 one = *reinterpret_cast<const float4*>(from + swap);
-        const float4 two = *reinterpret_cast<const float4*>(from + 4 - swap);
-        const float4 low = swap ? two : one, high = swap ? one : two;
-        float v[8] = {low.x, low.y, low.z, low.w, high.x, high.y, high.z, high.w};
-        finish<E, bf16, 8, ALIGNED>(to, first_m + row, first_n + column, n, v);
+        if constexpr (WIDE == 4) {
+            const float4 four = *reinterpret_cast<const float4*>(from);
+            float v[4] = {four.x, four.y, four.z, four.w};
+            finish<E, bf16, 4, ALIGNED>(to, first_m + row, first_n + column, n, v);
+        } else {
+            // Four lanes read their second half first: 8 lanes that take 32 bytes each would meet in the banks.
+            const int swap = lane / 4 % 2 * 4;
+            const float4 one = *reinterpret_cast<const float4*>(from + swap);
+            const float4 two = *reinterpret_cast<const float4*>(from + 4 - swap);
+            const float4 low = swap ? two : one, high = swap ? one : two;
+            float v[8] = {low.x, low.y, low.z, low.w, high.x, high.y, high.z, high.w};
+            finish<E, bf16, 8, ALIGNED>(to, first_m + row, first_n + column, n, v);
+        }
     }
 }
 

@@ -89,7 +89,7 @@ macro_rules! mutants {
 
 pub const MUTANTS: &[Mutant] = mutants! {
     "linear: no barrier between stages":
-    "linear_bf16" "gemm_bf16.cuh" ["linear_forward"], Bf16, forward, Found::Report("race in shared memory");
+    "linear_bf16" "gemm_bf16.cuh" ["linear_forward"], Bf16, forward, Found::Report("shared memory");
     "stage that is filled next.\n        __syncthreads();" => "stage that is filled next.\n"
 
     "linear: one copy too few is waited for":
@@ -113,7 +113,7 @@ pub const MUTANTS: &[Mutant] = mutants! {
     "const bool valid = inside && column < columns;" => "const bool valid = inside;"
 
     "linear: rows past the result's end are written":
-    "linear_bf16" "gemm_bf16.cuh" ["linear_forward"], Bf16, forward, WRONG;
+    "linear_bf16" "gemm_bf16.cuh" ["linear_forward"], Bf16, forward, Found::Report("race in global memory");
     "if (first_m + row >= m || first_n + column >= n) continue;" => "if (first_m + row >= m) continue;"
 
     "linear: the old gradient is dropped":
@@ -150,17 +150,17 @@ pub const MUTANTS: &[Mutant] = mutants! {
     "copy_async_wait<0>();" => "copy_async_wait<1>();"
 
     "attention: no barrier between stages":
-    "attention_bf16" "attention_bf16.cu" ["KERNEL(32,"], Bf16, causal, Found::Report("race in shared memory");
+    "attention_bf16" "attention_bf16.cu" ["KERNEL(32,"], Bf16, causal, Found::Report("shared memory");
     "all are done with the other one.\n        __syncthreads();" => "all are done with the other one.\n"
 
     "attention backward: row sums of another stage":
-    "attention_backward_bf16" "attention_backward_bf16.cu" ["_keys, 32,", "_queries, 32,"], Bf16, causal, WRONG;
+    "attention_backward_bf16" "attention_backward_bf16.cu" ["_keys, 32,", "_queries, 32,"], Bf16, causal, Found::Report("nothing was written to");
     "*reinterpret_cast<const float2*>(pair + COLUMNS)" =>
     "*reinterpret_cast<const float2*>(numbers + COLUMNS + chunk + j * 8 + lane % 4 * 2)"
 
     "attention backward: gradients are not scaled":
     "attention_backward_bf16" "attention_backward_bf16.cu" ["_keys, 32,", "_queries, 32,"], Bf16, causal, WRONG;
-    "sum_one[j][e] *= scale;" => ""
+    "sum_one[j][e] *= scale;" => "sum_one[j][e] *= 1.0f;"
 
     "attention backward: one tile too few":
     "attention_backward_bf16" "attention_backward_bf16.cu" ["_keys, 32,", "_queries, 32,"], Bf16, causal, WRONG;

@@ -27,7 +27,7 @@ pub(super) fn add_assign(device: &CudaDevice, into: &mut CudaTensor, other: &Cud
         // A tensor of bf16 is one of a bf16 device.
         Precision::Bf16 => (&BF16, device.operand(other)?),
     };
-    let grid = device.strided(count, 8);
+    let grid = device.strided(count, into.precision.vector());
     // SAFETY: both hold `count` elements of the kernel's type, which the contract and the conversions make sure of.
     unsafe { device.driver.launch(kernel, grid, (into.pointer_mut(), other, count as u64)) }
 }

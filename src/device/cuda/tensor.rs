@@ -193,7 +193,7 @@ impl CudaDevice {
         count: usize,
     ) -> Result<()> {
         // SAFETY: both are whole buffers of `count` elements of the kernel's types.
-        unsafe { self.driver.launch(kernel, self.strided(count, 8), (to, from, count as u64)) }
+        unsafe { self.driver.launch(kernel, self.strided(count, 4), (to, from, count as u64)) }
     }
 
     /// The grid of a kernel whose threads stride over `count` elements, `vector` at a time: enough to fill the device, no more.
