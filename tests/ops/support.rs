@@ -112,21 +112,28 @@ pub fn naively<T>(definition: impl FnOnce() -> T) -> Option<T> {
     IN_BF16.get().then(|| reference::naively(definition))
 }
 
-/// The rule for bf16: no error is above twice the largest of the naive computation, except that any result may be rounded once.
+/// The rule for bf16: no error is above twice the largest of the naive computation, or above one rounding of the largest
+/// result. Not for small tensors, of which the naive computation's largest error is a matter of luck; [`close`] holds for those.
 #[track_caller]
 pub fn at_most_twice<D: Device>(device: &D, what: &str, got: &D::Tensor, exact: &[f64], naive: &[f64]) {
     at_most_twice_values(what, &device.download(got).expect("download"), exact, naive);
 }
 
+/// Elements from which on [`at_most_twice`] compares.
+const LEAST_TO_COMPARE: usize = 100;
+
 #[track_caller]
 pub fn at_most_twice_values(what: &str, got: &[f32], exact: &[f64], naive: &[f64]) {
     assert_eq!((got.len(), naive.len()), (exact.len(), exact.len()), "{what}: length");
+    if exact.len() < LEAST_TO_COMPARE {
+        return;
+    }
     let of_naive = naive.iter().zip(exact).fold(0.0f64, |most, (naive, exact)| most.max((naive - exact).abs()));
     let scale = exact.iter().fold(0.0f64, |scale, value| scale.max(value.abs()));
     for (index, (&got, &exact)) in got.iter().zip(exact).enumerate() {
         let error = (f64::from(got) - exact).abs();
         // Half the distance of two neighbours, and what f32 adds before that.
-        let rounding = bf16::EPSILON.to_f64() / 2.0 * exact.abs() + 64.0 * EPSILON * scale;
+        let rounding = (bf16::EPSILON.to_f64() / 2.0 + 64.0 * EPSILON) * scale;
         assert!(
             error <= (2.0 * of_naive).max(rounding),
             "{what}[{index}]: got {got}, expected {exact}: off by {error:.2e}, and the naive computation by {of_naive:.2e}"
