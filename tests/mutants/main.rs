@@ -127,7 +127,7 @@ fn judge(mutant: &Mutant, sound: bool, message: Option<&str>, reports: &str, con
     }
     let found = match mutant.found {
         Found::Values(text) => reports.is_empty() && message.is_some_and(|message| message.contains(text)),
-        Found::Report(text) => reports.contains(text) && message.is_some(),
+        Found::Report(texts) => texts.iter().any(|text| reports.contains(text)) && message.is_some(),
         Found::Conflicts => reports.is_empty() && message.is_none() && conflicts > 0,
     };
     assert!(found, "expected {:?}, got {all}", mutant.found);
