@@ -5,7 +5,7 @@ use std::fmt::Write;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 
-use crate::probe::report::{ProbeReport, Row, Source, percent, style};
+use crate::probe::report::{ProbeReport, Row, Source, opening, percent};
 use crate::train::charts;
 use crate::train::report::{Report, duration, escape};
 
@@ -64,16 +64,7 @@ struct Line {
 impl Walk {
     /// The page, with nothing to load.
     pub fn render(&self) -> String {
-        let title = escape(&self.title);
-        let mut page = format!(
-            "<!doctype html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n\
-             <meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">\n\
-             <meta name=\"color-scheme\" content=\"light dark\">\n<title>{title}</title>\n<style>{}\n\
-             .results {{ max-width: none; }}\n.results th, .results td {{ width: auto; }}\n\
-             .best td {{ font-weight: 600; }}\n.completions img {{ max-width: 48rem; }}\n\
-             </style>\n</head>\n<body>\n<h1>{title}</h1>\n",
-            style()
-        );
+        let mut page = opening(&self.title, ".completions img { max-width: 48rem; }\n");
         if let Some(caution) = &self.caution {
             let _ = writeln!(page, "<p>{}</p>", escape(caution));
         }

@@ -103,15 +103,8 @@ pub struct ProbeReport {
 impl ProbeReport {
     /// The page, with nothing to load.
     pub fn render(&self) -> String {
-        let title = escape(&self.title);
-        let mut page = format!(
-            "<!doctype html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n\
-             <meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">\n\
-             <meta name=\"color-scheme\" content=\"light dark\">\n<title>{title}</title>\n<style>{}\n\
-             .results {{ max-width: none; }}\n.results th, .results td {{ width: auto; white-space: nowrap; }}\n\
-             .best td {{ font-weight: 600; }}\n</style>\n</head>\n<body>\n<h1>{title}</h1>\n<table>\n",
-            style()
-        );
+        let mut page = opening(&self.title, ".results th, .results td { white-space: nowrap; }\n");
+        page.push_str("<table>\n");
         for (name, value) in &self.facts {
             let _ = writeln!(page, "<tr><th scope=\"row\">{name}</th><td>{}</td></tr>", escape(value));
         }
@@ -224,10 +217,19 @@ impl ProbeReport {
     }
 }
 
-/// The style sheet of every report, which stands in that of training.
-pub(crate) fn style() -> &'static str {
+/// The beginning of a page with `title`, up to its heading: the training report's style, and `more` of it.
+pub(crate) fn opening(title: &str, more: &str) -> String {
+    let title = escape(title);
     let page = include_str!("../train/report.html");
-    page.split_once("<style>").and_then(|(_, rest)| rest.split_once("</style>")).map_or("", |(style, _)| style)
+    let style =
+        page.split_once("<style>").and_then(|(_, rest)| rest.split_once("</style>")).map_or("", |(style, _)| style);
+    format!(
+        "<!doctype html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n\
+         <meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">\n\
+         <meta name=\"color-scheme\" content=\"light dark\">\n<title>{title}</title>\n<style>{style}\n\
+         .results {{ max-width: none; }}\n.results th, .results td {{ width: auto; }}\n.best td {{ font-weight: 600; }}\n{more}\
+         </style>\n</head>\n<body>\n<h1>{title}</h1>\n"
+    )
 }
 
 /// `78.60 %`, or a dash.

@@ -15,7 +15,7 @@ const HEAD: &str = "\
 #   registers  of a thread;  spills  bytes stored and loaded because they ran out (none is allowed);  shared  bytes, static
 #   hmma, ldsm, ldgsts  tensor-core, ldmatrix and cp.async instructions in the SASS;  wide  accesses of 128 bits, cp.async too
 # counts, of one launch at `shape` in the simulator
-#   read, written  sectors of 32 bytes of global memory that the warps' requests touch: what the L2 cache is asked for
+#   read, written  sectors of 32 bytes of global memory that the warps' requests touch, before any cache
 #   least_read, least_written  each operand once, in sectors: bytes of the operands the kernel's contract names / 32
 #       linear m × n × k: m·k + k·n in, m·n out, and what the epilogue adds; attention: q, k, v (dy, logsumexp, delta) in,
 #       output (dk, dv or dq) out; all others: every element once. tests/budget/cases.rs has each formula

@@ -1,6 +1,6 @@
 //! Tensor copies of interleaved tensors: NC/8HWC8 and its kin, whose channels lie in slices of 16 or 32 bytes.
 
-use super::tensor::{START, TILE, WAIT, declarations, dump, list, swizzled};
+use super::tensor::{START, TILE, WAIT, declarations, dump, list, load_im2col, swizzled};
 use super::{Case, every_way, landing};
 use cudasim::options::{Landing, Options};
 use cudasim::report::FaultKind;
@@ -291,12 +291,7 @@ fn im2col_takes_a_slice_of_each_pixel() {
     let corners = Im2colArguments { lower: &[-1, -1], upper: &[-1, -1], channels: 8, pixels };
     for start in [[8, -1, -1, 0], [16, 3, 2, 1]] {
         let bytes = pixels as usize * 16;
-        let body = format!(
-            "{START} mov.u16 %h0, {}; mov.u16 %h1, {}; @%p9 mbarrier.arrive.expect_tx.shared::cta.b64 _, [bar], {bytes};
-             @%p9 cp.async.bulk.tensor.4d.shared::cluster.global.im2col.mbarrier::complete_tx::bytes [tile], [%map, {{{}}}], [bar], {{%h0, %h1}};
-             {WAIT}{}",
-            offsets[0], offsets[1], list(&start), dump(bytes)
-        );
+        let body = load_im2col(&start, offsets, bytes);
         let declarations = declarations();
         let case = Case {
             body: &body,

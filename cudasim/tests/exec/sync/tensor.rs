@@ -106,6 +106,19 @@ fn laid_out(swizzle: u32, elements: &[u16]) -> Vec<u32> {
     super::words(&bytes[..elements.len() * 2])
 }
 
+/// Loads an im2col column of `bytes` from `start` on with these offsets, and dumps it.
+pub fn load_im2col(start: &[i64], offsets: [i64; 2], bytes: usize) -> String {
+    format!(
+        "{START} mov.u16 %h0, {}; mov.u16 %h1, {}; @%p9 mbarrier.arrive.expect_tx.shared::cta.b64 _, [bar], {bytes};
+         @%p9 cp.async.bulk.tensor.4d.shared::cluster.global.im2col.mbarrier::complete_tx::bytes [tile], [%map, {{{}}}], [bar], {{%h0, %h1}};
+         {WAIT}{}",
+        offsets[0],
+        offsets[1],
+        list(start),
+        dump(bytes)
+    )
+}
+
 pub fn list<T: std::fmt::Display>(items: &[T]) -> String {
     items.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
 }
@@ -205,12 +218,7 @@ fn im2col_takes_the_pixels_of_a_bounding_box_with_offsets() {
         let (channels, pixels) = (32, 48);
         let corners = Im2colArguments { lower: &[-1, -1], upper: &[-1, -1], channels, pixels };
         let bytes = (channels * pixels * 2) as usize;
-        let body = format!(
-            "{START} mov.u16 %h0, {}; mov.u16 %h1, {}; @%p9 mbarrier.arrive.expect_tx.shared::cta.b64 _, [bar], {bytes};
-             @%p9 cp.async.bulk.tensor.4d.shared::cluster.global.im2col.mbarrier::complete_tx::bytes [tile], [%map, {{{}}}], [bar], {{%h0, %h1}};
-             {WAIT}{}",
-            offsets[0], offsets[1], list(&start), dump(bytes)
-        );
+        let body = load_im2col(&start, offsets, bytes);
         let declarations = declarations();
         let case = Case {
             body: &body,
