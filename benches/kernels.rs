@@ -24,8 +24,9 @@ use criterion::measurement::WallTime;
 use criterion::{BenchmarkGroup, Criterion, Throughput, criterion_group};
 use faer::linalg::matmul::matmul;
 use faer::{Accum, Mat, Par};
-use igpt_engine::device::{AdamStep, CpuDevice, Device, Mask, MlpGradients, MlpWeights, SampleOptions, WeightLayout};
-use igpt_engine::model::{Activation, Norm};
+use igpt_engine::device::{
+    Activation, AdamStep, CpuDevice, Device, Mask, MlpGradients, MlpWeights, Norm, SampleOptions, WeightLayout,
+};
 
 type Tensor = <CpuDevice as Device>::Tensor;
 

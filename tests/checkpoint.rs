@@ -9,8 +9,8 @@ use igpt_engine::checkpoint::{
     BestAccuracy, CheckpointContents, CheckpointError, Progress, TrainingState, load_model, load_training, palette_of,
     save, transfer,
 };
-use igpt_engine::device::{CpuDevice, Device};
-use igpt_engine::model::{Activation, ModelConfig, Norm, Order, Parameters, Permutation, Preset, parameter_specs};
+use igpt_engine::device::{Activation, CpuDevice, Device, Norm};
+use igpt_engine::model::{ModelConfig, Order, Parameters, Permutation, Preset, parameter_specs};
 use serde_json::{Value, json};
 
 fn golden(name: &str) -> PathBuf {

@@ -3,11 +3,8 @@
 #[path = "support/mod.rs"]
 mod devices;
 
-use igpt_engine::device::cuda::Precision;
-use igpt_engine::device::{CpuDevice, CudaDevice, Device};
-use igpt_engine::model::{
-    Activation, Criterion, Masking, ModelConfig, Norm, Objective, Parameters, Preset, Transformer,
-};
+use igpt_engine::device::{Activation, CpuDevice, CudaDevice, Device, Norm, Precision};
+use igpt_engine::model::{Criterion, Masking, ModelConfig, Objective, Parameters, Preset, Transformer};
 use igpt_engine::optim::{Adam, AdamConfig, Schedule, ScheduleKind};
 use igpt_engine::train::{MicroBatch, StepOutcome, Trainer};
 

@@ -2,9 +2,8 @@
 
 use std::collections::BTreeMap;
 
-use igpt_engine::device::CudaDevice;
-use igpt_engine::device::cuda::Precision;
 use igpt_engine::device::cuda::kernel::KERNELS;
+use igpt_engine::device::{CudaDevice, Precision};
 
 use crate::cases::cases;
 use crate::counts;

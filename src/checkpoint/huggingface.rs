@@ -16,10 +16,8 @@ use super::error::{CheckpointError, Result};
 use super::tensors::TensorFile;
 use super::{CONFIG_FILE, MODEL_FILE, ORDER_FILE, write_json};
 use crate::data::npy::{self, Npy};
-use crate::device::Device;
-use crate::model::{
-    Activation, CLASS_HEAD, ModelConfig, Norm, Objective, Order, Parameters, Permutation, parameter_specs,
-};
+use crate::device::{Activation, Device, Norm};
+use crate::model::{CLASS_HEAD, ModelConfig, Objective, Order, Parameters, Permutation, parameter_specs};
 
 /// `model_type` of a model that Hugging Face's ImageGPT would compute wrongly.
 const OWN_MODEL_TYPE: &str = "igpt_engine";

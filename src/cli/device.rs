@@ -7,8 +7,7 @@ use anyhow::{Result, bail};
 use clap::Args;
 use serde::{Deserialize, Serialize};
 
-use crate::device::cuda::Precision;
-use crate::device::{CpuDevice, CudaDevice, Device};
+use crate::device::{CpuDevice, CudaDevice, Device, Precision};
 
 /// Where to compute.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]

@@ -5,8 +5,7 @@ use std::path::Path;
 
 use anyhow::{Result, bail};
 
-use crate::device::Device;
-use crate::device::cuda::Precision;
+use crate::device::{Device, Precision};
 use crate::model::ModelConfig;
 
 const GIBIBYTE: f64 = (1_u64 << 30) as f64;

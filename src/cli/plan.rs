@@ -7,7 +7,8 @@ use clap::Args;
 use serde_json::json;
 
 use super::output::{print_json, say};
-use crate::plan::{Cost, DEVICES, DeviceModel, Memory, OnDevice, Precision, USABLE, device_model};
+use crate::device::Precision;
+use crate::plan::{Cost, DEVICES, DeviceModel, Memory, OnDevice, USABLE, device_model};
 use crate::recipe::{Command, Recipe};
 use crate::train::report::grouped;
 

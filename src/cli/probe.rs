@@ -14,7 +14,7 @@ use clap::Args;
 use self::settings::{ArrayPair, DepthSpec, SolverArgs};
 use super::device::{DeviceArgs, Request, on_device};
 use crate::data::{DataSpec, Filter, SkipBad};
-use crate::device::cuda::Precision;
+use crate::device::Precision;
 
 /// Fit a linear classifier to a model's features, at any depth
 ///

@@ -14,8 +14,8 @@ use serde::{Deserialize, Serialize};
 use super::device::DeviceKind;
 use super::order_spec::OrderSpec;
 use crate::data::{DataSpec, Filter, SkipBad};
-use crate::device::cuda::Precision;
-use crate::model::{Activation, MASK_RATE, Norm, Objective, Preset};
+use crate::device::{Activation, Norm, Precision};
+use crate::model::{MASK_RATE, Objective, Preset};
 use crate::optim::ScheduleKind;
 use crate::recipe::{Command, Recipe};
 

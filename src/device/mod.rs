@@ -10,14 +10,19 @@
 pub mod contract;
 pub mod cpu;
 pub mod cuda;
+mod memory_use;
+mod ops;
+mod precision;
 mod shape;
 pub(crate) mod tokens;
 
 pub use contract::ShapeError;
 pub use cpu::CpuDevice;
 pub use cuda::CudaDevice;
-
-use crate::model::{Activation, Norm};
+pub use memory_use::MemoryUse;
+pub use ops::layernorm::{NORM_EPSILON, Norm};
+pub use ops::mlp::Activation;
+pub use precision::Precision;
 
 /// The token that is not there: its content embedding is the zero vector (BERT's masked positions).
 pub const BLANK: u16 = u16::MAX;

@@ -2,34 +2,8 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::device::{Activation, Norm};
 use crate::model::{Objective, Order};
-
-/// Normalisation before each block (`y = normalised · gain`, plus a bias where [`ModelConfig::bias`] is set).
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
-#[serde(rename_all = "snake_case")]
-#[clap(rename_all = "snake_case")]
-pub enum Norm {
-    /// `x · rsqrt(mean(x²) + ε)`: the official code; its docstring says LayerNorm, its arithmetic does not.
-    #[default]
-    Rms,
-    /// `(x − mean) · rsqrt(var + ε)`: the paper's text.
-    Layer,
-}
-
-/// ε of both norms, inside the square root.
-pub const NORM_EPSILON: f32 = 1e-5;
-
-/// Activation of the MLP.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
-#[serde(rename_all = "snake_case")]
-#[clap(rename_all = "snake_case")]
-pub enum Activation {
-    /// `x · σ(1.702 x)`: the official code.
-    #[default]
-    QuickGelu,
-    /// `x · Φ(x)`, exact (erf): the paper's text.
-    Gelu,
-}
 
 /// A named size.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]

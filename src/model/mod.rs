@@ -10,7 +10,7 @@ mod parameters;
 mod transformer;
 
 pub use classifier::{ClassBatch, Criterion, JointLoss};
-pub use config::{Activation, ConfigError, ModelConfig, NORM_EPSILON, Norm, Preset};
+pub use config::{ConfigError, ModelConfig, Preset};
 pub use generate::{Decoder, Generation, generate};
 pub use masking::{MASK_RATE, Masking, modal_class};
 pub use objective::{HostBatch, Loss, Objective, ObjectiveBatch, shift_right};

@@ -7,8 +7,8 @@ use rand::SeedableRng;
 use rand_chacha::ChaCha8Rng;
 use rand_distr::{Distribution, StandardNormal};
 
-use crate::device::{Device, Result};
-use crate::model::config::{ModelConfig, Norm};
+use crate::device::{Device, Norm, Result};
+use crate::model::config::ModelConfig;
 
 /// The class head, under its name in `ImageGPTForImageClassification`.
 pub const CLASS_HEAD: &str = "score.weight";

@@ -1,19 +1,9 @@
 //! Bytes of a run, by class.
 
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 
+use crate::device::Precision;
 use crate::model::ModelConfig;
-
-/// What is computed in.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
-#[serde(rename_all = "lowercase")]
-pub enum Precision {
-    /// float32 throughout, as the paper's models were trained.
-    F32,
-    /// bfloat16 weights and activations beside float32 master weights, gradients and moments.
-    #[default]
-    Bf16,
-}
 
 /// Bytes of a run on one device, by class. P parameters, R = images·n rows, d width, L layers, H heads, V colours:
 ///

@@ -16,8 +16,9 @@ mod memory;
 use serde::Serialize;
 
 pub use devices::{DEVICES, DeviceModel, device_model};
-pub use memory::{Memory, Precision};
+pub use memory::Memory;
 
+use crate::device::Precision;
 use crate::model::ModelConfig;
 use crate::recipe::{Command, Paper, Recipe, RecipeError};
 

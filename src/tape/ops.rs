@@ -6,8 +6,8 @@
 use std::rc::Rc;
 
 use super::{Backward, BackwardContext, Gradients, Recorder, Slot, Var, unshare};
-use crate::device::{Attended, Device, Mask, MlpGradients, MlpWeights, Result, WeightLayout};
-use crate::model::{Activation, LinearIds, Norm, NormIds, ParameterId, Parameters};
+use crate::device::{Activation, Attended, Device, Mask, MlpGradients, MlpWeights, Norm, Result, WeightLayout};
+use crate::model::{LinearIds, NormIds, ParameterId, Parameters};
 
 impl<D: Device> Var<D> {
     fn slot(&self) -> Slot {

@@ -49,7 +49,8 @@ pub struct SampleGrid {
 
 /// A model in words: `4 layers × 128, 4 heads, 256 positions, rms norm, quick GELU, no biases`.
 pub fn describe_model(config: &ModelConfig) -> String {
-    use crate::model::{Activation, Norm, Objective, Order};
+    use crate::device::{Activation, Norm};
+    use crate::model::{Objective, Order};
     let norm = match config.norm {
         Norm::Rms => "rms norm",
         Norm::Layer => "layer norm",

@@ -1,8 +1,9 @@
 //! Reference shapes: calls of ops that between them launch every kernel, and the least that each kernel could move.
 
-use igpt_engine::device::cuda::Precision;
-use igpt_engine::device::{AdamStep, CudaDevice, Device, Mask, MlpGradients, MlpWeights, SampleOptions, WeightLayout};
-use igpt_engine::model::{Activation, Norm};
+use igpt_engine::device::{
+    Activation, AdamStep, CudaDevice, Device, Mask, MlpGradients, MlpWeights, Norm, Precision, SampleOptions,
+    WeightLayout,
+};
 
 type Tensor = <CudaDevice as Device>::Tensor;
 

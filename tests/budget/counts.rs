@@ -2,8 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use igpt_engine::device::CudaDevice;
-use igpt_engine::device::cuda::Precision;
+use igpt_engine::device::{CudaDevice, Precision};
 use serde_json::Value as Json;
 use toml::Value;
 

@@ -3,7 +3,8 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use igpt_engine::plan::{Cost, DEVICES, Precision};
+use igpt_engine::device::Precision;
+use igpt_engine::plan::{Cost, DEVICES};
 use igpt_engine::recipe::{Command, Recipe, Table, built_in};
 use serde_json::{Value, json};
 

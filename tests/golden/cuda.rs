@@ -1,7 +1,6 @@
 //! The same golden values on the CUDA device: f32 as tight as on the CPU, bf16 by direction and length of every tensor.
 
-use igpt_engine::device::CudaDevice;
-use igpt_engine::device::cuda::Precision;
+use igpt_engine::device::{CudaDevice, Precision};
 
 use crate::{IN_BF16, activations, adam, all_gradients, bert, devices, finetune, short_gradients};
 

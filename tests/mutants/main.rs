@@ -34,9 +34,8 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::process::Command;
 use std::sync::Mutex;
 
-use igpt_engine::device::CudaDevice;
-use igpt_engine::device::cuda::Precision;
 use igpt_engine::device::cuda::kernel::{KERNELS, plant};
+use igpt_engine::device::{CudaDevice, Precision};
 
 use table::{Found, MUTANTS, Mutant};
 

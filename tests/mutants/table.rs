@@ -1,7 +1,6 @@
 //! The bugs.
 
-use igpt_engine::device::cuda::Precision;
-use igpt_engine::device::{CudaDevice, Mask};
+use igpt_engine::device::{CudaDevice, Mask, Precision};
 
 use crate::reference::Attention;
 use crate::{adam, attention, cross_entropy, embedding, layernorm, linear, mlp};

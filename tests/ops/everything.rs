@@ -1,7 +1,6 @@
 //! One of every op, for what holds of all of them: determinism, and that the order of blocks and warps changes nothing.
 
-use igpt_engine::device::{AdamStep, Device, Mask, MlpGradients, MlpWeights, WeightLayout};
-use igpt_engine::model::{Activation, Norm};
+use igpt_engine::device::{Activation, AdamStep, Device, Mask, MlpGradients, MlpWeights, Norm, WeightLayout};
 
 use crate::support::{Random, upload};
 

@@ -1,7 +1,6 @@
 //! Norms, alone and of residual sums.
 
-use igpt_engine::device::Device;
-use igpt_engine::model::Norm;
+use igpt_engine::device::{Device, Norm};
 use proptest::prelude::{Strategy, any};
 
 use crate::reference;

@@ -23,8 +23,7 @@ mod reference;
 mod sample;
 mod support;
 
-use igpt_engine::device::CpuDevice;
-use igpt_engine::device::cuda::Precision;
+use igpt_engine::device::{CpuDevice, Precision};
 
 /// One `#[test]` for each function, on the device that the expression makes, if it does.
 macro_rules! on_device {

@@ -1,7 +1,6 @@
 //! The MLP.
 
-use igpt_engine::device::{Device, MlpGradients, MlpWeights};
-use igpt_engine::model::Activation;
+use igpt_engine::device::{Activation, Device, MlpGradients, MlpWeights};
 use proptest::prelude::{Strategy, any};
 
 use crate::reference::{self, Sizes, activation_derivative, column_sums, matmul, transpose};

@@ -6,8 +6,7 @@
 use std::cell::Cell;
 
 use half::bf16;
-use igpt_engine::device::{BLANK, Mask, WeightLayout};
-use igpt_engine::model::{Activation, Norm};
+use igpt_engine::device::{Activation, BLANK, Mask, Norm, WeightLayout};
 
 const NORM_EPSILON: f64 = 1e-5;
 

@@ -12,9 +12,8 @@ mod support;
 
 use std::io::Write;
 
-use igpt_engine::device::CudaDevice;
-use igpt_engine::device::cuda::Precision;
 use igpt_engine::device::cuda::kernel::KERNELS;
+use igpt_engine::device::{CudaDevice, Precision};
 
 /// Orders of blocks and warps, and when `cp.async` lands. The last has the lanes of a warp unordered as well.
 const ORDERS: [&str; 4] = [

@@ -1,7 +1,6 @@
 //! The same optima, paths and features on the CUDA device in f32, which is what probes compute in.
 
-use igpt_engine::device::CudaDevice;
-use igpt_engine::device::cuda::Precision;
+use igpt_engine::device::{CudaDevice, Precision};
 
 use crate::{devices, features, optima};
 

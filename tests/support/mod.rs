@@ -9,9 +9,8 @@ use std::path::PathBuf;
 use std::sync::OnceLock;
 
 use cudasim::Simulator;
-use igpt_engine::device::CudaDevice;
-use igpt_engine::device::cuda::Precision;
 use igpt_engine::device::cuda::kernel::KERNELS;
+use igpt_engine::device::{CudaDevice, Precision};
 
 /// What `IGPT_TEST_DEVICE` asks for.
 #[derive(Clone, Copy, Debug, PartialEq)]

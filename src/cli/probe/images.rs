@@ -21,8 +21,7 @@ use crate::cli::model_data::{check_fits, palette_for, resolution_of};
 use crate::cli::output::{print_json, say, tell};
 use crate::cli::stop::stop_flag;
 use crate::data::{self, DataSpec, Examples, ImageExamples, OpenOptions, Palette, Split};
-use crate::device::Device;
-use crate::device::cuda::Precision;
+use crate::device::{Device, Precision};
 use crate::model::{MASK_RATE, Masking, Objective, Parameters, Transformer, modal_class};
 use crate::probe::report::{FewLabels, ProbeReport, Row, Source};
 use crate::probe::{

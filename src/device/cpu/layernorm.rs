@@ -6,7 +6,7 @@ use super::CpuDevice;
 use super::math::{mul_add, sum_lanes};
 use super::parallel::{ROW_BLOCK, add_partial_sums, blocked};
 use crate::device::contract::NormDims;
-use crate::model::{NORM_EPSILON, Norm};
+use crate::device::{NORM_EPSILON, Norm};
 
 /// Sets `normed` `[rows, width]` and `stats` `[rows, 2]`.
 #[allow(clippy::too_many_arguments)]

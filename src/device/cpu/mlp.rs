@@ -9,8 +9,8 @@ use super::gemm::matrix;
 use super::linear::{add_bias, add_column_sums};
 use super::math::{exp, mul_add, normal_cdf, sigmoid};
 use super::parallel::blocked;
+use crate::device::Activation;
 use crate::device::contract::MlpDims;
-use crate::model::Activation;
 
 /// Elements of a task of the elementwise passes.
 const BLOCK: usize = 16 * 1024;

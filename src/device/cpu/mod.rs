@@ -22,16 +22,15 @@ mod tensor;
 use std::convert::Infallible;
 use std::sync::Arc;
 
-pub use tensor::{CpuTensor, CpuTokens, MemoryUse};
+pub use tensor::{CpuTensor, CpuTokens};
 
 use self::tensor::{Buffer, Pool};
 use super::contract::{self, MlpShapes};
 use super::shape::Shape;
 use super::{
-    AdamStep, Attended, Clip, CrossEntropy, Device, Error, LayerNormed, Mask, MlpGradients, MlpOutput, MlpWeights,
-    ResidualLayerNormed, Result, SampleOptions, WeightLayout, tokens,
+    Activation, AdamStep, Attended, Clip, CrossEntropy, Device, Error, LayerNormed, Mask, MemoryUse, MlpGradients,
+    MlpOutput, MlpWeights, Norm, ResidualLayerNormed, Result, SampleOptions, WeightLayout, tokens,
 };
-use crate::model::{Activation, Norm};
 
 /// The processor's cores and their memory.
 pub struct CpuDevice {

@@ -6,6 +6,7 @@
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use crate::device::MemoryUse;
 use crate::device::shape::Shape;
 
 /// A cache line, which is also the widest vector: buffers start on one.
@@ -15,17 +16,6 @@ struct Line([f32; LINE]);
 
 /// Floats in a line.
 const LINE: usize = 16;
-
-/// Memory statistics of a [`CpuDevice`](super::CpuDevice), in bytes.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct MemoryUse {
-    /// In tensors now.
-    pub in_use: usize,
-    /// In tensors and scratch at most.
-    pub peak: usize,
-    /// Taken from the system so far, and not given back.
-    pub allocated: usize,
-}
 
 /// Buffers waiting to be used again.
 #[derive(Default)]

@@ -3,9 +3,9 @@
 use super::CudaDevice;
 use super::kernel::{Grid, Kernel, kernel};
 use super::memory::Pointer;
-use super::tensor::{CudaTensor, Precision, int};
+use super::tensor::{CudaTensor, int};
 use crate::device::contract::{self, AttentionDims};
-use crate::device::{Attended, Error, Mask, Result};
+use crate::device::{Attended, Error, Mask, Precision, Result};
 
 type Forward = Kernel<(Pointer, Pointer, Pointer, i32, i32, i32, i32, f32)>;
 type Backward = Kernel<(Pointer, Pointer, Pointer, Pointer, Pointer, i32, i32, i32, i32, f32)>;

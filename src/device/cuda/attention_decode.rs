@@ -3,9 +3,9 @@
 use super::CudaDevice;
 use super::kernel::{Grid, Kernel, kernel};
 use super::memory::Pointer;
-use super::tensor::{CudaTensor, Precision, int};
-use crate::device::Result;
+use super::tensor::{CudaTensor, int};
 use crate::device::contract::{self, DecodeDims};
+use crate::device::{Precision, Result};
 
 type Decode = Kernel<(Pointer, Pointer, Pointer, Pointer, i32, i32, i32, i32, f32)>;
 const F32: Decode = kernel!(ATTENTION_DECODE_F32);

@@ -3,8 +3,8 @@
 use super::CudaDevice;
 use super::kernel::{Grid, Kernel, kernel};
 use super::memory::Pointer;
-use super::tensor::{CudaTensor, CudaTokens, Precision, int};
-use crate::device::{CrossEntropy, Result, contract};
+use super::tensor::{CudaTensor, CudaTokens, int};
+use crate::device::{CrossEntropy, Precision, Result, contract};
 
 type Rows = Kernel<(Pointer, Pointer, Pointer, Pointer, i32, i32)>;
 const F32_512: Rows = kernel!(CROSS_ENTROPY_F32_512);

@@ -3,8 +3,8 @@
 use super::CudaDevice;
 use super::kernel::{Kernel, kernel};
 use super::memory::Pointer;
-use super::tensor::{CudaTensor, Precision};
-use crate::device::{Result, contract};
+use super::tensor::CudaTensor;
+use crate::device::{Precision, Result, contract};
 
 type AddAssign = Kernel<(Pointer, Pointer, u64)>;
 const F32: AddAssign = kernel!(ADD_ASSIGN_F32);

@@ -3,9 +3,9 @@
 use super::CudaDevice;
 use super::kernel::{Grid, Kernel, kernel};
 use super::memory::{NULL, Pointer};
-use super::tensor::{CudaTensor, CudaTokens, Precision, int};
+use super::tensor::{CudaTensor, CudaTokens, int};
 use crate::device::shape::Shape;
-use crate::device::{Result, contract};
+use crate::device::{Precision, Result, contract};
 
 type Forward = Kernel<(Pointer, Pointer, Pointer, Pointer, i32, i32)>;
 const FORWARD_F32: Forward = kernel!(EMBEDDING_F32);

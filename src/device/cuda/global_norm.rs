@@ -3,8 +3,8 @@
 use super::CudaDevice;
 use super::kernel::{Grid, Kernel, kernel};
 use super::memory::Pointer;
-use super::tensor::{CudaTensor, Precision, int};
-use crate::device::Result;
+use super::tensor::{CudaTensor, int};
+use crate::device::{Precision, Result};
 
 type SquareSums = Kernel<(Pointer, Pointer, u64)>;
 const F32: SquareSums = kernel!(SQUARE_SUMS_F32);

@@ -4,10 +4,9 @@ use super::CudaDevice;
 use super::kernel::{Grid, Kernel, kernel};
 use super::memory::{Buffer, NULL, Pointer};
 use super::partials::sum_partials;
-use super::tensor::{CudaTensor, Operand, Precision, int};
+use super::tensor::{CudaTensor, Operand, int};
 use crate::device::contract::{self, NormDims};
-use crate::device::{Error, LayerNormed, ResidualLayerNormed, Result};
-use crate::model::{NORM_EPSILON, Norm};
+use crate::device::{Error, LayerNormed, NORM_EPSILON, Norm, Precision, ResidualLayerNormed, Result};
 
 type Forward = Kernel<(Pointer, Pointer, Pointer, Pointer, Pointer, Pointer, Pointer, i32, i32, f32, i32)>;
 type Backward = Kernel<(Pointer, Pointer, Pointer, Pointer, Pointer, Pointer, Pointer, i32, i32, i32, i32)>;

@@ -4,9 +4,9 @@ use super::CudaDevice;
 use super::kernel::{Grid, Kernel, kernel};
 use super::memory::{NULL, Pointer};
 use super::partials::{add_column_sums, sum_partials};
-use super::tensor::{CudaTensor, Operand, Precision, int};
+use super::tensor::{CudaTensor, Operand, int};
 use crate::device::contract::{self, LinearDims};
-use crate::device::{Result, WeightLayout};
+use crate::device::{Precision, Result, WeightLayout};
 
 type Bf16 = Kernel<(Pointer, Pointer, i32, i32, i32, Pointer, Pointer, Pointer, Pointer, Pointer, i32, i32)>;
 type F32 = Kernel<(Pointer, Pointer, i32, i32, i32, Pointer, Pointer, Pointer, Pointer, Pointer, i32, i32, i32)>;

@@ -3,9 +3,9 @@
 use super::CudaDevice;
 use super::kernel::{Grid, Kernel, kernel};
 use super::memory::Pointer;
-use super::tensor::{CudaTensor, Precision, int};
+use super::tensor::{CudaTensor, int};
 use crate::device::shape::Shape;
-use crate::device::{Result, contract};
+use crate::device::{Precision, Result, contract};
 
 type Pool = Kernel<(Pointer, Pointer, i32, i32)>;
 const F32: [Pool; 2] = [kernel!(MEAN_POOL_F32), kernel!(MEAN_POOL_BACKWARD_F32)];

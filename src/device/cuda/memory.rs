@@ -13,8 +13,7 @@ use cudarc::driver::{CudaSlice, CudaStream, DevicePtr, DeviceRepr, result};
 
 use super::driver::{self, failed};
 use super::host::Twins;
-use crate::device::Result;
-use crate::device::cpu::MemoryUse;
+use crate::device::{MemoryUse, Result};
 
 /// Sizes are multiples of this, and buffers start on one: more than any access needs.
 const GRAIN: usize = 256;

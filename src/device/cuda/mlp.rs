@@ -6,8 +6,7 @@ use super::memory::{NULL, Pointer};
 use super::partials::add_column_sums;
 use super::tensor::{CudaTensor, Operand};
 use crate::device::contract::{self, MlpDims, MlpShapes};
-use crate::device::{MlpGradients, MlpOutput, MlpWeights, Result};
-use crate::model::Activation;
+use crate::device::{Activation, MlpGradients, MlpOutput, MlpWeights, Result};
 
 /// As `activation.cuh` numbers them.
 fn number(activation: Activation) -> i32 {

@@ -33,17 +33,15 @@ pub use host::Reading;
 pub use memory::Pointer;
 pub use recording::Recording;
 pub use survey::{Found, Survey, survey};
-pub use tensor::{CudaTensor, CudaTokens, Precision};
+pub use tensor::{CudaTensor, CudaTokens};
 
 use self::driver::Driver;
 use self::memory::Pool;
 use self::tensor::Known;
-use super::cpu::MemoryUse;
 use super::{
-    AdamStep, Attended, Clip, CrossEntropy, Device, LayerNormed, Mask, MlpGradients, MlpOutput, MlpWeights,
-    ResidualLayerNormed, Result, SampleOptions, WeightLayout, contract, tokens,
+    Activation, AdamStep, Attended, Clip, CrossEntropy, Device, LayerNormed, Mask, MemoryUse, MlpGradients, MlpOutput,
+    MlpWeights, Norm, Precision, ResidualLayerNormed, Result, SampleOptions, WeightLayout, contract, tokens,
 };
-use crate::model::{Activation, Norm};
 
 /// An NVIDIA GPU.
 pub struct CudaDevice {

@@ -3,8 +3,8 @@
 use super::CudaDevice;
 use super::kernel::{Grid, Kernel, kernel};
 use super::memory::Pointer;
-use super::tensor::{Precision, int};
-use crate::device::Result;
+use super::tensor::int;
+use crate::device::{Precision, Result};
 
 const SUM_PARTIALS: Kernel<(Pointer, Pointer, i32, i32)> = kernel!(SUM_PARTIALS);
 

@@ -3,8 +3,8 @@
 use super::CudaDevice;
 use super::kernel::{Grid, Kernel, kernel};
 use super::memory::Pointer;
-use super::tensor::{CudaTensor, CudaTokens, Known, Precision, int};
-use crate::device::{Result, SampleOptions, contract};
+use super::tensor::{CudaTensor, CudaTokens, Known, int};
+use crate::device::{Precision, Result, SampleOptions, contract};
 
 type Sample = Kernel<(Pointer, Pointer, Pointer, i32, f32, i32)>;
 const F32: Sample = kernel!(SAMPLE_F32);

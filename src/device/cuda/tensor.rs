@@ -12,35 +12,10 @@ use super::CudaDevice;
 use super::kernel::{Grid, Kernel, kernel};
 use super::memory::{Buffer, Pointer};
 use crate::device::shape::Shape;
-use crate::device::{Error, Result};
+use crate::device::{Error, Precision, Result};
 
 const TO_BF16: Kernel<(Pointer, Pointer, u64)> = kernel!(TO_BF16);
 const TO_F32: Kernel<(Pointer, Pointer, u64)> = kernel!(TO_F32);
-
-/// How numbers are stored.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, clap::ValueEnum, serde::Serialize, serde::Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Precision {
-    /// 32 bits everywhere, products in full f32.
-    F32,
-    /// Activations and the weights of products in bfloat16, sums and master weights in f32.
-    Bf16,
-}
-
-impl Precision {
-    /// Bytes of an element.
-    pub(super) fn bytes(self) -> usize {
-        match self {
-            Self::F32 => 4,
-            Self::Bf16 => 2,
-        }
-    }
-
-    /// Elements of 16 bytes, the widest access.
-    pub(super) fn vector(self) -> usize {
-        16 / self.bytes()
-    }
-}
 
 /// A dense row-major array of floats on a [`CudaDevice`].
 pub struct CudaTensor {

@@ -1,0 +1,4 @@
+//! The vocabulary of the ops, one file per op.
+
+pub mod layernorm;
+pub mod mlp;
