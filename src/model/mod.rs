@@ -3,20 +3,21 @@
 mod classifier;
 mod config;
 mod generate;
+mod layout;
 mod masking;
 mod objective;
 mod order;
-mod parameters;
+
 mod transformer;
 
 pub use classifier::{ClassBatch, Criterion, JointLoss};
 pub use config::{ConfigError, ModelConfig, Preset};
 pub use generate::{Decoder, Generation, generate};
-pub use masking::{MASK_RATE, Masking, modal_class};
-pub use objective::{HostBatch, Loss, Objective, ObjectiveBatch, shift_right};
-pub use order::{Order, Permutation};
-pub use parameters::{
+pub use layout::{
     BlockIds, CLASS_HEAD, Init, LinearIds, ModelIds, NormIds, ParameterId, ParameterSpec, Parameters, model_ids,
     parameter_specs,
 };
+pub use masking::{MASK_RATE, Masking, modal_class};
+pub use objective::{HostBatch, Loss, Objective, ObjectiveBatch, shift_right};
+pub use order::{Order, Permutation};
 pub use transformer::{Depth, Transformer};

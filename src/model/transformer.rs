@@ -5,7 +5,7 @@ use std::rc::Rc;
 use crate::device::{Device, Mask, Result, WeightLayout};
 use crate::model::Permutation;
 use crate::model::config::{ConfigError, ModelConfig};
-use crate::model::parameters::{LinearIds, ModelIds, Parameters, model_ids};
+use crate::model::layout::{LinearIds, ModelIds, Parameters, model_ids};
 use crate::tape::{self, Recorder, Var};
 
 /// A model: its configuration and where its parts find their parameters. Holds no weights itself.
