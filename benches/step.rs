@@ -10,8 +10,9 @@ use std::time::{Duration, Instant};
 
 use criterion::{Criterion, Throughput};
 use igpt_engine::device::{CpuDevice, Device, WeightLayout};
-use igpt_engine::model::{ModelConfig, Objective, Parameters, Preset, Transformer};
+use igpt_engine::model::{ModelConfig, Objective, Preset, Transformer, parameter_specs};
 use igpt_engine::optim::{Adam, AdamConfig, Schedule, ScheduleKind};
+use igpt_engine::tape::Parameters;
 use igpt_engine::train::Trainer;
 
 /// Pixels along one side: 1,024 tokens an image.
@@ -59,7 +60,7 @@ fn main() {
 fn run(device: &CpuDevice, case: &Case) -> String {
     reset_peak_memory();
     let Case { name, config, batch, samples } = case;
-    let parameters = Parameters::init(device, config, 0).expect("memory for the parameters");
+    let parameters = Parameters::init(device, parameter_specs(config), 0).expect("memory for the parameters");
     let adam = Adam::new(device, &parameters, AdamConfig::default()).expect("memory for the moments");
     let schedule = Schedule { kind: ScheduleKind::Constant, peak: 1e-3, warmup: 0, steps: u64::MAX };
     let model = Transformer::new(config.clone()).expect("a preset is valid");

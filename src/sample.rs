@@ -8,7 +8,8 @@ use image::{ImageFormat, Rgb, RgbImage, imageops};
 use crate::atomic;
 use crate::data::Palette;
 use crate::device::{self, Device};
-use crate::model::{Generation, Parameters, Transformer, generate};
+use crate::model::{Generation, Transformer, generate};
+use crate::tape::Parameters;
 
 /// Empty pixels around every cell of a grid.
 const GUTTER: u32 = 4;

@@ -10,7 +10,8 @@ use igpt_engine::checkpoint::{
     save, transfer,
 };
 use igpt_engine::device::{Activation, CpuDevice, Device, Norm};
-use igpt_engine::model::{ModelConfig, Order, Parameters, Permutation, Preset, parameter_specs};
+use igpt_engine::model::{ModelConfig, Order, Permutation, Preset, parameter_specs};
+use igpt_engine::tape::Parameters;
 use serde_json::{Value, json};
 
 fn golden(name: &str) -> PathBuf {
@@ -40,7 +41,7 @@ fn variants() -> Vec<ModelConfig> {
 
 /// Values that tell every element of every tensor apart, awkward floats among them.
 fn distinct(config: &ModelConfig, salt: f32) -> Parameters<CpuDevice> {
-    Parameters::from_fn(&device(), config, |index, spec| {
+    Parameters::from_fn(&device(), parameter_specs(config), |index, spec| {
         let value = |i: usize| (i as f32 + 1.0) / 3.0 + index as f32 * 1000.0 + salt;
         let mut values: Vec<f32> = (0..spec.elements()).map(value).collect();
         values[0] = [f32::MIN_POSITIVE / 8.0, -0.0, f32::MAX, f32::EPSILON][index % 4];

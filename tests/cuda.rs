@@ -4,8 +4,9 @@
 mod devices;
 
 use igpt_engine::device::{Activation, CpuDevice, CudaDevice, Device, Norm, Precision};
-use igpt_engine::model::{Criterion, Masking, ModelConfig, Objective, Parameters, Preset, Transformer};
+use igpt_engine::model::{Criterion, Masking, ModelConfig, Objective, Preset, Transformer, parameter_specs};
 use igpt_engine::optim::{Adam, AdamConfig, Schedule, ScheduleKind};
+use igpt_engine::tape::Parameters;
 use igpt_engine::train::{MicroBatch, StepOutcome, Trainer};
 
 /// Pixels of an image.
@@ -65,7 +66,7 @@ impl Case {
 
     fn trainer<'d, D: Device>(&self, device: &'d D) -> Trainer<'d, D> {
         // A head of zeros would leave all other gradients at zero in the first step.
-        let parameters = Parameters::from_fn(device, &self.config, |index, spec| {
+        let parameters = Parameters::from_fn(device, parameter_specs(&self.config), |index, spec| {
             let drawn = spec.initial_values(7, index);
             let values = drawn.iter().enumerate().map(|(i, value)| value + 0.02 * ((i * 31 % 17) as f32 - 8.0) / 8.0);
             Ok::<_, igpt_engine::device::Error>(values.collect())

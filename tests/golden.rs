@@ -20,9 +20,9 @@ use std::path::{Path, PathBuf};
 
 use igpt_engine::checkpoint;
 use igpt_engine::device::{CpuDevice, Device, Mask, SampleOptions};
-use igpt_engine::model::{Generation, Objective, ObjectiveBatch, Parameters, Transformer, generate};
+use igpt_engine::model::{Generation, Objective, ObjectiveBatch, Transformer, generate, parameter_specs};
 use igpt_engine::optim::{Adam, AdamConfig, Schedule, ScheduleKind};
-use igpt_engine::tape::{NoTape, Tape};
+use igpt_engine::tape::{NoTape, Parameters, Tape};
 use igpt_engine::train::Trainer;
 use safetensors::tensor::{Dtype, SafeTensors};
 
@@ -404,7 +404,7 @@ fn a_fresh_model_scores_ln_512_and_moves_its_head_alone() {
     use igpt_engine::model::{ModelConfig, Preset};
     let device = device();
     let config = ModelConfig::preset(Preset::Tiny, 4);
-    let parameters = Parameters::init(&device, &config, 3).unwrap();
+    let parameters = Parameters::init(&device, parameter_specs(&config), 3).unwrap();
     let model = Transformer::new(config).unwrap();
     let tokens: Vec<u16> = (0..32).map(|pixel| pixel * 13 % 512).collect();
     let batch = ObjectiveBatch::autoregressive(&device, &tokens, 16, model.sos(), 1.0).unwrap();

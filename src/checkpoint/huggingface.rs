@@ -17,7 +17,8 @@ use super::tensors::TensorFile;
 use super::{CONFIG_FILE, MODEL_FILE, ORDER_FILE, write_json};
 use crate::data::npy::{self, Npy};
 use crate::device::{Activation, Device, Norm};
-use crate::model::{CLASS_HEAD, ModelConfig, Objective, Order, Parameters, Permutation, parameter_specs};
+use crate::model::{CLASS_HEAD, ModelConfig, Objective, Order, Permutation, parameter_specs};
+use crate::tape::Parameters;
 
 /// `model_type` of a model that Hugging Face's ImageGPT would compute wrongly.
 const OWN_MODEL_TYPE: &str = "igpt_engine";
@@ -391,7 +392,7 @@ impl ModelFile {
 pub fn load_parameters<D: Device>(device: &D, dir: &Path, config: &ModelConfig) -> Result<Parameters<D>> {
     let mut file = ModelFile::open(dir)?;
     file.check(config)?;
-    Parameters::from_fn(device, config, |_, spec| file.read(&spec.name))
+    Parameters::from_fn(device, parameter_specs(config), |_, spec| file.read(&spec.name))
 }
 
 /// The causal mask and its filler, which old versions saved with each block.

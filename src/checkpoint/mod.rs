@@ -33,7 +33,8 @@ pub use preprocessor::palette_of;
 pub use training::{BestAccuracy, LoadedTraining, Progress, TrainingState, load_training};
 
 use crate::device::Device;
-use crate::model::{CLASS_HEAD, ModelConfig, Parameters};
+use crate::model::{CLASS_HEAD, ModelConfig, parameter_specs};
+use crate::tape::Parameters;
 use huggingface::ModelFile;
 use tensors::{TensorHeader, write_tensors};
 use training::{HashingWriter, moment_headers};
@@ -101,7 +102,7 @@ pub fn load_model<D: Device>(device: &D, dir: &Path) -> Result<(ModelConfig, Par
 pub fn load_body<D: Device>(device: &D, dir: &Path, config: &ModelConfig) -> Result<Parameters<D>> {
     let mut file = ModelFile::open(dir)?;
     file.check(&ModelConfig { classes: Vec::new(), ..config.clone() })?;
-    Parameters::from_fn(device, config, |_, spec| match spec.name.as_str() {
+    Parameters::from_fn(device, parameter_specs(config), |_, spec| match spec.name.as_str() {
         CLASS_HEAD => Ok(vec![0.0; spec.elements()]),
         name => file.read(name),
     })

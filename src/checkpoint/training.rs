@@ -13,7 +13,8 @@ use super::huggingface::read_json;
 use super::tensors::{TensorFile, TensorHeader};
 use super::{MODEL_FILE, OPTIMIZER_FILE, TRAINING_FILE};
 use crate::device::Device;
-use crate::model::{ModelConfig, ParameterSpec, parameter_specs};
+use crate::model::{ModelConfig, parameter_specs};
+use crate::tape::ParameterSpec;
 
 /// Prefixes of the moments' names in `optimizer.safetensors`.
 const MOMENTS: [&str; 2] = ["first_moment.", "second_moment."];

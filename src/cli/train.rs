@@ -20,8 +20,9 @@ use crate::atomic;
 use crate::checkpoint::{self, BestAccuracy, LoadedTraining, Progress};
 use crate::data::{self, Batches, DataSpec, Examples, OpenOptions, Palette, Prefetcher, Split};
 use crate::device::{Device, Precision};
-use crate::model::{Criterion, MASK_RATE, Masking, ModelConfig, Objective, Parameters, Transformer};
+use crate::model::{Criterion, MASK_RATE, Masking, ModelConfig, Objective, Transformer, parameter_specs};
 use crate::optim::{Adam, AdamConfig, Schedule};
+use crate::tape::Parameters;
 use crate::train::metrics::MetricsLog;
 use crate::train::report::grouped;
 use crate::train::run_folder::RunFolder;
@@ -174,7 +175,9 @@ impl TrainJob {
         let (parameters, adam, progress) = match (&latest, &init) {
             (Some(saved), _) => resume_from(device, saved, &config, &settings)?,
             (None, Some(init)) => fresh(device, checkpoint::load_body(device, init, &config)?, &settings)?,
-            (None, None) => fresh(device, Parameters::init(device, &config, settings.seed)?, &settings)?,
+            (None, None) => {
+                fresh(device, Parameters::init(device, parameter_specs(&config), settings.seed)?, &settings)?
+            }
         };
         if progress.step > settings.steps {
             bail!(

@@ -2,8 +2,8 @@
 //! (section 2.3 of the paper: L_GEN + L_CLF).
 
 use crate::device::{Device, Result, ShapeError, WeightLayout};
-use crate::model::{LinearIds, Loss, Masking, Objective, ObjectiveBatch, Parameters, Transformer};
-use crate::tape::{self, Recorder, Var};
+use crate::model::{Loss, Masking, Objective, ObjectiveBatch, Transformer};
+use crate::tape::{self, LinearIds, Parameters, Recorder, Var};
 
 /// Everything that says which number training makes smaller.
 #[derive(Clone, Copy, Debug, PartialEq)]

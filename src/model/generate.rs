@@ -6,8 +6,8 @@ use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
 use crate::device::{Device, Result, SampleOptions};
-use crate::model::{Parameters, Transformer};
-use crate::tape::{NoTape, Recorder};
+use crate::model::Transformer;
+use crate::tape::{NoTape, Parameters, Recorder};
 
 /// A batch of images under way: the model's caches, and how far they are filled.
 pub struct Decoder<'a, D: Device> {

@@ -1,61 +1,14 @@
-//! The parameters of a model: names, shapes, how each starts, and their place in a device's memory.
+//! The layout of a model's parameters: names, shapes, how each starts, and where each part of the model finds its own.
 //!
 //! Names and shapes are Hugging Face's (`ImageGPTForCausalImageModeling`), so a checkpoint of ours is one of theirs:
 //! row `vocabulary` of the token embedding is the start-of-sequence vector, and the weights of a block are `[in, out]`.
 
-use rand::SeedableRng;
-use rand_chacha::ChaCha8Rng;
-use rand_distr::{Distribution, StandardNormal};
-
-use crate::device::{Device, Norm, Result};
+use crate::device::Norm;
 use crate::model::config::ModelConfig;
+use crate::tape::{Init, LinearIds, NormIds, ParameterId, ParameterSpec};
 
 /// The class head, under its name in `ImageGPTForImageClassification`.
 pub const CLASS_HEAD: &str = "score.weight";
-
-/// How a parameter starts.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub enum Init {
-    /// All zero: the token head, and biases.
-    Zero,
-    /// All one: gains.
-    One,
-    /// Normal with mean zero and this standard deviation.
-    Normal(f64),
-}
-
-/// Name, shape and start of one parameter.
-#[derive(Clone, Debug, PartialEq)]
-pub struct ParameterSpec {
-    /// Hugging Face's name, e.g. `transformer.h.0.attn.c_attn.weight`.
-    pub name: String,
-    /// Dimensions, row-major.
-    pub shape: Vec<usize>,
-    /// How it starts.
-    pub init: Init,
-}
-
-/// Index of a parameter within [`parameter_specs`]'s order.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct ParameterId(pub usize);
-
-/// A linear layer's weight and, where the model has them, bias.
-#[derive(Clone, Copy, Debug)]
-pub struct LinearIds {
-    /// Weight.
-    pub weight: ParameterId,
-    /// Bias `[out]`.
-    pub bias: Option<ParameterId>,
-}
-
-/// A norm's gain and, for the mean-centred norm of a model with biases, bias.
-#[derive(Clone, Copy, Debug)]
-pub struct NormIds {
-    /// Gain `[d]`.
-    pub gain: ParameterId,
-    /// Bias `[d]`.
-    pub bias: Option<ParameterId>,
-}
 
 /// The parameters of one transformer block.
 #[derive(Clone, Copy, Debug)]
@@ -157,83 +110,4 @@ pub fn parameter_specs(config: &ModelConfig) -> Vec<ParameterSpec> {
 /// Where each part of the model finds its parameters.
 pub fn model_ids(config: &ModelConfig) -> ModelIds {
     lay_out(config).1
-}
-
-impl ParameterSpec {
-    /// Number of elements.
-    pub fn elements(&self) -> usize {
-        self.shape.iter().product()
-    }
-
-    /// The starting values, row-major. Parameter number `index` draws from a stream of its own, so adding a parameter
-    /// leaves the others' values alone.
-    pub fn initial_values(&self, seed: u64, index: usize) -> Vec<f32> {
-        match self.init {
-            Init::Zero => vec![0.0; self.elements()],
-            Init::One => vec![1.0; self.elements()],
-            Init::Normal(std) => {
-                let mut rng = ChaCha8Rng::seed_from_u64(seed);
-                rng.set_stream(index as u64 + 1);
-                (0..self.elements())
-                    .map(|_| {
-                        let normal: f64 = StandardNormal.sample(&mut rng);
-                        (std * normal) as f32
-                    })
-                    .collect()
-            }
-        }
-    }
-}
-
-/// The parameters of a model on a device.
-pub struct Parameters<D: Device> {
-    specs: Vec<ParameterSpec>,
-    values: Vec<D::Tensor>,
-}
-
-impl<D: Device> Parameters<D> {
-    /// Fresh parameters, drawn from `seed`.
-    pub fn init(device: &D, config: &ModelConfig, seed: u64) -> Result<Self> {
-        Self::from_fn(device, config, |index, spec| Ok::<_, crate::device::Error>(spec.initial_values(seed, index)))
-    }
-
-    /// Parameters whose values `values(index, spec)` gives, row-major, one at a time.
-    pub fn from_fn<E: From<crate::device::Error>>(
-        device: &D,
-        config: &ModelConfig,
-        mut values: impl FnMut(usize, &ParameterSpec) -> std::result::Result<Vec<f32>, E>,
-    ) -> std::result::Result<Self, E> {
-        let specs = parameter_specs(config);
-        let values = specs
-            .iter()
-            .enumerate()
-            .map(|(index, spec)| Ok(device.upload(&spec.shape, &values(index, spec)?)?))
-            .collect::<std::result::Result<_, E>>()?;
-        Ok(Self { specs, values })
-    }
-
-    /// A zeroed tensor per parameter, in the same order: gradients, or an optimiser's moments.
-    pub fn zeros_like(&self, device: &D) -> Result<Vec<D::Tensor>> {
-        self.specs.iter().map(|spec| device.zeros(&spec.shape)).collect()
-    }
-
-    /// The value of one parameter.
-    pub fn get(&self, id: ParameterId) -> &D::Tensor {
-        &self.values[id.0]
-    }
-
-    /// Names, shapes and starts, in order.
-    pub fn specs(&self) -> &[ParameterSpec] {
-        &self.specs
-    }
-
-    /// The values, in order.
-    pub fn values(&self) -> &[D::Tensor] {
-        &self.values
-    }
-
-    /// The values, in order, for an optimiser to change.
-    pub fn values_mut(&mut self) -> &mut [D::Tensor] {
-        &mut self.values
-    }
 }

@@ -7,16 +7,12 @@ mod layout;
 mod masking;
 mod objective;
 mod order;
-
 mod transformer;
 
 pub use classifier::{ClassBatch, Criterion, JointLoss};
 pub use config::{ConfigError, ModelConfig, Preset};
 pub use generate::{Decoder, Generation, generate};
-pub use layout::{
-    BlockIds, CLASS_HEAD, Init, LinearIds, ModelIds, NormIds, ParameterId, ParameterSpec, Parameters, model_ids,
-    parameter_specs,
-};
+pub use layout::{BlockIds, CLASS_HEAD, ModelIds, model_ids, parameter_specs};
 pub use masking::{MASK_RATE, Masking, modal_class};
 pub use objective::{HostBatch, Loss, Objective, ObjectiveBatch, shift_right};
 pub use order::{Order, Permutation};

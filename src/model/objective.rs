@@ -6,8 +6,8 @@ use std::rc::Rc;
 use serde::{Deserialize, Serialize};
 
 use crate::device::{BLANK, Device, Mask, Result, ShapeError};
-use crate::model::{Parameters, Transformer};
-use crate::tape::{Recorder, Var};
+use crate::model::Transformer;
+use crate::tape::{Parameters, Recorder, Var};
 
 /// What a model is trained to predict.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]

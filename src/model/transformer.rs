@@ -5,8 +5,8 @@ use std::rc::Rc;
 use crate::device::{Device, Mask, Result, WeightLayout};
 use crate::model::Permutation;
 use crate::model::config::{ConfigError, ModelConfig};
-use crate::model::layout::{LinearIds, ModelIds, Parameters, model_ids};
-use crate::tape::{self, Recorder, Var};
+use crate::model::layout::{ModelIds, model_ids};
+use crate::tape::{self, LinearIds, Parameters, Recorder, Var};
 
 /// A model: its configuration and where its parts find their parameters. Holds no weights itself.
 #[derive(Clone, Debug)]

@@ -1,7 +1,7 @@
 //! Adam (Kingma & Ba 2015) with the paper's settings: β 0.9 / 0.95, ε 1e-8, no weight decay.
 
 use crate::device::{AdamStep, Clip, Device, Result};
-use crate::model::Parameters;
+use crate::tape::Parameters;
 
 /// Settings that stay fixed over a run.
 #[derive(Clone, Copy, Debug, PartialEq)]

@@ -67,9 +67,9 @@ impl Memory {
 mod tests {
     use super::*;
     use crate::device::{CpuDevice, Device};
-    use crate::model::{ObjectiveBatch, Parameters, Transformer};
+    use crate::model::{ObjectiveBatch, Transformer, parameter_specs};
     use crate::optim::{Adam, AdamConfig};
-    use crate::tape::Tape;
+    use crate::tape::{Parameters, Tape};
 
     /// The most that the CPU device held at once, over a step, is what the formula says, to 5 %: it leaves out scratch that
     /// each thread has, and rounding up to cache lines.
@@ -87,7 +87,7 @@ mod tests {
             let length = side * side;
             let tokens: Vec<u16> = (0..images * length).map(|token| (token * 7 % 512) as u16).collect();
             let model = Transformer::new(config.clone()).unwrap();
-            let mut parameters = Parameters::init(&device, &config, 0).unwrap();
+            let mut parameters = Parameters::init(&device, parameter_specs(&config), 0).unwrap();
             let mut adam = Adam::new(&device, &parameters, AdamConfig::default()).unwrap();
             let mut gradients = parameters.zeros_like(&device).unwrap();
             let plan = Memory::of(&config, images as u64, true, Precision::F32);

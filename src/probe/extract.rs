@@ -8,8 +8,8 @@ use super::error::{ProbeError, Result};
 use super::file::{FeatureFile, FeatureWriter, Header};
 use crate::data::{Batches, Examples, Prefetcher};
 use crate::device::{BLANK, Device, Mask};
-use crate::model::{Parameters, Transformer, shift_right};
-use crate::tape::NoTape;
+use crate::model::{Transformer, shift_right};
+use crate::tape::{NoTape, Parameters};
 
 /// What a model is shown of some images.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -6,13 +6,14 @@
 //! frees what it saved as soon as it has been used.
 
 mod ops;
+mod parameters;
 
 pub use ops::{attention, cross_entropy, embedding, layernorm, linear, mean_pool, mlp, residual_layernorm};
+pub use parameters::{Init, LinearIds, NormIds, ParameterId, ParameterSpec, Parameters};
 
 use std::rc::Rc;
 
 use crate::device::{Device, Result};
-use crate::model::{ParameterId, Parameters};
 
 /// A value of the computation: a tensor, and the name under which its gradient is known to the tape.
 pub struct Var<D: Device> {

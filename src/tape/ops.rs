@@ -5,9 +5,10 @@
 
 use std::rc::Rc;
 
-use super::{Backward, BackwardContext, Gradients, Recorder, Slot, Var, unshare};
+use super::{
+    Backward, BackwardContext, Gradients, LinearIds, NormIds, ParameterId, Parameters, Recorder, Slot, Var, unshare,
+};
 use crate::device::{Activation, Attended, Device, Mask, MlpGradients, MlpWeights, Norm, Result, WeightLayout};
-use crate::model::{LinearIds, NormIds, ParameterId, Parameters};
 
 impl<D: Device> Var<D> {
     fn slot(&self) -> Slot {

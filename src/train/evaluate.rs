@@ -2,8 +2,8 @@
 
 use crate::data::Examples;
 use crate::device::Device;
-use crate::model::{Masking, Objective, ObjectiveBatch, Parameters, Transformer, modal_class};
-use crate::tape::NoTape;
+use crate::model::{Masking, Objective, ObjectiveBatch, Transformer, modal_class};
+use crate::tape::{NoTape, Parameters};
 use crate::train::TrainError;
 
 /// Result of [`evaluate_with`].

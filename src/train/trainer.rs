@@ -2,9 +2,9 @@
 
 use crate::data::Batch;
 use crate::device::{self, AdamStep, Device, tokens};
-use crate::model::{ClassBatch, Criterion, Objective, ObjectiveBatch, Parameters, Transformer};
+use crate::model::{ClassBatch, Criterion, Objective, ObjectiveBatch, Transformer};
 use crate::optim::{Adam, Schedule};
-use crate::tape::Tape;
+use crate::tape::{Parameters, Tape};
 
 /// Model, optimiser and gradients between two steps.
 pub struct Trainer<'a, D: Device> {

@@ -4,7 +4,7 @@ use super::*;
 use igpt_engine::checkpoint::huggingface::ModelFile;
 use igpt_engine::checkpoint::{CheckpointError, load_config};
 use igpt_engine::data::{self, Draw, Examples};
-use igpt_engine::model::{CLASS_HEAD, ClassBatch, Criterion, Masking, ModelConfig, modal_class};
+use igpt_engine::model::{CLASS_HEAD, ClassBatch, Criterion, Masking, ModelConfig, modal_class, parameter_specs};
 use igpt_engine::train::{Evaluation, EvaluationPlan, Masks, MicroBatch, TrainError, evaluate_with};
 
 /// The golden model with the golden class head.
@@ -14,7 +14,7 @@ fn with_head<D: Device>(device: &D, set: &Set, part: &Part) -> (Transformer, Par
     let classes = (0..head.len() / config.width).map(|class| format!("class {class}")).collect();
     let config = ModelConfig { classes, ..config };
     let mut file = ModelFile::open(&set.folder).unwrap();
-    let parameters = Parameters::from_fn(device, &config, |_, spec| match spec.name.as_str() {
+    let parameters = Parameters::from_fn(device, parameter_specs(&config), |_, spec| match spec.name.as_str() {
         CLASS_HEAD => Ok::<_, CheckpointError>(head.iter().map(|value| *value as f32).collect()),
         name => file.read(name),
     });

@@ -22,12 +22,13 @@ use crate::cli::output::{print_json, say, tell};
 use crate::cli::stop::stop_flag;
 use crate::data::{self, DataSpec, Examples, ImageExamples, OpenOptions, Palette, Split};
 use crate::device::{Device, Precision};
-use crate::model::{MASK_RATE, Masking, Objective, Parameters, Transformer, modal_class};
+use crate::model::{MASK_RATE, Masking, Objective, Transformer, modal_class, parameter_specs};
 use crate::probe::report::{FewLabels, ProbeReport, Row, Source};
 use crate::probe::{
     FeatureFile, Header, Labelled, ProbeError, Protocol, Shown, mean_and_deviation, pooled_features, share_right,
     split, window, write_features,
 };
+use crate::tape::Parameters;
 use crate::train::report::describe_model;
 
 /// The job.
@@ -204,7 +205,7 @@ impl<D: Device> Probing<'_, D> {
             }
             if self.command.untrained {
                 let config = model.transformer.config();
-                let fresh = Parameters::init(self.protocol.device, config, self.command.seed)?;
+                let fresh = Parameters::init(self.protocol.device, parameter_specs(config), self.command.seed)?;
                 let origin = format!("fresh weights of seed {}: {config:?}", self.command.seed);
                 if !self.model(model, &fresh, Source::Untrained, &origin, depths)? {
                     return Ok(false);
