@@ -6,8 +6,8 @@ use std::path::{Path, PathBuf};
 
 use igpt_engine::checkpoint::tensors::{TensorFile, write_tensors};
 use igpt_engine::checkpoint::{
-    BestAccuracy, CheckpointContents, CheckpointError, Progress, TrainingState, load_model, load_training, palette_of,
-    save, transfer,
+    BestAccuracy, CheckpointContents, CheckpointError, Progress, TrainingState, convert, load_model, load_training,
+    palette_of, save,
 };
 use igpt_engine::device::{Activation, CpuDevice, Device, Norm};
 use igpt_engine::model::{ModelConfig, Order, Permutation, Preset, parameter_specs};
@@ -156,12 +156,12 @@ fn import_export_import_is_identity() {
         let place = tempfile::tempdir().unwrap();
         let at = |name: &str| place.path().join(name);
         let model = |name: &str| fs::read(at(name).join("model.safetensors")).unwrap();
-        let first = transfer::import(&golden(name), &at("first"), false, false).unwrap();
+        let first = convert::import(&golden(name), &at("first"), false, false).unwrap();
         assert_eq!(first.config.bias, biased);
         assert_eq!(first.dropped.len(), if biased { 0 } else { 8 });
-        let exported = transfer::export(&at("first"), &at("exported"), false, false).unwrap();
+        let exported = convert::export(&at("first"), &at("exported"), false, false).unwrap();
         assert_eq!(exported.added.len(), if biased { 0 } else { 8 });
-        transfer::import(&at("exported"), &at("second"), false, false).unwrap();
+        convert::import(&at("exported"), &at("second"), false, false).unwrap();
         assert_eq!(model("first"), model("second"));
         assert_eq!(
             fs::read(at("first").join("config.json")).unwrap(),
@@ -185,9 +185,9 @@ fn import_export_import_is_identity() {
             assert_eq!(config[key], original[key], "{key}");
         }
 
-        let kept = transfer::import(&golden(name), &at("kept"), true, false).unwrap();
+        let kept = convert::import(&golden(name), &at("kept"), true, false).unwrap();
         assert!(kept.config.bias && kept.dropped.is_empty());
-        let bare = transfer::export(&at("first"), &at("bare"), true, false);
+        let bare = convert::export(&at("first"), &at("bare"), true, false);
         assert_eq!(bare.is_err(), biased, "biases that are not zero cannot be left out");
     }
 }
@@ -208,8 +208,8 @@ fn a_missing_bias_is_not_made_up() {
     fs::write(&path, bytes).unwrap();
     let missing = |error| matches!(error, CheckpointError::MissingTensor { name, .. } if name == lost[0].0);
     let out = place.path().join("out");
-    assert!(missing(transfer::import(&source, &out, false, false).unwrap_err()));
-    assert!(missing(transfer::export(&source, &out, false, false).unwrap_err()));
+    assert!(missing(convert::import(&source, &out, false, false).unwrap_err()));
+    assert!(missing(convert::export(&source, &out, false, false).unwrap_err()));
     assert!(!out.exists());
 }
 
@@ -219,7 +219,7 @@ fn what_hugging_face_cannot_express_is_not_exported() {
     for (norm, sos) in [(Norm::Layer, true), (Norm::Rms, false)] {
         let dir = place.path().join(format!("{sos}"));
         save_weights(&dir, &tiny(norm, Activation::Gelu, false, sos));
-        let error = transfer::export(&dir, &place.path().join("out"), false, false).unwrap_err();
+        let error = convert::export(&dir, &place.path().join("out"), false, false).unwrap_err();
         assert!(matches!(error, CheckpointError::NotExpressible { .. }), "{error}");
         let config = fs::read_to_string(dir.join("config.json")).unwrap();
         assert!(!config.contains("imagegpt"), "transformers must not compute it as something else");
@@ -230,7 +230,7 @@ fn what_hugging_face_cannot_express_is_not_exported() {
 fn force_replaces_a_checkpoint_and_nothing_else() {
     let place = tempfile::tempdir().unwrap();
     let out = place.path().join("out");
-    let import = |force| transfer::import(&golden("l2d64h2p64"), &out, false, force);
+    let import = |force| convert::import(&golden("l2d64h2p64"), &out, false, force);
     fs::create_dir(&out).unwrap();
     import(false).unwrap();
     assert!(matches!(import(false).unwrap_err(), CheckpointError::Occupied { .. }));
@@ -311,7 +311,7 @@ fn a_class_head_comes_along_with_its_names() {
     let head = device().download(parameters.values().last().unwrap()).unwrap();
     assert_eq!(head, [0.25; 18]);
     let out = place.path().join("out");
-    let done = transfer::export(&dir, &out, false, false).unwrap();
+    let done = convert::export(&dir, &out, false, false).unwrap();
     assert!(done.dropped.is_empty(), "{done:?}");
     let exported: Value = serde_json::from_slice(&fs::read(out.join("config.json")).unwrap()).unwrap();
     assert_eq!(exported["architectures"], json!(["ImageGPTForImageClassification"]));
@@ -331,9 +331,9 @@ fn orders_come_back_and_hugging_face_is_kept_from_them() {
         let config = ModelConfig { order, ..tiny(Norm::Rms, Activation::QuickGelu, false, true) };
         save_weights(&dir, &config);
         assert_eq!(load_model(&device(), &dir).unwrap().0, config);
-        transfer::import(&dir, &again, false, false).unwrap();
+        convert::import(&dir, &again, false, false).unwrap();
         assert_eq!(load_model(&device(), &again).unwrap().0, config);
-        let error = transfer::export(&dir, &place.path().join("out"), false, false).unwrap_err();
+        let error = convert::export(&dir, &place.path().join("out"), false, false).unwrap_err();
         assert!(error.to_string().contains("--order"), "{error}");
         let text = fs::read_to_string(dir.join("config.json")).unwrap();
         assert!(!text.contains("imagegpt"), "transformers would take the pixels for others");
@@ -352,7 +352,7 @@ fn orders_come_back_and_hugging_face_is_kept_from_them() {
 fn configurations_that_we_would_compute_wrongly_are_refused() {
     let place = tempfile::tempdir().unwrap();
     let dir = place.path().join("model");
-    transfer::import(&golden("l2d64h2p64"), &dir, false, false).unwrap();
+    convert::import(&golden("l2d64h2p64"), &dir, false, false).unwrap();
     let path = dir.join("config.json");
     let sound: Value = serde_json::from_slice(&fs::read(&path).unwrap()).unwrap();
     for (key, value) in [

@@ -228,7 +228,7 @@ fn other_work_and_other_shapes_in_between() {
             seen.push(trainer.step(&case.batches(step as u64), LENGTH).unwrap());
             let tokens = &case.batches(99)[0].tokens;
             let (model, parameters) = (trainer.model(), trainer.parameters());
-            let nats = igpt_engine::train::score(&device, model, parameters, tokens, LENGTH).unwrap();
+            let nats = igpt_engine::eval::score(&device, model, parameters, tokens, LENGTH).unwrap();
             // Held over the next steps, whose recordings must not write here.
             held.push((device.upload(&[nats.len()], &nats).unwrap(), nats));
         }

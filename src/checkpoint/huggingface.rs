@@ -401,7 +401,7 @@ fn is_mask(name: &str) -> bool {
 }
 
 /// What a folder without `model.safetensors` holds instead, and how to mend it.
-pub(super) fn missing_weights(dir: &Path) -> String {
+pub(crate) fn missing_weights(dir: &Path) -> String {
     if dir.join("pytorch_model.bin").exists() {
         "its weights are a PyTorch pickle; convert it once with transformers: \
          ImageGPTForCausalImageModeling.from_pretrained(DIR).save_pretrained(NEW_DIR)"

@@ -11,14 +11,12 @@
 //!
 //! A checkpoint is written beside its place and renamed, so one that can be seen is complete.
 
-mod error;
-pub mod folder;
+pub mod convert;
+pub(crate) mod error;
 pub mod huggingface;
 mod preprocessor;
 pub mod tensors;
 mod training;
-pub mod transfer;
-pub mod whole;
 
 use std::fs::File;
 use std::io::BufWriter;
@@ -27,12 +25,12 @@ use std::path::Path;
 use serde_json::{Value, json};
 
 pub use error::{CheckpointError, Result};
-pub use folder::resolve;
 pub use huggingface::{load_config, load_parameters, read_permutation};
 pub use preprocessor::palette_of;
 pub use training::{BestAccuracy, LoadedTraining, Progress, TrainingState, load_training};
 
 use crate::device::Device;
+use crate::fs::atomic_dir;
 use crate::model::{CLASS_HEAD, ModelConfig, parameter_specs};
 use crate::tape::Parameters;
 use huggingface::ModelFile;
@@ -77,7 +75,7 @@ pub fn save<D: Device>(dir: &Path, contents: &CheckpointContents<'_, D>) -> Resu
         Some(tensor) => Ok(device.download(tensor)?),
         None => Ok(Vec::new()),
     };
-    whole::write_folder(dir, |folder| {
+    atomic_dir::write_folder(dir, |folder| {
         huggingface::write_config(folder, config, false)?;
         let model = write_hashed(&folder.join(MODEL_FILE), &headers, |i| download(parameters.values().get(i)))?;
         write_palette(folder, *palette, config)?;

@@ -1,27 +1,18 @@
 //! The command line: one file per command. Flags in, one call into the library, a report out.
 
+mod common;
 mod data;
 mod demo;
-mod device;
 mod doctor;
 mod eval;
 mod export;
 mod finetune;
-mod finetune_args;
 mod import;
-mod memory;
-mod model_data;
-mod order_spec;
-mod output;
 mod plan;
 mod probe;
-mod recipe_flags;
 mod results;
 mod sample;
-mod stop;
 mod train;
-mod train_args;
-mod watch;
 
 use std::io::IsTerminal;
 use std::process::ExitCode;
@@ -89,17 +80,17 @@ impl Command {
 /// Exit codes: 0 done (an interrupted but saved training run too), 2 anything that the user can mend, with the fix in the
 /// message, 130 interrupted at once.
 pub fn main() -> ExitCode {
-    let parsed = recipe_flags::expand(std::env::args_os().collect()).map(Cli::parse_from);
+    let parsed = common::recipe::expand(std::env::args_os().collect()).map(Cli::parse_from);
     let outcome = parsed.and_then(|cli| cli.command.run());
     match outcome {
         Ok(()) => ExitCode::SUCCESS,
         // The reader of our output has gone (`| head`): nobody is left to tell.
-        Err(error) if output::is_broken_pipe(&error) => ExitCode::SUCCESS,
+        Err(error) if common::output::is_broken_pipe(&error) => ExitCode::SUCCESS,
         Err(error) => {
             let red =
                 std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
             let label = if red { "\x1b[1;31merror\x1b[0m" } else { "error" };
-            output::tell(format_args!("{label}: {}", output::describe(&error)));
+            common::output::tell(format_args!("{label}: {}", common::output::describe(&error)));
             ExitCode::from(2)
         }
     }

@@ -6,21 +6,21 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-use super::bad::SkipBad;
-use super::cifar::{Cifar, CifarKind};
+use super::codec::palette::Palette;
+use super::codec::resize::Filter;
+use super::codec::transform::{Augment, Framing, Transform};
+use super::dataset::{Examples, ImageExamples};
 use super::error::{DataError, Result};
-use super::examples::{Examples, ImageExamples};
-use super::folder::{FolderOptions, ImageFolder};
-use super::imagenet;
-use super::palette::Palette;
-use super::resize::Filter;
-use super::sample;
-use super::shard::Shard;
+use super::skip_bad::SkipBad;
 use super::source::{ImageSource, Split};
+use super::sources::builtin;
+use super::sources::cifar::{Cifar, CifarKind};
+use super::sources::folder::{FolderOptions, ImageFolder};
+use super::sources::imagenet;
+use super::sources::shard::Shard;
+use super::sources::stl::Stl;
+use super::sources::tokens::TokenArray;
 use super::split::hold_out;
-use super::stl::Stl;
-use super::tokens::TokenArray;
-use super::transform::{Augment, Framing, Transform};
 
 /// A data set, as given to `--data`.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -202,7 +202,7 @@ impl DataSpec {
 pub fn open_images(spec: &DataSpec, split: Split, options: &OpenOptions) -> Result<(Arc<dyn ImageSource>, Vec<u32>)> {
     let no_split = |hint: &str| DataError::NoSplit { data: spec.to_string(), split, hint: hint.into() };
     let source: Arc<dyn ImageSource> = match spec {
-        DataSpec::Sample => Arc::new(sample::open(split)?),
+        DataSpec::Sample => Arc::new(builtin::open(split)?),
         DataSpec::Cifar10(folder) => Arc::new(Cifar::open(CifarKind::Cifar10, folder, split)?),
         DataSpec::Cifar100(folder) => Arc::new(Cifar::open(CifarKind::Cifar100, folder, split)?),
         DataSpec::Stl10(folder) => Arc::new(Stl::open(folder, split)?),
@@ -279,7 +279,7 @@ pub fn open(spec: &DataSpec, split: Split, options: &OpenOptions) -> Result<Box<
 /// [`DataError::Read`], [`DataError::Image`], [`DataError::TooSmall`], [`DataError::Resize`].
 pub fn open_image(path: &std::path::Path, resolution: u32, filter: Filter) -> Result<image::RgbImage> {
     let transform = Transform::new(resolution, filter, Framing::CentreCrop, Augment::None)?;
-    let image = super::folder::load(path)?;
+    let image = super::sources::folder::load(path)?;
     if image.dimensions() == (resolution, resolution) {
         return Ok(image);
     }

@@ -4,7 +4,7 @@ use faer::linalg::matmul::matmul;
 use faer::{Accum, MatMut, MatRef, Par};
 use rayon::prelude::*;
 
-use super::rows::Rows;
+use super::features::matrix::Rows;
 
 /// `logits = x · Wᵀ + b`.
 #[derive(Clone, Debug, PartialEq)]

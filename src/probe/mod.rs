@@ -9,30 +9,22 @@
 //! the normalised input of block `l`, or of the final norm's output for `l = L`.
 
 mod classifier;
-mod design;
-mod error;
-mod exact;
-mod extract;
-mod file;
-pub mod lbfgs;
-pub mod line_search;
-mod logistic;
-mod preconditioner;
-mod protocol;
-pub mod report;
-mod rows;
-mod sgd;
+pub(crate) mod error;
+pub(crate) mod features;
+pub(crate) mod protocol;
+pub(crate) mod solver;
 
 pub use classifier::{Classifier, share_right};
-pub use design::Design;
 pub use error::{ProbeError, Result};
-pub use exact::Exact;
-pub use extract::{Shown, pooled_features, window, write_features};
-pub use file::{FeatureFile, FeatureView, FeatureWriter, Header};
-pub use logistic::{Fit, FitLimits, FitSummary, Regression, TOLERANCE, check_labels};
-pub use preconditioner::{Preconditioner, WIDEST};
+pub use features::design_matrix::Design;
+pub use features::extract::{Shown, pooled_features, window, write_features};
+pub use features::feature_file::{FeatureFile, FeatureView, FeatureWriter, Header};
+pub use features::matrix::{Matrix, Picked, Rows, first_not_finite, pick_labels};
 pub use protocol::{
     Choice, Labelled, Protocol, Solver, Step, Sweep, Tried, Watch, draw_per_class, mean_and_deviation, split,
 };
-pub use rows::{Matrix, Picked, Rows, first_not_finite, pick_labels};
-pub use sgd::{SgdOptions, Shuffled, sgd};
+pub use solver::logistic::{Fit, FitLimits, FitSummary, Regression, TOLERANCE, check_labels};
+pub use solver::objective_f64::Exact;
+pub use solver::preconditioner::{Preconditioner, WIDEST};
+pub use solver::sgd::{SgdOptions, Shuffled, sgd};
+pub use solver::{lbfgs, line_search};

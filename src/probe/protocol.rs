@@ -8,10 +8,10 @@ use serde::{Deserialize, Serialize};
 
 use super::classifier::Classifier;
 use super::error::{ProbeError, Result};
-use super::lbfgs::Ending;
-use super::logistic::{Fit, FitLimits, FitSummary, Regression};
-use super::rows::{Picked, Rows, pick_labels};
-use super::sgd::{SgdOptions, Shuffled, sgd};
+use super::features::matrix::{Picked, Rows, pick_labels};
+use super::solver::lbfgs::Ending;
+use super::solver::logistic::{Fit, FitLimits, FitSummary, Regression};
+use super::solver::sgd::{SgdOptions, Shuffled, sgd};
 use crate::data::hold_out;
 use crate::device::Device;
 
@@ -310,7 +310,7 @@ pub fn mean_and_deviation(values: &[f64]) -> (f64, f64) {
 mod tests {
     use super::*;
     use crate::device::CpuDevice;
-    use crate::probe::rows::Matrix;
+    use crate::probe::features::matrix::Matrix;
 
     /// Three classes around three corners, noisy, in the order 0 1 2 0 1 2 ...
     fn corners(rows: usize) -> (Matrix, Vec<u16>) {

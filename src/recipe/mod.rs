@@ -7,8 +7,8 @@
 //! * `[pretrained]`: for the other two, which model the checkpoint holds (it brings its shape, so that is no setting);
 //! * `[paper]`: where the row stands, and what is published.
 
+mod builtin;
 mod scale;
-mod shelf;
 
 use std::path::Path;
 
@@ -16,8 +16,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::model::{ConfigError, ModelConfig, Preset};
 
+pub use builtin::built_in;
 pub use scale::{ScaleError, scale_down};
-pub use shelf::built_in;
 
 /// Why a recipe cannot be used.
 #[derive(Debug, thiserror::Error)]

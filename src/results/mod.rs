@@ -5,21 +5,21 @@
 //! validation instead of test images) is remarked on. Rows without a run are missing, and say so. Runs that fit no row, of
 //! smaller models or other data, are listed after the tables.
 
-mod gather;
+mod collect;
+mod key;
 mod probe;
 mod render;
-mod subject;
 
 use std::path::{Path, PathBuf};
 
 use serde::Serialize;
 
-pub use gather::{Finding, gather};
+pub use collect::{Finding, gather};
+pub use key::Subject;
 pub use render::{markdown, text};
-pub use subject::Subject;
 
 use crate::recipe::{self, Recipe, RecipeError, Table};
-use crate::train::run_folder::RunFolderError;
+use crate::run::folder::RunFolderError;
 
 /// Why results cannot be gathered.
 #[derive(Debug, thiserror::Error)]

@@ -5,11 +5,12 @@ use std::path::{Path, PathBuf};
 
 use serde_json::Value;
 
-use super::gather::Finding;
-use super::subject::{Subject, kind};
+use super::collect::Finding;
+use super::key::{Subject, kind};
 use crate::checkpoint;
 use crate::model::ModelConfig;
 use crate::recipe::Command;
+use crate::run::checkpoints;
 
 /// The best rows and those with few labels of a probe of images; nothing for any other JSON, and for a probe whose
 /// checkpoint is gone, for then nobody knows what model it was of.
@@ -111,7 +112,7 @@ fn depth(depths: &[u64]) -> String {
 fn model_of(path: &Path, report: &Value) -> Option<ModelConfig> {
     let named = report.get("checkpoint").and_then(Value::as_str).map(PathBuf::from);
     let around = path.parent().and_then(Path::parent).map(Path::to_owned);
-    let config = |folder: PathBuf| checkpoint::load_config(&checkpoint::resolve(&folder).ok()?).ok();
+    let config = |folder: PathBuf| checkpoint::load_config(&checkpoints::resolve(&folder).ok()?).ok();
     // Raw pixels alone have no checkpoint.
     named.as_ref()?;
     named.into_iter().chain(around).find_map(config)

@@ -2,7 +2,8 @@
 
 use std::path::Path;
 
-use crate::train::{Evaluation, StepOutcome};
+use crate::eval::Evaluation;
+use crate::train::StepOutcome;
 
 /// Speed and time of a step.
 #[derive(Clone, Copy, Debug, PartialEq)]

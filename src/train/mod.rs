@@ -1,19 +1,11 @@
 //! Training: the step, the loop around it, evaluation, and the folder that a run leaves behind.
 
-pub(crate) mod charts;
-mod evaluate;
 mod events;
-pub mod metrics;
-pub mod report;
 mod run;
-pub mod run_folder;
 mod trainer;
 
 use std::path::PathBuf;
 
-pub use evaluate::{
-    BatchScores, Classification, Evaluation, EvaluationPlan, Masks, evaluate, evaluate_with, score, tokens_of,
-};
 pub use events::{Events, Pace};
 pub use run::{Ending, Plan, Run};
 pub use trainer::{MicroBatch, PendingStep, StepOutcome, Trainer};
@@ -43,7 +35,7 @@ pub enum TrainError {
     },
     /// The run folder cannot be used.
     #[error(transparent)]
-    Folder(#[from] run_folder::RunFolderError),
+    Folder(#[from] crate::run::folder::RunFolderError),
     /// The weights are lost: the loss or the gradient is not a number any more.
     #[error(
         "the {what} is {value} at step {step}: training has diverged; {last_good}. Try a lower --lr, a longer --warmup, or \

@@ -3,17 +3,16 @@
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
-use crate::checkpoint::{self, BestAccuracy, CheckpointContents, Progress, TrainingState, folder};
+use crate::checkpoint::{self, BestAccuracy, CheckpointContents, Progress, TrainingState};
 use crate::data::{Examples, Palette, Prefetcher};
 use crate::device::{Device, SampleOptions};
+use crate::eval::{Evaluation, EvaluationPlan, Masks, evaluate_with, score, tokens_of};
 use crate::model::{Criterion, Generation, Objective};
-use crate::sample::{comfortable_scale, completion_grid, write_png};
-use crate::train::metrics::{MetricsLog, Record, TrainRecord, ValidationRecord};
-use crate::train::run_folder::RunFolder;
-use crate::train::{
-    Evaluation, EvaluationPlan, Events, Masks, MicroBatch, Pace, PendingStep, StepOutcome, TrainError, Trainer,
-    evaluate_with, score, tokens_of,
-};
+use crate::run::checkpoints;
+use crate::run::folder::RunFolder;
+use crate::run::metrics::{MetricsLog, Record, TrainRecord, ValidationRecord};
+use crate::sample::grid::{comfortable_scale, completion_grid, write_png};
+use crate::train::{Events, MicroBatch, Pace, PendingStep, StepOutcome, TrainError, Trainer};
 
 /// When the loop does what.
 #[derive(Clone, Copy, Debug)]
@@ -203,7 +202,7 @@ impl<D: Device> Run<'_, D> {
         if value.is_finite() {
             return Ok(());
         }
-        let last_good = match folder::latest(self.folder.root()) {
+        let last_good = match checkpoints::latest(self.folder.root()) {
             Ok(Some((_, path))) => format!("the last good checkpoint is {}", path.display()),
             Ok(None) | Err(_) => "no checkpoint had been saved yet".to_owned(),
         };
@@ -326,7 +325,7 @@ impl<D: Device> Run<'_, D> {
         };
         let path = self.folder.checkpoint(self.progress.step);
         checkpoint::save(&path, &contents)?;
-        folder::prune(self.folder.root(), self.plan.keep)?;
+        checkpoints::prune(self.folder.root(), self.plan.keep)?;
         events.saved(self.progress.step, &path);
         Ok(())
     }

@@ -130,7 +130,7 @@ fn divergence_keeps_the_last_good_checkpoint() {
     let flags = ["--steps", "60", "--save-every", "1", "--schedule", "constant", "--lr", "1e19", "--warmup", "0"];
     let message = refuse(&mut train(&run, &flags));
     assert!(message.contains("step") && message.contains("--lr"), "{message}");
-    let last = igpt_engine::checkpoint::resolve(&run).unwrap();
+    let last = igpt_engine::run::checkpoints::resolve(&run).unwrap();
     assert!(message.contains(&last.display().to_string()), "{message}");
     assert!(igpt_engine::checkpoint::load_config(&last).is_ok());
 }
@@ -240,7 +240,7 @@ fn ruined_weights_are_not_saved() {
         ["--steps", "9", "--save-every", "1", "--keep", "1", "--lr", "3e38", "--warmup", "0", "--eval-every", "0"];
     let message = refuse(train(&run, &flags).args(["--sample-every", "0", "--schedule", "constant"]));
     assert!(message.contains("step 1") && message.contains("no checkpoint"), "{message}");
-    assert!(igpt_engine::checkpoint::resolve(&run).is_err(), "ruined weights were saved");
+    assert!(igpt_engine::run::checkpoints::resolve(&run).is_err(), "ruined weights were saved");
 }
 
 #[test]

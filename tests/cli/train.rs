@@ -142,7 +142,7 @@ fn a_reader_that_goes_away_loses_nothing() {
     }
     drop(reader);
     assert!(child.wait().unwrap().success());
-    let (step, _) = igpt_engine::checkpoint::folder::latest(&run).unwrap().expect("a checkpoint");
+    let (step, _) = igpt_engine::run::checkpoints::latest(&run).unwrap().expect("a checkpoint");
     assert!((1..100_000).contains(&step));
 }
 
@@ -157,7 +157,7 @@ fn full_outputs() {
         let message = crate::refuse(train(&run, flags).stdout(full()));
         assert!(message.contains("standard output"), "{message}");
         // With --json the first line already cannot be written, before anything is there to save.
-        assert_eq!(igpt_engine::checkpoint::resolve(&run).is_ok(), !flags.contains(&"--json"));
+        assert_eq!(igpt_engine::run::checkpoints::resolve(&run).is_ok(), !flags.contains(&"--json"));
     }
     crate::refuse(engine().arg("doctor").stdout(full()));
     succeed(train(&folder.path().join("quiet"), &["--steps", "2"]).stderr(full()));

@@ -4,8 +4,9 @@ use super::*;
 use igpt_engine::checkpoint::huggingface::ModelFile;
 use igpt_engine::checkpoint::{CheckpointError, load_config};
 use igpt_engine::data::{self, Draw, Examples};
-use igpt_engine::model::{CLASS_HEAD, ClassBatch, Criterion, Masking, ModelConfig, modal_class, parameter_specs};
-use igpt_engine::train::{Evaluation, EvaluationPlan, Masks, MicroBatch, TrainError, evaluate_with};
+use igpt_engine::eval::{Evaluation, EvaluationPlan, Masks, evaluate_with};
+use igpt_engine::model::{CLASS_HEAD, ClassBatch, Criterion, Masking, ModelConfig, modal_class};
+use igpt_engine::train::{MicroBatch, TrainError};
 
 /// The golden model with the golden class head.
 fn with_head<D: Device>(device: &D, set: &Set, part: &Part) -> (Transformer, Parameters<D>) {

@@ -10,7 +10,7 @@ use clap::Args;
 use serde_json::json;
 
 use super::ImageArgs;
-use crate::cli::output::{print_json, say};
+use crate::cli::common::output::{print_json, say};
 use crate::data::{Batches, Draw, Examples, Palette, Split, open, open_images, training_transform};
 
 /// Flags of `data bench`.

@@ -9,7 +9,7 @@ use clap::Args;
 use serde_json::json;
 
 use super::ImageArgs;
-use crate::cli::output::{print_json, say};
+use crate::cli::common::output::{print_json, say};
 use crate::data::{Batch, Batches, Examples, Palette, ShardHeader, ShardWriter, Split, npy, open, progress};
 
 /// Flags of `data encode`.

@@ -9,7 +9,7 @@ use anyhow::{Context, Result, bail};
 use clap::Args;
 use serde::Serialize;
 
-use crate::cli::output::print_json;
+use crate::cli::common::output::print_json;
 use crate::data::{
     CIFAR10_FILES, CifarKind, DataSpec, Examples, OpenOptions, Palette, PublishedHash, STL_FOLDER, Shard, SkipBad,
     Split, TokenArray, imagenet, official_files, open_images, progress,

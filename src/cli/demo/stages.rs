@@ -6,7 +6,7 @@ use anyhow::{Context, Result};
 use clap::ValueEnum;
 
 use super::DemoCommand;
-use crate::cli::device::DeviceArgs;
+use crate::cli::common::device::DeviceArgs;
 
 /// One command.
 pub struct Planned {

@@ -9,7 +9,7 @@ use anyhow::{Context, Result, bail};
 use serde::{Deserialize, Serialize};
 
 use super::stages::Planned;
-use crate::atomic;
+use crate::fs::atomic_file;
 
 /// What decides the numbers.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -102,7 +102,7 @@ impl State {
 
     fn save(&self) -> Result<()> {
         let text = serde_json::to_string_pretty(&self.saved)? + "\n";
-        atomic::write_file(&self.path, |file| file.write_all(text.as_bytes()))
+        atomic_file::write_file(&self.path, |file| file.write_all(text.as_bytes()))
             .with_context(|| format!("cannot write {}", self.path.display()))
     }
 }

@@ -6,8 +6,8 @@ use anyhow::{Result, bail};
 use clap::Args;
 
 use crate::data::npy::Npy;
+use crate::eval::Masks;
 use crate::model::{MASK_RATE, Masking, ModelConfig, Objective};
-use crate::train::Masks;
 
 /// Most masks an image.
 const MOST_DRAWS: u64 = 1000;

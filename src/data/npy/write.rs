@@ -5,8 +5,8 @@ use std::marker::PhantomData;
 use std::path::{Path, PathBuf};
 
 use super::Dtype;
-use crate::atomic::AtomicFile;
 use crate::data::error::{DataError, Result};
+use crate::fs::atomic_file::AtomicFile;
 
 /// A type that arrays can hold.
 pub trait Element: Copy {

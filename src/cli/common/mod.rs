@@ -1,0 +1,10 @@
+//! What several commands share: flags, output, interruption, progress.
+
+pub mod device;
+pub mod eval_images;
+pub mod interrupt;
+pub mod memory;
+pub mod order_spec;
+pub mod output;
+pub mod progress;
+pub mod recipe;

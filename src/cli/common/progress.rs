@@ -1,0 +1,242 @@
+//! Showing a training run: a progress bar on a terminal, plain lines elsewhere, JSON lines for scripts.
+
+use std::io::IsTerminal;
+use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use indicatif::{ProgressBar, ProgressStyle};
+use serde_json::json;
+
+use super::output::{print_json, tell};
+use crate::eval::Evaluation;
+use crate::train::{Events, Pace, StepOutcome};
+
+/// The watcher that fits: JSON lines if asked for, a bar on a terminal, else lines. `stop` is set when the lines' reader
+/// has gone: the run then saves and ends rather than lose its work.
+pub fn watcher(json: bool, stop: &'static AtomicBool) -> Box<dyn Events> {
+    if json {
+        Box::new(JsonLines { stop })
+    } else if std::io::stderr().is_terminal() {
+        Box::new(Bar {
+            bar: ProgressBar::hidden(),
+            loss: String::new(),
+            validation: String::new(),
+            speed: String::new(),
+        })
+    } else {
+        Box::new(Lines { steps: 0, last: None })
+    }
+}
+
+/// One JSON object a line on standard output, and nothing else there.
+struct JsonLines {
+    stop: &'static AtomicBool,
+}
+
+impl JsonLines {
+    fn print(&self, value: &serde_json::Value) {
+        if print_json(value).is_err() {
+            // The last line, of the run's end, meets the same error and reports it.
+            self.stop.store(true, Ordering::Relaxed);
+        }
+    }
+}
+
+impl JsonLines {
+    /// Without the keys that say nothing: those of a class head in pre-training.
+    fn print_given(&self, mut value: serde_json::Value) {
+        if let Some(map) = value.as_object_mut() {
+            let silent = |key: &str| ["class_loss", "generative_loss", "accuracy"].contains(&key);
+            map.retain(|key, value| !(silent(key) && value.is_null()));
+        }
+        self.print(&value);
+    }
+}
+
+impl Events for JsonLines {
+    fn started(&mut self, step: u64, steps: u64) {
+        self.print(&json!({"event": "start", "at_step": step, "steps": steps}));
+    }
+
+    fn stepped(&mut self, outcome: &StepOutcome, pace: &Pace) {
+        self.print_given(json!({
+            "event": "step",
+            "step": outcome.step,
+            "loss": outcome.loss,
+            "class_loss": outcome.class_loss,
+            "generative_loss": outcome.class_loss.and(outcome.generative_loss),
+            "lr": outcome.learning_rate,
+            "grad_norm": outcome.gradient_norm,
+            "tokens_per_second": pace.tokens_per_second,
+            "elapsed": pace.elapsed,
+            "data_wait": pace.data_wait,
+        }));
+    }
+
+    fn evaluated(&mut self, step: u64, evaluation: &Evaluation) {
+        self.print_given(json!({
+            "event": "validation",
+            "at_step": step,
+            "val_loss": evaluation.nats_per_token,
+            "unigram_entropy": evaluation.unigram_entropy,
+            "class_loss": evaluation.classification.map(|found| found.loss),
+            "accuracy": evaluation.classification.map(|found| found.accuracy),
+            "images": evaluation.images,
+        }));
+    }
+
+    fn saved(&mut self, step: u64, checkpoint: &Path) {
+        self.print(&json!({"event": "checkpoint", "at_step": step, "path": checkpoint}));
+    }
+
+    fn sampled(&mut self, step: u64, picture: &Path) {
+        self.print(&json!({"event": "sample", "at_step": step, "path": picture}));
+    }
+
+    fn note(&mut self, text: &str) {
+        tell(format_args!("{text}"));
+    }
+}
+
+/// A progress bar with loss, speed and time left; events of note scroll by above it.
+struct Bar {
+    bar: ProgressBar,
+    /// Of the last step.
+    loss: String,
+    speed: String,
+    /// Of the last validation.
+    validation: String,
+}
+
+impl Bar {
+    fn show(&self) {
+        self.bar.set_message(format!("{}{}{}", self.loss, self.validation, self.speed));
+    }
+
+    /// A line that stays, above the bar if there is one yet.
+    fn print(&self, line: &str) {
+        if self.bar.is_hidden() { tell(format_args!("{line}")) } else { self.bar.println(line) }
+    }
+}
+
+impl Events for Bar {
+    fn started(&mut self, step: u64, steps: u64) {
+        self.bar = ProgressBar::new(steps);
+        // What matters least stands last: a narrow terminal cuts it off.
+        let template = "{bar:14.cyan/blue} {pos}/{len}  {eta} left  {wide_msg}";
+        if let Ok(style) = ProgressStyle::with_template(template) {
+            self.bar.set_style(style.progress_chars("━╸─"));
+        }
+        self.bar.set_position(step);
+        self.bar.reset_eta();
+        self.bar.enable_steady_tick(Duration::from_millis(500));
+    }
+
+    fn stepped(&mut self, outcome: &StepOutcome, pace: &Pace) {
+        self.loss = losses(outcome);
+        self.speed = format!("  {:.0} tokens/s", pace.tokens_per_second);
+        self.show();
+        self.bar.set_position(outcome.step);
+        if outcome.step == self.bar.length().unwrap_or(0) {
+            self.bar.disable_steady_tick();
+        }
+    }
+
+    fn evaluated(&mut self, step: u64, evaluation: &Evaluation) {
+        self.validation = match evaluation.classification {
+            None => format!("  validation {:.4}", evaluation.nats_per_token),
+            Some(found) => format!("  validation {:.2} %", 100.0 * found.accuracy),
+        };
+        self.show();
+        self.print(&validation_line(step, evaluation));
+    }
+
+    fn saved(&mut self, _step: u64, _checkpoint: &Path) {}
+
+    fn sampled(&mut self, step: u64, picture: &Path) {
+        self.print(&format!("step {step}: samples in {}", picture.display()));
+    }
+
+    fn note(&mut self, text: &str) {
+        self.print(text);
+    }
+}
+
+impl Drop for Bar {
+    fn drop(&mut self) {
+        self.bar.abandon();
+    }
+}
+
+/// A line for the first and last steps and every few seconds between: for log files.
+struct Lines {
+    steps: u64,
+    last: Option<Instant>,
+}
+
+/// Time between two lines of a log.
+const LINE_INTERVAL: Duration = Duration::from_secs(5);
+
+impl Events for Lines {
+    fn started(&mut self, _step: u64, steps: u64) {
+        self.steps = steps;
+    }
+
+    fn stepped(&mut self, outcome: &StepOutcome, pace: &Pace) {
+        let due = self.last.is_none_or(|last| last.elapsed() >= LINE_INTERVAL);
+        if due || outcome.step == self.steps {
+            self.last = Some(Instant::now());
+            tell(format_args!(
+                "step {}/{}: {}, lr {:.2e}, gradient norm {:.3}, {:.0} tokens/s, {:.0} s",
+                outcome.step,
+                self.steps,
+                losses(outcome),
+                outcome.learning_rate,
+                outcome.gradient_norm,
+                pace.tokens_per_second,
+                pace.elapsed
+            ));
+        }
+    }
+
+    fn evaluated(&mut self, step: u64, evaluation: &Evaluation) {
+        tell(format_args!("{}", validation_line(step, evaluation)));
+    }
+
+    fn saved(&mut self, step: u64, checkpoint: &Path) {
+        tell(format_args!("step {step}: saved {}", checkpoint.display()));
+    }
+
+    fn sampled(&mut self, step: u64, picture: &Path) {
+        tell(format_args!("step {step}: samples in {}", picture.display()));
+    }
+
+    fn note(&mut self, text: &str) {
+        tell(format_args!("{text}"));
+    }
+}
+
+/// The losses of a step; in fine-tuning the sum and its classifying part.
+fn losses(outcome: &StepOutcome) -> String {
+    match outcome.class_loss {
+        None => format!("loss {:.4}", outcome.loss),
+        Some(class) => format!("loss {:.4} (class {class:.4})", outcome.loss),
+    }
+}
+
+fn validation_line(step: u64, evaluation: &Evaluation) -> String {
+    if let Some(found) = evaluation.classification {
+        return format!(
+            "step {step}: validation accuracy {:.2} %, class loss {:.4}, {:.4} nats/token, over {} images",
+            100.0 * found.accuracy,
+            found.loss,
+            evaluation.nats_per_token,
+            evaluation.images
+        );
+    }
+    format!(
+        "step {step}: validation {:.4} nats/token over {} images (unigram entropy {:.4})",
+        evaluation.nats_per_token, evaluation.images, evaluation.unigram_entropy
+    )
+}

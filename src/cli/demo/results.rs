@@ -1,0 +1,123 @@
+//! What the stages left in their folders, read back for the report: a demo that goes on shows what earlier sessions did too.
+
+use std::path::Path;
+
+use anyhow::{Context, Result};
+use serde::Deserialize;
+use serde::de::DeserializeOwned;
+
+use super::stages::{COMPLETIONS, FINETUNED, PRETRAINED, PROBED, Planned, score_file, typed};
+use super::state::State;
+use crate::checkpoint;
+use crate::data::DataSpec;
+use crate::report::demo::{Stage, TestScore, Walk};
+use crate::report::probe::{ProbeReport, Row};
+use crate::report::training::{Report, describe_model};
+use crate::run::checkpoints;
+use crate::run::metrics;
+
+/// The parts of `probe.json` that are needed.
+#[derive(Deserialize)]
+struct Probed {
+    rows: Vec<Row>,
+    classes: usize,
+    train_images: usize,
+    test_images: usize,
+}
+
+/// The parts of the score's file that are needed.
+#[derive(Deserialize)]
+struct Scored {
+    accuracy: f64,
+    labelled: usize,
+}
+
+/// All figures.
+pub struct Found {
+    pub probe: ProbeReport,
+    pub score: TestScore,
+    train_images: usize,
+    test_images: usize,
+    pretraining: Report,
+    finetuning: Report,
+}
+
+impl Found {
+    /// Reads what the stages of `plan` have left in `out`.
+    pub fn read(out: &Path, plan: &[Planned], data: &DataSpec, device: String) -> Result<Self> {
+        let probed: Probed = from_json(&out.join(PROBED).join("probe.json"))?;
+        let scored: Scored = from_json(&score_file(out))?;
+        let probe = ProbeReport {
+            title: String::new(),
+            facts: Vec::new(),
+            classes: probed.classes,
+            rows: probed.rows,
+            few_labels: Vec::new(),
+        };
+        let steps = |folder: &str| steps_of(plan, folder);
+        Ok(Self {
+            probe,
+            score: TestScore { accuracy: scored.accuracy, images: scored.labelled },
+            train_images: probed.train_images,
+            test_images: probed.test_images,
+            pretraining: run(&out.join(PRETRAINED), data, &device, steps("train"))?,
+            finetuning: run(&out.join(FINETUNED), data, &device, steps("finetune"))?,
+        })
+    }
+
+    /// Everything for the page.
+    pub fn walk(&self, out: &Path, plan: &[Planned], state: &State, caution: Option<String>) -> Result<Walk> {
+        let path = out.join(COMPLETIONS);
+        let completions = std::fs::read(&path).with_context(|| format!("cannot read {}", path.display()))?;
+        let stage = |planned: &Planned| Stage {
+            name: planned.name,
+            command: typed(&planned.words),
+            seconds: state.seconds_of(planned),
+        };
+        Ok(Walk {
+            title: format!("igpt-engine demo: {}", out.display()),
+            caution,
+            probe_tested: self.test_images,
+            probe_trained: self.train_images,
+            pretraining: self.pretraining.clone(),
+            probe: self.probe.clone(),
+            finetuning: self.finetuning.clone(),
+            score: self.score,
+            completions,
+            stages: plan.iter().map(stage).collect(),
+        })
+    }
+}
+
+/// What `--steps` of a command says.
+fn steps_of(plan: &[Planned], command: &str) -> u64 {
+    let words = plan.iter().map(|stage| &stage.words).find(|words| words.get(1).is_some_and(|word| word == command));
+    let mut after = words.into_iter().flatten().skip_while(|word| *word != "--steps");
+    after.nth(1).and_then(|steps| steps.parse().ok()).unwrap_or(0)
+}
+
+/// A run's curves and facts.
+fn run(folder: &Path, data: &DataSpec, device: &str, planned_steps: u64) -> Result<Report> {
+    let config = checkpoint::load_config(&checkpoints::resolve(folder)?)?;
+    let report = Report {
+        title: String::new(),
+        model: describe_model(&config),
+        parameters: config.parameter_count(),
+        vocabulary: config.vocabulary,
+        data: data.to_string(),
+        device: device.to_owned(),
+        planned_steps,
+        training: Vec::new(),
+        validation: Vec::new(),
+        samples: Vec::new(),
+        config: String::new(),
+    };
+    Ok(report.with_records(&metrics::read(&folder.join("metrics.jsonl"))?))
+}
+
+fn from_json<T: DeserializeOwned>(path: &Path) -> Result<T> {
+    let text = std::fs::read(path).with_context(|| format!("cannot read {}", path.display()))?;
+    serde_json::from_slice(&text).with_context(|| {
+        format!("{} is not what its command writes; remove it, and the same command makes it again", path.display())
+    })
+}

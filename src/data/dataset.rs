@@ -1,0 +1,112 @@
+//! What training consumes: token sequences with labels, by index.
+
+use std::sync::Arc;
+
+use super::codec::palette::Palette;
+use super::codec::transform::Transform;
+use super::error::{DataError, Result};
+use super::source::{Draw, ImageSource};
+
+/// Token sequences of one length, by index, in a fixed order.
+pub trait Examples: Send + Sync {
+    /// How many examples there are.
+    fn len(&self) -> usize;
+
+    /// Whether there are none.
+    fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Tokens of an example, `n`.
+    fn sequence_length(&self) -> usize;
+
+    /// Number of different tokens: all tokens are below it.
+    fn vocabulary(&self) -> usize;
+
+    /// Writes the tokens of an example, `out: [n]`. With a draw, augmented by it (where the data set is augmented at
+    /// all); without, the same every time.
+    ///
+    /// # Errors
+    /// [`DataError::Bounds`] for an index beyond the end or an `out` of another length; whatever decoding the image says.
+    fn tokens(&self, index: usize, draw: Option<Draw>, out: &mut [u16]) -> Result<()>;
+
+    /// The class, from 0 and below [`Examples::classes`]; `None` without labels.
+    fn label(&self, index: usize) -> Option<u16>;
+
+    /// Number of classes; 0 without labels.
+    fn classes(&self) -> usize;
+
+    /// Names of the classes; empty without names.
+    fn class_names(&self) -> &[String] {
+        &[]
+    }
+
+    /// One line for people.
+    fn describe(&self) -> String;
+}
+
+/// Images through a transform and a palette.
+pub struct ImageExamples {
+    source: Arc<dyn ImageSource>,
+    /// Which of the source's images, in order.
+    indices: Vec<u32>,
+    transform: Transform,
+    palette: Arc<Palette>,
+}
+
+impl ImageExamples {
+    /// The images `indices` of a source.
+    pub fn new(source: Arc<dyn ImageSource>, indices: Vec<u32>, transform: Transform, palette: Arc<Palette>) -> Self {
+        ImageExamples { source, indices, transform, palette }
+    }
+
+    fn source_index(&self, index: usize) -> Result<usize> {
+        self.indices.get(index).map(|&index| index as usize).ok_or_else(|| DataError::index(index, self.indices.len()))
+    }
+
+    /// The image that [`Examples::tokens`] encodes.
+    ///
+    /// # Errors
+    /// As [`Examples::tokens`].
+    pub fn image(&self, index: usize, draw: Option<Draw>) -> Result<image::RgbImage> {
+        let index = self.source_index(index)?;
+        let mut random = draw.map(Draw::random);
+        let name = || self.source.name(index);
+        self.transform.apply(self.source.image(index)?, random.as_mut(), name, self.source.is_folder())
+    }
+}
+
+impl Examples for ImageExamples {
+    fn len(&self) -> usize {
+        self.indices.len()
+    }
+
+    fn sequence_length(&self) -> usize {
+        (self.transform.resolution() as usize).pow(2)
+    }
+
+    fn vocabulary(&self) -> usize {
+        self.palette.len()
+    }
+
+    fn tokens(&self, index: usize, draw: Option<Draw>, out: &mut [u16]) -> Result<()> {
+        self.palette.encode(&self.image(index, draw)?, out)
+    }
+
+    fn label(&self, index: usize) -> Option<u16> {
+        self.source.label(self.source_index(index).ok()?)
+    }
+
+    fn classes(&self) -> usize {
+        self.source.class_names().len()
+    }
+
+    fn class_names(&self) -> &[String] {
+        self.source.class_names()
+    }
+
+    fn describe(&self) -> String {
+        let side = self.transform.resolution();
+        format!("{} of {} at {side}x{side}, {} colours", self.len(), self.source.describe(), self.palette.len())
+    }
+}

@@ -1,0 +1,114 @@
+//! Rows of features, wherever they lie: in memory, in a mapped file, or picked from other rows.
+
+use std::ops::Range;
+
+use crate::probe::error::{ProbeError, Result};
+
+/// A matrix `[N, F]` that is read some rows at a time.
+pub trait Rows: Sync {
+    /// Rows, `N`.
+    fn len(&self) -> usize;
+
+    /// Whether there are none.
+    fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Features of a row, `F`.
+    fn width(&self) -> usize;
+
+    /// Writes row `row` to `out` `[F]`.
+    ///
+    /// # Panics
+    /// For a row beyond the end or an `out` of another length, as indexing does.
+    fn row(&self, row: usize, out: &mut [f32]);
+
+    /// Writes `rows` to `out` `[rows, F]`.
+    fn read(&self, rows: Range<usize>, out: &mut [f32]) {
+        for (row, out) in rows.zip(out.chunks_exact_mut(self.width())) {
+            self.row(row, out);
+        }
+    }
+}
+
+/// Rows in memory.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Matrix {
+    width: usize,
+    values: Vec<f32>,
+}
+
+impl Matrix {
+    /// `values` as rows of `width`.
+    ///
+    /// # Errors
+    /// [`ProbeError::Unfit`] where they are no whole number of rows.
+    pub fn new(width: usize, values: Vec<f32>) -> Result<Self> {
+        if width == 0 || !values.len().is_multiple_of(width) {
+            return Err(ProbeError::Unfit(format!("{} values are no rows of {width}", values.len())));
+        }
+        Ok(Matrix { width, values })
+    }
+}
+
+impl Rows for Matrix {
+    fn len(&self) -> usize {
+        self.values.len() / self.width
+    }
+
+    fn width(&self) -> usize {
+        self.width
+    }
+
+    fn row(&self, row: usize, out: &mut [f32]) {
+        out.copy_from_slice(&self.values[row * self.width..][..self.width]);
+    }
+
+    fn read(&self, rows: Range<usize>, out: &mut [f32]) {
+        out.copy_from_slice(&self.values[rows.start * self.width..rows.end * self.width]);
+    }
+}
+
+/// Some rows of others, in an order of their own.
+pub struct Picked<'a> {
+    rows: &'a dyn Rows,
+    indices: &'a [u32],
+}
+
+impl<'a> Picked<'a> {
+    /// The rows `indices`.
+    ///
+    /// # Panics
+    /// Not here, but when a row beyond the end is read.
+    pub fn new(rows: &'a dyn Rows, indices: &'a [u32]) -> Self {
+        Picked { rows, indices }
+    }
+}
+
+impl Rows for Picked<'_> {
+    fn len(&self) -> usize {
+        self.indices.len()
+    }
+
+    fn width(&self) -> usize {
+        self.rows.width()
+    }
+
+    fn row(&self, row: usize, out: &mut [f32]) {
+        self.rows.row(self.indices[row] as usize, out);
+    }
+}
+
+/// The labels of [`Picked`] rows.
+pub fn pick_labels(labels: &[u16], indices: &[u32]) -> Vec<u16> {
+    indices.iter().map(|index| labels[*index as usize]).collect()
+}
+
+/// Finds the first value that is not finite: `(row, column, value)`.
+pub fn first_not_finite(rows: &dyn Rows) -> Option<(usize, usize, f32)> {
+    let mut buffer = vec![0.0; rows.width()];
+    (0..rows.len()).find_map(|row| {
+        rows.row(row, &mut buffer);
+        buffer.iter().position(|value| !value.is_finite()).map(|column| (row, column, buffer[column]))
+    })
+}

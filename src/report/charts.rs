@@ -1,0 +1,291 @@
+//! The curves of a report, as SVG that the page's style sheet recolours for dark screens.
+
+use plotters::prelude::*;
+
+use super::training::Report;
+use crate::run::metrics::TrainRecord;
+
+/// Sizes in SVG units: as wide as the page, and as half of it, so that labels come out in their own size. On a phone both are
+/// shrunk to its width; the style sheet then enlarges the wide one's labels.
+pub(crate) const WIDE: (u32, u32) = (920, 400);
+const HALF: (u32, u32) = (440, 280);
+/// Points drawn of a curve at most; a longer one is thinned.
+const POINTS: usize = 500;
+/// The share of the run that the smoothed curve looks back over.
+const SMOOTHING: f64 = 0.02;
+
+// The light theme's colours; `report.html` finds them by these values to replace them with its own variables.
+const RULE: RGBColor = RGBColor(0xD9, 0xDE, 0xE3);
+pub(crate) const FIRST: RGBColor = RGBColor(0x1F, 0x6F, 0xEB);
+const PALE: RGBColor = RGBColor(0xA9, 0xC8, 0xF5);
+pub(crate) const SECOND: RGBColor = RGBColor(0xC2, 0x41, 0x0C);
+pub(crate) const THIRD: RGBColor = RGBColor(0x2F, 0x7D, 0x4F);
+pub(crate) const FOURTH: RGBColor = RGBColor(0x7C, 0x87, 0x92);
+/// Text takes the page's colour.
+const TEXT: RGBColor = RGBColor(0x5C, 0x66, 0x70);
+
+pub(crate) type Point = (f64, f64);
+
+/// Something drawn in a chart, and its line in the key below.
+pub(crate) struct Curve {
+    pub(crate) label: &'static str,
+    /// CSS variable of the page that goes with `colour`.
+    pub(crate) variable: &'static str,
+    pub(crate) colour: RGBColor,
+    pub(crate) width: u32,
+    pub(crate) points: Vec<Point>,
+    pub(crate) mark: Mark,
+}
+
+#[derive(Clone, Copy, PartialEq)]
+pub(crate) enum Mark {
+    Line,
+    Dashes,
+    Dots,
+}
+
+/// One figure.
+pub(crate) struct Chart {
+    pub(crate) title: &'static str,
+    pub(crate) size: (u32, u32),
+    pub(crate) curves: Vec<Curve>,
+}
+
+/// The figures of a report as HTML.
+pub(crate) fn figures(report: &Report) -> String {
+    let mut charts = vec![loss_chart(report)];
+    if report.validation.iter().any(|record| record.accuracy.is_some()) {
+        charts.extend([accuracy_chart(report), class_loss_chart(report)]);
+    }
+    charts.extend([rate_chart(&report.training), norm_chart(&report.training)]);
+    charts
+        .iter()
+        .map(|chart| figure(chart).unwrap_or_else(|problem| format!("<p>{}: {problem}</p>\n", chart.title)))
+        .collect()
+}
+
+fn loss_chart(report: &Report) -> Chart {
+    let raw = finite(&report.training, TrainRecord::generative);
+    let smoothed = smooth(&raw);
+    let validation = report.validation.iter().map(|record| (record.step as f64, record.val_loss));
+    let validation: Vec<Point> = validation.filter(|(_, loss)| loss.is_finite()).collect();
+    let ends = span(raw.iter().chain(&validation).map(|(step, _)| *step));
+    let level = |value: f64| ends.map(|(low, high)| vec![(low, value), (high, value)]).unwrap_or_default();
+    let line =
+        |label, variable, colour, width, points| Curve { label, variable, colour, width, points, mark: Mark::Line };
+    let mut curves = vec![
+        line("training, each step", "pale", PALE, 1, thin(&raw)),
+        line("training, smoothed", "first", FIRST, 2, thin(&smoothed)),
+        line("validation", "second", SECOND, 2, validation.clone()),
+        Curve { mark: Mark::Dots, ..line("", "second", SECOND, 3, validation) },
+    ];
+    let vocabulary = report.vocabulary as f64;
+    curves.push(Curve {
+        mark: Mark::Dashes,
+        ..line("knows nothing: ln of the number of colours", "fourth", FOURTH, 1, level(vocabulary.ln()))
+    });
+    if let Some(entropy) = report.unigram_entropy() {
+        let label = "knows each colour's frequency: unigram entropy";
+        curves.push(Curve { mark: Mark::Dashes, ..line(label, "third", THIRD, 2, level(entropy)) });
+    }
+    Chart { title: "Loss, nats per token", size: WIDE, curves }
+}
+
+/// Share of the validation images whose class was found.
+fn accuracy_chart(report: &Report) -> Chart {
+    let accuracy = report.validation.iter().filter_map(|record| Some((record.step as f64, 100.0 * record.accuracy?)));
+    Chart { title: "Accuracy on the validation images, %", size: HALF, curves: dotted("", accuracy.collect()) }
+}
+
+/// Cross-entropy of the class head.
+fn class_loss_chart(report: &Report) -> Chart {
+    let training = finite(&report.training, |record| record.class_loss.unwrap_or(f64::NAN));
+    let smoothed = Curve {
+        label: "training, smoothed",
+        variable: "first",
+        colour: FIRST,
+        width: 2,
+        points: thin(&smooth(&training)),
+        mark: Mark::Line,
+    };
+    let validation = report.validation.iter().filter_map(|record| Some((record.step as f64, record.class_loss?)));
+    let mut curves = vec![smoothed];
+    curves.extend(dotted("validation", validation.filter(|(_, loss)| loss.is_finite()).collect()));
+    Chart { title: "Class loss, nats per image", size: HALF, curves }
+}
+
+/// A validation's line, and a dot at each of its points.
+fn dotted(label: &'static str, points: Vec<Point>) -> Vec<Curve> {
+    let curve = |label, width, points, mark| Curve { label, variable: "second", colour: SECOND, width, points, mark };
+    vec![curve(label, 2, points.clone(), Mark::Line), curve("", 3, points, Mark::Dots)]
+}
+
+fn rate_chart(training: &[TrainRecord]) -> Chart {
+    let points = thin(&finite(training, |record| record.lr));
+    let curve = Curve { label: "", variable: "first", colour: FIRST, width: 2, points, mark: Mark::Line };
+    Chart { title: "Learning rate", size: HALF, curves: vec![curve] }
+}
+
+fn norm_chart(training: &[TrainRecord]) -> Chart {
+    let points = thin(&finite(training, |record| record.grad_norm));
+    let curve = Curve { label: "", variable: "first", colour: FIRST, width: 1, points, mark: Mark::Line };
+    Chart { title: "Gradient norm, before clipping", size: HALF, curves: vec![curve] }
+}
+
+/// A curve over steps, without what is not a number.
+fn finite(training: &[TrainRecord], value: impl Fn(&TrainRecord) -> f64) -> Vec<Point> {
+    training.iter().map(|record| (record.step as f64, value(record))).filter(|(_, value)| value.is_finite()).collect()
+}
+
+/// Exponential moving average with its start-up bias removed.
+fn smooth(points: &[Point]) -> Vec<Point> {
+    let keep = 1.0 - 1.0 / (SMOOTHING * points.len() as f64).max(1.0);
+    let (mut sum, mut weight) = (0.0, 0.0);
+    points
+        .iter()
+        .map(|(step, value)| {
+            sum = keep * sum + value;
+            weight = keep * weight + 1.0;
+            (*step, sum / weight)
+        })
+        .collect()
+}
+
+/// At most [`POINTS`] points; of each stretch its lowest and highest, so that spikes stay.
+fn thin(points: &[Point]) -> Vec<Point> {
+    if points.len() <= POINTS {
+        return points.to_vec();
+    }
+    let by_value = |a: &&Point, b: &&Point| a.1.total_cmp(&b.1);
+    points
+        .chunks(points.len().div_ceil(POINTS / 2))
+        .flat_map(|stretch| {
+            let mut ends: Vec<Point> = [stretch.iter().min_by(by_value), stretch.iter().max_by(by_value)]
+                .into_iter()
+                .flatten()
+                .copied()
+                .collect();
+            ends.sort_by(|a, b| a.0.total_cmp(&b.0));
+            ends.dedup();
+            ends
+        })
+        .collect()
+}
+
+/// Lowest and highest of some finite values.
+fn span(values: impl Iterator<Item = f64>) -> Option<(f64, f64)> {
+    values.fold(None, |span, value| match span {
+        None => Some((value, value)),
+        Some((low, high)) => Some((low.min(value), high.max(value))),
+    })
+}
+
+/// `span` with some air, never empty, never below zero if the values are not.
+fn padded((low, high): (f64, f64)) -> std::ops::Range<f64> {
+    let air = if high > low { 0.05 * (high - low) } else { high.abs().max(1e-12) };
+    let bottom = if low >= 0.0 { (low - air).max(0.0) } else { low - air };
+    bottom..high + air
+}
+
+/// A chart with its title and key.
+pub(crate) fn figure(chart: &Chart) -> Result<String, String> {
+    let mut svg = String::new();
+    if chart.curves.iter().any(|curve| !curve.points.is_empty()) {
+        draw(chart, &mut svg).map_err(|error| error.to_string())?;
+    } else {
+        svg.push_str("<p>Nothing was recorded.</p>");
+    }
+    let key: String = chart
+        .curves
+        .iter()
+        .filter(|curve| !curve.label.is_empty() && !curve.points.is_empty())
+        .map(|curve| format!("<li><i style=\"background:var(--{})\"></i>{}</li>", curve.variable, curve.label))
+        .collect();
+    let key = if key.is_empty() { key } else { format!("<ul class=\"key\">{key}</ul>\n") };
+    let title = chart.title;
+    let class = if chart.size == WIDE { "wide" } else { "half" };
+    Ok(format!("<figure class=\"{class}\"><figcaption>{title}</figcaption>\n{svg}\n{key}</figure>\n"))
+}
+
+fn draw(chart: &Chart, svg: &mut String) -> Result<(), DrawingAreaErrorKind<std::io::Error>> {
+    let points = || chart.curves.iter().flat_map(|curve| &curve.points);
+    let horizontal = span(points().map(|(step, _)| *step)).unwrap_or((0.0, 1.0));
+    let vertical = padded(span(points().map(|(_, value)| *value)).unwrap_or((0.0, 1.0)));
+    let horizontal = if horizontal.0 < horizontal.1 { horizontal } else { (horizontal.0 - 1.0, horizontal.1 + 1.0) };
+    let area = SVGBackend::with_string(svg, chart.size).into_drawing_area();
+    let mut context = ChartBuilder::on(&area)
+        .margin(8)
+        .margin_right(16)
+        .x_label_area_size(36)
+        .y_label_area_size(62)
+        .build_cartesian_2d(horizontal.0..horizontal.1, vertical)?;
+    context
+        .configure_mesh()
+        .disable_x_mesh()
+        .light_line_style(TRANSPARENT)
+        .bold_line_style(RULE)
+        .axis_style(RULE)
+        .x_labels(6)
+        .y_labels(6)
+        .label_style(("sans-serif", 14).into_font().color(&TEXT))
+        .x_label_formatter(&|step| format!("{step:.0}"))
+        .y_label_formatter(&|value| number(*value))
+        .draw()?;
+    for curve in &chart.curves {
+        let style = curve.colour.stroke_width(curve.width);
+        let points = curve.points.iter().copied();
+        match curve.mark {
+            Mark::Line => {
+                context.draw_series(LineSeries::new(points, style))?;
+            }
+            Mark::Dashes => {
+                context.draw_series(DashedLineSeries::new(points, 6, 4, style))?;
+            }
+            Mark::Dots => {
+                context.draw_series(points.map(|point| Circle::new(point, curve.width, curve.colour.filled())))?;
+            }
+        }
+    }
+    drop(context);
+    area.present()
+}
+
+/// An axis label: short, whatever the magnitude.
+fn number(value: f64) -> String {
+    match value.abs() {
+        0.0 => "0".to_owned(),
+        size if !(1e-2..1e4).contains(&size) => format!("{value:.1e}"),
+        size if size < 1.0 => format!("{value:.3}"),
+        _ => format!("{value:.2}"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn thinning_keeps_spikes_and_ends_in_order() {
+        let points: Vec<Point> = (0..100_000).map(|i| (f64::from(i), if i == 41_234 { 9.0 } else { 1.0 })).collect();
+        let thinned = thin(&points);
+        assert!(thinned.len() <= POINTS);
+        assert!(thinned.contains(&(41_234.0, 9.0)));
+        assert!(thinned.is_sorted_by(|a, b| a.0 < b.0));
+    }
+
+    #[test]
+    fn smoothing_keeps_a_constant_and_starts_at_the_first_value() {
+        let flat: Vec<Point> = (0..300).map(|i| (f64::from(i), 2.0)).collect();
+        assert!(smooth(&flat).iter().all(|(_, value)| (value - 2.0).abs() < 1e-12));
+        assert_eq!(smooth(&[(0.0, 5.0), (1.0, 3.0)])[0].1, 5.0);
+    }
+
+    #[test]
+    fn padding_is_never_empty_nor_needlessly_negative() {
+        for (low, high) in [(0.0, 0.0), (1.0, 1.0), (0.01, 4.0), (-2.0, -2.0)] {
+            let range = padded((low, high));
+            assert!(range.start < range.end && range.contains(&low) && range.contains(&high), "{low} {high}");
+            assert!(low < 0.0 || range.start >= 0.0);
+        }
+    }
+}

@@ -1,0 +1,217 @@
+//! Finding what runs have found.
+//!
+//! | file of a run folder | gives |
+//! |---|---|
+//! | `config.toml` | command, data, model |
+//! | `metrics.jsonl` | the loss or accuracy on validation images |
+//! | `probe.json` in any folder | accuracies of a probe, and those with few labels |
+//! | `*.json`, lines of `eval --json` | loss and accuracy on test images: `igpt-engine eval --checkpoint RUN --json > RUN/test.json` |
+//!
+//! Folders without a `config.toml` are searched.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use serde::Serialize;
+use serde_json::Value;
+
+use super::ResultsError;
+use super::key::{Subject, kind};
+use super::probe;
+use crate::checkpoint;
+use crate::model::ModelConfig;
+use crate::recipe::{Command, Recipe, RecipeError};
+use crate::run::checkpoints;
+use crate::run::folder::RunFolder;
+use crate::run::metrics::{self, Record};
+
+/// Folders within folders that are searched.
+const MAX_DEPTH: usize = 6;
+
+/// What a run found.
+#[derive(Clone, Debug, Serialize)]
+pub struct Finding {
+    /// Its folder, or the file.
+    pub run: PathBuf,
+    /// What it is about.
+    #[serde(flatten)]
+    pub subject: Subject,
+    /// The figure: nats per token of pre-training, else % accuracy.
+    pub value: f64,
+    /// Standard deviation over seeds.
+    pub deviation: Option<f64>,
+    /// Whether it was measured on test images, rather than on those held out of training.
+    pub on_test: bool,
+    /// Updates of the model.
+    pub steps: Option<u64>,
+    /// What to know beside the figure.
+    pub remarks: Vec<String>,
+    /// The run's settings.
+    #[serde(skip)]
+    pub settings: Option<Recipe>,
+}
+
+/// Looks through folders, in order.
+///
+/// # Errors
+/// [`ResultsError`].
+pub fn gather(folders: &[&Path]) -> Result<Vec<Finding>, ResultsError> {
+    let mut findings = Vec::new();
+    for folder in folders {
+        search(folder, 0, &mut findings)?;
+    }
+    Ok(findings)
+}
+
+fn search(folder: &Path, depth: usize, findings: &mut Vec<Finding>) -> Result<(), ResultsError> {
+    let read = |source| ResultsError::Read { path: folder.to_owned(), source };
+    let mut entries: Vec<PathBuf> = fs::read_dir(folder)
+        .and_then(|entries| entries.map(|entry| Ok(entry?.path())).collect::<std::io::Result<_>>())
+        .map_err(read)?;
+    entries.sort();
+    let files: Vec<&PathBuf> = entries
+        .iter()
+        .filter(|path| path.extension().is_some_and(|extension| extension == "json") && path.is_file())
+        .collect();
+    let config = folder.join(RunFolder::CONFIG);
+    if config.is_file() {
+        findings.extend(of_run(folder, &Recipe::read(&config)?, &files)?);
+    }
+    for path in &files {
+        for value in lines(path)? {
+            findings.extend(probe::findings(path, &value));
+        }
+    }
+    // A run can hold another: the one after fine-tuning, on validation images too.
+    for inner in entries.iter().filter(|path| depth < MAX_DEPTH && path.is_dir() && !is_part_of_a_run(path)) {
+        search(inner, depth + 1, findings)?;
+    }
+    Ok(())
+}
+
+/// Folders of a run that hold no runs.
+fn is_part_of_a_run(path: &Path) -> bool {
+    path.file_name().is_some_and(|name| {
+        name == "checkpoints" || name == "samples" || name == "best" || name.as_encoded_bytes().starts_with(b".")
+    })
+}
+
+/// What a training run found; `None` if it has not measured anything yet.
+fn of_run(folder: &Path, settings: &Recipe, files: &[&PathBuf]) -> Result<Option<Finding>, ResultsError> {
+    let Some(model) = model_of(folder, settings)? else { return Ok(None) };
+    let records = metrics::read(&folder.join("metrics.jsonl"))?;
+    let subject = Subject::of(settings, &model);
+    let steps = records.iter().map(Record::step).max();
+    let mut remarks = Vec::new();
+    if settings.command == Command::Train {
+        remarks.push(match settings.text("palette") {
+            None => "built-in palette".to_owned(),
+            Some(palette) => format!("palette {palette}"),
+        });
+    }
+    let finding = |value, on_test, remarks: Vec<String>| Finding {
+        run: folder.to_owned(),
+        subject: subject.clone(),
+        value,
+        deviation: None,
+        on_test,
+        steps,
+        remarks,
+        settings: Some(settings.clone()),
+    };
+    if let Some(test) = on_test_images(files, &subject)? {
+        remarks.extend(test.remark);
+        return Ok(Some(finding(test.value, true, remarks)));
+    }
+    let Some((value, step)) = on_validation_images(&records, settings.command) else { return Ok(None) };
+    remarks.push(format!("validation images, step {step}"));
+    Ok(Some(finding(value, false, remarks)))
+}
+
+/// The model of a run: its newest checkpoint's, else what its settings say; `None` where nothing does yet.
+fn model_of(folder: &Path, settings: &Recipe) -> Result<Option<ModelConfig>, ResultsError> {
+    let saved = checkpoints::resolve(folder).ok().and_then(|path| checkpoint::load_config(&path).ok());
+    match (saved, settings.model()) {
+        (Some(config), _) => Ok(Some(config)),
+        (None, Ok(config)) => Ok(Some(config)),
+        (None, Err(RecipeError::NoModel { .. })) => Ok(None),
+        (None, Err(error)) => Err(error.into()),
+    }
+}
+
+/// The last loss of pre-training, the best accuracy of fine-tuning; and its step.
+fn on_validation_images(records: &[Record], command: Command) -> Option<(f64, u64)> {
+    let mut validations = records.iter().filter_map(|record| match record {
+        Record::Validation(record) => Some(record),
+        Record::Train(_) => None,
+    });
+    match command {
+        Command::Train => validations.next_back().map(|record| (record.val_loss, record.step)),
+        Command::Finetune | Command::Probe => validations
+            .filter_map(|record| Some((100.0 * record.accuracy?, record.step)))
+            .max_by(|(one, _), (other, _)| one.total_cmp(other)),
+    }
+}
+
+/// A figure of a file of results.
+struct Test {
+    value: f64,
+    images: u64,
+    remark: Option<String>,
+}
+
+/// The evaluation of most test images among the files; the later one of several.
+fn on_test_images(files: &[&PathBuf], subject: &Subject) -> Result<Option<Test>, ResultsError> {
+    let mut best: Option<Test> = None;
+    for path in files {
+        for value in lines(path)? {
+            let found = test_result(&value, subject);
+            if let Some(found) = found.filter(|found| best.as_ref().is_none_or(|best| found.images >= best.images)) {
+                best = Some(found);
+            }
+        }
+    }
+    Ok(best)
+}
+
+/// What a line of `eval --json` says, if it is one about test images of the run's data.
+fn test_result(line: &Value, subject: &Subject) -> Option<Test> {
+    let data = line.get("data")?.as_str()?;
+    let images = line.get("images")?.as_u64()?;
+    if line.get("split")? != "test" {
+        return None;
+    }
+    let encoded = matches!(kind(data).as_str(), "shard" | "tokens");
+    if kind(data) != subject.data && !encoded {
+        return None;
+    }
+    let value = match subject.command {
+        Command::Train => line.get("nats_per_token")?.as_f64()?,
+        _ => 100.0 * line.get("accuracy")?.as_f64()?,
+    };
+    let mut remark = format!("{images} test images");
+    if encoded {
+        remark.push_str(&format!(" ({data})"));
+    }
+    if let Some(masks) = line.get("masks").and_then(Value::as_str) {
+        remark.push_str(&format!(", masks: {masks}"));
+    }
+    Some(Test { value, images, remark: Some(remark) })
+}
+
+/// The lines of a file of JSON.
+fn lines(path: &Path) -> Result<Vec<Value>, ResultsError> {
+    let text = fs::read_to_string(path).map_err(|source| ResultsError::Read { path: path.to_owned(), source })?;
+    // One object over several lines is as good as one a line.
+    if let Ok(value) = serde_json::from_str(&text) {
+        return Ok(vec![value]);
+    }
+    let parse = |(line, number): (&str, usize)| {
+        serde_json::from_str(line).map_err(|error| ResultsError::Json {
+            path: path.to_owned(),
+            line: number,
+            problem: error.to_string(),
+        })
+    };
+    text.lines().zip(1..).filter(|(line, _)| !line.trim().is_empty()).map(parse).collect()
+}

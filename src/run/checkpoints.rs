@@ -1,0 +1,146 @@
+//! Checkpoints within a run folder: `checkpoints/step-00000100/` and so on.
+
+use std::path::{Path, PathBuf};
+
+use crate::checkpoint::error::{CheckpointError, Result};
+use crate::checkpoint::{CONFIG_FILE, MODEL_FILE};
+use crate::fs::atomic_dir;
+
+/// The folder of a run that holds its checkpoints.
+pub const CHECKPOINTS: &str = "checkpoints";
+
+/// The checkpoint of a fine-tuning run that was best on the validation images, within the run folder.
+pub const BEST: &str = "best";
+
+/// Where a run's checkpoint after `step` updates lies.
+pub fn checkpoint_path(run: &Path, step: u64) -> PathBuf {
+    run.join(CHECKPOINTS).join(format!("step-{step:08}"))
+}
+
+/// The complete checkpoints of a run, earliest step first. A run without any has an empty list.
+pub fn list(run: &Path) -> Result<Vec<(u64, PathBuf)>> {
+    let folder = run.join(CHECKPOINTS);
+    if !folder.is_dir() {
+        return Ok(Vec::new());
+    }
+    let mut found = Vec::new();
+    for entry in std::fs::read_dir(&folder).map_err(CheckpointError::io("list", &folder))? {
+        let path = entry.map_err(CheckpointError::io("list", &folder))?.path();
+        let step = path.file_name().and_then(|name| name.to_str()).and_then(step_of);
+        if let Some(step) = step.filter(|_| is_checkpoint(&path)) {
+            found.push((step, path));
+        }
+    }
+    found.sort();
+    Ok(found)
+}
+
+/// The run's latest complete checkpoint.
+pub fn latest(run: &Path) -> Result<Option<(u64, PathBuf)>> {
+    Ok(list(run)?.pop())
+}
+
+/// Removes all but the last `keep` checkpoints of a run; the very last always stays. Returns what was removed.
+pub fn prune(run: &Path, keep: usize) -> Result<Vec<PathBuf>> {
+    let mut removed = list(run)?;
+    removed.truncate(removed.len().saturating_sub(keep.max(1)));
+    removed
+        .into_iter()
+        .map(|(_, path)| {
+            atomic_dir::remove_folder(&path)?;
+            Ok(path)
+        })
+        .collect()
+}
+
+/// Clears a run's checkpoints of what a killed process left half-written.
+pub fn clean(run: &Path) -> Result<()> {
+    atomic_dir::clean_leftovers(&run.join(CHECKPOINTS))
+}
+
+/// The checkpoint that a user means by `dir`: itself if it is one; of a run folder the best one if it keeps one, else the
+/// latest.
+pub fn resolve(dir: &Path) -> Result<PathBuf> {
+    if dir.join(MODEL_FILE).is_file() {
+        return Ok(dir.to_owned());
+    }
+    if is_checkpoint(&dir.join(BEST)) {
+        return Ok(dir.join(BEST));
+    }
+    if let Some((_, path)) = latest(dir)? {
+        return Ok(path);
+    }
+    let problem = if dir.join(CHECKPOINTS).is_dir() {
+        "the run has not saved a checkpoint yet".to_owned()
+    } else {
+        crate::checkpoint::huggingface::missing_weights(dir)
+    };
+    Err(CheckpointError::NotACheckpoint { path: dir.to_owned(), problem })
+}
+
+fn is_checkpoint(dir: &Path) -> bool {
+    [CONFIG_FILE, MODEL_FILE].iter().all(|file| dir.join(file).is_file())
+}
+
+/// `step-00000100` is 100; temporary names are none.
+fn step_of(name: &str) -> Option<u64> {
+    let digits = name.strip_prefix("step-")?;
+    (digits.len() >= 8 && digits.bytes().all(|byte| byte.is_ascii_digit())).then(|| digits.parse().ok())?
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use super::*;
+
+    fn fake(run: &Path, name: &str) {
+        let path = run.join(CHECKPOINTS).join(name);
+        fs::create_dir_all(&path).unwrap();
+        fs::write(path.join(CONFIG_FILE), "{}").unwrap();
+        fs::write(path.join(MODEL_FILE), "").unwrap();
+    }
+
+    #[test]
+    fn lists_complete_checkpoints_in_order_and_prunes_the_earliest() {
+        let run = tempfile::tempdir().unwrap();
+        assert_eq!(latest(run.path()).unwrap(), None);
+        for name in ["step-00000100", "step-00000020", "step-100000000", "step-00000300.tmp-7", "step-3", "other"] {
+            fake(run.path(), name);
+        }
+        fs::create_dir(run.path().join(CHECKPOINTS).join("step-00000400")).unwrap();
+        let steps = |run: &Path| list(run).unwrap().into_iter().map(|(step, _)| step).collect::<Vec<_>>();
+        assert_eq!(steps(run.path()), [20, 100, 100_000_000]);
+        assert_eq!(resolve(run.path()).unwrap(), checkpoint_path(run.path(), 100_000_000));
+        let best = run.path().join(BEST);
+        fs::create_dir(&best).unwrap();
+        assert_eq!(
+            resolve(run.path()).unwrap(),
+            checkpoint_path(run.path(), 100_000_000),
+            "an empty folder is no best one"
+        );
+        fs::write(best.join(CONFIG_FILE), "{}").unwrap();
+        fs::write(best.join(MODEL_FILE), "").unwrap();
+        assert_eq!(resolve(run.path()).unwrap(), best);
+        assert_eq!(latest(run.path()).unwrap().unwrap().0, 100_000_000, "to go on is to go on from the last one");
+        fs::remove_dir_all(best).unwrap();
+        assert_eq!(prune(run.path(), 2).unwrap(), [checkpoint_path(run.path(), 20)]);
+        assert_eq!(steps(run.path()), [100, 100_000_000]);
+        prune(run.path(), 0).unwrap();
+        assert_eq!(steps(run.path()), [100_000_000]);
+        clean(run.path()).unwrap();
+        assert!(!run.path().join(CHECKPOINTS).join("step-00000300.tmp-7").exists());
+    }
+
+    #[test]
+    fn says_what_to_give_instead() {
+        let place = tempfile::tempdir().unwrap();
+        let problem = |dir: &Path| resolve(dir).unwrap_err().to_string();
+        assert!(problem(&place.path().join("nowhere")).contains("no such folder"));
+        assert!(problem(place.path()).contains("no model.safetensors"));
+        fs::write(place.path().join("pytorch_model.bin"), "").unwrap();
+        assert!(problem(place.path()).contains("save_pretrained"));
+        fs::create_dir(place.path().join(CHECKPOINTS)).unwrap();
+        assert!(problem(place.path()).contains("not saved a checkpoint yet"));
+    }
+}

@@ -1,0 +1,200 @@
+//! The folder that a training run leaves behind.
+//!
+//! | path | holds |
+//! |---|---|
+//! | `config.toml` | every setting, resolved |
+//! | `metrics.jsonl` | see [`super::metrics`] |
+//! | `checkpoints/step-00000100/` | see [`crate::checkpoint`] |
+//! | `best/` | fine-tuning: the weights that were best on the validation images |
+//! | `samples/step-00000100.png` | sample grids |
+//! | `report.html` | see [`crate::report::training`] |
+//! | `run.lock` | locked while a process trains here |
+
+use std::fs::{self, File, TryLockError};
+use std::io;
+use std::path::{Path, PathBuf};
+
+use crate::checkpoint::CheckpointError;
+use crate::run::checkpoints;
+
+/// Why a run folder cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum RunFolderError {
+    /// The operating system refused.
+    #[error("cannot {action} {}: {source}", path.display())]
+    Io {
+        /// What was tried.
+        action: &'static str,
+        /// The file or folder.
+        path: PathBuf,
+        /// Why not.
+        source: io::Error,
+    },
+    /// A new run would mix with an old one.
+    #[error("{} already holds a run; go on with it by --resume, or choose another --out", path.display())]
+    Occupied {
+        /// The folder.
+        path: PathBuf,
+    },
+    /// Something to resume was asked for, and is not there.
+    #[error("{} holds no run to resume ({} is not there); leave out --resume to start one", path.display(), RunFolder::CONFIG)]
+    NotARun {
+        /// The folder.
+        path: PathBuf,
+    },
+    /// Two processes would train in one folder.
+    #[error("another process is training in {}; wait for it, or choose another --out", path.display())]
+    Busy {
+        /// The folder.
+        path: PathBuf,
+    },
+    /// A line that is no record.
+    #[error("line {line} of {} is no metrics record; remove that line, or the file", path.display())]
+    Metrics {
+        /// The file.
+        path: PathBuf,
+        /// Counted from 1.
+        line: usize,
+    },
+    /// A file could not be replaced.
+    #[error(transparent)]
+    Checkpoint(#[from] CheckpointError),
+}
+
+/// A run's folder, locked for this process until it is dropped (or the process ends, however it ends).
+#[derive(Debug)]
+pub struct RunFolder {
+    root: PathBuf,
+    _lock: File,
+}
+
+impl RunFolder {
+    /// The resolved settings.
+    pub const CONFIG: &str = "config.toml";
+
+    /// Makes the folder of a new run. An existing folder is taken if no run is in it.
+    pub fn create(root: &Path) -> Result<Self, RunFolderError> {
+        // A folder whose run was killed before it had written anything is as good as new.
+        let holds_run = root.join(Self::CONFIG).exists()
+            || root.join("metrics.jsonl").exists()
+            || !checkpoints::list(root)?.is_empty();
+        if holds_run {
+            return Err(RunFolderError::Occupied { path: root.to_owned() });
+        }
+        create_folder(root)?;
+        Self::lock(root)
+    }
+
+    /// Opens the folder of a run to be resumed, and clears it of what a killed process left half-written.
+    pub fn open(root: &Path) -> Result<Self, RunFolderError> {
+        if !root.join(Self::CONFIG).is_file() {
+            return Err(RunFolderError::NotARun { path: root.to_owned() });
+        }
+        let run = Self::lock(root)?;
+        crate::fs::atomic_dir::clean_leftovers(root)?;
+        checkpoints::clean(root)?;
+        Ok(run)
+    }
+
+    fn lock(root: &Path) -> Result<Self, RunFolderError> {
+        let path = root.join("run.lock");
+        let io = |source| RunFolderError::Io { action: "lock", path: path.clone(), source };
+        let lock = File::options().create(true).truncate(false).write(true).open(&path).map_err(io)?;
+        match lock.try_lock() {
+            // A file system without locks guards nothing, but is no reason not to train.
+            Err(TryLockError::Error(error)) if error.kind() != io::ErrorKind::Unsupported => return Err(io(error)),
+            Err(TryLockError::WouldBlock) => return Err(RunFolderError::Busy { path: root.to_owned() }),
+            Ok(()) | Err(TryLockError::Error(_)) => {}
+        }
+        for folder in [checkpoints::CHECKPOINTS, "samples"] {
+            create_folder(&root.join(folder))?;
+        }
+        Ok(Self { root: root.to_owned(), _lock: lock })
+    }
+
+    /// The folder itself.
+    pub fn root(&self) -> &Path {
+        &self.root
+    }
+
+    /// `config.toml`.
+    pub fn config(&self) -> PathBuf {
+        self.root.join(Self::CONFIG)
+    }
+
+    /// `metrics.jsonl`.
+    pub fn metrics(&self) -> PathBuf {
+        self.root.join("metrics.jsonl")
+    }
+
+    /// `report.html`.
+    pub fn report(&self) -> PathBuf {
+        self.root.join("report.html")
+    }
+
+    /// Where the checkpoint after `step` updates goes.
+    pub fn checkpoint(&self, step: u64) -> PathBuf {
+        checkpoints::checkpoint_path(&self.root, step)
+    }
+
+    /// Where a fine-tuning run keeps the weights that were best on the validation images.
+    pub fn best(&self) -> PathBuf {
+        self.root.join(checkpoints::BEST)
+    }
+
+    /// Where the sample grid after `step` updates goes.
+    pub fn sample_grid(&self, step: u64) -> PathBuf {
+        self.root.join("samples").join(format!("step-{step:08}.png"))
+    }
+
+    /// The sample grids there are, by step.
+    pub fn sample_grids(&self) -> Result<Vec<(u64, PathBuf)>, RunFolderError> {
+        let folder = self.root.join("samples");
+        let listed: io::Result<Vec<_>> =
+            fs::read_dir(&folder).and_then(|entries| entries.map(|entry| Ok(entry?.path())).collect());
+        let listed = listed.map_err(|source| RunFolderError::Io { action: "list", path: folder, source })?;
+        let mut grids: Vec<_> = listed.into_iter().filter_map(|path| Some((grid_step(&path)?, path))).collect();
+        grids.sort();
+        Ok(grids)
+    }
+}
+
+/// `step-00000100.png` is 100.
+fn grid_step(path: &Path) -> Option<u64> {
+    path.file_name()?.to_str()?.strip_prefix("step-")?.strip_suffix(".png")?.parse().ok()
+}
+
+fn create_folder(path: &Path) -> Result<(), RunFolderError> {
+    fs::create_dir_all(path).map_err(|source| RunFolderError::Io {
+        action: "create the folder",
+        path: path.to_owned(),
+        source,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn new_resumed_and_busy_folders() {
+        let place = tempfile::tempdir().unwrap();
+        let root = place.path().join("runs/a");
+        assert!(matches!(RunFolder::open(&root), Err(RunFolderError::NotARun { .. })));
+        drop(RunFolder::create(&root).unwrap());
+        let run = RunFolder::create(&root).unwrap();
+        assert!(matches!(RunFolder::create(&root), Err(RunFolderError::Busy { .. })));
+        fs::write(run.config(), "").unwrap();
+        assert!(matches!(RunFolder::open(&root), Err(RunFolderError::Busy { .. })));
+        assert!(matches!(RunFolder::create(&root), Err(RunFolderError::Occupied { .. })));
+        for step in [200, 10] {
+            fs::write(run.sample_grid(step), "").unwrap();
+        }
+        let steps: Vec<_> = run.sample_grids().unwrap().into_iter().map(|(step, _)| step).collect();
+        assert_eq!(steps, [10, 200]);
+        drop(run);
+        fs::write(root.join("report.html.tmp-1"), "").unwrap();
+        RunFolder::open(&root).unwrap();
+        assert!(!root.join("report.html.tmp-1").exists());
+    }
+}
