@@ -1,0 +1,4 @@
+//! Checkpoints: whole folders, and the safetensors files in them.
+
+mod folders;
+mod safetensors;
