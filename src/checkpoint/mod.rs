@@ -14,6 +14,7 @@
 pub mod convert;
 pub(crate) mod error;
 pub mod huggingface;
+pub mod images;
 mod preprocessor;
 pub mod tensors;
 mod training;

@@ -10,11 +10,12 @@ use clap::Args;
 use indicatif::{ProgressBar, ProgressStyle};
 
 use super::common::device::{Chosen, DeviceArgs, DeviceJob, on_device};
-use super::common::eval_images::{ModelDataArgs, check_classes};
+use super::common::eval_images::ModelDataArgs;
 use super::common::memory;
 use super::common::output::print_json;
 use super::common::output::tell;
 use crate::checkpoint;
+use crate::checkpoint::images::check_classes;
 use crate::data::npy;
 use crate::device::Device;
 use crate::eval::{self, EvaluationPlan};
@@ -104,7 +105,7 @@ impl DeviceJob for EvalCommand {
             bail!("--per-class is for fine-tuned models, and this one has no class head; see `igpt-engine finetune`");
         }
         let model = Transformer::new(config)?;
-        let opened = self.data.open(&folder, model.config(), self.json)?;
+        let opened = self.data.selection(self.json).open(&folder, model.config())?;
         let examples = opened.examples.as_ref();
         let labelled = check_classes(model.config(), examples)?;
         if self.per_class && !labelled {

@@ -7,11 +7,12 @@ use clap::Args;
 use serde_json::json;
 
 use super::common::device::{Chosen, DeviceArgs, DeviceJob, on_device};
-use super::common::eval_images::{ModelDataArgs, resolution_of};
+use super::common::eval_images::ModelDataArgs;
 use super::common::memory;
 use super::common::output::{print_json, say, tell};
 use super::eval::progress;
 use crate::checkpoint;
+use crate::checkpoint::images::resolution_of;
 use crate::data::{npy, open_image};
 use crate::device::{Device, SampleOptions};
 use crate::eval::tokens_of;
@@ -115,7 +116,7 @@ impl SampleCommand {
     /// Tokens of the images to complete.
     fn originals(&self, folder: &Path, model: &Transformer, side: usize) -> Result<Vec<u16>> {
         if self.images.is_empty() {
-            let opened = self.data.open(folder, model.config(), self.json)?;
+            let opened = self.data.selection(self.json).open(folder, model.config())?;
             if opened.examples.sequence_length() != side * side {
                 bail!(
                     "the images have {} tokens and the model draws {}",
@@ -125,7 +126,7 @@ impl SampleCommand {
             }
             return Ok(tokens_of(opened.examples.as_ref(), 0, self.count.min(opened.examples.len()))?);
         }
-        let palette = self.data.palette(folder)?;
+        let palette = self.data.selection(self.json).palette(folder)?;
         let mut tokens = Vec::new();
         for path in &self.images {
             let image = open_image(path, side as u32, self.data.filter)?;
@@ -152,7 +153,7 @@ impl DeviceJob for SampleCommand {
                  (train --objective ar)"
             );
         }
-        let palette = self.data.palette(&folder)?;
+        let palette = self.data.selection(self.json).palette(&folder)?;
         let generation = Generation {
             length: side * side,
             options: SampleOptions { temperature: self.temperature, top_k: self.top_k },

@@ -11,12 +11,12 @@ use clap::Args;
 
 use self::args::{TrainArgs, TrainSettings};
 use super::common::device::{Chosen, DeviceJob, Request, on_device};
-use super::common::eval_images::{check_fits, class_names, palette_for, resolution_of};
 use super::common::interrupt::stop_flag;
 use super::common::memory;
 use super::common::order_spec::OrderSpec;
 use super::common::progress::watcher;
 use super::finetune::args::TuningSettings;
+use crate::checkpoint::images::{check_fits, class_names, palette_for, resolution_of};
 use crate::checkpoint::{self, BestAccuracy, LoadedTraining, Progress};
 use crate::data::{self, Batches, DataSpec, Examples, OpenOptions, Palette, Prefetcher, Split};
 use crate::device::Device;
