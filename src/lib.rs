@@ -13,6 +13,7 @@ pub mod model;
 pub mod optim;
 pub mod plan;
 pub mod probe;
+pub mod random;
 pub mod recipe;
 pub mod report;
 pub mod results;

@@ -15,8 +15,9 @@ use rayon::{ThreadPool, ThreadPoolBuilder};
 
 use super::dataset::Examples;
 use super::error::{DataError, Result};
-use super::source::{Draw, Purpose};
+use super::source::Draw;
 use super::split::permutation;
+use crate::random::Purpose;
 
 /// Tokens and labels of some samples.
 #[derive(Clone, Debug, PartialEq, Eq)]

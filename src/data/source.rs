@@ -1,11 +1,11 @@
-//! What a data set of images is, before any transform: the trait, the splits, the random numbers.
+//! What a data set of images is, before any transform: the trait and the splits.
 
 use image::RgbImage;
 use rand_chacha::ChaCha8Rng;
-use rand_chacha::rand_core::SeedableRng;
 use serde::{Deserialize, Serialize};
 
 use super::error::Result;
+use crate::random::{self, Purpose};
 
 /// Which part of a data set. For the paper's data sets, validation is held out of the official training part and test is
 /// the official test part (of ImageNet: the official validation part).
@@ -65,26 +65,6 @@ pub trait ImageSource: Send + Sync {
     fn describe(&self) -> String;
 }
 
-/// What a stream of random numbers is for. Each purpose has its own, so that drawing more for one never moves another.
-#[derive(Clone, Copy)]
-pub(crate) enum Purpose {
-    Augment = 1,
-    Shuffle = 2,
-    HoldOut = 3,
-    Palette = 4,
-}
-
-/// Random numbers as a pure function of their arguments: nothing needs saving to resume.
-pub(crate) fn random(seed: u64, purpose: Purpose, epoch: u64, stream: u64) -> ChaCha8Rng {
-    let mut key = [0; 32];
-    key[..8].copy_from_slice(&seed.to_le_bytes());
-    key[8..16].copy_from_slice(&(purpose as u64).to_le_bytes());
-    key[16..24].copy_from_slice(&epoch.to_le_bytes());
-    let mut random = ChaCha8Rng::from_seed(key);
-    random.set_stream(stream);
-    random
-}
-
 /// One use of an example in training: decides its augmentation, as a pure function of these three.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Draw {
@@ -99,6 +79,6 @@ pub struct Draw {
 impl Draw {
     /// The random numbers of this draw.
     pub fn random(self) -> ChaCha8Rng {
-        random(self.seed, Purpose::Augment, self.epoch, self.index)
+        random::stream(self.seed, Purpose::Augmentation, self.epoch, self.index)
     }
 }

@@ -3,7 +3,7 @@
 use rand::seq::SliceRandom;
 
 use super::error::{DataError, Result};
-use super::source::{Purpose, random};
+use crate::random::{self, Purpose};
 
 /// The indices below `count` that are trained on, and those held out: each set ascending, the same for the same seed,
 /// together all. A fraction above 0 holds out at least one and leaves at least one.
@@ -27,7 +27,7 @@ pub fn hold_out(count: usize, fraction: f64, seed: u64) -> Result<(Vec<u32>, Vec
 /// A random order of the numbers below `count`. Data sets have fewer than 2^32 examples (checked where they are opened).
 pub(super) fn permutation(count: usize, seed: u64, purpose: Purpose, epoch: u64) -> Vec<u32> {
     let mut order: Vec<u32> = (0..count as u32).collect();
-    order.shuffle(&mut random(seed, purpose, epoch, 0));
+    order.shuffle(&mut random::stream(seed, purpose, epoch, 0));
     order
 }
 

@@ -2,11 +2,12 @@
 
 use std::rc::Rc;
 
-use rand::{Rng, SeedableRng};
+use rand::Rng;
 use rand_chacha::ChaCha8Rng;
 
 use crate::device::{Device, Result, SampleOptions};
 use crate::model::Transformer;
+use crate::random::{self, Purpose};
 use crate::tape::{NoTape, Parameters, Recorder};
 
 /// A batch of images under way: the model's caches, and how far they are filled.
@@ -83,13 +84,8 @@ pub fn generate<D: Device>(
     let prompt = prompts.len() / images.max(1);
     // Whatever is wrong with the length is said before anything is drawn.
     model.restore::<u16>(&[], length)?;
-    let mut draws: Vec<ChaCha8Rng> = (0..images as u64)
-        .map(|image| {
-            let mut rng = ChaCha8Rng::seed_from_u64(seed);
-            rng.set_stream(first + image);
-            rng
-        })
-        .collect();
+    let mut draws: Vec<ChaCha8Rng> =
+        (0..images as u64).map(|image| random::stream(seed, Purpose::SampledTokens, 0, first + image)).collect();
     let mut decoder = Decoder::new(device, model, parameters, images, length)?;
     let mut sequences = vec![0_u16; images * length];
     let mut previous = vec![model.sos(); images];

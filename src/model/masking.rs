@@ -3,8 +3,9 @@
 //! A mask is a pure function of the seed, what it is for, and the number of the image or sample: a resumed run, another
 //! batch size or another number of threads meets the same masks.
 
-use rand::{Rng, RngExt, SeedableRng};
-use rand_chacha::ChaCha8Rng;
+use rand::{Rng, RngExt};
+
+use crate::random::{self, Purpose};
 
 /// The paper's share of masked positions; 20 % did as well there, 25 % and more worse.
 pub const MASK_RATE: f64 = 0.15;
@@ -24,40 +25,22 @@ impl Default for Masking {
     }
 }
 
-/// What a mask is for; each purpose has random numbers of its own, and none of them those of the data.
-#[derive(Clone, Copy)]
-enum Purpose {
-    Training = 1,
-    Evaluation = 2,
-    Tie = 3,
-}
-
-fn random(seed: u64, purpose: Purpose, draw: u64, stream: u64) -> ChaCha8Rng {
-    let mut key = *b"--------masking\0--------________";
-    key[..8].copy_from_slice(&seed.to_le_bytes());
-    key[15] = purpose as u8;
-    key[16..24].copy_from_slice(&draw.to_le_bytes());
-    let mut random = ChaCha8Rng::from_seed(key);
-    random.set_stream(stream);
-    random
-}
-
 impl Masking {
     /// Masks of the training samples `first..first + images`, `[images · length]`; `true` is masked. Samples are counted over
     /// the whole run, so an image is masked anew in each epoch.
     pub fn training(&self, first: u64, images: usize, length: usize) -> Vec<bool> {
-        self.masks(Purpose::Training, 0, first, images, length)
+        self.masks(Purpose::TrainingMask, 0, first, images, length)
     }
 
     /// Masks number `draw` of the images `first..first + images` of a data set, `[images · length]`; `true` is masked.
     pub fn evaluation(&self, draw: u64, first: u64, images: usize, length: usize) -> Vec<bool> {
-        self.masks(Purpose::Evaluation, draw, first, images, length)
+        self.masks(Purpose::EvaluationMask, draw, first, images, length)
     }
 
     fn masks(&self, purpose: Purpose, draw: u64, first: u64, images: usize, length: usize) -> Vec<bool> {
         let mut masks = Vec::with_capacity(images * length);
         for image in (first..).take(images) {
-            let mut random = random(self.seed, purpose, draw, image);
+            let mut random = random::stream(self.seed, purpose, draw, image);
             let start = masks.len();
             masks.extend((0..length).map(|_| f64::from(random.next_u32()) < self.rate * 4_294_967_296.0));
             if length > 0 && !masks[start..].contains(&true) {
@@ -76,7 +59,7 @@ pub fn modal_class(votes: &[u16], seed: u64, image: u64) -> Option<u16> {
     let runs: Vec<&[u16]> = sorted.chunk_by(|a, b| a == b).collect();
     let most = runs.iter().map(|run| run.len()).max()?;
     let tied: Vec<u16> = runs.into_iter().filter(|run| run.len() == most).map(|run| run[0]).collect();
-    Some(tied[random(seed, Purpose::Tie, 0, image).random_range(0..tied.len())])
+    Some(tied[random::stream(seed, Purpose::TieBreak, 0, image).random_range(0..tied.len())])
 }
 
 #[cfg(test)]

@@ -1,9 +1,7 @@
 //! The paper's protocol around a fit: choose the penalty (or the learning rate) on held-out rows, fit again on all of them,
 //! test; and the same with few labels.
 
-use rand::SeedableRng;
 use rand::seq::SliceRandom;
-use rand_chacha::ChaCha8Rng;
 use serde::{Deserialize, Serialize};
 
 use super::classifier::Classifier;
@@ -14,6 +12,7 @@ use super::solver::logistic::{Fit, FitLimits, FitSummary, Regression};
 use super::solver::sgd::{SgdOptions, Shuffled, sgd};
 use crate::data::hold_out;
 use crate::device::Device;
+use crate::random::{self, Purpose};
 
 /// How a classifier is fitted, and between what its one free number is chosen.
 #[derive(Clone, Debug, PartialEq)]
@@ -282,8 +281,7 @@ pub fn draw_per_class(labels: &[u16], classes: usize, per_class: usize, seed: u6
             let problem = format!("class {class} has {} training images, not {per_class}", rows.len());
             return Err(ProbeError::Unfit(format!("{problem}; give fewer --labels-per-class, at least 1")));
         }
-        let mut random = ChaCha8Rng::seed_from_u64(seed);
-        random.set_stream(class as u64);
+        let mut random = random::stream(seed, Purpose::FewLabels, 0, class as u64);
         rows.shuffle(&mut random);
         rows.truncate(per_class);
     }

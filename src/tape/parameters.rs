@@ -3,11 +3,10 @@
 //! A tape knows parameters by [`ParameterId`]. Which ones there are is the model's affair: it hands in a list of
 //! [`ParameterSpec`], and ids count within that list.
 
-use rand::SeedableRng;
-use rand_chacha::ChaCha8Rng;
 use rand_distr::{Distribution, StandardNormal};
 
 use crate::device::{Device, Result};
+use crate::random::{self, Purpose};
 
 /// How a parameter starts.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -44,8 +43,7 @@ impl ParameterSpec {
             Init::Zero => vec![0.0; self.elements()],
             Init::One => vec![1.0; self.elements()],
             Init::Normal(std) => {
-                let mut rng = ChaCha8Rng::seed_from_u64(seed);
-                rng.set_stream(index as u64 + 1);
+                let mut rng = random::stream(seed, Purpose::InitialValues, 0, index as u64 + 1);
                 (0..self.elements())
                     .map(|_| {
                         let normal: f64 = StandardNormal.sample(&mut rng);

@@ -14,7 +14,7 @@ use rayon::prelude::*;
 
 use super::palette::{Cells, MAX_COLOURS, Palette};
 use crate::data::error::{DataError, Result};
-use crate::data::source::{Purpose, random};
+use crate::random::{self, Purpose};
 
 /// Colours handled by one task.
 const CHUNK: usize = 1 << 14;
@@ -245,7 +245,7 @@ fn worst(histogram: &Histogram, centres: &[[f32; 3]], count: usize) -> Vec<[u8; 
 /// k-means++: each next centre is a pixel drawn with probability proportional to its squared distance to the nearest
 /// centre so far. Distances between 8-bit colours are integers, so the draw is exact.
 fn seed_centres(histogram: &Histogram, k: usize, seed: u64) -> Vec<[f32; 3]> {
-    let mut random = random(seed, Purpose::Palette, 0, 0);
+    let mut random = random::stream(seed, Purpose::Palette, 0, 0);
     // Squared distance of each colour to its nearest centre; at first 1, which draws by count alone.
     let mut nearest = vec![1_u32; histogram.distinct()];
     let mut centres: Vec<[f32; 3]> = Vec::with_capacity(k);

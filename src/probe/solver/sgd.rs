@@ -3,9 +3,7 @@
 //!
 //! The step's products are the device's; the weights, a small matrix, are updated on the host and sent.
 
-use rand::SeedableRng;
 use rand::seq::SliceRandom;
-use rand_chacha::ChaCha8Rng;
 
 use super::lbfgs::Ending;
 use super::logistic::{Fit, FitSummary, check_labels};
@@ -15,6 +13,7 @@ use crate::optim::{Schedule, ScheduleKind};
 use crate::probe::classifier::Classifier;
 use crate::probe::error::{ProbeError, Result};
 use crate::probe::features::matrix::Rows;
+use crate::random::{self, Purpose};
 
 /// How weights are changed.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -59,8 +58,7 @@ impl Shuffled {
 
     fn row(&mut self, epoch: u64, place: u64) -> u32 {
         if self.epoch != Some(epoch) {
-            let mut random = ChaCha8Rng::seed_from_u64(self.seed);
-            random.set_stream(epoch);
+            let mut random = random::stream(self.seed, Purpose::ProbeShuffle, epoch, 0);
             self.order.sort_unstable();
             self.order.shuffle(&mut random);
             self.epoch = Some(epoch);
