@@ -46,7 +46,7 @@ pub enum CheckpointError {
         problem: String,
     },
     /// The order of the pixels could not be read or written.
-    #[error("{} holds no order of pixels: {problem}", path.display())]
+    #[error("{} does not hold an order of pixels: {problem}; it must list each pixel once, as integers", path.display())]
     Order {
         /// The file.
         path: PathBuf,

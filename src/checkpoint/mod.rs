@@ -15,6 +15,8 @@ pub mod convert;
 pub(crate) mod error;
 pub mod huggingface;
 pub mod images;
+mod json;
+mod pixel_order;
 mod preprocessor;
 pub mod tensors;
 mod training;
@@ -23,10 +25,11 @@ use std::fs::File;
 use std::io::BufWriter;
 use std::path::Path;
 
-use serde_json::{Value, json};
+use serde_json::json;
 
 pub use error::{CheckpointError, Result};
-pub use huggingface::{load_config, load_parameters, read_permutation};
+pub use huggingface::{load_config, load_parameters};
+pub use pixel_order::{OrderSpec, read_permutation};
 pub use preprocessor::palette_of;
 pub use training::{BestAccuracy, LoadedTraining, Progress, TrainingState, load_training};
 
@@ -35,6 +38,7 @@ use crate::fs::atomic_dir;
 use crate::model::{CLASS_HEAD, ModelConfig, parameter_specs};
 use crate::tape::Parameters;
 use huggingface::ModelFile;
+use json::write_json;
 use tensors::{TensorHeader, write_tensors};
 use training::{HashingWriter, moment_headers};
 
@@ -105,11 +109,6 @@ pub fn load_body<D: Device>(device: &D, dir: &Path, config: &ModelConfig) -> Res
         CLASS_HEAD => Ok(vec![0.0; spec.elements()]),
         name => file.read(name),
     })
-}
-
-/// Writes JSON, indented, with a final newline.
-fn write_json(path: &Path, value: &Value) -> Result<()> {
-    std::fs::write(path, format!("{value:#}\n")).map_err(CheckpointError::io("write", path))
 }
 
 /// Writes the palette's file, if there is a palette.

@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 
 use super::PREPROCESSOR_FILE;
 use super::error::{CheckpointError, Result};
-use super::huggingface::read_json;
+use super::json::read_json;
 
 /// PIL's number for bilinear resampling, which Hugging Face's processor uses.
 const BILINEAR: u32 = 2;

@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
 use super::error::{CheckpointError, Result};
-use super::huggingface::read_json;
+use super::json::read_json;
 use super::tensors::{TensorFile, TensorHeader};
 use super::{MODEL_FILE, OPTIMIZER_FILE, TRAINING_FILE};
 use crate::device::Device;

@@ -4,7 +4,6 @@ pub mod device;
 pub mod eval_images;
 pub mod interrupt;
 pub mod memory;
-pub mod order_spec;
 pub mod output;
 pub mod progress;
 pub mod recipe;

@@ -11,8 +11,8 @@ use clap::Args;
 use clap::builder::RangedU64ValueParser;
 use serde::{Deserialize, Serialize};
 
+use crate::checkpoint::OrderSpec;
 use crate::cli::common::device::DeviceKind;
-use crate::cli::common::order_spec::OrderSpec;
 use crate::data::{DataSpec, Filter, SkipBad};
 use crate::device::{Activation, Norm, Precision};
 use crate::model::{MASK_RATE, Objective, Preset};

@@ -1,0 +1,156 @@
+//! `model.safetensors`: Hugging Face's names of tensors and ours, and what may be in a file beside our parameters.
+
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::path::Path;
+
+use crate::checkpoint::MODEL_FILE;
+use crate::checkpoint::error::{CheckpointError, Result};
+use crate::checkpoint::tensors::TensorFile;
+use crate::device::Device;
+use crate::model::{CLASS_HEAD, ModelConfig, parameter_specs};
+use crate::tape::Parameters;
+
+/// A folder's `model.safetensors`, its tensors found by the names that [`parameter_specs`] uses.
+#[derive(Debug)]
+pub struct ModelFile {
+    file: TensorFile,
+    /// From our name to the file's.
+    names: BTreeMap<String, String>,
+}
+
+impl ModelFile {
+    /// Opens the folder's weights. Names may lack the prefix `transformer.`, as a bare `ImageGPTModel` saves them.
+    pub fn open(dir: &Path) -> Result<Self> {
+        let path = dir.join(MODEL_FILE);
+        if !path.is_file() {
+            return Err(CheckpointError::NotACheckpoint { path: dir.to_owned(), problem: missing_weights(dir) });
+        }
+        let file = TensorFile::open(&path)?;
+        let mut names = BTreeMap::new();
+        for (name, _) in file.tensors() {
+            let prefixed = ["transformer.", "lm_head.", "score."].iter().any(|prefix| name.starts_with(prefix));
+            let own = if prefixed { name.to_owned() } else { format!("transformer.{name}") };
+            if names.insert(own.clone(), name.to_owned()).is_some() {
+                return Err(CheckpointError::AmbiguousTensor { path, name: own });
+            }
+        }
+        Ok(Self { file, names })
+    }
+
+    /// Rows of the class head; 0 without one.
+    pub(super) fn classes(&self) -> usize {
+        let shape = self.names.get(CLASS_HEAD).and_then(|found| self.file.shape(found));
+        shape.and_then(|shape| shape.first()).copied().unwrap_or(0)
+    }
+
+    /// Whether the file holds a parameter of this name.
+    pub fn has(&self, name: &str) -> bool {
+        self.names.contains_key(name)
+    }
+
+    /// Reads a parameter as f32, row-major.
+    pub fn read(&mut self, name: &str) -> Result<Vec<f32>> {
+        // A name that the file lacks is passed on, so that the file's own error speaks.
+        let found = self.names.get(name).map_or(name, String::as_str);
+        self.file.read(found)
+    }
+
+    /// Whether any bias of a layer is there and not zero.
+    pub fn has_bias(&mut self) -> Result<bool> {
+        let biases: Vec<_> =
+            self.names.keys().filter(|name| name.ends_with(".bias") && !is_mask(name)).cloned().collect();
+        for name in biases {
+            if !self.is_zero(&name)? {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+
+    fn is_zero(&mut self, name: &str) -> Result<bool> {
+        Ok(self.read(name)?.iter().all(|value| *value == 0.0))
+    }
+
+    /// Checks that every parameter of `config` is there in its shape, and nothing else that would matter. Returns the
+    /// file's names of the tensors that are passed over.
+    pub fn check(&mut self, config: &ModelConfig) -> Result<Vec<String>> {
+        self.check_except(config, &[])
+    }
+
+    /// [`Self::check`] where the parameters named in `absent` need not be there.
+    pub fn check_except(&mut self, config: &ModelConfig, absent: &[String]) -> Result<Vec<String>> {
+        let path = self.file.path().to_owned();
+        let specs = parameter_specs(config);
+        let absent: HashSet<_> = absent.iter().collect();
+        for spec in specs.iter().filter(|spec| !absent.contains(&spec.name)) {
+            self.check_shape(&spec.name, &spec.shape)?;
+        }
+        let own: HashMap<_, _> = specs.into_iter().map(|spec| (spec.name, spec.shape)).collect();
+        let biased = parameter_specs(&ModelConfig { bias: true, ..config.clone() });
+        let biased: HashMap<_, _> = biased.into_iter().map(|spec| (spec.name, spec.shape)).collect();
+        let mut passed_over = Vec::new();
+        for (name, found) in self.names.clone() {
+            if own.contains_key(&name) {
+                continue;
+            }
+            let why = match biased.get(&name) {
+                Some(shape) => {
+                    self.check_shape(&name, shape)?;
+                    if self.is_zero(&name)? { None } else { Some(", which is not zero although igpt_bias is false") }
+                }
+                None if is_mask(&name) || name == CLASS_HEAD => None,
+                None => Some(""),
+            };
+            match why {
+                None => passed_over.push(found),
+                Some(why) => {
+                    return Err(CheckpointError::UnexpectedTensor { path, name: found, why: why.to_owned() });
+                }
+            }
+        }
+        Ok(passed_over)
+    }
+
+    fn check_shape(&self, name: &str, expected: &[usize]) -> Result<()> {
+        let path = || self.file.path().to_owned();
+        match self.names.get(name).and_then(|found| self.file.shape(found)) {
+            None => Err(CheckpointError::MissingTensor { path: path(), name: name.to_owned() }),
+            Some(found) if found != expected => Err(CheckpointError::WrongShape {
+                path: path(),
+                name: name.to_owned(),
+                found: found.to_vec(),
+                expected: expected.to_vec(),
+            }),
+            Some(_) => Ok(()),
+        }
+    }
+}
+
+/// Loads the folder's weights as the parameters of `config`, one tensor at a time.
+pub fn load_parameters<D: Device>(device: &D, dir: &Path, config: &ModelConfig) -> Result<Parameters<D>> {
+    let mut file = ModelFile::open(dir)?;
+    file.check(config)?;
+    Parameters::from_fn(device, parameter_specs(config), |_, spec| file.read(&spec.name))
+}
+
+/// The causal mask and its filler, which old versions saved with each block.
+fn is_mask(name: &str) -> bool {
+    name.ends_with(".attn.bias") || name.ends_with(".attn.masked_bias")
+}
+
+/// What a folder without `model.safetensors` holds instead, and how to mend it.
+pub(crate) fn missing_weights(dir: &Path) -> String {
+    if dir.join("pytorch_model.bin").exists() {
+        "its weights are a PyTorch pickle; convert it once with transformers: \
+         ImageGPTForCausalImageModeling.from_pretrained(DIR).save_pretrained(NEW_DIR)"
+            .to_owned()
+    } else if dir.join("model.safetensors.index.json").exists() {
+        "its weights are split over several files; save it again with transformers' \
+         save_pretrained(NEW_DIR, max_shard_size=\"100GB\")"
+            .to_owned()
+    } else if dir.is_dir() {
+        format!("there is no {MODEL_FILE} in it; give a checkpoint or a run folder")
+    } else {
+        "there is no such folder; give a checkpoint or a run folder".to_owned()
+    }
+}
