@@ -5,15 +5,27 @@ use serde::Serialize;
 use crate::device::Precision;
 use crate::model::ModelConfig;
 
-/// Bytes of a run on one device, by class. P parameters, R = images·n rows, d width, L layers, H heads, V colours:
+/// What the memory is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Work {
+    /// Training: forward, backward, update.
+    Training,
+    /// The forward pass alone: scoring images, or reading features.
+    Forward,
+    /// Sampling images token by token with cached keys and values.
+    Sampling,
+}
+
+/// Bytes on one device, by class. P parameters, R tokens at a time (images·n), d width, L layers, H heads, V colours; an
+/// element has 4 bytes in f32 and 2 in bf16:
 ///
-/// | class | training | features alone |
-/// |---|---|---|
-/// | weights | 4 P; bf16: 4 P master, 2 P to compute with | 4 P or 2 P |
-/// | gradients | 4 P | |
-/// | moments | 8 P | |
-/// | activations | a row: 2 d, and L·12 d: two residual streams and their norms (4 d), queries, keys and values (3 d), attention's output (d), the MLP's hidden layer (4 d); V for the logits. In f32 always: statistics of each norm (2), log-sum-exps (H a layer), nats and weights (2) | |
-/// | workspace | while the last block's MLP goes backward: its activation and gradient (8 d), two gradients of the stream (2 d); less what is free by then, two streams (2 d) and the logits; at least d | 11 d: the stream, its norm, the hidden layer twice, the output |
+/// | class | training | forward alone | sampling |
+/// |---|---|---|---|
+/// | weights | 4 P; bf16: 4 P master, 2 P to compute with | the same | the same |
+/// | gradients | 4 P | | |
+/// | moments | 8 P | | |
+/// | activations | per token: 2 d, and L·12 d: two residual streams and their norms (4 d), queries, keys and values (3 d), attention's output (d), the MLP's hidden layer (4 d); V for the logits. In f32 always: statistics of each norm (2), log-sum-exps (H per layer), nats and weights (2) | | keys and values of every block, L·2 d, in f32 always |
+/// | workspace | while the last block's MLP goes backward: its activation and gradient (8 d), two gradients of the stream (2 d); less what is free by then, two streams (2 d) and the logits; at least d | 11 d: the stream, its norm, the hidden layer twice, the output; or the logits and what they are made of (V + d), if that is more | |
 ///
 /// Scores of attention are never stored, on either device.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize)]
@@ -24,36 +36,43 @@ pub struct Memory {
     pub gradients: f64,
     /// Adam's two moments.
     pub moments: f64,
-    /// What the forward pass leaves for the backward pass.
+    /// What the forward pass leaves for the backward pass, or for the tokens to come.
     pub activations: f64,
-    /// What is needed on top for a moment.
+    /// What is needed on top for a short while.
     pub workspace: f64,
 }
 
 impl Memory {
-    /// Of a run with `images` a micro-batch.
-    pub fn of(config: &ModelConfig, images: u64, training: bool, precision: Precision) -> Self {
+    /// Of `work` on `tokens` tokens at a time: of training, those of a micro-batch.
+    pub fn of(config: &ModelConfig, work: Work, tokens: f64, precision: Precision) -> Self {
         let parameters = config.parameter_count() as f64;
-        let rows = images as f64 * config.positions as f64;
         let [layers, width, heads, colours] =
             [config.layers, config.width, config.heads, config.vocabulary].map(|size| size as f64);
-        let (element, bf16) = match precision {
-            Precision::F32 => (4.0, false),
-            Precision::Bf16 => (2.0, true),
+        let (element, weights) = match precision {
+            Precision::F32 => (4.0, 4.0 * parameters),
+            Precision::Bf16 => (2.0, 6.0 * parameters),
         };
-        if !training {
-            let (weights, workspace) = (element * parameters, element * rows * 11.0 * width);
-            return Memory { weights, workspace, ..Memory::default() };
-        }
-        let kept = 2.0 * width + layers * 12.0 * width + colours;
-        let always_f32 = 2.0 + layers * (heads + 4.0) + 2.0;
-        let moment = (8.0 * width - colours).max(width);
-        Memory {
-            weights: if bf16 { 6.0 * parameters } else { 4.0 * parameters },
-            gradients: 4.0 * parameters,
-            moments: 8.0 * parameters,
-            activations: rows * (element * kept + 4.0 * always_f32),
-            workspace: rows * element * moment,
+
+        match work {
+            Work::Training => {
+                let kept = 2.0 * width + layers * 12.0 * width + colours;
+                let always_f32 = 2.0 + layers * (heads + 4.0) + 2.0;
+                Memory {
+                    weights,
+                    gradients: 4.0 * parameters,
+                    moments: 8.0 * parameters,
+                    activations: tokens * (element * kept + 4.0 * always_f32),
+                    workspace: tokens * element * (8.0 * width - colours).max(width),
+                }
+            }
+            Work::Forward => {
+                let workspace = tokens * element * (11.0 * width).max(colours + width);
+                Memory { weights, workspace, ..Memory::default() }
+            }
+            Work::Sampling => {
+                let activations = 4.0 * tokens * layers * 2.0 * width;
+                Memory { weights, activations, ..Memory::default() }
+            }
         }
     }
 
@@ -90,7 +109,7 @@ mod tests {
             let mut parameters = Parameters::init(&device, parameter_specs(&config), 0).unwrap();
             let mut adam = Adam::new(&device, &parameters, AdamConfig::default()).unwrap();
             let mut gradients = parameters.zeros_like(&device).unwrap();
-            let plan = Memory::of(&config, images as u64, true, Precision::F32);
+            let plan = Memory::of(&config, Work::Training, (images * length) as f64, Precision::F32);
             let at_rest = device.memory_use().in_use as f64;
             let planned_at_rest = plan.weights + plan.gradients + plan.moments;
             assert!((at_rest / planned_at_rest - 1.0).abs() < 0.01, "{at_rest} at rest, planned {planned_at_rest}");
@@ -111,10 +130,11 @@ mod tests {
     #[test]
     fn a_probe_keeps_no_moments_and_bf16_halves_activations() {
         let config = ModelConfig::preset(crate::model::Preset::S, 32);
-        let probe = Memory::of(&config, 8, false, Precision::F32);
+        let probe = Memory::of(&config, Work::Forward, 8.0 * 1024.0, Precision::F32);
         assert_eq!((probe.gradients, probe.moments, probe.activations), (0.0, 0.0, 0.0));
         assert_eq!(probe.weights, 4.0 * 76_571_648.0);
-        let [f32, bf16] = [Precision::F32, Precision::Bf16].map(|precision| Memory::of(&config, 8, true, precision));
+        let [f32, bf16] = [Precision::F32, Precision::Bf16]
+            .map(|precision| Memory::of(&config, Work::Training, 8.0 * 1024.0, precision));
         assert!(bf16.activations < 0.52 * f32.activations && bf16.activations > 0.5 * f32.activations);
         assert_eq!(bf16.weights, 6.0 * 76_571_648.0);
     }

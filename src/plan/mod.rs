@@ -11,12 +11,14 @@
 //! L layers, d width, n tokens an image, V colours.
 
 mod devices;
+pub mod limits;
+pub mod machine;
 mod memory;
 
 use serde::Serialize;
 
 pub use devices::{DEVICES, DeviceModel, device_model};
-pub use memory::Memory;
+pub use memory::{Memory, Work};
 
 use crate::device::Precision;
 use crate::model::ModelConfig;
@@ -140,7 +142,8 @@ impl Cost {
         let flops_per_step = flops_per_token * (images_per_step as f64 * tokens_per_image as f64);
         let images = features.map_or(images_per_step as f64 * steps as f64, |features| features.images as f64);
         let tokens = images * tokens_per_image as f64;
-        let memory = |precision| Memory::of(&config, micro_batch, training, precision);
+        let work = if training { Work::Training } else { Work::Forward };
+        let memory = |precision| Memory::of(&config, work, micro_batch as f64 * tokens_per_image as f64, precision);
         Ok(Cost {
             recipe: recipe.path.clone(),
             command: recipe.command,
@@ -175,10 +178,11 @@ impl Cost {
             Precision::Bf16 => self.memory_bf16,
         };
         let room = device.memory * USABLE;
-        let training = self.command != Command::Probe;
-        let total = |micro_batch| Memory::of(&self.config, micro_batch, training, precision).total();
+        let work = if self.command == Command::Probe { Work::Forward } else { Work::Training };
+        let tokens = self.tokens_per_image as f64;
+        let total = |images: f64| Memory::of(&self.config, work, images * tokens, precision).total();
         // Memory grows in proportion to the micro-batch, over what no batch changes.
-        let (one, image) = (total(1), total(2) - total(1));
+        let (one, image) = (total(1.0), total(2.0) - total(1.0));
         let largest = (one <= room).then(|| 1 + ((room - one) / image).floor() as u64);
         let seconds = self.flops / (peak * utilisation);
         OnDevice {

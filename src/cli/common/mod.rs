@@ -3,7 +3,6 @@
 pub mod device;
 pub mod eval_images;
 pub mod interrupt;
-pub mod memory;
 pub mod output;
 pub mod progress;
 pub mod recipe;

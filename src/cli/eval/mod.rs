@@ -11,7 +11,6 @@ use indicatif::{ProgressBar, ProgressStyle};
 
 use super::common::device::{Chosen, DeviceArgs, DeviceJob, on_device};
 use super::common::eval_images::ModelDataArgs;
-use super::common::memory;
 use super::common::output::print_json;
 use super::common::output::tell;
 use crate::checkpoint;
@@ -21,6 +20,7 @@ use crate::device::Device;
 use crate::eval::{self, EvaluationPlan};
 use crate::fs::atomic_file;
 use crate::model::{ModelConfig, Objective, Transformer};
+use crate::plan::{Memory, Work, limits};
 use crate::run::checkpoints;
 use masks::MaskArgs;
 use output::{PerClass, Report};
@@ -114,10 +114,10 @@ impl DeviceJob for EvalCommand {
         let images = self.images.unwrap_or(usize::MAX).min(examples.len());
         let length = examples.sequence_length();
         let at_once = self.batch.min(images);
-        memory::refuse_beyond_device(
+        limits::check_device(
             &device,
             &format!("scoring {at_once} images at a time"),
-            memory::of_scoring(model.config(), at_once as f64 * length as f64, chosen.precision),
+            &Memory::of(model.config(), Work::Forward, (at_once * length) as f64, chosen.precision),
             "try a smaller --batch",
         )?;
         let given = self.masks.given(images, length)?;

@@ -16,7 +16,6 @@ use crate::checkpoint::images::{check_fits, palette_for, resolution_of};
 use crate::checkpoint::{self, MODEL_FILE};
 use crate::cli::common::device::{Chosen, DeviceJob};
 use crate::cli::common::interrupt::stop_flag;
-use crate::cli::common::memory;
 use crate::cli::common::output::{print_json, say, tell};
 use crate::cli::eval::progress;
 use crate::data::{self, DataSpec, Examples, ImageExamples, OpenOptions, Palette, Split};
@@ -24,6 +23,7 @@ use crate::device::Device;
 use crate::device::Precision;
 use crate::fs::atomic_file;
 use crate::model::{MASK_RATE, Masking, Objective, Transformer, modal_class, parameter_specs};
+use crate::plan::{Memory, Work, limits};
 use crate::probe::{
     FeatureFile, Header, Labelled, ProbeError, Protocol, Shown, mean_and_deviation, pooled_features, share_right,
     split, window, write_features,
@@ -57,7 +57,7 @@ struct Data {
 }
 
 impl DeviceJob for ImagesJob {
-    fn run<D: Device>(self, device: D, _chosen: &Chosen) -> Result<()> {
+    fn run<D: Device>(self, device: D, chosen: &Chosen) -> Result<()> {
         let command = &self.command;
         let stop = stop_flag()?;
         let model = command.checkpoint.as_deref().map(|path| load(&device, path)).transpose()?;
@@ -81,9 +81,11 @@ impl DeviceJob for ImagesJob {
         };
         if command.solver.solver == SolverKind::Lbfgs {
             let logits = 32.0 * data.train.len().min(command.images.unwrap_or(usize::MAX)) as f64 * classes as f64;
-            memory::refuse_beyond_machine("lbfgs on so many images and classes", logits, "use --solver sgd")?;
+            limits::check_machine("lbfgs on so many images and classes", logits, "use --solver sgd")?;
         }
-        let mut run = Probing { command, stop, out: &out, protocol, data, rows: Vec::new(), few: Vec::new() };
+        let precision = chosen.precision;
+        let mut run =
+            Probing { command, precision, stop, out: &out, protocol, data, rows: Vec::new(), few: Vec::new() };
         let finished = run.everything(model.as_ref(), &depths)?;
         run.present(model.as_ref(), finished)
     }
@@ -178,6 +180,7 @@ type Read<'a> = &'a dyn Fn(u64, &[u16]) -> Result<Vec<Vec<f32>>, ProbeError>;
 /// A probe under way.
 struct Probing<'a, D: Device> {
     command: &'a ProbeCommand,
+    precision: Precision,
     stop: &'static AtomicBool,
     out: &'a Path,
     protocol: Protocol<'a, D>,
@@ -232,10 +235,10 @@ impl<D: Device> Probing<'_, D> {
         let (transformer, device) = (&model.transformer, self.protocol.device);
         let config = transformer.config();
         let length = self.data.train.sequence_length();
-        memory::refuse_beyond_device(
+        limits::check_device(
             device,
             &format!("showing {} images at a time to the model", self.command.batch),
-            memory::of_scoring(config, self.command.batch as f64 * length as f64, Precision::F32),
+            &Memory::of(config, Work::Forward, (self.command.batch * length) as f64, self.precision),
             "try a smaller --batch",
         )?;
         let masking = Masking { rate: self.command.mask_rate.unwrap_or(MASK_RATE), seed: self.command.seed };

@@ -5,8 +5,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use anyhow::Result;
 use indicatif::{ProgressBar, ProgressStyle};
 
-use crate::cli::common::memory::available_gib;
 use crate::cli::common::output::say;
+use crate::plan::machine::available_memory;
 use crate::probe::{Choice, Step};
 use crate::report::probe::{FewLabels, Row, percent};
 
@@ -48,7 +48,7 @@ impl Drop for FitBar {
 
 /// Bytes of features that are kept on the device between products: half of what is free.
 pub fn most_resident() -> usize {
-    (available_gib().unwrap_or(4.0) * 0.5 * (1_u64 << 30) as f64) as usize
+    (available_memory().unwrap_or(4.0 * (1_u64 << 30) as f64) * 0.5) as usize
 }
 
 /// One line for a finished classifier.

@@ -8,15 +8,15 @@ use serde_json::json;
 
 use super::common::device::{Chosen, DeviceArgs, DeviceJob, on_device};
 use super::common::eval_images::ModelDataArgs;
-use super::common::memory;
 use super::common::output::{print_json, say, tell};
 use super::eval::progress;
 use crate::checkpoint;
 use crate::checkpoint::images::resolution_of;
 use crate::data::{npy, open_image};
-use crate::device::{Device, SampleOptions};
+use crate::device::{Device, Precision, SampleOptions};
 use crate::eval::tokens_of;
 use crate::model::{Generation, ModelConfig, Transformer};
+use crate::plan::{Memory, Work, limits};
 use crate::run::checkpoints;
 use crate::sample::grid::{Grid, comfortable_scale, completion_grid, free_grid, write_png};
 
@@ -98,6 +98,7 @@ impl SampleCommand {
     fn refuse_too_large<D: Device>(
         &self,
         device: &D,
+        precision: Precision,
         model: &ModelConfig,
         [columns, rows, drawings]: [usize; 3],
     ) -> Result<()> {
@@ -108,9 +109,10 @@ impl SampleCommand {
             bail!("{rows} rows of {columns} images are a picture of over {MOST_PIXELS} pixels a side; {remedy}");
         };
         let picture = 3.0 * f64::from(width) * f64::from(height);
-        let drawing = memory::of_drawing(model, drawings as f64 * model.positions as f64);
-        memory::refuse_beyond_machine("a picture of so many images", picture, remedy)?;
-        memory::refuse_beyond_device(device, &format!("drawing {drawings} images"), drawing, remedy)
+        let tokens = drawings as f64 * model.positions as f64;
+        let sampling = Memory::of(model, Work::Sampling, tokens, precision);
+        limits::check_machine("a picture of so many images", picture, remedy)?;
+        Ok(limits::check_device(device, &format!("sampling {drawings} images"), &sampling, remedy)?)
     }
 
     /// Tokens of the images to complete.
@@ -164,10 +166,20 @@ impl DeviceJob for SampleCommand {
         let originals = if self.unconditional { Vec::new() } else { self.originals(&folder, &model, side)? };
         let shown = originals.len() / generation.length;
         if self.unconditional {
-            self.refuse_too_large(&device, model.config(), [columns, self.count.div_ceil(columns), self.count])?;
+            self.refuse_too_large(
+                &device,
+                chosen.precision,
+                model.config(),
+                [columns, self.count.div_ceil(columns), self.count],
+            )?;
         } else {
             let drawings = shown.saturating_mul(self.completions);
-            self.refuse_too_large(&device, model.config(), [self.completions.saturating_add(2), shown, drawings])?;
+            self.refuse_too_large(
+                &device,
+                chosen.precision,
+                model.config(),
+                [self.completions.saturating_add(2), shown, drawings],
+            )?;
         }
         let bar = progress(generation.length as u64, self.json);
         let advance = |position: usize| bar.set_position(position as u64);

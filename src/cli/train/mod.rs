@@ -12,7 +12,6 @@ use clap::Args;
 use self::args::{TrainArgs, TrainSettings};
 use super::common::device::{Chosen, DeviceJob, Request, on_device};
 use super::common::interrupt::stop_flag;
-use super::common::memory;
 use super::common::progress::watcher;
 use super::finetune::args::TuningSettings;
 use crate::checkpoint::images::{check_fits, class_names, palette_for, resolution_of};
@@ -23,6 +22,7 @@ use crate::device::Precision;
 use crate::fs::atomic_file;
 use crate::model::{Criterion, MASK_RATE, Masking, ModelConfig, Objective, Transformer, parameter_specs};
 use crate::optim::{Adam, AdamConfig, Schedule};
+use crate::plan::limits;
 use crate::report::training::grouped;
 use crate::run::checkpoints;
 use crate::run::folder::RunFolder;
@@ -168,7 +168,8 @@ impl TrainJob {
             }
         }
         check_fits(&config, train.as_ref())?;
-        refuse_too_large(device, &config, &settings, train.sequence_length())?;
+        let precision = settings.precision.unwrap_or(Precision::F32);
+        limits::check_training(device, &config, settings.batch, train.sequence_length(), precision)?;
 
         let folder = match &earlier {
             Some(_) => RunFolder::open(&settings.out)?,
@@ -278,24 +279,6 @@ fn criterion(settings: &TrainSettings, tuning: Option<&(TuningSettings, toml::Ta
 fn write_text(path: &Path, text: &str) -> Result<()> {
     atomic_file::write_file(path, |file| file.write_all(text.as_bytes()))
         .with_context(|| format!("cannot write {}", path.display()))
-}
-
-/// Refuses a model and batch that the device cannot hold, before anything is allocated.
-fn refuse_too_large<D: Device>(
-    device: &D,
-    config: &ModelConfig,
-    settings: &TrainSettings,
-    length: usize,
-) -> Result<()> {
-    let shape = format!("{} parameters, --batch {}", grouped(config.parameter_count() as u64), settings.batch);
-    let remedy = if settings.batch > 1 {
-        "try a smaller --batch with more --accumulate, a smaller --model, or a lower --resolution"
-    } else {
-        "try a smaller --model or a lower --resolution"
-    };
-    let precision = settings.precision.unwrap_or(Precision::F32);
-    let bytes = memory::of_training(config, (settings.batch * length) as f64, precision);
-    memory::refuse_beyond_device(device, &format!("training this model ({shape})"), bytes, remedy)
 }
 
 /// A resumed run may go on longer, be watched or saved more often, or move to other hardware; what decides the numbers

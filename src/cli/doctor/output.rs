@@ -1,0 +1,152 @@
+//! What `doctor` prints.
+
+use anyhow::Result;
+use serde_json::{Value, json};
+
+use crate::cli::common::output::say;
+use crate::device;
+use crate::device::cuda::Survey;
+use crate::device::cuda::kernel::{KERNELS, KernelInfo, MODULES};
+use crate::plan::machine::{GEMM_SIDE, Machine};
+
+const GIBIBYTE: f64 = (1_u64 << 30) as f64;
+
+/// How to get kernels.
+const BUILD_KERNELS: &str = "`cargo xtask toolkit` installs the compiler (no GPU needed); then build again";
+
+/// All of it as one JSON object.
+pub fn json(machine: &Machine, cuda: &device::Result<Survey>) -> Value {
+    json!({
+        "version": env!("CARGO_PKG_VERSION"),
+        "os": std::env::consts::OS,
+        "arch": std::env::consts::ARCH,
+        "processor": machine.processor,
+        "cores": machine.cores,
+        "simd": machine.simd,
+        "memory_gib": machine.memory.map(|bytes| bytes / GIBIBYTE),
+        "memory_available_gib": machine.available.map(|bytes| bytes / GIBIBYTE),
+        "gemm_gflops": machine.gemm_flops / 1e9,
+        "nvidia_driver": machine.nvidia_driver,
+        "cuda_driver": cuda.as_ref().ok().map(|survey| format!("{}.{}", survey.driver.0, survey.driver.1)),
+        "devices": devices(cuda),
+        "kernels": KERNELS.iter().copied().map(kernel_json).collect::<Vec<_>>(),
+    })
+}
+
+/// The processor and its memory.
+pub fn say_machine(machine: &Machine) -> Result<()> {
+    let Machine { processor, cores, simd, memory, available, gemm_flops, .. } = machine;
+    let gib = |bytes: &Option<f64>| bytes.map_or("unknown".to_owned(), |bytes| format!("{:.1} GiB", bytes / GIBIBYTE));
+    let (version, os, arch) = (env!("CARGO_PKG_VERSION"), std::env::consts::OS, std::env::consts::ARCH);
+
+    say(format_args!("igpt-engine {version} on {os} {arch}"))?;
+    say(format_args!(""))?;
+    say(format_args!("  processor   {processor}, {cores} cores"))?;
+    say(format_args!("  SIMD        {simd}"))?;
+    say(format_args!("  memory      {}, {} of it free", gib(memory), gib(available)))?;
+    say(format_args!("  GEMM        {:.0} GFLOP/s measured ({GEMM_SIDE}³, f32, all cores)", gemm_flops / 1e9))?;
+    say(format_args!(""))?;
+    say(format_args!("  device cpu   ready"))
+}
+
+/// The CUDA devices and the driver.
+pub fn say_cuda(cuda: &device::Result<Survey>, nvidia_driver: Option<&str>) -> Result<()> {
+    match cuda {
+        Ok(Survey { driver, devices }) => {
+            for (number, found) in devices.iter().enumerate() {
+                let (major, minor) = found.capability;
+                let gib = found.memory as f64 / GIBIBYTE;
+                let ready = why_not(found.able).map_or_else(|| "ready".to_owned(), |why| format!("unusable: {why}"));
+                say(format_args!(
+                    "  device cuda:{number}  {}, compute capability {major}.{minor}, {gib:.1} GiB, {} multiprocessors; \
+                     {ready}",
+                    found.name, found.multiprocessors
+                ))?;
+            }
+            if devices.is_empty() {
+                say(format_args!("  device cuda  {NO_DEVICE}"))?;
+            }
+            say(format_args!("  CUDA driver  release {}.{}", driver.0, driver.1))?;
+        }
+        Err(error) => say(format_args!("  device cuda  {error}"))?,
+    }
+
+    match nvidia_driver {
+        Some(driver) => say(format_args!("               {driver}")),
+        None => Ok(()),
+    }
+}
+
+/// The kernels of this build; with `each`, a line per kernel.
+pub fn say_kernels(each: bool) -> Result<()> {
+    let Some(first) = KERNELS.first() else {
+        return say(format_args!("  kernels      none in this build; {BUILD_KERNELS}"));
+    };
+    let architectures: Vec<String> =
+        first.resources.iter().map(|used| format!("{}.{}", used.arch / 10, used.arch % 10)).collect();
+    say(format_args!(
+        "  kernels      {} from {} files, for compute capabilities {} and, as PTX, later ones",
+        KERNELS.len(),
+        MODULES.len(),
+        architectures.join(" and ")
+    ))?;
+    if !each {
+        return say(format_args!("               (doctor --kernels lists them)"));
+    }
+
+    let columns: String = architectures.iter().map(|arch| format!("  registers, shared bytes on {arch}")).collect();
+    say(format_args!("\n  {:<44} threads{columns}", "kernel"))?;
+    for kernel in KERNELS {
+        let used: String =
+            kernel.resources.iter().map(|used| format!("  {:>14} {:>15}", used.registers, used.shared)).collect();
+        say(format_args!("  {:<44} {:>7}{used}", kernel.name, kernel.max_threads))?;
+    }
+    Ok(())
+}
+
+const NO_DEVICE: &str = "the driver does not know of any device";
+
+/// Why a CUDA device cannot be used, if it cannot.
+fn why_not(supported: bool) -> Option<&'static str> {
+    match (supported, KERNELS.is_empty()) {
+        (_, true) => Some("this build has no CUDA kernels"),
+        (false, _) => Some("the kernels need compute capability 8.0 or later"),
+        (true, false) => None,
+    }
+}
+
+/// Every device with whether it can be used, and if not, why.
+fn devices(cuda: &device::Result<Survey>) -> Vec<Value> {
+    let mut devices = vec![json!({"name": "cpu", "ready": true})];
+    match cuda {
+        Ok(survey) if !survey.devices.is_empty() => {
+            devices.extend(survey.devices.iter().enumerate().map(|(number, found)| {
+                json!({
+                    "name": format!("cuda:{number}"),
+                    "ready": why_not(found.able).is_none(),
+                    "why": why_not(found.able),
+                    "model": found.name,
+                    "compute_capability": format!("{}.{}", found.capability.0, found.capability.1),
+                    "memory_gib": found.memory as f64 / GIBIBYTE,
+                    "multiprocessors": found.multiprocessors,
+                })
+            }));
+        }
+        Ok(_) => devices.push(json!({"name": "cuda", "ready": false, "why": NO_DEVICE})),
+        Err(error) => devices.push(json!({"name": "cuda", "ready": false, "why": error.to_string()})),
+    }
+    devices
+}
+
+/// A kernel with its resources on each architecture.
+fn kernel_json(kernel: &KernelInfo) -> Value {
+    let resources = kernel.resources.iter().map(|used| {
+        json!({
+            "compute_capability": format!("{}.{}", used.arch / 10, used.arch % 10),
+            "registers": used.registers,
+            "shared": used.shared,
+            "spills": used.spill_stores + used.spill_loads,
+        })
+    });
+    json!({"name": kernel.name, "threads": kernel.max_threads, "resources": resources.collect::<Vec<_>>()})
+}
