@@ -24,11 +24,12 @@ use criterion::measurement::WallTime;
 use criterion::{BenchmarkGroup, Criterion, Throughput, criterion_group};
 use faer::linalg::matmul::matmul;
 use faer::{Accum, Mat, Par};
+use igpt_engine::device::prelude::*;
 use igpt_engine::device::{
-    Activation, AdamStep, CpuDevice, Device, Mask, MlpGradients, MlpWeights, Norm, SampleOptions, WeightLayout,
+    Activation, AdamStep, CpuDevice, Mask, MlpGradients, MlpWeights, Norm, SampleOptions, WeightLayout,
 };
 
-type Tensor = <CpuDevice as Device>::Tensor;
+type Tensor = <CpuDevice as Tensors>::Tensor;
 
 const TOKENS: usize = 1024;
 const VOCABULARY: usize = 512;

@@ -9,7 +9,8 @@ use std::hint::black_box;
 use std::time::{Duration, Instant};
 
 use criterion::{Criterion, Throughput};
-use igpt_engine::device::{CpuDevice, Device, WeightLayout};
+use igpt_engine::device::prelude::*;
+use igpt_engine::device::{CpuDevice, WeightLayout};
 use igpt_engine::model::{ModelConfig, Objective, Preset, Transformer, parameter_specs};
 use igpt_engine::optim::{Adam, AdamConfig, Schedule, ScheduleKind};
 use igpt_engine::tape::Parameters;

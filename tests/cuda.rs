@@ -3,6 +3,7 @@
 #[path = "support/mod.rs"]
 mod devices;
 
+use igpt_engine::device::prelude::*;
 use igpt_engine::device::{Activation, CpuDevice, CudaDevice, Device, Norm, Precision};
 use igpt_engine::model::{Criterion, Masking, ModelConfig, Objective, Preset, Transformer, parameter_specs};
 use igpt_engine::optim::{Adam, AdamConfig, Schedule, ScheduleKind};

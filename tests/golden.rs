@@ -19,6 +19,7 @@ use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 
 use igpt_engine::checkpoint;
+use igpt_engine::device::prelude::*;
 use igpt_engine::device::{CpuDevice, Device, Mask, SampleOptions};
 use igpt_engine::model::{Generation, Objective, ObjectiveBatch, Transformer, generate, parameter_specs};
 use igpt_engine::optim::{Adam, AdamConfig, Schedule, ScheduleKind};

@@ -1,6 +1,6 @@
 //! A tensor's dimensions, without memory of their own.
 
-use super::contract::{self, MAX_RANK};
+use super::shape_check::{self, MAX_RANK};
 
 /// Up to [`MAX_RANK`] dimensions, in place.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -11,8 +11,8 @@ pub(super) struct Shape {
 
 impl Shape {
     /// `op` is who asks, for the error.
-    pub(super) fn new(op: &'static str, shape: &[usize]) -> contract::Result<Self> {
-        contract::tensor(op, shape)?;
+    pub(super) fn new(op: &'static str, shape: &[usize]) -> shape_check::Result<Self> {
+        shape_check::tensor(op, shape)?;
         let mut dimensions = [1; MAX_RANK];
         dimensions[..shape.len()].copy_from_slice(shape);
         Ok(Self { rank: shape.len(), dimensions })

@@ -79,7 +79,7 @@ impl<D: Device> Adam<D> {
         self.step += 1;
         let AdamConfig { beta1, beta2, epsilon, .. } = self.config;
         let step = AdamStep { learning_rate, beta1, beta2, epsilon, step: self.step };
-        device.announce(step)?;
+        device.set_adam_step(step)?;
         Ok(step)
     }
 

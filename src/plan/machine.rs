@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::time::Instant;
 
-use crate::device::{CpuDevice, Device, Result, WeightLayout};
+use crate::device::{CpuDevice, LinearOps, Result, Tensors, WeightLayout};
 
 /// Rows, inputs and outputs of the GEMM whose rate is measured.
 pub const GEMM_SIDE: usize = 1024;

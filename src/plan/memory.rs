@@ -85,7 +85,8 @@ impl Memory {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::device::{CpuDevice, Device};
+    use crate::device::CpuDevice;
+    use crate::device::prelude::*;
     use crate::model::{ObjectiveBatch, Transformer, parameter_specs};
     use crate::optim::{Adam, AdamConfig};
     use crate::tape::{Parameters, Tape};

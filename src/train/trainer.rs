@@ -48,7 +48,7 @@ struct Recorded<D: Device> {
 pub struct PendingStep<D: Device> {
     step: u64,
     learning_rate: f64,
-    reading: D::Reading,
+    reading: D::PendingRead,
 }
 
 /// Images that go through the model at once.
@@ -288,6 +288,6 @@ struct Losses {
     class: f64,
 }
 
-fn read<D: Device>(device: &D, outputs: &Outputs<D>) -> device::Result<D::Reading> {
+fn read<D: Device>(device: &D, outputs: &Outputs<D>) -> device::Result<D::PendingRead> {
     device.read(&outputs.scalars.iter().collect::<Vec<_>>())
 }

@@ -1,11 +1,11 @@
 //! Reference shapes: calls of ops that between them launch every kernel, and the least that each kernel could move.
 
+use igpt_engine::device::prelude::*;
 use igpt_engine::device::{
-    Activation, AdamStep, CudaDevice, Device, Mask, MlpGradients, MlpWeights, Norm, Precision, SampleOptions,
-    WeightLayout,
+    Activation, AdamStep, CudaDevice, Mask, MlpGradients, MlpWeights, Norm, Precision, SampleOptions, WeightLayout,
 };
 
-type Tensor = <CudaDevice as Device>::Tensor;
+type Tensor = <CudaDevice as Tensors>::Tensor;
 
 /// Bytes of operands, each once, and operations on tensor cores.
 #[derive(Clone, Copy, Default)]

@@ -9,7 +9,8 @@ use igpt_engine::checkpoint::{
     BestAccuracy, CheckpointContents, CheckpointError, Progress, TrainingState, convert, load_model, load_training,
     palette_of, save,
 };
-use igpt_engine::device::{Activation, CpuDevice, Device, Norm};
+use igpt_engine::device::prelude::*;
+use igpt_engine::device::{Activation, CpuDevice, Norm};
 use igpt_engine::model::{ModelConfig, Order, Permutation, Preset, parameter_specs};
 use igpt_engine::tape::Parameters;
 use serde_json::{Value, json};
@@ -50,7 +51,7 @@ fn distinct(config: &ModelConfig, salt: f32) -> Parameters<CpuDevice> {
     .unwrap()
 }
 
-fn bits(device: &CpuDevice, tensors: &[<CpuDevice as Device>::Tensor]) -> Vec<Vec<u32>> {
+fn bits(device: &CpuDevice, tensors: &[<CpuDevice as Tensors>::Tensor]) -> Vec<Vec<u32>> {
     tensors.iter().map(|t| device.download(t).unwrap().into_iter().map(f32::to_bits).collect()).collect()
 }
 

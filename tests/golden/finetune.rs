@@ -4,6 +4,7 @@ use super::*;
 use igpt_engine::checkpoint::huggingface::ModelFile;
 use igpt_engine::checkpoint::{CheckpointError, load_config};
 use igpt_engine::data::{self, Draw, Examples};
+use igpt_engine::device::prelude::*;
 use igpt_engine::eval::{Evaluation, EvaluationPlan, Masks, evaluate_with};
 use igpt_engine::model::{CLASS_HEAD, ClassBatch, Criterion, Masking, ModelConfig, modal_class};
 use igpt_engine::train::{MicroBatch, TrainError};

@@ -36,7 +36,7 @@ macro_rules! on_device {
                         println!("not asked for");
                         return;
                     };
-                    println!("on {}", igpt_engine::device::Device::describe(&device));
+                    println!("on {}", igpt_engine::device::Tensors::describe(&device));
                     crate::$op::$test(&device);
                 })*
             })*

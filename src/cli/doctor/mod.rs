@@ -8,14 +8,14 @@ use anyhow::Result;
 pub use args::DoctorCommand;
 
 use super::common::output::print_json;
-use crate::device::cuda::survey;
+use crate::device::cuda::enumerate_devices;
 use crate::plan::machine::Machine;
 
 impl DoctorCommand {
     /// Runs the command.
     pub fn run(self) -> Result<()> {
         let machine = Machine::inspect()?;
-        let cuda = survey();
+        let cuda = enumerate_devices();
         if self.json {
             return print_json(&output::json(&machine, &cuda));
         }

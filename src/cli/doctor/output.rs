@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 
 use crate::cli::common::output::say;
 use crate::device;
-use crate::device::cuda::Survey;
+use crate::device::cuda::Devices;
 use crate::device::cuda::kernel::{KERNELS, KernelInfo, MODULES};
 use crate::plan::machine::{GEMM_SIDE, Machine};
 
@@ -15,7 +15,7 @@ const GIBIBYTE: f64 = (1_u64 << 30) as f64;
 const BUILD_KERNELS: &str = "`cargo xtask toolkit` installs the compiler (no GPU needed); then build again";
 
 /// All of it as one JSON object.
-pub fn json(machine: &Machine, cuda: &device::Result<Survey>) -> Value {
+pub fn json(machine: &Machine, cuda: &device::Result<Devices>) -> Value {
     json!({
         "version": env!("CARGO_PKG_VERSION"),
         "os": std::env::consts::OS,
@@ -27,7 +27,7 @@ pub fn json(machine: &Machine, cuda: &device::Result<Survey>) -> Value {
         "memory_available_gib": machine.available.map(|bytes| bytes / GIBIBYTE),
         "gemm_gflops": machine.gemm_flops / 1e9,
         "nvidia_driver": machine.nvidia_driver,
-        "cuda_driver": cuda.as_ref().ok().map(|survey| format!("{}.{}", survey.driver.0, survey.driver.1)),
+        "cuda_driver": cuda.as_ref().ok().map(|cuda| format!("{}.{}", cuda.driver.0, cuda.driver.1)),
         "devices": devices(cuda),
         "kernels": KERNELS.iter().copied().map(kernel_json).collect::<Vec<_>>(),
     })
@@ -50,13 +50,14 @@ pub fn say_machine(machine: &Machine) -> Result<()> {
 }
 
 /// The CUDA devices and the driver.
-pub fn say_cuda(cuda: &device::Result<Survey>, nvidia_driver: Option<&str>) -> Result<()> {
+pub fn say_cuda(cuda: &device::Result<Devices>, nvidia_driver: Option<&str>) -> Result<()> {
     match cuda {
-        Ok(Survey { driver, devices }) => {
+        Ok(Devices { driver, devices }) => {
             for (number, found) in devices.iter().enumerate() {
                 let (major, minor) = found.capability;
                 let gib = found.memory as f64 / GIBIBYTE;
-                let ready = why_not(found.able).map_or_else(|| "ready".to_owned(), |why| format!("unusable: {why}"));
+                let ready =
+                    why_not(found.supported).map_or_else(|| "ready".to_owned(), |why| format!("unusable: {why}"));
                 say(format_args!(
                     "  device cuda:{number}  {}, compute capability {major}.{minor}, {gib:.1} GiB, {} multiprocessors; \
                      {ready}",
@@ -116,15 +117,15 @@ fn why_not(supported: bool) -> Option<&'static str> {
 }
 
 /// Every device with whether it can be used, and if not, why.
-fn devices(cuda: &device::Result<Survey>) -> Vec<Value> {
+fn devices(cuda: &device::Result<Devices>) -> Vec<Value> {
     let mut devices = vec![json!({"name": "cpu", "ready": true})];
     match cuda {
-        Ok(survey) if !survey.devices.is_empty() => {
-            devices.extend(survey.devices.iter().enumerate().map(|(number, found)| {
+        Ok(cuda) if !cuda.devices.is_empty() => {
+            devices.extend(cuda.devices.iter().enumerate().map(|(number, found)| {
                 json!({
                     "name": format!("cuda:{number}"),
-                    "ready": why_not(found.able).is_none(),
-                    "why": why_not(found.able),
+                    "ready": why_not(found.supported).is_none(),
+                    "why": why_not(found.supported),
                     "model": found.name,
                     "compute_capability": format!("{}.{}", found.capability.0, found.capability.1),
                     "memory_gib": found.memory as f64 / GIBIBYTE,

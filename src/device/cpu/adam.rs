@@ -5,7 +5,9 @@ use multiversion::{multiversion, target::target_cfg_f};
 use super::CpuDevice;
 use super::math::mul_add;
 use super::parallel::blocked;
-use crate::device::AdamStep;
+use super::tensor::CpuTensor;
+use crate::device::Result;
+use crate::device::ops::adam::{AdamOps, AdamStep, Clip, check};
 
 /// Elements of a task.
 const BLOCK: usize = 16 * 1024;
@@ -20,39 +22,56 @@ struct Factors {
     /// `1/√` of the second moment's bias correction.
     root: f32,
     epsilon: f32,
-    /// The gradient's shortening.
+    /// What the gradient is scaled by to stay within the clip threshold; 1 if it is not clipped.
     clip: f32,
 }
 
-/// Updates `parameter`, `first` and `second`; the gradient is multiplied by `clip` on the way.
-pub(super) fn adam(
-    device: &CpuDevice,
-    parameter: &mut [f32],
-    gradient: &[f32],
-    first: &mut [f32],
-    second: &mut [f32],
-    step: AdamStep,
-    clip: f32,
-) {
-    // 1 − βᵗ in f64: in f32 it would be off by 1e-5 of itself at the first steps of β₂ = 0.999.
-    let correction = |beta: f32| 1.0 - f64::from(beta).powf(step.step as f64);
-    let factors = Factors {
-        beta1: step.beta1,
-        beta2: step.beta2,
-        rate: (f64::from(step.learning_rate) / correction(step.beta1)) as f32,
-        root: (1.0 / correction(step.beta2).sqrt()) as f32,
-        epsilon: step.epsilon,
-        clip,
-    };
-    let outputs = [blocked(parameter, BLOCK), blocked(first, BLOCK), blocked(second, BLOCK)];
-    device.for_each_block(
-        gradient.len().div_ceil(BLOCK),
-        gradient.len(),
-        outputs,
-        |index, [parameter, first, second]| {
+impl AdamOps for CpuDevice {
+    fn set_adam_step(&self, _step: AdamStep) -> Result<()> {
+        Ok(())
+    }
+
+    fn adam(
+        &self,
+        parameter: &mut CpuTensor,
+        gradient: &CpuTensor,
+        first_moment: &mut CpuTensor,
+        second_moment: &mut CpuTensor,
+        step: AdamStep,
+        clip: Option<Clip<'_, CpuTensor>>,
+    ) -> Result<()> {
+        check(
+            parameter.dimensions(),
+            gradient.dimensions(),
+            first_moment.dimensions(),
+            second_moment.dimensions(),
+            clip.as_ref().map(|clip| clip.norm.dimensions()),
+            step.step,
+        )?;
+
+        // 1 − βᵗ in f64: in f32 it would be off by 1e-5 of itself at the first steps of β₂ = 0.999.
+        let correction = |beta: f32| 1.0 - f64::from(beta).powf(step.step as f64);
+        let factors = Factors {
+            beta1: step.beta1,
+            beta2: step.beta2,
+            rate: (f64::from(step.learning_rate) / correction(step.beta1)) as f32,
+            root: (1.0 / correction(step.beta2).sqrt()) as f32,
+            epsilon: step.epsilon,
+            clip: clip.map_or(1.0, |clip| (clip.max_norm / clip.norm.values[0]).min(1.0)),
+        };
+
+        let gradient = gradient.values();
+        let outputs = [
+            blocked(&mut parameter.values, BLOCK),
+            blocked(&mut first_moment.values, BLOCK),
+            blocked(&mut second_moment.values, BLOCK),
+        ];
+        let blocks = gradient.len().div_ceil(BLOCK);
+        self.for_each_block(blocks, gradient.len(), outputs, |index, [parameter, first, second]| {
             update(parameter, &gradient[index * BLOCK..][..first.len()], first, second, factors);
-        },
-    );
+        });
+        Ok(())
+    }
 }
 
 #[multiversion(targets("x86_64+avx512f+avx2+fma", "x86_64+avx2+fma"))]

@@ -5,37 +5,46 @@ use multiversion::{multiversion, target::target_cfg_f};
 use super::CpuDevice;
 use super::math::{axpy_within, dot_within, exp_in_place, maximum};
 use super::parallel::blocked;
-use crate::device::contract::DecodeDims;
+use super::tensor::CpuTensor;
+use crate::device::Result;
+use crate::device::ops::attention_decode::{AttentionDecodeOps, DecodeDims, check};
 
-/// Stores this position's keys and values, and sets `output` `[batch, width]`.
-pub(super) fn attention_decode(
-    device: &CpuDevice,
-    dims: DecodeDims,
-    qkv: &[f32],
-    keys: &mut [f32],
-    values: &mut [f32],
-    position: usize,
-    output: &mut [f32],
-) {
-    let DecodeDims { batch, positions, heads, head_dim } = dims;
-    let width = heads * head_dim;
-    for image in 0..batch {
-        let place = (image * positions + position) * width;
-        let row = &qkv[image * 3 * width..][..3 * width];
-        keys[place..place + width].copy_from_slice(&row[width..2 * width]);
-        values[place..place + width].copy_from_slice(&row[2 * width..]);
+impl AttentionDecodeOps for CpuDevice {
+    fn attention_decode(
+        &self,
+        qkv: &CpuTensor,
+        keys: &mut CpuTensor,
+        values: &mut CpuTensor,
+        position: usize,
+        heads: usize,
+    ) -> Result<CpuTensor> {
+        let dims = check(qkv.dimensions(), keys.dimensions(), values.dimensions(), position, heads)?;
+        let DecodeDims { batch, positions, heads, head_dim } = dims;
+        let width = heads * head_dim;
+        let mut output = self.tensor(qkv.shape.with_last(width));
+
+        // This position's keys and values into the cache.
+        let (qkv, keys, values) = (qkv.values(), &mut keys.values, &mut values.values);
+        for image in 0..batch {
+            let start = (image * positions + position) * width;
+            let row = &qkv[image * 3 * width..][..3 * width];
+            keys[start..start + width].copy_from_slice(&row[width..2 * width]);
+            values[start..start + width].copy_from_slice(&row[2 * width..]);
+        }
+
+        // Each head attends to positions 0..=position. scores: [batch, heads, length]
+        let (keys, values) = (&**keys, &**values);
+        let length = position + 1;
+        let mut scores = self.scratch(batch * heads * length);
+        let outputs = [blocked(&mut output.values, head_dim), blocked(&mut scores, length)];
+        self.for_each_block(batch * heads, batch * length * width, outputs, |task, [output, scores]| {
+            let (image, head) = (task / heads, task % heads);
+            let query = &qkv[image * 3 * width + head * head_dim..][..head_dim];
+            let first = image * positions * width + head * head_dim;
+            attend(query, &keys[first..], &values[first..], width, scores, output);
+        });
+        Ok(output)
     }
-    let (keys, values) = (&*keys, &*values);
-    let length = position + 1;
-    // [batch, heads, length]
-    let mut scores = device.scratch(batch * heads * length);
-    let outputs = [blocked(output, head_dim), blocked(&mut scores, length)];
-    device.for_each_block(batch * heads, batch * length * width, outputs, |task, [output, scores]| {
-        let (image, head) = (task / heads, task % heads);
-        let query = &qkv[image * 3 * width + head * head_dim..][..head_dim];
-        let first = image * positions * width + head * head_dim;
-        attend(query, &keys[first..], &values[first..], width, scores, output);
-    });
 }
 
 /// One head of one image: `scores` `[length]` become softmax numerators, `output` `[head_dim]` the mixed values. Keys and

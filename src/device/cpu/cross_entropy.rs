@@ -5,32 +5,41 @@ use multiversion::{multiversion, target::target_cfg_f};
 use super::CpuDevice;
 use super::math::{exp_in_place, maximum};
 use super::parallel::{ROW_BLOCK, blocked};
-use crate::device::contract::LogitsDims;
+use super::tensor::{CpuTensor, CpuTokens};
+use crate::device::ops::cross_entropy::{CrossEntropy, CrossEntropyOps, LogitsDims, check};
+use crate::device::{Result, tokens};
 
-/// Turns `logits` `[rows, vocabulary]` into their gradient, sets `nll` `[rows]` and returns the loss.
-///
-/// A row without weight may have a target that is no class: its nll is 0.
-pub(super) fn cross_entropy(
-    device: &CpuDevice,
-    dims: LogitsDims,
-    logits: &mut [f32],
-    targets: &[u16],
-    weights: &[f32],
-    nll: &mut [f32],
-) -> f32 {
-    let LogitsDims { rows, vocabulary } = dims;
-    let outputs = [blocked(logits, ROW_BLOCK * vocabulary), blocked(nll, ROW_BLOCK)];
-    device.for_each_block(rows.div_ceil(ROW_BLOCK), rows * vocabulary, outputs, |index, [logits, nll]| {
-        for (row, (logits, nll)) in logits.chunks_exact_mut(vocabulary).zip(nll).enumerate() {
-            let row = index * ROW_BLOCK + row;
-            *nll = softmax_gradient(logits, usize::from(targets[row]), weights[row]);
-        }
-    });
-    let loss: f64 = nll.iter().zip(weights).map(|(&nll, &weight)| f64::from(nll) * f64::from(weight)).sum();
-    loss as f32
+impl CrossEntropyOps for CpuDevice {
+    fn cross_entropy(
+        &self,
+        mut logits: CpuTensor,
+        targets: &CpuTokens,
+        weights: &CpuTensor,
+    ) -> Result<CrossEntropy<CpuTensor>> {
+        const OP: &str = "cross_entropy";
+        let LogitsDims { rows, vocabulary } = check(logits.dimensions(), targets.shape, weights.dimensions())?;
+        tokens::check_targets(&targets.ids, &weights.values, vocabulary)?;
+        let (mut loss, mut nll) = (self.shaped(OP, &[1])?, self.shaped(OP, &[rows])?);
+
+        // The logits become their gradient, row by row.
+        let (targets, weights) = (&targets.ids, weights.values());
+        let outputs = [blocked(&mut logits.values, ROW_BLOCK * vocabulary), blocked(&mut nll.values, ROW_BLOCK)];
+        self.for_each_block(rows.div_ceil(ROW_BLOCK), rows * vocabulary, outputs, |index, [logits, nll]| {
+            for (row, (logits, nll)) in logits.chunks_exact_mut(vocabulary).zip(nll).enumerate() {
+                let row = index * ROW_BLOCK + row;
+                *nll = softmax_gradient(logits, usize::from(targets[row]), weights[row]);
+            }
+        });
+
+        let weighted = nll.values.iter().zip(weights).map(|(&nll, &weight)| f64::from(nll) * f64::from(weight));
+        loss.values[0] = weighted.sum::<f64>() as f32;
+        Ok(CrossEntropy { loss, nll, d_logits: logits })
+    }
 }
 
 /// `logits = weight · (softmax(logits) − onehot(target))`; returns the nll.
+///
+/// A row without weight may have a target that is no class: its nll is 0.
 #[multiversion(targets("x86_64+avx512f+avx2+fma", "x86_64+avx2+fma"))]
 fn softmax_gradient(logits: &mut [f32], target: usize, weight: f32) -> f32 {
     const FMA: bool = target_cfg_f!(any(target_feature = "fma", target_arch = "aarch64"));

@@ -4,14 +4,23 @@ use multiversion::multiversion;
 
 use super::CpuDevice;
 use super::parallel::blocked;
+use super::tensor::CpuTensor;
+use crate::device::{GlobalNormOps, Result, Tensors};
 
 /// Elements whose squares one task sums.
 const BLOCK: usize = 16 * 1024;
 
+impl GlobalNormOps for CpuDevice {
+    fn global_norm(&self, tensors: &[CpuTensor]) -> Result<CpuTensor> {
+        let squares: f64 = tensors.iter().map(|tensor| sum_of_squares(self, &tensor.values)).sum();
+        self.upload(&[1], &[squares.sqrt() as f32])
+    }
+}
+
 /// `Σ x²` in f64.
-pub(super) fn sum_of_squares(device: &CpuDevice, values: &[f32]) -> f64 {
+fn sum_of_squares(device: &CpuDevice, values: &[f32]) -> f64 {
     let blocks = values.len().div_ceil(BLOCK);
-    // One f64 a block, in the room of two floats: [blocks, 2].
+    // One f64 per block, in the memory of two floats: [blocks, 2].
     let mut sums = device.scratch(blocks * 2);
     device.for_each_block(blocks, values.len(), [blocked(&mut sums, 2)], |index, [sum]| {
         let block = &values[index * BLOCK..values.len().min((index + 1) * BLOCK)];

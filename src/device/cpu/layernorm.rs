@@ -5,60 +5,121 @@ use multiversion::{multiversion, target::target_cfg_f};
 use super::CpuDevice;
 use super::math::{mul_add, sum_lanes};
 use super::parallel::{ROW_BLOCK, add_partial_sums, blocked};
-use crate::device::contract::NormDims;
-use crate::device::{NORM_EPSILON, Norm};
+use super::tensor::CpuTensor;
+use crate::device::Result;
+use crate::device::ops::layernorm::{
+    LayerNormOps, LayerNormed, NORM_EPSILON, Norm, NormDims, ResidualLayerNormed, check, check_backward, check_residual,
+};
 
-/// Sets `normed` `[rows, width]` and `stats` `[rows, 2]`.
-#[allow(clippy::too_many_arguments)]
-pub(super) fn layernorm(
-    device: &CpuDevice,
-    dims: NormDims,
-    norm: Norm,
-    x: &[f32],
-    gain: &[f32],
-    bias: Option<&[f32]>,
-    normed: &mut [f32],
-    stats: &mut [f32],
-) {
-    let block = ROW_BLOCK * dims.width;
-    let outputs = [blocked(normed, block), blocked(stats, ROW_BLOCK * 2)];
-    device.for_each_block(dims.rows.div_ceil(ROW_BLOCK), x.len(), outputs, |index, [normed, stats]| {
-        let x = &x[index * block..][..normed.len()];
-        let rows = x.chunks_exact(dims.width).zip(normed.chunks_exact_mut(dims.width)).zip(stats.chunks_exact_mut(2));
-        for ((x, normed), stats) in rows {
-            stats.copy_from_slice(&normalise(norm, x, gain, bias, normed));
+impl LayerNormOps for CpuDevice {
+    fn layernorm(
+        &self,
+        norm: Norm,
+        x: &CpuTensor,
+        gain: &CpuTensor,
+        bias: Option<&CpuTensor>,
+    ) -> Result<LayerNormed<CpuTensor>> {
+        let NormDims { rows, width } = check(x.dimensions(), gain.dimensions(), bias.map(CpuTensor::dimensions))?;
+        let (mut normed, mut stats) = (self.tensor(x.shape), self.shaped("layernorm", &[rows, 2])?);
+
+        let (x, gain, bias) = (x.values(), gain.values(), bias.map(CpuTensor::values));
+        let block = ROW_BLOCK * width;
+        let outputs = [blocked(&mut normed.values, block), blocked(&mut stats.values, ROW_BLOCK * 2)];
+        self.for_each_block(rows.div_ceil(ROW_BLOCK), x.len(), outputs, |index, [normed, stats]| {
+            let x = &x[index * block..][..normed.len()];
+            let rows = x.chunks_exact(width).zip(normed.chunks_exact_mut(width)).zip(stats.chunks_exact_mut(2));
+            for ((x, normed), stats) in rows {
+                stats.copy_from_slice(&normalise(norm, x, gain, bias, normed));
+            }
+        });
+        Ok(LayerNormed { normed, stats })
+    }
+
+    fn residual_layernorm(
+        &self,
+        norm: Norm,
+        x: &CpuTensor,
+        delta: &CpuTensor,
+        gain: &CpuTensor,
+        bias: Option<&CpuTensor>,
+    ) -> Result<ResidualLayerNormed<CpuTensor>> {
+        let bias_shape = bias.map(CpuTensor::dimensions);
+        let dims = check_residual(x.dimensions(), delta.dimensions(), gain.dimensions(), bias_shape)?;
+        let NormDims { rows, width } = dims;
+        let (mut sum, mut normed) = (self.tensor(x.shape), self.tensor(x.shape));
+        let mut stats = self.shaped("residual_layernorm", &[rows, 2])?;
+
+        let (x, delta) = (x.values(), delta.values());
+        let (gain, bias) = (gain.values(), bias.map(CpuTensor::values));
+        let block = ROW_BLOCK * width;
+        let outputs = [
+            blocked(&mut sum.values, block),
+            blocked(&mut normed.values, block),
+            blocked(&mut stats.values, ROW_BLOCK * 2),
+        ];
+        self.for_each_block(rows.div_ceil(ROW_BLOCK), x.len(), outputs, |index, [sum, normed, stats]| {
+            let x = x[index * block..][..sum.len()].chunks_exact(width);
+            let delta = delta[index * block..][..sum.len()].chunks_exact(width);
+            let outputs =
+                sum.chunks_exact_mut(width).zip(normed.chunks_exact_mut(width)).zip(stats.chunks_exact_mut(2));
+            for ((x, delta), ((sum, normed), stats)) in x.zip(delta).zip(outputs) {
+                sum.iter_mut().zip(x).zip(delta).for_each(|((sum, x), delta)| *sum = x + delta);
+                stats.copy_from_slice(&normalise(norm, sum, gain, bias, normed));
+            }
+        });
+        Ok(ResidualLayerNormed { sum, normed, stats })
+    }
+
+    fn layernorm_backward(
+        &self,
+        norm: Norm,
+        dy: &CpuTensor,
+        x: &CpuTensor,
+        gain: &CpuTensor,
+        stats: &CpuTensor,
+        d_stream: Option<CpuTensor>,
+        d_gain: &mut CpuTensor,
+        d_bias: Option<&mut CpuTensor>,
+    ) -> Result<CpuTensor> {
+        let NormDims { rows, width } = check_backward(
+            dy.dimensions(),
+            x.dimensions(),
+            gain.dimensions(),
+            stats.dimensions(),
+            d_stream.as_ref().map(CpuTensor::dimensions),
+            d_gain.dimensions(),
+            d_bias.as_deref().map(CpuTensor::dimensions),
+        )?;
+        let add = d_stream.is_some();
+        let mut dx = d_stream.unwrap_or_else(|| self.tensor(x.shape));
+
+        // The input's gradient, and each block's sums of those of gain and bias: [blocks, width] each.
+        let (dy, x, gain, stats) = (dy.values(), x.values(), gain.values(), stats.values());
+        let blocks = rows.div_ceil(ROW_BLOCK);
+        let (mut gains, mut biases) = (self.scratch(blocks * width), self.scratch(blocks * width));
+        let outputs =
+            [blocked(&mut dx.values, ROW_BLOCK * width), blocked(&mut gains, width), blocked(&mut biases, width)];
+        self.for_each_block(blocks, rows * width, outputs, |index, [dx, d_gain, d_bias]| {
+            d_gain.fill(0.0);
+            d_bias.fill(0.0);
+            for (row, dx) in dx.chunks_exact_mut(width).enumerate() {
+                let row = index * ROW_BLOCK + row;
+                let (dy, x) = (&dy[row * width..][..width], &x[row * width..][..width]);
+                let stats = [stats[2 * row], stats[2 * row + 1]];
+                normalise_backward(norm, dy, x, gain, stats, add, dx, d_gain, d_bias);
+            }
+        });
+
+        // The blocks' sums, in order.
+        add_partial_sums(&mut d_gain.values, &gains);
+        if let Some(d_bias) = d_bias {
+            add_partial_sums(&mut d_bias.values, &biases);
         }
-    });
+        Ok(dx)
+    }
 }
 
-/// Sets `sum` to `x + delta`, and `normed` and `stats` to its normalisation.
-#[allow(clippy::too_many_arguments)]
-pub(super) fn residual_layernorm(
-    device: &CpuDevice,
-    dims: NormDims,
-    norm: Norm,
-    x: &[f32],
-    delta: &[f32],
-    gain: &[f32],
-    bias: Option<&[f32]>,
-    sum: &mut [f32],
-    normed: &mut [f32],
-    stats: &mut [f32],
-) {
-    let (width, block) = (dims.width, ROW_BLOCK * dims.width);
-    let outputs = [blocked(sum, block), blocked(normed, block), blocked(stats, ROW_BLOCK * 2)];
-    device.for_each_block(dims.rows.div_ceil(ROW_BLOCK), x.len(), outputs, |index, [sum, normed, stats]| {
-        let x = x[index * block..][..sum.len()].chunks_exact(width);
-        let delta = delta[index * block..][..sum.len()].chunks_exact(width);
-        let outputs = sum.chunks_exact_mut(width).zip(normed.chunks_exact_mut(width)).zip(stats.chunks_exact_mut(2));
-        for ((x, delta), ((sum, normed), stats)) in x.zip(delta).zip(outputs) {
-            sum.iter_mut().zip(x).zip(delta).for_each(|((sum, x), delta)| *sum = x + delta);
-            stats.copy_from_slice(&normalise(norm, sum, gain, bias, normed));
-        }
-    });
-}
-
-/// Normalises one row; returns its mean (0 for RMS) and reciprocal deviation.
+/// Normalises one row; returns its mean (0 for RMS) and rstd, the reciprocal standard deviation.
 #[multiversion(targets("x86_64+avx512f+avx2+fma", "x86_64+avx2+fma"))]
 fn normalise(norm: Norm, x: &[f32], gain: &[f32], bias: Option<&[f32]>, y: &mut [f32]) -> [f32; 2] {
     const FMA: bool = target_cfg_f!(any(target_feature = "fma", target_arch = "aarch64"));
@@ -68,69 +129,25 @@ fn normalise(norm: Norm, x: &[f32], gain: &[f32], bias: Option<&[f32]>, y: &mut 
         Norm::Rms => 0.0,
         Norm::Layer => sum_lanes(width, |i, sum| sum + x[i]) / width as f32,
     };
+
     // Squares of differences, not a difference of squares: a mean far from zero costs no digits.
     let squares = sum_lanes(width, |i, sum| mul_add::<FMA>(x[i] - mean, x[i] - mean, sum));
-    let reciprocal = 1.0 / (squares / width as f32 + NORM_EPSILON).sqrt();
+    let rstd = 1.0 / (squares / width as f32 + NORM_EPSILON).sqrt();
+
     match bias {
         None => {
             for i in 0..width {
-                y[i] = (x[i] - mean) * reciprocal * gain[i];
+                y[i] = (x[i] - mean) * rstd * gain[i];
             }
         }
         Some(bias) => {
             let bias = &bias[..width];
             for i in 0..width {
-                y[i] = mul_add::<FMA>((x[i] - mean) * reciprocal, gain[i], bias[i]);
+                y[i] = mul_add::<FMA>((x[i] - mean) * rstd, gain[i], bias[i]);
             }
         }
     }
-    [mean, reciprocal]
-}
-
-/// What [`layernorm_backward`] reads.
-#[derive(Clone, Copy)]
-pub(super) struct Saved<'a> {
-    /// `[rows, width]`.
-    pub dy: &'a [f32],
-    /// `[rows, width]`.
-    pub x: &'a [f32],
-    /// `[width]`.
-    pub gain: &'a [f32],
-    /// `[rows, 2]`.
-    pub stats: &'a [f32],
-}
-
-/// Sets `dx` `[rows, width]`, or adds to it if `add`; adds to `d_gain` and `d_bias`.
-#[allow(clippy::too_many_arguments)]
-pub(super) fn layernorm_backward(
-    device: &CpuDevice,
-    dims: NormDims,
-    norm: Norm,
-    saved: Saved<'_>,
-    add: bool,
-    dx: &mut [f32],
-    d_gain: &mut [f32],
-    d_bias: Option<&mut [f32]>,
-) {
-    let NormDims { rows, width } = dims;
-    let blocks = rows.div_ceil(ROW_BLOCK);
-    // [blocks, width] each.
-    let (mut gains, mut biases) = (device.scratch(blocks * width), device.scratch(blocks * width));
-    let outputs = [blocked(dx, ROW_BLOCK * width), blocked(&mut gains, width), blocked(&mut biases, width)];
-    device.for_each_block(blocks, rows * width, outputs, |index, [dx, d_gain, d_bias]| {
-        d_gain.fill(0.0);
-        d_bias.fill(0.0);
-        for (row, dx) in dx.chunks_exact_mut(width).enumerate() {
-            let row = index * ROW_BLOCK + row;
-            let (dy, x) = (&saved.dy[row * width..][..width], &saved.x[row * width..][..width]);
-            let stats = [saved.stats[2 * row], saved.stats[2 * row + 1]];
-            normalise_backward(norm, dy, x, saved.gain, stats, add, dx, d_gain, d_bias);
-        }
-    });
-    add_partial_sums(d_gain, &gains);
-    if let Some(d_bias) = d_bias {
-        add_partial_sums(d_bias, &biases);
-    }
+    [mean, rstd]
 }
 
 /// With `u = gain · dy` and `n = (x − mean) / deviation`: `dx = (u − mean(u) − n · mean(u · n)) / deviation`, where RMS has no
@@ -152,18 +169,21 @@ fn normalise_backward(
     let width = dx.len();
     let (dy, x, gain) = (&dy[..width], &x[..width], &gain[..width]);
     let (d_gain, d_bias) = (&mut d_gain[..width], &mut d_bias[..width]);
-    let [mean, reciprocal] = stats;
-    let normed = |i: usize| (x[i] - mean) * reciprocal;
-    let along = sum_lanes(width, |i, sum| mul_add::<FMA>(dy[i] * gain[i], normed(i), sum)) / width as f32;
+    let [mean, rstd] = stats;
+
+    // mean(u · n) and mean(u)
+    let normed = |i: usize| (x[i] - mean) * rstd;
+    let dot = sum_lanes(width, |i, sum| mul_add::<FMA>(dy[i] * gain[i], normed(i), sum)) / width as f32;
     let shift = match norm {
         Norm::Rms => 0.0,
         Norm::Layer => sum_lanes(width, |i, sum| mul_add::<FMA>(dy[i], gain[i], sum)) / width as f32,
     };
+
     for i in 0..width {
         let n = normed(i);
         d_gain[i] = mul_add::<FMA>(dy[i], n, d_gain[i]);
         d_bias[i] += dy[i];
-        let gradient = reciprocal * (mul_add::<FMA>(dy[i], gain[i], -shift) - n * along);
+        let gradient = rstd * (mul_add::<FMA>(dy[i], gain[i], -shift) - n * dot);
         dx[i] = if add { dx[i] + gradient } else { gradient };
     }
 }

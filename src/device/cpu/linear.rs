@@ -3,57 +3,70 @@
 use super::CpuDevice;
 use super::gemm::matrix;
 use super::parallel::{ROW_BLOCK, add_partial_sums, blocked};
-use crate::device::WeightLayout;
-use crate::device::contract::LinearDims;
+use super::tensor::CpuTensor;
+use crate::device::Result;
+use crate::device::ops::linear::{LinearDims, LinearOps, WeightLayout, check, check_backward};
 
-/// `y` `[rows, outputs]`.
-pub(super) fn linear(
-    device: &CpuDevice,
-    dims: LinearDims,
-    x: &[f32],
-    weight: &[f32],
-    layout: WeightLayout,
-    bias: Option<&[f32]>,
-    y: &mut [f32],
-) {
-    let LinearDims { rows, inputs, outputs } = dims;
-    let weight = match layout {
-        WeightLayout::InOut => matrix(weight, inputs, outputs),
-        WeightLayout::OutIn => matrix(weight, outputs, inputs).transpose(),
-    };
-    device.matmul(y, false, matrix(x, rows, inputs), weight);
-    if let Some(bias) = bias {
-        add_bias(device, y, bias);
-    }
-}
+impl LinearOps for CpuDevice {
+    fn linear(
+        &self,
+        x: &CpuTensor,
+        weight: &CpuTensor,
+        layout: WeightLayout,
+        bias: Option<&CpuTensor>,
+    ) -> Result<CpuTensor> {
+        let bias_shape = bias.map(CpuTensor::dimensions);
+        let LinearDims { rows, inputs, outputs } = check(x.dimensions(), weight.dimensions(), layout, bias_shape)?;
+        let mut y = self.tensor(x.shape.with_last(outputs));
 
-/// `dx` `[rows, inputs]` is set, `d_weight` and `d_bias` are added to.
-#[allow(clippy::too_many_arguments)]
-pub(super) fn linear_backward(
-    device: &CpuDevice,
-    dims: LinearDims,
-    dy: &[f32],
-    x: &[f32],
-    weight: &[f32],
-    layout: WeightLayout,
-    dx: &mut [f32],
-    d_weight: &mut [f32],
-    d_bias: Option<&mut [f32]>,
-) {
-    let LinearDims { rows, inputs, outputs } = dims;
-    let (dy_matrix, x) = (matrix(dy, rows, outputs), matrix(x, rows, inputs));
-    match layout {
-        WeightLayout::InOut => {
-            device.matmul(dx, false, dy_matrix, matrix(weight, inputs, outputs).transpose());
-            device.matmul(d_weight, true, x.transpose(), dy_matrix);
+        let weight = match layout {
+            WeightLayout::InOut => matrix(weight.values(), inputs, outputs),
+            WeightLayout::OutIn => matrix(weight.values(), outputs, inputs).transpose(),
+        };
+        self.matmul(&mut y.values, false, matrix(x.values(), rows, inputs), weight);
+        if let Some(bias) = bias {
+            add_bias(self, &mut y.values, bias.values());
         }
-        WeightLayout::OutIn => {
-            device.matmul(dx, false, dy_matrix, matrix(weight, outputs, inputs));
-            device.matmul(d_weight, true, dy_matrix.transpose(), x);
-        }
+        Ok(y)
     }
-    if let Some(d_bias) = d_bias {
-        add_column_sums(device, dy, d_bias);
+
+    fn linear_backward(
+        &self,
+        dy: &CpuTensor,
+        x: &CpuTensor,
+        weight: &CpuTensor,
+        layout: WeightLayout,
+        d_weight: &mut CpuTensor,
+        d_bias: Option<&mut CpuTensor>,
+    ) -> Result<CpuTensor> {
+        let LinearDims { rows, inputs, outputs } = check_backward(
+            dy.dimensions(),
+            x.dimensions(),
+            weight.dimensions(),
+            layout,
+            d_weight.dimensions(),
+            d_bias.as_deref().map(CpuTensor::dimensions),
+        )?;
+        let mut dx = self.tensor(x.shape);
+
+        let dy_matrix = matrix(dy.values(), rows, outputs);
+        let x = matrix(x.values(), rows, inputs);
+        match layout {
+            WeightLayout::InOut => {
+                let weight = matrix(weight.values(), inputs, outputs);
+                self.matmul(&mut dx.values, false, dy_matrix, weight.transpose());
+                self.matmul(&mut d_weight.values, true, x.transpose(), dy_matrix);
+            }
+            WeightLayout::OutIn => {
+                let weight = matrix(weight.values(), outputs, inputs);
+                self.matmul(&mut dx.values, false, dy_matrix, weight);
+                self.matmul(&mut d_weight.values, true, dy_matrix.transpose(), x);
+            }
+        }
+        if let Some(d_bias) = d_bias {
+            add_column_sums(self, dy.values(), &mut d_bias.values);
+        }
+        Ok(dx)
     }
 }
 

@@ -9,8 +9,11 @@ use super::gemm::matrix;
 use super::linear::{add_bias, add_column_sums};
 use super::math::{exp, mul_add, normal_cdf, sigmoid};
 use super::parallel::blocked;
-use crate::device::Activation;
-use crate::device::contract::MlpDims;
+use super::tensor::CpuTensor;
+use crate::device::Result;
+use crate::device::ops::mlp::{
+    Activation, MlpDims, MlpGradients, MlpOps, MlpOutput, MlpShapes, MlpWeights, check, check_backward,
+};
 
 /// Elements of a task of the elementwise passes.
 const BLOCK: usize = 16 * 1024;
@@ -18,90 +21,109 @@ const BLOCK: usize = 16 * 1024;
 /// Slope of quick-GELU's sigmoid.
 const QUICK: f32 = 1.702;
 
-/// [`MlpWeights`](crate::device::MlpWeights) as slices.
-#[derive(Clone, Copy)]
-pub(super) struct Weights<'a> {
-    pub up: &'a [f32],
-    pub up_bias: Option<&'a [f32]>,
-    pub down: &'a [f32],
-    pub down_bias: Option<&'a [f32]>,
-}
+impl MlpOps for CpuDevice {
+    fn mlp(
+        &self,
+        x: &CpuTensor,
+        weights: MlpWeights<'_, CpuTensor>,
+        activation: Activation,
+    ) -> Result<MlpOutput<CpuTensor>> {
+        let MlpDims { rows, width, hidden: hidden_width } = check(x.dimensions(), weight_shapes(&weights))?;
+        let (mut hidden, mut output) = (self.tensor(x.shape.with_last(hidden_width)), self.tensor(x.shape));
 
-/// [`MlpGradients`](crate::device::MlpGradients) as slices.
-pub(super) struct Gradients<'a> {
-    pub up: &'a mut [f32],
-    pub up_bias: Option<&'a mut [f32]>,
-    pub down: &'a mut [f32],
-    pub down_bias: Option<&'a mut [f32]>,
-}
-
-/// Sets `hidden` `[rows, hidden]` and `output` `[rows, width]`.
-pub(super) fn mlp(
-    device: &CpuDevice,
-    dims: MlpDims,
-    x: &[f32],
-    weights: Weights<'_>,
-    activation: Activation,
-    hidden: &mut [f32],
-    output: &mut [f32],
-) {
-    let MlpDims { rows, width, hidden: hidden_width } = dims;
-    device.matmul(hidden, false, matrix(x, rows, width), matrix(weights.up, width, hidden_width));
-    if let Some(bias) = weights.up_bias {
-        add_bias(device, hidden, bias);
-    }
-    // [rows, hidden]
-    let mut activated = device.scratch(hidden.len());
-    let (hidden, blocks) = (&*hidden, hidden.len().div_ceil(BLOCK));
-    device.for_each_block(blocks, hidden.len(), [blocked(&mut activated, BLOCK)], |index, [out]| {
-        let hidden = &hidden[index * BLOCK..][..out.len()];
-        match activation {
-            Activation::QuickGelu => quick_gelu(hidden, out),
-            Activation::Gelu => gelu(hidden, out),
+        // hidden = x · up + up_bias
+        let up = matrix(weights.up.values(), width, hidden_width);
+        self.matmul(&mut hidden.values, false, matrix(x.values(), rows, width), up);
+        if let Some(bias) = weights.up_bias {
+            add_bias(self, &mut hidden.values, bias.values());
         }
-    });
-    device.matmul(output, false, matrix(&activated, rows, hidden_width), matrix(weights.down, hidden_width, width));
-    if let Some(bias) = weights.down_bias {
-        add_bias(device, output, bias);
+
+        // activated = act(hidden), [rows, hidden]
+        let before = hidden.values();
+        let mut activated = self.scratch(before.len());
+        let blocks = before.len().div_ceil(BLOCK);
+        self.for_each_block(blocks, before.len(), [blocked(&mut activated, BLOCK)], |index, [out]| {
+            let before = &before[index * BLOCK..][..out.len()];
+            match activation {
+                Activation::QuickGelu => quick_gelu(before, out),
+                Activation::Gelu => gelu(before, out),
+            }
+        });
+
+        // output = activated · down + down_bias
+        let down = matrix(weights.down.values(), hidden_width, width);
+        self.matmul(&mut output.values, false, matrix(&activated, rows, hidden_width), down);
+        if let Some(bias) = weights.down_bias {
+            add_bias(self, &mut output.values, bias.values());
+        }
+        Ok(MlpOutput { output, hidden })
+    }
+
+    fn mlp_backward(
+        &self,
+        dy: &CpuTensor,
+        x: &CpuTensor,
+        hidden: &CpuTensor,
+        weights: MlpWeights<'_, CpuTensor>,
+        activation: Activation,
+        gradients: MlpGradients<'_, CpuTensor>,
+    ) -> Result<CpuTensor> {
+        let MlpDims { rows, width, hidden: hidden_width } = check_backward(
+            dy.dimensions(),
+            x.dimensions(),
+            hidden.dimensions(),
+            weight_shapes(&weights),
+            gradient_shapes(&gradients),
+        )?;
+        let mut dx = self.tensor(x.shape);
+        let (up, down) = (weights.up.values(), weights.down.values());
+        let (dy_matrix, x) = (matrix(dy.values(), rows, width), matrix(x.values(), rows, width));
+
+        // The activation once more, and its gradient: both [rows, hidden].
+        let hidden = hidden.values();
+        let mut activated = self.scratch(hidden.len());
+        let mut d_hidden = self.scratch(hidden.len());
+        self.matmul(&mut d_hidden, false, dy_matrix, matrix(down, hidden_width, width).transpose());
+        let outputs = [blocked(&mut activated, BLOCK), blocked(&mut d_hidden, BLOCK)];
+        self.for_each_block(hidden.len().div_ceil(BLOCK), hidden.len(), outputs, |index, [activated, d_hidden]| {
+            let hidden = &hidden[index * BLOCK..][..activated.len()];
+            match activation {
+                Activation::QuickGelu => quick_gelu_backward(hidden, activated, d_hidden),
+                Activation::Gelu => gelu_backward(hidden, activated, d_hidden),
+            }
+        });
+
+        // d_down += activatedᵀ · dy, d_up += xᵀ · d_hidden, dx = d_hidden · upᵀ
+        let (activated, d_hidden_matrix) =
+            (matrix(&activated, rows, hidden_width), matrix(&d_hidden, rows, hidden_width));
+        self.matmul(&mut gradients.down.values, true, activated.transpose(), dy_matrix);
+        self.matmul(&mut gradients.up.values, true, x.transpose(), d_hidden_matrix);
+        self.matmul(&mut dx.values, false, d_hidden_matrix, matrix(up, width, hidden_width).transpose());
+        if let Some(d_bias) = gradients.up_bias {
+            add_column_sums(self, &d_hidden, &mut d_bias.values);
+        }
+        if let Some(d_bias) = gradients.down_bias {
+            add_column_sums(self, dy.values(), &mut d_bias.values);
+        }
+        Ok(dx)
     }
 }
 
-/// Sets `dx` `[rows, width]` and adds to the weights' gradients.
-#[allow(clippy::too_many_arguments)]
-pub(super) fn mlp_backward(
-    device: &CpuDevice,
-    dims: MlpDims,
-    dy: &[f32],
-    x: &[f32],
-    hidden: &[f32],
-    weights: Weights<'_>,
-    activation: Activation,
-    gradients: Gradients<'_>,
-    dx: &mut [f32],
-) {
-    let MlpDims { rows, width, hidden: hidden_width } = dims;
-    let dy_matrix = matrix(dy, rows, width);
-    // Both [rows, hidden].
-    let mut activated = device.scratch(hidden.len());
-    let mut d_hidden = device.scratch(hidden.len());
-    device.matmul(&mut d_hidden, false, dy_matrix, matrix(weights.down, hidden_width, width).transpose());
-    let outputs = [blocked(&mut activated, BLOCK), blocked(&mut d_hidden, BLOCK)];
-    device.for_each_block(hidden.len().div_ceil(BLOCK), hidden.len(), outputs, |index, [activated, d_hidden]| {
-        let hidden = &hidden[index * BLOCK..][..activated.len()];
-        match activation {
-            Activation::QuickGelu => quick_gelu_backward(hidden, activated, d_hidden),
-            Activation::Gelu => gelu_backward(hidden, activated, d_hidden),
-        }
-    });
-    device.matmul(gradients.down, true, matrix(&activated, rows, hidden_width).transpose(), dy_matrix);
-    device.matmul(gradients.up, true, matrix(x, rows, width).transpose(), matrix(&d_hidden, rows, hidden_width));
-    let up = matrix(weights.up, width, hidden_width);
-    device.matmul(dx, false, matrix(&d_hidden, rows, hidden_width), up.transpose());
-    if let Some(d_bias) = gradients.up_bias {
-        add_column_sums(device, &d_hidden, d_bias);
+fn weight_shapes<'a>(weights: &MlpWeights<'a, CpuTensor>) -> MlpShapes<'a> {
+    MlpShapes {
+        up: weights.up.dimensions(),
+        up_bias: weights.up_bias.map(CpuTensor::dimensions),
+        down: weights.down.dimensions(),
+        down_bias: weights.down_bias.map(CpuTensor::dimensions),
     }
-    if let Some(d_bias) = gradients.down_bias {
-        add_column_sums(device, dy, d_bias);
+}
+
+fn gradient_shapes<'a>(gradients: &'a MlpGradients<'_, CpuTensor>) -> MlpShapes<'a> {
+    MlpShapes {
+        up: gradients.up.dimensions(),
+        up_bias: gradients.up_bias.as_deref().map(CpuTensor::dimensions),
+        down: gradients.down.dimensions(),
+        down_bias: gradients.down_bias.as_deref().map(CpuTensor::dimensions),
     }
 }
 

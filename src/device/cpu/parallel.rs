@@ -74,23 +74,6 @@ pub(super) fn add_partial_sums(out: &mut [f32], partial: &[f32]) {
     }
 }
 
-/// Elements of a task of a pass without rows.
-const FLAT_BLOCK: usize = 16 * 1024;
-
-/// Sets all elements to zero.
-pub(super) fn zero(device: &CpuDevice, values: &mut [f32]) {
-    let len = values.len();
-    device.for_each_block(len.div_ceil(FLAT_BLOCK), len, [blocked(values, FLAT_BLOCK)], |_, [values]| values.fill(0.0));
-}
-
-/// `into += other`.
-pub(super) fn add_assign(device: &CpuDevice, into: &mut [f32], other: &[f32]) {
-    let len = into.len();
-    device.for_each_block(len.div_ceil(FLAT_BLOCK), len, [blocked(into, FLAT_BLOCK)], |index, [into]| {
-        into.iter_mut().zip(&other[index * FLAT_BLOCK..]).for_each(|(into, other)| *into += other);
-    });
-}
-
 /// A slice to which the tasks of one loop write in strides, each its own elements.
 pub(super) struct Scattered<'a> {
     start: *mut f32,

@@ -1,12 +1,26 @@
-//! Choosing the next token. One row a token and a few hundred logits: clarity before speed.
+//! Choosing the next token. One row per token and a few hundred logits: clarity before speed.
 
-use crate::device::SampleOptions;
+use super::CpuDevice;
+use super::tensor::{CpuTensor, CpuTokens};
+use crate::device::Result;
+use crate::device::ops::sample::{SampleOps, SampleOptions, check};
 
-/// The token that `uniform` in `[0, 1)` draws from `logits`.
-pub(super) fn sample(logits: &[f32], options: SampleOptions, uniform: f32) -> u16 {
+impl SampleOps for CpuDevice {
+    fn sample(&self, logits: &CpuTensor, options: SampleOptions, uniforms: &[f32]) -> Result<CpuTokens> {
+        let dims = check(logits.dimensions(), options, uniforms)?;
+        let rows = logits.values.chunks_exact(dims.vocabulary).zip(uniforms);
+        let ids = rows.map(|(logits, &uniform)| sample_row(logits, options, uniform)).collect();
+        Ok(CpuTokens { shape: [dims.rows, 1], ids })
+    }
+}
+
+/// The token at `uniform` in `[0, 1)` of the cumulative distribution of `logits`.
+fn sample_row(logits: &[f32], options: SampleOptions, uniform: f32) -> u16 {
     if options.temperature == 0.0 {
         return argmax(logits);
     }
+
+    // The most likely tokens.
     let kept = options.top_k.unwrap_or(logits.len()).min(logits.len());
     let mut candidates: Vec<u16> = (0..logits.len() as u16).collect();
     if kept < logits.len() {
@@ -16,6 +30,8 @@ pub(super) fn sample(logits: &[f32], options: SampleOptions, uniform: f32) -> u1
         candidates.truncate(kept);
         candidates.sort_unstable();
     }
+
+    // Inverts their cumulative distribution.
     let max = candidates.iter().map(|&token| logits[usize::from(token)]).fold(f32::NEG_INFINITY, f32::max);
     let weight = |token: u16| {
         let difference = f64::from(logits[usize::from(token)]) - f64::from(max);

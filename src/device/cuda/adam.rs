@@ -4,7 +4,8 @@ use super::CudaDevice;
 use super::kernel::{Kernel, kernel};
 use super::memory::{Buffer, NULL, Pointer};
 use super::tensor::CudaTensor;
-use crate::device::{AdamStep, Clip, Result, contract};
+use crate::device::ops::adam::{AdamOps, check};
+use crate::device::{AdamStep, Clip, Result};
 
 type Adam = Kernel<(Pointer, Pointer, Pointer, Pointer, Pointer, Pointer, Pointer, f32, u64)>;
 const ADAM: Adam = kernel!(ADAM);
@@ -43,45 +44,45 @@ impl Factors {
     }
 }
 
-/// Writes the numbers of `step` where the kernel reads them.
-pub(super) fn announce(device: &CudaDevice, step: AdamStep) -> Result<()> {
-    Factors::pointer(device, step).map(drop)
-}
+impl AdamOps for CudaDevice {
+    fn set_adam_step(&self, step: AdamStep) -> Result<()> {
+        Factors::pointer(self, step).map(drop)
+    }
 
-/// Updates a parameter and its moments, and the parameter's copy in bf16 if it has one.
-pub(super) fn adam(
-    device: &CudaDevice,
-    parameter: &mut CudaTensor,
-    gradient: &CudaTensor,
-    first_moment: &mut CudaTensor,
-    second_moment: &mut CudaTensor,
-    step: AdamStep,
-    clip: Option<Clip<'_, CudaTensor>>,
-) -> Result<()> {
-    const OP: &str = "adam";
-    contract::adam(
-        parameter.dimensions(),
-        gradient.dimensions(),
-        first_moment.dimensions(),
-        second_moment.dimensions(),
-        clip.as_ref().map(|clip| clip.norm.dimensions()),
-        step.step,
-    )?;
-    let count = parameter.shape.volume();
-    let gradient = device.floats(gradient)?;
-    let norm = clip.as_ref().map(|clip| device.floats(clip.norm)).transpose()?;
-    let (values, copy) = parameter.both_mut(OP)?;
-    let arguments = (
-        values,
-        gradient.pointer(),
-        first_moment.floats_mut(OP, "first_moment")?,
-        second_moment.floats_mut(OP, "second_moment")?,
-        copy.unwrap_or(NULL),
-        Factors::pointer(device, step)?,
-        norm.as_ref().map_or(NULL, |norm| norm.pointer()),
-        clip.as_ref().map_or(0.0, |clip| clip.max_norm),
-        count as u64,
-    );
-    // SAFETY: the contract has checked the shapes; the copy is as long as the parameter.
-    unsafe { device.driver.launch(&ADAM, device.strided(count, 4), arguments) }
+    fn adam(
+        &self,
+        parameter: &mut CudaTensor,
+        gradient: &CudaTensor,
+        first_moment: &mut CudaTensor,
+        second_moment: &mut CudaTensor,
+        step: AdamStep,
+        clip: Option<Clip<'_, CudaTensor>>,
+    ) -> Result<()> {
+        const OP: &str = "adam";
+        check(
+            parameter.dimensions(),
+            gradient.dimensions(),
+            first_moment.dimensions(),
+            second_moment.dimensions(),
+            clip.as_ref().map(|clip| clip.norm.dimensions()),
+            step.step,
+        )?;
+        let count = parameter.shape.volume();
+        let gradient = self.floats(gradient)?;
+        let norm = clip.as_ref().map(|clip| self.floats(clip.norm)).transpose()?;
+        let (values, copy) = parameter.both_mut(OP)?;
+        let arguments = (
+            values,
+            gradient.pointer(),
+            first_moment.floats_mut(OP, "first_moment")?,
+            second_moment.floats_mut(OP, "second_moment")?,
+            copy.unwrap_or(NULL),
+            Factors::pointer(self, step)?,
+            norm.as_ref().map_or(NULL, |norm| norm.pointer()),
+            clip.as_ref().map_or(0.0, |clip| clip.max_norm),
+            count as u64,
+        );
+        // SAFETY: the contract has checked the shapes; the copy is as long as the parameter.
+        unsafe { self.driver.launch(&ADAM, self.strided(count, 4), arguments) }
+    }
 }

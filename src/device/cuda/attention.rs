@@ -4,7 +4,7 @@ use super::CudaDevice;
 use super::kernel::{Grid, Kernel, kernel};
 use super::memory::Pointer;
 use super::tensor::{CudaTensor, int};
-use crate::device::contract::{self, AttentionDims};
+use crate::device::ops::attention::{AttentionDims, AttentionOps, check, check_backward};
 use crate::device::{Attended, Error, Mask, Precision, Result};
 
 type Forward = Kernel<(Pointer, Pointer, Pointer, i32, i32, i32, i32, f32)>;
@@ -113,62 +113,57 @@ fn common(device: &CudaDevice, dims: AttentionDims, mask: Mask) -> Result<(i32, 
     Ok((int(dims.tokens)?, int(dims.head_dim)?, i32::from(mask == Mask::Causal), i32::from(aligned), scale))
 }
 
-/// Mixed values and logarithms of the softmax denominators.
-pub(super) fn attention(
-    device: &CudaDevice,
-    qkv: &CudaTensor,
-    heads: usize,
-    mask: Mask,
-) -> Result<Attended<CudaTensor>> {
-    let dims = contract::attention(qkv.dimensions(), heads)?;
-    let variant = Variant::of(device, dims.head_dim)?;
-    let output = device.tensor(qkv.shape.with_last(dims.width()))?;
-    let logsumexp = device.floats_of("attention", &[dims.batch, heads, dims.tokens])?;
-    let (tokens, head_dim, causal, aligned, scale) = common(device, dims, mask)?;
-    let arguments =
-        (device.operand(qkv)?, output.pointer(), logsumexp.pointer(), tokens, head_dim, causal, aligned, scale);
-    let blocks = [dims.tokens.div_ceil(variant.tile[0]), heads, dims.batch];
-    let grid = Grid { blocks, ..Grid::line(1, 128).with_shared(variant.forward_shared(device.precision)) };
-    // SAFETY: the contract has checked the shapes; the variant's tile holds the head, and its shared memory is what its tiles take.
-    unsafe { device.driver.launch(&variant.forward, grid, arguments)? };
-    Ok(Attended { output, logsumexp })
-}
-
-/// Gradient of `qkv`.
-pub(super) fn attention_backward(
-    device: &CudaDevice,
-    dy: &CudaTensor,
-    qkv: &CudaTensor,
-    output: &CudaTensor,
-    logsumexp: &CudaTensor,
-    heads: usize,
-    mask: Mask,
-) -> Result<CudaTensor> {
-    let (saved, lse) = (output.dimensions(), logsumexp.dimensions());
-    let dims = contract::attention_backward(dy.dimensions(), qkv.dimensions(), saved, lse, heads)?;
-    let variant = Variant::of(device, dims.head_dim)?;
-    let d_qkv = device.tensor(qkv.shape)?;
-    // [batch, heads, tokens]
-    let rows = dims.batch * heads * dims.tokens;
-    let delta = device.scratch(rows)?;
-    let (dy, qkv, output) = (device.operand(dy)?, device.operand(qkv)?, device.operand(output)?);
-    let logsumexp = device.floats(logsumexp)?;
-    let (tokens, head_dim, causal, aligned, scale) = common(device, dims, mask)?;
-    let delta_kernel = match device.precision {
-        Precision::F32 => &DELTA_F32,
-        Precision::Bf16 => &DELTA_BF16,
-    };
-    let (own_rows, shared) = variant.backward_block(device.precision);
-    let blocks = [dims.tokens.div_ceil(own_rows), heads, dims.batch];
-    let grid = Grid { blocks, ..Grid::line(1, 128).with_shared(shared) };
-    let arguments =
-        (qkv, dy, logsumexp.pointer(), delta.pointer(), d_qkv.pointer(), tokens, head_dim, causal, aligned, scale);
-    let delta_arguments = (output, dy, delta.pointer(), int(rows)?, tokens, int(heads)?, head_dim, aligned);
-    // SAFETY: as in `attention`.
-    unsafe {
-        device.driver.launch(delta_kernel, Grid::line(rows.div_ceil(32), 256), delta_arguments)?;
-        device.driver.launch(&variant.keys, grid, arguments)?;
-        device.driver.launch(&variant.queries, grid, arguments)?;
+impl AttentionOps for CudaDevice {
+    fn attention(&self, qkv: &CudaTensor, heads: usize, mask: Mask) -> Result<Attended<CudaTensor>> {
+        let dims = check(qkv.dimensions(), heads)?;
+        let variant = Variant::of(self, dims.head_dim)?;
+        let output = self.tensor(qkv.shape.with_last(dims.width()))?;
+        let logsumexp = self.floats_of("attention", &[dims.batch, heads, dims.tokens])?;
+        let (tokens, head_dim, causal, aligned, scale) = common(self, dims, mask)?;
+        let arguments =
+            (self.operand(qkv)?, output.pointer(), logsumexp.pointer(), tokens, head_dim, causal, aligned, scale);
+        let blocks = [dims.tokens.div_ceil(variant.tile[0]), heads, dims.batch];
+        let grid = Grid { blocks, ..Grid::line(1, 128).with_shared(variant.forward_shared(self.precision)) };
+        // SAFETY: the contract has checked the shapes; the variant's tile holds the head, and its shared memory is what its tiles take.
+        unsafe { self.driver.launch(&variant.forward, grid, arguments)? };
+        Ok(Attended { output, logsumexp })
     }
-    Ok(d_qkv)
+
+    fn attention_backward(
+        &self,
+        dy: &CudaTensor,
+        qkv: &CudaTensor,
+        output: &CudaTensor,
+        logsumexp: &CudaTensor,
+        heads: usize,
+        mask: Mask,
+    ) -> Result<CudaTensor> {
+        let (saved, lse) = (output.dimensions(), logsumexp.dimensions());
+        let dims = check_backward(dy.dimensions(), qkv.dimensions(), saved, lse, heads)?;
+        let variant = Variant::of(self, dims.head_dim)?;
+        let d_qkv = self.tensor(qkv.shape)?;
+        // [batch, heads, tokens]
+        let rows = dims.batch * heads * dims.tokens;
+        let delta = self.scratch(rows)?;
+        let (dy, qkv, output) = (self.operand(dy)?, self.operand(qkv)?, self.operand(output)?);
+        let logsumexp = self.floats(logsumexp)?;
+        let (tokens, head_dim, causal, aligned, scale) = common(self, dims, mask)?;
+        let delta_kernel = match self.precision {
+            Precision::F32 => &DELTA_F32,
+            Precision::Bf16 => &DELTA_BF16,
+        };
+        let (own_rows, shared) = variant.backward_block(self.precision);
+        let blocks = [dims.tokens.div_ceil(own_rows), heads, dims.batch];
+        let grid = Grid { blocks, ..Grid::line(1, 128).with_shared(shared) };
+        let arguments =
+            (qkv, dy, logsumexp.pointer(), delta.pointer(), d_qkv.pointer(), tokens, head_dim, causal, aligned, scale);
+        let delta_arguments = (output, dy, delta.pointer(), int(rows)?, tokens, int(heads)?, head_dim, aligned);
+        // SAFETY: as in `attention`.
+        unsafe {
+            self.driver.launch(delta_kernel, Grid::line(rows.div_ceil(32), 256), delta_arguments)?;
+            self.driver.launch(&variant.keys, grid, arguments)?;
+            self.driver.launch(&variant.queries, grid, arguments)?;
+        }
+        Ok(d_qkv)
+    }
 }

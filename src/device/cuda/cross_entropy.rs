@@ -3,8 +3,10 @@
 use super::CudaDevice;
 use super::kernel::{Grid, Kernel, kernel};
 use super::memory::Pointer;
-use super::tensor::{CudaTensor, CudaTokens, int};
-use crate::device::{CrossEntropy, Precision, Result, contract};
+use super::tensor::{CudaTensor, int};
+use super::tokens::CudaTokens;
+use crate::device::ops::cross_entropy::{CrossEntropyOps, check};
+use crate::device::{CrossEntropy, Precision, Result};
 
 type Rows = Kernel<(Pointer, Pointer, Pointer, Pointer, i32, i32)>;
 const F32_512: Rows = kernel!(CROSS_ENTROPY_F32_512);
@@ -17,34 +19,35 @@ const WEIGHTED_SUM: Kernel<(Pointer, Pointer, Pointer, i32)> = kernel!(WEIGHTED_
 /// Rows of a block.
 const ROWS: usize = 8;
 
-/// Loss, each row's share before its weight, and the gradient in the logits' memory.
-pub(super) fn cross_entropy(
-    device: &CudaDevice,
-    logits: CudaTensor,
-    targets: &CudaTokens,
-    weights: &CudaTensor,
-) -> Result<CrossEntropy<CudaTensor>> {
-    const OP: &str = "cross_entropy";
-    let dims = contract::cross_entropy(logits.dimensions(), targets.shape, weights.dimensions())?;
-    targets.check_targets(dims.vocabulary, || device.values(weights))?;
-    let (loss, nll) = (device.floats_of(OP, &[1])?, device.floats_of(OP, &[dims.rows])?);
-    let mut logits = device.in_precision(logits)?;
-    let weights = device.floats(weights)?;
-    let in_registers = dims.vocabulary <= 512 && dims.vocabulary.is_multiple_of(8);
-    let kernel = match (device.precision, in_registers) {
-        (Precision::F32, true) => &F32_512,
-        (Precision::F32, false) => &F32_ANY,
-        (Precision::Bf16, true) => &BF16_512,
-        (Precision::Bf16, false) => &BF16_ANY,
-    };
-    let rows = int(dims.rows)?;
-    let (gradient, targets, weights) = (logits.pointer_mut(), targets.ids.pointer(), weights.pointer());
-    let arguments = (gradient, targets, weights, nll.pointer(), rows, int(dims.vocabulary)?);
-    // SAFETY: the contract has checked the shapes.
-    unsafe {
-        device.driver.launch(kernel, Grid::line(dims.rows.div_ceil(ROWS), 32 * ROWS as u32), arguments)?;
-        let arguments = (nll.pointer(), weights, loss.pointer(), rows);
-        device.driver.launch(&WEIGHTED_SUM, Grid::line(1, 1024), arguments)?;
+impl CrossEntropyOps for CudaDevice {
+    fn cross_entropy(
+        &self,
+        logits: CudaTensor,
+        targets: &CudaTokens,
+        weights: &CudaTensor,
+    ) -> Result<CrossEntropy<CudaTensor>> {
+        const OP: &str = "cross_entropy";
+        let dims = check(logits.dimensions(), targets.shape, weights.dimensions())?;
+        targets.check_targets(dims.vocabulary, || self.values(weights))?;
+        let (loss, nll) = (self.floats_of(OP, &[1])?, self.floats_of(OP, &[dims.rows])?);
+        let mut logits = self.in_precision(logits)?;
+        let weights = self.floats(weights)?;
+        let in_registers = dims.vocabulary <= 512 && dims.vocabulary.is_multiple_of(8);
+        let kernel = match (self.precision, in_registers) {
+            (Precision::F32, true) => &F32_512,
+            (Precision::F32, false) => &F32_ANY,
+            (Precision::Bf16, true) => &BF16_512,
+            (Precision::Bf16, false) => &BF16_ANY,
+        };
+        let rows = int(dims.rows)?;
+        let (gradient, targets, weights) = (logits.pointer_mut(), targets.ids.pointer(), weights.pointer());
+        let arguments = (gradient, targets, weights, nll.pointer(), rows, int(dims.vocabulary)?);
+        // SAFETY: the contract has checked the shapes.
+        unsafe {
+            self.driver.launch(kernel, Grid::line(dims.rows.div_ceil(ROWS), 32 * ROWS as u32), arguments)?;
+            let arguments = (nll.pointer(), weights, loss.pointer(), rows);
+            self.driver.launch(&WEIGHTED_SUM, Grid::line(1, 1024), arguments)?;
+        }
+        Ok(CrossEntropy { loss, nll, d_logits: logits })
     }
-    Ok(CrossEntropy { loss, nll, d_logits: logits })
 }

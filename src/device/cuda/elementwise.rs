@@ -4,30 +4,32 @@ use super::CudaDevice;
 use super::kernel::{Kernel, kernel};
 use super::memory::Pointer;
 use super::tensor::CudaTensor;
-use crate::device::{Precision, Result, contract};
+use crate::device::ops::elementwise::{ElementwiseOps, check};
+use crate::device::{Precision, Result};
 
 type AddAssign = Kernel<(Pointer, Pointer, u64)>;
 const F32: AddAssign = kernel!(ADD_ASSIGN_F32);
 const BF16: AddAssign = kernel!(ADD_ASSIGN_BF16);
 
-pub(super) fn zero(tensor: &mut CudaTensor) -> Result<()> {
-    tensor.buffer_mut().fill(0)
-}
+impl ElementwiseOps for CudaDevice {
+    fn zero(&self, tensor: &mut CudaTensor) -> Result<()> {
+        tensor.buffer_mut().fill(0)
+    }
 
-/// `into += other`.
-pub(super) fn add_assign(device: &CudaDevice, into: &mut CudaTensor, other: &CudaTensor) -> Result<()> {
-    contract::add_assign(into.dimensions(), other.dimensions())?;
-    let count = into.shape.volume();
-    let floats;
-    let (kernel, other) = match into.precision {
-        Precision::F32 => {
-            floats = device.floats(other)?;
-            (&F32, floats.pointer())
-        }
-        // A tensor of bf16 is one of a bf16 device.
-        Precision::Bf16 => (&BF16, device.operand(other)?),
-    };
-    let grid = device.strided(count, into.precision.vector());
-    // SAFETY: both hold `count` elements of the kernel's type, which the contract and the conversions make sure of.
-    unsafe { device.driver.launch(kernel, grid, (into.pointer_mut(), other, count as u64)) }
+    fn add_assign(&self, into: &mut CudaTensor, other: &CudaTensor) -> Result<()> {
+        check(into.dimensions(), other.dimensions())?;
+        let count = into.shape.volume();
+        let floats;
+        let (kernel, other) = match into.precision {
+            Precision::F32 => {
+                floats = self.floats(other)?;
+                (&F32, floats.pointer())
+            }
+            // A tensor of bf16 is one of a bf16 self.
+            Precision::Bf16 => (&BF16, self.operand(other)?),
+        };
+        let grid = self.strided(count, into.precision.vector());
+        // SAFETY: both hold `count` elements of the kernel's type, which the contract and the conversions make sure of.
+        unsafe { self.driver.launch(kernel, grid, (into.pointer_mut(), other, count as u64)) }
+    }
 }

@@ -3,9 +3,11 @@
 use super::CudaDevice;
 use super::kernel::{Grid, Kernel, kernel};
 use super::memory::{NULL, Pointer};
-use super::tensor::{CudaTensor, CudaTokens, int};
+use super::tensor::{CudaTensor, int};
+use super::tokens::CudaTokens;
+use crate::device::ops::embedding::{EmbeddingOps, check, check_backward};
 use crate::device::shape::Shape;
-use crate::device::{Precision, Result, contract};
+use crate::device::{Precision, Result};
 
 type Forward = Kernel<(Pointer, Pointer, Pointer, Pointer, i32, i32)>;
 const FORWARD_F32: Forward = kernel!(EMBEDDING_F32);
@@ -24,70 +26,70 @@ const POSITIONS_BF16: Positions = kernel!(EMBEDDING_POSITIONS_BF16);
 /// Places that a block of the table's backward looks through: `CHUNK` of `embedding.cu`.
 const CHUNK: usize = 4096;
 
-/// Content and position of every token.
-pub(super) fn embedding(
-    device: &CudaDevice,
-    table: &CudaTensor,
-    positions: &CudaTensor,
-    ids: &CudaTokens,
-    first: usize,
-) -> Result<CudaTensor> {
-    let dims = contract::embedding(table.dimensions(), positions.dimensions(), ids.shape, first)?;
-    ids.check_rows(dims.rows)?;
-    let y = device.tensor(Shape::new("embedding", &[dims.batch, dims.tokens, dims.width])?)?;
-    let (table, positions) = (device.floats(table)?, device.floats(positions)?);
-    let positions = positions.pointer().offset(first * dims.width * size_of::<f32>());
-    let kernel = match device.precision {
-        Precision::F32 => &FORWARD_F32,
-        Precision::Bf16 => &FORWARD_BF16,
-    };
-    let grid = Grid::line(dims.batch * dims.tokens, 128);
-    let arguments = (table.pointer(), positions, ids.ids.pointer(), y.pointer(), int(dims.tokens)?, int(dims.width)?);
-    // SAFETY: the contract has checked the shapes and that the positions reach; every id is a row of the table or blank.
-    unsafe { device.driver.launch(kernel, grid, arguments)? };
-    Ok(y)
-}
+impl EmbeddingOps for CudaDevice {
+    fn embedding(
+        &self,
+        table: &CudaTensor,
+        positions: &CudaTensor,
+        ids: &CudaTokens,
+        first: usize,
+    ) -> Result<CudaTensor> {
+        let dims = check(table.dimensions(), positions.dimensions(), ids.shape, first)?;
+        ids.check_rows(dims.rows)?;
+        let y = self.tensor(Shape::new("embedding", &[dims.batch, dims.tokens, dims.width])?)?;
+        let (table, positions) = (self.floats(table)?, self.floats(positions)?);
+        let positions = positions.pointer().offset(first * dims.width * size_of::<f32>());
+        let kernel = match self.precision {
+            Precision::F32 => &FORWARD_F32,
+            Precision::Bf16 => &FORWARD_BF16,
+        };
+        let grid = Grid::line(dims.batch * dims.tokens, 128);
+        let arguments =
+            (table.pointer(), positions, ids.ids.pointer(), y.pointer(), int(dims.tokens)?, int(dims.width)?);
+        // SAFETY: the contract has checked the shapes and that the positions reach; every id is a row of the table or blank.
+        unsafe { self.driver.launch(kernel, grid, arguments)? };
+        Ok(y)
+    }
 
-/// Adds to the gradients of the table and the positions.
-pub(super) fn embedding_backward(
-    device: &CudaDevice,
-    dy: &CudaTensor,
-    ids: &CudaTokens,
-    d_table: &mut CudaTensor,
-    d_positions: &mut CudaTensor,
-) -> Result<()> {
-    const OP: &str = "embedding_backward";
-    let dims =
-        contract::embedding_backward(dy.dimensions(), ids.shape, d_table.dimensions(), d_positions.dimensions())?;
-    ids.check_rows(dims.rows)?;
-    let dy = device.operand(dy)?;
-    let d_table = d_table.floats_mut(OP, "d_table")?;
-    let d_positions = d_positions.floats_mut(OP, "d_positions")?;
-    let (table, positions) = match device.precision {
-        Precision::F32 => (&TABLE_F32, &POSITIONS_F32),
-        Precision::Bf16 => (&TABLE_BF16, &POSITIONS_BF16),
-    };
-    let places = dims.batch * dims.tokens;
-    let chunks = places.div_ceil(CHUNK);
-    // [chunks, rows, width] and [chunks, rows]; not used by one chunk.
-    let scratch = match chunks {
-        1 => None,
-        _ => Some((device.scratch(chunks * dims.rows * dims.width)?, device.scratch(chunks * dims.rows)?)),
-    };
-    let (partials, counts) =
-        scratch.as_ref().map_or((NULL, NULL), |(partials, counts)| (partials.pointer(), counts.pointer()));
-    let width = int(dims.width)?;
-    let grid = Grid { blocks: [dims.rows, chunks, 1], ..Grid::line(1, 256) };
-    let arguments = (dy, ids.ids.pointer(), d_table, partials, counts, int(places)?, width);
-    // SAFETY: the contract has checked the shapes; the scratch is as large as the kernels say.
-    unsafe {
-        device.driver.launch(table, grid, arguments)?;
-        if chunks > 1 {
-            let grid = Grid { blocks: [dims.width.div_ceil(256), dims.rows, 1], ..Grid::line(1, 256) };
-            device.driver.launch(&CHUNKS, grid, (partials, counts, d_table, int(chunks)?, width))?;
+    fn embedding_backward(
+        &self,
+        dy: &CudaTensor,
+        ids: &CudaTokens,
+        d_table: &mut CudaTensor,
+        d_positions: &mut CudaTensor,
+    ) -> Result<()> {
+        const OP: &str = "embedding_backward";
+        let dims = check_backward(dy.dimensions(), ids.shape, d_table.dimensions(), d_positions.dimensions())?;
+        ids.check_rows(dims.rows)?;
+        let dy = self.operand(dy)?;
+        let d_table = d_table.floats_mut(OP, "d_table")?;
+        let d_positions = d_positions.floats_mut(OP, "d_positions")?;
+        let (table, positions) = match self.precision {
+            Precision::F32 => (&TABLE_F32, &POSITIONS_F32),
+            Precision::Bf16 => (&TABLE_BF16, &POSITIONS_BF16),
+        };
+        let places = dims.batch * dims.tokens;
+        let chunks = places.div_ceil(CHUNK);
+        // [chunks, rows, width] and [chunks, rows]; not used by one chunk.
+        let scratch = match chunks {
+            1 => None,
+            _ => Some((self.scratch(chunks * dims.rows * dims.width)?, self.scratch(chunks * dims.rows)?)),
+        };
+        let (partials, counts) =
+            scratch.as_ref().map_or((NULL, NULL), |(partials, counts)| (partials.pointer(), counts.pointer()));
+        let width = int(dims.width)?;
+        let grid = Grid { blocks: [dims.rows, chunks, 1], ..Grid::line(1, 256) };
+        let arguments = (dy, ids.ids.pointer(), d_table, partials, counts, int(places)?, width);
+        // SAFETY: the contract has checked the shapes; the scratch is as large as the kernels say.
+        unsafe {
+            self.driver.launch(table, grid, arguments)?;
+            if chunks > 1 {
+                let grid = Grid { blocks: [dims.width.div_ceil(256), dims.rows, 1], ..Grid::line(1, 256) };
+                self.driver.launch(&CHUNKS, grid, (partials, counts, d_table, int(chunks)?, width))?;
+            }
+            let length = dims.tokens * dims.width;
+            let grid = Grid::line(length.div_ceil(256), 256);
+            self.driver.launch(positions, grid, (dy, d_positions, int(dims.batch)?, int(length)?))
         }
-        let length = dims.tokens * dims.width;
-        let grid = Grid::line(length.div_ceil(256), 256);
-        device.driver.launch(positions, grid, (dy, d_positions, int(dims.batch)?, int(length)?))
     }
 }

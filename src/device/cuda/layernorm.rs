@@ -3,9 +3,9 @@
 use super::CudaDevice;
 use super::kernel::{Grid, Kernel, kernel};
 use super::memory::{Buffer, NULL, Pointer};
-use super::partials::sum_partials;
+use super::reduce_partials::sum_partials;
 use super::tensor::{CudaTensor, Operand, int};
-use crate::device::contract::{self, NormDims};
+use crate::device::ops::layernorm::{LayerNormOps, NormDims, check, check_backward, check_residual};
 use crate::device::{Error, LayerNormed, NORM_EPSILON, Norm, Precision, ResidualLayerNormed, Result};
 
 type Forward = Kernel<(Pointer, Pointer, Pointer, Pointer, Pointer, Pointer, Pointer, i32, i32, f32, i32)>;
@@ -108,92 +108,90 @@ fn forward(
     Ok(LayerNormed { normed, stats })
 }
 
-/// Normalises `x`.
-pub(super) fn layernorm(
-    device: &CudaDevice,
-    norm: Norm,
-    x: &CudaTensor,
-    gain: &CudaTensor,
-    bias: Option<&CudaTensor>,
-) -> Result<LayerNormed<CudaTensor>> {
-    let dims = contract::layernorm(x.dimensions(), gain.dimensions(), bias.map(CudaTensor::dimensions))?;
-    forward(device, "layernorm", dims, norm, x, None, gain, bias, NULL)
-}
-
-/// Normalises `x + delta`.
-pub(super) fn residual_layernorm(
-    device: &CudaDevice,
-    norm: Norm,
-    x: &CudaTensor,
-    delta: &CudaTensor,
-    gain: &CudaTensor,
-    bias: Option<&CudaTensor>,
-) -> Result<ResidualLayerNormed<CudaTensor>> {
-    const OP: &str = "residual_layernorm";
-    let (x_shape, bias_shape) = (x.dimensions(), bias.map(CudaTensor::dimensions));
-    let dims = contract::residual_layernorm(x_shape, delta.dimensions(), gain.dimensions(), bias_shape)?;
-    let sum = device.tensor(x.shape)?;
-    let delta = device.operand(delta)?;
-    let LayerNormed { normed, stats } = forward(device, OP, dims, norm, x, Some(delta), gain, bias, sum.pointer())?;
-    Ok(ResidualLayerNormed { sum, normed, stats })
-}
-
-/// Gradient of the input; adds to those of gain and bias.
-#[allow(clippy::too_many_arguments)]
-pub(super) fn layernorm_backward(
-    device: &CudaDevice,
-    norm: Norm,
-    dy: &CudaTensor,
-    x: &CudaTensor,
-    gain: &CudaTensor,
-    stats: &CudaTensor,
-    d_stream: Option<CudaTensor>,
-    d_gain: &mut CudaTensor,
-    d_bias: Option<&mut CudaTensor>,
-) -> Result<CudaTensor> {
-    const OP: &str = "layernorm_backward";
-    let NormDims { rows, width } = contract::layernorm_backward(
-        dy.dimensions(),
-        x.dimensions(),
-        gain.dimensions(),
-        stats.dimensions(),
-        d_stream.as_ref().map(CudaTensor::dimensions),
-        d_gain.dimensions(),
-        d_bias.as_deref().map(CudaTensor::dimensions),
-    )?;
-    let variant = variant(device, width)?;
-    let d_gain = d_gain.floats_mut(OP, "d_gain")?;
-    let d_bias = d_bias.map(|d_bias| d_bias.floats_mut(OP, "d_bias")).transpose()?;
-    let add = i32::from(d_stream.is_some());
-    let dx = match d_stream {
-        Some(stream) => device.in_precision(stream)?,
-        None => device.tensor(x.shape)?,
-    };
-    let (gain, stats) = (device.floats(gain)?, device.floats(stats)?);
-    let blocks = rows.div_ceil(BLOCK_WARPS / variant.warps).min(BACKWARD_BLOCKS);
-    // [blocks, width] each.
-    let gains = device.scratch(blocks * width)?;
-    let biases = d_bias.map(|_| device.scratch(blocks * width)).transpose()?;
-    let arguments = (
-        device.operand(dy)?,
-        device.operand(x)?,
-        gain.pointer(),
-        stats.pointer(),
-        dx.pointer(),
-        gains.pointer(),
-        biases.as_ref().map_or(NULL, Buffer::pointer),
-        int(rows)?,
-        int(width)?,
-        centre(norm),
-        add,
-    );
-    // SAFETY: as in `forward`; the partial sums have a row for each block.
-    unsafe {
-        device.driver.launch(&variant.backward, Grid::line(blocks, 32 * BLOCK_WARPS as u32), arguments)?;
-        sum_partials(device, gains.pointer(), blocks, width, d_gain)?;
-        if let (Some(biases), Some(d_bias)) = (&biases, d_bias) {
-            sum_partials(device, biases.pointer(), blocks, width, d_bias)?;
-        }
+impl LayerNormOps for CudaDevice {
+    fn layernorm(
+        &self,
+        norm: Norm,
+        x: &CudaTensor,
+        gain: &CudaTensor,
+        bias: Option<&CudaTensor>,
+    ) -> Result<LayerNormed<CudaTensor>> {
+        let dims = check(x.dimensions(), gain.dimensions(), bias.map(CudaTensor::dimensions))?;
+        forward(self, "layernorm", dims, norm, x, None, gain, bias, NULL)
     }
-    Ok(dx)
+
+    fn residual_layernorm(
+        &self,
+        norm: Norm,
+        x: &CudaTensor,
+        delta: &CudaTensor,
+        gain: &CudaTensor,
+        bias: Option<&CudaTensor>,
+    ) -> Result<ResidualLayerNormed<CudaTensor>> {
+        const OP: &str = "residual_layernorm";
+        let (x_shape, bias_shape) = (x.dimensions(), bias.map(CudaTensor::dimensions));
+        let dims = check_residual(x_shape, delta.dimensions(), gain.dimensions(), bias_shape)?;
+        let sum = self.tensor(x.shape)?;
+        let delta = self.operand(delta)?;
+        let LayerNormed { normed, stats } = forward(self, OP, dims, norm, x, Some(delta), gain, bias, sum.pointer())?;
+        Ok(ResidualLayerNormed { sum, normed, stats })
+    }
+
+    fn layernorm_backward(
+        &self,
+        norm: Norm,
+        dy: &CudaTensor,
+        x: &CudaTensor,
+        gain: &CudaTensor,
+        stats: &CudaTensor,
+        d_stream: Option<CudaTensor>,
+        d_gain: &mut CudaTensor,
+        d_bias: Option<&mut CudaTensor>,
+    ) -> Result<CudaTensor> {
+        const OP: &str = "layernorm_backward";
+        let NormDims { rows, width } = check_backward(
+            dy.dimensions(),
+            x.dimensions(),
+            gain.dimensions(),
+            stats.dimensions(),
+            d_stream.as_ref().map(CudaTensor::dimensions),
+            d_gain.dimensions(),
+            d_bias.as_deref().map(CudaTensor::dimensions),
+        )?;
+        let variant = variant(self, width)?;
+        let d_gain = d_gain.floats_mut(OP, "d_gain")?;
+        let d_bias = d_bias.map(|d_bias| d_bias.floats_mut(OP, "d_bias")).transpose()?;
+        let add = i32::from(d_stream.is_some());
+        let dx = match d_stream {
+            Some(stream) => self.in_precision(stream)?,
+            None => self.tensor(x.shape)?,
+        };
+        let (gain, stats) = (self.floats(gain)?, self.floats(stats)?);
+        let blocks = rows.div_ceil(BLOCK_WARPS / variant.warps).min(BACKWARD_BLOCKS);
+        // [blocks, width] each.
+        let gains = self.scratch(blocks * width)?;
+        let biases = d_bias.map(|_| self.scratch(blocks * width)).transpose()?;
+        let arguments = (
+            self.operand(dy)?,
+            self.operand(x)?,
+            gain.pointer(),
+            stats.pointer(),
+            dx.pointer(),
+            gains.pointer(),
+            biases.as_ref().map_or(NULL, Buffer::pointer),
+            int(rows)?,
+            int(width)?,
+            centre(norm),
+            add,
+        );
+        // SAFETY: as in `forward`; the partial sums have a row for each block.
+        unsafe {
+            self.driver.launch(&variant.backward, Grid::line(blocks, 32 * BLOCK_WARPS as u32), arguments)?;
+            sum_partials(self, gains.pointer(), blocks, width, d_gain)?;
+            if let (Some(biases), Some(d_bias)) = (&biases, d_bias) {
+                sum_partials(self, biases.pointer(), blocks, width, d_bias)?;
+            }
+        }
+        Ok(dx)
+    }
 }

@@ -3,9 +3,9 @@
 use super::CudaDevice;
 use super::kernel::{Grid, Kernel, kernel};
 use super::memory::{NULL, Pointer};
-use super::partials::{add_column_sums, sum_partials};
+use super::reduce_partials::{add_column_sums, sum_partials};
 use super::tensor::{CudaTensor, Operand, int};
-use crate::device::contract::{self, LinearDims};
+use crate::device::ops::linear::{LinearDims, LinearOps, check, check_backward};
 use crate::device::{Precision, Result, WeightLayout};
 
 type Bf16 = Kernel<(Pointer, Pointer, i32, i32, i32, Pointer, Pointer, Pointer, Pointer, Pointer, i32, i32)>;
@@ -197,69 +197,68 @@ pub(super) unsafe fn add_weight_gradient(
     }
 }
 
-/// `y = x · W (+ bias)`.
-pub(super) fn linear(
-    device: &CudaDevice,
-    x: &CudaTensor,
-    weight: &CudaTensor,
-    layout: WeightLayout,
-    bias: Option<&CudaTensor>,
-) -> Result<CudaTensor> {
-    let bias_shape = bias.map(CudaTensor::dimensions);
-    let LinearDims { rows, inputs, outputs } =
-        contract::linear(x.dimensions(), weight.dimensions(), layout, bias_shape)?;
-    let y = device.tensor(x.shape.with_last(outputs))?;
-    let bias = device.maybe_floats(bias)?;
-    let product = match layout {
-        WeightLayout::InOut => &FORWARD,
-        WeightLayout::OutIn => &TRANSPOSED,
-    };
-    let to = Outputs { bias: bias.as_ref().map_or(NULL, Operand::pointer), ..Outputs::to(y.pointer()) };
-    let sizes = Sizes { m: rows, n: outputs, k: inputs };
-    // SAFETY: the contract has checked the shapes, and `operand` the precision.
-    unsafe { launch(device, product, [device.operand(x)?, device.operand(weight)?], sizes, to, 1)? };
-    Ok(y)
-}
-
-/// `dx = dy · Wᵀ`; adds to the gradients of weight and bias.
-pub(super) fn linear_backward(
-    device: &CudaDevice,
-    dy: &CudaTensor,
-    x: &CudaTensor,
-    weight: &CudaTensor,
-    layout: WeightLayout,
-    d_weight: &mut CudaTensor,
-    d_bias: Option<&mut CudaTensor>,
-) -> Result<CudaTensor> {
-    const OP: &str = "linear_backward";
-    let LinearDims { rows, inputs, outputs } = contract::linear_backward(
-        dy.dimensions(),
-        x.dimensions(),
-        weight.dimensions(),
-        layout,
-        d_weight.dimensions(),
-        d_bias.as_deref().map(CudaTensor::dimensions),
-    )?;
-    let dx = device.tensor(x.shape)?;
-    let d_weight = d_weight.floats_mut(OP, "d_weight")?;
-    let d_bias = d_bias.map(|d_bias| d_bias.floats_mut(OP, "d_bias")).transpose()?;
-    let (dy, x, weight) = (device.operand(dy)?, device.operand(x)?, device.operand(weight)?);
-    let to_inputs = Sizes { m: rows, n: inputs, k: outputs };
-    // SAFETY: the contract has checked the shapes, and `operand` the precision.
-    unsafe {
-        match layout {
-            WeightLayout::InOut => {
-                launch(device, &TRANSPOSED, [dy, weight], to_inputs, Outputs::to(dx.pointer()), 1)?;
-                add_weight_gradient(device, [x, dy], Sizes { m: inputs, n: outputs, k: rows }, d_weight)?;
-            }
-            WeightLayout::OutIn => {
-                launch(device, &FORWARD, [dy, weight], to_inputs, Outputs::to(dx.pointer()), 1)?;
-                add_weight_gradient(device, [dy, x], Sizes { m: outputs, n: inputs, k: rows }, d_weight)?;
-            }
-        }
-        if let Some(d_bias) = d_bias {
-            add_column_sums(device, dy, rows, outputs, d_bias)?;
-        }
+impl LinearOps for CudaDevice {
+    fn linear(
+        &self,
+        x: &CudaTensor,
+        weight: &CudaTensor,
+        layout: WeightLayout,
+        bias: Option<&CudaTensor>,
+    ) -> Result<CudaTensor> {
+        let bias_shape = bias.map(CudaTensor::dimensions);
+        let LinearDims { rows, inputs, outputs } = check(x.dimensions(), weight.dimensions(), layout, bias_shape)?;
+        let y = self.tensor(x.shape.with_last(outputs))?;
+        let bias = self.maybe_floats(bias)?;
+        let product = match layout {
+            WeightLayout::InOut => &FORWARD,
+            WeightLayout::OutIn => &TRANSPOSED,
+        };
+        let to = Outputs { bias: bias.as_ref().map_or(NULL, Operand::pointer), ..Outputs::to(y.pointer()) };
+        let sizes = Sizes { m: rows, n: outputs, k: inputs };
+        // SAFETY: the contract has checked the shapes, and `operand` the precision.
+        unsafe { launch(self, product, [self.operand(x)?, self.operand(weight)?], sizes, to, 1)? };
+        Ok(y)
     }
-    Ok(dx)
+
+    fn linear_backward(
+        &self,
+        dy: &CudaTensor,
+        x: &CudaTensor,
+        weight: &CudaTensor,
+        layout: WeightLayout,
+        d_weight: &mut CudaTensor,
+        d_bias: Option<&mut CudaTensor>,
+    ) -> Result<CudaTensor> {
+        const OP: &str = "linear_backward";
+        let LinearDims { rows, inputs, outputs } = check_backward(
+            dy.dimensions(),
+            x.dimensions(),
+            weight.dimensions(),
+            layout,
+            d_weight.dimensions(),
+            d_bias.as_deref().map(CudaTensor::dimensions),
+        )?;
+        let dx = self.tensor(x.shape)?;
+        let d_weight = d_weight.floats_mut(OP, "d_weight")?;
+        let d_bias = d_bias.map(|d_bias| d_bias.floats_mut(OP, "d_bias")).transpose()?;
+        let (dy, x, weight) = (self.operand(dy)?, self.operand(x)?, self.operand(weight)?);
+        let to_inputs = Sizes { m: rows, n: inputs, k: outputs };
+        // SAFETY: the contract has checked the shapes, and `operand` the precision.
+        unsafe {
+            match layout {
+                WeightLayout::InOut => {
+                    launch(self, &TRANSPOSED, [dy, weight], to_inputs, Outputs::to(dx.pointer()), 1)?;
+                    add_weight_gradient(self, [x, dy], Sizes { m: inputs, n: outputs, k: rows }, d_weight)?;
+                }
+                WeightLayout::OutIn => {
+                    launch(self, &FORWARD, [dy, weight], to_inputs, Outputs::to(dx.pointer()), 1)?;
+                    add_weight_gradient(self, [dy, x], Sizes { m: outputs, n: inputs, k: rows }, d_weight)?;
+                }
+            }
+            if let Some(d_bias) = d_bias {
+                add_column_sums(self, dy, rows, outputs, d_bias)?;
+            }
+        }
+        Ok(dx)
+    }
 }

@@ -12,7 +12,7 @@ use std::sync::Arc;
 use cudarc::driver::{CudaSlice, CudaStream, DevicePtr, DeviceRepr, result};
 
 use super::driver::{self, failed};
-use super::host::Twins;
+use super::pinned::DoubleBuffer;
 use crate::device::{MemoryUse, Result};
 
 /// Sizes are multiples of this, and buffers start on one: more than any access needs.
@@ -23,7 +23,7 @@ const GRAIN: usize = 256;
 #[repr(transparent)]
 pub struct Pointer(pub(super) u64);
 
-/// The pointer that is none.
+/// The null pointer.
 pub(super) const NULL: Pointer = Pointer(0);
 
 impl Pointer {
@@ -33,15 +33,15 @@ impl Pointer {
     }
 }
 
-/// Buffers waiting to be used again, by size in bytes.
+/// Buffers that are free, by size in bytes.
 #[derive(Default)]
-pub(super) struct Shelf {
+pub(super) struct FreeList {
     free: RefCell<HashMap<usize, Vec<CudaSlice<u8>>>>,
     /// Set once a recording has gone, and its buffers have become everybody's.
     retired: Cell<bool>,
 }
 
-impl Shelf {
+impl FreeList {
     fn take(&self, size: usize) -> Option<CudaSlice<u8>> {
         self.free.borrow_mut().get_mut(&size).and_then(Vec::pop)
     }
@@ -56,32 +56,33 @@ pub(super) struct Pool {
     stream: Arc<CudaStream>,
     /// Fill whatever is handed out with NaN.
     poison: bool,
-    shelf: Rc<Shelf>,
-    /// The shelf of the recording that is being made. What recorded work takes is the recording's for as long as it can
+    free_list: Rc<FreeList>,
+    /// The free list of the capture in progress. What recorded work takes is the recording's for as long as it can
     /// be replayed: others may use it between two replays no more than during one.
-    recording: RefCell<Option<Rc<Shelf>>>,
+    recording: RefCell<Option<Rc<FreeList>>>,
     memory: Cell<MemoryUse>,
 }
 
 impl Pool {
     pub(super) fn new(stream: Arc<CudaStream>, poison: bool) -> Rc<Self> {
-        let (shelf, recording, memory) = (Rc::default(), RefCell::default(), Cell::default());
-        Rc::new(Self { stream, poison, shelf, recording, memory })
+        let (free_list, recording, memory) = (Rc::default(), RefCell::default(), Cell::default());
+        Rc::new(Self { stream, poison, free_list, recording, memory })
     }
 
     /// A buffer of at least `bytes` bytes, whatever they are.
     pub(super) fn take(self: &Rc<Self>, bytes: usize) -> Result<Buffer> {
         let size = bytes.next_multiple_of(GRAIN);
         let recording = self.recording.borrow().clone();
-        let reused = recording.as_ref().and_then(|shelf| shelf.take(size)).or_else(|| self.shelf.take(size));
+        let reused =
+            recording.as_ref().and_then(|free_list| free_list.take(size)).or_else(|| self.free_list.take(size));
         let slice = match reused {
             Some(slice) => slice,
             None => self.allocate(size, recording.is_some())?,
         };
         let pointer = Pointer(slice.device_ptr(&self.stream).0);
-        let home = recording.unwrap_or_else(|| Rc::clone(&self.shelf));
+        let home = recording.unwrap_or_else(|| Rc::clone(&self.free_list));
         self.count(size as isize, 0);
-        let mut buffer = Buffer { slice: Some(slice), size, pointer, twins: None, home, pool: Rc::clone(self) };
+        let mut buffer = Buffer { slice: Some(slice), size, pointer, double_buffer: None, home, pool: Rc::clone(self) };
         if self.poison {
             // All bits set are a NaN in f32 and in bf16.
             buffer.fill(0xff)?;
@@ -89,8 +90,8 @@ impl Pool {
         Ok(buffer)
     }
 
-    /// New memory. While the stream records, a call on it would become part of the recording, so memory is then had past the
-    /// stream: it is there at once and stays, as that of any recorded buffer.
+    /// New memory. During a capture it is allocated outside the stream, synchronously, or the allocation would be captured:
+    /// it is there at once and stays, like that of any recorded buffer.
     fn allocate(&self, size: usize, recording: bool) -> Result<CudaSlice<u8>> {
         // SAFETY: nothing reads a buffer before a kernel or a copy has written it: every op writes all of its results, which
         // the tests check with poisoned memory. What `malloc_sync` returns is `size` bytes that nobody else owns.
@@ -119,15 +120,15 @@ impl Pool {
     }
 
     /// The end of that; the recording's buffers.
-    pub(super) fn end_recording(&self) -> Rc<Shelf> {
+    pub(super) fn end_recording(&self) -> Rc<FreeList> {
         self.recording.take().unwrap_or_default()
     }
 
     /// Gives everybody the buffers of a recording that is not replayed any more.
-    pub(super) fn retire(&self, shelf: &Shelf) {
-        shelf.retired.set(true);
-        for (size, slices) in shelf.free.take() {
-            slices.into_iter().for_each(|slice| self.shelf.put(size, slice));
+    pub(super) fn retire(&self, free_list: &FreeList) {
+        free_list.retired.set(true);
+        for (size, slices) in free_list.free.take() {
+            slices.into_iter().for_each(|slice| self.free_list.put(size, slice));
         }
     }
 
@@ -143,9 +144,9 @@ pub(super) struct Buffer {
     size: usize,
     pointer: Pointer,
     /// Pinned host memory that it is overwritten from, once it has been.
-    twins: Option<Twins>,
+    double_buffer: Option<DoubleBuffer>,
     /// Where it goes back to.
-    home: Rc<Shelf>,
+    home: Rc<FreeList>,
     pool: Rc<Pool>,
 }
 
@@ -182,11 +183,11 @@ impl Buffer {
     /// If `values` are more than it holds.
     pub(super) fn overwrite<T: DeviceRepr + Copy>(&mut self, values: &[T]) -> Result<()> {
         assert!(size_of_val(values) <= self.size, "more values than the buffer holds");
-        let twins = match self.twins.take() {
-            Some(twins) => twins,
-            None => Twins::new(&self.pool.stream, self.size)?,
+        let double_buffer = match self.double_buffer.take() {
+            Some(double_buffer) => double_buffer,
+            None => DoubleBuffer::new(&self.pool.stream, self.size)?,
         };
-        let pinned = self.twins.insert(twins).next();
+        let pinned = self.double_buffer.insert(double_buffer).next();
         pinned.wait()?;
         pinned.copy_to(self.pointer, values)
     }
@@ -209,7 +210,7 @@ impl Drop for Buffer {
     fn drop(&mut self) {
         let Some(slice) = self.slice.take() else { return };
         self.pool.count(-(self.size as isize), 0);
-        let shelf = if self.home.retired.get() { &self.pool.shelf } else { &self.home };
-        shelf.put(self.size, slice);
+        let free_list = if self.home.retired.get() { &self.pool.free_list } else { &self.home };
+        free_list.put(self.size, slice);
     }
 }

@@ -69,21 +69,6 @@ impl CudaTensor {
     }
 }
 
-/// A dense row-major array of token ids on a [`CudaDevice`].
-pub struct CudaTokens {
-    pub(super) shape: [usize; 2],
-    pub(super) ids: Buffer,
-    pub(super) known: Known,
-}
-
-/// What the host knows of tokens without asking the device.
-pub(super) enum Known {
-    /// All of them.
-    Ids(Vec<u16>),
-    /// That they are below this.
-    Below(usize),
-}
-
 /// Values to be read, perhaps converted for the time of an op.
 pub(super) struct Operand {
     pointer: Pointer,

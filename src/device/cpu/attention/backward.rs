@@ -45,7 +45,7 @@ pub(super) struct QueryNumbers<'a> {
     /// `log₂` of the softmax denominators.
     pub logsumexp: &'a mut [Strip],
     /// `D`, the row sums of `dO ∘ O`.
-    pub along: &'a mut [Strip],
+    pub output_dot: &'a mut [Strip],
 }
 
 impl Packed<'_> {
@@ -87,7 +87,7 @@ pub(super) fn backward_blocks(
             let rows = (query_block - block) * STRIP..(query_block - block + 1) * STRIP;
             let (p, ds) = (&mut p[rows.clone()], &mut ds[rows]);
             let query = query_block * dimensions..(query_block + 1) * dimensions;
-            let (logsumexp, along) = (&numbers.logsumexp[query_block], &numbers.along[query_block]);
+            let (logsumexp, output_dot) = (&numbers.logsumexp[query_block], &numbers.output_dot[query_block]);
             for key_block in first..keys.end.min(seen.key_blocks(query_block)) {
                 let column = (key_block - first) * STRIP;
                 let key = key_block * dimensions..(key_block + 1) * dimensions;
@@ -97,7 +97,7 @@ pub(super) fn backward_blocks(
                     let (p, ds) = (&mut p[column..column + STRIP], &mut ds[column..column + STRIP]);
                     for (p, ds) in p.iter_mut().zip(ds) {
                         *p = exp2::<FMA>(*p - logsumexp[query]);
-                        *ds = *p * (*ds - along[query]);
+                        *ds = *p * (*ds - output_dot[query]);
                     }
                 }
                 seen.fill_unseen(query_block, key_block, p, column, 0.0);

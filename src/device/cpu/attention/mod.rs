@@ -11,8 +11,9 @@ use self::tile::{Block, HeadRows, STRIP, Strip};
 use super::CpuDevice;
 use super::math::dot;
 use super::parallel::Scattered;
-use crate::device::Mask;
-use crate::device::contract::AttentionDims;
+use super::tensor::CpuTensor;
+use crate::device::Result;
+use crate::device::ops::attention::{Attended, AttentionDims, AttentionOps, Mask, check, check_backward};
 
 /// Blocks of queries that backward takes at once.
 const BACKWARD_BLOCKS: usize = 2;
@@ -105,108 +106,147 @@ fn blocks(strips: &mut [Strip]) -> &mut [Block] {
     strips.as_chunks_mut().0
 }
 
-/// Sets `output` `[batch, tokens, width]` and `logsumexp` `[batch, heads, tokens]`.
-pub(super) fn attention(
-    device: &CpuDevice,
-    dims: AttentionDims,
-    mask: Mask,
-    qkv: &[f32],
-    output: &mut [f32],
-    logsumexp: &mut [f32],
-) {
-    let AttentionDims { batch, tokens, heads, head_dim } = dims;
-    let sizes = Sizes::new(dims);
-    let seen = Seen { causal: mask == Mask::Causal, tokens };
-    let (columns, logarithms) = (Scattered::new(output), Scattered::new(logsumexp));
-    // With fewer heads than threads, several tasks share a head: task by task, every so many-th block of queries.
-    let shares = device.threads().div_ceil(batch * heads).min(tokens.div_ceil(STRIP));
-    device.for_each_block(batch * heads * shares, usize::MAX, [], |index, []| {
-        let (task, share) = (index / shares, index % shares);
-        let mut scratch = device.scratch(3 * sizes.operand() + sizes.dimensions * STRIP);
-        let scratch = &mut &mut scratch[..];
-        let [queries, keys, values] = [(); 3].map(|()| take(scratch, sizes.operand()));
-        let mut packed = forward::Packed { queries, keys, values: blocks(values) };
-        packed.pack([0, 1, 2].map(|part| head(dims, qkv, 3, part, task)), sizes);
-        let output = blocks(take(scratch, sizes.dimensions * STRIP));
-        let mut mixed = forward::Mixed { output, logsumexp: [0.0; STRIP] };
-        for block in (share..tokens.div_ceil(STRIP)).step_by(shares) {
-            forward::forward_block(&packed, sizes, seen, block, &mut mixed);
-            for (query, log) in (0..tokens - block * STRIP).zip(mixed.logsumexp) {
-                let token = block * STRIP + query;
-                let row = (task / heads * tokens + token) * dims.width() + task % heads * head_dim;
-                // SAFETY: this task alone writes these queries' numbers, and the columns of their head.
-                let (row, to) = unsafe { (columns.part(row, head_dim), logarithms.part(task * tokens + token, 1)) };
-                to[0] = log * std::f32::consts::LN_2;
-                for (row, block) in row.chunks_mut(STRIP).zip(mixed.output.iter()) {
-                    row.copy_from_slice(&block[query][..row.len()]);
+impl AttentionOps for CpuDevice {
+    fn attention(&self, qkv: &CpuTensor, heads: usize, mask: Mask) -> Result<Attended<CpuTensor>> {
+        let dims = check(qkv.dimensions(), heads)?;
+        let AttentionDims { batch, tokens, heads, head_dim } = dims;
+        let mut output = self.tensor(qkv.shape.with_last(dims.width()));
+        let mut logsumexp = self.shaped("attention", &[batch, heads, tokens])?;
+
+        let qkv = qkv.values();
+        let sizes = Sizes::new(dims);
+        let seen = Seen { causal: mask == Mask::Causal, tokens };
+        let (columns, logarithms) = (Scattered::new(&mut output.values), Scattered::new(&mut logsumexp.values));
+        // With fewer heads than threads, several tasks work on one head: each on every `splits`-th block of queries.
+        let splits = self.threads().div_ceil(batch * heads).min(tokens.div_ceil(STRIP));
+        self.for_each_block(batch * heads * splits, usize::MAX, [], |index, []| {
+            let (task, split) = (index / splits, index % splits);
+
+            // Pack Q, K, V of this head.
+            let mut scratch = self.scratch(3 * sizes.operand() + sizes.dimensions * STRIP);
+            let scratch = &mut &mut scratch[..];
+            let [queries, keys, values] = [(); 3].map(|()| take(scratch, sizes.operand()));
+            let mut packed = forward::Packed { queries, keys, values: blocks(values) };
+            packed.pack([0, 1, 2].map(|part| head(dims, qkv, 3, part, task)), sizes);
+
+            let output = blocks(take(scratch, sizes.dimensions * STRIP));
+            let mut mixed = forward::Mixed { output, logsumexp: [0.0; STRIP] };
+            for block in (split..tokens.div_ceil(STRIP)).step_by(splits) {
+                // O and its log-sum-exp for one block of queries, by online softmax.
+                forward::forward_block(&packed, sizes, seen, block, &mut mixed);
+
+                // Epilogue: into the rows of the tensors.
+                for (query, log) in (0..tokens - block * STRIP).zip(mixed.logsumexp) {
+                    let token = block * STRIP + query;
+                    let row = (task / heads * tokens + token) * dims.width() + task % heads * head_dim;
+                    // SAFETY: this task alone writes these queries' numbers, and the columns of their head.
+                    let (row, to) = unsafe { (columns.part(row, head_dim), logarithms.part(task * tokens + token, 1)) };
+                    to[0] = log * std::f32::consts::LN_2;
+                    for (row, block) in row.chunks_mut(STRIP).zip(mixed.output.iter()) {
+                        row.copy_from_slice(&block[query][..row.len()]);
+                    }
                 }
             }
-        }
-    });
+        });
+        Ok(Attended { output, logsumexp })
+    }
+
+    fn attention_backward(
+        &self,
+        dy: &CpuTensor,
+        qkv: &CpuTensor,
+        output: &CpuTensor,
+        logsumexp: &CpuTensor,
+        heads: usize,
+        mask: Mask,
+    ) -> Result<CpuTensor> {
+        let (saved, lse) = (output.dimensions(), logsumexp.dimensions());
+        let dims = check_backward(dy.dimensions(), qkv.dimensions(), saved, lse, heads)?;
+        let mut d_qkv = self.tensor(qkv.shape);
+
+        let saved =
+            Saved { dy: dy.values(), qkv: qkv.values(), output: output.values(), logsumexp: logsumexp.values() };
+        let seen = Seen { causal: mask == Mask::Causal, tokens: dims.tokens };
+        let columns = Scattered::new(&mut d_qkv.values);
+        self.for_each_block(dims.batch * heads, usize::MAX, [], |task, []| {
+            head_backward(self, dims, seen, saved, task, &columns);
+        });
+        Ok(d_qkv)
+    }
 }
 
-/// Sets `d_qkv` `[batch, tokens, 3 · width]`.
-#[allow(clippy::too_many_arguments)]
-pub(super) fn attention_backward(
+/// What backward reads.
+#[derive(Clone, Copy)]
+struct Saved<'a> {
+    /// `[batch, tokens, width]`.
+    dy: &'a [f32],
+    /// `[batch, tokens, 3 · width]`.
+    qkv: &'a [f32],
+    /// `[batch, tokens, width]`.
+    output: &'a [f32],
+    /// `[batch, heads, tokens]`.
+    logsumexp: &'a [f32],
+}
+
+/// One head of one image: writes its columns of `d_qkv` `[batch, tokens, 3 · width]`.
+fn head_backward(
     device: &CpuDevice,
     dims: AttentionDims,
-    mask: Mask,
-    dy: &[f32],
-    qkv: &[f32],
-    output: &[f32],
-    logsumexp: &[f32],
-    d_qkv: &mut [f32],
+    seen: Seen,
+    saved: Saved<'_>,
+    task: usize,
+    d_qkv: &Scattered<'_>,
 ) {
-    let AttentionDims { batch, tokens, heads, head_dim } = dims;
+    let AttentionDims { tokens, heads, head_dim, .. } = dims;
     let (width, sizes) = (dims.width(), Sizes::new(dims));
-    let seen = Seen { causal: mask == Mask::Causal, tokens };
-    let columns = Scattered::new(d_qkv);
-    device.for_each_block(batch * heads, usize::MAX, [], |task, []| {
-        // Sets rows of part 0, 1 or 2 from blocks packed by token, `column` of them above each other.
-        let store = |part: usize, first: usize, rows: usize, packed: &[Block], column: usize, factor: f32| {
-            for row in 0..rows {
-                let token = task / heads * tokens + first + row;
-                // SAFETY: this task alone writes the columns of its head in the rows of its image.
-                let out = unsafe { columns.part((token * 3 + part) * width + task % heads * head_dim, head_dim) };
-                for (out, blocks) in out.chunks_mut(STRIP).zip(packed.chunks_exact(column)) {
-                    out.iter_mut()
-                        .zip(&blocks[row / STRIP][row % STRIP])
-                        .for_each(|(out, value)| *out = factor * value);
-                }
+    // Sets rows of part 0, 1 or 2 from blocks packed by token, `column` of them above each other.
+    let store = |part: usize, first: usize, rows: usize, packed: &[Block], column: usize, factor: f32| {
+        for row in 0..rows {
+            let token = task / heads * tokens + first + row;
+            // SAFETY: this task alone writes the columns of its head in the rows of its image.
+            let out = unsafe { d_qkv.part((token * 3 + part) * width + task % heads * head_dim, head_dim) };
+            for (out, blocks) in out.chunks_mut(STRIP).zip(packed.chunks_exact(column)) {
+                out.iter_mut().zip(&blocks[row / STRIP][row % STRIP]).for_each(|(out, value)| *out = factor * value);
             }
-        };
-        let panel = BACKWARD_BLOCKS * STRIP;
-        let mut scratch = device.scratch(9 * sizes.operand() + 2 * sizes.padded_tokens + sizes.dimensions * panel);
-        let scratch = &mut &mut scratch[..];
-        let mut operand = || take(scratch, sizes.operand());
-        let mut packed = backward::Packed {
-            scaled_queries: operand(),
-            keys: operand(),
-            values: operand(),
-            dy: operand(),
-            queries_by_token: blocks(operand()),
-            keys_by_token: blocks(operand()),
-            dy_by_token: blocks(operand()),
-            d_keys: blocks(operand()),
-            d_values: blocks(operand()),
-        };
-        let (dy, output) = (head(dims, dy, 1, 0, task), head(dims, output, 1, 0, task));
-        packed.pack([0, 1, 2].map(|part| head(dims, qkv, 3, part, task)), dy, sizes);
-        let [logs, along] = [(); 2].map(|()| take(scratch, sizes.padded_tokens));
-        for token in 0..sizes.padded_tokens {
-            // Rows of padding have no gradient, whatever their numbers are.
-            let real = token < tokens;
-            let log = if real { logsumexp[task * tokens + token] } else { 0.0 };
-            logs[token / STRIP][token % STRIP] = log * std::f32::consts::LOG2_E;
-            along[token / STRIP][token % STRIP] = if real { dot(dy.row(token), output.row(token)) } else { 0.0 };
         }
-        let numbers = backward::QueryNumbers { logsumexp: logs, along };
-        let d_queries = blocks(take(scratch, sizes.dimensions * panel));
-        for first in (0..tokens).step_by(panel) {
-            backward::backward_blocks(&mut packed, &numbers, sizes, seen, first / STRIP, d_queries);
-            store(0, first, panel.min(tokens - first), d_queries, BACKWARD_BLOCKS, sizes.scale());
-        }
-        store(1, 0, tokens, packed.d_keys, sizes.padded_tokens / STRIP, sizes.scale());
-        store(2, 0, tokens, packed.d_values, sizes.padded_tokens / STRIP, 1.0);
-    });
+    };
+
+    // Pack the operands, each in the layout in which it is multiplied.
+    let panel = BACKWARD_BLOCKS * STRIP;
+    let mut scratch = device.scratch(9 * sizes.operand() + 2 * sizes.padded_tokens + sizes.dimensions * panel);
+    let scratch = &mut &mut scratch[..];
+    let mut operand = || take(scratch, sizes.operand());
+    let mut packed = backward::Packed {
+        scaled_queries: operand(),
+        keys: operand(),
+        values: operand(),
+        dy: operand(),
+        queries_by_token: blocks(operand()),
+        keys_by_token: blocks(operand()),
+        dy_by_token: blocks(operand()),
+        d_keys: blocks(operand()),
+        d_values: blocks(operand()),
+    };
+    let (dy, output) = (head(dims, saved.dy, 1, 0, task), head(dims, saved.output, 1, 0, task));
+    packed.pack([0, 1, 2].map(|part| head(dims, saved.qkv, 3, part, task)), dy, sizes);
+
+    // Each query's log-sum-exp, and D = dO · O.
+    let [logs, output_dot] = [(); 2].map(|()| take(scratch, sizes.padded_tokens));
+    for token in 0..sizes.padded_tokens {
+        // Rows of padding have no gradient, whatever their numbers are.
+        let in_bounds = token < tokens;
+        let log = if in_bounds { saved.logsumexp[task * tokens + token] } else { 0.0 };
+        logs[token / STRIP][token % STRIP] = log * std::f32::consts::LOG2_E;
+        output_dot[token / STRIP][token % STRIP] = if in_bounds { dot(dy.row(token), output.row(token)) } else { 0.0 };
+    }
+    let numbers = backward::QueryNumbers { logsumexp: logs, output_dot };
+
+    // dQ block by block; dK and dV collect over all blocks.
+    let d_queries = blocks(take(scratch, sizes.dimensions * panel));
+    for first in (0..tokens).step_by(panel) {
+        backward::backward_blocks(&mut packed, &numbers, sizes, seen, first / STRIP, d_queries);
+        store(0, first, panel.min(tokens - first), d_queries, BACKWARD_BLOCKS, sizes.scale());
+    }
+    store(1, 0, tokens, packed.d_keys, sizes.padded_tokens / STRIP, sizes.scale());
+    store(2, 0, tokens, packed.d_values, sizes.padded_tokens / STRIP, 1.0);
 }

@@ -35,14 +35,14 @@ impl Pinned {
         self.copied.synchronize().map_err(failed("cuEventSynchronize"))
     }
 
-    /// Copies `values` here, and from here to the device when the stream gets to it. [`Pinned::wait`] first.
+    /// Copies `values` into this buffer at once, and from it to the device in stream order. Call [`Pinned::wait`] first.
     ///
     /// # Panics
     /// If `values` are more than it holds.
     pub(super) fn copy_to<T: DeviceRepr + Copy>(&mut self, to: Pointer, values: &[T]) -> Result<()> {
         let bytes = size_of_val(values);
         assert!(bytes <= self.bytes, "more values than the pinned buffer holds");
-        // SAFETY: there is room, no copy is under way, and numbers may be copied as bytes. The device's buffer is as large as this
+        // SAFETY: there is room, no copy is in flight, and numbers may be copied as bytes. The device's buffer is as large as this
         // one, and this one is not touched until its event says that the copy is done.
         unsafe {
             std::ptr::copy_nonoverlapping(values.as_ptr().cast::<u8>(), self.address, bytes);
@@ -57,18 +57,18 @@ impl Drop for Pinned {
     fn drop(&mut self) {
         // An error is one that the next call returns too.
         let _ = self.copied.synchronize();
-        // SAFETY: from cuMemHostAlloc, freed once, and no copy is under way.
+        // SAFETY: from cuMemHostAlloc, freed once, and no copy is in flight.
         let _ = unsafe { result::free_host(self.address.cast()) };
     }
 }
 
 /// Two pinned buffers used in turn: while one is copied to the device, the other is filled.
-pub(super) struct Twins {
+pub(super) struct DoubleBuffer {
     pair: [Pinned; 2],
     second: bool,
 }
 
-impl Twins {
+impl DoubleBuffer {
     pub(super) fn new(stream: &Arc<CudaStream>, bytes: usize) -> Result<Self> {
         Ok(Self { pair: [Pinned::new(stream, bytes)?, Pinned::new(stream, bytes)?], second: true })
     }
@@ -79,28 +79,28 @@ impl Twins {
     }
 }
 
-/// Floats on their way to the host.
-pub struct Reading {
+/// A copy of floats to the host that is in flight.
+pub struct PendingRead {
     pinned: Pinned,
     count: usize,
 }
 
-/// Pinned buffers for readings, those that are not in use.
-pub(super) struct Readings {
+/// Pinned buffers for readbacks, those that are not in use.
+pub(super) struct Readbacks {
     stream: Arc<CudaStream>,
     free: RefCell<Vec<Pinned>>,
 }
 
-/// Readings that are under way at once as a rule: a step's, and that of the step before.
-const AT_ONCE: usize = 2;
+/// Readbacks that are under way at once as a rule: a step's, and that of the step before.
+const IN_FLIGHT: usize = 2;
 
-impl Readings {
+impl Readbacks {
     pub(super) fn new(stream: &Arc<CudaStream>) -> Self {
         Self { stream: Arc::clone(stream), free: RefCell::default() }
     }
 
     /// Starts to copy floats, each part so many from there.
-    pub(super) fn start(&self, parts: impl Iterator<Item = (Pointer, usize)> + Clone) -> Result<Reading> {
+    pub(super) fn start(&self, parts: impl Iterator<Item = (Pointer, usize)> + Clone) -> Result<PendingRead> {
         let count: usize = parts.clone().map(|(_, count)| count).sum();
         let pinned = self.pinned(count * size_of::<f32>())?;
         let mut done = 0;
@@ -115,7 +115,7 @@ impl Readings {
             done += count;
         }
         pinned.copied.record(&self.stream).map_err(failed("cuEventRecord"))?;
-        Ok(Reading { pinned, count })
+        Ok(PendingRead { pinned, count })
     }
 
     /// A free buffer of at least `bytes`. Where there is none, as many are made as are used at once, so that later steps
@@ -127,14 +127,14 @@ impl Readings {
         }
         // Smaller ones were for another kind of step.
         free.clear();
-        for _ in 1..AT_ONCE {
+        for _ in 1..IN_FLIGHT {
             free.push(Pinned::new(&self.stream, bytes.max(256))?);
         }
         Pinned::new(&self.stream, bytes.max(256))
     }
 
     /// Waits for the values.
-    pub(super) fn finish(&self, Reading { pinned, count }: Reading) -> Result<Vec<f32>> {
+    pub(super) fn finish(&self, PendingRead { pinned, count }: PendingRead) -> Result<Vec<f32>> {
         pinned.wait()?;
         self.stream.context().check_err().map_err(failed("an earlier call"))?;
         // SAFETY: `count` floats were copied there, and the copies are done.

@@ -1,0 +1,71 @@
+//! Tensors made, filled and read in the machine's memory.
+
+use super::CpuDevice;
+use super::tensor::{CpuTensor, CpuTokens};
+use crate::device::{ElementwiseOps, Result, Tensors, shape_check};
+
+impl Tensors for CpuDevice {
+    type Tensor = CpuTensor;
+    type Tokens = CpuTokens;
+    type PendingRead = Vec<f32>;
+
+    const ASYNCHRONOUS: bool = false;
+
+    fn describe(&self) -> String {
+        format!("cpu ({} thread{})", self.threads, if self.threads == 1 { "" } else { "s" })
+    }
+
+    fn own_memory(&self) -> Option<u64> {
+        None
+    }
+
+    fn upload(&self, shape: &[usize], values: &[f32]) -> Result<CpuTensor> {
+        shape_check::upload(shape, values.len())?;
+        let mut tensor = self.shaped("upload", shape)?;
+        tensor.values.copy_from_slice(values);
+        Ok(tensor)
+    }
+
+    fn zeros(&self, shape: &[usize]) -> Result<CpuTensor> {
+        let mut tensor = self.shaped("zeros", shape)?;
+        self.zero(&mut tensor)?;
+        Ok(tensor)
+    }
+
+    fn download(&self, tensor: &CpuTensor) -> Result<Vec<f32>> {
+        Ok(tensor.values.to_vec())
+    }
+
+    fn overwrite(&self, tensor: &mut CpuTensor, values: &[f32]) -> Result<()> {
+        shape_check::overwrite(tensor.dimensions(), values.len())?;
+        tensor.values.copy_from_slice(values);
+        Ok(())
+    }
+
+    fn shape<'t>(&self, tensor: &'t CpuTensor) -> &'t [usize] {
+        tensor.dimensions()
+    }
+
+    fn upload_tokens(&self, shape: [usize; 2], ids: &[u16]) -> Result<CpuTokens> {
+        shape_check::upload_tokens(shape, ids.len())?;
+        Ok(CpuTokens { shape, ids: ids.to_vec() })
+    }
+
+    fn overwrite_tokens(&self, tokens: &mut CpuTokens, ids: &[u16]) -> Result<()> {
+        shape_check::upload_tokens(tokens.shape, ids.len())?;
+        tokens.ids.copy_from_slice(ids);
+        Ok(())
+    }
+
+    fn download_tokens(&self, tokens: &CpuTokens) -> Result<Vec<u16>> {
+        Ok(tokens.ids.clone())
+    }
+
+    fn read(&self, tensors: &[&CpuTensor]) -> Result<Vec<f32>> {
+        Ok(tensors.iter().flat_map(|tensor| tensor.values.iter().copied()).collect())
+    }
+
+    fn wait(&self, pending: Vec<f32>) -> Result<Vec<f32>> {
+        Ok(pending)
+    }
+}

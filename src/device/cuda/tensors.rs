@@ -1,0 +1,90 @@
+//! Tensors made, filled and read on a CUDA device.
+
+use half::bf16;
+
+use super::CudaDevice;
+use super::pinned::PendingRead;
+use super::tensor::CudaTensor;
+use super::tokens::{CudaTokens, Known};
+use crate::device::{ElementwiseOps, Precision, Result, Tensors, shape_check};
+
+impl Tensors for CudaDevice {
+    type Tensor = CudaTensor;
+    type Tokens = CudaTokens;
+    type PendingRead = PendingRead;
+
+    const ASYNCHRONOUS: bool = true;
+
+    fn describe(&self) -> String {
+        let precision = match self.precision {
+            Precision::F32 => "f32",
+            Precision::Bf16 => "bf16",
+        };
+        let (major, minor) = self.driver.capability;
+        format!("cuda ({}, compute capability {major}.{minor}, {precision})", self.driver.name)
+    }
+
+    fn own_memory(&self) -> Option<u64> {
+        Some(self.driver.total_memory)
+    }
+
+    fn upload(&self, shape: &[usize], values: &[f32]) -> Result<CudaTensor> {
+        shape_check::upload(shape, values.len())?;
+        let mut tensor = self.floats_of("upload", shape)?;
+        tensor.buffer_mut().upload(values)?;
+        Ok(tensor)
+    }
+
+    fn zeros(&self, shape: &[usize]) -> Result<CudaTensor> {
+        let mut tensor = self.floats_of("zeros", shape)?;
+        self.zero(&mut tensor)?;
+        Ok(tensor)
+    }
+
+    fn download(&self, tensor: &CudaTensor) -> Result<Vec<f32>> {
+        self.values(tensor)
+    }
+
+    fn overwrite(&self, tensor: &mut CudaTensor, values: &[f32]) -> Result<()> {
+        shape_check::overwrite(tensor.dimensions(), values.len())?;
+        match tensor.precision {
+            Precision::F32 => tensor.buffer_mut().overwrite(values),
+            Precision::Bf16 => {
+                let values: Vec<bf16> = values.iter().copied().map(bf16::from_f32).collect();
+                tensor.buffer_mut().overwrite(&values)
+            }
+        }
+    }
+
+    fn shape<'t>(&self, tensor: &'t CudaTensor) -> &'t [usize] {
+        tensor.dimensions()
+    }
+
+    fn upload_tokens(&self, shape: [usize; 2], ids: &[u16]) -> Result<CudaTokens> {
+        shape_check::upload_tokens(shape, ids.len())?;
+        let mut buffer = self.memory.take(size_of_val(ids))?;
+        buffer.upload(ids)?;
+        Ok(CudaTokens { shape, ids: buffer, known: Known::Ids(ids.to_vec()) })
+    }
+
+    fn overwrite_tokens(&self, tokens: &mut CudaTokens, ids: &[u16]) -> Result<()> {
+        shape_check::upload_tokens(tokens.shape, ids.len())?;
+        tokens.ids.overwrite(ids)?;
+        tokens.known = Known::Ids(ids.to_vec());
+        Ok(())
+    }
+
+    fn download_tokens(&self, tokens: &CudaTokens) -> Result<Vec<u16>> {
+        tokens.download()
+    }
+
+    fn read(&self, tensors: &[&CudaTensor]) -> Result<PendingRead> {
+        let values = tensors.iter().map(|tensor| self.floats(tensor)).collect::<Result<Vec<_>>>()?;
+        let parts = values.iter().zip(tensors).map(|(values, tensor)| (values.pointer(), tensor.shape.volume()));
+        self.readbacks.start(parts)
+    }
+
+    fn wait(&self, pending: PendingRead) -> Result<Vec<f32>> {
+        self.readbacks.finish(pending)
+    }
+}

@@ -1,0 +1,35 @@
+//! Why an op could not be done.
+
+use super::ShapeError;
+
+/// Why an op could not be done.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The arguments do not fit together.
+    #[error(transparent)]
+    Shape(#[from] ShapeError),
+    /// A token that no table row answers to.
+    #[error("token {token} at position {position} is outside the table of {rows} rows")]
+    Token {
+        /// The token.
+        token: u16,
+        /// Where it stands, counted over the whole batch.
+        position: usize,
+        /// Rows of the table.
+        rows: usize,
+    },
+    /// The device cannot be used at all, or not for this.
+    #[error("{0}")]
+    Unavailable(String),
+    /// A call of the device's driver failed.
+    #[error("{call}: {message}")]
+    Driver {
+        /// The call, with the kernel if it launched one.
+        call: String,
+        /// What the driver said, and what to do where that is known.
+        message: String,
+    },
+}
+
+/// Result of a device's methods.
+pub type Result<T> = std::result::Result<T, Error>;

@@ -1,0 +1,64 @@
+//! The Adam update.
+
+use crate::device::shape_check::{self, error, exactly, maybe};
+use crate::device::{Result, Tensors};
+
+/// One update of Adam (Kingma & Ba 2015, algorithm 1), bias corrections included.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct AdamStep {
+    /// Learning rate of this step.
+    pub learning_rate: f32,
+    /// Decay of the first moment.
+    pub beta1: f32,
+    /// Decay of the second moment.
+    pub beta2: f32,
+    /// Added to the root of the second moment, after its bias correction.
+    pub epsilon: f32,
+    /// Which update this is, from 1.
+    pub step: u64,
+}
+
+/// Gradients whose norm is above `max_norm` are scaled down to it.
+pub struct Clip<'a, T> {
+    /// The global norm, as [`GlobalNormOps::global_norm`] left it on the device.
+    pub norm: &'a T,
+    /// The clip threshold.
+    pub max_norm: f32,
+}
+
+/// The ops of `adam`.
+pub trait AdamOps: Tensors {
+    /// Sets the step that the next calls of [`AdamOps::adam`] take, replayed ones included: a recording holds no step of its own.
+    fn set_adam_step(&self, step: AdamStep) -> Result<()>;
+
+    /// One Adam update of `parameter` and its moments; `gradient` is clipped on the way if `clip` says so.
+    fn adam(
+        &self,
+        parameter: &mut Self::Tensor,
+        gradient: &Self::Tensor,
+        first_moment: &mut Self::Tensor,
+        second_moment: &mut Self::Tensor,
+        step: AdamStep,
+        clip: Option<Clip<'_, Self::Tensor>>,
+    ) -> Result<()>;
+}
+
+/// Checks that the tensors of [`AdamOps::adam`] are of one shape, that `norm` holds one element
+/// ([`GlobalNormOps::global_norm`]'s result), and that steps are counted from 1.
+pub fn check(
+    parameter: &[usize],
+    gradient: &[usize],
+    first_moment: &[usize],
+    second_moment: &[usize],
+    norm: Option<&[usize]>,
+    step: u64,
+) -> shape_check::Result<()> {
+    const OP: &str = "adam";
+    if step == 0 {
+        return error(OP, "step", "at least 1", step);
+    }
+    exactly(OP, "gradient", gradient, parameter)?;
+    exactly(OP, "first_moment", first_moment, parameter)?;
+    exactly(OP, "second_moment", second_moment, parameter)?;
+    maybe(OP, "the norm to clip by", norm, &[1])
+}

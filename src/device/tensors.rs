@@ -1,0 +1,50 @@
+//! Tensors: making them, filling them, reading them.
+
+use super::Result;
+
+/// A place that holds tensors.
+///
+/// Tensors that a method returns are new. No tensor is empty, and none has more than
+/// [`MAX_RANK`](super::shape_check::MAX_RANK) dimensions.
+pub trait Tensors: Sized + 'static {
+    /// A dense row-major array of floats.
+    type Tensor;
+    /// A dense row-major array of token ids.
+    type Tokens;
+    /// Values whose copy to the host is in flight (a readback).
+    type PendingRead;
+
+    /// Whether ops return before their work is done, so that the host can prepare the next step meanwhile.
+    const ASYNCHRONOUS: bool;
+
+    /// What the device is, for people: `cpu (2 threads)`.
+    fn describe(&self) -> String;
+    /// Bytes of memory that is the device's own; `None` if its tensors lie in the machine's.
+    fn own_memory(&self) -> Option<u64>;
+
+    /// Copies `values` (row-major, as many as `shape` holds) to the device.
+    fn upload(&self, shape: &[usize], values: &[f32]) -> Result<Self::Tensor>;
+    /// A tensor of zeros.
+    fn zeros(&self, shape: &[usize]) -> Result<Self::Tensor>;
+    /// Copies a tensor's values to the host.
+    fn download(&self, tensor: &Self::Tensor) -> Result<Vec<f32>>;
+    /// Overwrites a tensor with values from the host.
+    fn overwrite(&self, tensor: &mut Self::Tensor, values: &[f32]) -> Result<()>;
+    /// A tensor's dimensions.
+    fn shape<'t>(&self, tensor: &'t Self::Tensor) -> &'t [usize];
+
+    /// Copies token ids to the device as `[B, T]`.
+    fn upload_tokens(&self, shape: [usize; 2], ids: &[u16]) -> Result<Self::Tokens>;
+    /// Overwrites tokens with as many from the host.
+    fn overwrite_tokens(&self, tokens: &mut Self::Tokens, ids: &[u16]) -> Result<()>;
+    /// Copies token ids to the host.
+    fn download_tokens(&self, tokens: &Self::Tokens) -> Result<Vec<u16>>;
+
+    /// Starts to copy the values of all `tensors`, one after the other, to the host; the tensors may change at once.
+    fn read(&self, tensors: &[&Self::Tensor]) -> Result<Self::PendingRead>;
+    /// Waits for the values that [`Tensors::read`] copies, and for nothing that was asked of the device later.
+    ///
+    /// # Errors
+    /// Whatever went wrong until then.
+    fn wait(&self, pending: Self::PendingRead) -> Result<Vec<f32>>;
+}
