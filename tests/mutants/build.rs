@@ -8,6 +8,7 @@ use std::{env, fs};
 use crate::Result;
 use crate::nvcc::Nvcc;
 use crate::table::Mutant;
+use crate::tokens;
 
 /// As `build/compile.rs` has them, for PTX alone.
 const OPTIONS: &[&str] =
@@ -16,7 +17,7 @@ const OPTIONS: &[&str] =
 /// The fatbin of the mutant's module; compiled unless it is there from an earlier run.
 ///
 /// # Errors
-/// If the text to replace is not there exactly once, or the result does not compile.
+/// If the code to replace is not there exactly once, or the result does not compile.
 pub fn compile(nvcc: &Nvcc, root: &Path, mutant: &Mutant) -> Result<PathBuf> {
     let mut sources = Vec::new();
     for entry in fs::read_dir(root.join("kernels"))? {
@@ -28,11 +29,7 @@ pub fn compile(nvcc: &Nvcc, root: &Path, mutant: &Mutant) -> Result<PathBuf> {
     }
     sources.sort();
     let (_, text) = sources.iter_mut().find(|(name, _)| name == mutant.file).ok_or("no such file")?;
-    let times = text.matches(mutant.from).count();
-    if times != 1 {
-        return Err(format!("{}: the text to replace is there {times} times: {}", mutant.file, mutant.from).into());
-    }
-    *text = text.replacen(mutant.from, mutant.to, 1);
+    *text = tokens::replace(text, mutant.from, mutant.to).map_err(|why| format!("{}: {why}", mutant.file))?;
     if !mutant.keep.is_empty() {
         let kernels = |line: &str| line.starts_with("KERNEL") || line.starts_with("TILES") || line.starts_with("TYPES");
         let (_, text) = sources.iter_mut().find(|(name, _)| name.ends_with(".cu")).ok_or("no such module")?;

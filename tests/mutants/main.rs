@@ -1,7 +1,7 @@
 //! Bugs planted in our own kernels: each must be found, by the op table's own comparison, by the simulator's checks, or by
 //! its counts. A test that does not find them would not find ours.
 //!
-//! Each bug is a replacement in the text of a kernel. It runs in a process of its own, because a fault takes the context with
+//! Each bug is a replacement in the code of a kernel. It runs in a process of its own, because a fault takes the context with
 //! it: [`every_planted_bug_is_found`] starts this program again for each, with the bug's name in `IGPT_MUTANT`.
 
 mod build;
@@ -9,6 +9,7 @@ mod build;
 #[allow(dead_code)]
 mod nvcc;
 mod table;
+mod tokens;
 
 macro_rules! ops {
     ($($path:literal $name:ident)*) => {

@@ -16,7 +16,8 @@ pub enum Found {
     Conflicts,
 }
 
-/// A bug: in `file`, `from` becomes `to`.
+/// A bug: in `file`, the code `from` becomes `to`. Only code counts: `from` is found whatever the spaces, line ends and comments
+/// between its tokens.
 pub struct Mutant {
     pub name: &'static str,
     /// The `.cu` file that is compiled, without its ending.
@@ -95,7 +96,7 @@ macro_rules! mutants {
 pub const MUTANTS: &[Mutant] = mutants! {
     "linear: no barrier between stages":
     "linear_bf16" "gemm_bf16.cuh" ["linear_forward"], Bf16, forward, STALE;
-    "stage that is filled next.\n        __syncthreads();" => "stage that is filled next.\n"
+    "copy_async_wait<STAGES - 2>(); __syncthreads();" => "copy_async_wait<STAGES - 2>();"
 
     "linear: one copy too few is waited for":
     "linear_bf16" "gemm_bf16.cuh" ["linear_forward"], Bf16, forward, STALE;
@@ -156,7 +157,7 @@ pub const MUTANTS: &[Mutant] = mutants! {
 
     "attention: no barrier between stages":
     "attention_bf16" "attention_bf16.cu" ["KERNEL(32,"], Bf16, causal, STALE;
-    "all are done with the other one.\n        __syncthreads();" => "all are done with the other one.\n"
+    "copy_async_wait<0>(); __syncthreads();" => "copy_async_wait<0>();"
 
     "attention backward: row sums of another stage":
     "attention_backward_bf16" "attention_backward_bf16.cu" ["_keys, 32,", "_queries, 32,"], Bf16, causal, STALE;
@@ -174,12 +175,12 @@ pub const MUTANTS: &[Mutant] = mutants! {
 
     "attention f32: tiles are overwritten while they are read":
     "attention_f32" "attention_f32.cu" ["KERNELS(32,"], F32, causal, STALE;
-    "T::mix(scores, v_tile, out);\n        // All are done with the tiles.\n        __syncthreads();" => "T::mix(scores, v_tile, out);"
+    "T::mix(scores, v_tile, out); __syncthreads();" => "T::mix(scores, v_tile, out);"
 
     "layernorm: a sum's room is not freed":
     "layernorm" "reduce.cuh" ["TYPES(2,"], F32, |device| layernorm::check_forward(device, (1, true, true, 3, 1000)),
     STALE;
-    "x += room[other];\n        __syncthreads();" => "x += room[other];"
+    "x += room[other]; __syncthreads();" => "x += room[other];"
 
     "cross entropy: the maximum is not subtracted":
     "cross_entropy" "cross_entropy.cu" [], F32, |device| cross_entropy::check(device, 1, 21, 512, 2), WRONG;
