@@ -1,14 +1,17 @@
 //! Runs the compiler: one fatbin a file, several at a time, and only what changed.
 
 use std::{
-    env, fs,
+    env, fs, iter,
     path::{Path, PathBuf},
     process::Command,
     sync::Mutex,
+    thread,
     time::SystemTime,
 };
 
-use crate::{Result, nvcc::Nvcc};
+use nvcc::Nvcc;
+
+use crate::Result;
 
 /// Machine code for the A100's and the H100's generations, which their successors of the same major version run as well, and
 /// PTX from which the driver makes code for all others. Uncompressed: the simulator reads the PTX, and so does `tables`.
@@ -29,58 +32,56 @@ pub struct Object {
     /// The file's name without `.cu`.
     pub name: String,
     pub fatbin: PathBuf,
-    /// What the compiler said: `ptxas -v`.
+    /// The output of `ptxas -v`.
     pub log: String,
 }
 
-/// Compiles all of `kernels/` into `out`; sorted by name.
+/// Compiles all of `kernels/*.cu` into `out`; sorted by name.
 pub fn all(nvcc: &Nvcc, root: &Path, out: &Path) -> Result<Vec<Object>> {
     fs::create_dir_all(out)?;
-    let mut names = Vec::new();
+
+    let mut sources = Vec::new();
     for entry in fs::read_dir(root.join("kernels"))? {
         let path = entry?.path();
         if path.extension().is_some_and(|extension| extension == "cu") {
             let name = path.file_stem().and_then(|name| name.to_str()).ok_or("a kernel file's name is not UTF-8")?;
-            names.push(name.to_owned());
+            // Attention takes longest, and would keep one processor busy at the end.
+            sources.push((!name.starts_with("attention"), name.to_owned()));
         }
     }
-    names.sort();
-    // Largest first: attention takes longest, and would keep one processor busy at the end.
-    let mut waiting = names.clone();
-    waiting.sort_by_key(|name| fs::metadata(root.join(format!("kernels/{name}.cu"))).map_or(0, |data| data.len()));
-    let waiting = Mutex::new(waiting);
+    sources.sort();
+
+    // A queue that the threads share. Errors travel between threads as text.
     let jobs = env::var("NUM_JOBS").ok().and_then(|jobs| jobs.parse().ok()).unwrap_or(1usize);
-    let outcomes = std::thread::scope(|scope| {
-        let work = || {
-            let mut done = Vec::new();
-            loop {
-                let next = waiting.lock().map_or(None, |mut waiting| waiting.pop());
-                match next {
-                    // As text: errors do not travel between threads.
-                    Some(name) => done.push(one(nvcc, root, out, &name).map_err(|error| error.to_string())),
-                    None => return done,
-                }
-            }
-        };
-        let threads: Vec<_> = (0..jobs.min(names.len())).map(|_| scope.spawn(work)).collect();
-        threads.into_iter().flat_map(|thread| thread.join().unwrap_or_default()).collect::<Vec<_>>()
-    });
-    if outcomes.len() != names.len() {
-        return Err("a thread that compiled kernels panicked".into());
-    }
-    let mut objects = outcomes.into_iter().collect::<std::result::Result<Vec<_>, _>>()?;
+    let queue = Mutex::new(sources.into_iter());
+    let next = || queue.lock().ok()?.next();
+    let work = || {
+        let outcomes = iter::from_fn(next).map(|(_, name)| one(nvcc, root, out, &name).map_err(|why| why.to_string()));
+        outcomes.collect::<std::result::Result<Vec<_>, _>>()
+    };
+    let mut objects = Vec::new();
+    thread::scope(|scope| -> Result<()> {
+        let threads: Vec<_> = (0..jobs).map(|_| scope.spawn(work)).collect();
+        for thread in threads {
+            objects.extend(thread.join().map_err(|_| "a thread that compiled kernels panicked")??);
+        }
+        Ok(())
+    })?;
     objects.sort_by(|a, b| a.name.cmp(&b.name));
     Ok(objects)
 }
 
+/// Compiles `kernels/NAME.cu`, unless what an earlier run made of it still holds.
 fn one(nvcc: &Nvcc, root: &Path, out: &Path, name: &str) -> Result<Object> {
     let fatbin = out.join(format!("{name}.fatbin"));
     let (dependencies, log_path) = (out.join(format!("{name}.d")), out.join(format!("{name}.log")));
-    // The log begins with what it was made by.
+
+    // The log begins with the recipe that it was made by.
     let recipe = format!("{}\n{OPTIONS:?}\n{}\n", nvcc.path.display(), nvcc.version.trim());
     if let Some(log) = current(root, &fatbin, &dependencies, &log_path, &recipe) {
         return Ok(Object { name: name.to_owned(), fatbin, log });
     }
+
     // A relative path: it goes into the line tables, and no build machine's folders should.
     let source = format!("kernels/{name}.cu");
     let output = Command::new(&nvcc.path)
@@ -93,6 +94,7 @@ fn one(nvcc: &Nvcc, root: &Path, out: &Path, name: &str) -> Result<Object> {
         .arg(&source)
         .output()
         .map_err(|error| format!("cannot run {}: {error}", nvcc.path.display()))?;
+
     let said = String::from_utf8_lossy(&output.stderr);
     if !output.status.success() {
         return Err(format!("{source} does not compile:\n{}{said}", String::from_utf8_lossy(&output.stdout)).into());
@@ -102,7 +104,7 @@ fn one(nvcc: &Nvcc, root: &Path, out: &Path, name: &str) -> Result<Object> {
     Ok(Object { name: name.to_owned(), fatbin, log })
 }
 
-/// The log of an earlier run that still holds: the same recipe, and nothing that went in is newer.
+/// The log of an earlier run that still holds: the same recipe, and no source or header that went in is newer.
 fn current(root: &Path, fatbin: &Path, dependencies: &Path, log: &Path, recipe: &str) -> Option<String> {
     let said = fs::read_to_string(log).ok().filter(|said| said.starts_with(recipe))?;
     let made = modified(fatbin)?;

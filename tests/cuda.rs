@@ -1,14 +1,12 @@
 //! Training on the CUDA device: against the CPU step by step, and against itself in other orders, as a graph and without.
 
-#[path = "support/mod.rs"]
-mod devices;
-
 use igpt_engine::device::prelude::*;
 use igpt_engine::device::{Activation, CpuDevice, CudaDevice, Device, Norm, Precision};
 use igpt_engine::model::{Criterion, Masking, ModelConfig, Objective, Preset, Transformer, parameter_specs};
 use igpt_engine::optim::{Adam, AdamConfig, Schedule, ScheduleKind};
 use igpt_engine::tape::Parameters;
 use igpt_engine::train::{MicroBatch, StepOutcome, Trainer};
+use test_support::devices;
 
 /// Pixels of an image.
 const LENGTH: usize = 16;

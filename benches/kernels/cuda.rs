@@ -4,9 +4,8 @@ use std::collections::BTreeMap;
 
 use igpt_engine::device::cuda::kernel::KERNELS;
 use igpt_engine::device::{CudaDevice, Precision};
-
-use crate::cases::cases;
-use crate::counts;
+use test_support::counts;
+use test_support::reference_shapes::cases;
 
 /// How many times the reference shapes' rows a GPU gets, so that it has something to do.
 const TIMES: usize = 16;
@@ -40,24 +39,19 @@ fn print_counts(wanted: impl Fn(&str) -> bool) {
         "{:<36} {:>9} {:>6} {:>9} {:>6} {:>10} {:>9} {:>9} {:>6}  shape",
         "kernel", "read KiB", "/least", "write KiB", "/least", "wavefronts", "conflicts", "MFLOP", "/least"
     );
-    for (kernel, row) in counts::measure(&wanted).into_iter().filter(|(kernel, _)| wanted(kernel)) {
-        let number = |name: &str| {
-            let value = row.iter().find(|(column, _)| *column == name).and_then(|(_, value)| value.as_integer());
-            value.unwrap_or(0) as f64
-        };
-        let ratio = |name: &str, least: &str| if number(least) > 0.0 { number(name) / number(least) } else { 0.0 };
-        let shape = row.iter().find(|(column, _)| *column == "shape").and_then(|(_, value)| value.as_str());
+    let ratio = |number: u64, least: u64| if least > 0 { number as f64 / least as f64 } else { 0.0 };
+    for (kernel, counts) in counts::measure(&wanted).into_iter().filter(|(kernel, _)| wanted(kernel)) {
         println!(
             "{kernel:<36} {:>9.1} {:>6.2} {:>9.1} {:>6.2} {:>10} {:>9} {:>9.1} {:>6.2}  {}",
-            number("read") / 32.0,
-            ratio("read", "least_read"),
-            number("written") / 32.0,
-            ratio("written", "least_written"),
-            number("wavefronts"),
-            number("conflicts"),
-            number("flops") / 1e6,
-            ratio("flops", "least_flops"),
-            shape.unwrap_or_default()
+            counts.read as f64 / 32.0,
+            ratio(counts.read, counts.least_read),
+            counts.written as f64 / 32.0,
+            ratio(counts.written, counts.least_written),
+            counts.wavefronts,
+            counts.conflicts,
+            counts.flops as f64 / 1e6,
+            ratio(counts.flops, counts.least_flops),
+            counts.shape
         );
     }
 }

@@ -3,7 +3,7 @@
 //! Everything above (tape, model, training, sampling) is generic over [`Device`]; nothing below knows a model. Each op has one
 //! name and one file to read it in: `ops/layernorm.rs` holds its trait, its results and its shape check,
 //! `cpu/layernorm.rs` and `cuda/layernorm.rs` implement the trait, `kernels/layernorm.cu` is what the GPU runs, and
-//! `tests/kernels` has its row of the op table. Both devices follow one pattern: check the shapes, take the memory, compute.
+//! `tests/kernels/ops` has its row of the op table. Both devices follow one pattern: check the shapes, take the memory, compute.
 //!
 //! ```text
 //! shape_check, tensors, capture      what all ops share

@@ -5,8 +5,8 @@ use std::process::Command;
 
 use igpt_engine::device::cuda::kernel::KERNELS;
 use tempfile::TempDir;
+use test_support::devices::{Wanted, simulator_library, wanted};
 
-use crate::devices::{Wanted, simulator_library, wanted};
 use crate::resume::metrics;
 use crate::{engine, json_lines, losses, refuse, succeed, weights_and_moments};
 

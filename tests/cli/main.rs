@@ -3,8 +3,6 @@
 mod bert;
 mod cuda;
 mod demo;
-#[path = "../support/mod.rs"]
-mod devices;
 mod errors;
 mod evaluate;
 mod finetune;

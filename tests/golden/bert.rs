@@ -9,11 +9,11 @@ fn masked(part: &Part) -> (&[u16], Vec<bool>) {
 
 #[test]
 fn bert_loss_and_gradients_match() {
-    bert(&device());
+    bert(&device(), Precision::F32);
 }
 
-pub fn bert<D: Device>(device: &D) {
-    for set in sets_with("bert") {
+pub fn bert<D: Device>(device: &D, precision: Precision) {
+    for set in sets_with("bert", precision) {
         let part = set.part("bert");
         let (model, parameters) = set.model(device);
         let (tokens, masked) = masked(&part);
@@ -36,7 +36,7 @@ pub fn bert<D: Device>(device: &D) {
 #[test]
 fn masked_pixels_are_unseen_and_only_they_count() {
     let device = device();
-    let set = &sets_with("bert")[0];
+    let set = &sets_with("bert", Precision::F32)[0];
     let part = set.part("bert");
     let (model, parameters) = set.model(&device);
     let (tokens, masked) = masked(&part);
@@ -69,7 +69,7 @@ fn masked_pixels_are_unseen_and_only_they_count() {
 fn accumulated_bert_gradients_are_those_of_the_big_batch() {
     use igpt_engine::train::MicroBatch;
     let device = device();
-    let set = &sets_with("bert")[0];
+    let set = &sets_with("bert", Precision::F32)[0];
     let tokens = &set.part("activations").integers["targets"];
     let length = tokens.len() / BATCH;
     let step = |sizes: &[usize]| {
@@ -97,7 +97,7 @@ fn accumulated_bert_gradients_are_those_of_the_big_batch() {
 #[test]
 fn an_image_without_a_mask_is_refused() {
     let device = device();
-    let (model, _) = sets_with("bert")[0].model(&device);
+    let (model, _) = sets_with("bert", Precision::F32)[0].model(&device);
     let masked = [[true; 8], [false; 8]].concat();
     let Err(error) = model.bert_batch(&device, &[0; 16], 8, &masked, 1.0) else { panic!("it should be refused") };
     assert!(error.to_string().contains("image 1"), "{error}");

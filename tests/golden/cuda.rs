@@ -1,13 +1,13 @@
 //! The same golden values on the CUDA device: f32 as tight as on the CPU, bf16 by direction and length of every tensor.
 
 use igpt_engine::device::{CudaDevice, Precision};
+use test_support::devices::poisoned_cuda;
 
-use crate::{IN_BF16, activations, adam, all_gradients, bert, devices, finetune, short_gradients};
+use crate::{activations, adam, all_gradients, bert, finetune, short_gradients};
 
-fn on(precision: Precision, test: impl FnOnce(&CudaDevice)) {
-    let Some(device) = devices::poisoned_cuda(precision) else { return };
-    IN_BF16.set(precision == Precision::Bf16);
-    test(&device);
+fn on(precision: Precision, test: impl FnOnce(&CudaDevice, Precision)) {
+    let Some(device) = poisoned_cuda(precision) else { return };
+    test(&device, precision);
     device.synchronize().unwrap();
 }
 

@@ -25,11 +25,11 @@ fn with_head<D: Device>(device: &D, set: &Set, part: &Part) -> (Transformer, Par
 
 #[test]
 fn finetuning_losses_and_gradients_match() {
-    finetuning(&device());
+    finetuning(&device(), Precision::F32);
 }
 
-pub fn finetuning<D: Device>(device: &D) {
-    for set in sets_with("finetune") {
+pub fn finetuning<D: Device>(device: &D, precision: Precision) {
+    for set in sets_with("finetune", precision) {
         let part = set.part("finetune");
         let (model, parameters) = with_head(device, &set, &part);
         let targets = &part.integers["targets"];
@@ -60,7 +60,7 @@ pub fn finetuning<D: Device>(device: &D) {
 #[test]
 fn weights_scale_each_loss_and_its_gradient() {
     let device = device();
-    let set = &sets_with("finetune")[0];
+    let set = &sets_with("finetune", Precision::F32)[0];
     let part = set.part("finetune");
     let length = length_of(&part, BATCH);
     let batch = MicroBatch {
@@ -99,7 +99,7 @@ fn weights_scale_each_loss_and_its_gradient() {
 #[test]
 fn a_fresh_head_scores_ln_of_the_classes() {
     let device = device();
-    let set = &sets_with("finetune")[0];
+    let set = &sets_with("finetune", Precision::F32)[0];
     let part = set.part("finetune");
     let classes: Vec<String> = (0..10).map(|class| class.to_string()).collect();
     let config = ModelConfig { classes, ..load_config(&set.folder).unwrap() };
@@ -122,7 +122,7 @@ fn a_fresh_head_scores_ln_of_the_classes() {
 #[test]
 fn labels_that_do_not_fit_are_refused() {
     let device = device();
-    let set = &sets_with("finetune")[0];
+    let set = &sets_with("finetune", Precision::F32)[0];
     let (model, parameters) = with_head(&device, set, &set.part("finetune"));
     assert!(ClassBatch::new(&device, &[1], 2, 1.0).is_err(), "a label is missing");
     let batch = model.autoregressive_batch(&device, &[3; 64], 64, 1.0).unwrap();
@@ -173,7 +173,7 @@ impl Examples for MadeUp {
 #[test]
 fn an_ensemble_is_the_mode_of_its_masks() {
     let device = device();
-    let set = &sets_with("finetune")[0];
+    let set = &sets_with("finetune", Precision::F32)[0];
     let (model, parameters) = with_head(&device, set, &set.part("finetune"));
     let (images, draws) = (40, 5);
     let masking = Masking { rate: 0.6, seed: 2 };

@@ -1,11 +1,12 @@
 //! The same optima, paths and features on the CUDA device in f32, which is what probes compute in.
 
 use igpt_engine::device::{CudaDevice, Precision};
+use test_support::devices::poisoned_cuda;
 
-use crate::{devices, features, optima};
+use crate::{features, optima};
 
 fn device() -> Option<CudaDevice> {
-    devices::poisoned_cuda(Precision::F32)
+    poisoned_cuda(Precision::F32)
 }
 
 #[test]

@@ -4,8 +4,6 @@
 //! Optima and features are checked on the CUDA device too: on the simulator, or with `IGPT_TEST_DEVICE=cuda` on a GPU.
 
 mod cuda;
-#[path = "../support/mod.rs"]
-mod devices;
 mod features;
 mod files;
 mod optima;

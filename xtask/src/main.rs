@@ -61,8 +61,8 @@ fn main() -> ExitCode {
     }
 }
 
-/// Orders of the simulator under which the op table runs once more.
-const OTHER_ORDERS: [&str; 2] = ["seed=7,landing=early,streams=late", "seed=11,landing=random,lane_races=on"];
+/// Schedules of the simulator under which the op table runs once more.
+const OTHER_SCHEDULES: [&str; 2] = ["seed=7,landing=early,streams=late", "seed=11,landing=random,lane_races=on"];
 
 fn test(filter: &[String]) -> Result<()> {
     for (component, probe) in [("rustfmt", "fmt"), ("clippy", "clippy")] {
@@ -91,12 +91,12 @@ fn test(filter: &[String]) -> Result<()> {
     stage("lints", &mut cargo(["clippy", "--workspace", "--all-targets", "--locked", "--", "-D", "warnings"]))?;
     stage("documentation", cargo(["doc", "--workspace", "--no-deps", "--locked"]).env("RUSTDOCFLAGS", "-D warnings"))?;
     let mut outcome = stage("tests", tests.args(filter));
-    // As they are run above: blocks, warps and copies in the order of seed 0, copies as late as they may be.
+    // The tests above run under the schedule of seed 0, with copies as late as they may be.
     let elsewhere = env::var("IGPT_TEST_DEVICE").is_ok_and(|device| device != "sim");
-    for order in OTHER_ORDERS.iter().filter(|_| filter.is_empty() && !elsewhere) {
+    for schedule in OTHER_SCHEDULES.iter().filter(|_| filter.is_empty() && !elsewhere) {
         outcome = outcome.and_then(|()| {
-            let mut table = cargo(["test", "--workspace", "--locked", "--test", "ops", "--", "cuda_"]);
-            stage(&format!("op table under {order}"), table.env("CUDASIM", order))
+            let mut table = cargo(["test", "--workspace", "--locked", "--test", "kernels", "--", "ops::cuda_"]);
+            stage(&format!("op table under {schedule}"), table.env("CUDASIM", schedule))
         });
     }
     for what in &skipped {

@@ -89,7 +89,7 @@ pub fn install(dir: &Path, python: &Path) -> Result<()> {
 
 /// Makes the next build look for a compiler again. One that found none had no file to watch for.
 fn wake_build_script() -> Result<()> {
-    let path = crate::root().join("build.rs");
+    let path = crate::root().join("build/main.rs");
     let touch = || File::options().append(true).open(&path)?.set_modified(SystemTime::now());
     touch().with_context(|| format!("cannot touch {}; run `cargo clean -p igpt-engine`", path.display()))
 }

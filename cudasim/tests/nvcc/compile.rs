@@ -9,15 +9,7 @@ use std::process::Command;
 /// nvcc: `$NVCC`, `$CUDA_HOME`, `PATH`, then `.cuda` in the workspace's root, where `cargo xtask toolkit` installs it.
 pub fn nvcc() -> Option<PathBuf> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent()?;
-    let installed = || {
-        let python = fs::read_dir(root.join(".cuda/lib")).ok()?.flatten().next()?;
-        Some(python.path().join("site-packages/nvidia/cu13/bin/nvcc"))
-    };
-    let named = std::env::var_os("NVCC").map(PathBuf::from);
-    let home = std::env::var_os("CUDA_HOME").map(|home| PathBuf::from(home).join("bin/nvcc"));
-    let path = std::env::var_os("PATH").unwrap_or_default();
-    let found = std::env::split_paths(&path).map(|folder| folder.join("nvcc"));
-    named.into_iter().chain(home).chain(found).chain(installed()).find(|nvcc| nvcc.is_file())
+    nvcc::find(root, |_, _| ()).unwrap_or_else(|error| panic!("{error}")).map(|nvcc| nvcc.path)
 }
 
 /// PTX of `tests/cuda/NAME.cu` for `arch` (`compute_80`); `None`, loudly, where there is no compiler.

@@ -4,11 +4,14 @@
 use std::{
     fs,
     io::{self, Write},
-    path::{Path, PathBuf},
+    path::Path,
     process::{Command, Stdio},
 };
 
 use anyhow::{Context, Result, bail, ensure};
+use nvcc::site_packages;
+
+pub use nvcc::in_toolkit as nvcc;
 
 /// The stamp's name in the toolkit folder. It also marks the folder as this command's own, free to be cleared.
 pub const STAMP: &str = "toolkit-stamp";
@@ -59,20 +62,6 @@ fn pin(line: &str) -> Option<Pin<'_>> {
         |text: &str| !text.is_empty() && text.bytes().all(|b| b.is_ascii_alphanumeric() || b"-._".contains(&b));
     let is_digest = sha256.len() == 64 && sha256.bytes().all(|b| b.is_ascii_hexdigit());
     (is_name(name) && is_name(version) && is_digest).then_some(Pin { name, version, sha256 })
-}
-
-/// The compiler in the toolkit folder `dir`, where the wheels put it, if it is there.
-pub fn nvcc(dir: &Path) -> Option<PathBuf> {
-    let nvcc = site_packages(dir)?.join("nvidia/cu13/bin/nvcc");
-    nvcc.is_file().then_some(nvcc)
-}
-
-/// `dir/lib/python3.<minor>/site-packages`; a virtual environment has one.
-fn site_packages(dir: &Path) -> Option<PathBuf> {
-    let versions = fs::read_dir(dir.join("lib")).ok()?.flatten();
-    let is_python = |name: &str| name.starts_with("python3");
-    let pythons = versions.filter(|entry| entry.file_name().to_str().is_some_and(is_python));
-    pythons.map(|entry| entry.path().join("site-packages")).filter(|path| path.is_dir()).max()
 }
 
 /// The text of the stamp that stands for these requirements once they are installed: their SHA-256 and a line end.
@@ -181,7 +170,9 @@ pub fn output(command: &mut Command) -> Result<String> {
 #[cfg(test)]
 pub mod tests {
     use std::{
-        env, process,
+        env,
+        path::PathBuf,
+        process,
         sync::{Mutex, MutexGuard, PoisonError},
     };
 

@@ -1,0 +1,13 @@
+//! What the engine's test programs and benchmarks share: the CUDA device that tests run on, the reference shapes of every
+//! kernel, and the simulator's counts at them.
+
+pub mod counts;
+pub mod devices;
+pub mod reference_shapes;
+
+use std::io::Write;
+
+/// Says what is skipped and why. Straight to stderr: libtest captures `print!` of tests that pass.
+pub fn skipped(why: &str) {
+    let _ = std::io::stderr().write_all(format!("\nSKIPPED: {why}\n").as_bytes());
+}

@@ -1,0 +1,345 @@
+//! Reference shapes: calls of ops that between them launch every kernel, and the least that each kernel could move.
+
+use igpt_engine::device::prelude::*;
+use igpt_engine::device::{
+    Activation, AdamStep, CudaDevice, Mask, MlpGradients, MlpWeights, Norm, Precision, SampleOptions, WeightLayout,
+};
+
+type Tensor = <CudaDevice as Tensors>::Tensor;
+
+/// The least that a launch could do.
+#[derive(Clone, Copy, Default)]
+pub struct Least {
+    /// Bytes of the operands that are read, each once.
+    pub read: usize,
+    /// Bytes of the results, each once.
+    pub written: usize,
+    /// Operations on tensor cores.
+    pub flops: usize,
+}
+
+/// The least of a launch with this grid, which may decide into how many partial sums a result goes.
+pub type Formula = Box<dyn Fn([usize; 3]) -> Least>;
+
+/// A call of the device, and which kernels are measured in it.
+pub struct Case {
+    /// In words.
+    pub shape: String,
+    /// The call, with operands of its own.
+    pub run: Box<dyn Fn(&CudaDevice)>,
+    /// The kernels that are measured, by name.
+    pub kernels: Vec<(String, Formula)>,
+}
+
+fn fixed(read: usize, written: usize) -> Formula {
+    Box::new(move |_| Least { read, written, flops: 0 })
+}
+
+/// Numbers in [-1, 1) of no particular pattern.
+fn tensor(device: &CudaDevice, shape: &[usize]) -> Tensor {
+    let mut state = 1u32;
+    let mut next = || {
+        state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+        (state >> 8) as f32 / (1 << 23) as f32 - 1.0
+    };
+    let values: Vec<f32> = (0..shape.iter().product()).map(|_| next()).collect();
+    device.upload(shape, &values).unwrap()
+}
+
+/// All of them for a device of this precision, with `times` as many rows, images or elements.
+pub fn cases(precision: Precision, times: usize) -> Vec<Case> {
+    let p = Names(precision, times);
+    let mut cases = p.gemms();
+    cases.extend(p.attention());
+    cases.extend(p.rows());
+    cases.extend(p.tokens());
+    cases.extend(p.elements());
+    cases
+}
+
+/// A precision, and how many times the reference shapes' rows there are.
+struct Names(Precision, usize);
+
+impl Names {
+    fn name(&self) -> &'static str {
+        if self.0 == Precision::F32 { "f32" } else { "bf16" }
+    }
+    fn bytes(&self) -> usize {
+        if self.0 == Precision::F32 { 4 } else { 2 }
+    }
+
+    /// A GEMM's kernel of `m × n × k`. `more_read` tensors of the result's size are read besides, `results` are written. The
+    /// gradient of a weight is split along k: it writes a partial sum in f32 for each split.
+    fn gemm(&self, op: &str, tile: &str, [m, n, k]: [usize; 3], more_read: usize, results: usize) -> (String, Formula) {
+        let (size, tensor_cores) = (self.bytes(), self.0 == Precision::Bf16);
+        let weight = op == "weight";
+        let name = if tensor_cores { format!("linear_{op}_bf16_{tile}") } else { format!("linear_{op}_f32") };
+        let formula = move |[_, _, splits]: [usize; 3]| Least {
+            read: size * (m * k + k * n + more_read * m * n) + if weight && splits == 1 { 4 * m * n } else { 0 },
+            written: if weight { 4 * m * n * splits } else { size * m * n * results },
+            flops: if tensor_cores { 2 * m * n * k } else { 0 },
+        };
+        (name, Box::new(formula))
+    }
+
+    fn gemms(&self) -> Vec<Case> {
+        let mut cases = Vec::new();
+        let linear = |shape: [usize; 3], layout: WeightLayout| {
+            move |device: &CudaDevice| {
+                let [m, n, k] = shape;
+                let weight_shape = if layout == WeightLayout::InOut { [k, n] } else { [n, k] };
+                device.linear(&tensor(device, &[m, k]), &tensor(device, &weight_shape), layout, None).unwrap();
+            }
+        };
+        // f32 kernels have one tile, and are measured at the smallest of these shapes.
+        for (tile, shape) in [("64", [256, 128, 128]), ("odd", [131, 67, 131]), ("128", [1152, 1024, 128])] {
+            if self.0 == Precision::F32 && tile != "64" {
+                continue;
+            }
+            let [m, n, k] = [shape[0] * self.1, shape[1], shape[2]];
+            let shape = [m, n, k];
+            let text = format!("{m} x {n} x {k}");
+            for (op, layout) in [("forward", WeightLayout::InOut), ("transposed", WeightLayout::OutIn)] {
+                let kernels = vec![self.gemm(op, tile, shape, 0, 1)];
+                cases.push(Case { shape: text.clone(), run: Box::new(linear(shape, layout)), kernels });
+            }
+            // rows m, hidden n, width k.
+            let run = move |device: &CudaDevice| {
+                let (x, up, down) = (tensor(device, &[m, k]), tensor(device, &[k, n]), tensor(device, &[n, k]));
+                let weights = || MlpWeights { up: &up, up_bias: None, down: &down, down_bias: None };
+                let hidden = device.mlp(&x, weights(), Activation::QuickGelu).unwrap().hidden;
+                let (mut d_up, mut d_down) = (tensor(device, &[k, n]), tensor(device, &[n, k]));
+                let slots = MlpGradients { up: &mut d_up, up_bias: None, down: &mut d_down, down_bias: None };
+                device.mlp_backward(&x, &x, &hidden, weights(), Activation::QuickGelu, slots).unwrap();
+            };
+            let kernels =
+                vec![self.gemm("activate", tile, shape, 0, 2), self.gemm("activate_backward", tile, shape, 1, 2)];
+            cases.push(Case { shape: text, run: Box::new(run), kernels });
+        }
+        for (tile, [m, n, k]) in [("64", [128, 64, 1024]), ("odd", [67, 35, 131]), ("128", [512, 512, 1280])] {
+            if self.0 == Precision::F32 && tile != "64" {
+                continue;
+            }
+            let k = k * self.1;
+            let run = move |device: &CudaDevice| {
+                let (x, dy, weight) = (tensor(device, &[k, m]), tensor(device, &[k, n]), tensor(device, &[m, n]));
+                let (mut d_weight, mut d_bias) = (tensor(device, &[m, n]), tensor(device, &[n]));
+                let bias = (tile == "64").then_some(&mut d_bias);
+                device.linear_backward(&dy, &x, &weight, WeightLayout::InOut, &mut d_weight, bias).unwrap();
+            };
+            let mut kernels = vec![self.gemm("weight", tile, [m, n, k], 0, 1)];
+            if tile == "64" {
+                let size = self.bytes();
+                let partial_rows =
+                    move |[_, blocks, _]: [usize; 3]| Least { read: size * k * n, written: 4 * blocks * n, flops: 0 };
+                kernels.push((format!("column_sums_{}", self.name()), Box::new(partial_rows)));
+            }
+            cases.push(Case { shape: format!("{m} x {n} x {k}"), run: Box::new(run), kernels });
+        }
+        cases
+    }
+
+    fn attention(&self) -> Vec<Case> {
+        let (size, tensor_cores) = (self.bytes(), self.0 == Precision::Bf16);
+        let (images, tokens, heads) = (self.1, 256, 2);
+        let dims: &[usize] = if tensor_cores { &[16, 32, 64, 96, 128, 192] } else { &[32, 64, 96, 128, 192] };
+        let name = self.name();
+        let mut cases = Vec::new();
+        for &head_dim in dims {
+            let width = heads * head_dim;
+            let run = move |device: &CudaDevice| {
+                let (qkv, dy) =
+                    (tensor(device, &[images, tokens, 3 * width]), tensor(device, &[images, tokens, width]));
+                let out = device.attention(&qkv, heads, Mask::Causal).unwrap();
+                device.attention_backward(&dy, &qkv, &out.output, &out.logsumexp, heads, Mask::Causal).unwrap();
+            };
+            let (one, numbers, pairs) =
+                (size * images * tokens * width, 4 * images * heads * tokens, images * tokens * (tokens + 1) / 2);
+            let gemms = move |count: usize| if tensor_cores { count * 2 * pairs * width } else { 0 };
+            let least =
+                |read, written, count| -> Formula { Box::new(move |_| Least { read, written, flops: gemms(count) }) };
+            let mut kernels = vec![
+                (format!("attention_{name}_{head_dim}"), least(3 * one, one + numbers, 2)),
+                (format!("attention_backward_keys_{name}_{head_dim}"), least(4 * one + 2 * numbers, 2 * one, 4)),
+                (format!("attention_backward_queries_{name}_{head_dim}"), least(4 * one + 2 * numbers, one, 3)),
+            ];
+            if head_dim == 64 {
+                kernels.push((format!("attention_delta_{name}"), fixed(2 * one, numbers)));
+            }
+            cases.push(Case {
+                shape: format!("{images} images, {tokens} tokens, {heads} heads of {head_dim}, causal"),
+                run: Box::new(run),
+                kernels,
+            });
+        }
+        let (batch, position, width) = (2 * self.1, 255, 128);
+        let run = move |device: &CudaDevice| {
+            let qkv = tensor(device, &[batch, 1, 3 * width]);
+            let [mut keys, mut values] = [(); 2].map(|()| tensor(device, &[batch, position + 1, width]));
+            device.attention_decode(&qkv, &mut keys, &mut values, position, 2).unwrap();
+        };
+        let read = batch * (3 * size * width + 2 * 4 * position * width);
+        cases.push(Case {
+            shape: format!("{batch} images, position {position}, 2 heads of 64"),
+            run: Box::new(run),
+            kernels: vec![(format!("attention_decode_{name}"), fixed(read, batch * width * (2 * 4 + size)))],
+        });
+        cases
+    }
+
+    fn rows(&self) -> Vec<Case> {
+        let (size, name, rows) = (self.bytes(), self.name(), 32 * self.1);
+        let mut cases = Vec::new();
+        for (variant, width) in [("1", 512), ("2", 1024), ("4", 2048), ("8", 4096), ("1_odd", 509), ("8_odd", 4093)] {
+            let run = move |device: &CudaDevice| {
+                let [x, delta, dy, residual_grad] = [(); 4].map(|()| tensor(device, &[rows, width]));
+                let [gain, mut d_gain] = [(); 2].map(|()| tensor(device, &[width]));
+                let out = device.residual_layernorm(Norm::Rms, &x, &delta, &gain, None).unwrap();
+                let (sum, stats) = (&out.sum, &out.stats);
+                device
+                    .layernorm_backward(Norm::Rms, &dy, sum, &gain, stats, Some(residual_grad), &mut d_gain, None)
+                    .unwrap();
+            };
+            let (all, stats) = (size * rows * width, 8 * rows);
+            let backward = move |[blocks, _, _]: [usize; 3]| Least {
+                read: 3 * all + 4 * width + stats,
+                written: all + 4 * blocks * width,
+                flops: 0,
+            };
+            cases.push(Case {
+                shape: format!("{rows} x {width}, of a residual sum"),
+                run: Box::new(run),
+                kernels: vec![
+                    (format!("layernorm_{name}_{variant}"), fixed(2 * all + 4 * width, 2 * all + stats)),
+                    (format!("layernorm_backward_{name}_{variant}"), Box::new(backward)),
+                ],
+            });
+        }
+        for (variant, vocabulary) in [("512", 512), ("any", 1000)] {
+            let run = move |device: &CudaDevice| {
+                let targets: Vec<u16> = (0..rows).map(|row| (row * 7 % 512) as u16).collect();
+                let targets = device.upload_tokens([1, rows], &targets).unwrap();
+                let (logits, weights) = (tensor(device, &[rows, vocabulary]), tensor(device, &[rows]));
+                device.cross_entropy(logits, &targets, &weights).unwrap();
+            };
+            let all = size * rows * vocabulary;
+            let kernel = format!("cross_entropy_{name}_{variant}");
+            let mut kernels = vec![(kernel, fixed(all + (2 + 4) * rows, all + 4 * rows))];
+            if variant == "512" && self.0 == Precision::F32 {
+                kernels.push(("weighted_sum".to_owned(), fixed(8 * rows, 4)));
+            }
+            cases.push(Case { shape: format!("{rows} x {vocabulary}"), run: Box::new(run), kernels });
+        }
+        let run = move |device: &CudaDevice| {
+            let options = SampleOptions { temperature: 1.0, top_k: Some(40) };
+            // Of an op, so that it is in the device's precision.
+            let (x, weight) = (tensor(device, &[rows, 8]), tensor(device, &[8, 512]));
+            let logits = device.linear(&x, &weight, WeightLayout::InOut, None).unwrap();
+            device.sample(&logits, options, &vec![0.5; rows]).unwrap();
+        };
+        cases.push(Case {
+            shape: format!("{rows} x 512, the 40 best"),
+            run: Box::new(run),
+            kernels: vec![(format!("sample_{name}"), fixed(rows * (512 * size + 4), 2 * rows))],
+        });
+        cases
+    }
+
+    fn tokens(&self) -> Vec<Case> {
+        let (size, name) = (self.bytes(), self.name());
+        let (batch, tokens, width, rows) = (2 * self.1, 64, 256, 513);
+        let places = batch * tokens;
+        let distinct = places.min(512);
+        let run = move |device: &CudaDevice| {
+            let [table, mut d_table] = [(); 2].map(|()| tensor(device, &[rows, width]));
+            let [positions, mut d_positions] = [(); 2].map(|()| tensor(device, &[tokens, width]));
+            // As different as there are colours.
+            let ids: Vec<u16> = (0..places).map(|place| (place * 7 % 512) as u16).collect();
+            let ids = device.upload_tokens([batch, tokens], &ids).unwrap();
+            let y = device.embedding(&table, &positions, &ids, 0).unwrap();
+            device.embedding_backward(&y, &ids, &mut d_table, &mut d_positions).unwrap();
+            let pooled = device.mean_pool(&y).unwrap();
+            device.mean_pool_backward(&pooled, tokens).unwrap();
+        };
+        let (y, position) = (size * places * width, 4 * tokens * width);
+        let kernels = vec![
+            (format!("embedding_{name}"), fixed(2 * places + 4 * distinct * width + position, y)),
+            (format!("embedding_table_{name}"), fixed(2 * places + y + 4 * distinct * width, 4 * distinct * width)),
+            (format!("embedding_positions_{name}"), fixed(y + position, position)),
+            (format!("mean_pool_{name}"), fixed(y, size * batch * width)),
+            (format!("mean_pool_backward_{name}"), fixed(size * batch * width, y)),
+        ];
+        let shape = format!("{batch} images, {tokens} tokens, width {width}, {rows} colours");
+        let mut cases = vec![Case { shape, run: Box::new(run), kernels }];
+        if self.0 == Precision::F32 {
+            let (batch, tokens, width, rows) = (3, 2048, 64, 16);
+            let run = move |device: &CudaDevice| {
+                let mut d_table = tensor(device, &[rows, width]);
+                let (dy, mut d_positions) = (tensor(device, &[batch, tokens, width]), tensor(device, &[tokens, width]));
+                let ids: Vec<u16> = (0..batch * tokens).map(|place| (place % rows) as u16).collect();
+                let ids = device.upload_tokens([batch, tokens], &ids).unwrap();
+                device.embedding_backward(&dy, &ids, &mut d_table, &mut d_positions).unwrap();
+            };
+            let table = 4 * rows * width;
+            cases.push(Case {
+                shape: format!("{batch} images, {tokens} tokens, width {width}, {rows} colours"),
+                run: Box::new(run),
+                kernels: vec![("embedding_chunks".to_owned(), fixed(2 * (table + 4 * rows) + table, table))],
+            });
+        }
+        cases
+    }
+
+    fn elements(&self) -> Vec<Case> {
+        let (size, count) = (self.bytes(), 64 * 1024 * self.1);
+        let add = move |device: &CudaDevice| {
+            // Results of an op are in the device's precision.
+            let [mut into, other] = [(); 2].map(|()| device.mean_pool(&tensor(device, &[1, 1, count])).unwrap());
+            device.add_assign(&mut into, &other).unwrap();
+        };
+        let kernels = vec![(format!("add_assign_{}", self.name()), fixed(2 * size * count, size * count))];
+        let mut cases = vec![Case { shape: count.to_string(), run: Box::new(add), kernels }];
+        let squares = move |device: &CudaDevice| {
+            let x = device.mean_pool(&tensor(device, &[1, 1, count])).unwrap();
+            device.global_norm(&[x]).unwrap();
+        };
+        let blocks = move |[blocks, _, _]: [usize; 3]| Least { read: size * count, written: 8 * blocks, flops: 0 };
+        let mut kernels: Vec<(String, Formula)> = vec![(format!("square_sums_{}", self.name()), Box::new(blocks))];
+        if self.0 == Precision::F32 {
+            // A partial sum for each block of 256 threads of 4 elements.
+            kernels.push(("root_of_sum".to_owned(), fixed(8 * count / 1024, 4)));
+        }
+        cases.push(Case { shape: count.to_string(), run: Box::new(squares), kernels });
+        if self.0 == Precision::F32 {
+            let adam = move |device: &CudaDevice| {
+                let [mut parameter, gradient, mut first] = [(); 3].map(|()| tensor(device, &[count]));
+                let mut second = device.zeros(&[count]).unwrap();
+                let step = AdamStep { learning_rate: 1e-3, beta1: 0.9, beta2: 0.95, epsilon: 1e-8, step: 10 };
+                device.adam(&mut parameter, &gradient, &mut first, &mut second, step, None).unwrap();
+            };
+            let kernels = vec![("adam".to_owned(), fixed(16 * count + 20, 12 * count))];
+            cases.push(Case { shape: count.to_string(), run: Box::new(adam), kernels });
+            // The gradient of a weight by many rows, in 4 splits of k.
+            let (rows, width, splits) = (1024, 64, 4);
+            let sums = move |device: &CudaDevice| {
+                let [x, dy] = [(); 2].map(|()| tensor(device, &[rows, width]));
+                let [weight, mut d_weight] = [(); 2].map(|()| tensor(device, &[width, width]));
+                device.linear_backward(&dy, &x, &weight, WeightLayout::InOut, &mut d_weight, None).unwrap();
+            };
+            let total = 4 * width * width;
+            let kernels = vec![("sum_partials".to_owned(), fixed((splits + 1) * total, total))];
+            cases.push(Case { shape: format!("{splits} of {width} x {width}"), run: Box::new(sums), kernels });
+        } else {
+            let convert = move |device: &CudaDevice| {
+                let pooled = device.mean_pool(&tensor(device, &[1, 1, count])).unwrap();
+                device.add_assign(&mut device.zeros(&[1, count]).unwrap(), &pooled).unwrap();
+            };
+            let kernels = vec![
+                ("to_bf16".to_owned(), fixed(4 * count, 2 * count)),
+                ("to_f32".to_owned(), fixed(2 * count, 4 * count)),
+            ];
+            cases.push(Case { shape: count.to_string(), run: Box::new(convert), kernels });
+        }
+        cases
+    }
+}

@@ -1,0 +1,61 @@
+//! Compiles a kernel with a bug in it.
+
+use std::hash::{DefaultHasher, Hash, Hasher};
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::{env, fs};
+
+use nvcc::Nvcc;
+
+use super::table::Mutant;
+use super::{Result, tokens};
+
+/// As `build/compile.rs` has them, for PTX alone.
+const OPTIONS: &[&str] =
+    &["-fatbin", "--compress-mode=none", "-std=c++17", "-O3", "-lineinfo", "-gencode=arch=compute_80,code=compute_80"];
+
+/// The fatbin of the mutant's module; compiled unless it is there from an earlier run.
+///
+/// # Errors
+/// If the code to replace is not there exactly once, or the result does not compile.
+pub fn compile(nvcc: &Nvcc, root: &Path, mutant: &Mutant) -> Result<PathBuf> {
+    let mut sources = Vec::new();
+    for entry in fs::read_dir(root.join("kernels"))? {
+        let path = entry?.path();
+        let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default().to_owned();
+        if name.ends_with(".cuh") || name == format!("{}.cu", mutant.module) {
+            sources.push((name, fs::read_to_string(&path)?));
+        }
+    }
+    sources.sort();
+    let (_, text) = sources.iter_mut().find(|(name, _)| name == mutant.file).ok_or("no such file")?;
+    *text = tokens::replace(text, mutant.from, mutant.to).map_err(|why| format!("{}: {why}", mutant.file))?;
+    if !mutant.keep.is_empty() {
+        let kernels = |line: &str| line.starts_with("KERNEL") || line.starts_with("TILES") || line.starts_with("TYPES");
+        let (_, text) = sources.iter_mut().find(|(name, _)| name.ends_with(".cu")).ok_or("no such module")?;
+        let lines = text.lines().filter(|line| !kernels(line) || mutant.keep.iter().any(|keep| line.contains(keep)));
+        *text = lines.map(|line| format!("{line}\n")).collect();
+    }
+
+    let mut hash = DefaultHasher::new();
+    (&sources, OPTIONS, &nvcc.version, mutant.module).hash(&mut hash);
+    let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("mutants/{:016x}", hash.finish()));
+    let image = folder.join("image.fatbin");
+    if image.is_file() {
+        return Ok(image);
+    }
+    fs::create_dir_all(&folder)?;
+    for (name, text) in &sources {
+        fs::write(folder.join(name), text)?;
+    }
+    let output = Command::new(&nvcc.path)
+        .current_dir(&folder)
+        .args(OPTIONS)
+        .args(["-o", "made.fatbin", &format!("{}.cu", mutant.module)])
+        .output()?;
+    if !output.status.success() {
+        return Err(format!("does not compile:\n{}", String::from_utf8_lossy(&output.stderr)).into());
+    }
+    fs::rename(folder.join("made.fatbin"), &image)?;
+    Ok(image)
+}

@@ -1,0 +1,74 @@
+//! Adam, and the clipping of its gradients.
+
+use igpt_engine::device::{AdamStep, Clip, Device};
+use proptest::prelude::any;
+
+use super::reference::Adam;
+use super::support::{Both, EPSILON, Tested, assert_close, assert_error, property};
+
+const EXACT: Adam = Adam { learning_rate: 0.015625, beta1: 0.875, beta2: 0.9375, epsilon: 1.0 / 1024.0 };
+
+/// [`EXACT`], whose numbers floats can hold.
+fn step(step: u64) -> AdamStep {
+    AdamStep {
+        learning_rate: EXACT.learning_rate as f32,
+        beta1: EXACT.beta1 as f32,
+        beta2: EXACT.beta2 as f32,
+        epsilon: EXACT.epsilon as f32,
+        step,
+    }
+}
+
+pub fn three_steps<D: Device>(device: &Tested<D>) {
+    property(12, (any::<u64>(), 1..3000usize), |(seed, len)| {
+        let random = &mut device.random(seed);
+        let mut parameter = Both::random(device, random, &[len]);
+        let [mut first, mut second] = [(); 2].map(|()| Both::new(device, &[len], vec![0.0; len]));
+        for t in 1..=3 {
+            let gradient = Both::random(device, random, &[len]);
+            let (p, m, v) = (&mut parameter.tensor, &mut first.tensor, &mut second.tensor);
+            device.adam(p, &gradient.tensor, m, v, step(t), None).unwrap();
+            let moments = first.exact.iter_mut().zip(&mut second.exact);
+            for ((p, g), (m, v)) in parameter.exact.iter_mut().zip(&gradient.exact).zip(moments) {
+                EXACT.step(p, *g, m, v, t as i32);
+            }
+        }
+        // A handful of operations on each element, three times over. Where gradients cancel in the first moment the update
+        // has an error of some epsilons of the learning rate.
+        assert_close(device, "parameter", &parameter.tensor, &parameter.exact, 16.0 * EPSILON, 1.0);
+        assert_close(device, "first moment", &first.tensor, &first.exact, 16.0 * EPSILON, 1.0);
+        assert_close(device, "second moment", &second.tensor, &second.exact, 16.0 * EPSILON, 1e-3);
+    });
+}
+
+/// Longer gradients are shortened to `max_norm`, shorter ones are not lengthened.
+pub fn clipping<D: Device>(device: &Tested<D>) {
+    for (norm, factor) in [(8.0, 0.25), (2.0, 1.0), (0.5, 1.0), (0.0, 1.0)] {
+        let gradient = device.upload(&[3], &[1.0, -2.0, 0.5]).unwrap();
+        let clipped = device.upload(&[3], &[factor, -2.0 * factor, 0.5 * factor]).unwrap();
+        let norm = device.upload(&[1], &[norm]).unwrap();
+        let update = |gradient: &D::Tensor, clip: Option<Clip<'_, D::Tensor>>| {
+            let [mut p, mut m, mut v] = [(); 3].map(|()| device.zeros(&[3]).unwrap());
+            device.adam(&mut p, gradient, &mut m, &mut v, step(1), clip).unwrap();
+            [p, m, v].map(|tensor| device.download(&tensor).unwrap())
+        };
+        let clip = Clip { norm: &norm, max_norm: 2.0 };
+        assert_eq!(update(&gradient, Some(clip)), update(&clipped, None), "{factor}");
+    }
+}
+
+pub fn mistakes_are_errors<D: Device>(device: &Tested<D>) {
+    let zeros = |shape: &[usize]| device.zeros(shape).unwrap();
+    let [mut p, mut m, mut v] = [(); 3].map(|()| zeros(&[4]));
+    let result = device.adam(&mut p, &zeros(&[2, 2]), &mut m, &mut v, step(1), None);
+    assert_error(result, &["adam: gradient must be [4], not [2, 2]"]);
+    let result = device.adam(&mut p, &zeros(&[4]), &mut m, &mut zeros(&[5]), step(1), None);
+    assert_error(result, &["adam: second_moment must be [4], not [5]"]);
+    assert_error(
+        device.adam(&mut p, &zeros(&[4]), &mut m, &mut v, step(0), None),
+        &["adam: step must be at least 1, not 0"],
+    );
+    let clip = Clip { norm: &zeros(&[2]), max_norm: 1.0 };
+    let result = device.adam(&mut p, &zeros(&[4]), &mut m, &mut v, step(1), Some(clip));
+    assert_error(result, &["adam: the norm to clip by must be [1], not [2]"]);
+}

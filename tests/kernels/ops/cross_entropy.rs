@@ -1,0 +1,92 @@
+//! Cross-entropy.
+
+use igpt_engine::device::Device;
+use proptest::prelude::any;
+
+use super::reference;
+use super::support::{
+    Both, EPSILON, Tested, assert_close, assert_error, assert_matches_finite_differences, assert_within_twice_naive,
+    dot, property,
+};
+
+pub fn loss_and_gradient<D: Device>(device: &Tested<D>) {
+    let cases = (any::<u64>(), 1..150usize, 1..100usize, 0..3u32);
+    property(24, cases, |(seed, rows, vocabulary, spread)| check(device, seed, rows, vocabulary, spread));
+}
+
+/// The palette's size, one more, and as many classes as ImageNet's.
+pub fn all_colours<D: Device>(device: &Tested<D>) {
+    for vocabulary in [512, 513, 1000] {
+        check(device, vocabulary as u64, 21, vocabulary, 1);
+    }
+}
+
+pub fn check<D: Device>(device: &Tested<D>, seed: u64, rows: usize, vocabulary: usize, spread: u32) {
+    let random = &mut device.random(seed);
+    let factor = 10f64.powi(spread as i32);
+    let values = random.values(rows * vocabulary).iter().map(|x| f64::from((x * factor) as f32)).collect();
+    let logits = Both::new(device, &[1, rows, vocabulary], values);
+    let weights = Both::random(device, random, &[rows]);
+    let targets = random.tokens(rows, vocabulary);
+    let device_targets = device.upload_tokens([1, rows], &targets).unwrap();
+    let out = device.cross_entropy(logits.tensor, &device_targets, &weights.tensor).unwrap();
+    let definition = || reference::cross_entropy(&logits.exact, &targets, &weights.exact, vocabulary);
+    let (nll, d_logits) = definition();
+    // exp of a difference of logits has their absolute error as its relative one.
+    let allowed = device.tolerance(vocabulary) + 2.0 * factor * EPSILON;
+    assert_close(device, "nll", &out.nll, &nll, allowed, 1.0);
+    assert_close(device, "d_logits", &out.d_logits, &d_logits, allowed, 1.0);
+    if let Some((naive_nll, naive_gradient)) = device.naively(definition) {
+        assert_within_twice_naive(device, "nll", &out.nll, &nll, &naive_nll);
+        assert_within_twice_naive(device, "d_logits", &out.d_logits, &d_logits, &naive_gradient);
+    }
+    let magnitude = nll.iter().zip(&weights.exact).map(|(nll, weight)| (nll * weight).abs()).sum();
+    assert_close(device, "loss", &out.loss, &[dot(&nll, &weights.exact)], allowed, magnitude);
+    if rows * vocabulary < 300 && spread == 0 {
+        assert_matches_finite_differences("d_logits", &d_logits, &logits.exact, |logits| {
+            dot(&reference::cross_entropy(logits, &targets, &weights.exact, vocabulary).0, &weights.exact)
+        });
+    }
+}
+
+/// Certainty, and its opposite: no overflow, and small losses keep their digits.
+pub fn extreme_logits<D: Device>(device: &Tested<D>) {
+    let logits = device.upload(&[3, 2], &[1e30, -1e30, 300.0, 200.0, 1000.0, 992.0]).unwrap();
+    let targets = device.upload_tokens([3, 1], &[0, 1, 0]).unwrap();
+    let weights = device.upload(&[3], &[1.0; 3]).unwrap();
+    let out = device.cross_entropy(logits, &targets, &weights).unwrap();
+    let nll = device.download(&out.nll).unwrap();
+    assert_eq!(nll[0], 0.0);
+    assert_eq!(nll[1], 100.0);
+    // ln(1 + e⁻⁸), of which f32's sum keeps half the digits.
+    assert!((f64::from(nll[2]) - 3.354_063_7e-4).abs() < 1e-7, "{}", nll[2]);
+    assert!(device.download(&out.d_logits).unwrap().iter().all(|x| x.is_finite()));
+}
+
+/// Rows of weight zero have no gradient, and need no target.
+pub fn rows_without_weight<D: Device>(device: &Tested<D>) {
+    let logits = device.upload(&[2, 2], &[0.0, 0.0, 3.0, 3.0]).unwrap();
+    let targets = device.upload_tokens([1, 2], &[u16::MAX, 1]).unwrap();
+    let weights = device.upload(&[2], &[0.0, 0.0]).unwrap();
+    let out = device.cross_entropy(logits, &targets, &weights).unwrap();
+    assert_eq!(device.download(&out.d_logits).unwrap(), [0.0; 4]);
+    let nll = device.download(&out.nll).unwrap();
+    assert_eq!(nll[0], 0.0);
+    assert!((f64::from(nll[1]) - 2f64.ln()).abs() < 1e-6);
+    assert_eq!(device.download(&out.loss).unwrap(), [0.0]);
+}
+
+pub fn mistakes_are_errors<D: Device>(device: &Tested<D>) {
+    let logits = || device.zeros(&[1, 3, 5]).unwrap();
+    let (targets, weights) =
+        (device.upload_tokens([1, 3], &[0, 5, 2]).unwrap(), device.upload(&[3], &[1.0; 3]).unwrap());
+    assert_error(device.cross_entropy(logits(), &targets, &weights), &["token 5 at position 1", "5 rows"]);
+    let few = device.upload_tokens([1, 2], &[0, 1]).unwrap();
+    assert_error(
+        device.cross_entropy(logits(), &few, &weights),
+        &["cross_entropy: targets must be 3 tokens", "[1, 2]"],
+    );
+    let targets = device.upload_tokens([1, 3], &[0, 4, 2]).unwrap();
+    let few = device.zeros(&[2]).unwrap();
+    assert_error(device.cross_entropy(logits(), &targets, &few), &["cross_entropy: weights must be [3], not [2]"]);
+}

@@ -1,0 +1,81 @@
+//! One of every op, for what holds of all of them: determinism, and that the order of blocks and warps changes nothing.
+
+use igpt_engine::device::{Activation, AdamStep, Device, Mask, MlpGradients, MlpWeights, Norm, WeightLayout};
+
+use super::support::{Tested, upload};
+
+/// One of every op at sizes that are cut into several blocks and panels; all results, as bits.
+pub fn everything<D: Device>(device: &Tested<D>) -> Vec<Vec<u32>> {
+    let (batch, tokens, width, heads, rows) = (2, 131, 96, 3, 37);
+    let random = &mut device.random(11);
+    let mut tensor = |shape: &[usize]| upload(device, shape, &random.values(shape.iter().product()));
+    let mut results = Vec::new();
+    let mut keep = |tensor: &D::Tensor| {
+        results.push(device.download(tensor).unwrap().into_iter().map(f32::to_bits).collect());
+    };
+
+    let x = tensor(&[batch, tokens, width]);
+    let dy = tensor(&[batch, tokens, width]);
+    let (gain, weight, up, down) =
+        (tensor(&[width]), tensor(&[width, width]), tensor(&[width, 4 * width]), tensor(&[4 * width, width]));
+    let bias = tensor(&[4 * width]);
+    let qkv = tensor(&[batch, tokens, 3 * width]);
+    let (table, positions) = (tensor(&[rows, width]), tensor(&[tokens, width]));
+    let ids = device.random(12).tokens(batch * tokens, rows);
+    let ids = device.upload_tokens([batch, tokens], &ids).unwrap();
+
+    keep(&device.embedding(&table, &positions, &ids, 0).unwrap());
+    let (mut d_table, mut d_positions) = (tensor(&[rows, width]), tensor(&[tokens, width]));
+    device.embedding_backward(&dy, &ids, &mut d_table, &mut d_positions).unwrap();
+    keep(&d_table);
+    keep(&d_positions);
+
+    let out = device.residual_layernorm(Norm::Layer, &x, &dy, &gain, Some(&gain)).unwrap();
+    let (mut d_gain, mut d_bias) = (tensor(&[width]), tensor(&[width]));
+    let slot = Some(&mut d_bias);
+    keep(&device.layernorm_backward(Norm::Layer, &dy, &out.sum, &gain, &out.stats, None, &mut d_gain, slot).unwrap());
+    [&out.normed, &d_gain, &d_bias].into_iter().for_each(&mut keep);
+
+    keep(&device.linear(&x, &weight, WeightLayout::OutIn, Some(&gain)).unwrap());
+    let (mut d_weight, mut d_bias) = (tensor(&[width, width]), tensor(&[width]));
+    let slot = Some(&mut d_bias);
+    keep(&device.linear_backward(&dy, &x, &weight, WeightLayout::InOut, &mut d_weight, slot).unwrap());
+    [&d_weight, &d_bias].into_iter().for_each(&mut keep);
+
+    let weights = || MlpWeights { up: &up, up_bias: Some(&bias), down: &down, down_bias: Some(&gain) };
+    let out = device.mlp(&x, weights(), Activation::QuickGelu).unwrap();
+    let (mut d_up, mut d_up_bias) = (tensor(&[width, 4 * width]), tensor(&[4 * width]));
+    let (mut d_down, mut d_down_bias) = (tensor(&[4 * width, width]), tensor(&[width]));
+    let slots = MlpGradients {
+        up: &mut d_up,
+        up_bias: Some(&mut d_up_bias),
+        down: &mut d_down,
+        down_bias: Some(&mut d_down_bias),
+    };
+    keep(&device.mlp_backward(&dy, &x, &out.hidden, weights(), Activation::QuickGelu, slots).unwrap());
+    [&out.output, &d_up, &d_up_bias, &d_down, &d_down_bias].into_iter().for_each(&mut keep);
+
+    for mask in [Mask::Causal, Mask::Full] {
+        let out = device.attention(&qkv, heads, mask).unwrap();
+        keep(&device.attention_backward(&dy, &qkv, &out.output, &out.logsumexp, heads, mask).unwrap());
+        [&out.output, &out.logsumexp].into_iter().for_each(&mut keep);
+    }
+
+    let logits = tensor(&[batch, tokens, rows]);
+    let weights = tensor(&[batch * tokens]);
+    let out = device.cross_entropy(logits, &ids, &weights).unwrap();
+    [&out.loss, &out.nll, &out.d_logits].into_iter().for_each(&mut keep);
+
+    let pooled = device.mean_pool(&x).unwrap();
+    keep(&pooled);
+    keep(&device.mean_pool_backward(&pooled, tokens).unwrap());
+
+    let mut moments = [(); 2].map(|()| device.zeros(&[batch, tokens, width]).unwrap());
+    let [first, second] = &mut moments;
+    let mut parameter = tensor(&[batch, tokens, width]);
+    let step = AdamStep { learning_rate: 1e-3, beta1: 0.9, beta2: 0.95, epsilon: 1e-8, step: 1 };
+    device.adam(&mut parameter, &dy, first, second, step, None).unwrap();
+    keep(&parameter);
+    keep(&device.global_norm(&[x, dy]).unwrap());
+    results
+}

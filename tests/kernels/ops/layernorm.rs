@@ -1,0 +1,142 @@
+//! Norms, alone and of residual sums.
+
+use igpt_engine::device::{Device, Norm};
+use proptest::prelude::{Strategy, any};
+
+use super::reference;
+use super::support::{
+    Both, EPSILON, Tested, assert_close, assert_error, assert_matches_finite_differences, assert_within_twice_naive,
+    dot, property, sum,
+};
+
+/// Seed, mean-centred, bias, rows, width.
+type Case = (u64, bool, bool, usize, usize);
+
+fn cases() -> impl Strategy<Value = Case> {
+    (any::<u64>(), any::<bool>(), any::<bool>(), 1..150usize, 1..100usize)
+}
+
+fn norm(layer: bool) -> Norm {
+    if layer { Norm::Layer } else { Norm::Rms }
+}
+
+/// Rows of one or two elements can have a deviation near zero, and then their digits are lost in the mean: how much larger
+/// than 1 the reciprocal deviation is says how many.
+fn amplification(stats: &[f64]) -> f64 {
+    stats.chunks(2).fold(1.0, |most, stats| most.max(stats[1]))
+}
+
+pub fn forward<D: Device>(device: &Tested<D>) {
+    property(24, cases(), |case| check_forward(device, case));
+}
+
+pub fn backward<D: Device>(device: &Tested<D>) {
+    property(24, cases(), |case| check_backward(device, case));
+}
+
+/// The presets' widths, and odd ones; rows that a GPU spreads over several warps.
+pub fn wide<D: Device>(device: &Tested<D>) {
+    for (seed, width) in [512, 513, 1000, 1024, 1536, 3072, 3073].into_iter().enumerate() {
+        for layer in [false, true] {
+            check_forward(device, (seed as u64, layer, layer, 11, width));
+            check_backward(device, (seed as u64, layer, layer, 11, width));
+        }
+    }
+}
+
+pub fn check_forward<D: Device>(device: &Tested<D>, case: Case) {
+    let (seed, layer, biased, rows, width) = case;
+    let (norm, random) = (norm(layer), &mut device.random(seed));
+    let [x, delta] = [(); 2].map(|()| Both::random(device, random, &[rows, width]));
+    let [gain, bias] = [(); 2].map(|()| Both::random(device, random, &[width]));
+    let (exact_bias, bias) = (biased.then_some(&bias.exact[..]), biased.then_some(&bias.tensor));
+
+    let out = device.layernorm(norm, &x.tensor, &gain.tensor, bias).unwrap();
+    let (y, stats) = reference::layernorm(norm, &x.exact, &gain.exact, exact_bias);
+    let lost = amplification(&stats);
+    assert_close(device, "normed", &out.normed, &y, device.tolerance(width) * lost, 1.0);
+    assert_close(device, "stats", &out.stats, &stats, device.tolerance(width) * lost, 1.0);
+    assert_eq!(device.shape(&out.stats), [rows, 2]);
+    if let Some((naive, _)) = device.naively(|| reference::layernorm(norm, &x.exact, &gain.exact, exact_bias)) {
+        assert_within_twice_naive(device, "normed", &out.normed, &y, &naive);
+    }
+
+    let out = device.residual_layernorm(norm, &x.tensor, &delta.tensor, &gain.tensor, bias).unwrap();
+    let expected = sum(&x.exact, &delta.exact);
+    assert_close(device, "sum", &out.sum, &expected, device.tolerance(1), 1.0);
+    // The norm is of the sum as it was rounded.
+    let rounded: Vec<f64> = device.download(&out.sum).unwrap().into_iter().map(f64::from).collect();
+    let (y, stats) = reference::layernorm(norm, &rounded, &gain.exact, exact_bias);
+    let lost = amplification(&stats);
+    assert_close(device, "normed sum", &out.normed, &y, device.tolerance(width) * lost, 1.0);
+    assert_close(device, "stats of the sum", &out.stats, &stats, device.tolerance(width) * lost, 1.0);
+}
+
+pub fn check_backward<D: Device>(device: &Tested<D>, case: Case) {
+    let (seed, layer, biased, rows, width) = case;
+    let (norm, random) = (norm(layer), &mut device.random(seed));
+    let [x, dy, past] = [(); 3].map(|()| Both::random(device, random, &[rows, width]));
+    let [gain, mut d_gain, mut d_bias] = [(); 3].map(|()| Both::random(device, random, &[width]));
+    let stats = device.layernorm(norm, &x.tensor, &gain.tensor, None).unwrap().stats;
+    let definition = || reference::layernorm_backward(norm, &dy.exact, &x.exact, &gain.exact);
+    let (dx, gain_gradient, bias_gradient) = definition();
+    let (_, exact_stats) = reference::layernorm(norm, &x.exact, &gain.exact, None);
+    // The digits lost in the deviation are lost once more where the gradient divides by it.
+    let lost = amplification(&exact_stats).powi(2);
+
+    let bias_slot = biased.then_some(&mut d_bias.tensor);
+    let got = device
+        .layernorm_backward(norm, &dy.tensor, &x.tensor, &gain.tensor, &stats, None, &mut d_gain.tensor, bias_slot)
+        .unwrap();
+    assert_close(device, "dx", &got, &dx, device.tolerance(width) * lost, 1.0);
+    let summed = sum(&d_gain.exact, &gain_gradient);
+    assert_close(device, "d_gain", &d_gain.tensor, &summed, device.tolerance(rows) * lost, 1.0);
+    if let Some((naive_dx, naive_gain, _)) = device.naively(definition) {
+        assert_within_twice_naive(device, "dx", &got, &dx, &naive_dx);
+        assert_within_twice_naive(device, "d_gain", &d_gain.tensor, &summed, &sum(&d_gain.exact, &naive_gain));
+    }
+    let expected = if biased { sum(&d_bias.exact, &bias_gradient) } else { d_bias.exact.clone() };
+    assert_close(device, "d_bias", &d_bias.tensor, &expected, device.tolerance(rows), 1.0);
+
+    let (x, dy, gain) = (&x, &dy, &gain);
+    let mut ignored = device.zeros(&[width]).unwrap();
+    let got = device
+        .layernorm_backward(norm, &dy.tensor, &x.tensor, &gain.tensor, &stats, Some(past.tensor), &mut ignored, None)
+        .unwrap();
+    assert_close(device, "dx and stream", &got, &sum(&past.exact, &dx), device.tolerance(width) * lost, 1.0);
+
+    // Differences need a deviation that their step does not change much.
+    if rows * width <= 300 && lost < 1e3 {
+        let loss = |x: &[f64], gain: &[f64]| dot(&reference::layernorm(norm, x, gain, None).0, &dy.exact);
+        assert_matches_finite_differences("dx", &dx, &x.exact, |x| loss(x, &gain.exact));
+        assert_matches_finite_differences("d_gain", &gain_gradient, &gain.exact, |gain| loss(&x.exact, gain));
+    }
+}
+
+/// A mean of 1000 deviations does not drown the variance.
+pub fn far_from_zero<D: Device>(device: &Tested<D>) {
+    let width = 96;
+    let exact: Vec<f64> = device.random(2).values(3 * width).iter().map(|x| f64::from((1000.0 + x) as f32)).collect();
+    let x = Both::new(device, &[3, width], exact);
+    let gain = Both::new(device, &[width], vec![1.0; width]);
+    let out = device.layernorm(Norm::Layer, &x.tensor, &gain.tensor, None).unwrap();
+    let (y, _) = reference::layernorm(Norm::Layer, &x.exact, &gain.exact, None);
+    // The mean is rounded at 1000 times the deviation's size.
+    assert_close(device, "normed", &out.normed, &y, (4000.0 * EPSILON).max(device.epsilon()), 1.0);
+}
+
+pub fn mistakes_are_errors<D: Device>(device: &Tested<D>) {
+    let zeros = |shape: &[usize]| device.zeros(shape).unwrap();
+    let (x, gain, stats) = (zeros(&[2, 3, 8]), zeros(&[8]), zeros(&[6, 2]));
+    let mut d_gain = zeros(&[8]);
+    assert_error(device.layernorm(Norm::Rms, &x, &zeros(&[4]), None), &["layernorm: gain must be [8], not [4]"]);
+    assert_error(device.layernorm(Norm::Rms, &x, &gain, Some(&zeros(&[1]))), &["layernorm: bias must be [8], not [1]"]);
+    let result = device.residual_layernorm(Norm::Rms, &x, &zeros(&[6, 8]), &gain, None);
+    assert_error(result, &["residual_layernorm: delta must be [2, 3, 8], not [6, 8]"]);
+    let result = device.layernorm_backward(Norm::Rms, &x, &x, &gain, &zeros(&[5, 2]), None, &mut d_gain, None);
+    assert_error(result, &["layernorm_backward: stats must be [6, 2], not [5, 2]"]);
+    let result = device.layernorm_backward(Norm::Rms, &x, &x, &gain, &stats, Some(zeros(&[48])), &mut d_gain, None);
+    assert_error(result, &["layernorm_backward: d_stream must be [2, 3, 8], not [48]"]);
+    let result = device.layernorm_backward(Norm::Rms, &x, &x, &gain, &stats, None, &mut zeros(&[7]), None);
+    assert_error(result, &["layernorm_backward: d_gain must be [8], not [7]"]);
+}

@@ -1,0 +1,35 @@
+//! Moving values to a device and back, `zero` and `add_assign`.
+
+use igpt_engine::device::Device;
+
+use super::support::{Tested, assert_error};
+
+pub fn values_come_back<D: Device>(device: &Tested<D>) {
+    let values: Vec<f32> = (0..1000 * 37).map(|value| value as f32).collect();
+    let mut tensor = device.upload(&[1000, 37], &values).unwrap();
+    assert_eq!(device.shape(&tensor), [1000, 37]);
+    assert_eq!(device.download(&tensor).unwrap(), values);
+    let other = device.upload(&[1000, 37], &values).unwrap();
+    device.add_assign(&mut tensor, &other).unwrap();
+    assert!(device.download(&tensor).unwrap().iter().zip(&values).all(|(got, value)| *got == 2.0 * value));
+    device.zero(&mut tensor).unwrap();
+    assert!(device.download(&tensor).unwrap().iter().all(|value| *value == 0.0));
+    device.overwrite(&mut tensor, &values).unwrap();
+    assert_eq!(device.download(&tensor).unwrap(), values);
+    assert_eq!(device.download(&device.zeros(&[2, 3]).unwrap()).unwrap(), [0.0; 6]);
+    let tokens = device.upload_tokens([2, 3], &[1, 2, 3, 4, 5, u16::MAX]).unwrap();
+    assert_eq!(device.download_tokens(&tokens).unwrap(), [1, 2, 3, 4, 5, u16::MAX]);
+}
+
+pub fn no_tensor_is_empty<D: Device>(device: &Tested<D>) {
+    assert_error(device.zeros(&[]), &["zeros: shape", "[]"]);
+    assert_error(device.zeros(&[3, 0]), &["zeros: shape", "[3, 0]"]);
+    assert_error(device.zeros(&[usize::MAX, 3]), &["zeros: shape"]);
+    assert_error(device.upload(&[2, 2], &[1.0]), &["upload: values must be 4", "not 1"]);
+    assert_error(device.upload_tokens([2, 2], &[1]), &["upload_tokens: ids must be 4", "not 1"]);
+    assert_error(device.upload_tokens([0, 2], &[]), &["upload_tokens: shape"]);
+    let mut tensor = device.zeros(&[4]).unwrap();
+    assert_error(device.overwrite(&mut tensor, &[1.0]), &["overwrite: values must be 4", "not 1"]);
+    let other = device.zeros(&[2, 2]).unwrap();
+    assert_error(device.add_assign(&mut tensor, &other), &["add_assign: other must be [4], not [2, 2]"]);
+}

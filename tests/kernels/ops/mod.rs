@@ -1,0 +1,82 @@
+//! The op table: every op of a device against plain f64 definitions, their finite differences, and itself.
+//!
+//! Each file is an op, and its functions are generic over the device; [`on_device`] runs all of them on one. Inputs are
+//! fresh random numbers in every run, of odd shapes; a failure prints its seed.
+//!
+//! It runs on the CUDA device too, in f32 and in bf16: on the simulator, or with `IGPT_TEST_DEVICE=cuda` on a GPU.
+
+pub mod adam;
+pub mod attention;
+mod attention_decode;
+pub mod cross_entropy;
+mod determinism;
+pub mod embedding;
+pub mod everything;
+mod global_norm;
+pub mod layernorm;
+pub mod linear;
+mod mean_pool;
+mod memory;
+pub mod mlp;
+pub mod reference;
+mod sample;
+pub mod support;
+
+use igpt_engine::device::{CpuDevice, CudaDevice, Precision};
+use test_support::devices::poisoned_cuda;
+
+use support::Tested;
+
+/// One `#[test]` for each function, on the device that the expression makes, if it does.
+macro_rules! on_device {
+    ($name:ident: $device:expr; $($op:ident { $($test:ident),* $(,)? })*) => {
+        mod $name {
+            $(mod $op {
+                $(#[test]
+                fn $test() {
+                    let Some(device) = $device else {
+                        println!("not asked for");
+                        return;
+                    };
+                    println!("on {}", igpt_engine::device::Tensors::describe(&*device));
+                    crate::ops::$op::$test(&device);
+                })*
+            })*
+        }
+    };
+}
+
+/// The table, once.
+macro_rules! op_table {
+    ($name:ident: $device:expr) => {
+        on_device! { $name: $device;
+            adam { three_steps, clipping, mistakes_are_errors }
+            attention { forward, backward, two_tokens, long_sequences, large_scores, rising_scores, mistakes_are_errors }
+            attention_decode { equals_attention, mistakes_are_errors }
+            cross_entropy { loss_and_gradient, all_colours, extreme_logits, rows_without_weight, mistakes_are_errors }
+            determinism { two_runs_agree }
+            embedding { forward, backward, many_tokens, blanks, mistakes_are_errors }
+            global_norm { norm_of_everything }
+            layernorm { forward, backward, wide, far_from_zero, mistakes_are_errors }
+            linear { forward, backward, large, mistakes_are_errors }
+            mean_pool { both_ways, mistakes_are_errors }
+            memory { values_come_back, no_tensor_is_empty }
+            mlp { forward, backward, large, large_values, mistakes_are_errors }
+            sample { follows_the_distribution, argmax_takes_the_first, top_k_keeps_the_best, odd_logits, mistakes_are_errors }
+        }
+    };
+}
+
+op_table! { cpu: Some(crate::ops::poisoned_cpu(2)) }
+op_table! { cuda_f32: crate::ops::cuda(crate::ops::Precision::F32) }
+op_table! { cuda_bf16: crate::ops::cuda(crate::ops::Precision::Bf16) }
+
+/// A CPU device on which forgotten elements are NaN.
+fn poisoned_cpu(threads: usize) -> Tested<CpuDevice> {
+    Tested::new(CpuDevice::poisoned(Some(threads)).expect("threads start"), Precision::F32)
+}
+
+/// The CUDA device, if the tests run on one; forgotten elements are NaN.
+fn cuda(precision: Precision) -> Option<Tested<CudaDevice>> {
+    poisoned_cuda(precision).map(|device| Tested::new(device, precision))
+}
