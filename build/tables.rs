@@ -4,27 +4,32 @@ use std::{collections::BTreeMap, fmt::Write, fs};
 
 use crate::{Result, compile::Object};
 
-/// `kernels.rs`: `MODULES`, and a constant for each kernel in upper case.
+/// The text of `kernels.rs`: `MODULES`, `KERNELS`, and a constant for each kernel in upper case.
 pub fn modules(objects: &[Object]) -> Result<String> {
     let (mut modules, mut kernels, mut all) = (String::new(), String::new(), String::new());
     let mut count = 0;
     for (index, object) in objects.iter().enumerate() {
         writeln!(modules, "    Module {{ name: {:?}, image: include_bytes!({:?}) }},", object.name, object.fatbin)?;
+
         let image = fs::read(&object.fatbin)?;
         let entries = entries(&ptx(&image).ok_or_else(|| format!("{}: no PTX in the fatbin", object.name))?)?;
         let resources = resources(&object.log)?;
+
         for entry in entries {
             let used = resources.get(&entry.name).filter(|used| !used.is_empty());
             let used = used.ok_or_else(|| format!("{}: ptxas said nothing of it", entry.name))?;
+            let parameters: Vec<String> = entry.parameters.iter().map(Parameter::rust).collect();
+            let resources: Vec<String> = used.iter().map(Resources::rust).collect();
             let upper = entry.name.to_uppercase();
             writeln!(
                 kernels,
                 "/// `{name}` of `kernels/{file}.cu`.\npub const {upper}: KernelInfo = KernelInfo {{ name: {name:?}, \
-                 index: {count}, module: {index}, max_threads: {threads}, parameters: &{parameters:?}, resources: &{used:?} }};",
+                 index: {count}, module: {index}, max_threads: {threads}, parameters: &[{parameters}], resources: &[{resources}] }};",
                 name = entry.name,
                 file = object.name,
                 threads = entry.max_threads,
-                parameters = entry.parameters,
+                parameters = parameters.join(", "),
+                resources = resources.join(", "),
             )?;
             writeln!(all, "    &{upper},")?;
             count += 1;
@@ -36,23 +41,34 @@ pub fn modules(objects: &[Object]) -> Result<String> {
     ))
 }
 
-/// A kernel as the PTX declares it. `Debug` prints the Rust of the device's type of the same name.
+/// A kernel as the PTX declares it.
 struct Entry {
     name: String,
     max_threads: u32,
     parameters: Vec<Parameter>,
 }
 
-#[derive(Debug)]
+/// A parameter of a kernel.
 struct Parameter {
-    #[allow(dead_code)]
     kind: Kind,
-    #[allow(dead_code)]
+    /// Bytes from the first parameter.
     offset: usize,
 }
 
+impl Parameter {
+    /// The device's `Parameter`, as Rust.
+    fn rust(&self) -> String {
+        let kind = match self.kind {
+            Kind::U64 => "U64",
+            Kind::U32 => "U32",
+            Kind::F32 => "F32",
+        };
+        format!("Parameter {{ kind: {kind}, offset: {} }}", self.offset)
+    }
+}
+
 /// PTX types of parameters.
-#[derive(Debug, Clone, Copy)]
+#[derive(Clone, Copy)]
 enum Kind {
     U64,
     U32,
@@ -60,7 +76,7 @@ enum Kind {
 }
 
 impl Kind {
-    /// Also its alignment.
+    /// Bytes, and alignment.
     fn size(self) -> usize {
         match self {
             Self::U64 => 8,
@@ -89,11 +105,13 @@ fn ptx(fatbin: &[u8]) -> Option<String> {
     }
 }
 
+/// The kernels of a module: for each `.entry`, its name, its list of parameters, and `.maxntid` before the body.
 fn entries(ptx: &str) -> Result<Vec<Entry>> {
     let mut entries = Vec::new();
     for text in ptx.split(".entry ").skip(1) {
         let (name, rest) = text.split_once('(').ok_or("an .entry without parameters")?;
         let (list, rest) = rest.split_once(')').ok_or("an .entry without an end")?;
+
         let (mut parameters, mut offset) = (Vec::new(), 0usize);
         for parameter in list.split(',').map(str::trim).filter(|parameter| !parameter.is_empty()) {
             let kind = match parameter.split_whitespace().nth(1) {
@@ -110,6 +128,7 @@ fn entries(ptx: &str) -> Result<Vec<Entry>> {
             parameters.push(Parameter { kind, offset });
             offset += kind.size();
         }
+
         let head = rest.split('{').next().unwrap_or_default();
         let max_threads = head
             .split(".maxntid")
@@ -121,9 +140,8 @@ fn entries(ptx: &str) -> Result<Vec<Entry>> {
     if entries.is_empty() { Err("no .entry in the PTX".into()) } else { Ok(entries) }
 }
 
-/// What a kernel takes on one architecture. `Debug` prints the Rust of the device's type of the same name.
-#[derive(Debug, Default)]
-#[allow(dead_code)]
+/// Resources of a kernel on one architecture, as `ptxas -v` prints them.
+#[derive(Default)]
 struct Resources {
     arch: u32,
     registers: u32,
@@ -133,6 +151,19 @@ struct Resources {
     shared: u32,
 }
 
+impl Resources {
+    /// The device's `Resources`, as Rust.
+    fn rust(&self) -> String {
+        let Self { arch, registers, stack, spill_stores, spill_loads, shared } = self;
+        format!(
+            "Resources {{ arch: {arch}, registers: {registers}, stack: {stack}, spill_stores: {spill_stores}, \
+             spill_loads: {spill_loads}, shared: {shared} }}"
+        )
+    }
+}
+
+/// By kernel: its resources on each architecture, from ptxas's log. Of each kernel the log has three lines: its name and
+/// architecture, its stack and spills, its registers and shared memory.
 fn resources(log: &str) -> Result<BTreeMap<String, Vec<Resources>>> {
     let mut all: BTreeMap<String, Vec<Resources>> = BTreeMap::new();
     let mut current: Option<(String, Resources)> = None;
