@@ -3,7 +3,7 @@
 use crate::data::Examples;
 use crate::device::Device;
 use crate::model::{Masking, Objective, ObjectiveBatch, Transformer, modal_class};
-use crate::tape::{NoTape, Parameters};
+use crate::tape::{Forward, NoTape, Parameters};
 use crate::train::TrainError;
 
 /// Result of [`evaluate_with`].
@@ -205,13 +205,15 @@ fn forward<D: Device>(
         None => model.autoregressive_batch(device, tokens, length, 1.0)?,
         Some(masked) => model.bert_batch(device, tokens, length, masked, 1.0)?,
     };
-    let features = model.features(device, parameters, &mut NoTape, &batch.inputs, batch.mask, |_| Ok(()))?;
+    let mut no_tape = NoTape;
+    let f = &mut Forward::new(device, parameters, &mut no_tape);
+    let features = model.features(f, &batch.inputs, batch.mask, |_| Ok(()))?;
     let class_logits = if model.config().classes.is_empty() {
         None
     } else {
-        Some(device.download(model.class_logits(device, parameters, &mut NoTape, &features)?.value())?)
+        Some(device.download(model.class_logits(f, &features)?.value())?)
     };
-    let loss = model.generative_loss(device, parameters, &mut NoTape, &batch, features)?;
+    let loss = model.generative_loss(f, &batch, features)?;
     let nll = model.restore(&device.download(&loss.nll)?, length)?.into_owned();
     Ok(Passed { nll, class_logits })
 }

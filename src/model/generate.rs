@@ -8,7 +8,7 @@ use rand_chacha::ChaCha8Rng;
 use crate::device::{Device, Result, SampleOptions};
 use crate::model::Transformer;
 use crate::random::{self, Purpose};
-use crate::tape::{NoTape, Parameters, Recorder};
+use crate::tape::{Forward, NoTape, Parameters, Recorder, Var};
 
 /// A batch of images under way: the model's caches, and how far they are filled.
 pub struct Decoder<'a, D: Device> {
@@ -41,13 +41,15 @@ impl<'a, D: Device> Decoder<'a, D> {
     pub fn step(&mut self, ids: D::Tokens) -> Result<Rc<D::Tensor>> {
         let Self { device, model, parameters, caches, position } = self;
         let heads = model.config().heads;
-        let attend = |recorder: &mut NoTape, layer: usize, qkv: &crate::tape::Var<D>| {
+        let mut no_tape = NoTape;
+        let mut f = Forward::new(*device, parameters, &mut no_tape);
+        let attend = |f: &mut Forward<'_, D, NoTape>, layer: usize, qkv: &Var<D>| {
             let (keys, values) = &mut caches[layer];
-            let mixed = device.attention_decode(qkv.value(), keys, values, *position, heads)?;
-            Ok(recorder.value(mixed))
+            let mixed = f.device.attention_decode(qkv.value(), keys, values, *position, heads)?;
+            Ok(f.recorder.value(mixed))
         };
-        let features = model.run(*device, parameters, &mut NoTape, &Rc::new(ids), *position, attend, |_| Ok(()))?;
-        let logits = model.logits(*device, parameters, &mut NoTape, &features)?;
+        let features = model.blocks(&mut f, &Rc::new(ids), *position, attend, |_| Ok(()))?;
+        let logits = model.logits(&mut f, &features)?;
         *position += 1;
         Ok(logits.into_value())
     }

@@ -7,7 +7,6 @@ use serde::{Deserialize, Serialize};
 
 use crate::device::{BLANK, Device, Mask, Result, ShapeError};
 use crate::model::Transformer;
-use crate::tape::{Parameters, Recorder, Var};
 
 /// What a model is trained to predict.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
@@ -39,14 +38,6 @@ pub struct ObjectiveBatch<D: Device> {
     pub weights: D::Tensor,
     /// Which positions see which.
     pub mask: Mask,
-}
-
-/// A loss and its parts.
-pub struct Loss<D: Device> {
-    /// The weighted sum over rows, one element.
-    pub loss: D::Tensor,
-    /// Nats of each row, `[B·T]`; of a class head, `[B]`.
-    pub nll: D::Tensor,
 }
 
 /// Inputs of the autoregressive objective: `tokens` (images of `length` each) shifted one place to the right behind
@@ -215,33 +206,5 @@ impl Transformer {
     pub fn bert_on_host(&self, tokens: &[u16], length: usize, masked: &[bool], share: f32) -> Result<HostBatch> {
         let (sequences, masked) = (self.arrange(tokens, length)?, self.arrange(masked, length)?);
         HostBatch::bert(&sequences, length, &masked, share)
-    }
-
-    /// The loss of a batch; recorded, it is where [`Tape::backward`](crate::tape::Tape::backward) starts.
-    pub fn loss<D: Device, R: Recorder<D>>(
-        &self,
-        device: &D,
-        parameters: &Parameters<D>,
-        recorder: &mut R,
-        batch: &ObjectiveBatch<D>,
-    ) -> Result<Loss<D>> {
-        let features = self.features(device, parameters, recorder, &batch.inputs, batch.mask, |_| Ok(()))?;
-        self.generative_loss(device, parameters, recorder, batch, features)
-    }
-
-    /// The loss of a batch from its final features `[B, T, d]`.
-    pub fn generative_loss<D: Device, R: Recorder<D>>(
-        &self,
-        device: &D,
-        parameters: &Parameters<D>,
-        recorder: &mut R,
-        batch: &ObjectiveBatch<D>,
-        features: Var<D>,
-    ) -> Result<Loss<D>> {
-        let logits = self.logits(device, parameters, recorder, &features)?;
-        // The head's input is on the tape if it is needed; here it is not.
-        drop(features);
-        let (loss, nll) = crate::tape::cross_entropy(recorder, device, logits, &batch.targets, &batch.weights)?;
-        Ok(Loss { loss, nll })
     }
 }

@@ -6,7 +6,7 @@ use crate::device::{Device, Mask, Result, WeightLayout};
 use crate::model::Permutation;
 use crate::model::config::{ConfigError, ModelConfig};
 use crate::model::layout::{ModelIds, model_ids};
-use crate::tape::{self, LinearIds, Parameters, Recorder, Var};
+use crate::tape::{Forward, LinearIds, Recorder, Var};
 
 /// A model: its configuration and where its parts find their parameters. Holds no weights itself.
 #[derive(Clone, Debug)]
@@ -55,63 +55,51 @@ impl Transformer {
     /// on the way, `layers + 1` of them.
     pub fn features<D: Device, R: Recorder<D>>(
         &self,
-        device: &D,
-        parameters: &Parameters<D>,
-        recorder: &mut R,
+        f: &mut Forward<'_, D, R>,
         ids: &Rc<D::Tokens>,
         mask: Mask,
         observe: impl FnMut(Depth<'_, D>) -> Result<()>,
     ) -> Result<Var<D>> {
         let heads = self.config.heads;
-        let attend =
-            |recorder: &mut R, _layer: usize, qkv: &Var<D>| tape::attention(recorder, device, heads, mask, qkv);
-        self.run(device, parameters, recorder, ids, 0, attend, observe)
+        self.blocks(f, ids, 0, |f, _layer, qkv| f.attention(heads, mask, qkv), observe)
     }
 
     /// The stack of blocks on tokens that stand at positions `first..`, with attention as the caller has it: over the
     /// sequence, or over a cache when decoding.
-    #[allow(clippy::too_many_arguments)]
-    pub(super) fn run<D: Device, R: Recorder<D>>(
+    pub fn blocks<D: Device, R: Recorder<D>>(
         &self,
-        device: &D,
-        parameters: &Parameters<D>,
-        recorder: &mut R,
+        f: &mut Forward<'_, D, R>,
         ids: &Rc<D::Tokens>,
         first: usize,
-        mut attend: impl FnMut(&mut R, usize, &Var<D>) -> Result<Var<D>>,
+        mut attend: impl FnMut(&mut Forward<'_, D, R>, usize, &Var<D>) -> Result<Var<D>>,
         mut observe: impl FnMut(Depth<'_, D>) -> Result<()>,
     ) -> Result<Var<D>> {
         let ModelConfig { norm, activation, .. } = self.config;
-        let layout = WeightLayout::InOut;
-        let mut stream = tape::embedding(recorder, device, parameters, self.ids.wte, self.ids.wpe, ids, first)?;
-        let first_norm = self.ids.blocks.first().map_or(self.ids.ln_f, |block| block.ln_1);
-        let mut normed = tape::layernorm(recorder, device, parameters, first_norm, norm, &stream)?;
-        for (layer, block) in self.ids.blocks.iter().enumerate() {
-            observe(Depth { depth: layer, stream: &stream, normed: &normed })?;
-            let qkv = tape::linear(recorder, device, parameters, block.c_attn, layout, &normed)?;
-            let mixed = attend(recorder, layer, &qkv)?;
-            let delta = tape::linear(recorder, device, parameters, block.attn_c_proj, layout, &mixed)?;
-            (stream, normed) =
-                tape::residual_layernorm(recorder, device, parameters, block.ln_2, norm, &stream, &delta)?;
-            let delta = tape::mlp(recorder, device, parameters, block.c_fc, block.mlp_c_proj, activation, &normed)?;
-            // The next block's first norm is fused with this block's last residual sum.
-            let next_norm = self.ids.blocks.get(layer + 1).map_or(self.ids.ln_f, |next| next.ln_1);
-            (stream, normed) =
-                tape::residual_layernorm(recorder, device, parameters, next_norm, norm, &stream, &delta)?;
+        let ModelIds { wte, wpe, blocks, ln_f, .. } = &self.ids;
+
+        let mut x = f.embedding(*wte, *wpe, ids, first)?;
+        let mut normed = f.layernorm(blocks.first().map_or(*ln_f, |block| block.ln_1), norm, &x)?;
+        for (layer, block) in blocks.iter().enumerate() {
+            observe(Depth { depth: layer, stream: &x, normed: &normed })?;
+
+            // x += c_proj(attention(c_attn(ln_1(x))))
+            let qkv = f.linear(block.c_attn, WeightLayout::InOut, &normed)?;
+            let mixed = attend(f, layer, &qkv)?;
+            let delta = f.linear(block.attn_c_proj, WeightLayout::InOut, &mixed)?;
+            (x, normed) = f.residual_layernorm(block.ln_2, norm, &x, &delta)?;
+
+            // x += mlp(ln_2(x)); the next block's first norm is fused with this residual sum.
+            let delta = f.mlp(block.c_fc, block.mlp_c_proj, activation, &normed)?;
+            let next_norm = blocks.get(layer + 1).map_or(*ln_f, |next| next.ln_1);
+            (x, normed) = f.residual_layernorm(next_norm, norm, &x, &delta)?;
         }
-        observe(Depth { depth: self.config.layers, stream: &stream, normed: &normed })?;
+        observe(Depth { depth: self.config.layers, stream: &x, normed: &normed })?;
         Ok(normed)
     }
 
     /// Scores of every colour at every position, from [`Transformer::features`]: `[B, T, d] → [B, T, V]`.
-    pub fn logits<D: Device>(
-        &self,
-        device: &D,
-        parameters: &Parameters<D>,
-        recorder: &mut impl Recorder<D>,
-        features: &Var<D>,
-    ) -> Result<Var<D>> {
+    pub fn logits<D: Device, R: Recorder<D>>(&self, f: &mut Forward<'_, D, R>, features: &Var<D>) -> Result<Var<D>> {
         let head = LinearIds { weight: self.ids.head, bias: None };
-        tape::linear(recorder, device, parameters, head, WeightLayout::OutIn, features)
+        f.linear(head, WeightLayout::OutIn, features)
     }
 }

@@ -89,7 +89,7 @@ mod tests {
     use crate::device::prelude::*;
     use crate::model::{ObjectiveBatch, Transformer, parameter_specs};
     use crate::optim::{Adam, AdamConfig};
-    use crate::tape::{Parameters, Tape};
+    use crate::tape::{Forward, Parameters, Tape};
 
     /// The most that the CPU device held at once, over a step, is what the formula says, to 5 %: it leaves out scratch that
     /// each thread has, and rounding up to cache lines.
@@ -116,7 +116,7 @@ mod tests {
             assert!((at_rest / planned_at_rest - 1.0).abs() < 0.01, "{at_rest} at rest, planned {planned_at_rest}");
             let batch = ObjectiveBatch::autoregressive(&device, &tokens, length, model.sos(), 1.0).unwrap();
             let mut tape = Tape::default();
-            let loss = model.loss(&device, &parameters, &mut tape, &batch).unwrap();
+            let loss = model.loss(&mut Forward::new(&device, &parameters, &mut tape), &batch).unwrap();
             let kept = device.memory_use().in_use as f64 - at_rest;
             assert!((kept / plan.activations - 1.0).abs() < 0.05, "{kept} kept, planned {}", plan.activations);
             drop(loss);

@@ -8,7 +8,6 @@
 mod ops;
 mod parameters;
 
-pub use ops::{attention, cross_entropy, embedding, layernorm, linear, mean_pool, mlp, residual_layernorm};
 pub use parameters::{Init, LinearIds, NormIds, ParameterId, ParameterSpec, Parameters};
 
 use std::rc::Rc;
@@ -143,6 +142,25 @@ impl<D: Device> Recorder<D> for NoTape {
     fn record<N: Backward<D> + 'static>(&mut self, _node: impl FnOnce() -> N) {}
 }
 
+/// A forward pass under way: where it computes, with which parameters, and where its ops are recorded.
+///
+/// Its methods are the ops that a tape knows, so a model reads like its formula: `f.linear(block.c_attn, InOut, &x)?`.
+pub struct Forward<'a, D: Device, R: Recorder<D>> {
+    /// Where to compute.
+    pub device: &'a D,
+    /// The parameters to compute with.
+    pub parameters: &'a Parameters<D>,
+    /// Where ops are recorded.
+    pub recorder: &'a mut R,
+}
+
+impl<'a, D: Device, R: Recorder<D>> Forward<'a, D, R> {
+    /// A pass on `device` with `parameters`, recorded on a [`Tape`] or, as [`NoTape`], not at all.
+    pub fn new(device: &'a D, parameters: &'a Parameters<D>, recorder: &'a mut R) -> Self {
+        Self { device, parameters, recorder }
+    }
+}
+
 /// The ops of one forward pass.
 pub struct Tape<D: Device> {
     nodes: Vec<Box<dyn Backward<D>>>,
@@ -171,7 +189,7 @@ impl<D: Device> Recorder<D> for Tape<D> {
 impl<D: Device> Tape<D> {
     /// Walks the tape from its end, adding to `parameter_gradients` (one tensor per parameter, in order).
     ///
-    /// The walk starts at the losses on the tape: [`cross_entropy`] made its gradient in the forward pass.
+    /// The walk starts at the losses on the tape: [`Forward::cross_entropy`] made its gradient in the forward pass.
     pub fn backward(self, device: &D, parameters: &Parameters<D>, parameter_gradients: &mut [D::Tensor]) -> Result<()> {
         let context = BackwardContext { device, parameters };
         let mut gradients =

@@ -5,9 +5,8 @@
 
 use std::rc::Rc;
 
-use super::{
-    Backward, BackwardContext, Gradients, LinearIds, NormIds, ParameterId, Parameters, Recorder, Slot, Var, unshare,
-};
+use super::parameters::{LinearIds, NormIds, ParameterId, Parameters};
+use super::{Backward, BackwardContext, Forward, Gradients, Recorder, Slot, Var, unshare};
 use crate::device::{Activation, Attended, Device, Mask, MlpGradients, MlpWeights, Norm, Result, WeightLayout};
 
 impl<D: Device> Var<D> {
@@ -16,20 +15,20 @@ impl<D: Device> Var<D> {
     }
 }
 
-/// Token and position embeddings of `ids` `[B, T]`: `[B, T, d]`. See [`Device::embedding`].
-pub fn embedding<D: Device>(
-    recorder: &mut impl Recorder<D>,
-    device: &D,
-    parameters: &Parameters<D>,
-    wte: ParameterId,
-    wpe: ParameterId,
-    ids: &Rc<D::Tokens>,
-    first: usize,
-) -> Result<Var<D>> {
-    let output = device.embedding(parameters.get(wte), parameters.get(wpe), ids, first)?;
-    let output = recorder.value(output);
-    recorder.record(|| EmbeddingNode { wte, wpe, ids: Rc::clone(ids), output: output.slot() });
-    Ok(output)
+impl<D: Device, R: Recorder<D>> Forward<'_, D, R> {
+    /// Token and position embeddings of `ids` `[B, T]`: `[B, T, d]`. See [`EmbeddingOps::embedding`](crate::device::EmbeddingOps::embedding).
+    pub fn embedding(
+        &mut self,
+        wte: ParameterId,
+        wpe: ParameterId,
+        ids: &Rc<D::Tokens>,
+        first: usize,
+    ) -> Result<Var<D>> {
+        let output = self.device.embedding(self.parameters.get(wte), self.parameters.get(wpe), ids, first)?;
+        let output = self.recorder.value(output);
+        self.recorder.record(|| EmbeddingNode { wte, wpe, ids: Rc::clone(ids), output: output.slot() });
+        Ok(output)
+    }
 }
 
 struct EmbeddingNode<D: Device> {
@@ -47,51 +46,46 @@ impl<D: Device> Backward<D> for EmbeddingNode<D> {
     }
 }
 
-/// Normalisation of `x` `[.., d]`. See [`Device::layernorm`].
-pub fn layernorm<D: Device>(
-    recorder: &mut impl Recorder<D>,
-    device: &D,
-    parameters: &Parameters<D>,
-    ids: NormIds,
-    norm: Norm,
-    x: &Var<D>,
-) -> Result<Var<D>> {
-    let (gain, bias) = (parameters.get(ids.gain), ids.bias.map(|id| parameters.get(id)));
-    let out = device.layernorm(norm, x.value(), gain, bias)?;
-    let normed = recorder.value(out.normed);
-    recorder.record(|| LayerNormNode {
-        norm,
-        ids,
-        x: x.clone(),
-        stats: out.stats,
-        normed: normed.slot(),
-        residual: None,
-    });
-    Ok(normed)
+impl<D: Device, R: Recorder<D>> Forward<'_, D, R> {
+    /// Normalisation of `x` `[.., d]`. See [`LayerNormOps::layernorm`](crate::device::LayerNormOps::layernorm).
+    pub fn layernorm(&mut self, ids: NormIds, norm: Norm, x: &Var<D>) -> Result<Var<D>> {
+        let (gain, bias) = (self.parameters.get(ids.gain), ids.bias.map(|id| self.parameters.get(id)));
+        let out = self.device.layernorm(norm, x.value(), gain, bias)?;
+        let normed = self.recorder.value(out.normed);
+        self.recorder.record(|| LayerNormNode {
+            norm,
+            ids,
+            x: x.clone(),
+            stats: out.stats,
+            normed: normed.slot(),
+            residual: None,
+        });
+        Ok(normed)
+    }
 }
 
-/// The new residual stream `x + delta` and its normalisation. See [`Device::residual_layernorm`].
-pub fn residual_layernorm<D: Device>(
-    recorder: &mut impl Recorder<D>,
-    device: &D,
-    parameters: &Parameters<D>,
-    ids: NormIds,
-    norm: Norm,
-    x: &Var<D>,
-    delta: &Var<D>,
-) -> Result<(Var<D>, Var<D>)> {
-    let (gain, bias) = (parameters.get(ids.gain), ids.bias.map(|id| parameters.get(id)));
-    let out = device.residual_layernorm(norm, x.value(), delta.value(), gain, bias)?;
-    let (sum, normed) = (recorder.value(out.sum), recorder.value(out.normed));
-    recorder.record(|| LayerNormNode {
-        norm,
-        ids,
-        x: sum.clone(),
-        stats: out.stats,
-        normed: normed.slot(),
-        residual: Some([x.slot(), delta.slot()]),
-    });
-    Ok((sum, normed))
+impl<D: Device, R: Recorder<D>> Forward<'_, D, R> {
+    /// The new residual stream `x + delta` and its normalisation. See [`LayerNormOps::residual_layernorm`](crate::device::LayerNormOps::residual_layernorm).
+    pub fn residual_layernorm(
+        &mut self,
+        ids: NormIds,
+        norm: Norm,
+        x: &Var<D>,
+        delta: &Var<D>,
+    ) -> Result<(Var<D>, Var<D>)> {
+        let (gain, bias) = (self.parameters.get(ids.gain), ids.bias.map(|id| self.parameters.get(id)));
+        let out = self.device.residual_layernorm(norm, x.value(), delta.value(), gain, bias)?;
+        let (sum, normed) = (self.recorder.value(out.sum), self.recorder.value(out.normed));
+        self.recorder.record(|| LayerNormNode {
+            norm,
+            ids,
+            x: sum.clone(),
+            stats: out.stats,
+            normed: normed.slot(),
+            residual: Some([x.slot(), delta.slot()]),
+        });
+        Ok((sum, normed))
+    }
 }
 
 struct LayerNormNode<D: Device> {
@@ -109,18 +103,27 @@ impl<D: Device> Backward<D> for LayerNormNode<D> {
     fn backward(self: Box<Self>, context: &BackwardContext<'_, D>, gradients: &mut Gradients<'_, D>) -> Result<()> {
         let device = context.device;
         let dy = gradients.take(&self.normed);
-        // What reached `x` past the norm. For the residual form that is the sum's own gradient, and this node made the sum;
+        // What reached `x` residual_grad the norm. For the residual form that is the sum's own gradient, and this node made the sum;
         // otherwise it belongs to `x`, whose maker collects it.
-        let past = gradients.take(&self.x.slot());
-        let dx = match (dy, past) {
+        let residual_grad = gradients.take(&self.x.slot());
+        let dx = match (dy, residual_grad) {
             (None, None) => return Ok(()),
-            (None, Some(past)) => past,
-            (Some(dy), past) => {
-                let past = past.map(|past| unshare(device, past)).transpose()?;
+            (None, Some(residual_grad)) => residual_grad,
+            (Some(dy), residual_grad) => {
+                let residual_grad = residual_grad.map(|residual_grad| unshare(device, residual_grad)).transpose()?;
                 let gain = context.parameters.get(self.ids.gain);
                 let (d_gain, d_bias) = gradients.weight_and_bias(self.ids.gain, self.ids.bias);
                 let x = self.x.value();
-                Rc::new(device.layernorm_backward(self.norm, &dy, x, gain, &self.stats, past, d_gain, d_bias)?)
+                Rc::new(device.layernorm_backward(
+                    self.norm,
+                    &dy,
+                    x,
+                    gain,
+                    &self.stats,
+                    residual_grad,
+                    d_gain,
+                    d_bias,
+                )?)
             }
         };
         match self.residual {
@@ -133,19 +136,14 @@ impl<D: Device> Backward<D> for LayerNormNode<D> {
     }
 }
 
-/// `x · W (+ bias)`. See [`Device::linear`].
-pub fn linear<D: Device>(
-    recorder: &mut impl Recorder<D>,
-    device: &D,
-    parameters: &Parameters<D>,
-    ids: LinearIds,
-    layout: WeightLayout,
-    x: &Var<D>,
-) -> Result<Var<D>> {
-    let (weight, bias) = (parameters.get(ids.weight), ids.bias.map(|id| parameters.get(id)));
-    let output = recorder.value(device.linear(x.value(), weight, layout, bias)?);
-    recorder.record(|| LinearNode { ids, layout, x: x.clone(), output: output.slot() });
-    Ok(output)
+impl<D: Device, R: Recorder<D>> Forward<'_, D, R> {
+    /// `x · W (+ bias)`. See [`LinearOps::linear`](crate::device::LinearOps::linear).
+    pub fn linear(&mut self, ids: LinearIds, layout: WeightLayout, x: &Var<D>) -> Result<Var<D>> {
+        let (weight, bias) = (self.parameters.get(ids.weight), ids.bias.map(|id| self.parameters.get(id)));
+        let output = self.recorder.value(self.device.linear(x.value(), weight, layout, bias)?);
+        self.recorder.record(|| LinearNode { ids, layout, x: x.clone(), output: output.slot() });
+        Ok(output)
+    }
 }
 
 struct LinearNode<D: Device> {
@@ -166,20 +164,21 @@ impl<D: Device> Backward<D> for LinearNode<D> {
     }
 }
 
-/// `act(x · up) · down`. See [`Device::mlp`].
-pub fn mlp<D: Device>(
-    recorder: &mut impl Recorder<D>,
-    device: &D,
-    parameters: &Parameters<D>,
-    up: LinearIds,
-    down: LinearIds,
-    activation: Activation,
-    x: &Var<D>,
-) -> Result<Var<D>> {
-    let out = device.mlp(x.value(), mlp_weights(parameters, up, down), activation)?;
-    let output = recorder.value(out.output);
-    recorder.record(|| MlpNode { up, down, activation, x: x.clone(), hidden: out.hidden, output: output.slot() });
-    Ok(output)
+impl<D: Device, R: Recorder<D>> Forward<'_, D, R> {
+    /// `act(x · up) · down`. See [`MlpOps::mlp`](crate::device::MlpOps::mlp).
+    pub fn mlp(&mut self, up: LinearIds, down: LinearIds, activation: Activation, x: &Var<D>) -> Result<Var<D>> {
+        let out = self.device.mlp(x.value(), mlp_weights(self.parameters, up, down), activation)?;
+        let output = self.recorder.value(out.output);
+        self.recorder.record(|| MlpNode {
+            up,
+            down,
+            activation,
+            x: x.clone(),
+            hidden: out.hidden,
+            output: output.slot(),
+        });
+        Ok(output)
+    }
 }
 
 fn mlp_weights<D: Device>(parameters: &Parameters<D>, up: LinearIds, down: LinearIds) -> MlpWeights<'_, D::Tensor> {
@@ -220,18 +219,14 @@ impl<D: Device> Backward<D> for MlpNode<D> {
     }
 }
 
-/// Multi-head attention over `qkv` `[B, T, 3d]`. See [`Device::attention`].
-pub fn attention<D: Device>(
-    recorder: &mut impl Recorder<D>,
-    device: &D,
-    heads: usize,
-    mask: Mask,
-    qkv: &Var<D>,
-) -> Result<Var<D>> {
-    let Attended { output, logsumexp } = device.attention(qkv.value(), heads, mask)?;
-    let output = recorder.value(output);
-    recorder.record(|| AttentionNode { heads, mask, qkv: qkv.clone(), output: output.clone(), logsumexp });
-    Ok(output)
+impl<D: Device, R: Recorder<D>> Forward<'_, D, R> {
+    /// Multi-head attention over `qkv` `[B, T, 3d]`. See [`AttentionOps::attention`](crate::device::AttentionOps::attention).
+    pub fn attention(&mut self, heads: usize, mask: Mask, qkv: &Var<D>) -> Result<Var<D>> {
+        let Attended { output, logsumexp } = self.device.attention(qkv.value(), heads, mask)?;
+        let output = self.recorder.value(output);
+        self.recorder.record(|| AttentionNode { heads, mask, qkv: qkv.clone(), output: output.clone(), logsumexp });
+        Ok(output)
+    }
 }
 
 struct AttentionNode<D: Device> {
@@ -251,22 +246,23 @@ impl<D: Device> Backward<D> for AttentionNode<D> {
     }
 }
 
-/// The scalar loss of `logits`, with each row's nll: `(loss [1], nll [R])`. See [`Device::cross_entropy`].
-///
-/// A loss is where a backward pass starts: its own gradient is 1.
-pub fn cross_entropy<D: Device>(
-    recorder: &mut impl Recorder<D>,
-    device: &D,
-    logits: Var<D>,
-    targets: &D::Tokens,
-    weights: &D::Tensor,
-) -> Result<(D::Tensor, D::Tensor)> {
-    let slot = logits.slot();
-    // Nothing else reads logits, so the gradient can take their place; were they shared, a copy would.
-    let logits = unshare(device, logits.value)?;
-    let out = device.cross_entropy(logits, targets, weights)?;
-    recorder.record(|| CrossEntropyNode { logits: slot, d_logits: Rc::new(out.d_logits) });
-    Ok((out.loss, out.nll))
+impl<D: Device, R: Recorder<D>> Forward<'_, D, R> {
+    /// The scalar loss of `logits`, with each row's nll: `(loss [1], nll [R])`. See [`CrossEntropyOps::cross_entropy`](crate::device::CrossEntropyOps::cross_entropy).
+    ///
+    /// A loss is where a backward pass starts: its own gradient is 1.
+    pub fn cross_entropy(
+        &mut self,
+        logits: Var<D>,
+        targets: &D::Tokens,
+        weights: &D::Tensor,
+    ) -> Result<(D::Tensor, D::Tensor)> {
+        let slot = logits.slot();
+        // The gradient overwrites the logits in place; if they are still shared, copy first.
+        let logits = unshare(self.device, logits.value)?;
+        let out = self.device.cross_entropy(logits, targets, weights)?;
+        self.recorder.record(|| CrossEntropyNode { logits: slot, d_logits: Rc::new(out.d_logits) });
+        Ok((out.loss, out.nll))
+    }
 }
 
 struct CrossEntropyNode<D: Device> {
@@ -280,12 +276,14 @@ impl<D: Device> Backward<D> for CrossEntropyNode<D> {
     }
 }
 
-/// Mean over tokens, `[B, T, d] → [B, d]`. See [`Device::mean_pool`].
-pub fn mean_pool<D: Device>(recorder: &mut impl Recorder<D>, device: &D, x: &Var<D>) -> Result<Var<D>> {
-    let output = recorder.value(device.mean_pool(x.value())?);
-    let tokens = device.shape(x.value()).get(1).copied().unwrap_or(0);
-    recorder.record(|| MeanPoolNode { tokens, x: x.slot(), output: output.slot() });
-    Ok(output)
+impl<D: Device, R: Recorder<D>> Forward<'_, D, R> {
+    /// Mean over tokens, `[B, T, d] → [B, d]`. See [`MeanPoolOps::mean_pool`](crate::device::MeanPoolOps::mean_pool).
+    pub fn mean_pool(&mut self, x: &Var<D>) -> Result<Var<D>> {
+        let output = self.recorder.value(self.device.mean_pool(x.value())?);
+        let tokens = self.device.shape(x.value()).get(1).copied().unwrap_or(0);
+        self.recorder.record(|| MeanPoolNode { tokens, x: x.slot(), output: output.slot() });
+        Ok(output)
+    }
 }
 
 struct MeanPoolNode {

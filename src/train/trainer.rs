@@ -4,7 +4,7 @@ use crate::data::Batch;
 use crate::device::{self, AdamStep, Device, tokens};
 use crate::model::{ClassBatch, Criterion, Objective, ObjectiveBatch, Transformer};
 use crate::optim::{Adam, Schedule};
-use crate::tape::{Parameters, Tape};
+use crate::tape::{Forward, Parameters, Tape};
 
 /// Model, optimiser and gradients between two steps.
 pub struct Trainer<'a, D: Device> {
@@ -272,7 +272,12 @@ impl<'a, D: Device> Trainer<'a, D> {
         for (batch, classes) in inputs.iter().flat_map(|inputs| &inputs.micro_batches) {
             let mut tape = Tape::default();
             let generative = criterion.generative_weight != 0.0;
-            let losses = model.joint_loss(device, parameters, &mut tape, batch, generative, classes.as_ref())?;
+            let losses = model.joint_loss(
+                &mut Forward::new(device, parameters, &mut tape),
+                batch,
+                generative,
+                classes.as_ref(),
+            )?;
             tape.backward(device, parameters, gradients)?;
             scalars.extend([losses.generative, losses.class].into_iter().flatten().map(|loss| loss.loss));
         }

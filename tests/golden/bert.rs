@@ -19,10 +19,12 @@ pub fn bert<D: Device>(device: &D, precision: Precision) {
         let (tokens, masked) = masked(&part);
         let batch = model.bert_batch(device, tokens, tokens.len() / BATCH, &masked, 1.0).unwrap();
         let mut tape = Tape::default();
-        let features = model.features(device, &parameters, &mut tape, &batch.inputs, batch.mask, |_| Ok(())).unwrap();
-        let logits = model.logits(device, &parameters, &mut NoTape, &features).unwrap();
+        let features = model
+            .features(&mut Forward::new(device, &parameters, &mut tape), &batch.inputs, batch.mask, |_| Ok(()))
+            .unwrap();
+        let logits = model.logits(&mut Forward::new(device, &parameters, &mut NoTape), &features).unwrap();
         set.check(&part, "logits", &device.download(logits.value()).unwrap());
-        let loss = model.generative_loss(device, &parameters, &mut tape, &batch, features).unwrap();
+        let loss = model.generative_loss(&mut Forward::new(device, &parameters, &mut tape), &batch, features).unwrap();
         set.check(&part, "loss_bert", &device.download(&loss.loss).unwrap());
         let mut gradients = parameters.zeros_like(device).unwrap();
         tape.backward(device, &parameters, &mut gradients).unwrap();
@@ -43,9 +45,12 @@ fn masked_pixels_are_unseen_and_only_they_count() {
     let length = tokens.len() / BATCH;
     let logits = |tokens: &[u16]| {
         let batch = model.bert_batch(&device, tokens, length, &masked, 1.0).unwrap();
-        let features =
-            model.features(&device, &parameters, &mut NoTape, &batch.inputs, batch.mask, |_| Ok(())).unwrap();
-        device.download(model.logits(&device, &parameters, &mut NoTape, &features).unwrap().value()).unwrap()
+        let features = model
+            .features(&mut Forward::new(&device, &parameters, &mut NoTape), &batch.inputs, batch.mask, |_| Ok(()))
+            .unwrap();
+        device
+            .download(model.logits(&mut Forward::new(&device, &parameters, &mut NoTape), &features).unwrap().value())
+            .unwrap()
     };
     let place = masked.iter().position(|masked| *masked).unwrap();
     let seen = masked.iter().position(|masked| !*masked).unwrap();

@@ -37,12 +37,15 @@ pub fn finetuning<D: Device>(device: &D, precision: Precision) {
         assert_eq!(device.download_tokens(&batch.inputs).unwrap(), part.integers["input_ids"]);
         let classes = ClassBatch::new(device, &part.integers["labels"], BATCH, 1.0).unwrap();
 
-        let features = model.features(device, &parameters, &mut NoTape, &batch.inputs, batch.mask, |_| Ok(())).unwrap();
-        let logits = model.class_logits(device, &parameters, &mut NoTape, &features).unwrap();
+        let features = model
+            .features(&mut Forward::new(device, &parameters, &mut NoTape), &batch.inputs, batch.mask, |_| Ok(()))
+            .unwrap();
+        let logits = model.class_logits(&mut Forward::new(device, &parameters, &mut NoTape), &features).unwrap();
         set.check(&part, "class_logits", &device.download(logits.value()).unwrap());
 
         let mut tape = Tape::default();
-        let losses = model.joint_loss(device, &parameters, &mut tape, &batch, true, Some(&classes)).unwrap();
+        let losses =
+            model.joint_loss(&mut Forward::new(device, &parameters, &mut tape), &batch, true, Some(&classes)).unwrap();
         let value = |loss: &D::Tensor| f64::from(device.download(loss).unwrap()[0]);
         let (generative, class) = (value(&losses.generative.unwrap().loss), value(&losses.class.unwrap().loss));
         set.check_f64(&part, "loss_gen", &[generative]);
@@ -108,7 +111,8 @@ fn a_fresh_head_scores_ln_of_the_classes() {
     let batch = model.autoregressive_batch(&device, &part.integers["targets"], length_of(&part, BATCH), 1.0).unwrap();
     let labels = ClassBatch::new(&device, &part.integers["labels"], BATCH, 1.0).unwrap();
     let mut tape = Tape::default();
-    let losses = model.joint_loss(&device, &parameters, &mut tape, &batch, false, Some(&labels)).unwrap();
+    let losses =
+        model.joint_loss(&mut Forward::new(&device, &parameters, &mut tape), &batch, false, Some(&labels)).unwrap();
     let loss = f64::from(device.download(&losses.class.unwrap().loss).unwrap()[0]);
     assert!((loss - 10_f64.ln()).abs() < 1e-6, "{loss}");
     let mut gradients = parameters.zeros_like(&device).unwrap();
@@ -127,10 +131,14 @@ fn labels_that_do_not_fit_are_refused() {
     assert!(ClassBatch::new(&device, &[1], 2, 1.0).is_err(), "a label is missing");
     let batch = model.autoregressive_batch(&device, &[3; 64], 64, 1.0).unwrap();
     let classes = ClassBatch::new(&device, &[10], 1, 1.0).unwrap();
-    let loss = model.joint_loss(&device, &parameters, &mut NoTape, &batch, true, Some(&classes));
+    let loss = model.joint_loss(&mut Forward::new(&device, &parameters, &mut NoTape), &batch, true, Some(&classes));
     assert!(loss.is_err(), "there is no class 10");
     let (headless, parameters) = set.model(&device);
-    assert!(headless.joint_loss(&device, &parameters, &mut NoTape, &batch, true, Some(&classes)).is_err());
+    assert!(
+        headless
+            .joint_loss(&mut Forward::new(&device, &parameters, &mut NoTape), &batch, true, Some(&classes))
+            .is_err()
+    );
 }
 
 /// Made-up images of 64 pixels, each of its own few colours.

@@ -17,7 +17,7 @@ use igpt_engine::device::prelude::*;
 use igpt_engine::device::{CpuDevice, Device, Mask, Precision, SampleOptions};
 use igpt_engine::model::{Generation, Objective, ObjectiveBatch, Transformer, generate, parameter_specs};
 use igpt_engine::optim::{Adam, AdamConfig, Schedule, ScheduleKind};
-use igpt_engine::tape::{NoTape, Parameters, Tape};
+use igpt_engine::tape::{Forward, NoTape, Parameters, Tape};
 use igpt_engine::train::Trainer;
 use safetensors::tensor::{Dtype, SafeTensors};
 
@@ -189,7 +189,7 @@ fn activations<D: Device>(device: &D, precision: Precision) {
 
         let (mut hidden, mut features) = (Vec::new(), Vec::new());
         let last = model
-            .features(device, &parameters, &mut NoTape, &batch.inputs, Mask::Causal, |depth| {
+            .features(&mut Forward::new(device, &parameters, &mut NoTape), &batch.inputs, Mask::Causal, |depth| {
                 hidden.extend(device.download(depth.stream.value())?);
                 features.extend(device.download(&device.mean_pool(depth.normed.value())?)?);
                 Ok(())
@@ -197,10 +197,10 @@ fn activations<D: Device>(device: &D, precision: Precision) {
             .unwrap();
         set.check(&part, "hidden", &hidden);
         set.check(&part, "features", &features);
-        let logits = model.logits(device, &parameters, &mut NoTape, &last).unwrap();
+        let logits = model.logits(&mut Forward::new(device, &parameters, &mut NoTape), &last).unwrap();
         set.check(&part, "logits", &device.download(logits.value()).unwrap());
 
-        let loss = model.loss(device, &parameters, &mut NoTape, &batch).unwrap();
+        let loss = model.loss(&mut Forward::new(device, &parameters, &mut NoTape), &batch).unwrap();
         set.check(&part, "token_nll", &device.download(&loss.nll).unwrap());
         set.check(&part, "loss_paper", &device.download(&loss.loss).unwrap());
     }
@@ -235,7 +235,7 @@ fn gradients<D: Device>(device: &D, set: &Set, part: &Part, prefix: &str, target
     let length = targets.len() / BATCH;
     let batch = ObjectiveBatch::autoregressive(device, targets, length, model.sos(), 1.0).unwrap();
     let mut tape = Tape::default();
-    let loss = model.loss(device, &parameters, &mut tape, &batch).unwrap();
+    let loss = model.loss(&mut Forward::new(device, &parameters, &mut tape), &batch).unwrap();
     if let Some(name) = loss_name {
         set.check(part, name, &device.download(&loss.loss).unwrap());
     }
@@ -270,7 +270,7 @@ fn adam<D: Device>(device: &D, precision: Precision) {
         set.check_f64(&part, "grad_norms", &norms);
         let first = &batches[..BATCH * length];
         let batch = ObjectiveBatch::autoregressive(device, first, length, trainer.model().sos(), 1.0).unwrap();
-        let after = trainer.model().loss(device, trainer.parameters(), &mut NoTape, &batch).unwrap();
+        let after = trainer.model().loss(&mut Forward::new(device, trainer.parameters(), &mut NoTape), &batch).unwrap();
         set.check(&part, "loss_after_on_batch0", &device.download(&after.loss).unwrap());
 
         let state = set.folder.join("adam3_state.safetensors").exists().then(|| set.part("adam3_state"));
@@ -379,7 +379,7 @@ fn every_parameter_has_a_gradient() {
         let length = targets.len() / BATCH;
         let batch = ObjectiveBatch::autoregressive(&device, targets, length, model.sos(), 1.0).unwrap();
         let mut tape = Tape::default();
-        model.loss(&device, &parameters, &mut tape, &batch).unwrap();
+        model.loss(&mut Forward::new(&device, &parameters, &mut tape), &batch).unwrap();
         let mut gradients = parameters.zeros_like(&device).unwrap();
         tape.backward(&device, &parameters, &mut gradients).unwrap();
         for (spec, gradient) in parameters.specs().iter().zip(&gradients) {
@@ -400,7 +400,7 @@ fn a_fresh_model_scores_ln_512_and_moves_its_head_alone() {
     let tokens: Vec<u16> = (0..32).map(|pixel| pixel * 13 % 512).collect();
     let batch = ObjectiveBatch::autoregressive(&device, &tokens, 16, model.sos(), 1.0).unwrap();
     let mut tape = Tape::default();
-    let loss = model.loss(&device, &parameters, &mut tape, &batch).unwrap();
+    let loss = model.loss(&mut Forward::new(&device, &parameters, &mut tape), &batch).unwrap();
     assert!((f64::from(device.download(&loss.loss).unwrap()[0]) - 512_f64.ln()).abs() < 1e-6);
     let mut gradients = parameters.zeros_like(&device).unwrap();
     tape.backward(&device, &parameters, &mut gradients).unwrap();

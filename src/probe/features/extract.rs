@@ -9,8 +9,7 @@ use crate::data::{Batches, Examples, Prefetcher};
 use crate::device::{BLANK, Device, Mask};
 use crate::model::{Transformer, shift_right};
 use crate::probe::error::{ProbeError, Result};
-use crate::tape::NoTape;
-use crate::tape::Parameters;
+use crate::tape::{Forward, NoTape, Parameters};
 
 /// What a model is shown of some images.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -56,7 +55,7 @@ pub fn pooled_features<D: Device>(
     }
     let ids = Rc::new(device.upload_tokens([shown.ids.len() / length, length], &shown.ids)?);
     let mut features = vec![Vec::new(); depths.len()];
-    model.features(device, parameters, &mut NoTape, &ids, shown.mask, |at| {
+    model.features(&mut Forward::new(device, parameters, &mut NoTape), &ids, shown.mask, |at| {
         for (features, _) in features.iter_mut().zip(depths).filter(|(_, depth)| **depth == at.depth) {
             *features = device.download(&device.mean_pool(at.normed.value())?)?;
         }

@@ -1,0 +1,102 @@
+//! The training loss: the generative objective, and in fine-tuning the class head's cross-entropy beside it
+//! (section 2.3 of the paper: L_GEN + L_CLF).
+
+use crate::device::{Device, Result};
+use crate::model::{ClassBatch, Masking, Objective, ObjectiveBatch, Transformer};
+use crate::tape::{Forward, Recorder, Var};
+
+/// The training loss: `generative_weight · L_GEN + classification_weight · L_CLF`.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Criterion {
+    /// The generative loss, L_GEN.
+    pub objective: Objective,
+    /// Masks of a BERT objective.
+    pub masking: Masking,
+    /// Factor of L_GEN; at 0 the token head is left out of the computation.
+    pub generative_weight: f32,
+    /// Factor of L_CLF, the cross-entropy of the class head; 0 without one.
+    pub classification_weight: f32,
+}
+
+impl Criterion {
+    /// Pre-training: the generative loss alone.
+    pub fn pretraining(objective: Objective, masking: Masking) -> Self {
+        Self { objective, masking, generative_weight: 1.0, classification_weight: 0.0 }
+    }
+}
+
+impl From<Objective> for Criterion {
+    /// Pre-training with the paper's masks of seed 0.
+    fn from(objective: Objective) -> Self {
+        Self::pretraining(objective, Masking::default())
+    }
+}
+
+/// A loss and its parts.
+pub struct Loss<D: Device> {
+    /// The weighted sum over rows, one element.
+    pub loss: D::Tensor,
+    /// Nats of each row, `[B·T]`; of a class head, `[B]`.
+    pub nll: D::Tensor,
+}
+
+/// The two losses of fine-tuning, each with its weight in it.
+pub struct JointLoss<D: Device> {
+    /// L_GEN, unless it was left out.
+    pub generative: Option<Loss<D>>,
+    /// L_CLF, unless there is no class to learn.
+    pub class: Option<Loss<D>>,
+}
+
+impl Transformer {
+    /// The generative loss of a batch; recorded, it is where [`Tape::backward`](crate::tape::Tape::backward) starts.
+    pub fn loss<D: Device, R: Recorder<D>>(
+        &self,
+        f: &mut Forward<'_, D, R>,
+        batch: &ObjectiveBatch<D>,
+    ) -> Result<Loss<D>> {
+        let features = self.features(f, &batch.inputs, batch.mask, |_| Ok(()))?;
+        self.generative_loss(f, batch, features)
+    }
+
+    /// The generative loss of a batch from its final features `[B, T, d]`.
+    pub fn generative_loss<D: Device, R: Recorder<D>>(
+        &self,
+        f: &mut Forward<'_, D, R>,
+        batch: &ObjectiveBatch<D>,
+        features: Var<D>,
+    ) -> Result<Loss<D>> {
+        let logits = self.logits(f, &features)?;
+        // The head's input is on the tape if it is needed; here it is not.
+        drop(features);
+        let (loss, nll) = f.cross_entropy(logits, &batch.targets, &batch.weights)?;
+        Ok(Loss { loss, nll })
+    }
+
+    /// The losses of a batch: the generative one (unless `generative` is false) and, given its classes, the class head's.
+    /// Every training step comes through here; recorded, the losses are where
+    /// [`Tape::backward`](crate::tape::Tape::backward) starts.
+    pub fn joint_loss<D: Device, R: Recorder<D>>(
+        &self,
+        f: &mut Forward<'_, D, R>,
+        batch: &ObjectiveBatch<D>,
+        generative: bool,
+        classes: Option<&ClassBatch<D>>,
+    ) -> Result<JointLoss<D>> {
+        let features = self.features(f, &batch.inputs, batch.mask, |_| Ok(()))?;
+
+        // L_CLF
+        let class = match classes {
+            None => None,
+            Some(classes) => {
+                let logits = self.class_logits(f, &features)?;
+                let (loss, nll) = f.cross_entropy(logits, &classes.labels, &classes.weights)?;
+                Some(Loss { loss, nll })
+            }
+        };
+
+        // L_GEN
+        let generative = generative.then(|| self.generative_loss(f, batch, features)).transpose()?;
+        Ok(JointLoss { generative, class })
+    }
+}
