@@ -6,9 +6,10 @@ use std::path::Path;
 use igpt_engine::data::npy::{self, Npy};
 use serde_json::Value;
 
-use crate::evaluate::{eval, golden};
+use crate::evaluate::eval;
 use crate::resume::{metrics, start};
 use crate::{checkpoint, engine, json_lines, losses, refuse, succeed, train, weights_and_moments};
+use test_support::golden_files::{golden_set, read_part};
 
 const BERT: [&str; 6] = ["--objective", "bert", "--lr", "0.01", "--save-every", "1"];
 
@@ -82,7 +83,7 @@ fn golden_array(file: &safetensors::SafeTensors<'_>, tensor: &str, path: &Path) 
 #[test]
 fn given_masks_score_what_they_score_with_hugging_faces_weights() {
     let folder = tempfile::tempdir().unwrap();
-    let bytes = fs::read(golden("l2d64h2p64").join("bert.safetensors")).unwrap();
+    let bytes = read_part(&golden_set("l2d64h2p64"), "bert");
     let file = safetensors::SafeTensors::deserialize(&bytes).unwrap();
     let [tokens, mask, nats] = ["tokens", "mask", "nats"].map(|name| folder.path().join(format!("{name}.npy")));
     golden_array(&file, "tokens", &tokens);
@@ -91,7 +92,7 @@ fn given_masks_score_what_they_score_with_hugging_faces_weights() {
     let data = format!("tokens:{}", tokens.display());
     for batch in ["1", "2"] {
         let flags = ["--data", &data, "--objective", "bert", "--mask", mask.to_str().unwrap(), "--batch", batch];
-        let scored = eval(&golden("l2d64h2p64"), &[&flags[..], &["--per-token", nats.to_str().unwrap()]].concat());
+        let scored = eval(&golden_set("l2d64h2p64"), &[&flags[..], &["--per-token", nats.to_str().unwrap()]].concat());
         let loss = scored["nats_per_token"].as_f64().unwrap();
         assert!((loss - expected).abs() < 2e-6, "{loss}, not {expected}");
     }

@@ -1,16 +1,13 @@
 //! `eval`, `sample`, `import`, `export`: a trained model put to use.
 
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use igpt_engine::data::npy::Npy;
 use serde_json::Value;
 
 use crate::{engine, json_lines, refuse, succeed, train};
-
-pub fn golden(name: &str) -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/golden").join(name)
-}
+use test_support::golden_files::{golden_set, read_part};
 
 pub fn eval(checkpoint: &Path, flags: &[&str]) -> Value {
     let text = succeed(engine().arg("eval").arg("--json").arg("--checkpoint").arg(checkpoint).args(flags));
@@ -19,7 +16,7 @@ pub fn eval(checkpoint: &Path, flags: &[&str]) -> Value {
 
 /// Targets of a golden set as a token file, and the loss that Hugging Face's model gives them.
 fn golden_tokens(name: &str, folder: &Path) -> (String, f64) {
-    let bytes = fs::read(golden(name).join("activations.safetensors")).unwrap();
+    let bytes = read_part(&golden_set(name), "activations");
     let file = safetensors::SafeTensors::deserialize(&bytes).unwrap();
     let view = file.tensor("targets").unwrap();
     let ids: Vec<i64> = view.data().chunks_exact(8).map(|b| i64::from_le_bytes(b.try_into().unwrap())).collect();
@@ -36,7 +33,7 @@ fn a_hugging_face_model_scores_what_it_scores_there() {
         let (data, loss) = golden_tokens(name, folder.path());
         let per_token = folder.path().join("nll.npy");
         let flags = ["--data", &data, "--batch", "1", "--per-token", per_token.to_str().unwrap()];
-        let result = eval(&golden(name), &flags);
+        let result = eval(&golden_set(name), &flags);
         let nats = result["nats_per_token"].as_f64().unwrap();
         assert!((nats - loss).abs() < 2e-6, "{name}: {nats}, not {loss}");
         let array = Npy::open(&per_token).unwrap();
@@ -53,7 +50,7 @@ fn exported_and_imported_is_the_same_model() {
     for (name, flags) in [("l2d64h2p64", &[][..]), ("l2d64h2p64", &["--no-biases"]), ("l2d64h2p64_bias", &[])] {
         let [native, exported, again] =
             ["native", "exported", "again"].map(|step| folder.path().join(format!("{step}{name}{}", flags.len())));
-        succeed(engine().arg("import").arg(golden(name)).arg("--out").arg(&native));
+        succeed(engine().arg("import").arg(golden_set(name)).arg("--out").arg(&native));
         succeed(engine().arg("export").arg("--checkpoint").arg(&native).arg("--out").arg(&exported).args(flags));
         succeed(engine().arg("import").arg(&exported).arg("--out").arg(&again));
         let model = |folder: &Path| fs::read(folder.join("model.safetensors")).unwrap();
@@ -131,7 +128,8 @@ fn models_that_do_not_fit_are_refused() {
     let folder = tempfile::tempdir().unwrap();
     let data = format!("tokens:{}", folder.path().join("long.npy").display());
     igpt_engine::data::npy::write_u16(folder.path().join("long.npy"), &[1, 100], &[0; 100]).unwrap();
-    let message = refuse(engine().arg("eval").arg("--checkpoint").arg(golden("l2d64h2p64")).args(["--data", &data]));
+    let message =
+        refuse(engine().arg("eval").arg("--checkpoint").arg(golden_set("l2d64h2p64")).args(["--data", &data]));
     assert!(message.contains("100 tokens") && message.contains("64 positions"), "{message}");
     let message = refuse(engine().arg("eval").arg("--checkpoint").arg(folder.path()));
     assert!(message.contains("model.safetensors"), "{message}");

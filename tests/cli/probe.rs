@@ -7,6 +7,7 @@ use std::process::Command;
 use igpt_engine::data::npy;
 use safetensors::SafeTensors;
 use serde_json::Value;
+use test_support::golden_files;
 
 use crate::{engine, json_lines, refuse, succeed, train};
 
@@ -18,8 +19,8 @@ fn probe(flags: &[&str]) -> Command {
 
 /// Golden features as arrays: `--features`' and `--test-features`' values, and what the optima are.
 fn golden(folder: &Path) -> ([String; 2], Value) {
-    let set = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/golden/probe_digits");
-    let bytes = fs::read(set.join("probe.safetensors")).unwrap();
+    let set = golden_files::golden_set("probe_digits");
+    let bytes = golden_files::read_part(&set, "probe");
     let file = SafeTensors::deserialize(&bytes).unwrap();
     let pair = ["train", "test"].map(|part| {
         let x = file.tensor(&format!("x_{part}")).unwrap();

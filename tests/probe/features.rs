@@ -6,7 +6,7 @@ use igpt_engine::model::Transformer;
 use igpt_engine::probe::{Shown, pooled_features};
 use safetensors::SafeTensors;
 
-use crate::support::folder;
+use test_support::golden_files::{golden_set, read_part};
 
 struct Activations {
     /// `[B, n]`.
@@ -21,14 +21,14 @@ struct Activations {
 }
 
 fn activations(name: &str) -> Activations {
-    let bytes = std::fs::read(folder(name).join("activations.safetensors")).unwrap();
+    let bytes = read_part(&golden_set(name), "activations");
     let file = SafeTensors::deserialize(&bytes).unwrap();
     let floats = |tensor: &str| -> Vec<f32> {
         file.tensor(tensor).unwrap().data().as_chunks().0.iter().map(|b| f32::from_le_bytes(*b)).collect()
     };
     let targets = file.tensor("targets").unwrap();
     let tolerances: serde_json::Value =
-        serde_json::from_slice(&std::fs::read(folder(name).join("tolerance.json")).unwrap()).unwrap();
+        serde_json::from_slice(&std::fs::read(golden_set(name).join("tolerance.json")).unwrap()).unwrap();
     let tolerance = &tolerances["per_tensor"]["activations:features"];
     Activations {
         length: targets.shape()[1],
@@ -52,7 +52,7 @@ fn every_depth_is_hugging_faces() {
 pub fn every_depth<D: Device>(device: &D) {
     for name in ["l2d64h2p64", "l2d64h2p64_bias", "l3d96h3p256"] {
         let golden = activations(name);
-        let (config, parameters) = checkpoint::load_model(device, &folder(name)).unwrap();
+        let (config, parameters) = checkpoint::load_model(device, &golden_set(name)).unwrap();
         let (layers, width) = (config.layers, config.width);
         let model = Transformer::new(config).unwrap();
         let images = golden.targets.len() / golden.length;
@@ -79,7 +79,7 @@ pub fn every_depth<D: Device>(device: &D) {
 fn masked_images_are_seen_whole_but_for_the_masked_content() {
     let device = CpuDevice::new(Some(1)).unwrap();
     let golden = activations("l2d64h2p64");
-    let (config, parameters) = checkpoint::load_model(&device, &folder("l2d64h2p64")).unwrap();
+    let (config, parameters) = checkpoint::load_model(&device, &golden_set("l2d64h2p64")).unwrap();
     let model = Transformer::new(config).unwrap();
     let image = &golden.targets[..golden.length];
     let at = |masked: &[bool], tokens: &[u16]| {

@@ -1,9 +1,9 @@
 //! Golden data sets of `tests/fixtures/golden/probe_*`.
 
-use std::path::{Path, PathBuf};
-
 use igpt_engine::probe::{Classifier, Matrix};
 use safetensors::SafeTensors;
+
+use test_support::golden_files::{golden_set, read_part};
 
 /// Features, labels and the optima for six values of C.
 pub struct Golden {
@@ -18,14 +18,10 @@ pub struct Golden {
 pub const CLASSES: usize = 10;
 pub const WIDTH: usize = 64;
 
-pub fn folder(name: &str) -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/golden").join(name)
-}
-
 impl Golden {
     pub fn open(name: &str) -> Self {
-        let bytes = std::fs::read(folder(name).join("probe.safetensors")).unwrap();
-        let meta = serde_json::from_slice(&std::fs::read(folder(name).join("meta.json")).unwrap()).unwrap();
+        let bytes = read_part(&golden_set(name), "probe");
+        let meta = serde_json::from_slice(&std::fs::read(golden_set(name).join("meta.json")).unwrap()).unwrap();
         let file = SafeTensors::deserialize(&bytes).unwrap();
         let matrix = |tensor: &str| {
             let floats = file.tensor(tensor).unwrap().data().as_chunks().0.iter().map(|b| f32::from_le_bytes(*b));

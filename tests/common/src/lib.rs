@@ -1,8 +1,9 @@
-//! What the engine's test programs and benchmarks share: the CUDA device that tests run on, the reference shapes of every
+//! What the engine's test programs and benchmarks share: the CUDA device that tests run on, the golden values, the reference shapes of every
 //! kernel, and the simulator's counts at them.
 
 pub mod counts;
 pub mod devices;
+pub mod golden_files;
 pub mod reference_shapes;
 
 use std::io::Write;
