@@ -1,6 +1,7 @@
 //! The command line: one file per command. Flags in, one call into the library, a report out.
 
 mod common;
+mod completions;
 mod data;
 mod demo;
 mod doctor;
@@ -8,6 +9,7 @@ mod eval;
 mod export;
 mod finetune;
 mod import;
+mod man;
 mod plan;
 mod probe;
 mod results;
@@ -18,7 +20,10 @@ use std::io::IsTerminal;
 use std::process::ExitCode;
 
 use anyhow::Result;
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory, Parser, Subcommand};
+
+/// What the program is called.
+const NAME: &str = env!("CARGO_PKG_NAME");
 
 /// Train, evaluate and sample Image GPT ("Generative Pretraining from Pixels").
 ///
@@ -54,6 +59,9 @@ enum Command {
     Results(results::ResultsCommand),
     Demo(demo::DemoCommand),
     Doctor(doctor::DoctorCommand),
+    Completions(completions::CompletionsCommand),
+    #[command(hide = true)]
+    Man(man::ManCommand),
 }
 
 impl Command {
@@ -71,8 +79,15 @@ impl Command {
             Command::Results(command) => command.run(),
             Command::Demo(command) => command.run(),
             Command::Doctor(command) => command.run(),
+            Command::Completions(command) => command.run(),
+            Command::Man(command) => command.run(),
         }
     }
+}
+
+/// The whole command line, as data: what completions and manual pages are made from.
+fn command() -> clap::Command {
+    Cli::command()
 }
 
 /// Runs the command that the process was started with.

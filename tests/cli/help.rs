@@ -6,7 +6,19 @@ use crate::{engine, json_lines, succeed};
 fn every_command_explains_itself() {
     let text = succeed(engine().arg("--help"));
     let commands = [
-        "train", "finetune", "eval", "sample", "probe", "import", "export", "data", "plan", "results", "demo", "doctor",
+        "train",
+        "finetune",
+        "eval",
+        "sample",
+        "probe",
+        "import",
+        "export",
+        "data",
+        "plan",
+        "results",
+        "demo",
+        "doctor",
+        "completions",
     ];
     for command in commands {
         assert!(text.contains(command), "{command} is not in the overview");

@@ -1,6 +1,7 @@
 //! The binary as its users meet it: what it prints, writes and refuses, and that it loses nothing.
 
 mod bert;
+mod completions;
 mod cuda;
 mod demo;
 mod errors;

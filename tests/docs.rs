@@ -1,0 +1,150 @@
+//! What the repository says of itself: every link leads somewhere, the book names its chapters, fixtures stay small.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+fn root() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+}
+
+/// The Markdown files of the repository, without what builds, installations and runs have left there.
+fn markdown_files() -> Vec<PathBuf> {
+    let mut files = Vec::new();
+    let mut folders = vec![root().to_owned()];
+    while let Some(folder) = folders.pop() {
+        for entry in fs::read_dir(folder).unwrap() {
+            let path = entry.unwrap().path();
+            let name = path.file_name().unwrap().to_str().unwrap();
+            let hidden = name.starts_with('.') && name != ".github";
+            let made = path.parent() == Some(root()) && ["target", "runs", "data", "demo"].contains(&name);
+            if path.is_dir() && !path.is_symlink() && !hidden && !made {
+                folders.push(path);
+            } else if path.extension().is_some_and(|ending| ending == "md") {
+                files.push(path);
+            }
+        }
+    }
+    files.sort();
+    files
+}
+
+/// Text outside of fenced code, where brackets mean something else.
+fn prose(text: &str) -> String {
+    let mut fenced = false;
+    let mut kept = String::new();
+    for line in text.lines() {
+        let fence = line.trim_start().starts_with("```");
+        fenced ^= fence;
+        if !fenced && !fence {
+            kept.push_str(line);
+            kept.push('\n');
+        }
+    }
+    kept
+}
+
+/// Targets of links and pictures: `[words](target)`, `[name]: target`, `src="target"`, `href="target"`.
+fn links(text: &str) -> Vec<String> {
+    let mut targets = Vec::new();
+    for (start, end) in [("](", ')'), ("src=\"", '"'), ("href=\"", '"')] {
+        for after in text.split(start).skip(1) {
+            targets.extend(after.split(end).next().map(str::to_owned));
+        }
+    }
+    let definition = |line: &str| {
+        let (name, target) = line.split_once("]: ")?;
+        name.starts_with('[').then(|| target.trim().to_owned())
+    };
+    targets.extend(text.lines().filter_map(definition));
+    targets
+}
+
+/// The anchors of a page's headings, as GitHub and mdBook make them.
+fn anchors(text: &str) -> BTreeSet<String> {
+    let headings = text.lines().filter_map(|line| {
+        let title = line.trim_start_matches('#');
+        (title.len() < line.len()).then(|| title.strip_prefix(' ')).flatten()
+    });
+    headings.map(anchor).collect()
+}
+
+fn anchor(heading: &str) -> String {
+    let kept = heading.trim().chars().filter(|letter| letter.is_alphanumeric() || " -_".contains(*letter));
+    kept.map(|letter| if letter == ' ' { '-' } else { letter.to_ascii_lowercase() }).collect()
+}
+
+/// What is wrong with a file's links.
+fn broken_links(path: &Path) -> Vec<String> {
+    let text = prose(&fs::read_to_string(path).unwrap());
+    let mut broken = Vec::new();
+    for target in links(&text) {
+        if target.contains("://") || target.starts_with("mailto:") {
+            continue;
+        }
+        let (file, section) =
+            target.split_once('#').map_or((&target[..], None), |(file, section)| (file, Some(section)));
+        let file = if file.is_empty() { path.to_owned() } else { path.parent().unwrap().join(file) };
+        if !file.exists() {
+            broken.push(format!("{}: {target} leads nowhere", path.display()));
+            continue;
+        }
+        if let Some(section) = section {
+            let there = anchors(&prose(&fs::read_to_string(&file).unwrap())).contains(section);
+            if !there {
+                broken.push(format!("{}: {target} names a section that is not there", path.display()));
+            }
+        }
+    }
+    broken
+}
+
+#[test]
+fn every_relative_link_leads_somewhere() {
+    let files = markdown_files();
+    assert!(files.len() > 10, "found only {files:?}");
+    let broken: Vec<String> = files.iter().flat_map(|file| broken_links(file)).collect();
+    assert!(broken.is_empty(), "\n{}", broken.join("\n"));
+}
+
+/// The checker itself: it sees what is broken, and nothing else.
+#[test]
+fn a_broken_link_is_seen() {
+    let folder = tempfile::tempdir().unwrap();
+    let page = folder.path().join("page.md");
+    fs::write(folder.path().join("other.md"), "# One op, one name\n").unwrap();
+    let good =
+        "[a](other.md) [b](other.md#one-op-one-name) [c](https://example.com/x) ![d](.)\n```\n[e](gone.md)\n```\n";
+    fs::write(&page, good).unwrap();
+    assert_eq!(broken_links(&page), [""; 0]);
+    fs::write(&page, format!("{good}[f](gone.md) [g](other.md#two) <img src=\"gone.png\">\n[h]: gone/too\n")).unwrap();
+    assert_eq!(broken_links(&page).len(), 4, "{:?}", broken_links(&page));
+}
+
+#[test]
+fn the_summary_names_every_chapter_once() {
+    let docs = root().join("docs");
+    let summary = links(&fs::read_to_string(docs.join("SUMMARY.md")).unwrap());
+    let named: BTreeSet<PathBuf> = summary.iter().map(|target| docs.join(target)).collect();
+    assert_eq!(named.len(), summary.len(), "a chapter is named twice: {summary:?}");
+
+    let chapters = markdown_files().into_iter().filter(|file| file.starts_with(&docs));
+    let chapters: BTreeSet<PathBuf> = chapters.filter(|file| !file.ends_with("SUMMARY.md")).collect();
+    assert_eq!(named, chapters);
+}
+
+/// Bytes below a folder.
+fn size(folder: &Path) -> u64 {
+    let entries = fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
+    entries.map(|path| if path.is_dir() { size(&path) } else { fs::metadata(&path).unwrap().len() }).sum()
+}
+
+#[test]
+fn fixtures_assets_and_pictures_stay_small() {
+    let fixtures = size(&root().join("tests/fixtures"));
+    let assets = size(&root().join("assets"));
+    let pictures = size(&root().join("docs/images"));
+    assert!(fixtures < 10_000_000, "tests/fixtures has {fixtures} bytes");
+    assert!(fixtures + assets < 15_000_000, "with assets: {} bytes", fixtures + assets);
+    assert!(pictures < 300_000, "docs/images has {pictures} bytes");
+}
