@@ -25,12 +25,15 @@ fn bash_completes_commands_flags_and_values() {
     }
     let script = succeed(engine().args(["completions", "bash"]));
     let complete = |words: &[&str]| {
+        let (word, before) = (words[words.len() - 1], words[words.len() - 2]);
         let ask = format!(
-            "{script}\nCOMP_WORDS=({})\nCOMP_CWORD={}\n_igpt-engine igpt-engine '{}' '{}'\necho \"${{COMPREPLY[@]}}\"\n",
+            "{script}
+            [[ $(complete -p igpt-engine) =~ -F\\ ([^ ]+) ]] && complete_words=${{BASH_REMATCH[1]}}
+            COMP_WORDS=({}) COMP_CWORD={}
+            $complete_words igpt-engine '{word}' '{before}'
+            echo \"${{COMPREPLY[@]}}\"\n",
             words.join(" "),
             words.len() - 1,
-            words[words.len() - 1],
-            words[words.len() - 2],
         );
         let mut bash = Command::new("bash").stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
         bash.stdin.take().unwrap().write_all(ask.as_bytes()).unwrap();

@@ -1,4 +1,4 @@
-//! The project's own chores, as `cargo xtask toolkit | test | bench`: what CI runs, and what a developer runs before it.
+//! The project's own chores, as `cargo xtask toolkit | test | bench | docs | man`: what CI runs, and what a developer runs before it.
 
 use std::{
     env,
@@ -10,6 +10,7 @@ use std::{
 use anyhow::{Context, Result, bail};
 use clap::{Parser, Subcommand};
 
+mod docs;
 mod toolkit;
 mod triton;
 
@@ -44,6 +45,14 @@ enum Task {
         #[arg(trailing_var_arg = true)]
         filter: Vec<String>,
     },
+    /// Make the book of docs/ in target/book, and fail if mdBook warns (the first time it compiles mdBook into .mdbook)
+    Docs,
+    /// Write the manual pages of igpt-engine
+    Man {
+        /// The folder to write into [default: target/man in the workspace's root]
+        #[arg(long)]
+        out: Option<PathBuf>,
+    },
 }
 
 fn main() -> ExitCode {
@@ -51,6 +60,8 @@ fn main() -> ExitCode {
         Task::Toolkit { dir, python } => toolkit::install(&dir.unwrap_or_else(|| root().join(".cuda")), &python),
         Task::Test { filter } => test(&filter),
         Task::Bench { filter } => stage("benchmarks", cargo(["bench", "--workspace", "--"]).args(filter)),
+        Task::Docs => docs::book(),
+        Task::Man { out } => docs::man(&out.unwrap_or_else(|| root().join("target/man"))),
     };
     match outcome {
         Ok(()) => ExitCode::SUCCESS,

@@ -26,6 +26,14 @@ impl CompletionsCommand {
         // Into memory first: the generator panics on a closed pipe.
         let mut script = Vec::new();
         clap_complete::generate(self.shell, &mut super::command(), super::NAME, &mut script);
-        std::io::stdout().write_all(&script).context("cannot write to standard output")
+        let mut script = String::from_utf8(script).context("the completion script is not UTF-8")?;
+
+        // Its bash scripts spell a program's name with a hyphen in two ways, and then complete nothing behind a command
+        // (clap issue 6421, open in clap_complete 4.6.11). A script that is right already stays as it is.
+        if self.shell == Shell::Bash {
+            let [wrong, right] = ["__subcmd__", "__"].map(|separator| super::NAME.replace('-', separator));
+            script = script.replace(&wrong, &right);
+        }
+        std::io::stdout().write_all(script.as_bytes()).context("cannot write to standard output")
     }
 }
