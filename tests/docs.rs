@@ -85,6 +85,11 @@ fn broken_links(path: &Path) -> Vec<String> {
         let (file, section) =
             target.split_once('#').map_or((&target[..], None), |(file, section)| (file, Some(section)));
         let file = if file.is_empty() { path.to_owned() } else { path.parent().unwrap().join(file) };
+        let docs = root().join("docs");
+        if path.starts_with(&docs) && !file.canonicalize().is_ok_and(|file| file.starts_with(&docs)) {
+            broken.push(format!("{}: {target} leads out of the book", path.display()));
+            continue;
+        }
         if !file.exists() {
             broken.push(format!("{}: {target} leads nowhere", path.display()));
             continue;
@@ -147,4 +152,20 @@ fn fixtures_assets_and_pictures_stay_small() {
     assert!(fixtures < 10_000_000, "tests/fixtures has {fixtures} bytes");
     assert!(fixtures + assets < 15_000_000, "with assets: {} bytes", fixtures + assets);
     assert!(pictures < 300_000, "docs/images has {pictures} bytes");
+}
+
+#[test]
+fn every_dependency_has_a_reason() {
+    let manifest: toml::Table = fs::read_to_string(root().join("Cargo.toml")).unwrap().parse().unwrap();
+    let reasons = fs::read_to_string(root().join("docs/dependencies.md")).unwrap();
+    let named: BTreeSet<&str> = reasons
+        .lines()
+        .filter_map(|line| line.strip_prefix("| ")?.split(" |").next())
+        .flat_map(|crates| crates.split(", "))
+        .collect();
+    let names =
+        ["dependencies", "dev-dependencies"].into_iter().flat_map(|table| manifest[table].as_table().unwrap().keys());
+    for name in names.filter(|name| *name != "cudasim") {
+        assert!(named.contains(name.as_str()), "{name} has no row in docs/dependencies.md");
+    }
 }

@@ -5,11 +5,11 @@ use std::path::Path;
 
 use igpt_engine::data::npy::{self, Npy};
 use serde_json::Value;
+use test_support::golden_files::{golden_set, read_part};
 
 use crate::evaluate::eval;
 use crate::resume::{metrics, start};
 use crate::{checkpoint, engine, json_lines, losses, refuse, succeed, train, weights_and_moments};
-use test_support::golden_files::{golden_set, read_part};
 
 const BERT: [&str; 6] = ["--objective", "bert", "--lr", "0.01", "--save-every", "1"];
 

@@ -5,9 +5,9 @@ use std::path::Path;
 
 use igpt_engine::data::npy::Npy;
 use serde_json::Value;
+use test_support::golden_files::{golden_set, read_part};
 
 use crate::{engine, json_lines, refuse, succeed, train};
-use test_support::golden_files::{golden_set, read_part};
 
 pub fn eval(checkpoint: &Path, flags: &[&str]) -> Value {
     let text = succeed(engine().arg("eval").arg("--json").arg("--checkpoint").arg(checkpoint).args(flags));
