@@ -19,8 +19,13 @@ pub enum Error {
         rows: usize,
     },
     /// The device cannot be used at all, or not for this.
-    #[error("{0}")]
-    Unavailable(String),
+    #[error("{problem}{}{remedy}", if remedy.is_empty() { "" } else { "; " })]
+    Unavailable {
+        /// What is missing or does not fit.
+        problem: String,
+        /// What to do; empty where there is nothing.
+        remedy: String,
+    },
     /// A call of the device's driver failed.
     #[error("{call}: {message}")]
     Driver {
@@ -29,6 +34,13 @@ pub enum Error {
         /// What the driver said, and what to do where that is known.
         message: String,
     },
+}
+
+impl Error {
+    /// [`Error::Unavailable`].
+    pub(crate) fn unavailable(problem: impl Into<String>, remedy: impl Into<String>) -> Self {
+        Self::Unavailable { problem: problem.into(), remedy: remedy.into() }
+    }
 }
 
 /// Result of a device's methods.

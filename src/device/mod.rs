@@ -20,6 +20,7 @@ mod error;
 mod memory_use;
 pub mod ops;
 mod precision;
+pub mod select;
 mod shape;
 pub mod shape_check;
 mod tensors;

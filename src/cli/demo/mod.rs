@@ -15,11 +15,12 @@ use self::results::Found;
 use self::stages::{Planned, planned, typed};
 use self::state::{Settings, State};
 use super::Cli;
-use super::common::device::{Chosen, DeviceArgs, DeviceJob, Request, on_device};
+use super::common::device::{DeviceArgs, on_device};
 use super::common::interrupt::stop_flag;
 use super::common::output::{print_json, say, tell};
 use crate::data::{self, DataSpec, OpenOptions, Palette, Split};
 use crate::device::Device;
+use crate::device::select::{Chosen, DeviceJob, Request};
 use crate::fs::atomic_file;
 use crate::report::probe::{Source, percent};
 
@@ -58,6 +59,8 @@ pub struct DemoCommand {
 struct Describe<'a>(&'a mut String);
 
 impl DeviceJob for Describe<'_> {
+    type Output = Result<()>;
+
     fn run<D: Device>(self, device: D, chosen: &Chosen) -> Result<()> {
         *self.0 = format!("{}{}", device.describe(), chosen.why);
         Ok(())

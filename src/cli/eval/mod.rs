@@ -9,7 +9,7 @@ use anyhow::{Context, Result, bail};
 use clap::Args;
 use indicatif::{ProgressBar, ProgressStyle};
 
-use super::common::device::{Chosen, DeviceArgs, DeviceJob, on_device};
+use super::common::device::{DeviceArgs, on_device};
 use super::common::eval_images::ModelDataArgs;
 use super::common::output::print_json;
 use super::common::output::tell;
@@ -17,6 +17,7 @@ use crate::checkpoint;
 use crate::checkpoint::images::check_classes;
 use crate::data::npy;
 use crate::device::Device;
+use crate::device::select::{Chosen, DeviceJob};
 use crate::eval::{self, EvaluationPlan};
 use crate::fs::atomic_file;
 use crate::model::{ModelConfig, Objective, Transformer};
@@ -94,6 +95,8 @@ impl EvalCommand {
 }
 
 impl DeviceJob for EvalCommand {
+    type Output = Result<()>;
+
     fn run<D: Device>(self, device: D, chosen: &Chosen) -> Result<()> {
         if !self.json {
             tell(format_args!("on the device {}{}", device.describe(), chosen.why));

@@ -8,10 +8,11 @@ use anyhow::{Context, Result, bail};
 use clap::Args;
 
 use self::args::{DECIDED, FinetuneArgs, FinetuneSettings};
-use super::common::device::{Chosen, DeviceJob, on_device};
+use super::common::device::on_device;
 use super::common::output::say;
 use super::train::{Outcome, TrainJob, request};
 use crate::device::Device;
+use crate::device::select::{Chosen, DeviceJob};
 use crate::train::Ending;
 
 /// Teach a pre-trained model to tell classes apart: all its weights, and a class head that starts at zero
@@ -123,6 +124,8 @@ struct FinetuneJob {
 }
 
 impl DeviceJob for FinetuneJob {
+    type Output = Result<()>;
+
     fn run<D: Device>(self, device: D, chosen: &Chosen) -> Result<()> {
         let Self { settings, earlier, resume, json } = self;
         if let Some(earlier) = &earlier {

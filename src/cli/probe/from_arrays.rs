@@ -8,11 +8,11 @@ use serde_json::{Value, json};
 use super::ProbeCommand;
 use super::args::ArrayPair;
 use super::output::{FitBar, most_resident};
-use crate::cli::common::device::{Chosen, DeviceJob};
 use crate::cli::common::interrupt::stop_flag;
 use crate::cli::common::output::{print_json, say};
 use crate::data::npy::Npy;
 use crate::device::Device;
+use crate::device::select::{Chosen, DeviceJob};
 use crate::probe::{Labelled, Matrix, Protocol, Rows, first_not_finite, split};
 use crate::report::probe::percent;
 
@@ -27,6 +27,8 @@ pub struct ReadyJob {
 }
 
 impl DeviceJob for ReadyJob {
+    type Output = Result<()>;
+
     fn run<D: Device>(self, device: D, _chosen: &Chosen) -> Result<()> {
         let ProbeCommand { solver, holdout, seed, json, .. } = self.command;
         let (train, train_labels) = load(&self.train)?;

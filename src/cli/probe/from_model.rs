@@ -14,13 +14,13 @@ use super::depths::Depths;
 use super::output::{self, FitBar, most_resident};
 use crate::checkpoint::images::{check_fits, palette_for, resolution_of};
 use crate::checkpoint::{self, MODEL_FILE};
-use crate::cli::common::device::{Chosen, DeviceJob};
 use crate::cli::common::interrupt::stop_flag;
 use crate::cli::common::output::{print_json, say, tell};
 use crate::cli::eval::progress;
 use crate::data::{self, DataSpec, Examples, ImageExamples, OpenOptions, Palette, Split};
 use crate::device::Device;
 use crate::device::Precision;
+use crate::device::select::{Chosen, DeviceJob};
 use crate::fs::atomic_file;
 use crate::model::{MASK_RATE, Masking, Objective, Transformer, modal_class, parameter_specs};
 use crate::plan::{Memory, Work, limits};
@@ -57,6 +57,8 @@ struct Data {
 }
 
 impl DeviceJob for ImagesJob {
+    type Output = Result<()>;
+
     fn run<D: Device>(self, device: D, chosen: &Chosen) -> Result<()> {
         let command = &self.command;
         let stop = stop_flag()?;

@@ -12,9 +12,10 @@ use anyhow::{Result, bail};
 use clap::Args;
 
 use self::args::{ArrayPair, DepthSpec, SolverArgs};
-use super::common::device::{DeviceArgs, Request, on_device};
+use super::common::device::{DeviceArgs, on_device};
 use crate::data::{DataSpec, Filter, SkipBad};
 use crate::device::Precision;
+use crate::device::select::Request;
 
 /// Fit a linear classifier to a model's features, at any depth
 ///

@@ -6,13 +6,14 @@ use anyhow::{Context, Result, bail};
 use clap::Args;
 use serde_json::json;
 
-use super::common::device::{Chosen, DeviceArgs, DeviceJob, on_device};
+use super::common::device::{DeviceArgs, on_device};
 use super::common::eval_images::ModelDataArgs;
 use super::common::output::{print_json, say, tell};
 use super::eval::progress;
 use crate::checkpoint;
 use crate::checkpoint::images::resolution_of;
 use crate::data::{npy, open_image};
+use crate::device::select::{Chosen, DeviceJob};
 use crate::device::{Device, Precision, SampleOptions};
 use crate::eval::tokens_of;
 use crate::model::{Generation, ModelConfig, Transformer};
@@ -141,6 +142,8 @@ impl SampleCommand {
 }
 
 impl DeviceJob for SampleCommand {
+    type Output = Result<()>;
+
     fn run<D: Device>(self, device: D, chosen: &Chosen) -> Result<()> {
         if !self.json {
             tell(format_args!("on the device {}{}", device.describe(), chosen.why));

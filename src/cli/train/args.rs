@@ -12,8 +12,8 @@ use clap::builder::RangedU64ValueParser;
 use serde::{Deserialize, Serialize};
 
 use crate::checkpoint::OrderSpec;
-use crate::cli::common::device::DeviceKind;
 use crate::data::{DataSpec, Filter, SkipBad};
+use crate::device::select::DeviceKind;
 use crate::device::{Activation, Norm, Precision};
 use crate::model::{MASK_RATE, Objective, Preset};
 use crate::optim::ScheduleKind;

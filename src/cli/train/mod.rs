@@ -10,7 +10,7 @@ use anyhow::{Context, Result, bail};
 use clap::Args;
 
 use self::args::{TrainArgs, TrainSettings};
-use super::common::device::{Chosen, DeviceJob, Request, on_device};
+use super::common::device::on_device;
 use super::common::interrupt::stop_flag;
 use super::common::progress::watcher;
 use super::finetune::args::TuningSettings;
@@ -19,6 +19,7 @@ use crate::checkpoint::{self, BestAccuracy, LoadedTraining, OrderSpec, Progress}
 use crate::data::{self, Batches, DataSpec, Examples, OpenOptions, Palette, Prefetcher, Split};
 use crate::device::Device;
 use crate::device::Precision;
+use crate::device::select::{Chosen, DeviceJob, Request};
 use crate::fs::atomic_file;
 use crate::model::{Criterion, MASK_RATE, Masking, ModelConfig, Objective, Transformer, parameter_specs};
 use crate::optim::{Adam, AdamConfig, Schedule};
@@ -119,6 +120,8 @@ pub(super) struct Outcome {
 }
 
 impl DeviceJob for TrainJob {
+    type Output = Result<()>;
+
     fn run<D: Device>(self, device: D, chosen: &Chosen) -> Result<()> {
         self.train(&device, chosen).map(drop)
     }

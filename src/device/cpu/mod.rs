@@ -54,7 +54,7 @@ impl CpuDevice {
 
     fn build(threads: Option<usize>, poison: bool) -> Result<Self> {
         let threads = match threads {
-            Some(0) => return Err(Error::Unavailable("0 threads compute nothing; ask for at least 1".to_owned())),
+            Some(0) => return Err(Error::unavailable("0 threads compute nothing", "ask for at least 1")),
             Some(threads) => threads,
             None => std::thread::available_parallelism().map_or(1, usize::from),
         };
@@ -62,7 +62,7 @@ impl CpuDevice {
             .num_threads(threads)
             .thread_name(|index| format!("cpu-device-{index}"))
             .build()
-            .map_err(|error| Error::Unavailable(format!("cannot start {threads} threads: {error}; ask for fewer")))?;
+            .map_err(|error| Error::unavailable(format!("cannot start {threads} threads: {error}"), "ask for fewer"))?;
         Ok(Self { threads, pool, memory: Pool::new(poison) })
     }
 

@@ -81,10 +81,11 @@ impl Variant {
             Precision::Bf16 => &BF16,
         };
         variants.iter().find(|variant| head_dim <= variant.columns).ok_or_else(|| {
-            let most = variants.iter().map(|variant| variant.columns).max().unwrap_or(0);
-            Error::Unavailable(format!(
-                "attention: heads of {head_dim} columns are wider than the {most} of the CUDA kernels; use more heads"
-            ))
+            let max_columns = variants.iter().map(|variant| variant.columns).max().unwrap_or(0);
+            Error::unavailable(
+                format!("attention: heads of {head_dim} columns are wider than the {max_columns} of the CUDA kernels"),
+                "use more heads",
+            )
         })
     }
 

@@ -43,15 +43,15 @@ pub(super) fn present() -> Result<()> {
     if unsafe { sys::is_culib_present() } {
         return Ok(());
     }
-    Err(Error::Unavailable(
-        "no CUDA driver: libcuda.so is not among the system's libraries; install NVIDIA's driver, or use --device cpu"
-            .to_owned(),
+    Err(Error::unavailable(
+        "no CUDA driver: libcuda.so is not among the system's libraries",
+        "install NVIDIA's driver, or use --device cpu",
     ))
 }
 
 /// The error of a driver that lacks a function.
 pub(super) fn too_old() -> Error {
-    Error::Unavailable("the CUDA driver lacks a function of release 13.0; update it, or use --device cpu".to_owned())
+    Error::unavailable("the CUDA driver lacks a function of release 13.0", "update it, or use --device cpu")
 }
 
 /// A device's context, its stream, and the kernels loaded so far.
@@ -80,10 +80,10 @@ impl Driver {
     /// [`Error::Unavailable`] without kernels, driver, or such a device, or if it is too old; each with what to do.
     pub(super) fn open(ordinal: usize) -> Result<Self> {
         if KERNELS.is_empty() {
-            return Err(Error::Unavailable(
+            return Err(Error::unavailable(
                 "this build has no CUDA kernels: install the compiler with `cargo xtask toolkit` (no GPU needed) and build \
-                 again, or use --device cpu"
-                    .to_owned(),
+                 again, or use --device cpu",
+                "",
             ));
         }
         present()?;
@@ -95,9 +95,10 @@ impl Driver {
     fn open_present(ordinal: usize) -> Result<Self> {
         let unusable = |error: DriverError| {
             let text = error.error_string().ok().and_then(|text| text.to_str().ok()).unwrap_or("unknown error");
-            Error::Unavailable(format!(
-                "CUDA device {ordinal} cannot be used: {text}; see nvidia-smi, or use --device cpu"
-            ))
+            Error::unavailable(
+                format!("CUDA device {ordinal} cannot be used: {text}"),
+                "see nvidia-smi, or use --device cpu",
+            )
         };
         let context = CudaContext::new(ordinal).map_err(unusable)?;
         // SAFETY: there is one stream, so there is nothing that events would have to order.
@@ -109,10 +110,13 @@ impl Driver {
         );
         let name = context.name().map_err(failed("cuDeviceGetName"))?;
         if capability < OLDEST {
-            return Err(Error::Unavailable(format!(
-                "{name} has compute capability {}.{}, and the kernels need {}.{} (A100 or later); use --device cpu",
-                capability.0, capability.1, OLDEST.0, OLDEST.1
-            )));
+            return Err(Error::unavailable(
+                format!(
+                    "{name} has compute capability {}.{}, and the kernels need {}.{} (A100 or later)",
+                    capability.0, capability.1, OLDEST.0, OLDEST.1
+                ),
+                "use --device cpu",
+            ));
         }
         let count = |value: i32| usize::try_from(value).unwrap_or(0);
         Ok(Self {
@@ -142,7 +146,7 @@ impl Driver {
     /// aligned as it says.
     pub(super) unsafe fn launch<A: Arguments>(&self, kernel: &Kernel<A>, grid: Grid, arguments: A) -> Result<()> {
         let Some(info) = kernel.info() else {
-            return Err(Error::Unavailable("this build has no CUDA kernels".to_owned()));
+            return Err(Error::unavailable("this build has no CUDA kernels", ""));
         };
         let call = |what: &str| format!("{what}({})", info.name);
         let [x, y, z] = grid.blocks;
@@ -193,7 +197,7 @@ impl Driver {
             }
             let _ = self.functions[info.index].set(function);
         }
-        self.functions[info.index].get().ok_or_else(|| Error::Unavailable(format!("{} vanished", info.name)))
+        self.functions[info.index].get().ok_or_else(|| Error::unavailable(format!("{} vanished", info.name), ""))
     }
 
     fn module(&self, index: usize) -> Result<&Arc<CudaModule>> {
@@ -203,6 +207,6 @@ impl Driver {
             let loaded = loaded.map_err(|cause| error(format!("cuModuleLoadData({}.cu)", module.name), cause))?;
             let _ = self.modules[index].set(loaded);
         }
-        self.modules[index].get().ok_or_else(|| Error::Unavailable(format!("{} vanished", MODULES[index].name)))
+        self.modules[index].get().ok_or_else(|| Error::unavailable(format!("{} vanished", MODULES[index].name), ""))
     }
 }

@@ -59,8 +59,11 @@ fn variant(device: &CudaDevice, width: usize) -> Result<&'static Variant> {
         (Precision::Bf16, false) => &BF16_ODD,
     };
     variants.iter().find(|variant| width <= variant.warps * WARP_COLUMNS).ok_or_else(|| {
-        let most = BLOCK_WARPS * WARP_COLUMNS;
-        Error::Unavailable(format!("layernorm: a width of {width} is more than the {most} of the CUDA kernels"))
+        let max_width = BLOCK_WARPS * WARP_COLUMNS;
+        Error::unavailable(
+            format!("layernorm: a width of {width} is more than the {max_width} of the CUDA kernels"),
+            "",
+        )
     })
 }
 

@@ -65,7 +65,7 @@ impl CudaTensor {
     }
 
     fn not_floats(op: &str, argument: &str) -> Error {
-        Error::Unavailable(format!("{op}: {argument} is bf16, the result of an op; make it with zeros or upload"))
+        Error::unavailable(format!("{op}: {argument} is bf16, the result of an op"), "make it with zeros or upload")
     }
 }
 
@@ -183,6 +183,6 @@ impl CudaDevice {
 /// A dimension as kernels take it.
 pub(super) fn int(value: usize) -> Result<i32> {
     i32::try_from(value).map_err(|_| {
-        Error::Unavailable(format!("a dimension of {value} is beyond what kernels count to; use a smaller batch"))
+        Error::unavailable(format!("a dimension of {value} is beyond what kernels count to"), "use a smaller batch")
     })
 }
