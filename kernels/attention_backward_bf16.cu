@@ -15,7 +15,7 @@
 //   grid    x: blocks of 32 (image, token, head)s;  block 256 threads, 8 a row
 //
 // _16 .. _192 and `aligned`: as attention_bf16.cu.
-#include "attention_bf16.cuh"
+#include "attention/tile_bf16.cuh"
 
 namespace attention_bf16 {
 

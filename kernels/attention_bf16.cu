@@ -9,7 +9,7 @@
 //
 // _16 .. _192: columns D that a head is padded to in shared memory; head_dim <= D. `aligned`: head_dim divisible by 8, qkv and
 // output by 16 bytes.
-#include "attention_bf16.cuh"
+#include "attention/tile_bf16.cuh"
 
 namespace attention_bf16 {
 

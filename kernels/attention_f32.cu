@@ -9,7 +9,7 @@
 //   block   128 threads; dynamic shared memory: four tiles and 256 bytes
 //
 // _32 .. _192: D >= head_dim. `aligned`: head_dim divisible by 4, pointers by 16 bytes.
-#include "attention_f32.cuh"
+#include "attention/tile_f32.cuh"
 
 namespace attention_f32 {
 

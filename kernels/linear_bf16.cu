@@ -1,4 +1,4 @@
-// linear, bf16: matrix products in the layouts that linear layers need, on tensor cores (gemm_bf16.cuh).
+// linear, bf16: matrix products in the layouts that linear layers need, on tensor cores (gemm/bf16.cuh).
 //
 // reads   a, b (bf16), bias [n] (f32 or null), hidden [m, n]
 // writes  STORE out = a · b + bias; ACTIVATE hidden = a · b + bias, out = act(hidden); ACTIVATE_BACKWARD
@@ -13,7 +13,7 @@
 //
 // _128, _64: the tile. _odd: any k, n, and pointers without alignment; the others need those of the contiguous dimensions
 // divisible by 8 and pointers by 16.
-#include "gemm_bf16.cuh"
+#include "gemm/bf16.cuh"
 
 #define KERNEL(NAME, TILE, A_MAJOR, B_MAJOR, EPILOGUE, ALIGNED)                                                   \
     extern "C" __global__ void __launch_bounds__(gemm_bf16::THREADS, 2)                                               \

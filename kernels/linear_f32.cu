@@ -1,10 +1,10 @@
-// linear, f32: the products of linear_bf16.cu in full f32 (gemm_f32.cuh). Same names, layouts, epilogues and determinism.
+// linear, f32: the products of linear_bf16.cu in full f32 (gemm/f32.cuh). Same names, layouts, epilogues and determinism.
 //
 // reads, writes, layout, sums, grid: as linear_bf16.cu, all matrices f32
 // block   128 threads; no dynamic shared memory
 //
 // One kernel for all shapes; `vectors` says that n is divisible by 4 and the outputs by 16 bytes.
-#include "gemm_f32.cuh"
+#include "gemm/f32.cuh"
 
 #define KERNEL(NAME, A_MAJOR, B_MAJOR, EPILOGUE)                                                                       \
     extern "C" __global__ void __launch_bounds__(gemm_f32::THREADS, 3)                                                \

@@ -19,21 +19,16 @@ const OPTIONS: &[&str] =
 /// # Errors
 /// If the code to replace is not there exactly once, or the result does not compile.
 pub fn compile(nvcc: &Nvcc, root: &Path, mutant: &Mutant) -> Result<PathBuf> {
-    let mut sources = Vec::new();
-    for entry in fs::read_dir(root.join("kernels"))? {
-        let path = entry?.path();
-        let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default().to_owned();
-        if name.ends_with(".cuh") || name == format!("{}.cu", mutant.module) {
-            sources.push((name, fs::read_to_string(&path)?));
-        }
-    }
-    sources.sort();
+    let mut sources = sources(&root.join("kernels"), mutant.module)?;
     let (_, text) = sources.iter_mut().find(|(name, _)| name == mutant.file).ok_or("no such file")?;
     *text = tokens::replace(text, mutant.from, mutant.to).map_err(|why| format!("{}: {why}", mutant.file))?;
+
+    // Of the module's kernels only those that the check launches.
     if !mutant.keep.is_empty() {
-        let kernels = |line: &str| line.starts_with("KERNEL") || line.starts_with("TILES") || line.starts_with("TYPES");
+        let is_kernel =
+            |line: &str| line.starts_with("KERNEL") || line.starts_with("TILES") || line.starts_with("TYPES");
         let (_, text) = sources.iter_mut().find(|(name, _)| name.ends_with(".cu")).ok_or("no such module")?;
-        let lines = text.lines().filter(|line| !kernels(line) || mutant.keep.iter().any(|keep| line.contains(keep)));
+        let lines = text.lines().filter(|line| !is_kernel(line) || mutant.keep.iter().any(|keep| line.contains(keep)));
         *text = lines.map(|line| format!("{line}\n")).collect();
     }
 
@@ -44,9 +39,11 @@ pub fn compile(nvcc: &Nvcc, root: &Path, mutant: &Mutant) -> Result<PathBuf> {
     if image.is_file() {
         return Ok(image);
     }
-    fs::create_dir_all(&folder)?;
+
     for (name, text) in &sources {
-        fs::write(folder.join(name), text)?;
+        let path = folder.join(name);
+        fs::create_dir_all(path.parent().ok_or("a name without a folder")?)?;
+        fs::write(path, text)?;
     }
     let output = Command::new(&nvcc.path)
         .current_dir(&folder)
@@ -58,4 +55,24 @@ pub fn compile(nvcc: &Nvcc, root: &Path, mutant: &Mutant) -> Result<PathBuf> {
     }
     fs::rename(folder.join("made.fatbin"), &image)?;
     Ok(image)
+}
+
+/// `MODULE.cu` and all headers of `kernels`, by their paths in it.
+fn sources(kernels: &Path, module: &str) -> Result<Vec<(String, String)>> {
+    let mut sources = Vec::new();
+    let mut folders = vec![(kernels.to_owned(), String::new())];
+    while let Some((folder, prefix)) = folders.pop() {
+        for entry in fs::read_dir(folder)? {
+            let path = entry?.path();
+            let name = path.file_name().and_then(|name| name.to_str()).ok_or("a file's name is not UTF-8")?;
+            let name = format!("{prefix}{name}");
+            if path.is_dir() {
+                folders.push((path, format!("{name}/")));
+            } else if name.ends_with(".cuh") || name == format!("{module}.cu") {
+                sources.push((name, fs::read_to_string(&path)?));
+            }
+        }
+    }
+    sources.sort();
+    Ok(sources)
 }

@@ -98,43 +98,43 @@ macro_rules! mutants {
 
 pub const MUTANTS: &[Mutant] = mutants! {
     "linear: no barrier between stages":
-    "linear_bf16" "gemm_bf16.cuh" ["linear_forward"], Bf16, forward, STALE;
+    "linear_bf16" "gemm/bf16.cuh" ["linear_forward"], Bf16, forward, STALE;
     "copy_async_wait<STAGES - 2>(); __syncthreads();" => "copy_async_wait<STAGES - 2>();"
 
     "linear: one copy too few is waited for":
-    "linear_bf16" "gemm_bf16.cuh" ["linear_forward"], Bf16, forward, STALE;
+    "linear_bf16" "gemm/bf16.cuh" ["linear_forward"], Bf16, forward, STALE;
     "copy_async_wait<STAGES - 2>();" => "copy_async_wait<STAGES - 1>();"
 
     "linear: swizzle of narrow rows leaves the row":
-    "linear_bf16" "gemm_bf16.cuh" ["linear_forward"], Bf16, forward, STALE;
+    "linear_bf16" "gemm/bf16.cuh" ["linear_forward"], Bf16, forward, STALE;
     "CHUNKS >= 8 ? row % 8 : row / 2 % 4" => "row % 8"
 
     "linear: no swizzle":
-    "linear_bf16" "gemm_bf16.cuh" ["linear_forward"], Bf16, forward, Found::Conflicts;
+    "linear_bf16" "gemm/bf16.cuh" ["linear_forward"], Bf16, forward, Found::Conflicts;
     "return (row * CHUNKS + (chunk ^ swizzle)) * 16;" => "return (row * CHUNKS + chunk + 0 * swizzle) * 16;"
 
     "linear: the last, short tile of k is forgotten":
-    "linear_bf16" "gemm_bf16.cuh" ["linear_forward"], Bf16, forward, WRONG;
+    "linear_bf16" "gemm/bf16.cuh" ["linear_forward"], Bf16, forward, WRONG;
     "k_range(blocks_of(k, TILE_K))" => "k_range(k / TILE_K)"
 
     "linear: columns past the row's end are read":
-    "linear_bf16" "gemm_bf16.cuh" ["linear_transposed"], Bf16, transposed, WRONG;
+    "linear_bf16" "gemm/bf16.cuh" ["linear_transposed"], Bf16, transposed, WRONG;
     "const bool valid = inside && column < columns;" => "const bool valid = inside;"
 
     "linear: rows past the result's end are written":
-    "linear_bf16" "gemm_bf16.cuh" ["linear_forward"], Bf16, forward, Found::Report(&["race in global memory"]);
+    "linear_bf16" "gemm/bf16.cuh" ["linear_forward"], Bf16, forward, Found::Report(&["race in global memory"]);
     "if (first_m + row >= m || first_n + column >= n) continue;" => "if (first_m + row >= m) continue;"
 
     "linear: the old gradient is dropped":
-    "linear_bf16" "epilogue.cuh" ["linear_weight", "linear_transposed"], Bf16, gradients, WRONG;
+    "linear_bf16" "gemm/epilogue.cuh" ["linear_weight", "linear_transposed"], Bf16, gradients, WRONG;
     "make_float4(old.x + sum.x," => "make_float4(sum.x,"
 
     "linear: splits of k write to one place":
-    "linear_bf16" "gemm_bf16.cuh" ["linear_weight", "linear_transposed"], Bf16, split_k, Found::Report(&["race in global memory"]);
+    "linear_bf16" "gemm/bf16.cuh" ["linear_weight", "linear_transposed"], Bf16, split_k, Found::Report(&["race in global memory"]);
     "to.total += static_cast<size_t>(blockIdx.z) * m * n;" => ""
 
     "mlp: the activation's slope is forgotten":
-    "linear_bf16" "epilogue.cuh" ["linear_activate", "linear_weight", "linear_transposed", "linear_forward"], Bf16,
+    "linear_bf16" "gemm/epilogue.cuh" ["linear_activate", "linear_weight", "linear_transposed", "linear_forward"], Bf16,
     |device| mlp::check_backward(device, (1, false, false, 33, 16, 64)), WRONG;
     "out[i] *= act.slope;" => ""
 

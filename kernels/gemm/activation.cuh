@@ -2,7 +2,7 @@
 // that backward finds the very bits that forward multiplied with.
 #pragma once
 
-#include "common.cuh"
+#include "../common.cuh"
 
 // As `activation` of the launches that take one.
 constexpr int QUICK_GELU = 0;

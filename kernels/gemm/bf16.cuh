@@ -10,8 +10,8 @@
 #pragma once
 
 #include "epilogue.cuh"
-#include "gemm.cuh"
-#include "ptx.cuh"
+#include "tiles.cuh"
+#include "../ptx.cuh"
 
 namespace gemm_bf16 {
 

@@ -4,8 +4,8 @@
 // 4(t % 8) + 32i .. + 3. A row's scores so lie in 8 neighbouring lanes, and go from lane to lane by shuffles.
 #pragma once
 
-#include "ptx.cuh"
-#include "reduce.cuh"
+#include "../ptx.cuh"
+#include "../reduce.cuh"
 
 namespace attention_f32 {
 

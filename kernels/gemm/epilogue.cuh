@@ -2,7 +2,7 @@
 #pragma once
 
 #include "activation.cuh"
-#include "common.cuh"
+#include "../common.cuh"
 
 enum class Epilogue {
     STORE,                // out = sum (+ bias)

@@ -5,8 +5,8 @@
 // lie in different banks.
 #pragma once
 
-#include "ptx.cuh"
-#include "reduce.cuh"
+#include "../ptx.cuh"
+#include "../reduce.cuh"
 
 namespace attention_bf16 {
 

@@ -1,7 +1,7 @@
 // What both matrix products share: operands, their layouts, and which tile a block computes.
 #pragma once
 
-#include "common.cuh"
+#include "../common.cuh"
 
 // How an operand of C[m, n] = Σ_k A[m, k] · B[k, n] lies in memory: rows of k (A is [m, k], B is [n, k]), or rows of the
 // other dimension, its span (A is [k, m], B is [k, n]).
