@@ -4,41 +4,46 @@
 // writes  parameter, first, second [count] f32 in place; copy [count] bf16 = the new parameter, if not null
 // grid    x: any number of blocks of 256 threads, which stride over the elements. Pointers divisible by 16.
 //
-// The step's numbers are read from memory, not passed: a captured graph can be replayed with the next step's. So is the
-// norm that gradients are clipped by, which never leaves the device.
+// The step's numbers are read from memory, not passed, so that a captured graph can be replayed with those of the next step. So
+// is the norm that gradients are clipped by, which never leaves the device.
 #include "common.cuh"
 
-// As the host writes them.
+// The numbers of a step, as the host writes them.
 struct Factors {
     float beta1;
     float beta2;
-    float rate;    // learning rate / (1 − β₁ᵗ)
-    float root;    // 1 / √(1 − β₂ᵗ)
+    float rate;  // learning rate / (1 − β₁ᵗ)
+    float root;  // 1 / √(1 − β₂ᵗ)
     float epsilon;
 };
 
+// m = β₁ m + (1 − β₁) g, v = β₂ v + (1 − β₂) g²; returns p − rate · m / (√v · root + ε).
 __device__ __forceinline__ float update(float p, float g, float& m, float& v, const Factors& f) {
     m = fmaf(f.beta1, m, (1.0f - f.beta1) * g);
     v = fmaf(f.beta2, v, (1.0f - f.beta2) * g * g);
     return p - f.rate * m / fmaf(sqrtf(v), f.root, f.epsilon);
 }
 
-extern "C" __global__ void __launch_bounds__(256)
-    adam(float* parameter, const float* gradient, float* first, float* second, bf16* copy, const Factors* factors,
-         const float* norm, float max_norm, uint64_t count) {
+extern "C" __global__ void __launch_bounds__(256) adam(
+    float* parameter, const float* gradient, float* first, float* second, bf16* copy, const Factors* factors,
+    const float* norm, float max_norm, uint64_t count) {
     const Factors f = *factors;
-    // As fminf has it, a norm of zero or NaN shortens nothing.
+    // clip threshold / gradient norm. By the rules of fminf, a norm of zero or NaN clips nothing.
     const float clip = norm != nullptr ? fminf(max_norm / *norm, 1.0f) : 1.0f;
     const size_t thread = blockIdx.x * static_cast<size_t>(blockDim.x) + threadIdx.x;
     const size_t threads = static_cast<size_t>(gridDim.x) * blockDim.x;
+
+    // 4 elements at a time
     for (size_t i = thread; i < count / 4; i += threads) {
         float p[4], g[4], m[4], v[4];
         load_vector(parameter + 4 * i, p);
         load_vector(gradient + 4 * i, g);
         load_vector(first + 4 * i, m);
         load_vector(second + 4 * i, v);
+
 #pragma unroll
         for (int e = 0; e < 4; ++e) p[e] = update(p[e], g[e] * clip, m[e], v[e], f);
+
         store_vector(parameter + 4 * i, p);
         store_vector(first + 4 * i, m);
         store_vector(second + 4 * i, v);
@@ -46,6 +51,8 @@ extern "C" __global__ void __launch_bounds__(256)
             *reinterpret_cast<uint2*>(copy + 4 * i) = make_uint2(pack_bf16(p[0], p[1]), pack_bf16(p[2], p[3]));
         }
     }
+
+    // the last count % 4 elements
     if (thread < count % 4) {
         const size_t i = count / 4 * 4 + thread;
         parameter[i] = update(parameter[i], gradient[i] * clip, first[i], second[i], f);

@@ -1,4 +1,4 @@
-// What every kernel shares: the number types, rounding, and 16-byte accesses.
+// Shared by all kernels: the number types, rounding, and 16-byte accesses.
 #pragma once
 
 #include <cuda_bf16.h>
@@ -27,7 +27,7 @@ __device__ __forceinline__ bf16 from_float<bf16>(float x) {
     return __float2bfloat16_rn(x);
 }
 
-// x as T holds it.
+// x rounded to T.
 template <class T>
 __device__ __forceinline__ float rounded(float x) {
     return to_float(from_float<T>(x));
@@ -68,5 +68,5 @@ __device__ __forceinline__ void store_vector(bf16* to, const float (&v)[8]) {
         make_uint4(pack_bf16(v[0], v[1]), pack_bf16(v[2], v[3]), pack_bf16(v[4], v[5]), pack_bf16(v[6], v[7]));
 }
 
-// Whole blocks of `size` that cover `count`.
+// Number of blocks of `size` that cover `count`.
 __host__ __device__ constexpr int blocks_of(int count, int size) { return (count + size - 1) / size; }

@@ -2,7 +2,7 @@
 //
 // cross_entropy
 //   reads   logits [rows, vocabulary], targets [rows] u16, weights [rows] f32
-//   writes  nll [rows] f32 = −ln softmax(logits)[target], 0 if the target is no class; logits = weight · (softmax − onehot)
+//   writes  nll [rows] f32 = −ln softmax(logits)[target], 0 if the target is not a class; logits = weight · (softmax − onehot)
 //   grid    x: blocks of 8 rows;  block 8 warps, one row each
 //   _512: at most 512 classes, which stay in registers between their one read and one write; vocabulary divisible by 8 and
 //   logits by 16 bytes. _any: everything else, the row is read three times.
@@ -14,9 +14,12 @@
 #include "reduce.cuh"
 
 constexpr int ROWS = 8;
+constexpr int THREADS = ROWS * WARP;
 
-// The nll from the row's numbers. The difference of logits first: both are far larger than the nll when the model is sure.
-__device__ __forceinline__ float negative_log_likelihood(float sum, float logit, float max) { return logf(sum) - (logit - max); }
+// −ln(exp(logit − max) / sum). The difference of logits first: both are far larger than the nll when the model is sure.
+__device__ __forceinline__ float negative_log_likelihood(float sum, float logit, float max) {
+    return logf(sum) - (logit - max);
+}
 
 template <class T>
 __device__ __forceinline__ void cross_entropy_512(
@@ -24,16 +27,18 @@ __device__ __forceinline__ void cross_entropy_512(
     constexpr int VALUES = 512 / WARP, STEP = VECTOR<T>;
     const int row = blockIdx.x * ROWS + threadIdx.x / WARP, lane = threadIdx.x % WARP;
     if (row >= rows) return;
-    T* own = logits + static_cast<size_t>(row) * vocabulary;
+    T* row_logits = logits + static_cast<size_t>(row) * vocabulary;
     const int target = targets[row];
     const float weight = weights[row];
+
+    // logits -> registers, and their maximum
     float v[VALUES];
     float max = -INFINITY;
 #pragma unroll
     for (int i = 0; i < VALUES; i += STEP) {
         const int column = (i / STEP * WARP + lane) * STEP;
         float part[STEP];
-        if (column < vocabulary) load_vector(own + column, part);
+        if (column < vocabulary) load_vector(row_logits + column, part);
 #pragma unroll
         for (int e = 0; e < STEP; ++e) {
             v[i + e] = column < vocabulary ? part[e] : -INFINITY;
@@ -41,6 +46,8 @@ __device__ __forceinline__ void cross_entropy_512(
         }
     }
     max = lane_max(max);
+
+    // softmax: exp(v − max) and its sum; the target's logit
     float sum = 0.0f, logit = 0.0f;
 #pragma unroll
     for (int i = 0; i < VALUES; ++i) {
@@ -49,9 +56,11 @@ __device__ __forceinline__ void cross_entropy_512(
         sum += v[i];
     }
     sum = lane_sum(sum);
-    // One lane's; the others add zero.
+    // One lane has it; the others add zero.
     logit = lane_sum(logit);
     if (lane == 0) nll[row] = target < vocabulary ? negative_log_likelihood(sum, logit, max) : 0.0f;
+
+    // gradient: weight · (softmax − onehot)
     const float scale = weight / sum;
 #pragma unroll
     for (int i = 0; i < VALUES; i += STEP) {
@@ -61,7 +70,7 @@ __device__ __forceinline__ void cross_entropy_512(
         for (int e = 0; e < STEP; ++e) {
             part[e] = weight == 0.0f ? 0.0f : v[i + e] * scale - (column + e == target ? weight : 0.0f);
         }
-        if (column < vocabulary) store_vector(own + column, part);
+        if (column < vocabulary) store_vector(row_logits + column, part);
     }
 }
 
@@ -70,35 +79,41 @@ __device__ __forceinline__ void cross_entropy_any(
     T* logits, const uint16_t* targets, const float* weights, float* nll, int rows, int vocabulary) {
     const int row = blockIdx.x * ROWS + threadIdx.x / WARP, lane = threadIdx.x % WARP;
     if (row >= rows) return;
-    T* own = logits + static_cast<size_t>(row) * vocabulary;
+    T* row_logits = logits + static_cast<size_t>(row) * vocabulary;
     const int target = targets[row];
     const float weight = weights[row];
+
+    // maximum
     float max = -INFINITY;
-    for (int column = lane; column < vocabulary; column += WARP) max = fmaxf(max, to_float(own[column]));
+    for (int column = lane; column < vocabulary; column += WARP) max = fmaxf(max, to_float(row_logits[column]));
     max = lane_max(max);
+
+    // sum of exponentials
     float sum = 0.0f;
-    for (int column = lane; column < vocabulary; column += WARP) sum += expf(to_float(own[column]) - max);
+    for (int column = lane; column < vocabulary; column += WARP) sum += expf(to_float(row_logits[column]) - max);
     sum = lane_sum(sum);
     if (lane == 0) {
-        nll[row] = target < vocabulary ? negative_log_likelihood(sum, to_float(own[target]), max) : 0.0f;
+        nll[row] = target < vocabulary ? negative_log_likelihood(sum, to_float(row_logits[target]), max) : 0.0f;
     }
-    // The target's logit has been read before its place is written.
+    // The target's logit has been read before it is overwritten.
     __syncwarp();
+
+    // gradient: weight · (softmax − onehot)
     const float scale = weight / sum;
     for (int column = lane; column < vocabulary; column += WARP) {
-        const float softmax = expf(to_float(own[column]) - max) * scale;
-        own[column] = from_float<T>(weight == 0.0f ? 0.0f : softmax - (column == target ? weight : 0.0f));
+        const float softmax = expf(to_float(row_logits[column]) - max) * scale;
+        row_logits[column] = from_float<T>(weight == 0.0f ? 0.0f : softmax - (column == target ? weight : 0.0f));
     }
 }
 
-#define KERNELS(NAME, T)                                                                                               \
-    extern "C" __global__ void __launch_bounds__(ROWS* WARP) cross_entropy_##NAME##_512(                               \
-        T* logits, const uint16_t* targets, const float* weights, float* nll, int rows, int vocabulary) {              \
-        cross_entropy_512(logits, targets, weights, nll, rows, vocabulary);                                            \
-    }                                                                                                                  \
-    extern "C" __global__ void __launch_bounds__(ROWS* WARP) cross_entropy_##NAME##_any(                               \
-        T* logits, const uint16_t* targets, const float* weights, float* nll, int rows, int vocabulary) {              \
-        cross_entropy_any(logits, targets, weights, nll, rows, vocabulary);                                            \
+#define KERNELS(NAME, T)                                                                                  \
+    extern "C" __global__ void __launch_bounds__(THREADS) cross_entropy_##NAME##_512(                     \
+        T* logits, const uint16_t* targets, const float* weights, float* nll, int rows, int vocabulary) { \
+        cross_entropy_512(logits, targets, weights, nll, rows, vocabulary);                               \
+    }                                                                                                     \
+    extern "C" __global__ void __launch_bounds__(THREADS) cross_entropy_##NAME##_any(                     \
+        T* logits, const uint16_t* targets, const float* weights, float* nll, int rows, int vocabulary) { \
+        cross_entropy_any(logits, targets, weights, nll, rows, vocabulary);                               \
     }
 
 KERNELS(f32, float)
@@ -106,9 +121,9 @@ KERNELS(bf16, bf16)
 
 extern "C" __global__ void __launch_bounds__(1024)
     weighted_sum(const float* values, const float* weights, float* total, int count) {
-    __shared__ double room[1024 / WARP];
+    __shared__ double smem[1024 / WARP];
     double sum = 0.0;
     for (int i = threadIdx.x; i < count; i += 1024) sum += static_cast<double>(values[i]) * weights[i];
-    sum = group_sum<1024 / WARP>(sum, room, threadIdx.x / WARP);
+    sum = group_sum<1024 / WARP>(sum, smem, threadIdx.x / WARP);
     if (threadIdx.x == 0) *total = static_cast<float>(sum);
 }

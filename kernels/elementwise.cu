@@ -48,10 +48,9 @@ extern "C" __global__ void __launch_bounds__(256) add_assign_bf16(bf16* into, co
     add_assign(into, other, count);
 }
 extern "C" __global__ void __launch_bounds__(256) to_bf16(bf16* to, const float* from, uint64_t count) {
-    for_each<4>(count, [=](size_t i) { to_bf16_4(to + i, from + i); },
-                [=](size_t i) { to[i] = from_float<bf16>(from[i]); });
+    for_each<4>(
+        count, [=](size_t i) { to_bf16_4(to + i, from + i); }, [=](size_t i) { to[i] = from_float<bf16>(from[i]); });
 }
 extern "C" __global__ void __launch_bounds__(256) to_f32(float* to, const bf16* from, uint64_t count) {
-    for_each<4>(count, [=](size_t i) { to_f32_4(to + i, from + i); },
-                [=](size_t i) { to[i] = to_float(from[i]); });
+    for_each<4>(count, [=](size_t i) { to_f32_4(to + i, from + i); }, [=](size_t i) { to[i] = to_float(from[i]); });
 }

@@ -5,12 +5,12 @@
 //   writes  y [batch · tokens, width] = table[id] + positions[token]; BLANK (65535) has no row and adds nothing
 //   grid    x: tokens of the batch;  block 128 threads
 // embedding_table
-//   reads   dy [places, width], ids [places]
-//   writes  block (row, chunk): partials [chunk, row, width] = Σ dy over the chunk's places whose id is row, and
-//           counts [chunk, row] = how many (partials of none are not written); with one chunk instead
-//           d_table [row, width] += the sum
-//   sums    f32, place after place: deterministic
-//   grid    x: rows of the table, y: chunks of CHUNK places;  block 256 threads; static shared memory 8 KiB
+//   reads   dy [batch · tokens, width], ids [batch · tokens]
+//   writes  block (row, chunk): partials [chunk, row, width] = Σ dy over the chunk's tokens whose id is row, and
+//           counts [chunk, row] = the number of these tokens (if it is 0 the partials are not written); with a single chunk
+//           d_table [row, width] += the sum instead
+//   sums    f32, token after token: deterministic
+//   grid    x: rows of the table, y: chunks of CHUNK tokens;  block 256 threads; static shared memory 8 KiB
 // embedding_chunks
 //   reads   partials, counts;  writes d_table [rows, width] += their sum, chunk after chunk
 //   grid    x: blocks of 256 columns, y: rows;  block 256 threads
@@ -18,25 +18,25 @@
 //   reads   dy [batch, tokens, width];  writes d_positions [tokens, width] += Σ_batch dy, image after image
 //   grid    x: blocks of 256 elements of [tokens, width];  block 256 threads
 //
-// A row of the table that many tokens name would keep one block busy alone: so places are cut into chunks. Every row's block
-// looks through the whole chunk's ids: 8 KiB, from the L2 cache.
+// A row of the table that many tokens name would keep a single block busy, so tokens are cut into chunks. The block of each row
+// searches the ids of the whole chunk: 8 KiB, from the L2 cache.
 #include "common.cuh"
 
 constexpr uint16_t BLANK = 65535;
 constexpr int CHUNK = 4096;
 constexpr int THREADS = 256;
 constexpr int WARPS = THREADS / WARP;
-// Places that one warp looks through.
-constexpr int SHARE = CHUNK / WARPS;
+// Tokens of a chunk that one warp searches.
+constexpr int PER_WARP = CHUNK / WARPS;
 
 template <class T>
 __device__ __forceinline__ void embedding(
     const float* table, const float* positions, const uint16_t* ids, T* y, int tokens, int width) {
-    const int place = blockIdx.x;
-    const int id = ids[place];
+    const int token = blockIdx.x;  // of the batch
+    const int id = ids[token];
     const float* content = table + static_cast<size_t>(id) * width;
-    const float* position = positions + static_cast<size_t>(place % tokens) * width;
-    T* row = y + static_cast<size_t>(place) * width;
+    const float* position = positions + static_cast<size_t>(token % tokens) * width;
+    T* row = y + static_cast<size_t>(token) * width;
     if (width % 8 == 0) {
         for (int column = threadIdx.x * VECTOR<T>; column < width; column += blockDim.x * VECTOR<T>) {
             float v[VECTOR<T>];
@@ -59,29 +59,35 @@ __device__ __forceinline__ void embedding(
 
 template <class T>
 __device__ __forceinline__ void embedding_table(
-    const T* dy, const uint16_t* ids, float* d_table, float* partials, int* counts, int places, int width) {
-    // The chunk's places that name this row, in order: those that warp w found stand at found[w].
-    __shared__ uint16_t found[WARPS][SHARE];
+    const T* dy, const uint16_t* ids, float* d_table, float* partials, int* counts, int tokens, int width) {
+    // The chunk's tokens that name this row, in order: found[w] are those of warp w.
+    __shared__ uint16_t found[WARPS][PER_WARP];
     __shared__ int found_by[WARPS];
     const int row = blockIdx.x, rows = gridDim.x;
     const int first = blockIdx.y * CHUNK;
     const int warp = threadIdx.x / WARP, lane = threadIdx.x % WARP;
+
+    // search: ballot, and each lane's rank among the lanes before it
     int count = 0;
-    for (int i = lane; i < SHARE; i += WARP) {
-        const int place = warp * SHARE + i;
-        const bool here = first + place < places && ids[first + place] == row;
+    for (int i = lane; i < PER_WARP; i += WARP) {
+        const int token = warp * PER_WARP + i;
+        const bool here = first + token < tokens && ids[first + token] == row;
         const unsigned lanes = __ballot_sync(ALL_LANES, here);
-        if (here) found[warp][count + __popc(lanes & ((1u << lane) - 1))] = place;
+        if (here) found[warp][count + __popc(lanes & ((1u << lane) - 1))] = token;
         count += __popc(lanes);
     }
     if (lane == 0) found_by[warp] = count;
     __syncthreads();
+
+    // the number of tokens that all warps found
     int total = 0;
 #pragma unroll
     for (int w = 0; w < WARPS; ++w) total += found_by[w];
     const bool alone = gridDim.y == 1;
     if (!alone && threadIdx.x == 0) counts[blockIdx.y * rows + row] = total;
     if (total == 0) return;
+
+    // Σ dy in order, a thread per column
     float* out = alone ? d_table + static_cast<size_t>(row) * width
                        : partials + (static_cast<size_t>(blockIdx.y) * rows + row) * width;
     for (int column = threadIdx.x; column < width; column += THREADS) {
@@ -101,8 +107,8 @@ extern "C" __global__ void __launch_bounds__(THREADS)
     if (column >= width) return;
     float sum = 0.0f;
     for (int chunk = 0; chunk < chunks; ++chunk) {
-        const int place = chunk * rows + row;
-        if (counts[place] != 0) sum += partials[static_cast<size_t>(place) * width + column];
+        const int partial = chunk * rows + row;
+        if (counts[partial] != 0) sum += partials[static_cast<size_t>(partial) * width + column];
     }
     d_table[static_cast<size_t>(row) * width + column] += sum;
 }
@@ -117,19 +123,18 @@ __device__ __forceinline__ void embedding_positions(const T* dy, float* d_positi
     d_positions[at] += sum;
 }
 
-#define KERNELS(NAME, T)                                                                                               \
-    extern "C" __global__ void __launch_bounds__(128) embedding_##NAME(                                                \
-        const float* table, const float* positions, const uint16_t* ids, T* y, int tokens, int width) {                \
-        embedding(table, positions, ids, y, tokens, width);                                                            \
-    }                                                                                                                  \
-    extern "C" __global__ void __launch_bounds__(THREADS)                                                              \
-        embedding_table_##NAME(const T* dy, const uint16_t* ids, float* d_table, float* partials, int* counts,         \
-                               int places, int width) {                                                                \
-        embedding_table(dy, ids, d_table, partials, counts, places, width);                                            \
-    }                                                                                                                  \
-    extern "C" __global__ void __launch_bounds__(THREADS)                                                              \
-        embedding_positions_##NAME(const T* dy, float* d_positions, int batch, int length) {                           \
-        embedding_positions(dy, d_positions, batch, length);                                                           \
+#define KERNELS(NAME, T)                                                                                         \
+    extern "C" __global__ void __launch_bounds__(128) embedding_##NAME(                                          \
+        const float* table, const float* positions, const uint16_t* ids, T* y, int tokens, int width) {          \
+        embedding(table, positions, ids, y, tokens, width);                                                      \
+    }                                                                                                            \
+    extern "C" __global__ void __launch_bounds__(THREADS) embedding_table_##NAME(                                \
+        const T* dy, const uint16_t* ids, float* d_table, float* partials, int* counts, int tokens, int width) { \
+        embedding_table(dy, ids, d_table, partials, counts, tokens, width);                                      \
+    }                                                                                                            \
+    extern "C" __global__ void __launch_bounds__(THREADS)                                                        \
+        embedding_positions_##NAME(const T* dy, float* d_positions, int batch, int length) {                     \
+        embedding_positions(dy, d_positions, batch, length);                                                     \
     }
 
 KERNELS(f32, float)

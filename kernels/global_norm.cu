@@ -14,9 +14,11 @@ constexpr int THREADS = 256;
 
 template <class T>
 __device__ __forceinline__ void square_sums(const T* x, double* partials, size_t count) {
-    __shared__ double room[THREADS / WARP];
+    __shared__ double smem[THREADS / WARP];
     const size_t thread = blockIdx.x * static_cast<size_t>(THREADS) + threadIdx.x;
     const size_t threads = static_cast<size_t>(gridDim.x) * THREADS;
+
+    // vectors of 16 bytes, then the remainder
     double sum = 0.0;
     for (size_t i = thread; i < count / VECTOR<T>; i += threads) {
         float v[VECTOR<T>];
@@ -28,21 +30,25 @@ __device__ __forceinline__ void square_sums(const T* x, double* partials, size_t
         const double last = to_float(x[count / VECTOR<T> * VECTOR<T> + thread]);
         sum += last * last;
     }
-    sum = group_sum<THREADS / WARP>(sum, room, threadIdx.x / WARP);
+
+    // block reduction
+    sum = group_sum<THREADS / WARP>(sum, smem, threadIdx.x / WARP);
     if (threadIdx.x == 0) partials[blockIdx.x] = sum;
 }
 
-extern "C" __global__ void __launch_bounds__(THREADS) square_sums_f32(const float* x, double* partials, uint64_t count) {
+extern "C" __global__ void __launch_bounds__(THREADS)
+    square_sums_f32(const float* x, double* partials, uint64_t count) {
     square_sums(x, partials, count);
 }
-extern "C" __global__ void __launch_bounds__(THREADS) square_sums_bf16(const bf16* x, double* partials, uint64_t count) {
+extern "C" __global__ void __launch_bounds__(THREADS)
+    square_sums_bf16(const bf16* x, double* partials, uint64_t count) {
     square_sums(x, partials, count);
 }
 
 extern "C" __global__ void __launch_bounds__(THREADS) root_of_sum(const double* partials, float* norm, int count) {
-    __shared__ double room[THREADS / WARP];
+    __shared__ double smem[THREADS / WARP];
     double sum = 0.0;
     for (int i = threadIdx.x; i < count; i += THREADS) sum += partials[i];
-    sum = group_sum<THREADS / WARP>(sum, room, threadIdx.x / WARP);
+    sum = group_sum<THREADS / WARP>(sum, smem, threadIdx.x / WARP);
     if (threadIdx.x == 0) *norm = static_cast<float>(sqrt(sum));
 }

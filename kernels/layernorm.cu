@@ -2,30 +2,31 @@
 //
 // layernorm
 //   reads   x [rows, width], delta [rows, width] or null, gain [width] f32, bias [width] f32 or null
-//   writes  sum = x + delta (if delta), normed = (x − mean) · reciprocal · gain + bias, stats [rows, 2] f32 = (mean,
-//           reciprocal) with reciprocal = 1/√(var + epsilon) of the sum as it is stored; mean = 0 unless `centre`
-//   grid    x: rows, as many a block as its groups
+//   writes  sum = x + delta (if delta), normed = (x − mean) · rstd · gain + bias, stats [rows, 2] f32 = (mean, rstd)
+//           with rstd = 1/√(var + epsilon) of the sum as it is stored; mean = 0 unless `centre`
+//   grid    x: blocks of rows, one row per group
 // layernorm_backward
 //   reads   dy, x [rows, width], gain, stats as forward left them; dx if `add`
-//   writes  dx [rows, width] = or += the gradient, d_gain, d_bias [gridDim.x, width] f32: this block's sums, for
-//           sum_partials.cu (d_bias may be null)
+//   writes  dx [rows, width] = or += the gradient, d_gain, d_bias [gridDim.x, width] f32: this block's partial
+//           sums, for sum_partials.cu (d_bias may be null)
 //   grid    x: any; block b does rows b · groups, .. + gridDim.x · groups, ..: the sums depend on the grid, and on nothing else
 //
-// A group of 1, 2, 4 or 8 warps holds a row in registers, 16 columns a thread, so memory is read once. Sums are f32 in fixed
+// A group of 1, 2, 4 or 8 warps holds a row in registers, 16 columns per thread, so memory is read once. Sums are f32 in fixed
 // order: deterministic. The variance is of differences from the mean: two passes over registers.
 // block 8 warps; static shared memory: 32 B forward, 16.1 KiB backward.
 // _odd: any width up to 512 · group, no alignment; else width divisible by 8 and pointers by 16.
 #include "common.cuh"
 #include "reduce.cuh"
 
+// Columns of a thread.
 constexpr int VALUES = 16;
-
 constexpr int BLOCK_WARPS = 8;
+constexpr int THREADS = BLOCK_WARPS * WARP;
 
 // The columns of one thread of a group of WARPS warps.
 template <int WARPS, bool ALIGNED, int RUN>
 struct Columns {
-    int thread;    // of the group
+    int thread;  // of the group
     int width;
 
     // Column of value i; values come in runs of neighbours if ALIGNED.
@@ -72,117 +73,129 @@ struct Columns {
 
 template <class T, int WARPS, bool ALIGNED>
 __device__ __forceinline__ void layernorm(
-    const T* x, const T* delta, const float* gain, const float* bias, T* sum, T* normed, float* stats, int rows, int width,
-    float epsilon, int centre) {
-    __shared__ float room[BLOCK_WARPS];
+    const T* x, const T* delta, const float* gain, const float* bias, T* sum, T* normed, float* stats, int rows,
+    int width, float epsilon, int centre) {
+    __shared__ float smem[BLOCK_WARPS];
     const int group = threadIdx.x / (WARPS * WARP), warp = threadIdx.x / WARP % WARPS;
-    float* group_room = room + group * WARPS;
+    float* group_smem = smem + group * WARPS;
     const Columns<WARPS, ALIGNED, VECTOR<T>> columns{static_cast<int>(threadIdx.x) % (WARPS * WARP), width};
     const int row = blockIdx.x * (BLOCK_WARPS / WARPS) + group;
-    const bool real = row < rows;
+    const bool in_bounds = row < rows;
     const size_t offset = static_cast<size_t>(row) * width;
-    // Of a row that does not exist: none.
-    const Columns<WARPS, ALIGNED, VECTOR<T>> own{columns.thread, real ? width : 0};
+    // A row past the end has no columns.
+    const Columns<WARPS, ALIGNED, VECTOR<T>> row_columns{columns.thread, in_bounds ? width : 0};
 
+    // x (+ delta) -> registers
     float v[VALUES];
-    own.load(x + offset, v);
+    row_columns.load(x + offset, v);
     if (delta != nullptr) {
-        float added[VALUES];
-        own.load(delta + offset, added);
+        float residual[VALUES];
+        row_columns.load(delta + offset, residual);
 #pragma unroll
-        for (int i = 0; i < VALUES; ++i) v[i] = rounded<T>(v[i] + added[i]);
-        own.store(sum + offset, v);
+        for (int i = 0; i < VALUES; ++i) v[i] = rounded<T>(v[i] + residual[i]);
+        row_columns.store(sum + offset, v);
     }
+
+    // mean
     float mean = 0.0f;
     if (centre) {
         float total = 0.0f;
 #pragma unroll
         for (int i = 0; i < VALUES; ++i) total += v[i];
-        mean = group_sum<WARPS>(total, group_room, warp) / width;
+        mean = group_sum<WARPS>(total, group_smem, warp) / width;
     }
+
+    // rstd: the variance is of differences from the mean
     float squares = 0.0f;
 #pragma unroll
     for (int i = 0; i < VALUES; ++i) {
         v[i] -= mean;
         if (columns.inside(i)) squares = fmaf(v[i], v[i], squares);
     }
-    squares = group_sum<WARPS>(squares, group_room, warp);
-    const float reciprocal = 1.0f / sqrtf(squares / width + epsilon);
+    squares = group_sum<WARPS>(squares, group_smem, warp);
+    const float rstd = 1.0f / sqrtf(squares / width + epsilon);
+
+    // (x − mean) · rstd · gain + bias
     float scale[VALUES], shift[VALUES] = {};
     columns.load(gain, scale);
     if (bias != nullptr) columns.load(bias, shift);
 #pragma unroll
-    for (int i = 0; i < VALUES; ++i) v[i] = fmaf(v[i] * reciprocal, scale[i], shift[i]);
-    own.store(normed + offset, v);
-    if (real && columns.thread == 0) {
-        reinterpret_cast<float2*>(stats)[row] = make_float2(mean, reciprocal);
+    for (int i = 0; i < VALUES; ++i) v[i] = fmaf(v[i] * rstd, scale[i], shift[i]);
+    row_columns.store(normed + offset, v);
+    if (in_bounds && columns.thread == 0) {
+        reinterpret_cast<float2*>(stats)[row] = make_float2(mean, rstd);
     }
 }
 
-// With u = gain · dy and n = (x − mean) · reciprocal: dx = reciprocal · (u − mean(u) − n · mean(u · n)); without mean(u)
-// unless `centre`.
+// With u = gain · dy and n = (x − mean) · rstd: dx = rstd · (u − mean(u) − n · mean(u · n)); without mean(u) unless `centre`.
 template <class T, int WARPS, bool ALIGNED>
 __device__ __forceinline__ void layernorm_backward(
-    const T* dy, const T* x, const float* gain, const float* stats, T* dx, float* d_gain, float* d_bias, int rows, int width,
-    int centre, int add) {
-    constexpr int GROUPS = BLOCK_WARPS / WARPS, THREADS = BLOCK_WARPS * WARP;
-    __shared__ float room[BLOCK_WARPS];
+    const T* dy, const T* x, const float* gain, const float* stats, T* dx, float* d_gain, float* d_bias, int rows,
+    int width, int centre, int add) {
+    constexpr int GROUPS = BLOCK_WARPS / WARPS;
+    __shared__ float smem[BLOCK_WARPS];
     const int group = threadIdx.x / (WARPS * WARP), warp = threadIdx.x / WARP % WARPS;
-    float* group_room = room + group * WARPS;
+    float* group_smem = smem + group * WARPS;
     const Columns<WARPS, ALIGNED, VECTOR<T>> columns{static_cast<int>(threadIdx.x) % (WARPS * WARP), width};
     float scale[VALUES], gain_sum[VALUES] = {}, bias_sum[VALUES] = {};
     columns.load(gain, scale);
 
     for (int first = blockIdx.x * GROUPS; first < rows; first += gridDim.x * GROUPS) {
         const int row = first + group;
-        const bool real = row < rows;
+        const bool in_bounds = row < rows;
         const size_t offset = static_cast<size_t>(row) * width;
-        // Of a row that does not exist: none.
-        const Columns<WARPS, ALIGNED, VECTOR<T>> own{columns.thread, real ? width : 0};
-        const float2 saved = real ? reinterpret_cast<const float2*>(stats)[row] : make_float2(0.0f, 0.0f);
+        // A row past the end has no columns.
+        const Columns<WARPS, ALIGNED, VECTOR<T>> row_columns{columns.thread, in_bounds ? width : 0};
+        const float2 saved = in_bounds ? reinterpret_cast<const float2*>(stats)[row] : make_float2(0.0f, 0.0f);
+
+        // dy, x -> registers
         float g[VALUES], n[VALUES];
-        own.load(dy + offset, g);
-        own.load(x + offset, n);
-        float along = 0.0f, shift = 0.0f;
+        row_columns.load(dy + offset, g);
+        row_columns.load(x + offset, n);
+
+        // d_gain += dy · n, d_bias += dy; u = gain · dy; Σ u · n and Σ u
+        float dot = 0.0f, shift = 0.0f;
 #pragma unroll
         for (int i = 0; i < VALUES; ++i) {
             n[i] = (n[i] - saved.x) * saved.y;
-            if (own.inside(i)) {
+            if (row_columns.inside(i)) {
                 gain_sum[i] = fmaf(g[i], n[i], gain_sum[i]);
                 bias_sum[i] += g[i];
             }
             // Zero past the width.
             g[i] *= scale[i];
-            along = fmaf(g[i], n[i], along);
+            dot = fmaf(g[i], n[i], dot);
             shift += g[i];
         }
-        along = group_sum<WARPS>(along, group_room, warp) / width;
-        shift = centre ? group_sum<WARPS>(shift, group_room, warp) / width : 0.0f;
+        dot = group_sum<WARPS>(dot, group_smem, warp) / width;
+        shift = centre ? group_sum<WARPS>(shift, group_smem, warp) / width : 0.0f;
+
+        // dx = rstd · (u − mean(u) − n · mean(u · n)), + the residual stream's gradient
         if (add) {
-            float stream[VALUES];
-            own.load(dx + offset, stream);
+            float residual_grad[VALUES];
+            row_columns.load(dx + offset, residual_grad);
 #pragma unroll
-            for (int i = 0; i < VALUES; ++i) g[i] = fmaf(saved.y, g[i] - shift - n[i] * along, stream[i]);
+            for (int i = 0; i < VALUES; ++i) g[i] = fmaf(saved.y, g[i] - shift - n[i] * dot, residual_grad[i]);
         } else {
 #pragma unroll
-            for (int i = 0; i < VALUES; ++i) g[i] = saved.y * (g[i] - shift - n[i] * along);
+            for (int i = 0; i < VALUES; ++i) g[i] = saved.y * (g[i] - shift - n[i] * dot);
         }
-        own.store(dx + offset, g);
+        row_columns.store(dx + offset, g);
     }
 
-    // The groups' sums, in order.
+    // d_gain, d_bias: the groups' sums, in order
     const auto finish = [&](float (&sums)[VALUES], float* partials) {
         if constexpr (GROUPS > 1) {
-            __shared__ float shares[VALUES][THREADS];
+            __shared__ float partial[VALUES][THREADS];
 #pragma unroll
-            for (int i = 0; i < VALUES; ++i) shares[i][threadIdx.x] = sums[i];
+            for (int i = 0; i < VALUES; ++i) partial[i][threadIdx.x] = sums[i];
             __syncthreads();
             if (group == 0) {
 #pragma unroll
                 for (int i = 0; i < VALUES; ++i) {
                     float sum = 0.0f;
 #pragma unroll
-                    for (int g = 0; g < GROUPS; ++g) sum += shares[i][g * WARPS * WARP + threadIdx.x];
+                    for (int g = 0; g < GROUPS; ++g) sum += partial[i][g * WARPS * WARP + threadIdx.x];
                     sums[i] = sum;
                 }
             }
@@ -195,17 +208,17 @@ __device__ __forceinline__ void layernorm_backward(
 }
 
 #define KERNELS(NAME, T, WARPS, ALIGNED)                                                                               \
-    extern "C" __global__ void __launch_bounds__(BLOCK_WARPS* WARP)                                            \
-        layernorm_##NAME(const T* x, const T* delta, const float* gain, const float* bias, T* sum, T* normed,          \
-                         float* stats, int rows, int width, float epsilon, int centre) {                               \
+    extern "C" __global__ void __launch_bounds__(THREADS) layernorm_##NAME(                                            \
+        const T* x, const T* delta, const float* gain, const float* bias, T* sum, T* normed, float* stats, int rows,   \
+        int width, float epsilon, int centre) {                                                                        \
         layernorm<T, WARPS, ALIGNED>(x, delta, gain, bias, sum, normed, stats, rows, width, epsilon, centre);          \
     }                                                                                                                  \
-    extern "C" __global__ void __launch_bounds__(BLOCK_WARPS* WARP)                                            \
-        layernorm_backward_##NAME(const T* dy, const T* x, const float* gain, const float* stats, T* dx,               \
-                                  float* d_gain, float* d_bias, int rows, int width, int centre, int add) {            \
+    extern "C" __global__ void __launch_bounds__(THREADS) layernorm_backward_##NAME(                                   \
+        const T* dy, const T* x, const float* gain, const float* stats, T* dx, float* d_gain, float* d_bias, int rows, \
+        int width, int centre, int add) {                                                                              \
         layernorm_backward<T, WARPS, ALIGNED>(dy, x, gain, stats, dx, d_gain, d_bias, rows, width, centre, add);       \
     }
-#define TYPES(NAME, WARPS, ALIGNED)              \
+#define TYPES(NAME, WARPS, ALIGNED)            \
     KERNELS(f32_##NAME, float, WARPS, ALIGNED) \
     KERNELS(bf16_##NAME, bf16, WARPS, ALIGNED)
 

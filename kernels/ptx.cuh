@@ -1,31 +1,32 @@
-// The instructions that C++ has no name for; no other file has inline assembly.
+// Instructions that C++ has no name for; no other file has inline assembly.
 #pragma once
 
 #include "common.cuh"
 
-// Where a pointer to shared memory points, as the instructions below want it.
+// The address in shared memory that a pointer holds, as the instructions below take it.
 __device__ __forceinline__ uint32_t shared_address(const void* pointer) {
     return static_cast<uint32_t>(__cvta_generic_to_shared(pointer));
 }
 
-// Starts to copy 16 bytes to shared memory past the registers; zeros instead if `!valid` (then `from` is not read, but must
-// still be an address that may be formed).
+// Starts to copy 16 bytes from global to shared memory, without a way through registers; zeros if `!valid` (then `from` is not
+// read, but must still be an address that may be formed).
 __device__ __forceinline__ void copy_async_16(uint32_t to, const void* from, bool valid) {
-    asm volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;\n" ::"r"(to), "l"(from), "r"(valid ? 16 : 0) : "memory");
+    asm volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;\n" ::"r"(to), "l"(from), "r"(valid ? 16 : 0)
+                 : "memory");
 }
 __device__ __forceinline__ void copy_async_4(uint32_t to, const void* from, bool valid) {
     asm volatile("cp.async.ca.shared.global [%0], [%1], 4, %2;\n" ::"r"(to), "l"(from), "r"(valid ? 4 : 0) : "memory");
 }
 // Closes a group of copies.
 __device__ __forceinline__ void copy_async_commit() { asm volatile("cp.async.commit_group;\n" ::: "memory"); }
-// Waits until at most PENDING of this thread's groups are under way.
+// Waits until at most PENDING of this thread's groups are in flight.
 template <int PENDING>
 __device__ __forceinline__ void copy_async_wait() {
     asm volatile("cp.async.wait_group %0;\n" ::"n"(PENDING) : "memory");
 }
 
-// Two floats to shared memory, 8-byte aligned, in one access: nvcc takes apart some stores of a float2, and then lanes that
-// write every other word meet in the banks.
+// Two floats to shared memory, 8-byte aligned, in one access: nvcc splits some stores of a float2 in two, and then lanes that
+// write every other word conflict in the banks.
 __device__ __forceinline__ void store_pair(uint32_t to, float x, float y) {
     asm volatile("st.shared.v2.f32 [%0], {%1, %2};\n" ::"r"(to), "f"(x), "f"(y) : "memory");
 }

@@ -3,7 +3,7 @@
 
 #include "common.cuh"
 
-// Over groups of WIDTH lanes; every lane gets the result.
+// Warp reductions over groups of WIDTH lanes; every lane gets the result.
 template <int WIDTH = WARP, class T>
 __device__ __forceinline__ T lane_sum(T x) {
 #pragma unroll
@@ -17,17 +17,18 @@ __device__ __forceinline__ float lane_max(float x) {
     return x;
 }
 
-// Over a group of WARPS warps, whose `warp` is this one; every thread gets the result. `room` is shared, one place a warp of
-// the group, and all threads of the block must come here. Two barriers: the second frees the room.
+// Block reduction over a group of WARPS warps; `warp` is this one's index in the group. Every thread gets the result. `smem` is
+// shared memory, one element per warp of the group, and all threads of the block must call this. The second of its two barriers
+// frees the memory again.
 template <int WARPS, class T>
-__device__ __forceinline__ T group_sum(T x, T* room, int warp) {
+__device__ __forceinline__ T group_sum(T x, T* smem, int warp) {
     x = lane_sum(x);
     if constexpr (WARPS > 1) {
-        if (threadIdx.x % WARP == 0) room[warp] = x;
+        if (threadIdx.x % WARP == 0) smem[warp] = x;
         __syncthreads();
-        x = room[0];
+        x = smem[0];
 #pragma unroll
-        for (int other = 1; other < WARPS; ++other) x += room[other];
+        for (int other = 1; other < WARPS; ++other) x += smem[other];
         __syncthreads();
     }
     return x;

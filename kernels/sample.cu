@@ -5,27 +5,27 @@
 // sums    f64 in fixed order: deterministic
 // grid    x: rows;  block 128 threads; static shared memory 1.6 KiB
 //
-// Thread t owns the t-th of 128 runs of neighbouring tokens. temperature 0 takes the first of the largest logits. With top_k
-// only the k largest are candidates, of equals the lower tokens: the k-th largest is found bit by bit in an order of floats
-// as integers (total_cmp's), for any vocabulary in 32 counts.
+// Thread t has the t-th of 128 runs of neighbouring tokens. temperature 0 takes the first of the largest logits. With top_k only
+// the k largest are candidates, and among equals the lower tokens: the k-th largest is found bit by bit, with floats as integers
+// of the same order (that of total_cmp), for any vocabulary in 32 counts.
 #include "common.cuh"
 #include "reduce.cuh"
 
 constexpr int THREADS = 128;
 constexpr int WARPS = THREADS / WARP;
 
-// Integers in the order of the floats: −NaN < −∞ < … < ∞ < NaN.
+// Integers that compare as the floats do: −NaN < −∞ < … < ∞ < NaN.
 __device__ __forceinline__ uint32_t ordered(float x) {
     const uint32_t bits = __float_as_uint(x);
     return bits & 0x80000000u ? ~bits : bits | 0x80000000u;
 }
 
-// The first of the largest of each thread's `key`s: the smallest token whose key is the largest.
+// Block reduction: the smallest token whose key is the largest.
 __device__ __forceinline__ int block_argmax(uint32_t key, int token, uint32_t* keys, int* tokens) {
     keys[threadIdx.x] = key;
     tokens[threadIdx.x] = token;
     __syncthreads();
-    // Threads own ascending runs, so the first thread with the largest key has the smallest token.
+    // Runs ascend with the thread, so the first thread with the largest key has the smallest token.
     int best = 0;
     for (int other = 1; other < THREADS; ++other) {
         if (keys[other] > keys[best]) best = other;
@@ -44,15 +44,15 @@ __device__ __forceinline__ void sample(
     __shared__ float maxima[WARPS];
     __shared__ int counts[WARPS];
     const int row = blockIdx.x, warp = threadIdx.x / WARP;
-    const T* own = logits + static_cast<size_t>(row) * vocabulary;
+    const T* row_logits = logits + static_cast<size_t>(row) * vocabulary;
     const int run = blocks_of(vocabulary, THREADS);
     const int begin = min(vocabulary, static_cast<int>(threadIdx.x) * run), end = min(vocabulary, begin + run);
 
-    // NaN, which is larger than nothing, counts as the least here; tokens that do not exist as less.
+    // argmax: NaN compares as the smallest, tokens past the vocabulary as smaller still
     uint32_t best_key = 0;
     int best = vocabulary - 1;
     for (int token = begin; token < end; ++token) {
-        const float logit = to_float(own[token]);
+        const float logit = to_float(row_logits[token]);
         const uint32_t key = isnan(logit) ? 1 : ordered(logit);
         if (key > best_key) {
             best_key = key;
@@ -65,20 +65,20 @@ __device__ __forceinline__ void sample(
         return;
     }
 
-    // Candidates: keys above the threshold, and of those equal to it the first `equals`.
+    // top k: candidates are the keys above the threshold, and the first `equals` of those equal to it
     uint32_t threshold = 0;
     int equals = vocabulary;
-    int equals_before = 0;    // in the runs before this thread's
+    int equals_before = 0;  // in the runs before this thread's
     if (top_k < vocabulary) {
         for (int bit = 31; bit >= 0; --bit) {
             const uint32_t candidate = threshold | 1u << bit;
             int above = 0;
-            for (int token = begin; token < end; ++token) above += ordered(to_float(own[token])) >= candidate;
+            for (int token = begin; token < end; ++token) above += ordered(to_float(row_logits[token])) >= candidate;
             if (group_sum<WARPS>(above, counts, warp) >= top_k) threshold = candidate;
         }
         int above = 0, same = 0;
         for (int token = begin; token < end; ++token) {
-            const uint32_t key = ordered(to_float(own[token]));
+            const uint32_t key = ordered(to_float(row_logits[token]));
             above += key > threshold;
             same += key == threshold;
         }
@@ -87,11 +87,12 @@ __device__ __forceinline__ void sample(
         __syncthreads();
         for (int other = 0; other < static_cast<int>(threadIdx.x); ++other) equals_before += numbers[other];
     }
-    // `use(token, logit)` of this thread's candidates, in order.
+
+    // `use(token, logit)` for this thread's candidates, in order.
     const auto for_candidates = [&](auto use) {
         int seen = equals_before;
         for (int token = begin; token < end; ++token) {
-            const float logit = to_float(own[token]);
+            const float logit = to_float(row_logits[token]);
             const uint32_t key = ordered(logit);
             const bool same = top_k < vocabulary && key == threshold;
             if (same ? seen < equals : key > threshold || top_k >= vocabulary) use(token, logit);
@@ -99,6 +100,7 @@ __device__ __forceinline__ void sample(
         }
     };
 
+    // softmax: the maximum, and the weight of a logit
     float max = -INFINITY;
     for_candidates([&](int, float logit) { max = fmaxf(max, logit); });
     max = lane_max(max);
@@ -110,16 +112,19 @@ __device__ __forceinline__ void sample(
         return exp((static_cast<double>(logit) - static_cast<double>(max)) / static_cast<double>(temperature));
     };
 
+    // prefix sums of the runs' weights
     double sum = 0.0;
     for_candidates([&](int, float logit) { sum += weight(logit); });
     weights[threadIdx.x + 1] = sum;
     __syncthreads();
     if (threadIdx.x == 0) {
-        // Before each run; the last is the total.
+        // The sum before each run; the last is the total.
         weights[0] = 0.0;
         for (int other = 0; other < THREADS; ++other) weights[other + 1] += weights[other];
     }
     __syncthreads();
+
+    // the first token whose cumulative weight is above uniform · total
     const double wanted = static_cast<double>(uniforms[row]) * weights[THREADS];
     double cumulative = 0.0;
     int drawn = vocabulary;
@@ -127,7 +132,8 @@ __device__ __forceinline__ void sample(
         cumulative += weight(logit);
         if (weights[threadIdx.x] + cumulative > wanted && drawn == vocabulary) drawn = token;
     });
-    // The lowest of all threads'; the largest logit if there is none, where logits are NaN or all infinite.
+
+    // The lowest over all threads; the largest logit if there is none because logits are NaN or all infinite.
     numbers[threadIdx.x] = drawn;
     __syncthreads();
     if (threadIdx.x == 0) {
@@ -136,11 +142,10 @@ __device__ __forceinline__ void sample(
     }
 }
 
-#define KERNEL(NAME, T)                                                                                                \
-    extern "C" __global__ void __launch_bounds__(THREADS)                                                              \
-        sample_##NAME(const T* logits, const float* uniforms, uint16_t* tokens, int vocabulary, float temperature,     \
-                      int top_k) {                                                                                     \
-        sample(logits, uniforms, tokens, vocabulary, temperature, top_k);                                              \
+#define KERNEL(NAME, T)                                                                                           \
+    extern "C" __global__ void __launch_bounds__(THREADS) sample_##NAME(                                          \
+        const T* logits, const float* uniforms, uint16_t* tokens, int vocabulary, float temperature, int top_k) { \
+        sample(logits, uniforms, tokens, vocabulary, temperature, top_k);                                         \
     }
 
 KERNEL(f32, float)

@@ -1,9 +1,9 @@
-// Sums of partial results, in order: the second stage of everything that is summed by several blocks.
+// Sums of partial results, in order: the second stage of all sums over several blocks.
 //
 // sum_partials
 //   reads   partials [count, length] f32
 //   writes  total [length] += Σ_count partials
-//   sums    f32, each element by 8 threads of one column, whose shares are added in order: deterministic
+//   sums    f32, each element by 8 threads of one column, whose partial sums are added in order: deterministic
 //   grid    x: blocks of 32 columns;  block 32 × 8 threads; static shared memory 1 KiB
 // column_sums_f32, column_sums_bf16
 //   reads   x [rows, width]
@@ -11,26 +11,32 @@
 //   grid    x: blocks of 32 columns, y: blocks of rows;  block 32 × 8 threads; static shared memory 1 KiB
 #include "common.cuh"
 
-// Σ of rows first, first + 1, ... of the column, by the 8 warps in turn; the result is warp 0's.
+// Σ of the column's rows first .. end − 1, by the 8 warps in turn; the result is in warp 0.
 template <class T>
 __device__ __forceinline__ float column_sum(const T* x, int first, int end, int column, int width) {
-    __shared__ float shares[8][WARP];
+    __shared__ float partial[8][WARP];
+
+    // every eighth row
     float sum = 0.0f;
     if (column < width) {
 #pragma unroll 4
-        for (int row = first + threadIdx.y; row < end; row += 8) sum += to_float(x[static_cast<size_t>(row) * width + column]);
+        for (int row = first + threadIdx.y; row < end; row += 8)
+            sum += to_float(x[static_cast<size_t>(row) * width + column]);
     }
-    shares[threadIdx.y][threadIdx.x] = sum;
+    partial[threadIdx.y][threadIdx.x] = sum;
     __syncthreads();
+
+    // the 8 partial sums in order
     sum = 0.0f;
     if (threadIdx.y == 0) {
 #pragma unroll
-        for (int share = 0; share < 8; ++share) sum += shares[share][threadIdx.x];
+        for (int part = 0; part < 8; ++part) sum += partial[part][threadIdx.x];
     }
     return sum;
 }
 
-extern "C" __global__ void __launch_bounds__(256) sum_partials(const float* partials, float* total, int count, int length) {
+extern "C" __global__ void __launch_bounds__(256)
+    sum_partials(const float* partials, float* total, int count, int length) {
     const int column = blockIdx.x * WARP + threadIdx.x;
     const float sum = column_sum(partials, 0, count, column, length);
     if (threadIdx.y == 0 && column < length) total[column] += sum;

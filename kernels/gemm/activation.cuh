@@ -1,10 +1,10 @@
 // The MLP's activations and their derivatives. Forward and backward call the same functions on the same stored values, so
-// that backward finds the very bits that forward multiplied with.
+// that backward computes the very bits that forward multiplied with.
 #pragma once
 
 #include "../common.cuh"
 
-// As `activation` of the launches that take one.
+// Values of the launches' argument `activation`.
 constexpr int QUICK_GELU = 0;
 constexpr int GELU = 1;
 

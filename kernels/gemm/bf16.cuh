@@ -1,17 +1,17 @@
-// Matrix products in bf16 on tensor cores: C = A · B with f32 sums.
+// GEMM in bf16 on tensor cores: C = A · B with f32 accumulators.
 //
-// A block of 4 warps computes a TILE_M × TILE_N tile, each warp a quarter of it in m16n8k16 products. Tiles of 32 k's come
-// through a ring of 4 stages by cp.async, 3 under way while one is multiplied; one barrier a stage. Shared memory is
-// swizzled: the 16-byte chunks of a row are permuted by the row's number so that the 8 rows of an ldmatrix, and the
-// 8 chunks that a quarter warp writes, lie in different banks.
+// A block of 4 warps computes a TILE_M × TILE_N tile, each warp a quarter of it in m16n8k16 mma. Tiles of 32 k's come through a
+// multistage pipeline of 4 stages by cp.async: 3 are in flight while one is multiplied, with one barrier per stage. Shared memory
+// is swizzled: the 16-byte chunks of a row are permuted by the row's number, so that the 8 rows of an ldmatrix, and the 8 chunks
+// that a quarter warp writes, lie in different banks.
 //
-// A tile with TILE 128 and both operands as they come from a linear layer moves 64 B of operands per 128 products; on tall
-// products the 128 × 128 tile is the faster, the 64 × 64 one fills the chip when there are few tiles.
+// Per 1024 multiply-adds a 128 × 128 tile reads 32 bytes of operands, a 64 × 64 tile 64 bytes. The large tile is faster for GEMMs
+// with many rows; the small one fills the chip when there are few tiles.
 #pragma once
 
+#include "../ptx.cuh"
 #include "epilogue.cuh"
 #include "tiles.cuh"
-#include "../ptx.cuh"
 
 namespace gemm_bf16 {
 
@@ -23,16 +23,17 @@ constexpr int THREADS = 128;
 template <int SPAN, Major MAJOR>
 struct Operand {
     static constexpr int ROWS = MAJOR == Major::K ? SPAN : TILE_K;
-    static constexpr int CHUNKS = (MAJOR == Major::K ? TILE_K : SPAN) / 8;    // of 16 bytes, a row
+    static constexpr int CHUNKS = (MAJOR == Major::K ? TILE_K : SPAN) / 8;  // of 16 bytes, per row
     static constexpr int BYTES = SPAN * TILE_K * 2;
 
-    // Byte offset of a chunk.
+    // Byte offset of a chunk, swizzled.
     static __device__ __forceinline__ uint32_t at(int row, int chunk) {
         const int swizzle = CHUNKS >= 8 ? row % 8 : row / 2 % 4;
         return (row * CHUNKS + (chunk ^ swizzle)) * 16;
     }
 
-    // Fills `tile` with the operand's tile at (span, k), zeros past its end; the operand spans `spans` × `depth`.
+    // global -> smem: starts to fill `tile` with the operand's tile at (span, k), zeros past its end. The operand is `spans` ×
+    // `depth`.
     template <bool ALIGNED>
     static __device__ __forceinline__ void load(char* tile, const bf16* from, int span, int k, int spans, int depth) {
         const int first_row = MAJOR == Major::K ? span : k, first_column = MAJOR == Major::K ? k : span;
@@ -54,11 +55,11 @@ struct Operand {
                 store_vector(reinterpret_cast<bf16*>(tile + at(row, chunk)), v);
             }
         }
-        // Lanes at an edge went ways of their own; what follows (ldmatrix) takes a warp that goes together.
+        // Edge lanes may have diverged; ldmatrix needs a converged warp.
         if constexpr (!ALIGNED) __syncwarp();
     }
 
-    // Fragment of A: 16 m's from `span` on, 16 k's from `k` on.
+    // smem -> registers: fragment of A, 16 m's from `span` on, 16 k's from `k` on.
     static __device__ __forceinline__ void a_fragment(uint32_t tile, int span, int k, uint32_t (&r)[4]) {
         const int lane = threadIdx.x % WARP;
         if constexpr (MAJOR == Major::K) {
@@ -67,7 +68,7 @@ struct Operand {
             load_matrices_transposed(r, tile + at(k + lane % 8 + lane / 16 * 8, span / 8 + lane / 8 % 2));
         }
     }
-    // Fragments of B: 16 n's from `span` on (r[0], r[1] the first 8), 16 k's from `k` on.
+    // smem -> registers: fragments of B, 16 n's from `span` on (r[0], r[1] the first 8), 16 k's from `k` on.
     static __device__ __forceinline__ void b_fragment(uint32_t tile, int span, int k, uint32_t (&r)[4]) {
         const int lane = threadIdx.x % WARP;
         if constexpr (MAJOR == Major::K) {
@@ -78,16 +79,20 @@ struct Operand {
     }
 };
 
-// Floats between the rows of the sums on their way out: 8 more than a tile's, so that the lanes of a fragment (8 rows of
+// Row stride of the epilogue's staging tile, in floats: 8 more than a tile's columns, so that the lanes of a fragment (8 rows of
 // 4 pairs) write to different banks.
 template <int TILE_N>
-constexpr int PITCH = TILE_N + 8;
+constexpr int ROW_STRIDE = TILE_N + 8;
 
-// Dynamic shared memory of a block, in bytes.
+// Dynamic shared memory of a block, in bytes: the pipeline's stages, or the staging tile that takes their place.
+template <int TILE_M, int TILE_N>
+constexpr int PIPELINE_BYTES = STAGES * (TILE_M + TILE_N) * TILE_K * 2;
+template <int TILE_M, int TILE_N>
+constexpr int STAGING_BYTES = 4 * TILE_M * ROW_STRIDE<TILE_N>;
 template <int TILE_M, int TILE_N>
 constexpr int SHARED_BYTES =
-    STAGES * (TILE_M + TILE_N) * TILE_K * 2 > TILE_M * PITCH<TILE_N> * 4 ? STAGES * (TILE_M + TILE_N) * TILE_K * 2
-                                                                        : TILE_M * PITCH<TILE_N> * 4;
+    PIPELINE_BYTES<TILE_M, TILE_N> > STAGING_BYTES<TILE_M, TILE_N> ? PIPELINE_BYTES<TILE_M, TILE_N>
+                                                                   : STAGING_BYTES<TILE_M, TILE_N>;
 
 template <int TILE_M, int TILE_N, Major A_MAJOR, Major B_MAJOR, Epilogue E, bool ALIGNED>
 __device__ __forceinline__ void gemm(const bf16* a, const bf16* b, int m, int n, int k, EpilogueArguments<bf16> to) {
@@ -95,17 +100,19 @@ __device__ __forceinline__ void gemm(const bf16* a, const bf16* b, int m, int n,
     using B = Operand<TILE_N, B_MAJOR>;
     constexpr int WARP_M = TILE_M / 2, WARP_N = TILE_N / 2;
     constexpr int FRAGMENTS_M = WARP_M / 16, FRAGMENTS_N = WARP_N / 8;
-    extern __shared__ __align__(128) char shared[];
-    char* a_tiles = shared;
-    char* b_tiles = shared + STAGES * A::BYTES;
+    extern __shared__ __align__(128) char smem[];
+    char* a_tiles = smem;                      // [STAGES][A::BYTES]
+    char* b_tiles = smem + STAGES * A::BYTES;  // [STAGES][B::BYTES]
 
-    const TilePlace place = tile_place(blocks_of(m, TILE_M), blocks_of(n, TILE_N));
-    const int first_m = place.m * TILE_M, first_n = place.n * TILE_N;
+    const TileIndex index = tile_index(blocks_of(m, TILE_M), blocks_of(n, TILE_N));
+    const int first_m = index.m * TILE_M, first_n = index.n * TILE_N;
     const int warp = threadIdx.x / WARP, lane = threadIdx.x % WARP;
     const int warp_m = warp / 2 * WARP_M, warp_n = warp % 2 * WARP_N;
     const KRange range = k_range(blocks_of(k, TILE_K));
 
-    float sums[FRAGMENTS_M][FRAGMENTS_N][4] = {};
+    float accumulators[FRAGMENTS_M][FRAGMENTS_N][4] = {};
+
+    // stage k -> smem
     const auto load = [&](int tile) {
         if (tile < range.end) {
             const int stage = (tile - range.begin) % STAGES;
@@ -114,14 +121,21 @@ __device__ __forceinline__ void gemm(const bf16* a, const bf16* b, int m, int n,
         }
         copy_async_commit();
     };
+
+    // prologue: fill the pipeline
 #pragma unroll
     for (int stage = 0; stage < STAGES - 1; ++stage) load(range.begin + stage);
 
+    // main loop
     for (int tile = range.begin; tile < range.end; ++tile) {
         copy_async_wait<STAGES - 2>();
-        // The tile is here for all, and all are done with the stage that is filled next.
+        // This stage has landed for every warp, and no warp still reads the stage we refill.
         __syncthreads();
+
+        // stage k+3 -> smem
         load(tile + STAGES - 1);
+
+        // C += A · B
         const int stage = (tile - range.begin) % STAGES;
         const uint32_t a_tile = shared_address(a_tiles + stage * A::BYTES);
         const uint32_t b_tile = shared_address(b_tiles + stage * B::BYTES);
@@ -136,7 +150,8 @@ __device__ __forceinline__ void gemm(const bf16* a, const bf16* b, int m, int n,
             for (int i = 0; i < FRAGMENTS_M; ++i) {
 #pragma unroll
                 for (int j = 0; j < FRAGMENTS_N; ++j) {
-                    mma(sums[i][j], a_fragments[i], b_fragments[j / 2][j % 2 * 2], b_fragments[j / 2][j % 2 * 2 + 1]);
+                    mma(accumulators[i][j], a_fragments[i], b_fragments[j / 2][j % 2 * 2],
+                        b_fragments[j / 2][j % 2 * 2 + 1]);
                 }
             }
         }
@@ -144,34 +159,36 @@ __device__ __forceinline__ void gemm(const bf16* a, const bf16* b, int m, int n,
     copy_async_wait<0>();
     __syncthreads();
 
-    // The sums take the tiles' place, so that they can leave in rows of 16 bytes a thread.
-    float* out = reinterpret_cast<float*>(shared);
+    // epilogue: accumulators -> smem, where they take the tiles' place
+    float* out = reinterpret_cast<float*>(smem);
 #pragma unroll
     for (int i = 0; i < FRAGMENTS_M; ++i) {
 #pragma unroll
         for (int j = 0; j < FRAGMENTS_N; ++j) {
-            const int place = (warp_m + i * 16 + lane / 4) * PITCH<TILE_N> + warp_n + j * 8 + lane % 4 * 2;
-            const uint32_t pair = shared_address(shared) + place * sizeof(float);
-            store_pair(pair, sums[i][j][0], sums[i][j][1]);
-            store_pair(pair + 8 * PITCH<TILE_N> * sizeof(float), sums[i][j][2], sums[i][j][3]);
+            const int offset = (warp_m + i * 16 + lane / 4) * ROW_STRIDE<TILE_N> + warp_n + j * 8 + lane % 4 * 2;
+            const uint32_t pair = shared_address(smem) + offset * sizeof(float);
+            store_pair(pair, accumulators[i][j][0], accumulators[i][j][1]);
+            store_pair(pair + 8 * ROW_STRIDE<TILE_N> * sizeof(float), accumulators[i][j][2], accumulators[i][j][3]);
         }
     }
     __syncthreads();
+
+    // epilogue: smem -> 16-byte stores. With split-K each split writes its own partial sums.
     to.total += static_cast<size_t>(blockIdx.z) * m * n;
-    // 16 bytes a thread, so that a warp's stores fill whole sectors: 4 floats or 8 bf16.
+    // 16 bytes per thread, 4 floats or 8 bf16, so that a warp's stores fill whole sectors.
     constexpr int WIDE = E == Epilogue::ACCUMULATE ? 4 : 8;
-    // Not unrolled: the epilogue with its erf is long.
+    // Not unrolled: the code of an epilogue with erf is long.
 #pragma unroll 1
     for (int index = threadIdx.x; index < TILE_M * TILE_N / WIDE; index += THREADS) {
         const int row = index / (TILE_N / WIDE), column = index % (TILE_N / WIDE) * WIDE;
         if (first_m + row >= m || first_n + column >= n) continue;
-        const float* from = out + row * PITCH<TILE_N> + column;
+        const float* from = out + row * ROW_STRIDE<TILE_N> + column;
         if constexpr (WIDE == 4) {
             const float4 four = *reinterpret_cast<const float4*>(from);
             float v[4] = {four.x, four.y, four.z, four.w};
             finish<E, bf16, 4, ALIGNED>(to, first_m + row, first_n + column, n, v);
         } else {
-            // Four lanes read their second half first: 8 lanes that take 32 bytes each would meet in the banks.
+            // Four lanes read their second half first: 8 lanes that read 32 bytes each in order would conflict in the banks.
             const int swap = lane / 4 % 2 * 4;
             const float4 one = *reinterpret_cast<const float4*>(from + swap);
             const float4 two = *reinterpret_cast<const float4*>(from + 4 - swap);
@@ -182,4 +199,4 @@ __device__ __forceinline__ void gemm(const bf16* a, const bf16* b, int m, int n,
     }
 }
 
-}    // namespace gemm_bf16
+}  // namespace gemm_bf16

@@ -1,42 +1,42 @@
-// What a matrix product does with its sums before they leave the chip.
+// The epilogue: what a GEMM does with its accumulators before they leave the chip.
 #pragma once
 
-#include "activation.cuh"
 #include "../common.cuh"
+#include "activation.cuh"
 
 enum class Epilogue {
-    STORE,                // out = sum (+ bias)
-    ACTIVATE,             // hidden = sum (+ bias), out = act(hidden)
-    ACTIVATE_BACKWARD,    // out = sum · act'(hidden), activated = act(hidden)
-    ACCUMULATE,           // total (= or +=) sum, in f32
+    STORE,              // out = acc (+ bias)
+    ACTIVATE,           // hidden = acc (+ bias), out = act(hidden)
+    ACTIVATE_BACKWARD,  // out = acc · act'(hidden), activated = act(hidden)
+    ACCUMULATE,         // total (= or +=) acc, in f32
 };
 
-// Where the results go; what an epilogue does not use is null.
+// Where results go; pointers that an epilogue does not use are null.
 template <class T>
 struct EpilogueArguments {
-    T* out;                // [m, n]
-    const float* bias;     // [n], or null
-    T* hidden;             // [m, n]; written by ACTIVATE, read by ACTIVATE_BACKWARD
-    T* activated;          // [m, n]
-    float* total;          // [m, n]
+    T* out;             // [m, n]
+    const float* bias;  // [n], or null
+    T* hidden;          // [m, n]; written by ACTIVATE, read by ACTIVATE_BACKWARD
+    T* activated;       // [m, n]
+    float* total;       // [m, n]
     int activation;
-    bool add;              // ACCUMULATE: += instead of =
+    bool add;  // ACCUMULATE: += instead of =
 };
 
-// COUNT sums to neighbouring columns, the first of which is at `at`. VECTORS: all of them exist, and rows are 16-byte aligned;
-// else `left` are left of the row.
+// ACCUMULATE: COUNT accumulators to neighbouring columns, the first of which is at `at`. VECTORS: all columns exist, and rows
+// are 16-byte aligned; otherwise only the first `left` columns exist.
 template <int COUNT, bool VECTORS>
 __device__ __forceinline__ void accumulate(float* total, bool add, size_t at, int left, const float (&v)[COUNT]) {
     if constexpr (VECTORS) {
 #pragma unroll
         for (int i = 0; i < COUNT; i += 4) {
-            float4* place = reinterpret_cast<float4*>(total + at + i);
+            float4* target = reinterpret_cast<float4*>(total + at + i);
             float4 sum = make_float4(v[i], v[i + 1], v[i + 2], v[i + 3]);
             if (add) {
-                const float4 old = *place;
+                const float4 old = *target;
                 sum = make_float4(old.x + sum.x, old.y + sum.y, old.z + sum.z, old.w + sum.w);
             }
-            *place = sum;
+            *target = sum;
         }
     } else {
 #pragma unroll
@@ -46,19 +46,23 @@ __device__ __forceinline__ void accumulate(float* total, bool add, size_t at, in
     }
 }
 
+// STORE, ACTIVATE, ACTIVATE_BACKWARD: the same to tensors of T.
 template <Epilogue E, class T, int COUNT, bool VECTORS>
-__device__ __forceinline__ void store(
-    const EpilogueArguments<T>& to, size_t at, int column, int n, float (&v)[COUNT]) {
+__device__ __forceinline__ void store(const EpilogueArguments<T>& to, size_t at, int column, int n, float (&v)[COUNT]) {
+    // + bias
     if constexpr (E == Epilogue::STORE || E == Epilogue::ACTIVATE) {
         if (to.bias != nullptr) {
 #pragma unroll
             for (int i = 0; i < COUNT; ++i) v[i] += VECTORS || column + i < n ? to.bias[column + i] : 0.0f;
         }
     }
-    // Slices of one vector: few registers live at a time.
+
+    // One vector at a time, so that few registers are live.
 #pragma unroll
     for (int first = 0; first < COUNT; first += VECTOR<T>) {
         float out[VECTOR<T>], other[VECTOR<T>];
+
+        // hidden -> registers
         if constexpr (E == Epilogue::ACTIVATE_BACKWARD) {
             if constexpr (VECTORS) {
                 load_vector(to.hidden + at + first, other);
@@ -68,6 +72,8 @@ __device__ __forceinline__ void store(
                     other[i] = column + first + i < n ? to_float(to.hidden[at + first + i]) : 0.0f;
             }
         }
+
+        // activation and its slope
 #pragma unroll
         for (int i = 0; i < VECTOR<T>; ++i) {
             out[i] = v[first + i];
@@ -81,6 +87,8 @@ __device__ __forceinline__ void store(
                 other[i] = act.value;
             }
         }
+
+        // 16-byte stores
         T* second = E == Epilogue::ACTIVATE ? to.hidden : to.activated;
         if constexpr (VECTORS) {
             store_vector(to.out + at + first, out);

@@ -1,4 +1,4 @@
-//! Multi-head attention and its backward (`attention_*.cu`).
+//! Multi-head attention and its backward (`attention.cu`, `attention_backward.cu`).
 
 use super::CudaDevice;
 use super::kernel::{Grid, Kernel, kernel};
@@ -50,7 +50,7 @@ const F32: [Variant; 5] = [
     f32!(128, ATTENTION_F32_128, ATTENTION_BACKWARD_KEYS_F32_128, ATTENTION_BACKWARD_QUERIES_F32_128),
     f32!(192, ATTENTION_F32_192, ATTENTION_BACKWARD_KEYS_F32_192, ATTENTION_BACKWARD_QUERIES_F32_192),
 ];
-// Tiles as in the KERNEL lines of attention_bf16.cu (4 warps of 16 or 32 queries) and attention_backward_bf16.cu.
+// Tiles as in the KERNEL_BF16 lines of attention.cu (4 warps of 16 or 32 queries) and attention_backward.cu.
 const BF16: [Variant; 6] = [
     variant!(16, [64, 64], 64, ATTENTION_BF16_16, ATTENTION_BACKWARD_KEYS_BF16_16, ATTENTION_BACKWARD_QUERIES_BF16_16),
     variant!(32, [128, 64], 64, ATTENTION_BF16_32, ATTENTION_BACKWARD_KEYS_BF16_32, ATTENTION_BACKWARD_QUERIES_BF16_32),

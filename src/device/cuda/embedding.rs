@@ -23,7 +23,7 @@ type Positions = Kernel<(Pointer, Pointer, i32, i32)>;
 const POSITIONS_F32: Positions = kernel!(EMBEDDING_POSITIONS_F32);
 const POSITIONS_BF16: Positions = kernel!(EMBEDDING_POSITIONS_BF16);
 
-/// Places that a block of the table's backward looks through: `CHUNK` of `embedding.cu`.
+/// Tokens that a block of the table's backward searches: `CHUNK` of `embedding.cu`.
 const CHUNK: usize = 4096;
 
 impl EmbeddingOps for CudaDevice {

@@ -1,6 +1,6 @@
 //! Kernels as typed values: the arguments of a launch are checked against the PTX when this crate is compiled.
 //!
-//! `build.rs` writes a [`KernelInfo`] for every kernel. `kernel!` makes of it a [`Kernel`] of a tuple of arguments, in a constant;
+//! The build script writes a [`KernelInfo`] for every kernel. `kernel!` makes of it a [`Kernel`] of a tuple of arguments, in a constant;
 //! if the kernel takes other parameters, the constant does not evaluate and the crate does not compile.
 
 use std::borrow::Cow;
@@ -74,7 +74,7 @@ pub struct KernelInfo {
     pub resources: &'static [Resources],
 }
 
-/// What `build.rs` wrote; empty where it found no compiler.
+/// What the build script wrote; empty where it found no compiler.
 mod generated {
     #[allow(unused_imports)]
     use super::{F32, KernelInfo, Module, Parameter, Resources, U32, U64};

@@ -1,4 +1,4 @@
-//! Linear layers (`linear_bf16.cu`, `linear_f32.cu`).
+//! Linear layers (`linear.cu`).
 
 use super::CudaDevice;
 use super::kernel::{Grid, Kernel, kernel};
@@ -96,7 +96,7 @@ impl Outputs {
 
 /// Tile of k in both precisions' kernels, at least.
 const TILE_K: usize = 32;
-/// Dynamic shared memory of the bf16 kernels: `SHARED_BYTES` of `gemm_bf16.cuh`.
+/// Dynamic shared memory of the bf16 kernels: `SHARED_BYTES` of `gemm/bf16.cuh`.
 const SHARED_128: usize = 128 * (128 + 8) * 4;
 const SHARED_64: usize = 4 * (64 + 64) * TILE_K * 2;
 

@@ -1,4 +1,4 @@
-//! The MLP of a block: two products with the activation in the epilogue of one (`linear_*.cu`, `activation.cuh`).
+//! The MLP of a block: two products with the activation in the epilogue of one (`linear.cu`, `gemm/activation.cuh`).
 
 use super::CudaDevice;
 use super::linear::{self, Outputs, Sizes, add_weight_gradient};

@@ -25,8 +25,7 @@ pub fn compile(nvcc: &Nvcc, root: &Path, mutant: &Mutant) -> Result<PathBuf> {
 
     // Of the module's kernels only those that the check launches.
     if !mutant.keep.is_empty() {
-        let is_kernel =
-            |line: &str| line.starts_with("KERNEL") || line.starts_with("TILES") || line.starts_with("TYPES");
+        let is_kernel = |line: &str| line.starts_with("KERNEL") || line.starts_with("TYPES");
         let (_, text) = sources.iter_mut().find(|(name, _)| name.ends_with(".cu")).ok_or("no such module")?;
         let lines = text.lines().filter(|line| !is_kernel(line) || mutant.keep.iter().any(|keep| line.contains(keep)));
         *text = lines.map(|line| format!("{line}\n")).collect();

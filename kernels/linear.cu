@@ -1,0 +1,44 @@
+// linear: the GEMMs of linear layers and of the MLP, in bf16 on tensor cores (gemm/bf16.cuh) and in full f32 (gemm/f32.cuh).
+//
+// reads   a, b (bf16 or f32), bias [n] (f32 or null), hidden [m, n]
+// writes  STORE out = a · b + bias; ACTIVATE hidden = a · b + bias, out = act(hidden); ACTIVATE_BACKWARD
+//         out = (a · b) · act'(hidden), activated = act(hidden); ACCUMULATE total (f32) = or += a · b
+// layout  forward        a [m, k], b [k, n]: y = x · W of [in, out]; dx = dy · W of [out, in]
+//         transposed     a [m, k], b [n, k]: y = x · Wᵀ of [out, in]; dx = dy · Wᵀ of [in, out]
+//         weight         a [k, m], b [k, n]: dW = xᵀ · dy of [in, out], dyᵀ · x of [out, in]
+// sums    f32, in an order fixed by the shapes and gridDim.z: deterministic
+// grid    x: tiles of m × tiles of n; z: splits of k. With more than one split, block z writes (=) its partial sums to
+//         total + z · m · n, and sum_partials.cu adds them up.
+// block   128 threads; dynamic shared memory: bf16 SHARED_BYTES of the tile, f32 none
+//
+// bf16: _128, _64 the tile. _odd: any k, n, and pointers without alignment; the others need those of the contiguous dimensions
+// divisible by 8 and pointers by 16.
+// f32: one kernel for all shapes; `vectors` says that n is divisible by 4 and the outputs by 16 bytes.
+#include "gemm/bf16.cuh"
+#include "gemm/f32.cuh"
+
+#define KERNEL_BF16(NAME, TILE, A_MAJOR, B_MAJOR, EPILOGUE, ALIGNED)                                   \
+    extern "C" __global__ void __launch_bounds__(gemm_bf16::THREADS, 2) NAME(                          \
+        const bf16* a, const bf16* b, int m, int n, int k, bf16* out, const float* bias, bf16* hidden, \
+        bf16* activated, float* total, int activation, int add) {                                      \
+        gemm_bf16::gemm<TILE, TILE, Major::A_MAJOR, Major::B_MAJOR, Epilogue::EPILOGUE, ALIGNED>(      \
+            a, b, m, n, k, {out, bias, hidden, activated, total, activation, add != 0});               \
+    }
+#define KERNEL_F32(NAME, A_MAJOR, B_MAJOR, EPILOGUE)                                                       \
+    extern "C" __global__ void __launch_bounds__(gemm_f32::THREADS, 3) NAME##_f32(                         \
+        const float* a, const float* b, int m, int n, int k, float* out, const float* bias, float* hidden, \
+        float* activated, float* total, int activation, int add, int vectors) {                            \
+        gemm_f32::gemm<Major::A_MAJOR, Major::B_MAJOR, Epilogue::EPILOGUE>(                                \
+            a, b, m, n, k, vectors != 0, {out, bias, hidden, activated, total, activation, add != 0});     \
+    }
+#define KERNELS(NAME, A_MAJOR, B_MAJOR, EPILOGUE)                       \
+    KERNEL_BF16(NAME##_bf16_128, 128, A_MAJOR, B_MAJOR, EPILOGUE, true) \
+    KERNEL_BF16(NAME##_bf16_64, 64, A_MAJOR, B_MAJOR, EPILOGUE, true)   \
+    KERNEL_BF16(NAME##_bf16_odd, 64, A_MAJOR, B_MAJOR, EPILOGUE, false) \
+    KERNEL_F32(NAME, A_MAJOR, B_MAJOR, EPILOGUE)
+
+KERNELS(linear_forward, K, SPAN, STORE)
+KERNELS(linear_activate, K, SPAN, ACTIVATE)
+KERNELS(linear_transposed, K, K, STORE)
+KERNELS(linear_activate_backward, K, K, ACTIVATE_BACKWARD)
+KERNELS(linear_weight, SPAN, SPAN, ACCUMULATE)
