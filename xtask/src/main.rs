@@ -10,9 +10,11 @@ use std::{
 use anyhow::{Context, Result, bail};
 use clap::{Parser, Subcommand};
 
+mod clang_format;
 mod docs;
 mod toolkit;
 mod triton;
+mod venv;
 
 /// The project's own chores.
 #[derive(Parser)]
@@ -98,6 +100,12 @@ fn test(filter: &[String]) -> Result<()> {
             tests.env("CUDASIM_TRITON_PYTHON", python);
         }
         Err(error) => skipped.push(format!("Triton's kernels on the simulator: {error:#}")),
+    }
+    match prepare("clang-format", || clang_format::install(&root().join(".clang"), Path::new("python3"))) {
+        Ok(program) => {
+            stage("format of the kernels", &mut clang_format::check(&program, &root().join("kernels"))?)?;
+        }
+        Err(error) => skipped.push(format!("the format of the kernels: {error:#}")),
     }
     stage("lints", &mut cargo(["clippy", "--workspace", "--all-targets", "--locked", "--", "-D", "warnings"]))?;
     stage("documentation", cargo(["doc", "--workspace", "--no-deps", "--locked"]).env("RUSTDOCFLAGS", "-D warnings"))?;
