@@ -1,4 +1,4 @@
-//! The CUDA device's kernels, each beside the least it could do: by counts on the simulator, by CUDA events on a GPU.
+//! The CUDA device's kernels, each beside the least it could do: counted on the simulator, timed with CUDA events on a GPU.
 
 use std::collections::BTreeMap;
 
@@ -21,6 +21,7 @@ pub fn report() {
     {
         return;
     }
+
     let filter = arguments.iter().find(|argument| !argument.starts_with('-')).cloned().unwrap_or_default();
     let wanted = |kernel: &str| kernel.contains(&filter);
     if KERNELS.is_empty() {
@@ -64,6 +65,7 @@ fn times(wanted: impl Fn(&str) -> bool) {
             if !case.kernels.iter().any(|(kernel, _)| wanted(kernel)) {
                 continue;
             }
+
             let mut all: BTreeMap<&str, Vec<f32>> = BTreeMap::new();
             for round in 0..=ROUNDS {
                 let launches = device.timed(|| {
@@ -75,11 +77,12 @@ fn times(wanted: impl Fn(&str) -> bool) {
                     all.entry(kernel).or_default().push(time);
                 }
             }
+
             for (kernel, least) in case.kernels.iter().filter(|(kernel, _)| wanted(kernel)) {
                 let Some(times) = all.get_mut(kernel.as_str()).filter(|times| times.len() == ROUNDS) else { continue };
                 times.sort_by(f32::total_cmp);
                 let seconds = f64::from(times[ROUNDS / 2]) / 1e3;
-                // As if it had one share of k: what partial sums cost is not useful work.
+                // As if k were not split: what partial sums cost is not useful work.
                 let least = least([1, 1, 1]);
                 println!(
                     "{kernel:<36} {:>10.2} {:>9.1} {:>9.2}  {}",

@@ -1,6 +1,6 @@
 //! Each op of the CPU device at the shapes of training steps, T = 1024: `cargo bench --bench kernels -- --quick [op]`.
 //!
-//! Throughput is in useful FLOPs ("elements": Gelem/s is GFLOP/s) for products and attention, where causal attention counts
+//! Throughput is in useful FLOPs ("elements": Gelem/s is GFLOP/s) for GEMMs and attention, where causal attention counts
 //! only what the mask leaves: `4·B·T²·d / 2` forward and `10·B·T²·d / 2` backward, scores recomputed included. All other ops
 //! are in bytes read and written at least once. Compare with the `gemm` line of the same run, not with other days.
 //!
@@ -47,7 +47,7 @@ fn floats(group: &mut BenchmarkGroup<'_, WallTime>, floats: usize) {
     group.throughput(Throughput::Bytes(4 * floats as u64));
 }
 
-fn products(criterion: &mut Criterion) {
+fn gemms(criterion: &mut Criterion) {
     let device = CpuDevice::new(None).expect("threads start");
     for (name, batch, width, _) in SHAPES {
         let rows = batch * TOKENS;
@@ -60,6 +60,7 @@ fn products(criterion: &mut Criterion) {
         let (mut d_up, mut d_down) = (tensor(&device, &[width, hidden]), tensor(&device, &[hidden, width]));
         let mut group = criterion.benchmark_group(name);
 
+        // What a library's GEMM reaches here.
         flops(&mut group, 2 * rows * width * hidden);
         let (a, b) = (
             Mat::<f32>::from_fn(width, rows, |i, j| (i + j) as f32),
@@ -69,19 +70,23 @@ fn products(criterion: &mut Criterion) {
         group.bench_function("gemm", |bencher| {
             bencher.iter(|| matmul(&mut c, Accum::Replace, &b, &a, 1.0, Par::rayon(device.threads())));
         });
+
         flops(&mut group, 2 * rows * width * 3 * width);
         group.bench_function("linear", |bencher| {
             bencher.iter(|| device.linear(&x, &weight, WeightLayout::InOut, None));
         });
+
         flops(&mut group, 4 * rows * width * 3 * width);
         group.bench_function("linear_backward", |bencher| {
             bencher.iter(|| device.linear_backward(&dy, &x, &weight, WeightLayout::InOut, &mut d_weight, None));
         });
+
         let weights = || MlpWeights { up: &up, up_bias: None, down: &down, down_bias: None };
         flops(&mut group, 4 * rows * width * hidden);
         group.bench_function("mlp", |bencher| {
             bencher.iter(|| device.mlp(&x, weights(), Activation::QuickGelu));
         });
+
         let saved = device.mlp(&x, weights(), Activation::QuickGelu).expect("shapes fit").hidden;
         flops(&mut group, 8 * rows * width * hidden);
         group.bench_function("mlp_backward", |bencher| {
@@ -99,6 +104,7 @@ fn attention(criterion: &mut Criterion) {
         let qkv = tensor(&device, &[batch, TOKENS, 3 * width]);
         let dy = tensor(&device, &[batch, TOKENS, width]);
         let mut group = criterion.benchmark_group(name);
+
         flops(&mut group, 2 * batch * TOKENS * TOKENS * width);
         group.bench_function("attention", |bencher| bencher.iter(|| device.attention(&qkv, heads, Mask::Causal)));
         let out = device.attention(&qkv, heads, Mask::Causal).expect("shapes fit");
@@ -106,6 +112,7 @@ fn attention(criterion: &mut Criterion) {
         group.bench_function("attention_backward", |bencher| {
             bencher.iter(|| device.attention_backward(&dy, &qkv, &out.output, &out.logsumexp, heads, Mask::Causal));
         });
+
         let row = tensor(&device, &[batch, 1, 3 * width]);
         let [mut keys, mut values] = [(); 2].map(|()| tensor(&device, &[batch, TOKENS, width]));
         floats(&mut group, 2 * batch * TOKENS * width);
@@ -122,17 +129,19 @@ fn passes(criterion: &mut Criterion) {
         let [x, dy] = [(); 2].map(|()| tensor(&device, &[batch, TOKENS, width]));
         let [gain, mut d_gain] = [(); 2].map(|()| tensor(&device, &[width]));
         let mut group = criterion.benchmark_group(name);
+
         floats(&mut group, 4 * size);
         group.bench_function("residual_layernorm", |bencher| {
             bencher.iter(|| device.residual_layernorm(Norm::Rms, &x, &dy, &gain, None));
         });
+
         let stats = device.layernorm(Norm::Rms, &x, &gain, None).expect("shapes fit").stats;
         let mut stream = Some(tensor(&device, &[batch, TOKENS, width]));
         floats(&mut group, 4 * size);
         group.bench_function("layernorm_backward", |bencher| {
             bencher.iter(|| {
-                let past = stream.take();
-                stream = device.layernorm_backward(Norm::Rms, &dy, &x, &gain, &stats, past, &mut d_gain, None).ok();
+                let residual = stream.take();
+                stream = device.layernorm_backward(Norm::Rms, &dy, &x, &gain, &stats, residual, &mut d_gain, None).ok();
             });
         });
 
@@ -146,6 +155,7 @@ fn passes(criterion: &mut Criterion) {
         group.bench_function("embedding_backward", |bencher| {
             bencher.iter(|| device.embedding_backward(&dy, &ids, &mut d_table, &mut d_positions));
         });
+
         floats(&mut group, size);
         group.bench_function("mean_pool", |bencher| bencher.iter(|| device.mean_pool(&x)));
     }
@@ -154,6 +164,7 @@ fn passes(criterion: &mut Criterion) {
 fn once_a_step(criterion: &mut Criterion) {
     let device = CpuDevice::new(None).expect("threads start");
     let mut group = criterion.benchmark_group("step");
+
     let rows = 4 * TOKENS;
     let ids: Vec<u16> = (0..rows).map(|i| (i * 7919 % VOCABULARY) as u16).collect();
     let targets = device.upload_tokens([4, TOKENS], &ids).expect("shape fits");
@@ -166,23 +177,26 @@ fn once_a_step(criterion: &mut Criterion) {
             logits = device.cross_entropy(values, &targets, &weights).ok().map(|out| out.d_logits);
         });
     });
+
     let count = 6_300_000;
     let mut state = [(); 4].map(|()| tensor(&device, &[count]));
     floats(&mut group, 4 * count);
     group.bench_function("global_norm", |bencher| bencher.iter(|| device.global_norm(black_box(&state))));
+
     let [parameter, gradient, first, second] = &mut state;
     device.zero(second).expect("tensor");
     let step = AdamStep { learning_rate: 1e-3, beta1: 0.9, beta2: 0.95, epsilon: 1e-8, step: 10 };
     floats(&mut group, 7 * count);
     group
         .bench_function("adam", |bencher| bencher.iter(|| device.adam(parameter, gradient, first, second, step, None)));
+
     let logits = tensor(&device, &[16, VOCABULARY]);
     floats(&mut group, 16 * VOCABULARY);
     let options = SampleOptions { temperature: 1.0, top_k: Some(40) };
     group.bench_function("sample", |bencher| bencher.iter(|| device.sample(&logits, options, &[0.5; 16])));
 }
 
-criterion_group!(benches, products, attention, passes, once_a_step);
+criterion_group!(benches, gemms, attention, passes, once_a_step);
 
 fn main() {
     benches();

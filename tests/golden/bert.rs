@@ -23,13 +23,13 @@ pub fn bert<D: Device>(device: &D, precision: Precision) {
             .features(&mut Forward::new(device, &parameters, &mut tape), &batch.inputs, batch.mask, |_| Ok(()))
             .unwrap();
         let logits = model.logits(&mut Forward::new(device, &parameters, &mut NoTape), &features).unwrap();
-        set.check(&part, "logits", &device.download(logits.value()).unwrap());
+        set.assert_close(&part, "logits", &device.download(logits.value()).unwrap());
         let loss = model.generative_loss(&mut Forward::new(device, &parameters, &mut tape), &batch, features).unwrap();
-        set.check(&part, "loss_bert", &device.download(&loss.loss).unwrap());
+        set.assert_close(&part, "loss_bert", &device.download(&loss.loss).unwrap());
         let mut gradients = parameters.zeros_like(device).unwrap();
         tape.backward(device, &parameters, &mut gradients).unwrap();
         for (spec, gradient) in parameters.specs().iter().zip(&gradients) {
-            set.check(&part, &format!("grad.{}", spec.name), &device.download(gradient).unwrap());
+            set.assert_close(&part, &format!("grad.{}", spec.name), &device.download(gradient).unwrap());
         }
     }
 }

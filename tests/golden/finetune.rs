@@ -41,20 +41,20 @@ pub fn finetuning<D: Device>(device: &D, precision: Precision) {
             .features(&mut Forward::new(device, &parameters, &mut NoTape), &batch.inputs, batch.mask, |_| Ok(()))
             .unwrap();
         let logits = model.class_logits(&mut Forward::new(device, &parameters, &mut NoTape), &features).unwrap();
-        set.check(&part, "class_logits", &device.download(logits.value()).unwrap());
+        set.assert_close(&part, "class_logits", &device.download(logits.value()).unwrap());
 
         let mut tape = Tape::default();
         let losses =
             model.joint_loss(&mut Forward::new(device, &parameters, &mut tape), &batch, true, Some(&classes)).unwrap();
         let value = |loss: &D::Tensor| f64::from(device.download(loss).unwrap()[0]);
         let (generative, class) = (value(&losses.generative.unwrap().loss), value(&losses.class.unwrap().loss));
-        set.check_f64(&part, "loss_gen", &[generative]);
-        set.check_f64(&part, "loss_clf", &[class]);
-        set.check_f64(&part, "loss_total", &[generative + class]);
+        set.assert_close_f64(&part, "loss_gen", &[generative]);
+        set.assert_close_f64(&part, "loss_clf", &[class]);
+        set.assert_close_f64(&part, "loss_total", &[generative + class]);
         let mut gradients = parameters.zeros_like(device).unwrap();
         tape.backward(device, &parameters, &mut gradients).unwrap();
         for (spec, gradient) in parameters.specs().iter().zip(&gradients) {
-            set.check(&part, &format!("grad.{}", spec.name), &device.download(gradient).unwrap());
+            set.assert_close(&part, &format!("grad.{}", spec.name), &device.download(gradient).unwrap());
         }
     }
 }
@@ -85,8 +85,8 @@ fn weights_scale_each_loss_and_its_gradient() {
     let ((generative, of_generative), (class, of_class), (both, of_both)) =
         (step(1.0, 0.0), step(0.0, 1.0), step(0.5, 3.0));
     assert_eq!((generative.class_loss, class.generative_loss), (None, None));
-    set.check_f64(&part, "loss_gen", &[generative.loss]);
-    set.check_f64(&part, "loss_clf", &[class.loss]);
+    set.assert_close_f64(&part, "loss_gen", &[generative.loss]);
+    set.assert_close_f64(&part, "loss_clf", &[class.loss]);
     assert!((both.loss - (0.5 * generative.loss + 3.0 * class.loss)).abs() < 1e-5);
     assert!((both.generative_loss.unwrap() - generative.loss).abs() < 1e-5);
     assert!((both.class_loss.unwrap() - class.loss).abs() < 1e-5);

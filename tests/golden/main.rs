@@ -3,7 +3,7 @@
 //!
 //! Tolerance: PyTorch's own f32 run deviates from the f64 values by what `tolerance.json` says of each tensor; ours may by
 //! ten times that, since it sums in another order. The smallest mistake listed there (a tanh GELU) moves logits by 2.6e-2,
-//! two thousand times the tolerance. The CUDA device has the same in f32; in bf16, see [`Set::check_f64`].
+//! two thousand times the tolerance. The CUDA device has the same in f32; in bf16, see [`Set::assert_close_f64`].
 
 mod bert;
 mod cuda;
@@ -116,17 +116,17 @@ impl Set {
         (Transformer::new(config).unwrap(), parameters)
     }
 
-    /// Compares with a tensor of a part, as a whole (relative L2) and element by element.
-    fn check(&self, part: &Part, tensor: &str, got: &[f32]) {
+    /// Asserts closeness to a tensor of a part, as a whole (relative L2) and element by element.
+    fn assert_close(&self, part: &Part, tensor: &str, got: &[f32]) {
         let got: Vec<f64> = got.iter().map(|value| f64::from(*value)).collect();
-        self.check_f64(part, tensor, &got);
+        self.assert_close_f64(part, tensor, &got);
     }
 
-    /// In bf16 tensors are compared by their cosine and their norm.
-    fn check_f64(&self, part: &Part, tensor: &str, got: &[f64]) {
+    /// The same of f64 values. In bf16 tensors are compared by their cosine and their norm.
+    fn assert_close_f64(&self, part: &Part, tensor: &str, got: &[f64]) {
         let expected = &part.floats[tensor];
         if self.precision == Precision::Bf16 {
-            return self.check_bf16(tensor, expected, got);
+            return self.assert_same_direction(tensor, expected, got);
         }
         let key = format!("{}:{tensor}", part.name);
         let allowed = &self.tolerances["per_tensor"][&key];
@@ -152,7 +152,7 @@ impl Set {
 }
 
 impl Set {
-    fn check_bf16(&self, tensor: &str, expected: &[f64], got: &[f64]) {
+    fn assert_same_direction(&self, tensor: &str, expected: &[f64], got: &[f64]) {
         let name = self.folder.file_name().unwrap().to_string_lossy();
         assert_eq!(got.len(), expected.len(), "{name} {tensor}");
         let dot = |a: &[f64], b: &[f64]| a.iter().zip(b).map(|(a, b)| a * b).sum::<f64>();
@@ -201,14 +201,14 @@ fn activations<D: Device>(device: &D, precision: Precision) {
                 Ok(())
             })
             .unwrap();
-        set.check(&part, "hidden", &hidden);
-        set.check(&part, "features", &features);
+        set.assert_close(&part, "hidden", &hidden);
+        set.assert_close(&part, "features", &features);
         let logits = model.logits(&mut Forward::new(device, &parameters, &mut NoTape), &last).unwrap();
-        set.check(&part, "logits", &device.download(logits.value()).unwrap());
+        set.assert_close(&part, "logits", &device.download(logits.value()).unwrap());
 
         let loss = model.loss(&mut Forward::new(device, &parameters, &mut NoTape), &batch).unwrap();
-        set.check(&part, "token_nll", &device.download(&loss.nll).unwrap());
-        set.check(&part, "loss_paper", &device.download(&loss.loss).unwrap());
+        set.assert_close(&part, "token_nll", &device.download(&loss.nll).unwrap());
+        set.assert_close(&part, "loss_paper", &device.download(&loss.loss).unwrap());
     }
 }
 
@@ -243,12 +243,12 @@ fn gradients<D: Device>(device: &D, set: &Set, part: &Part, prefix: &str, target
     let mut tape = Tape::default();
     let loss = model.loss(&mut Forward::new(device, &parameters, &mut tape), &batch).unwrap();
     if let Some(name) = loss_name {
-        set.check(part, name, &device.download(&loss.loss).unwrap());
+        set.assert_close(part, name, &device.download(&loss.loss).unwrap());
     }
     let mut gradients = parameters.zeros_like(device).unwrap();
     tape.backward(device, &parameters, &mut gradients).unwrap();
     for (spec, gradient) in parameters.specs().iter().zip(&gradients) {
-        set.check(part, &format!("{prefix}{}", spec.name), &device.download(gradient).unwrap());
+        set.assert_close(part, &format!("{prefix}{}", spec.name), &device.download(gradient).unwrap());
     }
 }
 
@@ -272,12 +272,12 @@ fn adam<D: Device>(device: &D, precision: Precision) {
             losses.push(outcome.loss);
             norms.push(outcome.gradient_norm);
         }
-        set.check_f64(&part, "losses", &losses);
-        set.check_f64(&part, "grad_norms", &norms);
+        set.assert_close_f64(&part, "losses", &losses);
+        set.assert_close_f64(&part, "grad_norms", &norms);
         let first = &batches[..BATCH * length];
         let batch = ObjectiveBatch::autoregressive(device, first, length, trainer.model().sos(), 1.0).unwrap();
         let after = trainer.model().loss(&mut Forward::new(device, trainer.parameters(), &mut NoTape), &batch).unwrap();
-        set.check(&part, "loss_after_on_batch0", &device.download(&after.loss).unwrap());
+        set.assert_close(&part, "loss_after_on_batch0", &device.download(&after.loss).unwrap());
 
         let state = golden_files::has_part(&set.folder, "adam3_state").then(|| set.part("adam3_state"));
         let moments = trainer.adam().first_moments().iter().zip(trainer.adam().second_moments());
@@ -287,19 +287,19 @@ fn adam<D: Device>(device: &D, precision: Precision) {
             let value = device.download(value).unwrap();
             if spec.name.ends_with("attn.c_attn.bias") && set.precision == Precision::F32 {
                 // The key third has no gradient but rounding noise, which Adam turns into whole steps.
-                check_bias_of_keys(&part.floats[&name], &value);
+                assert_bias_of_keys_close(&part.floats[&name], &value);
                 continue;
             }
-            set.check(&part, &name, &value);
+            set.assert_close(&part, &name, &value);
             if let Some(state) = &state {
-                set.check(state, &format!("m.{}", spec.name), &device.download(first).unwrap());
-                set.check(state, &format!("v.{}", spec.name), &device.download(second).unwrap());
+                set.assert_close(state, &format!("m.{}", spec.name), &device.download(first).unwrap());
+                set.assert_close(state, &format!("v.{}", spec.name), &device.download(second).unwrap());
             }
         }
     }
 }
 
-fn check_bias_of_keys(expected: &[f64], got: &[f32]) {
+fn assert_bias_of_keys_close(expected: &[f64], got: &[f32]) {
     let third = expected.len() / 3;
     for (index, (expected, got)) in expected.iter().zip(got).enumerate() {
         let allowed = if (third..2 * third).contains(&index) { 3.0 * 1e-3 } else { 2e-6 };
@@ -341,7 +341,7 @@ fn cached_decoding_is_the_full_forward_pass() {
                 logits[start..start + colours].copy_from_slice(row);
             }
         }
-        set.check(&part, "logits", &logits);
+        set.assert_close(&part, "logits", &logits);
     }
 }
 

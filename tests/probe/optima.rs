@@ -42,12 +42,12 @@ pub fn optima<D: Device>(device: &D, resident: usize) {
         let golden = Golden::open(name);
         let regression = Regression::new(device, &golden.train, &golden.train_labels, CLASSES, resident).unwrap();
         for row in golden.meta["rows"].as_array().unwrap() {
-            check_optimum(&golden, row, |c| regression.fit(c, None, LIMITS, |_| true).unwrap());
+            assert_optimum(&golden, row, |c| regression.fit(c, None, LIMITS, |_| true).unwrap());
         }
     }
 }
 
-fn check_optimum(golden: &Golden, row: &serde_json::Value, fit: impl FnOnce(f64) -> Fit) {
+fn assert_optimum(golden: &Golden, row: &serde_json::Value, fit: impl FnOnce(f64) -> Fit) {
     let (c, number) = (row["C"].as_f64().unwrap(), |key: &str| row[key].as_f64().unwrap());
     let Fit { classifier, summary } = fit(c);
     let optimum = golden.classifier(&format!("C{c}"));

@@ -103,6 +103,7 @@ impl Names {
                 let kernels = vec![self.gemm(op, tile, shape, 0, 1)];
                 cases.push(Case { shape: text.clone(), run: Box::new(linear(shape, layout)), kernels });
             }
+
             // rows m, hidden n, width k.
             let run = move |device: &CudaDevice| {
                 let (x, up, down) = (tensor(device, &[m, k]), tensor(device, &[k, n]), tensor(device, &[n, k]));
@@ -116,6 +117,7 @@ impl Names {
                 vec![self.gemm("activate", tile, shape, 0, 2), self.gemm("activate_backward", tile, shape, 1, 2)];
             cases.push(Case { shape: text, run: Box::new(run), kernels });
         }
+
         for (tile, [m, n, k]) in [("64", [128, 64, 1024]), ("odd", [67, 35, 131]), ("128", [512, 512, 1280])] {
             if self.0 == Precision::F32 && tile != "64" {
                 continue;
@@ -153,6 +155,7 @@ impl Names {
                 let out = device.attention(&qkv, heads, Mask::Causal).unwrap();
                 device.attention_backward(&dy, &qkv, &out.output, &out.logsumexp, heads, Mask::Causal).unwrap();
             };
+
             let (one, numbers, pairs) =
                 (size * images * tokens * width, 4 * images * heads * tokens, images * tokens * (tokens + 1) / 2);
             let gemms = move |count: usize| if tensor_cores { count * 2 * pairs * width } else { 0 };
@@ -172,6 +175,7 @@ impl Names {
                 kernels,
             });
         }
+
         let (batch, position, width) = (2 * self.1, 255, 128);
         let run = move |device: &CudaDevice| {
             let qkv = tensor(device, &[batch, 1, 3 * width]);
@@ -215,6 +219,7 @@ impl Names {
                 ],
             });
         }
+
         for (variant, vocabulary) in [("512", 512), ("any", 1000)] {
             let run = move |device: &CudaDevice| {
                 let targets: Vec<u16> = (0..rows).map(|row| (row * 7 % 512) as u16).collect();
@@ -230,6 +235,7 @@ impl Names {
             }
             cases.push(Case { shape: format!("{rows} x {vocabulary}"), run: Box::new(run), kernels });
         }
+
         let run = move |device: &CudaDevice| {
             let options = SampleOptions { temperature: 1.0, top_k: Some(40) };
             // Of an op, so that it is in the device's precision.
@@ -261,6 +267,7 @@ impl Names {
             let pooled = device.mean_pool(&y).unwrap();
             device.mean_pool_backward(&pooled, tokens).unwrap();
         };
+
         let (y, position) = (size * places * width, 4 * tokens * width);
         let kernels = vec![
             (format!("embedding_{name}"), fixed(2 * places + 4 * distinct * width + position, y)),
@@ -271,6 +278,7 @@ impl Names {
         ];
         let shape = format!("{batch} images, {tokens} tokens, width {width}, {rows} colours");
         let mut cases = vec![Case { shape, run: Box::new(run), kernels }];
+
         if self.0 == Precision::F32 {
             let (batch, tokens, width, rows) = (3, 2048, 64, 16);
             let run = move |device: &CudaDevice| {
@@ -299,6 +307,7 @@ impl Names {
         };
         let kernels = vec![(format!("add_assign_{}", self.name()), fixed(2 * size * count, size * count))];
         let mut cases = vec![Case { shape: count.to_string(), run: Box::new(add), kernels }];
+
         let squares = move |device: &CudaDevice| {
             let x = device.mean_pool(&tensor(device, &[1, 1, count])).unwrap();
             device.global_norm(&[x]).unwrap();
@@ -319,6 +328,7 @@ impl Names {
             };
             let kernels = vec![("adam".to_owned(), fixed(16 * count + 20, 12 * count))];
             cases.push(Case { shape: count.to_string(), run: Box::new(adam), kernels });
+
             // The gradient of a weight by many rows, in 4 splits of k.
             let (rows, width, splits) = (1024, 64, 4);
             let sums = move |device: &CudaDevice| {

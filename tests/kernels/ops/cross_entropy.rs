@@ -29,6 +29,7 @@ pub fn check<D: Device>(device: &Tested<D>, seed: u64, rows: usize, vocabulary: 
     let weights = Both::random(device, random, &[rows]);
     let targets = random.tokens(rows, vocabulary);
     let device_targets = device.upload_tokens([1, rows], &targets).unwrap();
+
     let out = device.cross_entropy(logits.tensor, &device_targets, &weights.tensor).unwrap();
     let definition = || reference::cross_entropy(&logits.exact, &targets, &weights.exact, vocabulary);
     let (nll, d_logits) = definition();
@@ -36,12 +37,15 @@ pub fn check<D: Device>(device: &Tested<D>, seed: u64, rows: usize, vocabulary: 
     let allowed = device.tolerance(vocabulary) + 2.0 * factor * EPSILON;
     assert_close(device, "nll", &out.nll, &nll, allowed, 1.0);
     assert_close(device, "d_logits", &out.d_logits, &d_logits, allowed, 1.0);
+
     if let Some((naive_nll, naive_gradient)) = device.naively(definition) {
         assert_within_twice_naive(device, "nll", &out.nll, &nll, &naive_nll);
         assert_within_twice_naive(device, "d_logits", &out.d_logits, &d_logits, &naive_gradient);
     }
+
     let magnitude = nll.iter().zip(&weights.exact).map(|(nll, weight)| (nll * weight).abs()).sum();
     assert_close(device, "loss", &out.loss, &[dot(&nll, &weights.exact)], allowed, magnitude);
+
     if rows * vocabulary < 300 && spread == 0 {
         assert_matches_finite_differences("d_logits", &d_logits, &logits.exact, |logits| {
             dot(&reference::cross_entropy(logits, &targets, &weights.exact, vocabulary).0, &weights.exact)

@@ -55,6 +55,7 @@ pub fn check_backward<D: Device>(
     let mut d_table = Both::random(device, random, &[rows, width]);
     let mut d_positions = Both::random(device, random, &[tokens + 2, width]);
     device.embedding_backward(&dy.tensor, &device_ids, &mut d_table.tensor, &mut d_positions.tensor).unwrap();
+
     let (mut table, mut positions) = (vec![0.0; rows * width], vec![0.0; (tokens + 2) * width]);
     for (row, &id) in ids.iter().enumerate() {
         for column in 0..width {

@@ -1,10 +1,10 @@
-//! One of every op, for what holds of all of them: determinism, and that the order of blocks and warps changes nothing.
+//! One of every op, for what holds of all of them: determinism, and that the schedule of blocks and warps changes nothing.
 
 use igpt_engine::device::{Activation, AdamStep, Device, Mask, MlpGradients, MlpWeights, Norm, WeightLayout};
 
 use super::support::{Tested, upload};
 
-/// One of every op at sizes that are cut into several blocks and panels; all results, as bits.
+/// One of every op, at sizes that a device cuts into several blocks and tiles; all results, as bits.
 pub fn everything<D: Device>(device: &Tested<D>) -> Vec<Vec<u32>> {
     let (batch, tokens, width, heads, rows) = (2, 131, 96, 3, 37);
     let random = &mut device.random(11);

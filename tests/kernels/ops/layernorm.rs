@@ -21,9 +21,9 @@ fn norm(layer: bool) -> Norm {
 }
 
 /// Rows of one or two elements can have a deviation near zero, and then their digits are lost in the mean: how much larger
-/// than 1 the reciprocal deviation is says how many.
+/// than 1 the reciprocal deviation (rstd) is says how many.
 fn amplification(stats: &[f64]) -> f64 {
-    stats.chunks(2).fold(1.0, |most, stats| most.max(stats[1]))
+    stats.chunks(2).fold(1.0, |max: f64, stats| max.max(stats[1]))
 }
 
 pub fn forward<D: Device>(device: &Tested<D>) {
@@ -75,8 +75,9 @@ pub fn check_forward<D: Device>(device: &Tested<D>, case: Case) {
 pub fn check_backward<D: Device>(device: &Tested<D>, case: Case) {
     let (seed, layer, biased, rows, width) = case;
     let (norm, random) = (norm(layer), &mut device.random(seed));
-    let [x, dy, past] = [(); 3].map(|()| Both::random(device, random, &[rows, width]));
+    let [x, dy, residual_grad] = [(); 3].map(|()| Both::random(device, random, &[rows, width]));
     let [gain, mut d_gain, mut d_bias] = [(); 3].map(|()| Both::random(device, random, &[width]));
+
     let stats = device.layernorm(norm, &x.tensor, &gain.tensor, None).unwrap().stats;
     let definition = || reference::layernorm_backward(norm, &dy.exact, &x.exact, &gain.exact);
     let (dx, gain_gradient, bias_gradient) = definition();
@@ -101,9 +102,18 @@ pub fn check_backward<D: Device>(device: &Tested<D>, case: Case) {
     let (x, dy, gain) = (&x, &dy, &gain);
     let mut ignored = device.zeros(&[width]).unwrap();
     let got = device
-        .layernorm_backward(norm, &dy.tensor, &x.tensor, &gain.tensor, &stats, Some(past.tensor), &mut ignored, None)
+        .layernorm_backward(
+            norm,
+            &dy.tensor,
+            &x.tensor,
+            &gain.tensor,
+            &stats,
+            Some(residual_grad.tensor),
+            &mut ignored,
+            None,
+        )
         .unwrap();
-    assert_close(device, "dx and stream", &got, &sum(&past.exact, &dx), device.tolerance(width) * lost, 1.0);
+    assert_close(device, "dx and residual", &got, &sum(&residual_grad.exact, &dx), device.tolerance(width) * lost, 1.0);
 
     // Differences need a deviation that their step does not change much.
     if rows * width <= 300 && lost < 1e3 {

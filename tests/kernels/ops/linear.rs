@@ -28,7 +28,7 @@ pub fn backward<D: Device>(device: &Tested<D>) {
     property(24, cases(), |case| check_backward(device, case));
 }
 
-/// Products that a GPU cuts into large tiles, and sums over rows that it shares out.
+/// GEMMs that a GPU cuts into large tiles, and sums over rows that it splits.
 pub fn large<D: Device>(device: &Tested<D>) {
     for out_in in [false, true] {
         check_forward(device, (1, out_in, false, 1100, 40, 1032));
@@ -44,8 +44,10 @@ pub fn check_forward<D: Device>(device: &Tested<D>, case: Case) {
     let x = Both::random(device, random, &[1, rows, inputs]);
     let weight = Both::random(device, random, &shape);
     let bias = Both::random(device, random, &[outputs]);
+
     let y = device.linear(&x.tensor, &weight.tensor, layout, biased.then_some(&bias.tensor)).unwrap();
     assert_eq!(device.shape(&y), [1, rows, outputs]);
+
     let exact_bias = biased.then_some(&bias.exact[..]);
     let definition = || reference::linear(&x.exact, &weight.exact, layout, exact_bias, Sizes(rows, inputs, outputs));
     let expected = definition();
@@ -64,9 +66,11 @@ pub fn check_backward<D: Device>(device: &Tested<D>, case: Case) {
     let dy = Both::random(device, random, &[rows, outputs]);
     let [weight, mut d_weight] = [(); 2].map(|()| Both::random(device, random, &shape));
     let mut d_bias = Both::random(device, random, &[outputs]);
+
     let bias_slot = biased.then_some(&mut d_bias.tensor);
     let got =
         device.linear_backward(&dy.tensor, &x.tensor, &weight.tensor, layout, &mut d_weight.tensor, bias_slot).unwrap();
+
     let definition = || reference::linear_backward(&dy.exact, &x.exact, &weight.exact, layout, sizes);
     let (dx, weight_gradient, bias_gradient) = definition();
     assert_close(device, "dx", &got, &dx, device.tolerance(outputs), 1.0);
@@ -74,10 +78,12 @@ pub fn check_backward<D: Device>(device: &Tested<D>, case: Case) {
     assert_close(device, "d_weight", &d_weight.tensor, &summed, device.tolerance(rows), 1.0);
     let expected = if biased { sum(&d_bias.exact, &bias_gradient) } else { d_bias.exact.clone() };
     assert_close(device, "d_bias", &d_bias.tensor, &expected, device.tolerance(rows), 1.0);
+
     if let Some((naive_dx, naive_weight, _)) = device.naively(definition) {
         assert_within_twice_naive(device, "dx", &got, &dx, &naive_dx);
         assert_within_twice_naive(device, "d_weight", &d_weight.tensor, &summed, &sum(&d_weight.exact, &naive_weight));
     }
+
     if rows * inputs * outputs < 2000 {
         let loss = |x: &[f64], w: &[f64]| dot(&reference::linear(x, w, layout, None, sizes), &dy.exact);
         assert_matches_finite_differences("dx", &dx, &x.exact, |x| loss(x, &weight.exact));

@@ -12,19 +12,23 @@ pub fn both_ways<D: Device>(device: &Tested<D>) {
         let random = &mut device.random(seed);
         let x = Both::random(device, random, &[batch, tokens, width]);
         let dy = Both::random(device, random, &[batch, width]);
+
         let y = device.mean_pool(&x.tensor).unwrap();
         assert_eq!(device.shape(&y), [batch, width]);
         let dx = device.mean_pool_backward(&dy.tensor, tokens).unwrap();
         assert_eq!(device.shape(&dx), [batch, tokens, width]);
+
         let (mut mean, mut gradient) = (vec![0.0; batch * width], Vec::new());
         for (index, value) in x.exact.iter().enumerate() {
-            let place = index / (tokens * width) * width + index % width;
-            mean[place] += value / tokens as f64;
-            gradient.push(dy.exact[place] / tokens as f64);
+            let at = index / (tokens * width) * width + index % width;
+            mean[at] += value / tokens as f64;
+            gradient.push(dy.exact[at] / tokens as f64);
         }
+
         // The sum is √tokens large and rounded at that size, then divided by the tokens.
         assert_close(device, "y", &y, &mean, device.tolerance(tokens), 1.0 / (tokens as f64).sqrt());
         assert_close(device, "dx", &dx, &gradient, device.tolerance(1), 1e-9);
+
         let rounded = |values: &[f64]| device.naively(|| values.iter().copied().map(stored).collect::<Vec<_>>());
         if let (Some(naive_mean), Some(naive_gradient)) = (rounded(&mean), rounded(&gradient)) {
             assert_within_twice_naive(device, "y", &y, &mean, &naive_mean);

@@ -74,7 +74,7 @@ pub fn backward<D: Device>(device: &Tested<D>) {
     property(16, cases(), |case| check_backward(device, case));
 }
 
-/// Products that a GPU cuts into large tiles.
+/// GEMMs that a GPU cuts into large tiles.
 pub fn large<D: Device>(device: &Tested<D>) {
     let case = (3, false, true, 1100, 24, 1032);
     check_forward(device, case);
@@ -88,10 +88,11 @@ pub fn check_forward<D: Device>(device: &Tested<D>, case: Case) {
     let weights = Weights::random(device, random, width, hidden);
     let out = device.mlp(&x.tensor, weights.tensors(biased), kind(exact)).unwrap();
     assert_eq!(device.shape(&out.hidden), [1, rows, hidden]);
+
     let definition = || mlp(&x.exact, weights.exact(), biased, kind(exact), rows);
     let (output, hidden_values) = definition();
     assert_close(device, "hidden", &out.hidden, &hidden_values, device.tolerance(width), 1.0);
-    // Two products in a row: the first one's errors go through the second.
+    // Two GEMMs in a row: the first one's errors go through the second.
     assert_close(device, "output", &out.output, &output, device.tolerance(width) + device.tolerance(hidden), 1.0);
     if let Some((naive_output, naive_hidden)) = device.naively(definition) {
         assert_within_twice_naive(device, "hidden", &out.hidden, &hidden_values, &naive_hidden);
@@ -144,6 +145,7 @@ pub fn check_backward<D: Device>(device: &Tested<D>, case: Case) {
         let expected = if is_bias && !biased { slot.exact.clone() } else { sum(&slot.exact, &expected[index]) };
         assert_close(device, name, &slot.tensor, &expected, allowed, 1.0);
     }
+
     if let Some([naive_dx, naive @ ..]) = device.naively(definition) {
         assert_within_twice_naive(device, "dx", &got, &dx, &naive_dx);
         for (index, name) in [(0, "d_up"), (2, "d_down")] {
@@ -152,6 +154,7 @@ pub fn check_backward<D: Device>(device: &Tested<D>, case: Case) {
             assert_within_twice_naive(device, name, &slot.tensor, &exact, &naive);
         }
     }
+
     if rows * width * hidden_width < 2000 {
         let dy = &dy.exact;
         let loss = |x: &[f64], weights: [&[f64]; 4]| dot(&mlp(x, weights, biased, kind, rows).0, dy);

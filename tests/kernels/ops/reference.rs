@@ -1,7 +1,7 @@
 //! The ops as definitions: f64, one loop after another, nothing shared with any device.
 //!
-//! [`naively`] evaluates the same definitions as an engine would that has a kernel for each elementary step and stores what
-//! each gives in bf16, as PyTorch does with a model in bf16. Sums within a step are exact.
+//! [`naively`] evaluates the same definitions as an engine with a kernel for each elementary step does: each step stores its
+//! result in bf16, as in PyTorch with a model in bf16. Sums within a step are exact.
 
 use std::cell::Cell;
 
@@ -15,7 +15,7 @@ thread_local! {
     static NAIVE: Cell<bool> = const { Cell::new(false) };
 }
 
-/// What `definition` gives if each of its steps stores its result in bf16.
+/// The result of `definition` if each of its steps stores its result in bf16.
 pub fn naively<T>(definition: impl FnOnce() -> T) -> T {
     NAIVE.set(true);
     let result = definition();
@@ -46,12 +46,12 @@ pub fn layernorm(norm: Norm, x: &[f64], gain: &[f64], bias: Option<&[f64]>) -> (
     for row in x.chunks(width) {
         let mean = if norm == Norm::Rms { 0.0 } else { stored(row.iter().sum::<f64>() / width as f64) };
         let variance = stored(row.iter().map(|x| stored(stored(x - mean).powi(2))).sum::<f64>() / width as f64);
-        let reciprocal = stored(1.0 / stored((variance + NORM_EPSILON).sqrt()));
+        let rstd = stored(1.0 / stored((variance + NORM_EPSILON).sqrt()));
         for column in 0..width {
-            let scaled = stored(stored(stored(row[column] - mean) * reciprocal) * gain[column]);
+            let scaled = stored(stored(stored(row[column] - mean) * rstd) * gain[column]);
             y.push(stored(scaled + bias.map_or(0.0, |bias| bias[column])));
         }
-        stats.extend([mean, reciprocal]);
+        stats.extend([mean, rstd]);
     }
     (y, stats)
 }
@@ -64,10 +64,10 @@ pub fn layernorm_backward(norm: Norm, dy: &[f64], x: &[f64], gain: &[f64]) -> (V
     for ((dy, x), stats) in dy.chunks(width).zip(x.chunks(width)).zip(stats.chunks(2)) {
         let normed: Vec<f64> = x.iter().map(|x| stored(stored(x - stats[0]) * stats[1])).collect();
         let upstream: Vec<f64> = dy.iter().zip(gain).map(|(dy, gain)| stored(dy * gain)).collect();
-        let along = stored(upstream.iter().zip(&normed).map(|(u, n)| stored(u * n)).sum::<f64>() / width as f64);
+        let dot = stored(upstream.iter().zip(&normed).map(|(u, n)| stored(u * n)).sum::<f64>() / width as f64);
         let shift = if norm == Norm::Rms { 0.0 } else { stored(upstream.iter().sum::<f64>() / width as f64) };
         for column in 0..width {
-            let inner = stored(stored(upstream[column] - shift) - stored(normed[column] * along));
+            let inner = stored(stored(upstream[column] - shift) - stored(normed[column] * dot));
             dx.push(stored(stats[1] * inner));
             d_gain[column] += stored(dy[column] * normed[column]);
             d_bias[column] += dy[column];
@@ -229,9 +229,9 @@ impl Attention {
                     let (weights, log) = self.weights(qkv, image, head, query);
                     logsumexp.push(log);
                     for e in 0..self.head_dim {
-                        let place = (image * self.tokens + query) * self.width() + head * self.head_dim + e;
+                        let at = (image * self.tokens + query) * self.width() + head * self.head_dim + e;
                         let values = (0..self.tokens).map(|key| weights[key] * qkv[self.at(image, key, 2, head, e)]);
-                        output[place] = stored(values.sum());
+                        output[at] = stored(values.sum());
                     }
                 }
             }
