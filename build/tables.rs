@@ -167,6 +167,7 @@ impl Resources {
 fn resources(log: &str) -> Result<BTreeMap<String, Vec<Resources>>> {
     let mut all: BTreeMap<String, Vec<Resources>> = BTreeMap::new();
     let mut current: Option<(String, Resources)> = None;
+
     for line in log.lines() {
         if let Some(rest) = line.split("Compiling entry function '").nth(1) {
             let mut parts = rest.split('\'');
@@ -186,6 +187,7 @@ fn resources(log: &str) -> Result<BTreeMap<String, Vec<Resources>>> {
             all.entry(name).or_default().push(resources);
         }
     }
+
     for resources in all.values_mut() {
         resources.sort_by_key(|resources| resources.arch);
     }

@@ -150,9 +150,11 @@ fn bert_losses_are_those_of_the_cpu() {
 #[track_caller]
 fn graph_is_eager(case: &Case, precision: Precision) {
     let Some(device) = devices::poisoned_cuda(precision) else { return };
+
     let mut eager = case.trainer(&device).with_graphs(false);
     let expected: Vec<_> = (0..STEPS).map(|step| eager.step(&case.batches(step), LENGTH).unwrap()).collect();
     assert!(!eager.replays());
+
     let mut trainer = case.trainer(&device);
     let mut allocated = Vec::new();
     let first = trainer.step(&case.batches(0), LENGTH).unwrap();
@@ -164,6 +166,7 @@ fn graph_is_eager(case: &Case, precision: Precision) {
         assert!(trainer.replays());
         allocated.push(device.memory_use().allocated);
     }
+
     assert_eq!(got, expected);
     assert!(bits(&device, &trainer) == bits(&device, &eager));
     assert!(allocated.iter().all(|bytes| *bytes == allocated[0]), "steps allocated: {allocated:?}");
@@ -219,6 +222,7 @@ fn other_work_and_other_shapes_in_between() {
     let case = Case::autoregressive();
     let large = Case { micro_batches: [1, 3], ..case.clone() };
     let plan = [&case, &case, &case, &large, &large, &large, &case, &case];
+
     let run = |graphs: bool| {
         let mut trainer = case.trainer(&device).with_graphs(graphs);
         let mut seen = Vec::new();
@@ -231,11 +235,13 @@ fn other_work_and_other_shapes_in_between() {
             // Held over the next steps, whose recordings must not write here.
             held.push((device.upload(&[nats.len()], &nats).unwrap(), nats));
         }
+
         for (tensor, nats) in &held {
             assert_eq!(&device.download(tensor).unwrap(), nats);
         }
         (seen, held.into_iter().map(|(_, nats)| nats).collect::<Vec<_>>(), bits(&device, &trainer))
     };
+
     assert!(run(true) == run(false));
 }
 

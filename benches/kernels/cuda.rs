@@ -40,6 +40,7 @@ fn print_counts(wanted: impl Fn(&str) -> bool) {
         "{:<36} {:>9} {:>6} {:>9} {:>6} {:>10} {:>9} {:>9} {:>6}  shape",
         "kernel", "read KiB", "/least", "write KiB", "/least", "wavefronts", "conflicts", "MFLOP", "/least"
     );
+
     let ratio = |number: u64, least: u64| if least > 0 { number as f64 / least as f64 } else { 0.0 };
     for (kernel, counts) in counts::measure(&wanted).into_iter().filter(|(kernel, _)| wanted(kernel)) {
         println!(

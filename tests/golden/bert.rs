@@ -18,14 +18,17 @@ pub fn bert<D: Device>(device: &D, precision: Precision) {
         let (model, parameters) = set.model(device);
         let (tokens, masked) = masked(&part);
         let batch = model.bert_batch(device, tokens, tokens.len() / BATCH, &masked, 1.0).unwrap();
+
         let mut tape = Tape::default();
         let features = model
             .features(&mut Forward::new(device, &parameters, &mut tape), &batch.inputs, batch.mask, |_| Ok(()))
             .unwrap();
+
         let logits = model.logits(&mut Forward::new(device, &parameters, &mut NoTape), &features).unwrap();
         set.assert_close(&part, "logits", &device.download(logits.value()).unwrap());
         let loss = model.generative_loss(&mut Forward::new(device, &parameters, &mut tape), &batch, features).unwrap();
         set.assert_close(&part, "loss_bert", &device.download(&loss.loss).unwrap());
+
         let mut gradients = parameters.zeros_like(device).unwrap();
         tape.backward(device, &parameters, &mut gradients).unwrap();
         for (spec, gradient) in parameters.specs().iter().zip(&gradients) {
@@ -43,6 +46,7 @@ fn masked_pixels_are_unseen_and_only_they_count() {
     let (model, parameters) = set.model(&device);
     let (tokens, masked) = masked(&part);
     let length = tokens.len() / BATCH;
+
     let logits = |tokens: &[u16]| {
         let batch = model.bert_batch(&device, tokens, length, &masked, 1.0).unwrap();
         let features = model
@@ -52,15 +56,18 @@ fn masked_pixels_are_unseen_and_only_they_count() {
             .download(model.logits(&mut Forward::new(&device, &parameters, &mut NoTape), &features).unwrap().value())
             .unwrap()
     };
-    let place = masked.iter().position(|masked| *masked).unwrap();
+
+    let masked_at = masked.iter().position(|masked| *masked).unwrap();
     let seen = masked.iter().position(|masked| !*masked).unwrap();
     let (mut other, mut visible) = (tokens.to_vec(), tokens.to_vec());
-    other[place] = (other[place] + 1) % 512;
+    other[masked_at] = (other[masked_at] + 1) % 512;
     visible[seen] = (visible[seen] + 1) % 512;
+
     assert!(logits(tokens) == logits(&other), "a masked pixel was seen");
     let (before, after) = (logits(tokens), logits(&visible));
-    let row = place * 512..(place + 1) * 512;
+    let row = masked_at * 512..(masked_at + 1) * 512;
     assert!(before[row.clone()] != after[row], "a visible pixel was not seen");
+
     let batch = model.bert_batch(&device, tokens, length, &masked, 1.0).unwrap();
     let weights = device.download(&batch.weights).unwrap();
     for (weights, masked) in weights.chunks(length).zip(masked.chunks(length)) {
@@ -77,11 +84,13 @@ fn accumulated_bert_gradients_are_those_of_the_big_batch() {
     let set = &sets_with("bert", Precision::F32)[0];
     let tokens = &set.part("activations").integers["targets"];
     let length = tokens.len() / BATCH;
+
     let step = |sizes: &[usize]| {
         let (model, parameters) = set.model(&device);
         let adam = Adam::new(&device, &parameters, AdamConfig::default()).unwrap();
         let schedule = Schedule { kind: ScheduleKind::Constant, peak: 0.0, warmup: 0, steps: 1 };
         let mut trainer = Trainer::new(&device, model, parameters, adam, schedule, Objective::Bert).unwrap();
+
         let mut first = 0;
         let batches: Vec<MicroBatch> = sizes
             .iter()
@@ -92,9 +101,11 @@ fn accumulated_bert_gradients_are_those_of_the_big_batch() {
                 batch
             })
             .collect();
+
         let outcome = trainer.step(&batches, length).unwrap();
         (outcome.loss, outcome.gradient_norm)
     };
+
     let (whole, parts) = (step(&[2]), step(&[1, 1]));
     assert!((whole.0 - parts.0).abs() < 1e-6 && (whole.1 - parts.1).abs() < 1e-5, "{whole:?} {parts:?}");
 }

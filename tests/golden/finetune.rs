@@ -71,6 +71,7 @@ fn weights_scale_each_loss_and_its_gradient() {
         labels: part.integers["labels"].clone(),
         first_sample: 0,
     };
+
     let step = |generative_weight: f32, classification_weight: f32| {
         let (model, parameters) = with_head(&device, set, &part);
         let adam = Adam::new(&device, &parameters, AdamConfig::default()).unwrap();
@@ -82,15 +83,18 @@ fn weights_scale_each_loss_and_its_gradient() {
             trainer.gradients().iter().flat_map(|gradient| device.download(gradient).unwrap()).collect();
         (outcome, gradients)
     };
+
     let ((generative, of_generative), (class, of_class), (both, of_both)) =
         (step(1.0, 0.0), step(0.0, 1.0), step(0.5, 3.0));
     assert_eq!((generative.class_loss, class.generative_loss), (None, None));
     set.assert_close_f64(&part, "loss_gen", &[generative.loss]);
     set.assert_close_f64(&part, "loss_clf", &[class.loss]);
+
     assert!((both.loss - (0.5 * generative.loss + 3.0 * class.loss)).abs() < 1e-5);
     assert!((both.generative_loss.unwrap() - generative.loss).abs() < 1e-5);
     assert!((both.class_loss.unwrap() - class.loss).abs() < 1e-5);
-    let scale = of_both.iter().fold(0.0_f32, |most, value| most.max(value.abs()));
+
+    let scale = of_both.iter().fold(0.0_f32, |max, value| max.max(value.abs()));
     for ((generative, class), both) in of_generative.iter().zip(&of_class).zip(&of_both) {
         let expected = 0.5 * generative + 3.0 * class;
         assert!((both - expected).abs() <= 4e-6 * scale, "{both} instead of {expected}, largest {scale}");
@@ -104,17 +108,21 @@ fn a_fresh_head_scores_ln_of_the_classes() {
     let device = device();
     let set = &sets_with("finetune", Precision::F32)[0];
     let part = set.part("finetune");
+
     let classes: Vec<String> = (0..10).map(|class| class.to_string()).collect();
     let config = ModelConfig { classes, ..load_config(&set.folder).unwrap() };
     let parameters = checkpoint::load_body(&device, &set.folder, &config).unwrap();
     let model = Transformer::new(config).unwrap();
+
     let batch = model.autoregressive_batch(&device, &part.integers["targets"], length_of(&part, BATCH), 1.0).unwrap();
     let labels = ClassBatch::new(&device, &part.integers["labels"], BATCH, 1.0).unwrap();
     let mut tape = Tape::default();
     let losses =
         model.joint_loss(&mut Forward::new(&device, &parameters, &mut tape), &batch, false, Some(&labels)).unwrap();
+
     let loss = f64::from(device.download(&losses.class.unwrap().loss).unwrap()[0]);
     assert!((loss - 10_f64.ln()).abs() < 1e-6, "{loss}");
+
     let mut gradients = parameters.zeros_like(&device).unwrap();
     tape.backward(&device, &parameters, &mut gradients).unwrap();
     for (spec, gradient) in parameters.specs().iter().zip(&gradients) {
@@ -185,6 +193,7 @@ fn an_ensemble_is_the_mode_of_its_masks() {
     let (model, parameters) = with_head(&device, set, &set.part("finetune"));
     let (images, draws) = (40, 5);
     let masking = Masking { rate: 0.6, seed: 2 };
+
     let evaluate = |masks: Masks<'_>, batch: usize| -> (Evaluation, Vec<u16>) {
         let plan = EvaluationPlan { images, batch, objective: Objective::Bert, masks };
         let mut classes = Vec::new();
@@ -194,9 +203,11 @@ fn an_ensemble_is_the_mode_of_its_masks() {
         });
         (result.unwrap(), classes)
     };
+
     let single: Vec<(Evaluation, Vec<u16>)> =
         (0..draws).map(|draw| evaluate(Masks::Given(&masking.evaluation(draw, 0, images, 64)), 7)).collect();
     let (ensemble, voted) = evaluate(Masks::Drawn { masking, draws }, 16);
+
     let votes = |image: usize| single.iter().map(|(_, classes)| classes[image]).collect::<Vec<_>>();
     let expected: Vec<u16> =
         (0..images).map(|image| modal_class(&votes(image), masking.seed, image as u64).unwrap()).collect();
@@ -205,10 +216,12 @@ fn an_ensemble_is_the_mode_of_its_masks() {
         (0..images).any(|image| votes(image).iter().any(|class| *class != voted[image])),
         "the masks never disagree"
     );
+
     let mean = |of: fn(&Evaluation) -> f64| single.iter().map(|(result, _)| of(result)).sum::<f64>() / draws as f64;
     let loss = |result: &Evaluation| result.classification.unwrap().loss;
     assert!((ensemble.nats_per_token - mean(|result| result.nats_per_token)).abs() < 1e-9);
     assert!((loss(&ensemble) - mean(loss)).abs() < 1e-9);
+
     let right = voted.iter().enumerate().filter(|(image, class)| usize::from(**class) == image % 10).count();
     assert_eq!(ensemble.classification.unwrap().accuracy, right as f64 / images as f64);
     assert_eq!(ensemble.tokens, single.iter().map(|(result, _)| result.tokens).sum::<usize>());

@@ -65,7 +65,9 @@ fn sets_with(part: &str, precision: Precision) -> Vec<Set> {
             (root, names.map(|(name, _)| (*name).to_owned()).collect())
         }
     };
+
     assert!(!names.is_empty(), "no golden set has {part}");
+
     names
         .into_iter()
         .map(|name| {
@@ -81,6 +83,7 @@ impl Set {
         let bytes = golden_files::read_part(&self.folder, name);
         let file = SafeTensors::deserialize(&bytes).unwrap();
         let (mut floats, mut integers) = (HashMap::new(), HashMap::new());
+
         for (tensor, view) in file.tensors() {
             let data = view.data();
             match view.dtype() {
@@ -107,6 +110,7 @@ impl Set {
             floats
                 .insert("grad.lm_head.weight".to_owned(), self.part("grads").floats.remove("lm_head.weight").unwrap());
         }
+
         Part { name, floats, integers }
     }
 
@@ -128,20 +132,24 @@ impl Set {
         if self.precision == Precision::Bf16 {
             return self.assert_same_direction(tensor, expected, got);
         }
+
         let key = format!("{}:{tensor}", part.name);
         let allowed = &self.tolerances["per_tensor"][&key];
         let limit =
             |field: &str, floor: f64| FACTOR * allowed[field].as_f64().unwrap_or_else(|| panic!("{key}")) + floor;
         assert_eq!(got.len(), expected.len(), "{key}");
+
         let difference = |(got, expected): (&f64, &f64)| (got - expected).abs();
         let worst = got.iter().zip(expected).map(difference).fold(0.0, f64::max);
         let square = |values: &mut dyn Iterator<Item = f64>| values.map(|value| value * value).sum::<f64>().sqrt();
         let error = square(&mut got.iter().zip(expected).map(difference));
         let relative = error / square(&mut expected.iter().copied()).max(f64::MIN_POSITIVE);
+
         let name = self.folder.file_name().unwrap().to_string_lossy();
         // The floor is one f32 rounding of the largest element, for tensors that PyTorch happened to hit exactly.
         let rounding = f64::from(f32::EPSILON) * allowed["max_abs"].as_f64().unwrap();
         println!("{name} {key}: worst {worst:.2e} of {:.2e}", limit("max_abs_err_f32", rounding));
+
         assert!(got.iter().all(|value| value.is_finite()), "{name} {key} has values that are not finite");
         assert!(worst <= limit("max_abs_err_f32", rounding), "{name} {key}: worst element is off by {worst:e}");
         assert!(
@@ -330,9 +338,11 @@ fn cached_decoding_is_the_full_forward_pass() {
         let (model, parameters) = set.model(&device);
         let inputs = &part.integers["input_ids"];
         let length = length_of(&part, BATCH);
+
         let mut decoder = igpt_engine::model::Decoder::new(&device, &model, &parameters, BATCH, length).unwrap();
         let mut logits = vec![0.0; part.floats["logits"].len()];
         let colours = model.config().vocabulary;
+
         for position in 0..length {
             let ids: Vec<u16> = (0..BATCH).map(|image| inputs[image * length + position]).collect();
             let step = decoder.step(device.upload_tokens([BATCH, 1], &ids).unwrap()).unwrap();
@@ -341,6 +351,7 @@ fn cached_decoding_is_the_full_forward_pass() {
                 logits[start..start + colours].copy_from_slice(row);
             }
         }
+
         set.assert_close(&part, "logits", &logits);
     }
 }
@@ -352,23 +363,27 @@ fn accumulated_gradients_are_those_of_the_big_batch() {
     let set = &sets_with("adam3", Precision::F32)[0];
     let batches = &set.part("adam3").integers["batches"];
     let length = batches.len() / (3 * BATCH);
+
     let gradients_of = |micro_batches: &[Vec<u16>]| {
         let (model, parameters) = set.model(&device);
         let optimiser = Adam::new(&device, &parameters, AdamConfig::default()).unwrap();
         let schedule = Schedule { kind: ScheduleKind::Constant, peak: 0.0, warmup: 0, steps: 1 };
         let mut trainer = Trainer::new(&device, model, parameters, optimiser, schedule, Objective::Ar).unwrap();
         let micro_batches: Vec<_> = micro_batches.iter().cloned().map(Into::into).collect();
+
         let outcome = trainer.step(&micro_batches, length).unwrap();
         let gradients: Vec<Vec<f32>> =
             trainer.gradients().iter().map(|gradient| device.download(gradient).unwrap()).collect();
         (outcome, gradients)
     };
+
     let four = &batches[..4 * length];
     let (whole, expected) = gradients_of(&[four.to_vec()]);
     let (parts, got) = gradients_of(&four.chunks(2 * length).map(<[u16]>::to_vec).collect::<Vec<_>>());
     assert!((whole.loss - parts.loss).abs() < 1e-6, "{whole:?} {parts:?}");
+
     for (expected, got) in expected.iter().zip(&got) {
-        let scale = expected.iter().fold(0.0_f32, |most, value| most.max(value.abs()));
+        let scale = expected.iter().fold(0.0_f32, |max, value| max.max(value.abs()));
         for (expected, got) in expected.iter().zip(got) {
             assert!((expected - got).abs() <= 4e-6 * scale, "{got} instead of {expected}, largest {scale}");
         }

@@ -55,18 +55,22 @@ pub fn every_depth<D: Device>(device: &D) {
         let (config, parameters) = checkpoint::load_model(device, &golden_set(name)).unwrap();
         let (layers, width) = (config.layers, config.width);
         let model = Transformer::new(config).unwrap();
+
         let images = golden.targets.len() / golden.length;
         let shown = Shown::autoregressive(&golden.targets, golden.length, model.sos());
         let every: Vec<usize> = (0..=layers).collect();
         let features = pooled_features(device, &model, &parameters, &shown, golden.length, &every).unwrap();
+
         assert_eq!(golden.features.len(), (layers + 1) * images * width);
         for (depth, expected) in golden.features.chunks(images * width).enumerate() {
             let off = worst(&features[depth], expected);
             println!("{name} depth {depth}: off by {off:.1e} of {:.1e}", golden.tolerance);
             assert!(off <= golden.tolerance, "{name} depth {depth}: {off}");
         }
+
         // Forgetting the start of the sequence would be far outside the tolerance.
         assert!(worst(&features[layers], &golden.without_sos) > 20.0 * golden.tolerance, "{name}");
+
         // Any depths, in any order, at one pass: the first and the last too.
         let some = pooled_features(device, &model, &parameters, &shown, golden.length, &[layers, 0]).unwrap();
         assert!(some[0] == features[layers] && some[1] == features[0], "{name}");
@@ -81,12 +85,14 @@ fn masked_images_are_seen_whole_but_for_the_masked_content() {
     let golden = activations("l2d64h2p64");
     let (config, parameters) = checkpoint::load_model(&device, &golden_set("l2d64h2p64")).unwrap();
     let model = Transformer::new(config).unwrap();
+
     let image = &golden.targets[..golden.length];
     let at = |masked: &[bool], tokens: &[u16]| {
         let shown = Shown::masked(tokens, masked);
         assert_eq!(shown.mask, Mask::Full);
         pooled_features(&device, &model, &parameters, &shown, golden.length, &[0, 2]).unwrap()
     };
+
     let mut masked = vec![false; golden.length];
     masked[10] = true;
     let mut other = image.to_vec();
@@ -94,6 +100,7 @@ fn masked_images_are_seen_whole_but_for_the_masked_content() {
     assert_eq!(at(&masked, image), at(&masked, &other), "the masked pixel is not seen");
     masked[10] = false;
     assert_ne!(at(&masked, image), at(&masked, &other), "an unmasked one is");
+
     // The last pixel too, which an autoregressive model never sees.
     let mut last = image.to_vec();
     *last.last_mut().unwrap() ^= 1;

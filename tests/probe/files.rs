@@ -42,9 +42,11 @@ fn depths_are_read_back_side_by_side_in_the_order_asked_for() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("a.features");
     write(&path, &[0..7, 7..40, 40..IMAGES]).finish().unwrap();
+
     let file = FeatureFile::open(&path).unwrap();
     assert_eq!(*file.header(), header());
     assert!(file.labels().into_iter().eq((0..IMAGES).map(|image| (image % 4) as u16)));
+
     for depths in [&[0][..], &[5], &[2, 5], &[5, 0, 2]] {
         let view = file.at(depths).unwrap();
         assert_eq!((view.len(), view.width()), (IMAGES, depths.len() * WIDTH));
@@ -55,9 +57,11 @@ fn depths_are_read_back_side_by_side_in_the_order_asked_for() {
             assert!(row.iter().copied().eq(expected), "{depths:?} {image}: {row:?}");
         }
     }
+
     for missing in [&[1][..], &[0, 6], &[]] {
         assert!(file.at(missing).is_err(), "{missing:?}");
     }
+
     assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1, "no part stays");
 }
 
@@ -67,9 +71,11 @@ fn an_interrupted_file_is_gone_on_with_and_ends_the_same() {
     let [whole, cut] = ["whole", "cut"].map(|name| folder.path().join(name));
     write(&whole, &[0..IMAGES]).finish().unwrap();
     let part = folder.path().join("cut.part");
+
     // Two blocks are there, and some of the third that never reached the disk.
     drop(write(&cut, &[0..39]));
     assert!(!cut.exists(), "an unfinished file has not its name");
+
     for damage in ["none", "half a block", "a changed byte"] {
         let mut bytes = fs::read(&part).unwrap();
         match damage {
@@ -81,27 +87,32 @@ fn an_interrupted_file_is_gone_on_with_and_ends_the_same() {
         let writer = write(&cut, &[]);
         assert_eq!(writer.written(), if damage == "none" { 32 } else { 16 }, "{damage}");
         drop(writer);
+
         // Back to two blocks.
         let mut writer = write(&cut, &[]);
         let (labels, features) = batch(writer.written()..33);
         writer.append(&labels, &features).unwrap();
     }
+
     let mut writer = write(&cut, &[]);
     assert_eq!(writer.written(), 32);
     let (labels, features) = batch(32..IMAGES);
     writer.append(&labels, &features).unwrap();
     writer.finish().unwrap();
     assert!(fs::read(&whole).unwrap() == fs::read(&cut).unwrap());
+
     // All written but not renamed.
     fs::rename(&cut, &part).unwrap();
     let writer = write(&cut, &[]);
     assert_eq!(writer.written(), IMAGES);
     writer.finish().unwrap();
     assert!(fs::read(&whole).unwrap() == fs::read(&cut).unwrap());
+
     // Of another origin nothing is taken over.
     drop(write(&cut, &[0..20]));
     let other = Header { origin: "another".into(), ..header() };
     assert_eq!(FeatureWriter::open(&cut, other).unwrap().written(), 0);
+
     // And what lacks images is not finished.
     assert!(write(&cut, &[0..20]).finish().unwrap_err().to_string().contains("of 53"));
 }
@@ -123,15 +134,18 @@ fn damaged_files_are_refused_by_name() {
     let path = folder.path().join("a.features");
     write(&path, &[0..IMAGES]).finish().unwrap();
     let whole = fs::read(&path).unwrap();
+
     let header_end = whole.len() - (IMAGES * 4 * (1 + 3 * WIDTH) + 4 * 32);
     let changed = |at: usize| {
         let mut bytes = whole.clone();
         bytes[at] ^= 0x40;
         bytes
     };
+
     let longer = [&whole[..], &[0]].concat();
     let mut long_header = whole.clone();
     long_header[8..12].copy_from_slice(&u32::MAX.to_le_bytes());
+
     for (bytes, word) in [
         (Vec::new(), "no file of features"),
         (b"\x93NUMPY\x01\x00".to_vec(), "no file of features"),
@@ -192,8 +206,10 @@ fn images_are_written_once_in_order_whatever_the_batch_and_however_often_stopped
         let images = usize::from(tokens[0])..usize::from(tokens[0]) + tokens.len() / 2;
         Ok(batch(images).1)
     };
+
     let expected = folder.path().join("expected");
     write(&expected, &[0..IMAGES]).finish().unwrap();
+
     for size in [1, 7, 16, 1000] {
         let path = folder.path().join(format!("{size}"));
         let mut stops = 0;
@@ -209,12 +225,15 @@ fn images_are_written_once_in_order_whatever_the_batch_and_however_often_stopped
             }
             assert!(stops < 10);
         }
+
         assert_eq!(stops > 0, size == 1);
         assert!(fs::read(&path).unwrap() == fs::read(&expected).unwrap(), "batch {size}");
+
         // A second time nothing is computed.
         let unused = |_: u64, _: &[u16]| panic!("it is there already");
         assert!(write_features(&path, header(), &examples, size, unused, |_| true).unwrap().is_some());
     }
+
     let unlabelled: Arc<dyn Examples> = Arc::new(Numbered { labels: false });
     let path = folder.path().join("none");
     let problem = write_features(&path, header(), &unlabelled, 8, features, |_| true).err().unwrap();

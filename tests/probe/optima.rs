@@ -51,6 +51,7 @@ fn assert_optimum(golden: &Golden, row: &serde_json::Value, fit: impl FnOnce(f64
     let (c, number) = (row["C"].as_f64().unwrap(), |key: &str| row[key].as_f64().unwrap());
     let Fit { classifier, summary } = fit(c);
     let optimum = golden.classifier(&format!("C{c}"));
+
     let off = (
         summary.objective / number("objective") - 1.0,
         worst(&classifier.weights, &optimum.weights),
@@ -58,11 +59,14 @@ fn assert_optimum(golden: &Golden, row: &serde_json::Value, fit: impl FnOnce(f64
     );
     println!("C {c}: {summary:?}, off by {off:?}");
     assert!(summary.converged, "C {c}: {summary:?}");
+
     // Below the optimum by no more than rounding, above by what the tolerance says.
     assert!(off.0 > -1e-12 && off.0 <= TOLERANCE, "C {c}: {off:?}");
     assert!(off.1 < 2e-4 && off.2 < 2e-3, "C {c}: {off:?}");
+
     assert_eq!(classifier.accuracy(&golden.test, &golden.test_labels), number("acc_test"), "C {c}");
     assert_eq!(classifier.accuracy(&golden.train, &golden.train_labels), number("acc_train"), "C {c}");
+
     // What is reported is true of what is returned.
     let exact = Exact::evaluate(&classifier, &golden.train, &golden.train_labels, None);
     assert!((exact.objective(&classifier, c) / summary.objective - 1.0).abs() < 1e-14);
@@ -115,6 +119,7 @@ fn fits_that_are_stopped_say_so() {
 #[test]
 fn threads_change_no_bit() {
     let golden = Golden::open("probe_synth");
+
     let run = |threads: usize| {
         let device = CpuDevice::new(Some(threads)).unwrap();
         let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
@@ -126,9 +131,11 @@ fn threads_change_no_bit() {
             (lbfgs.classifier, sgd.classifier)
         })
     };
+
     let bits = |classifier: &Classifier| -> Vec<u64> {
         classifier.weights.iter().chain(&classifier.intercepts).map(|value| value.to_bits()).collect()
     };
+
     let (one, two) = (run(1), run(2));
     assert!(bits(&one.0) == bits(&two.0), "L-BFGS");
     assert!(bits(&one.1) == bits(&two.1), "SGD");

@@ -84,7 +84,9 @@ fn test(filter: &[String]) -> Result<()> {
             bail!("cargo {probe} is missing; install it with `rustup component add {component}`");
         }
     }
+
     stage("format", &mut cargo(["fmt", "--all", "--check"]))?;
+
     // Before the first build, which compiles the kernels if there is a compiler. What is installed must then be found: a test
     // that skips itself although its compiler is there has a bug.
     let mut skipped = Vec::new();
@@ -95,21 +97,26 @@ fn test(filter: &[String]) -> Result<()> {
         }
         Err(error) => skipped.push(format!("every test that compiles or runs CUDA kernels: {error:#}")),
     }
+
     match prepare("Triton", || triton::install(&root().join(".triton"), Path::new("python3"))) {
         Ok(python) => {
             tests.env("CUDASIM_TRITON_PYTHON", python);
         }
         Err(error) => skipped.push(format!("Triton's kernels on the simulator: {error:#}")),
     }
+
     match prepare("clang-format", || clang_format::install(&root().join(".clang"), Path::new("python3"))) {
         Ok(program) => {
             stage("format of the kernels", &mut clang_format::check(&program, &root().join("kernels"))?)?;
         }
         Err(error) => skipped.push(format!("the format of the kernels: {error:#}")),
     }
+
     stage("lints", &mut cargo(["clippy", "--workspace", "--all-targets", "--locked", "--", "-D", "warnings"]))?;
     stage("documentation", cargo(["doc", "--workspace", "--no-deps", "--locked"]).env("RUSTDOCFLAGS", "-D warnings"))?;
+
     let mut outcome = stage("tests", tests.args(filter));
+
     // The tests above run under the schedule of seed 0, with copies as late as they may be.
     let elsewhere = env::var("IGPT_TEST_DEVICE").is_ok_and(|device| device != "sim");
     for schedule in OTHER_SCHEDULES.iter().filter(|_| filter.is_empty() && !elsewhere) {
@@ -118,9 +125,11 @@ fn test(filter: &[String]) -> Result<()> {
             stage(&format!("op table under {schedule}"), table.env("CUDASIM", schedule))
         });
     }
+
     for what in &skipped {
         eprintln!("==> SKIPPED: {what}");
     }
+
     outcome
 }
 

@@ -31,12 +31,15 @@ pub fn wanted() -> Wanted {
         Ok("cpu") => return Wanted::Neither,
         Ok(other) => panic!("unknown IGPT_TEST_DEVICE={other}: give sim, cuda or cpu"),
     };
+
     if !KERNELS.is_empty() {
         return wanted;
     }
+
     assert!(wanted == Wanted::Simulator, "IGPT_TEST_DEVICE=cuda, but this build has no kernels: `cargo xtask toolkit`");
     let required = std::env::var_os("CUDASIM_REQUIRE_NVCC").is_some();
     assert!(!required, "there is a compiler, as CUDASIM_REQUIRE_NVCC says, but this build has no kernels");
+
     static SAID: OnceLock<()> = OnceLock::new();
     SAID.get_or_init(|| {
         crate::skipped(

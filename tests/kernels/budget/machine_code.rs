@@ -36,7 +36,9 @@ pub fn measure(nvcc: &Nvcc) -> Result<BTreeMap<String, Row>> {
         }
         count(&String::from_utf8_lossy(&output.stdout), &mut counted);
     }
+
     let mut rows = BTreeMap::new();
+
     for kernel in KERNELS {
         for used in kernel.resources {
             let name = format!("{}.sm_{}", kernel.name, used.arch);

@@ -23,6 +23,7 @@ pub fn replace(text: &str, from: &str, to: &str) -> Result<String, String> {
 /// Where the tokens stand: words and numbers, strings, and every other character by itself. Comments are none.
 fn tokens(text: &str) -> Vec<Range<usize>> {
     let is_word = |c: char| c.is_alphanumeric() || c == '_';
+
     let mut tokens = Vec::new();
     let mut start = 0;
     while let Some(first) = text[start..].chars().next() {
@@ -39,6 +40,7 @@ fn tokens(text: &str) -> Vec<Range<usize>> {
         } else {
             (first.len_utf8(), !first.is_whitespace())
         };
+
         if is_token {
             tokens.push(start..start + length);
         }

@@ -24,15 +24,18 @@ pub fn three_steps<D: Device>(device: &Tested<D>) {
         let random = &mut device.random(seed);
         let mut parameter = Both::random(device, random, &[len]);
         let [mut first, mut second] = [(); 2].map(|()| Both::new(device, &[len], vec![0.0; len]));
+
         for t in 1..=3 {
             let gradient = Both::random(device, random, &[len]);
             let (p, m, v) = (&mut parameter.tensor, &mut first.tensor, &mut second.tensor);
             device.adam(p, &gradient.tensor, m, v, step(t), None).unwrap();
+
             let moments = first.exact.iter_mut().zip(&mut second.exact);
             for ((p, g), (m, v)) in parameter.exact.iter_mut().zip(&gradient.exact).zip(moments) {
                 EXACT.step(p, *g, m, v, t as i32);
             }
         }
+
         // A handful of operations on each element, three times over. Where gradients cancel in the first moment the update
         // has an error of some epsilons of the learning rate.
         assert_close(device, "parameter", &parameter.tensor, &parameter.exact, 16.0 * EPSILON, 1.0);

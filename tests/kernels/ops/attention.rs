@@ -138,13 +138,16 @@ pub fn large_scores<D: Device>(device: &Tested<D>) {
 pub fn rising_scores<D: Device>(device: &Tested<D>) {
     let sizes = Attention { batch: 1, tokens: 150, heads: 1, head_dim: 32, mask: Mask::Full };
     let values = device.random(3).values(sizes.tokens * sizes.head_dim);
+
     let mut qkv = Vec::new();
     for (token, value) in values.chunks(sizes.head_dim).enumerate() {
         qkv.extend([1.0; 32]);
         qkv.extend([token as f64 / 32.0 - 2.0; 32]);
         qkv.extend(value);
     }
+
     let qkv = Both::new(device, &[1, sizes.tokens, 3 * sizes.width()], qkv);
+
     let out = device.attention(&qkv.tensor, sizes.heads, sizes.mask).unwrap();
     assert_close(
         device,

@@ -13,18 +13,22 @@ pub fn equals_attention<D: Device>(device: &Tested<D>) {
         let sizes = Attention { batch, tokens, heads, head_dim, mask: Mask::Causal };
         let width = sizes.width();
         let qkv = Both::random(device, &mut device.random(seed), &[batch, tokens, 3 * width]);
+
         let (output, _) = sizes.forward(&qkv.exact);
         let naive = device.naively(|| sizes.forward(&qkv.exact).0);
+
         // What lies past the position in the cache is never read.
         let unread = vec![f32::NAN; batch * (tokens + 2) * width];
         let [mut keys, mut values] = [(); 2].map(|()| device.upload(&[batch, tokens + 2, width], &unread).unwrap());
         let at = |values: &[f64], columns: usize, token: usize| -> Vec<f64> {
             values.chunks(columns).skip(token).step_by(tokens).flatten().copied().collect()
         };
+
         for token in 0..tokens {
             let row = upload(device, &[batch, 1, 3 * width], &at(&qkv.exact, 3 * width, token));
             let got = device.attention_decode(&row, &mut keys, &mut values, token, heads).unwrap();
             assert_eq!(device.shape(&got), [batch, 1, width]);
+
             let allowed = device.tolerance(head_dim) * (head_dim as f64).sqrt() + device.tolerance(tokens);
             let expected = at(&output, width, token);
             assert_close(device, "output", &got, &expected, allowed, 1.0);

@@ -112,9 +112,12 @@ fn mlp_backward(
     let (hidden_width, width) = (weights[1].len(), weights[3].len());
     let (_, hidden) = mlp(x, weights, biased, kind, rows);
     let [up, _, down, _] = weights;
+
     let activated: Vec<f64> = hidden.iter().map(|&x| reference::activation(kind, x)).collect();
+
     let mut d_hidden = matmul(dy, &transpose(down, hidden_width, width), rows, width, hidden_width);
     d_hidden.iter_mut().zip(&hidden).for_each(|(d, &x)| *d = reference::stored(*d * activation_derivative(kind, x)));
+
     [
         matmul(&d_hidden, &transpose(up, width, hidden_width), rows, hidden_width, width),
         matmul(&transpose(x, rows, width), &d_hidden, width, rows, hidden_width),
@@ -177,14 +180,18 @@ pub fn large_values<D: Device>(device: &Tested<D>) {
     let one = |value| device.upload(&[1, 1], &[value]).unwrap();
     let (up, down) = (one(1.0), one(1.0));
     let weights = || MlpWeights { up: &up, up_bias: None, down: &down, down_bias: None };
+
     let x = Both::new(device, &[rows, 1], inputs.to_vec());
     let dy = Both::new(device, &[rows, 1], vec![1.0; rows]);
+
     for kind in [Activation::QuickGelu, Activation::Gelu] {
         let out = device.mlp(&x.tensor, weights(), kind).unwrap();
+
         let (mut d_up, mut d_down) = (one(0.0), one(0.0));
         let slots = MlpGradients { up: &mut d_up, up_bias: None, down: &mut d_down, down_bias: None };
         let dx = device.mlp_backward(&dy.tensor, &x.tensor, &out.hidden, weights(), kind, slots).unwrap();
         let (output, dx) = (device.download(&out.output).unwrap(), device.download(&dx).unwrap());
+
         for (row, &x) in x.exact.iter().enumerate() {
             let expected = [reference::activation(kind, x), reference::activation_derivative(kind, x)];
             for (got, expected) in [output[row], dx[row]].into_iter().zip(expected) {

@@ -243,16 +243,20 @@ impl Attention {
     pub fn backward(&self, dy: &[f64], qkv: &[f64]) -> Vec<f64> {
         let scale = 1.0 / (self.head_dim as f64).sqrt();
         let mut d_qkv = vec![0.0; qkv.len()];
+
         for image in 0..self.batch {
             for head in 0..self.heads {
                 for query in 0..self.tokens {
                     let (weights, _) = self.weights(qkv, image, head, query);
                     let dy = |e: usize| dy[(image * self.tokens + query) * self.width() + head * self.head_dim + e];
+
                     let d_weights: Vec<f64> = (0..self.tokens)
                         .map(|key| (0..self.head_dim).map(|e| dy(e) * qkv[self.at(image, key, 2, head, e)]).sum())
                         .map(stored)
                         .collect();
+
                     let mean: f64 = weights.iter().zip(&d_weights).map(|(p, dp)| p * dp).sum();
+
                     for key in 0..self.tokens {
                         let d_score = stored(stored(weights[key] * (d_weights[key] - mean)) * scale);
                         for e in 0..self.head_dim {
@@ -265,6 +269,7 @@ impl Attention {
                 }
             }
         }
+
         d_qkv.into_iter().map(stored).collect()
     }
 }

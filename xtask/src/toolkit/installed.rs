@@ -102,6 +102,7 @@ pub fn state(dir: &Path, stamp: &str, pins: &[Pin]) -> Result<State> {
         Err(error) if error.kind() == io::ErrorKind::NotADirectory => return Ok(State::Foreign),
         Err(error) => return Err(error).with_context(reading),
     }
+
     let broken = |why: &str| Ok(State::Broken(why.to_owned()));
     match fs::read(dir.join(STAMP)) {
         Ok(found) if found == stamp.as_bytes() => {}
@@ -112,6 +113,7 @@ pub fn state(dir: &Path, stamp: &str, pins: &[Pin]) -> Result<State> {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(State::Foreign),
         Err(error) => return Err(error).with_context(reading),
     }
+
     match check(dir, pins) {
         Ok(()) => Ok(State::Whole),
         Err(error) => broken(&format!("{error:#}")),
@@ -342,25 +344,30 @@ pub mod tests {
             harm(&scratch, &scratch.path().join(SITE));
             why(&scratch)
         };
+
         let record = "nvidia_cuda_nvcc-13.0.88.dist-info/RECORD";
         let lost = damage("lost", &|_, site| fs::remove_file(site.join("nvidia/with,comma.h")).unwrap());
         assert!(lost.starts_with("nvidia/with,comma.h is missing"), "{lost}");
         let cut = damage("cut", &|_, site| fs::write(site.join("nvidia/cu13/bin/ptxas"), "#!/bin/sh\n").unwrap());
         assert!(cut.starts_with("nvidia/cu13/bin/ptxas has 10 bytes instead of"), "{cut}");
+
         let wheel = damage("wheel", &|_, site| fs::remove_file(site.join(record)).unwrap());
         assert!(wheel.starts_with("nvidia-cuda-nvcc==13.0.88 is not installed"), "{wheel}");
         let empty = damage("empty", &|_, site| fs::write(site.join(record), "").unwrap());
         assert!(empty.ends_with("RECORD is empty"), "{empty}");
         let torn = damage("torn", &|_, site| fs::write(site.join(record), "nvidia/cu13/bin/nvcc").unwrap());
         assert!(torn.contains("malformed line `nvidia/cu13/bin/nvcc`"), "{torn}");
+
         let python = damage("python", &|scratch, _| fs::remove_dir_all(scratch.path().join("lib")).unwrap());
         assert!(python.contains("site-packages is missing"), "{python}");
+
         let mode = damage("mode", &|_, site| {
             use std::os::unix::fs::PermissionsExt;
             let mode = fs::Permissions::from_mode(0o644);
             fs::set_permissions(site.join("nvidia/cu13/bin/cuobjdump"), mode).unwrap();
         });
         assert!(mode.starts_with("cuobjdump cannot be run"), "{mode}");
+
         let release = damage("release", &|scratch, site| {
             let path = "nvidia/cu13/bin/nvcc";
             let script = fs::read_to_string(site.join(path)).unwrap().replace("13.0", "12.9");
