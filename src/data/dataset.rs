@@ -1,11 +1,11 @@
-//! What training consumes: token sequences with labels, by index.
+//! A data set as a model reads it: token sequences with labels, by index.
 
 use std::sync::Arc;
 
 use super::codec::palette::Palette;
 use super::codec::transform::Transform;
 use super::error::{DataError, Result};
-use super::source::{Draw, ImageSource};
+use super::source::{AugmentKey, ImageSource};
 
 /// Token sequences of one length, by index, in a fixed order.
 pub trait Examples: Send + Sync {
@@ -23,12 +23,12 @@ pub trait Examples: Send + Sync {
     /// Number of different tokens: all tokens are below it.
     fn vocabulary(&self) -> usize;
 
-    /// Writes the tokens of an example, `out: [n]`. With a draw, augmented by it (where the data set is augmented at
-    /// all); without, the same every time.
+    /// Writes the tokens of an example, `out: [n]`. With a key, augmented by it (where the data set is augmented at all);
+    /// without, the same every time.
     ///
     /// # Errors
     /// [`DataError::Bounds`] for an index beyond the end or an `out` of another length; whatever decoding the image says.
-    fn tokens(&self, index: usize, draw: Option<Draw>, out: &mut [u16]) -> Result<()>;
+    fn tokens(&self, index: usize, augment: Option<AugmentKey>, out: &mut [u16]) -> Result<()>;
 
     /// The class, from 0 and below [`Examples::classes`]; `None` without labels.
     fn label(&self, index: usize) -> Option<u16>;
@@ -68,9 +68,9 @@ impl ImageExamples {
     ///
     /// # Errors
     /// As [`Examples::tokens`].
-    pub fn image(&self, index: usize, draw: Option<Draw>) -> Result<image::RgbImage> {
+    pub fn image(&self, index: usize, augment: Option<AugmentKey>) -> Result<image::RgbImage> {
         let index = self.source_index(index)?;
-        let mut random = draw.map(Draw::random);
+        let mut random = augment.map(AugmentKey::random);
         let name = || self.source.name(index);
         self.transform.apply(self.source.image(index)?, random.as_mut(), name, self.source.is_folder())
     }
@@ -89,8 +89,8 @@ impl Examples for ImageExamples {
         self.palette.len()
     }
 
-    fn tokens(&self, index: usize, draw: Option<Draw>, out: &mut [u16]) -> Result<()> {
-        self.palette.encode(&self.image(index, draw)?, out)
+    fn tokens(&self, index: usize, augment: Option<AugmentKey>, out: &mut [u16]) -> Result<()> {
+        self.palette.encode(&self.image(index, augment)?, out)
     }
 
     fn label(&self, index: usize) -> Option<u16> {

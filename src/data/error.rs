@@ -126,7 +126,7 @@ pub enum DataError {
         problem: String,
     },
     /// A tar is not one of ImageNet's, or damaged.
-    #[error("{}: {problem}. Expected is a tar of images, or a tar of one tar of images a class; if its size or MD5 is not the \
+    #[error("{}: {problem}. Expected is a tar of images, or a tar of one tar of images per class; if its size or MD5 is not the \
              official one (`igpt-engine data info --verify`), download it again", path.display())]
     Tar {
         /// The tar, or the tar in it.
@@ -143,7 +143,7 @@ pub enum DataError {
         /// What is wrong.
         problem: String,
     },
-    /// A file is no token shard, or not as it was written.
+    /// A file is not a token shard, or not as it was written.
     #[error("{}: {problem}. Make it again by `igpt-engine data encode --out FILE.shard`", path.display())]
     Shard {
         /// The file.
@@ -214,6 +214,18 @@ pub enum DataError {
         text: String,
         /// What is wrong with it.
         problem: String,
+    },
+    /// There is nothing at a path.
+    #[error("there is no file or folder {}; give its path, or KIND:PATH as for --data, e.g. cifar10:DIR", path.display())]
+    Nowhere {
+        /// The path.
+        path: PathBuf,
+    },
+    /// A file is of no kind that is known.
+    #[error("{} is a file, but neither a .npy or .shard of tokens nor a tar. Pass a folder, or KIND:PATH", path.display())]
+    UnknownFile {
+        /// The file.
+        path: PathBuf,
     },
     /// The data set has no such split.
     #[error("{data} has no {split} split: {hint}")]

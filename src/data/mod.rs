@@ -8,15 +8,18 @@
 //! ```
 //!
 //! [`open`] does the first half for a `KIND:PATH`, [`Batches`] the second. Every random choice is a pure function of a
-//! seed and counters ([`Draw`]), so a run is resumed from a sample number alone.
+//! seed and counters (see [`crate::random`]), so a run is resumed from a sample number alone.
 
-pub(crate) mod bytes;
 mod codec;
 mod dataset;
+mod encode;
 mod error;
 mod fetch;
-mod hash;
+pub(crate) mod files;
+mod fit_palette;
+mod inspect;
 pub mod npy;
+mod open;
 mod prefetch;
 pub(crate) mod progress;
 mod skip_bad;
@@ -24,19 +27,24 @@ mod source;
 mod sources;
 mod spec;
 mod split;
+mod throughput;
 
 pub use codec::kmeans::{FitOptions, Histogram, Quality, fit};
 pub use codec::palette::{MAX_COLOURS, Palette};
 pub use codec::resize::{Filter, resize};
 pub use codec::transform::{Augment, Framing, MAX_RESOLUTION, Transform};
 pub use dataset::{Examples, ImageExamples};
+pub use encode::{Encoded, Encoding};
 pub use error::{DataError, Result};
 pub use fetch::{CIFAR10_FILES, Fetched, Via, fetch_cifar10};
-pub use hash::PublishedHash;
-pub(crate) use hash::sha256;
+pub use files::hash::PublishedHash;
+pub(crate) use files::hash::sha256;
+pub use fit_palette::{FittedPalette, fit_palette};
+pub use inspect::{Contents, FileSummary, InspectOptions, SplitSummary, data_named, inspect};
+pub use open::{OpenOptions, evaluation_transform, open, open_image, open_images, training_transform};
 pub use prefetch::{Batch, Batches, DataWait, MAX_WORKERS, Prefetcher};
 pub use skip_bad::SkipBad;
-pub use source::{Draw, ImageSource, Split};
+pub use source::{AugmentKey, ImageSource, Split};
 pub use sources::builtin::open as open_sample;
 pub use sources::cifar::{Cifar, CifarKind};
 pub use sources::folder::{FolderOptions, ImageFolder};
@@ -45,5 +53,6 @@ pub use sources::manifests::{OfficialFile, official_files};
 pub use sources::shard::{Shard, ShardHeader, ShardWriter};
 pub use sources::stl::{STL_FOLDER, Stl};
 pub use sources::tokens::TokenArray;
-pub use spec::{DataSpec, OpenOptions, evaluation_transform, open, open_image, open_images, training_transform};
+pub use spec::DataSpec;
 pub use split::hold_out;
+pub use throughput::{Measurement, Stages, Throughput};

@@ -1,6 +1,6 @@
 //! Batches: an endless stream of examples in which sample number `s` is the same whenever it is asked for.
 //!
-//! Sample `s` belongs to epoch `s / N` and stands at place `s % N` of that epoch's order, a permutation that depends on
+//! Sample `s` belongs to epoch `s / N` and is number `s % N` of that epoch's order, a permutation that depends on
 //! (seed, epoch) alone; its augmentation depends on (seed, epoch, index). So a run is resumed by the number of samples
 //! it has seen, and batches run across the end of an epoch without dropping any.
 
@@ -15,7 +15,7 @@ use rayon::{ThreadPool, ThreadPoolBuilder};
 
 use super::dataset::Examples;
 use super::error::{DataError, Result};
-use super::source::Draw;
+use super::source::AugmentKey;
 use super::split::permutation;
 use crate::random::Purpose;
 
@@ -76,7 +76,7 @@ impl Batches {
         Ok(Batches { examples, seed, shuffle, augment, orders: Arc::default(), workers: None })
     }
 
-    /// The same stream, decoded on `workers` threads of its own; 0 shares the process's threads, one a core. The samples
+    /// The same stream, decoded on `workers` threads of its own; 0 shares the process's threads, one per core. The samples
     /// do not depend on it.
     ///
     /// # Errors
@@ -108,35 +108,37 @@ impl Batches {
     /// The error of the first sample, in order, that has one.
     pub fn batch(&self, first_sample: u64, count: usize) -> Result<Batch> {
         let total = self.examples.len() as u64;
-        let draws: Vec<Draw> = (first_sample..)
+        let keys: Vec<AugmentKey> = (first_sample..)
             .take(count)
             .map(|sample| {
-                let (epoch, place) = (sample / total, sample % total);
-                Draw { seed: self.seed, epoch, index: self.index(epoch, place) }
+                let (epoch, position) = (sample / total, sample % total);
+                AugmentKey { seed: self.seed, epoch, index: self.index(epoch, position) }
             })
             .collect();
+
         let length = self.examples.sequence_length();
         let mut tokens = vec![0; count * length];
         let mut decode = || -> Vec<Result<()>> {
-            let rows = tokens.par_chunks_mut(length.max(1)).zip(&draws);
-            // One image a task: their costs differ by a factor of a hundred.
+            let rows = tokens.par_chunks_mut(length.max(1)).zip(&keys);
+            // One image per task: their costs differ by a factor of a hundred.
             rows.with_max_len(1)
-                .map(|(row, draw)| self.examples.tokens(draw.index as usize, self.augment.then_some(*draw), row))
+                .map(|(row, key)| self.examples.tokens(key.index as usize, self.augment.then_some(*key), row))
                 .collect()
         };
+
         let rows = match &self.workers {
             Some(workers) => workers.install(decode),
             None => decode(),
         };
         rows.into_iter().collect::<Result<()>>()?;
-        let labels = draws.iter().filter_map(|draw| self.examples.label(draw.index as usize)).collect();
+        let labels = keys.iter().filter_map(|key| self.examples.label(key.index as usize)).collect();
         Ok(Batch { tokens, labels, first_sample })
     }
 
-    /// The example at a place of an epoch's order.
-    fn index(&self, epoch: u64, place: u64) -> u64 {
+    /// The example at a position of an epoch's order.
+    fn index(&self, epoch: u64, position: u64) -> u64 {
         if !self.shuffle {
-            return place;
+            return position;
         }
         // A poisoned lock only means that another thread died while it held a cache: still usable.
         let mut orders = self.orders.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
@@ -148,12 +150,12 @@ impl Batches {
             orders.push((epoch, Arc::clone(&shuffled)));
             shuffled
         });
-        shuffled[place as usize].into()
+        shuffled[position as usize].into()
     }
 }
 
 /// Batches made ahead, delivered in order. At most `depth` are being made or wait ready, so that memory is bounded; they are
-/// made side by side, so that one huge image holds up its own batch and not the workers. An error arrives in the place of its
+/// made side by side, so that one huge image holds up its own batch and not the workers. An error arrives instead of its
 /// batch and ends the stream.
 pub struct Prefetcher {
     batches: Batches,
@@ -161,8 +163,8 @@ pub struct Prefetcher {
     next: u64,
     size: usize,
     depth: usize,
-    /// Batches under way, in order; `None` once the stream has ended.
-    under_way: Option<VecDeque<Receiver<Made>>>,
+    /// Batches in flight, in order; `None` once the stream has ended.
+    in_flight: Option<VecDeque<Receiver<Made>>>,
     wait: DataWait,
     /// When the first batch was handed over: until then there was nothing to be ahead of.
     first: Option<Instant>,
@@ -185,13 +187,13 @@ pub struct DataWait {
 }
 
 impl DataWait {
-    /// Share of the time that was spent waiting, 0 to 1.
-    pub fn share(&self) -> f64 {
+    /// Fraction of the time that was spent waiting, 0 to 1.
+    pub fn fraction(&self) -> f64 {
         if self.total.is_zero() { 0.0 } else { self.waited.as_secs_f64() / self.total.as_secs_f64() }
     }
 }
 
-/// Waiting for more than this share of the time is worth a word, once there are this many batches to judge by and the wait
+/// Waiting for more than this fraction of the time is worth a word, once there are this many batches to judge by and the wait
 /// is more than a hiccup.
 const TOO_LONG: f64 = 0.1;
 const JUDGED_AFTER: u64 = 20;
@@ -205,14 +207,14 @@ impl Prefetcher {
     pub fn start(batches: Batches, first_sample: u64, size: usize, depth: usize) -> Result<Self> {
         if size == 0 {
             let limit = "a batch needs at least one".into();
-            return Err(DataError::Bounds { what: "the number of samples a batch", got: 0, limit });
+            return Err(DataError::Bounds { what: "the number of samples per batch", got: 0, limit });
         }
         let mut prefetcher = Prefetcher {
             batches,
             next: first_sample,
             size,
             depth: depth.max(1),
-            under_way: Some(VecDeque::new()),
+            in_flight: Some(VecDeque::new()),
             wait: DataWait::default(),
             first: None,
             complained: false,
@@ -221,10 +223,10 @@ impl Prefetcher {
         Ok(prefetcher)
     }
 
-    /// Starts batches until `depth` are under way.
+    /// Starts batches until `depth` are in flight.
     fn fill(&mut self) {
-        let Some(under_way) = &mut self.under_way else { return };
-        while under_way.len() < self.depth {
+        let Some(in_flight) = &mut self.in_flight else { return };
+        while in_flight.len() < self.depth {
             let (batches, first, size) = (self.batches.clone(), self.next, self.size);
             let (sender, receiver) = sync_channel(1);
             let workers = batches.workers.clone();
@@ -237,7 +239,7 @@ impl Prefetcher {
                 Some(workers) => workers.spawn(job),
                 None => rayon::spawn(job),
             }
-            under_way.push_back(receiver);
+            in_flight.push_back(receiver);
             self.next += size as u64;
         }
     }
@@ -250,15 +252,15 @@ impl Prefetcher {
     /// A sentence for people, once, if loading does not keep ahead.
     pub fn complaint(&mut self) -> Option<String> {
         let wait = self.wait();
-        let slow = wait.batches >= JUDGED_AFTER && wait.waited > HICCUP && wait.share() > TOO_LONG;
+        let slow = wait.batches >= JUDGED_AFTER && wait.waited > HICCUP && wait.fraction() > TOO_LONG;
         if self.complained || !slow {
             return None;
         }
         self.complained = true;
         Some(format!(
             "loading does not keep ahead of the device: {:.0} % of the time is spent waiting for data. More --workers (up to \
-             one a core) help; `igpt-engine data bench` measures what they reach",
-            100.0 * wait.share()
+             one per core) help; `igpt-engine data bench` measures what they reach",
+            100.0 * wait.fraction()
         ))
     }
 }
@@ -268,7 +270,7 @@ impl Iterator for Prefetcher {
 
     fn next(&mut self) -> Option<Self::Item> {
         let start = Instant::now();
-        let made = self.under_way.as_mut()?.pop_front()?.recv();
+        let made = self.in_flight.as_mut()?.pop_front()?.recv();
         match self.first {
             None => self.first = Some(Instant::now()),
             Some(_) => {
@@ -282,16 +284,16 @@ impl Iterator for Prefetcher {
                 Some(Ok(batch))
             }
             Ok(Ok(Err(error))) => {
-                self.under_way = None;
+                self.in_flight = None;
                 Some(Err(error))
             }
             Ok(Err(panic)) => {
-                self.under_way = None;
+                self.in_flight = None;
                 resume_unwind(panic)
             }
             // The sender lives until it has sent: it is gone only with its whole thread pool.
             Err(_) => {
-                self.under_way = None;
+                self.in_flight = None;
                 None
             }
         }

@@ -65,9 +65,9 @@ pub trait ImageSource: Send + Sync {
     fn describe(&self) -> String;
 }
 
-/// One use of an example in training: decides its augmentation, as a pure function of these three.
+/// One use of an example in training: a key that decides its augmentation, as a pure function of these three.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Draw {
+pub struct AugmentKey {
     /// Seed of the run.
     pub seed: u64,
     /// Pass over the data, from 0.
@@ -76,8 +76,8 @@ pub struct Draw {
     pub index: u64,
 }
 
-impl Draw {
-    /// The random numbers of this draw.
+impl AugmentKey {
+    /// The random numbers of this use.
     pub fn random(self) -> ChaCha8Rng {
         random::stream(self.seed, Purpose::Augmentation, self.epoch, self.index)
     }

@@ -173,7 +173,7 @@ impl<D: Device> Run<'_, D> {
         self.progress.samples += (tokens / self.length) as u64;
         self.progress.tokens += tokens as u64;
         self.progress.elapsed += seconds;
-        let data_wait = self.batches.wait().share();
+        let data_wait = self.batches.wait().fraction();
         let pace = Pace { tokens_per_second: tokens as f64 / seconds, elapsed: self.progress.elapsed, data_wait };
         let learns_classes = self.trainer.criterion().classification_weight != 0.0;
         self.log.append(&Record::Train(TrainRecord {

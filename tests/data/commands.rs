@@ -183,7 +183,7 @@ fn bench_measures() {
     assert!(per_core <= rate["images_per_second"].as_f64().unwrap(), "{rate}");
     assert!(rate["seconds_per_image"]["palette"].as_f64().unwrap() > 0.0);
     let text = run(folder.path(), &["bench", "--seconds", "0.1"]);
-    assert!(String::from_utf8_lossy(&text.stdout).contains("a core"));
+    assert!(String::from_utf8_lossy(&text.stdout).contains("per core"));
     for (args, word) in
         [(["--batch", "0"], "--batch"), (["--seconds", "0"], "--seconds"), (["--workers", "9999"], "1024")]
     {

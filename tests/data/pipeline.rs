@@ -5,8 +5,8 @@ use std::str::FromStr;
 use std::sync::Arc;
 
 use igpt_engine::data::{
-    Batches, DataError, DataSpec, Draw, Examples, Filter, FitOptions, Histogram, ImageSource, OpenOptions, Palette,
-    Prefetcher, Result, Split, TokenArray, fit, npy, open, open_image, open_images, open_sample,
+    AugmentKey, Batches, DataError, DataSpec, Examples, Filter, FitOptions, Histogram, ImageSource, OpenOptions,
+    Palette, Prefetcher, Result, Split, TokenArray, fit, npy, open, open_image, open_images, open_sample,
 };
 use proptest::prelude::*;
 
@@ -325,7 +325,7 @@ fn only_training_is_augmented_and_differently_each_epoch() {
     let train = sample(Split::Train, &options);
     let tokens = |examples: &dyn Examples, epoch| {
         let mut out = vec![0; 1024];
-        examples.tokens(0, Some(Draw { seed: 1, epoch, index: 0 }), &mut out).unwrap();
+        examples.tokens(0, Some(AugmentKey { seed: 1, epoch, index: 0 }), &mut out).unwrap();
         out
     };
     assert_ne!(tokens(&*train, 0), tokens(&*train, 1));
@@ -354,7 +354,7 @@ impl Examples for Faulty {
     fn vocabulary(&self) -> usize {
         512
     }
-    fn tokens(&self, index: usize, _: Option<Draw>, out: &mut [u16]) -> Result<()> {
+    fn tokens(&self, index: usize, _: Option<AugmentKey>, out: &mut [u16]) -> Result<()> {
         if index == 57 {
             return Err(DataError::Image { path: "57.jpg".into(), problem: "is bad".into() });
         }
@@ -417,7 +417,7 @@ impl Examples for Slow {
         1
     }
 
-    fn tokens(&self, _index: usize, _draw: Option<Draw>, _out: &mut [u16]) -> Result<()> {
+    fn tokens(&self, _index: usize, _augment: Option<AugmentKey>, _out: &mut [u16]) -> Result<()> {
         std::thread::sleep(self.0);
         Ok(())
     }
@@ -452,7 +452,7 @@ fn loading_that_falls_behind_is_said_once() {
         .collect();
     assert_eq!(complaints.len(), 1, "{complaints:?}");
     assert!(complaints[0].contains("--workers") && complaints[0].contains("data bench"), "{complaints:?}");
-    assert!(slow.wait().share() > 0.8 && slow.wait().batches == 29, "{:?}", slow.wait());
+    assert!(slow.wait().fraction() > 0.8 && slow.wait().batches == 29, "{:?}", slow.wait());
     // At most 1 ms a batch, and somebody who takes 40.
     let mut fast = start(1);
     for _ in 0..30 {
@@ -460,7 +460,7 @@ fn loading_that_falls_behind_is_said_once() {
         std::thread::sleep(40 * millisecond);
         assert_eq!(fast.complaint(), None, "{:?}", fast.wait());
     }
-    assert!(fast.wait().share() < 0.5, "{:?}", fast.wait());
+    assert!(fast.wait().fraction() < 0.5, "{:?}", fast.wait());
     let batches = Batches::training(Arc::new(Slow(millisecond)), 0, false).unwrap();
     assert!(batches.with_workers(100_000).err().unwrap().to_string().contains("--workers"));
 }

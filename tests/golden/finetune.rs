@@ -3,7 +3,7 @@
 use super::*;
 use igpt_engine::checkpoint::huggingface::ModelFile;
 use igpt_engine::checkpoint::{CheckpointError, load_config};
-use igpt_engine::data::{self, Draw, Examples};
+use igpt_engine::data::{self, AugmentKey, Examples};
 use igpt_engine::device::prelude::*;
 use igpt_engine::eval::{Evaluation, EvaluationPlan, Masks, evaluate_with};
 use igpt_engine::model::{CLASS_HEAD, ClassBatch, Criterion, Masking, ModelConfig, modal_class};
@@ -165,7 +165,7 @@ impl Examples for MadeUp {
         512
     }
 
-    fn tokens(&self, index: usize, _draw: Option<Draw>, out: &mut [u16]) -> data::Result<()> {
+    fn tokens(&self, index: usize, _augment: Option<AugmentKey>, out: &mut [u16]) -> data::Result<()> {
         out.iter_mut()
             .enumerate()
             .for_each(|(pixel, out)| *out = ((index * 131 + pixel % 5 * 17 + pixel / 16) % 512) as u16);

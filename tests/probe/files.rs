@@ -7,7 +7,7 @@ use std::fs;
 use std::path::Path;
 use std::sync::Arc;
 
-use igpt_engine::data::{Draw, Examples};
+use igpt_engine::data::{AugmentKey, Examples};
 use igpt_engine::probe::{FeatureFile, FeatureWriter, Header, Rows, write_features};
 
 const IMAGES: usize = 53;
@@ -182,7 +182,7 @@ impl Examples for Numbered {
     fn vocabulary(&self) -> usize {
         512
     }
-    fn tokens(&self, index: usize, _: Option<Draw>, out: &mut [u16]) -> igpt_engine::data::Result<()> {
+    fn tokens(&self, index: usize, _: Option<AugmentKey>, out: &mut [u16]) -> igpt_engine::data::Result<()> {
         out.fill(index as u16);
         Ok(())
     }

@@ -101,7 +101,7 @@ impl Palette {
         for value in self.colours.as_flattened() {
             hash.update(value.to_le_bytes());
         }
-        crate::data::hash::hex(&hash.finalize())
+        crate::data::files::hash::hex(&hash.finalize())
     }
 
     /// The cells, made at the first use.

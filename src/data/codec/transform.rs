@@ -151,7 +151,7 @@ fn reflect(at: u32, side: u32) -> u32 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::data::Draw;
+    use crate::data::AugmentKey;
 
     #[test]
     fn reflection_does_not_repeat_the_border() {
@@ -167,7 +167,7 @@ mod tests {
         let image = RgbImage::from_fn(32, 32, |x, y| image::Rgb([x as u8, y as u8, 0]));
         let transform = Transform::new(32, Filter::Bilinear, Framing::Whole, Augment::PadCropFlip).unwrap();
         let apply = |index| {
-            let mut random = Draw { seed: 1, epoch: 0, index }.random();
+            let mut random = AugmentKey { seed: 1, epoch: 0, index }.random();
             transform.apply(image.clone(), Some(&mut random), String::new, false).unwrap()
         };
         assert_eq!(apply(3), apply(3));
@@ -184,7 +184,7 @@ mod tests {
         let transform = Transform::new(32, Filter::Box, Framing::CentreCrop, Augment::ResizeCrop).unwrap();
         let plain = transform.apply(image.clone(), None, String::new, true).unwrap();
         assert!(plain.enumerate_pixels().all(|(x, _, pixel)| x == 0 || pixel.0 == [0, 0, 255]), "{plain:?}");
-        let mut random = Draw { seed: 1, epoch: 0, index: 0 }.random();
+        let mut random = AugmentKey { seed: 1, epoch: 0, index: 0 }.random();
         let drawn = transform.apply(image, Some(&mut random), String::new, true).unwrap();
         assert_eq!(drawn.dimensions(), (32, 32));
     }

@@ -6,7 +6,8 @@ use std::path::Path;
 use std::time::Duration;
 
 use crate::data::error::{DataError, Result};
-use crate::data::{hash, progress};
+use crate::data::files::hash;
+use crate::data::progress;
 
 /// Downloads to `target` by way of `target.part`, which a later call resumes. A target with the right hash is kept.
 pub(super) fn download(url: &str, sha256: &str, target: &Path, show_progress: bool) -> Result<()> {

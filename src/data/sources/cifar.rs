@@ -7,8 +7,8 @@ use std::path::{Path, PathBuf};
 
 use image::RgbImage;
 
-use crate::data::bytes::Bytes;
 use crate::data::error::{DataError, Result};
+use crate::data::files::bytes::Bytes;
 use crate::data::source::{ImageSource, Split};
 
 const SIDE: usize = 32;

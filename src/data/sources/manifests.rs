@@ -2,7 +2,7 @@
 
 use super::imagenet::{DEVKIT_TAR, TRAIN_TAR, VAL_TAR};
 use crate::data::fetch::CIFAR10_FILES;
-use crate::data::hash::PublishedHash::{self, Md5, Sha256};
+use crate::data::files::hash::PublishedHash::{self, Md5, Sha256};
 use crate::data::spec::DataSpec;
 
 /// A file of a data set as it was published.

@@ -19,13 +19,13 @@ use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
-use crate::data::bytes::Bytes;
 use crate::data::codec::palette::Palette;
 use crate::data::codec::resize::Filter;
 use crate::data::dataset::Examples;
 use crate::data::error::{DataError, Result};
-use crate::data::hash::hex;
-use crate::data::source::{Draw, Split};
+use crate::data::files::bytes::Bytes;
+use crate::data::files::hash::hex;
+use crate::data::source::{AugmentKey, Split};
 use crate::fs::atomic_file::AtomicFile;
 
 const MAGIC: &[u8] = b"IGPTSHD1";
@@ -242,7 +242,7 @@ impl Examples for Shard {
         self.header.vocabulary
     }
 
-    fn tokens(&self, index: usize, _draw: Option<Draw>, out: &mut [u16]) -> Result<()> {
+    fn tokens(&self, index: usize, _augment: Option<AugmentKey>, out: &mut [u16]) -> Result<()> {
         if index >= self.len() {
             return Err(DataError::index(index, self.len()));
         }

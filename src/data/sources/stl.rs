@@ -9,8 +9,8 @@ use std::path::{Path, PathBuf};
 use image::{Rgb, RgbImage};
 
 use super::cifar::parse_names;
-use crate::data::bytes::Bytes;
 use crate::data::error::{DataError, Result};
+use crate::data::files::bytes::Bytes;
 use crate::data::source::{ImageSource, Split};
 
 const SIDE: usize = 96;

@@ -9,7 +9,7 @@ use rayon::prelude::*;
 use crate::data::dataset::Examples;
 use crate::data::error::{DataError, Result};
 use crate::data::npy::Npy;
-use crate::data::source::Draw;
+use crate::data::source::AugmentKey;
 
 /// Most classes of a label file.
 const MAX_CLASSES: i64 = 1 << 16;
@@ -122,7 +122,7 @@ impl Examples for TokenArray {
         self.vocabulary
     }
 
-    fn tokens(&self, index: usize, _draw: Option<Draw>, out: &mut [u16]) -> Result<()> {
+    fn tokens(&self, index: usize, _augment: Option<AugmentKey>, out: &mut [u16]) -> Result<()> {
         if index >= self.len() {
             return Err(DataError::index(index, self.len()));
         }

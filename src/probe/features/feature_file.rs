@@ -21,7 +21,7 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
 use super::matrix::Rows;
-use crate::data::bytes::Bytes;
+use crate::data::files::bytes::Bytes;
 use crate::fs::atomic_file;
 use crate::probe::error::{ProbeError, Result};
 

@@ -7,9 +7,9 @@ use image::RgbImage;
 use rayon::prelude::*;
 
 use super::index::{Index, Located};
-use crate::data::bytes::Bytes;
 use crate::data::codec::decode::decode;
 use crate::data::error::{DataError, Result};
+use crate::data::files::bytes::Bytes;
 use crate::data::progress;
 use crate::data::skip_bad::{BadFiles, SkipBad};
 use crate::data::source::ImageSource;

@@ -7,7 +7,7 @@ use std::path::Path;
 use md5::Md5;
 use sha2::{Digest, Sha256};
 
-use super::error::{DataError, Result};
+use crate::data::error::{DataError, Result};
 
 /// Lower-case hex.
 pub(crate) fn hex(bytes: &[u8]) -> String {

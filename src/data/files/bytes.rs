@@ -5,7 +5,7 @@ use std::ops::{Deref, Range};
 use std::path::Path;
 use std::sync::Arc;
 
-use super::error::{DataError, Result};
+use crate::data::error::{DataError, Result};
 
 /// Read-only bytes that can be shared between threads.
 #[derive(Clone, Debug)]
