@@ -11,12 +11,12 @@ use crate::model::{ModelConfig, parameter_specs};
 
 /// What an import or export did.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Transfer {
+pub struct Conversion {
     /// The model as written.
     pub config: ModelConfig,
     /// Parameters written.
     pub parameters: usize,
-    /// The source's tensors that were not taken: zero biases, mask buffers.
+    /// The source's tensors that were left out: zero biases, mask buffers.
     pub dropped: Vec<String>,
     /// Zero biases that were added.
     pub added: Vec<String>,
@@ -28,15 +28,15 @@ pub struct Transfer {
 
 /// Brings a Hugging Face ImageGPT folder into our form: f32, only what the model needs. Biases that are all zero, as in
 /// the official models, are dropped unless `keep_biases`.
-pub fn import(source: &Path, out: &Path, keep_biases: bool, force: bool) -> Result<Transfer> {
+pub fn import(source: &Path, out: &Path, keep_biases: bool, force: bool) -> Result<Conversion> {
     let mut config = load_config(source)?;
     config.bias |= keep_biases;
     copy(source, out, config, force, false)
 }
 
-/// Writes the checkpoint `source` as a folder that Hugging Face's ImageGPT takes without a word: only its keys, and biases
+/// Writes the checkpoint `source` as a folder that Hugging Face's ImageGPT loads without a warning: only its keys, and biases
 /// of zero where the model has none, unless `no_biases`. A model with biases keeps them; `no_biases` then is an error.
-pub fn export(source: &Path, out: &Path, no_biases: bool, force: bool) -> Result<Transfer> {
+pub fn export(source: &Path, out: &Path, no_biases: bool, force: bool) -> Result<Conversion> {
     let mut config = load_config(source)?;
     expressible(&config)?;
     if no_biases && config.bias && ModelFile::open(source)?.has_bias()? {
@@ -48,14 +48,17 @@ pub fn export(source: &Path, out: &Path, no_biases: bool, force: bool) -> Result
 }
 
 /// Writes the weights in `source` as those of `config`, with biases of zero where it has none.
-fn copy(source: &Path, out: &Path, config: ModelConfig, force: bool, strict: bool) -> Result<Transfer> {
+fn copy(source: &Path, out: &Path, config: ModelConfig, force: bool, strict: bool) -> Result<Conversion> {
     check_replaceable(out, force)?;
+
+    // What the file has, and what is written in place of biases that it does not have.
     let mut file = ModelFile::open(source)?;
     let specs = parameter_specs(&config);
     let biases: Vec<_> = specs.iter().map(|spec| &spec.name).filter(|name| name.ends_with(".bias")).cloned().collect();
     // All or none: a file that lacks only some of its biases is damaged.
     let added = if biases.iter().any(|name| file.has(name)) { Vec::new() } else { biases };
     let dropped = file.check_except(&config, &added)?;
+
     let palette = palette_of(source)?;
     let headers: Vec<TensorHeader> = specs.iter().map(|spec| (spec.name.clone(), spec.shape.clone())).collect();
     let mut sha256 = String::new();
@@ -68,20 +71,23 @@ fn copy(source: &Path, out: &Path, config: ModelConfig, force: bool, strict: boo
         })?;
         write_palette(folder, palette.as_deref(), &config)
     })?;
+
     let colours = palette.map(|palette| palette.len());
-    Ok(Transfer { parameters: config.parameter_count(), config, dropped, added, colours, sha256 })
+    Ok(Conversion { parameters: config.parameter_count(), config, dropped, added, colours, sha256 })
 }
 
 /// Refuses to write where something is, unless `force` says so and what is there is a checkpoint: a mistyped `--out` must
 /// not cost anybody another folder.
 fn check_replaceable(out: &Path, force: bool) -> Result<()> {
     let occupied = CheckpointError::Occupied { path: PathBuf::from(out) };
+    // Nothing there, or an empty folder: nothing is lost.
     let Ok(mut entries) = std::fs::read_dir(out) else {
         return if out.exists() { Err(occupied) } else { Ok(()) };
     };
     if entries.next().is_none() {
         return Ok(());
     }
+
     if !force {
         return Err(occupied);
     }

@@ -9,7 +9,7 @@ pub struct DeviceModel {
     pub key: &'static str,
     /// Its name.
     pub name: &'static str,
-    /// FLOP/s of bfloat16 matrix products accumulated in float32, without sparsity; `None` where it has none.
+    /// FLOP/s of bfloat16 GEMMs accumulated in float32, without sparsity; `None` where it has none.
     pub bf16: Option<f64>,
     /// FLOP/s of float32, without TF32.
     pub f32: f64,
@@ -52,4 +52,23 @@ pub static DEVICES: [DeviceModel; 9] = [
 /// The device that is called `key`.
 pub fn device_model(key: &str) -> Option<&'static DeviceModel> {
     DEVICES.iter().find(|device| device.key == key)
+}
+
+/// A device that is not in [`DEVICES`].
+#[derive(Debug, PartialEq, thiserror::Error)]
+#[error("unknown --device-model '{name}'; choose all, or some of {}", DEVICES.each_ref().map(|device| device.key).join(", "))]
+pub struct UnknownDevice {
+    /// What was asked for.
+    pub name: String,
+}
+
+/// The devices of these names; all of them if one of the names is `all`.
+///
+/// # Errors
+/// [`UnknownDevice`].
+pub fn devices_named(names: &[String]) -> Result<Vec<&'static DeviceModel>, UnknownDevice> {
+    if names.iter().any(|name| name == "all") {
+        return Ok(DEVICES.iter().collect());
+    }
+    names.iter().map(|name| device_model(name).ok_or_else(|| UnknownDevice { name: name.clone() })).collect()
 }

@@ -17,7 +17,7 @@ mod memory;
 
 use serde::Serialize;
 
-pub use devices::{DEVICES, DeviceModel, device_model};
+pub use devices::{DEVICES, DeviceModel, UnknownDevice, device_model, devices_named};
 pub use memory::{Memory, Work};
 
 use crate::device::Precision;

@@ -1,5 +1,6 @@
 //! What several commands share: flags, output, interruption, progress.
 
+pub mod conversion;
 pub mod device;
 pub mod eval_images;
 pub mod interrupt;

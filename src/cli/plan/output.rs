@@ -1,0 +1,148 @@
+//! What `plan` prints.
+
+use anyhow::Result;
+
+use crate::cli::common::output::say;
+use crate::device::Precision;
+use crate::plan::{Cost, Memory, OnDevice, USABLE};
+use crate::recipe::{Command, Paper};
+use crate::report::training::grouped;
+
+/// The plan for people: model, run, memory, devices, and what the paper says.
+pub fn say_plan(cost: &Cost, utilisation: f64, runs: &[OnDevice]) -> Result<()> {
+    let row = cost.paper.as_ref().map_or(String::new(), |paper| format!(": {}", paper.row));
+    say(format_args!("{}{row}", cost.recipe))?;
+    say(format_args!(""))?;
+    say_run(cost)?;
+    say(format_args!(""))?;
+    say_memory(cost)?;
+    say(format_args!(""))?;
+    say_devices(cost, utilisation, runs)?;
+    match &cost.paper {
+        Some(paper) => say_paper(paper),
+        None => Ok(()),
+    }
+}
+
+/// The model, how long it runs, and how many FLOPs that takes.
+fn say_run(cost: &Cost) -> Result<()> {
+    let [layers, width, heads] = cost.shape;
+    say(format_args!(
+        "  model        {} parameters ({layers} layers × {width}, {heads} heads), {} tokens per image, {}",
+        grouped(cost.parameters as u64),
+        cost.tokens_per_image,
+        if cost.causal { "causal" } else { "every token sees all others" }
+    ))?;
+
+    // Fine-tuning stops early.
+    let at_most = if cost.command == Command::Finetune { "at most " } else { "" };
+    match cost.features {
+        Some(features) => say(format_args!(
+            "  run          features of {} images, {} numbers each ({} on disk); the solver's time is not counted",
+            grouped(features.images),
+            features.width,
+            bytes(features.bytes)
+        ))?,
+        None => say(format_args!(
+            "  run          {at_most}{} steps of {} images ({} per micro-batch), {:.3e} tokens",
+            grouped(cost.steps),
+            cost.images_per_step,
+            cost.micro_batch,
+            cost.tokens
+        ))?,
+    }
+    say(format_args!(
+        "  FLOPs        {:.3e} per token, {:.3e} per step, {at_most}{:.3e} in all",
+        cost.flops_per_token, cost.flops_per_step, cost.flops
+    ))
+}
+
+/// Bytes by class in both precisions.
+fn say_memory(cost: &Cost) -> Result<()> {
+    say(format_args!("  memory       {:>10} {:>10}", "f32", "bf16"))?;
+    let (f32, bf16) = (&cost.memory_f32, &cost.memory_bf16);
+    let class = |name: &str, of: fn(&Memory) -> f64| {
+        say(format_args!("  {name:12} {:>10} {:>10}", bytes(of(f32)), bytes(of(bf16))))
+    };
+    class("weights", |memory| memory.weights)?;
+    class("gradients", |memory| memory.gradients)?;
+    class("moments", |memory| memory.moments)?;
+    class("activations", |memory| memory.activations)?;
+    class("workspace", |memory| memory.workspace)?;
+    class("in all", Memory::total)
+}
+
+/// Time, energy and whether it fits, a line per device.
+fn say_devices(cost: &Cost, utilisation: f64, runs: &[OnDevice]) -> Result<()> {
+    let (peak, usable) = (100.0 * utilisation, 100.0 * USABLE);
+    say(format_args!("  at {peak:.0} % of the published peak, in {usable:.0} % of the memory:"))?;
+    say(format_args!("  {:18} {:>5} {:>9} {:>11} {:>10}  fits", "device", "", "TFLOP/s", "time", "energy"))?;
+    for run in runs {
+        say(format_args!(
+            "  {:18} {:>5} {:>9.1} {:>11} {:>10}  {}",
+            run.device.name,
+            if run.precision == Precision::F32 { "f32" } else { "bf16" },
+            run.peak / 1e12,
+            time(run.seconds),
+            energy(run.kilowatt_hours),
+            fit(run, cost)
+        ))?;
+    }
+    Ok(())
+}
+
+/// The published figure, where it comes from, and what is open about it.
+fn say_paper(paper: &Paper) -> Result<()> {
+    say(format_args!(""))?;
+    let deviation = paper.deviation.map_or(String::new(), |deviation| format!(" ± {deviation}"));
+    match paper.expected {
+        Some(value) => say(format_args!("  published    {value}{deviation} {}", paper.table.unit()))?,
+        None => say(format_args!("  published    no figure"))?,
+    }
+    say(format_args!("  source       {}", paper.source))?;
+    match &paper.open {
+        Some(open) => say(format_args!("  open         {open}")),
+        None => Ok(()),
+    }
+}
+
+/// Whether a run fits, and if not, which micro-batch would.
+fn fit(run: &OnDevice, cost: &Cost) -> String {
+    let needed = bytes(run.bytes);
+    match (run.fits, run.largest_micro_batch) {
+        (true, Some(largest)) => format!("yes ({needed} of it used, --batch up to {largest})"),
+        (true, None) => "yes".to_owned(),
+        (false, None) => format!("no: {needed} are needed, and one image takes more than there is"),
+        (false, Some(largest)) if cost.command == Command::Probe => {
+            format!("no: {needed} are needed; --batch {largest} fits")
+        }
+        (false, Some(largest)) => {
+            // The largest micro-batch that fits and divides the step's images.
+            let images = cost.images_per_step;
+            let batch = (1..=largest.min(images)).rev().find(|batch| images.is_multiple_of(*batch)).unwrap_or(1);
+            format!("no: {needed} are needed; --batch {batch} --accumulate {} fits", images / batch)
+        }
+    }
+}
+
+fn bytes(count: f64) -> String {
+    let gib = count / (1_u64 << 30) as f64;
+    if gib >= 0.1 { format!("{gib:.1} GiB") } else { format!("{:.1} MiB", gib * 1024.0) }
+}
+
+fn time(seconds: f64) -> String {
+    match seconds {
+        ..600.0 => format!("{seconds:.0} s"),
+        ..36_000.0 => format!("{:.0} min", seconds / 60.0),
+        ..172_800.0 => format!("{:.1} h", seconds / 3600.0),
+        _ => format!("{:.1} days", seconds / 86_400.0),
+    }
+}
+
+fn energy(kilowatt_hours: f64) -> String {
+    match kilowatt_hours {
+        ..0.1 => format!("{:.1} Wh", 1000.0 * kilowatt_hours),
+        ..10_000.0 => format!("{kilowatt_hours:.1} kWh"),
+        _ => format!("{:.1} MWh", kilowatt_hours / 1000.0),
+    }
+}
