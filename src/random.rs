@@ -12,10 +12,10 @@
 //! | key word 2 | the first counter |
 //! | stream number | the second counter |
 //!
-//! Different arguments so give a different key or a different stream number: no two purposes share a stream.
+//! So different arguments give a different key or stream number, and no two purposes share a stream.
 //! [`Purpose::InitialValues`] alone has a key of another form, so that a seed gives the weights that it always gave: the
-//! 256 bits that `seed_from_u64` makes of the seed. They are as good as random, and meet a key of the form above for no seed
-//! in practice (about 2^-64 over all seeds).
+//! 256 bits that `seed_from_u64` makes of the seed. They are as good as random: that any
+//! seed's equal a key of the form above has a probability of about 2^-64.
 
 use rand::SeedableRng;
 use rand_chacha::ChaCha8Rng;

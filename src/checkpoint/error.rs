@@ -22,7 +22,7 @@ pub enum CheckpointError {
         source: std::io::Error,
     },
     /// Neither a checkpoint nor a run.
-    #[error("{} is no checkpoint: {problem}", path.display())]
+    #[error("{} is not a checkpoint: {problem}", path.display())]
     NotACheckpoint {
         /// The folder.
         path: PathBuf,
@@ -30,7 +30,7 @@ pub enum CheckpointError {
         problem: String,
     },
     /// Not a safetensors file, or a damaged or hostile one.
-    #[error("{} is not a sound safetensors file: {problem}; it is damaged or was cut short, copy or download it again", path.display())]
+    #[error("{} is not a sound safetensors file: {problem}; it is damaged or truncated, copy or download it again", path.display())]
     Malformed {
         /// The file.
         path: PathBuf,
@@ -53,12 +53,12 @@ pub enum CheckpointError {
         /// What is wrong with it.
         problem: String,
     },
-    /// `config.json` describes a model that cannot be.
+    /// `config.json` describes an impossible model.
     #[error("{}: {source}", path.display())]
     Model {
         /// The file.
         path: PathBuf,
-        /// Why it cannot be.
+        /// Why it is impossible.
         source: ConfigError,
     },
     /// A tensor that the model needs is not in the file.

@@ -17,7 +17,7 @@ pub(super) fn read_json(path: &Path) -> Result<Map<String, Value>> {
         .and_then(|file| file.take(MAX_JSON + 1).read_to_end(&mut text))
         .map_err(CheckpointError::io("read", path))?;
     if text.len() as u64 > MAX_JSON {
-        return Err(CheckpointError::json(path, format!("longer than {MAX_JSON} bytes, the most that is read")));
+        return Err(CheckpointError::json(path, format!("longer than {MAX_JSON} bytes, the maximum")));
     }
     serde_json::from_slice(&text).map_err(|error| CheckpointError::json(path, format!("not a JSON object: {error}")))
 }

@@ -9,7 +9,7 @@
 //! | `optimizer.safetensors` | Adam's moments: `first_moment.NAME`, `second_moment.NAME` |
 //! | `training.json` | [`Progress`], and the SHA-256 of the two safetensors files |
 //!
-//! A checkpoint is written beside its place and renamed, so one that can be seen is complete.
+//! A checkpoint is written under a temporary name and renamed, so one that can be seen is complete.
 
 pub mod convert;
 pub(crate) mod error;
@@ -44,7 +44,7 @@ use training::{HashingWriter, moment_headers};
 
 /// The model's shape.
 pub const CONFIG_FILE: &str = "config.json";
-/// The pixel at each place of a sequence, uint16 `[positions]`.
+/// The pixel at each position of a sequence, uint16 `[positions]`.
 pub const ORDER_FILE: &str = "order.npy";
 /// The parameters.
 pub const MODEL_FILE: &str = "model.safetensors";
@@ -65,7 +65,7 @@ pub struct CheckpointContents<'a, D: Device> {
     pub parameters: &'a Parameters<D>,
     /// What training needs to go on; without it the checkpoint can be used, not resumed.
     pub training: Option<TrainingState<'a, D>>,
-    /// RGB in `[-1, 1]`, a row a colour.
+    /// RGB in `[-1, 1]`, a row per colour.
     pub palette: Option<&'a [[f32; 3]]>,
 }
 
@@ -80,6 +80,7 @@ pub fn save<D: Device>(dir: &Path, contents: &CheckpointContents<'_, D>) -> Resu
         Some(tensor) => Ok(device.download(tensor)?),
         None => Ok(Vec::new()),
     };
+
     atomic_dir::write_folder(dir, |folder| {
         huggingface::write_config(folder, config, false)?;
         let model = write_hashed(&folder.join(MODEL_FILE), &headers, |i| download(parameters.values().get(i)))?;

@@ -10,7 +10,7 @@ use super::error::{CheckpointError, Result};
 use crate::data::npy::{self, Npy};
 use crate::model::{Order, Permutation};
 
-/// Most pixels of an order.
+/// Maximum number of pixels of an order.
 const MAX_PIXELS: usize = 1 << 16;
 
 /// A pixel order as it is written in flags, recipes and configurations.
@@ -118,7 +118,7 @@ pub(super) fn write_order(dir: &Path, order: &Order) -> Result<()> {
 /// A permutation from an array of integers: the pixel at each position, counted in raster order.
 ///
 /// # Errors
-/// [`CheckpointError::Order`] for a file that cannot be read, is no such array, or does not list each pixel once.
+/// [`CheckpointError::Order`] for a file that cannot be read, is not such an array, or does not list each pixel once.
 pub fn read_permutation(path: &Path) -> Result<Permutation> {
     let error = |problem: String| CheckpointError::Order { path: path.to_owned(), problem };
     let array = Npy::open(path).map_err(|problem| error(problem.to_string()))?;

@@ -29,18 +29,20 @@ pub(super) fn preprocessor_json(palette: &[[f32; 3]], positions: usize) -> Value
     value
 }
 
-/// The palette of a checkpoint folder, if it has one: RGB in `[-1, 1]`, a row a colour.
+/// The palette of a checkpoint folder, if it has one: RGB in `[-1, 1]`, a row per colour.
 pub fn palette_of(dir: &Path) -> Result<Option<Vec<[f32; 3]>>> {
     let path = dir.join(PREPROCESSOR_FILE);
     if !path.is_file() {
         return Ok(None);
     }
+
     let map = read_json(&path)?;
     let rows = match map.get("clusters") {
         None | Some(Value::Null) => return Ok(None),
         Some(Value::Array(rows)) if !rows.is_empty() => rows,
         Some(_) => return Err(CheckpointError::json(&path, "clusters must be a list of [r, g, b] colours")),
     };
+
     let colour = |(index, row): (usize, &Value)| {
         let parts: Option<Vec<f64>> = row.as_array().and_then(|row| row.iter().map(Value::as_f64).collect());
         match parts.as_deref() {

@@ -14,13 +14,13 @@ use serde::de::{Deserializer, Error as _, IgnoredAny, MapAccess, Visitor};
 
 use super::error::{CheckpointError, Result};
 
-/// Longest header taken: iGPT-XL with its moments needs half a megabyte.
+/// Maximum bytes of a header: iGPT-XL with its moments needs half a megabyte.
 const MAX_HEADER: u64 = 16 << 20;
-/// Most tensors taken in one file.
+/// Maximum number of tensors in a file.
 const MAX_TENSORS: usize = 65_536;
-/// Most dimensions of a tensor taken.
+/// Maximum number of dimensions of a tensor.
 const MAX_RANK: usize = 8;
-/// Longest name taken, bytes.
+/// Maximum bytes of a name.
 const MAX_NAME: usize = 256;
 /// Bytes read and converted at once; a multiple of every element size.
 const CHUNK: usize = 1 << 20;
@@ -41,6 +41,8 @@ impl TensorFile {
     pub fn open(path: &Path) -> Result<Self> {
         let io = |action| CheckpointError::io(action, path);
         let malformed = |problem: String| CheckpointError::Malformed { path: path.to_owned(), problem };
+
+        // The length of the header, before anything is allocated for it.
         let mut file = File::open(path).map_err(io("open"))?;
         let length = file.metadata().map_err(io("read"))?.len();
         let mut prefix = [0; 8];
@@ -49,13 +51,14 @@ impl TensorFile {
         let header_length = u64::from_le_bytes(prefix);
         if header_length > MAX_HEADER {
             return Err(malformed(format!(
-                "its header claims {header_length} bytes, more than the {MAX_HEADER} taken"
+                "its header claims {header_length} bytes, more than the maximum of {MAX_HEADER}"
             )));
         }
         let base = 8 + header_length;
         if base > length {
             return Err(malformed(format!("its header claims {header_length} bytes, the file has {length}")));
         }
+
         let mut header = vec![0; header_length as usize];
         file.read_exact(&mut header).map_err(io("read"))?;
         let tensors = parse_header(&header, length - base).map_err(malformed)?;
@@ -93,6 +96,7 @@ impl TensorFile {
                 return Err(CheckpointError::WrongType { path, name, dtype });
             }
         };
+
         let (begin, end) = info.data_offsets;
         // Bounded by the size of the file, which the header was checked against.
         let mut values = Vec::with_capacity(info.shape.iter().product());
@@ -109,6 +113,7 @@ impl TensorFile {
             }
             Ok(())
         };
+
         copy().map_err(CheckpointError::io("read", &self.path))?;
         if values.iter().all(|value| value.is_finite()) {
             Ok(values)
@@ -131,6 +136,8 @@ fn parse_header(header: &[u8], data_length: u64) -> std::result::Result<BTreeMap
         .deserialize_map(HeaderVisitor)
         .and_then(|tensors| json.end().map(|()| tensors))
         .map_err(|error| format!("its header cannot be read ({error})"))?;
+
+    // Tensors must cover the data exactly: no overlap, no gap.
     let mut by_offset: Vec<_> = tensors.iter().collect();
     by_offset.sort_by_key(|(_, info)| info.data_offsets);
     let mut expected = 0;
@@ -148,6 +155,7 @@ fn parse_header(header: &[u8], data_length: u64) -> std::result::Result<BTreeMap
         }
         expected = end;
     }
+
     if expected as u64 != data_length {
         return Err(format!("its tensors take {expected} bytes, the file holds {data_length}"));
     }
@@ -180,6 +188,7 @@ impl<'de> Visitor<'de> for HeaderVisitor {
             if name.len() > MAX_NAME {
                 return Err(A::Error::custom(format!("a tensor's name has {} bytes", name.len())));
             }
+
             let info: TensorInfo = map.next_value()?;
             if info.shape.len() > MAX_RANK {
                 return Err(A::Error::custom(format!("tensor {name} has {} dimensions", info.shape.len())));
@@ -187,6 +196,7 @@ impl<'de> Visitor<'de> for HeaderVisitor {
             if tensors.len() == MAX_TENSORS {
                 return Err(A::Error::custom(format!("more than {MAX_TENSORS} tensors")));
             }
+
             if tensors.insert(name.clone(), info).is_some() {
                 return Err(A::Error::custom(format!("tensor {name} comes twice")));
             }
@@ -207,6 +217,8 @@ pub fn write_tensors(
     mut values: impl FnMut(usize) -> Result<Vec<f32>>,
 ) -> Result<()> {
     let malformed = |problem: String| CheckpointError::Malformed { path: path.to_owned(), problem };
+
+    // Offsets of the data, tensor after tensor.
     let mut infos = Vec::with_capacity(tensors.len());
     let mut offset = 0_usize;
     for (name, shape) in tensors {
@@ -216,6 +228,8 @@ pub fn write_tensors(
         info.data_offsets.1 = offset;
         infos.push((name.clone(), info));
     }
+
+    // The header: its length (u64), then JSON.
     // Without this entry transformers takes the file for one of another framework.
     let format = HashMap::from([("format".to_owned(), "pt".to_owned())]);
     let metadata = Metadata::new(Some(format), infos).map_err(|error| malformed(error.to_string()))?;
@@ -224,6 +238,8 @@ pub fn write_tensors(
     header.resize(header.len().next_multiple_of(8), b' ');
     out.write_all(&(header.len() as u64).to_le_bytes()).map_err(CheckpointError::io("write", path))?;
     out.write_all(&header).map_err(CheckpointError::io("write", path))?;
+
+    // The data, one tensor at a time.
     let mut buffer = Vec::new();
     for (index, (name, shape)) in tensors.iter().enumerate() {
         let values = values(index)?;

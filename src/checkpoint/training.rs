@@ -31,7 +31,7 @@ pub struct Progress {
     pub tokens: u64,
     /// Lowest validation loss so far, nats per token.
     pub best_validation: Option<f64>,
-    /// Fine-tuning: how accurate it has been.
+    /// Fine-tuning: the best accuracy so far.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub best: Option<BestAccuracy>,
     /// Seconds of training, over all sessions.
@@ -44,7 +44,7 @@ pub struct Progress {
 pub struct BestAccuracy {
     /// Updates made before it.
     pub step: u64,
-    /// Share of the validation images whose class was found.
+    /// Fraction of the validation images that are classified correctly.
     pub accuracy: f64,
     /// Validations since that were no better.
     pub validations_since: u64,
@@ -93,6 +93,8 @@ pub fn load_training<D: Device>(device: &D, dir: &Path, config: &ModelConfig) ->
             return Err(CheckpointError::NoTrainingState { path: dir.to_owned(), missing });
         }
     }
+
+    // Counters, and whether the files beside them are those that were saved with them.
     let path = dir.join(TRAINING_FILE);
     let training: TrainingFile = serde_json::from_value(read_json(&path)?.into())
         .map_err(|error| CheckpointError::json(&path, format!("{error}; take an earlier checkpoint")))?;
@@ -105,6 +107,8 @@ pub fn load_training<D: Device>(device: &D, dir: &Path, config: &ModelConfig) ->
             return Err(CheckpointError::Torn { path: file });
         }
     }
+
+    // Moments in the order of the parameters, each on the device as soon as it is read.
     let specs = parameter_specs(config);
     let mut file = TensorFile::open(&dir.join(OPTIMIZER_FILE))?;
     check_moments(&file, &specs)?;
@@ -133,6 +137,7 @@ fn check_moments(file: &TensorFile, specs: &[ParameterSpec]) -> Result<()> {
             Some(_) => {}
         }
     }
+
     match file.tensors().find(|(name, _)| !expected.contains_key(*name)) {
         Some((name, _)) => {
             Err(CheckpointError::UnexpectedTensor { path: path(), name: name.to_owned(), why: String::new() })
@@ -141,7 +146,7 @@ fn check_moments(file: &TensorFile, specs: &[ParameterSpec]) -> Result<()> {
     }
 }
 
-/// Passes bytes on and hashes them.
+/// Writes bytes through and hashes them.
 pub(super) struct HashingWriter<W> {
     inner: W,
     hash: Sha256,

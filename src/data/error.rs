@@ -52,7 +52,7 @@ pub enum DataError {
     },
     /// A file holds more records than the official one.
     #[error(
-        "{} is oversized: {records} records, the official file has {official}. Fetch it again, or cut it to {bytes} bytes",
+        "{} is oversized: {records} records, the official file has {official}. Fetch it again, or truncate it to {bytes} bytes",
         path.display()
     )]
     Oversized {
@@ -152,16 +152,14 @@ pub enum DataError {
         problem: String,
     },
     /// More files are bad than may be left out.
-    #[error(
-        "there are more than {limit} bad files, as many as --skip-bad={limit} leaves out; the one too many is {fault}"
-    )]
+    #[error("there are more than the {limit} bad files that --skip-bad={limit} leaves out; the next one is {fault}")]
     TooManyBad {
         /// How many may be left out.
         limit: u64,
-        /// What is wrong with the one too many.
+        /// What is wrong with the next one.
         fault: Box<DataError>,
     },
-    /// An image is smaller than what is to be cut from it.
+    /// An image is smaller than the square that is cropped from it.
     #[error(
         "{name}: {width}x{height} pixels are too small for {needed}x{needed}. Use a lower --resolution{}, or larger images",
         if *folder { ", pass --skip-bad to leave such files out" } else { "" }

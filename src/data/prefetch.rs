@@ -30,7 +30,7 @@ pub struct Batch {
     pub first_sample: u64,
 }
 
-/// Most threads that decode.
+/// Maximum number of threads that decode.
 pub const MAX_WORKERS: usize = 1024;
 
 /// An epoch and the order of its examples.
@@ -271,6 +271,7 @@ impl Iterator for Prefetcher {
     fn next(&mut self) -> Option<Self::Item> {
         let start = Instant::now();
         let made = self.in_flight.as_mut()?.pop_front()?.recv();
+
         match self.first {
             None => self.first = Some(Instant::now()),
             Some(_) => {
@@ -278,6 +279,7 @@ impl Iterator for Prefetcher {
                 self.wait.batches += 1;
             }
         }
+
         match made {
             Ok(Ok(Ok(batch))) => {
                 self.fill();

@@ -28,7 +28,7 @@ fn styled(message: &str, total: u64, show: bool, template: &str) -> ProgressBar 
     if !show {
         return ProgressBar::hidden();
     }
-    // The templates above are constants; the default style stands in should one not parse.
+    // The templates above are constants; the default style replaces one that does not parse.
     let style = ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar());
     ProgressBar::new(total).with_style(style).with_message(message.to_owned())
 }

@@ -143,11 +143,13 @@ impl BadFiles {
             met.insert(index);
             self.left_out + met.len() as u64
         };
+
         match self.allowed.limit() {
             0 => return Err(fault),
             limit if count > limit => return Err(DataError::TooManyBad { limit, fault: Box::new(fault) }),
             _ => {}
         }
+
         let wanted = label(index);
         let after = (index + 1..len).chain(0..index);
         after.filter(|&other| label(other) == wanted).find_map(|other| load(other).ok()).ok_or(fault)
@@ -194,7 +196,7 @@ mod tests {
         let bad = BadFiles::new(SkipBad::up_to(2));
         assert_eq!(bad.stand_in(0, 6, fault(0), label, load).unwrap().width(), 4);
         assert_eq!(bad.stand_in(1, 6, fault(1), label, load).unwrap().width(), 3);
-        // The same file again is no new one.
+        // The same file again does not count twice.
         assert_eq!((bad.stand_in(0, 6, fault(0), label, load).unwrap().width(), bad.count()), (4, 2));
         let error = bad.stand_in(2, 6, fault(2), label, load).unwrap_err().to_string();
         assert!(error.contains("more than 2 bad files") && error.contains("index is 2"), "{error}");

@@ -50,6 +50,7 @@ impl FromStr for DataSpec {
         if path.is_empty() {
             return Err(error("the path is missing"));
         }
+
         match kind {
             "cifar10" => Ok(DataSpec::Cifar10(path.into())),
             "cifar100" => Ok(DataSpec::Cifar100(path.into())),

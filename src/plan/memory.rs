@@ -91,7 +91,7 @@ mod tests {
     use crate::optim::{Adam, AdamConfig};
     use crate::tape::{Forward, Parameters, Tape};
 
-    /// The most that the CPU device held at once, over a step, is what the formula says, to 5 %: it leaves out scratch that
+    /// The CPU device's peak over a step is what the formula says, to 5 %: it leaves out scratch that
     /// each thread has, and rounding up to cache lines.
     #[test]
     fn the_cpu_device_allocates_what_is_planned() {
@@ -124,7 +124,7 @@ mod tests {
             adam.update(&device, &mut parameters, &gradients, 1e-3).unwrap();
             let peak = device.memory_use().peak as f64;
             let name = device.describe();
-            assert!((peak / plan.total() - 1.0).abs() < 0.05, "{peak} at most on {name}, planned {plan:?}");
+            assert!((peak / plan.total() - 1.0).abs() < 0.05, "peak {peak} on {name}, planned {plan:?}");
         }
     }
 

@@ -3,12 +3,12 @@
 //! | figure | formula | source |
 //! |---|---|---|
 //! | parameters | L·(12d² + 2d) + n·d + (2·V + 1)·d + d | the official code's variables; 76,571,648 for iGPT-S at 32×32 |
-//! | FLOPs of training, a token | 6·(12·L·d² + V·d) + 6·L·n·d, BERT 12·L·n·d | 2 a multiply-add, backward twice forward; a causal model needs half the scores |
+//! | FLOPs of training, per token | 6·(12·L·d² + V·d) + 6·L·n·d, BERT 12·L·n·d | 2 per multiply-add, backward twice forward; a causal model needs half the scores |
 //! | memory | see [`Memory`] | what the tape keeps, checked against the CPU device's allocations |
 //! | time | FLOPs / (peak · utilisation) | data sheets; the utilisation is an assumption, and an option |
 //! | energy | time · TDP | data sheets: the card alone, at its limit |
 //!
-//! L layers, d width, n tokens an image, V colours.
+//! L layers, d width, n tokens per image, V colours.
 
 mod devices;
 pub mod limits;
@@ -24,7 +24,7 @@ use crate::device::Precision;
 use crate::model::ModelConfig;
 use crate::recipe::{Command, Paper, Recipe, RecipeError};
 
-/// Share of a device's memory that a run may fill: the rest is the driver's, and lost between blocks.
+/// Fraction of a device's memory that a run may fill: the rest is the driver's, or lost to fragmentation.
 pub const USABLE: f64 = 0.95;
 
 /// What a run is made of, in numbers.
@@ -38,22 +38,22 @@ pub struct Cost {
     pub shape: [usize; 3],
     /// Trainable parameters, the class head of fine-tuning apart.
     pub parameters: usize,
-    /// Tokens an image.
+    /// Tokens per image.
     pub tokens_per_image: usize,
     /// Whether attention is over the causal half only.
     pub causal: bool,
-    /// Images a micro-batch.
+    /// Images per micro-batch.
     pub micro_batch: u64,
-    /// Images a step.
+    /// Images per step.
     pub images_per_step: u64,
-    /// Steps of the run; the most there can be for fine-tuning, which stops early. For a probe, micro-batches whose
+    /// Steps of the run; for fine-tuning, which stops early, their maximum. For a probe, micro-batches whose
     /// features are computed.
     pub steps: u64,
     /// Tokens that the model processes in all.
     pub tokens: f64,
-    /// Useful FLOPs a token.
+    /// Useful FLOPs per token.
     pub flops_per_token: f64,
-    /// Useful FLOPs a step.
+    /// Useful FLOPs per step.
     pub flops_per_step: f64,
     /// Useful FLOPs of the run.
     pub flops: f64,
@@ -61,7 +61,7 @@ pub struct Cost {
     pub memory_f32: Memory,
     /// Bytes by class, bfloat16 beside float32 master weights.
     pub memory_bf16: Memory,
-    /// Numbers a probe keeps of an image, and bytes of its feature file.
+    /// Numbers that a probe keeps of an image, and bytes of its feature file.
     pub features: Option<Features>,
     /// What the paper says.
     pub paper: Option<Paper>,
@@ -72,7 +72,7 @@ pub struct Cost {
 /// What a probe reads.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
 pub struct Features {
-    /// Numbers an image: the width, times the layers that are concatenated.
+    /// Numbers per image: the width, times the layers that are concatenated.
     pub width: u64,
     /// Training and test images of the whole data set.
     pub images: u64,
@@ -120,7 +120,7 @@ impl Cost {
     /// The cost of a recipe.
     ///
     /// # Errors
-    /// [`RecipeError`] for a model that cannot be and settings that are no numbers.
+    /// [`RecipeError`] for an impossible model and settings that are not numbers.
     pub fn of(recipe: &Recipe) -> Result<Self, RecipeError> {
         let config = recipe.model()?;
         let at_least_1 = |key, default| Ok::<_, RecipeError>(recipe.number(key)?.unwrap_or(default).max(1));
@@ -128,6 +128,7 @@ impl Cost {
         let (tokens_per_image, training) = (config.positions, recipe.command != Command::Probe);
         let accumulate = if training { at_least_1("accumulate", 1)? } else { 1 };
         let images_per_step = micro_batch.saturating_mul(accumulate);
+
         let concatenated = at_least_1("concat", 1)?;
         let features = images_of(recipe.text("data").unwrap_or("sample")).filter(|_| !training).map(|images| {
             let width = config.width as u64 * concatenated;
@@ -137,13 +138,17 @@ impl Cost {
             Some(features) => features.images.div_ceil(micro_batch),
             None => at_least_1("steps", DEFAULT_STEPS)?,
         };
+
+        // FLOPs: of training 6 per weight and token, of the forward pass alone a third of that.
         let causal = config.sos;
         let flops_per_token = config.training_flops_per_token(tokens_per_image) / if training { 1.0 } else { 3.0 };
         let flops_per_step = flops_per_token * (images_per_step as f64 * tokens_per_image as f64);
         let images = features.map_or(images_per_step as f64 * steps as f64, |features| features.images as f64);
         let tokens = images * tokens_per_image as f64;
+
         let work = if training { Work::Training } else { Work::Forward };
         let memory = |precision| Memory::of(&config, work, micro_batch as f64 * tokens_per_image as f64, precision);
+
         Ok(Cost {
             recipe: recipe.path.clone(),
             command: recipe.command,
@@ -177,20 +182,22 @@ impl Cost {
             Precision::F32 => self.memory_f32,
             Precision::Bf16 => self.memory_bf16,
         };
-        let room = device.memory * USABLE;
+
+        let usable = device.memory * USABLE;
         let work = if self.command == Command::Probe { Work::Forward } else { Work::Training };
         let tokens = self.tokens_per_image as f64;
         let total = |images: f64| Memory::of(&self.config, work, images * tokens, precision).total();
         // Memory grows in proportion to the micro-batch, over what no batch changes.
         let (one, image) = (total(1.0), total(2.0) - total(1.0));
-        let largest = (one <= room).then(|| 1 + ((room - one) / image).floor() as u64);
+        let largest = (one <= usable).then(|| 1 + ((usable - one) / image).floor() as u64);
+
         let seconds = self.flops / (peak * utilisation);
         OnDevice {
             device,
             precision,
             peak,
             bytes: memory.total(),
-            fits: memory.total() <= room,
+            fits: memory.total() <= usable,
             largest_micro_batch: largest,
             seconds,
             kilowatt_hours: seconds * device.watts / 3.6e6,

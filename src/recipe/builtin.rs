@@ -2,13 +2,13 @@
 
 use super::{Recipe, RecipeError};
 
-macro_rules! shelf {
+macro_rules! recipes {
     ($($name:literal),* $(,)?) => {
         /// File name and text of each recipe.
-        const SHELF: &[(&str, &str)] = &[$(($name, include_str!(concat!("../../recipes/", $name)))),*];
+        const RECIPES: &[(&str, &str)] = &[$(($name, include_str!(concat!("../../recipes/", $name)))),*];
     };
 }
-shelf![
+recipes![
     "pretrain-s-ar-32.toml",
     "pretrain-m-ar-32.toml",
     "pretrain-l-ar-32.toml",
@@ -44,5 +44,5 @@ shelf![
 /// # Errors
 /// None, short of a damaged program: a test reads them all.
 pub fn built_in() -> Result<Vec<Recipe>, RecipeError> {
-    SHELF.iter().map(|(name, text)| Recipe::parse(name, text)).collect()
+    RECIPES.iter().map(|(name, text)| Recipe::parse(name, text)).collect()
 }

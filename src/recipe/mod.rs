@@ -4,8 +4,8 @@
 //! things more, which the commands themselves do not read:
 //!
 //! * `command`: which of the three it is for (`train` if it does not say);
-//! * `[pretrained]`: for the other two, which model the checkpoint holds (it brings its shape, so that is no setting);
-//! * `[paper]`: where the row stands, and what is published.
+//! * `[pretrained]`: for the other two, which model the checkpoint holds (the shape comes from it and is not a setting);
+//! * `[paper]`: which row of the paper it is, and the published figure.
 
 mod builtin;
 mod scale;
@@ -30,8 +30,8 @@ pub enum RecipeError {
         /// Why not.
         source: std::io::Error,
     },
-    /// It is no TOML, or has values that cannot be.
-    #[error("{path} is no recipe: {problem}. Recipes stand in recipes/; their keys are the flags of their command")]
+    /// It is not TOML, or has impossible values.
+    #[error("{path} is not a recipe: {problem}. Recipes are in recipes/; their keys are the flags of their command")]
     Content {
         /// The file.
         path: String,
@@ -46,13 +46,13 @@ pub enum RecipeError {
         /// The command that it is for.
         command: Command,
     },
-    /// A number to divide by that is none.
-    #[error("--scale-down must be from 1 (nothing changes) to {most}")]
+    /// A number to divide by that is out of range.
+    #[error("--scale-down must be from 1 (nothing changes) to {max}")]
     Scale {
         /// The largest.
-        most: u64,
+        max: u64,
     },
-    /// A model that stands in a checkpoint alone.
+    /// The model is given by a checkpoint alone.
     #[error(
         "{path} takes its model from a checkpoint and does not say which it is; add a table such as [pretrained] model = \"l\", \
          resolution = 32, objective = \"ar\""
@@ -61,7 +61,7 @@ pub enum RecipeError {
         /// The file.
         path: String,
     },
-    /// A model that cannot be.
+    /// An impossible model.
     #[error(transparent)]
     Model(#[from] ConfigError),
 }
@@ -89,7 +89,7 @@ impl std::fmt::Display for Command {
     }
 }
 
-/// Where a row stands in the paper, and what is published there.
+/// Which row of the paper it is, and the published figure.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 pub struct Paper {
@@ -161,8 +161,8 @@ pub struct Recipe {
     pub path: String,
     /// What it is for.
     pub command: Command,
-    /// Whether the file says so; one that does not is taken by any command, which then reads its keys as its own flags.
-    said: bool,
+    /// Whether the file says which command; one that does not is accepted by any command, which then reads its keys as its own flags.
+    has_command: bool,
     /// What the paper says.
     pub paper: Option<Paper>,
     pretrained: Option<Pretrained>,
@@ -191,16 +191,18 @@ impl Recipe {
     pub fn parse(path: &str, text: &str) -> Result<Self, RecipeError> {
         let wrong = |problem: String| RecipeError::Content { path: path.to_owned(), problem };
         let mut settings: toml::Table = toml::from_str(text).map_err(|error| wrong(error.to_string()))?;
+
         fn take<T: serde::de::DeserializeOwned>(settings: &mut toml::Table, key: &str) -> Result<Option<T>, String> {
             let value = settings.remove(key).map(toml::Value::try_into).transpose();
             value.map_err(|error: toml::de::Error| format!("{key}: {}", error.message()))
         }
+
         let command = take(&mut settings, "command").map_err(wrong)?;
-        let said = command.or_else(|| settings.contains_key(OF_FINETUNING).then_some(Command::Finetune));
-        let command = said.unwrap_or(Command::Train);
+        let stated = command.or_else(|| settings.contains_key(OF_FINETUNING).then_some(Command::Finetune));
+        let command = stated.unwrap_or(Command::Train);
         let paper = take(&mut settings, "paper").map_err(wrong)?;
         let pretrained = take(&mut settings, "pretrained").map_err(wrong)?;
-        Ok(Recipe { path: path.to_owned(), command, said: said.is_some(), paper, pretrained, settings })
+        Ok(Recipe { path: path.to_owned(), command, has_command: stated.is_some(), paper, pretrained, settings })
     }
 
     /// The settings, for the command that they are for.
@@ -208,7 +210,7 @@ impl Recipe {
     /// # Errors
     /// [`RecipeError::Command`] for another one.
     pub fn settings_for(self, command: Command) -> Result<toml::Table, RecipeError> {
-        if self.said && self.command != command {
+        if self.has_command && self.command != command {
             return Err(RecipeError::Command { path: self.path, command: self.command });
         }
         Ok(self.settings)
@@ -224,10 +226,12 @@ impl Recipe {
             toml::Value::String(text) => Ok(text.clone()),
             toml::Value::Integer(number) => Ok(number.to_string()),
             toml::Value::Float(number) => Ok(number.to_string()),
-            other => {
-                Err(RecipeError::Content { path: path.clone(), problem: format!("{key} = {other} is no flag's value") })
-            }
+            other => Err(RecipeError::Content {
+                path: path.clone(),
+                problem: format!("{key} = {other} cannot be the value of a flag"),
+            }),
         };
+
         let mut flags = Vec::new();
         for (key, value) in &self.settings_for(command)? {
             match value {
@@ -246,10 +250,10 @@ impl Recipe {
     /// The recipe for a smaller machine: see [`scale_down`].
     ///
     /// # Errors
-    /// [`RecipeError::Scale`]; [`RecipeError::Content`] for numbers that are none.
+    /// [`RecipeError::Scale`]; [`RecipeError::Content`] for settings that are not numbers.
     pub fn scaled_down(mut self, by: u64) -> Result<Self, RecipeError> {
         scale_down(&mut self.settings, by).map_err(|problem| match problem {
-            scale::ScaleError::By => RecipeError::Scale { most: scale::MOST },
+            scale::ScaleError::By => RecipeError::Scale { max: scale::MAX_SCALE },
             scale::ScaleError::Value(problem) => RecipeError::Content { path: self.path.clone(), problem },
         })?;
         Ok(self)
@@ -258,7 +262,7 @@ impl Recipe {
     /// A whole number among the settings.
     ///
     /// # Errors
-    /// [`RecipeError::Content`] for a setting that is no whole number of at least 0.
+    /// [`RecipeError::Content`] for a setting that is not a whole number of at least 0.
     pub fn number(&self, key: &str) -> Result<Option<u64>, RecipeError> {
         scale::number(&self.settings, key).map_err(|problem| RecipeError::Content { path: self.path.clone(), problem })
     }
@@ -291,15 +295,17 @@ impl Recipe {
             }
             (None, None) => Preset::default(),
         };
+
         let number = |key| Ok::<_, RecipeError>(self.number(key)?.map(|value| value as usize));
         let built_in = self.text("data").is_none_or(|data| data == "sample");
         let resolution = number("resolution")?
             .or(self.pretrained.as_ref().map(|pretrained| pretrained.resolution))
             .unwrap_or(if built_in { 16 } else { 32 });
-        // What does not fit an image size is refused before its square is taken.
+        // Checked before it is squared.
         if !(1..=256).contains(&resolution) {
             return Err(wrong(format!("resolution = {resolution} must be from 1 to 256")));
         }
+
         let config = ModelConfig::preset(preset, resolution);
         let config = ModelConfig {
             layers: number("layers")?.unwrap_or(config.layers),

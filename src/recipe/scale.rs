@@ -2,15 +2,15 @@
 //!
 //! Divided by N and rounded down, but at least 1: layers, batch, accumulated micro-batches, steps, warm-up and all that is
 //! counted in steps. The width is divided too, to a multiple of 8 and at least 16, with as many heads of the old size as fit
-//! it; the resolution by √N, and at least 8, so that an image's tokens are divided by about N. What is no size stays:
+//! it; the resolution by √N, and at least 8, so that an image's tokens are divided by about N. What is not a size stays:
 //! learning rate, schedule, objective, data.
 
 use toml::Table;
 
 use crate::model::Preset;
 
-/// Largest N: more would leave nothing of iGPT-XL to divide.
-pub const MOST: u64 = 1024;
+/// Maximum N: more would leave nothing of iGPT-XL to divide.
+pub const MAX_SCALE: u64 = 1024;
 
 /// Counted in steps or images.
 const COUNTS: [&str; 9] =
@@ -20,9 +20,9 @@ const COUNTS: [&str; 9] =
 #[derive(Debug, PartialEq, thiserror::Error)]
 pub enum ScaleError {
     /// N is out of range.
-    #[error("the number to divide by must be from 1 to {MOST}")]
+    #[error("the number to divide by must be from 1 to {MAX_SCALE}")]
     By,
-    /// A setting is no number.
+    /// A setting is not a number.
     #[error("{0}")]
     Value(String),
 }
@@ -40,12 +40,13 @@ pub(super) fn number(settings: &Table, key: &str) -> Result<Option<u64>, String>
 /// # Errors
 /// [`ScaleError`].
 pub fn scale_down(settings: &mut Table, by: u64) -> Result<(), ScaleError> {
-    if !(1..=MOST).contains(&by) {
+    if !(1..=MAX_SCALE).contains(&by) {
         return Err(ScaleError::By);
     }
     if by == 1 {
         return Ok(());
     }
+
     for key in COUNTS {
         match number(settings, key).map_err(ScaleError::Value)? {
             // Zero means "never" or "all".
@@ -53,6 +54,7 @@ pub fn scale_down(settings: &mut Table, by: u64) -> Result<(), ScaleError> {
             Some(value) => set(settings, key, (value / by).max(1)),
         }
     }
+
     let Some(model) = settings.get("model").cloned() else { return Ok(()) };
     let preset: Preset =
         model.try_into().map_err(|error: toml::de::Error| ScaleError::Value(error.message().into()))?;
@@ -60,11 +62,14 @@ pub fn scale_down(settings: &mut Table, by: u64) -> Result<(), ScaleError> {
     let given =
         |key: &str, preset: usize| Ok(number(settings, key).map_err(ScaleError::Value)?.unwrap_or(preset as u64));
     let (layers, width, heads) = (given("layers", layers)?, given("width", width)?, given("heads", heads)?);
+
+    // The width to a multiple of 8, with as many heads as divide it.
     let narrow = (width / by / 8 * 8).max(16);
     let mut fewer = (narrow * heads / width.max(1)).max(1);
     while !narrow.is_multiple_of(fewer) {
         fewer -= 1;
     }
+
     set(settings, "layers", (layers / by).max(1));
     set(settings, "width", narrow);
     set(settings, "heads", fewer);
@@ -105,7 +110,7 @@ mod tests {
     #[test]
     fn every_preset_survives_every_scale() {
         for model in ["tiny", "s", "m", "l", "xl"] {
-            for by in 1..=MOST {
+            for by in 1..=MAX_SCALE {
                 let mut settings: Table = toml::from_str(&format!("model = \"{model}\"\nresolution = 64")).unwrap();
                 scale_down(&mut settings, by).unwrap();
                 let path = format!("{model} / {by}");

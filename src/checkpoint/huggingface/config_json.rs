@@ -34,6 +34,7 @@ pub fn config_json(config: &ModelConfig) -> Map<String, Value> {
     };
     let classifier = !config.classes.is_empty();
     let architecture = if classifier { "ImageGPTForImageClassification" } else { "ImageGPTForCausalImageModeling" };
+
     let mut value = json!({
         "activation_function": activation,
         "architectures": [architecture],
@@ -56,6 +57,8 @@ pub fn config_json(config: &ModelConfig) -> Map<String, Value> {
         "use_cache": true,
         "vocab_size": config.embedding_rows(),
     });
+
+    // Class names go both ways, as transformers expects.
     if classifier {
         let names = || config.classes.iter().enumerate();
         value["id2label"] = names().map(|(class, name)| (class.to_string(), Value::from(name.as_str()))).collect();
@@ -114,6 +117,8 @@ fn parse_config(dir: &Path, path: &Path, map: &Map<String, Value>) -> Result<(Mo
     let keys = Keys { path, map };
     keys.refuse_unknown_own()?;
     keys.one_of("model_type", "imagegpt", &[("imagegpt", ()), (OWN_MODEL_TYPE, ())])?;
+
+    // What Hugging Face could vary and Image GPT does not.
     for (key, expected) in [
         ("scale_attn_weights", true),
         ("scale_attn_by_inverse_layer_idx", false),
@@ -130,6 +135,8 @@ fn parse_config(dir: &Path, path: &Path, map: &Map<String, Value>) -> Result<(Mo
         None | Some(Some(1e-5)) => {}
         _ => return Err(keys.error("layer_norm_epsilon must be 1e-5, as in every Image GPT".to_owned())),
     }
+
+    // Vocabulary and objective: a start-of-sequence token makes the model autoregressive.
     let sos = keys.flag("igpt_sos")?.unwrap_or(true);
     let rows = keys.dimension("vocab_size")?;
     let Some(vocabulary) = rows.checked_sub(usize::from(sos)) else {
@@ -140,6 +147,8 @@ fn parse_config(dir: &Path, path: &Path, map: &Map<String, Value>) -> Result<(Mo
     if objective.is_some_and(|objective| (objective == Objective::Ar) != sos) {
         return Err(keys.error("igpt_objective must be \"ar\" with igpt_sos, \"bert\" without it".to_owned()));
     }
+
+    // The model itself.
     let orders = ["raster", "columns", "spiral", "hilbert"].map(|name| (name, Order::named(name)));
     let orders = [&orders[..], &[("file", None)]].concat();
     let order = keys.one_of("igpt_order", "raster", &orders)?;
@@ -160,6 +169,7 @@ fn parse_config(dir: &Path, path: &Path, map: &Map<String, Value>) -> Result<(Mo
         order: order.map_or_else(|| load_order(dir), Ok)?,
         classes: Vec::new(),
     };
+
     config.validate().map_err(|source| CheckpointError::Model { path: path.to_owned(), source })?;
     if !matches!(map.get("n_inner"), None | Some(Value::Null)) && keys.dimension("n_inner")? != 4 * config.width {
         return Err(keys.error(format!("n_inner must be null or 4 × n_embd = {}", 4 * config.width)));

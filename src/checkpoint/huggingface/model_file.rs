@@ -85,7 +85,10 @@ impl ModelFile {
         for spec in specs.iter().filter(|spec| !absent.contains(&spec.name)) {
             self.check_shape(&spec.name, &spec.shape)?;
         }
+
+        // What is left must be without effect: buffers, a class head, biases of zero.
         let own: HashMap<_, _> = specs.into_iter().map(|spec| (spec.name, spec.shape)).collect();
+
         let biased = parameter_specs(&ModelConfig { bias: true, ..config.clone() });
         let biased: HashMap<_, _> = biased.into_iter().map(|spec| (spec.name, spec.shape)).collect();
         let mut passed_over = Vec::new();

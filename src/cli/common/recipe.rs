@@ -29,6 +29,7 @@ pub fn expand(args: Vec<OsString>) -> Result<Vec<OsString>> {
             }
         }
     }
+
     let scale_down = match scale_down {
         None => 1,
         Some(_) if config.is_none() => {
@@ -36,9 +37,10 @@ pub fn expand(args: Vec<OsString>) -> Result<Vec<OsString>> {
         }
         Some(text) => match text.to_str().and_then(|text| text.parse().ok()) {
             Some(number) => number,
-            None => bail!("{SCALE_DOWN} {} is no whole number", text.display()),
+            None => bail!("{SCALE_DOWN} {} is not a whole number", text.display()),
         },
     };
+
     if let Some(path) = config {
         let recipe = Recipe::read(&PathBuf::from(path))?.scaled_down(scale_down)?;
         // A list that is given replaces the recipe's; clap would put one behind the other.

@@ -148,7 +148,7 @@ pub struct PaletteArgs {
     /// Seed of the first centres
     #[arg(long, default_value_t = 0)]
     pub seed: u64,
-    /// Iterations of k-means at most
+    /// Maximum number of iterations of k-means
     #[arg(long, value_name = "N", default_value_t = FitOptions::default().iterations)]
     pub iterations: usize,
     /// File to write

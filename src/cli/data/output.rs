@@ -123,6 +123,7 @@ pub fn throughput(measured: &Throughput, json: bool) -> Result<()> {
             "seconds_per_image": {"read_and_decode": decode, "crop_and_resize": transform, "palette": quantise},
         }));
     }
+
     say(format_args!("{about}"))?;
     say(format_args!(
         "{images_per_second:.0} images/s on {workers} workers, {per_core:.0} per core ({cores} cores here), augmented as in \

@@ -119,6 +119,7 @@ fn why_not(supported: bool) -> Option<&'static str> {
 /// Every device with whether it can be used, and if not, why.
 fn devices(cuda: &device::Result<Devices>) -> Vec<Value> {
     let mut devices = vec![json!({"name": "cpu", "ready": true})];
+
     match cuda {
         Ok(cuda) if !cuda.devices.is_empty() => {
             devices.extend(cuda.devices.iter().enumerate().map(|(number, found)| {

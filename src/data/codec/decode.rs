@@ -1,7 +1,7 @@
 //! From the bytes of a JPEG or PNG file to RGB8.
 //!
-//! What a file is, its first bytes decide and not its name (ImageNet's n02105855_2933.JPEG is a PNG). Grey is spread,
-//! alpha dropped, 16 bits rounded to 8, palettes converted. JPEGs with four components (22 of ImageNet's) are taken as
+//! The first bytes of a file say what it is, not its name (ImageNet's n02105855_2933.JPEG is a PNG). Grey is expanded,
+//! alpha dropped, 16 bits rounded to 8, palettes converted. JPEGs with four components (22 of ImageNet's) are read as
 //! Adobe's programs write them, CMYK or YCCK with inverted values: R = C·K / 255 of the stored bytes.
 
 use std::io::Cursor;
@@ -11,7 +11,7 @@ use image::{ImageFormat, ImageReader, Limits, RgbImage};
 
 use crate::data::error::{DataError, Result};
 
-/// Width and height that are decoded at most, and the memory that decoding may take: a file of a few kilobytes must not
+/// Maximum width and height, and the memory that decoding may use: a file of a few kilobytes must not
 /// unpack to gigabytes. ImageNet's largest image has 61 million pixels.
 const MAX_SIDE: u32 = 32_768;
 const MAX_MEMORY: u64 = 512 << 20;

@@ -39,6 +39,7 @@ impl Histogram {
     ) -> Result<Self> {
         // 128 MiB, the price of counting in one pass from all threads.
         let table: Vec<AtomicU64> = (0..1 << 24).map(|_| AtomicU64::new(0)).collect();
+
         let faults: Vec<Result<()>> = (0..count)
             .into_par_iter()
             .map(|index| {
@@ -51,6 +52,8 @@ impl Histogram {
             })
             .collect();
         faults.into_iter().collect::<Result<()>>()?;
+
+        // Only the colours that occur, ascending.
         let counted = (0_u32..).zip(table.iter().map(|count| count.load(Ordering::Relaxed)));
         let (colours, counts) = counted
             .filter(|&(_, count)| count > 0)
@@ -112,7 +115,7 @@ impl Histogram {
 pub struct Quality {
     /// Mean over the pixels of the squared error, summed over R, G, B, on the 0-1 scale.
     pub mse: f64,
-    /// Entropy of the tokens taken one by one, in nats: what a model that ignores context reaches at best.
+    /// Entropy of the tokens taken one by one, in nats: the lowest loss of a model that ignores context.
     pub entropy_nats: f64,
     /// Colours that at least one pixel gets.
     pub used: usize,
@@ -165,7 +168,7 @@ pub struct FitOptions {
     pub colours: usize,
     /// Seed of the seeding.
     pub seed: u64,
-    /// Iterations at most.
+    /// Maximum number of iterations.
     pub iterations: usize,
     /// Stop when an iteration lowers the error by less than this part of it.
     pub tolerance: f64,
@@ -209,14 +212,18 @@ fn lloyd(
         let sums = histogram.assign(&Cells::new(&centres), k);
         let error: f64 = sums.iter().zip(&centres).map(|(sum, centre)| sum.error(centre)).sum();
         report(iteration, error / histogram.pixels() as f64 / (255.0 * 255.0));
+
+        // A centre without pixels moves to where the error is largest.
         let empty: Vec<usize> = (0..k).filter(|&i| sums[i].count == 0).collect();
         let lost = if empty.is_empty() { Vec::new() } else { worst(histogram, &centres, empty.len()) };
+
         for (centre, sum) in centres.iter_mut().zip(&sums) {
             *centre = sum.mean().unwrap_or(*centre);
         }
         for (&index, colour) in empty.iter().zip(lost) {
             centres[index] = to_unit(colour);
         }
+
         if empty.is_empty() && before - error <= options.tolerance * error {
             break;
         }
@@ -225,7 +232,7 @@ fn lloyd(
     centres
 }
 
-/// The `count` colours with the largest weighted squared error: where a centre that lost all its pixels does most good.
+/// The `count` colours with the largest weighted squared error: where a centre that lost all its pixels helps most.
 fn worst(histogram: &Histogram, centres: &[[f32; 3]], count: usize) -> Vec<[u8; 3]> {
     let cells = Cells::new(centres);
     let mut errors: Vec<(u64, [u8; 3])> = histogram
@@ -242,17 +249,20 @@ fn worst(histogram: &Histogram, centres: &[[f32; 3]], count: usize) -> Vec<[u8; 
     errors.into_iter().take(count).map(|(_, colour)| colour).collect()
 }
 
-/// k-means++: each next centre is a pixel drawn with probability proportional to its squared distance to the nearest
-/// centre so far. Distances between 8-bit colours are integers, so the draw is exact.
+/// k-means++: each next centre is a pixel sampled with probability proportional to its squared distance to the nearest
+/// centre so far. Distances between 8-bit colours are integers, so sampling is exact.
 fn seed_centres(histogram: &Histogram, k: usize, seed: u64) -> Vec<[f32; 3]> {
     let mut random = random::stream(seed, Purpose::Palette, 0, 0);
-    // Squared distance of each colour to its nearest centre; at first 1, which draws by count alone.
+    // Squared distance of each colour to its nearest centre; at first 1, which samples by count alone.
     let mut nearest = vec![1_u32; histogram.distinct()];
     let mut centres: Vec<[f32; 3]> = Vec::with_capacity(k);
+
     while centres.len() < k {
         let weights = nearest.par_chunks(CHUNK).zip(histogram.counts.par_chunks(CHUNK));
         let totals: Vec<u64> =
             weights.map(|(near, counts)| near.iter().zip(counts).map(|(&d, &n)| u64::from(d) * n).sum()).collect();
+
+        // Sample by weight: first the chunk, then the colour in it.
         // Positive: there are at least k distinct colours, so one is still away from every centre.
         let mut left = random.random_range(0..totals.iter().sum::<u64>().max(1));
         let mut chunk = 0;
@@ -269,6 +279,8 @@ fn seed_centres(histogram: &Histogram, k: usize, seed: u64) -> Vec<[f32; 3]> {
             left -= weight;
             index += 1;
         }
+
+        // Colours that are nearer to the new centre than to any before.
         let chosen = histogram.colours[index];
         let first = centres.is_empty();
         nearest.par_iter_mut().with_min_len(CHUNK).zip(&histogram.colours).for_each(|(nearest, colour)| {

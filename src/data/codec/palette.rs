@@ -13,7 +13,7 @@ use sha2::{Digest, Sha256};
 use crate::data::error::{DataError, Result};
 use crate::data::npy::{self, Dtype, Npy};
 
-/// Most colours of a palette: "9-bit colour".
+/// Maximum number of colours of a palette: "9-bit colour".
 pub const MAX_COLOURS: usize = 512;
 /// Values beyond this are of another scale than [-1, 1] (0 to 255, say); k-means itself stays within 1.
 const MAX_VALUE: f32 = 1.5;
@@ -120,7 +120,7 @@ impl Palette {
         self.cells().nearest(pixel)
     }
 
-    /// Tokens of an image in raster order; `out` has a place for each pixel.
+    /// Tokens of an image in raster order; `out` has an element for each pixel.
     ///
     /// # Errors
     /// [`DataError::Bounds`] for an `out` of another length.
@@ -166,7 +166,7 @@ impl Palette {
             })
     }
 
-    /// All colours as a picture of `cell` x `cell` squares, 32 a row, in the palette's order.
+    /// All colours as a picture of `cell` x `cell` squares, 32 per row, in the palette's order.
     pub fn swatch(&self, cell: u32) -> RgbImage {
         let columns = self.len().min(32);
         let rows = self.len().div_ceil(columns.max(1));
@@ -177,7 +177,7 @@ impl Palette {
     }
 }
 
-/// Bits of a channel that pick the cell: 32 cells a side, each of 8x8x8 colours.
+/// Bits of a channel that pick the cell: 32 cells per side, each of 8x8x8 colours.
 const CELL_BITS: u32 = 5;
 const CELL_SHIFT: u32 = 8 - CELL_BITS;
 const CELL_COUNT: usize = 1 << (3 * CELL_BITS);
@@ -185,8 +185,8 @@ const CELL_COUNT: usize = 1 << (3 * CELL_BITS);
 /// The colour cube cut into cells, and for each the colours that are nearest to any of its points: exact, since no
 /// other can win there.
 ///
-/// Measured with the built-in palette on two cores and CIFAR-10's test pixels: built in 0.12 s, 48 ns a pixel, 50 us an
-/// image of 32x32. The loser, a table of all 2^24 colours filled from these cells: 0.2 s and 32 MiB more, 7 ns a pixel;
+/// Measured with the built-in palette on two cores and CIFAR-10's test pixels: built in 0.12 s, 48 ns per pixel, 50 us per
+/// image of 32x32. The loser, a table of all 2^24 colours filled from these cells: 0.2 s and 32 MiB more, 7 ns per pixel;
 /// it pays only after 5 million pixels, on a thread that training does not wait for.
 #[derive(Debug)]
 pub(super) struct Cells {
@@ -236,12 +236,15 @@ fn nearest(colours: impl Iterator<Item = (u16, [f64; 3])>, x: [f64; 3]) -> u16 {
 /// The colours that could be nearest to a point of the cell: those whose least distance to it is not above the least of
 /// all greatest distances.
 fn candidates(cell: usize, colours: &[[f64; 3]]) -> Vec<u16> {
+    // The corners of the cell, on the [-1, 1] scale.
     let (mut low, mut high) = ([0.0; 3], [0.0; 3]);
     for channel in 0..3 {
         let at = cell >> (CELL_BITS as usize * (2 - channel)) & ((1 << CELL_BITS) - 1);
         let first = (at << CELL_SHIFT) as u8;
         (low[channel], high[channel]) = (scale(first), scale(first | ((1 << CELL_SHIFT) - 1)));
     }
+
+    // Least squared distance of each colour to the cell; the least of the greatest bounds them all.
     let mut bound = f64::INFINITY;
     let nearest: Vec<f64> = colours
         .iter()
@@ -258,6 +261,7 @@ fn candidates(cell: usize, colours: &[[f64; 3]]) -> Vec<u16> {
             least
         })
         .collect();
+
     // The margin is far above rounding (values are below 10), so that a tie is never lost to it.
     let within = |least: f64| least <= bound + 1e-9;
     nearest.iter().zip(0..).filter(|&(&least, _)| within(least)).map(|(_, index)| index).collect()
@@ -275,7 +279,7 @@ mod tests {
     proptest! {
         #![proptest_config(ProptestConfig::with_cases(48))]
 
-        /// Few distinct values a channel, so that duplicate colours and exact ties are common.
+        /// Few distinct values per channel, so that duplicate colours and exact ties are common.
         #[test]
         fn encoding_is_the_first_argmin(
             coarse in prop::collection::vec([0_u8..6, 0_u8..6, 0_u8..6], 1..80),

@@ -1,9 +1,9 @@
 //! From an image of any size to the model's resolution, with the paper's augmentation.
 //!
 //! Photos (ImageNet, folders): in training the short side is scaled to a random length in 256..=384 and a random
-//! 224x224 square is cut; otherwise the short side is scaled to 224 and the central square is cut. Small images (CIFAR,
-//! STL-10): in training 4 pixels of reflection are added on each side, a random square of the old size is cut and every
-//! other one mirrored; otherwise the image is taken as it is. Either way the square is then downsampled to the
+//! 224x224 square is cropped; otherwise the short side is scaled to 224 and the central square is cropped. Small images (CIFAR,
+//! STL-10): in training 4 pixels of reflection are added on each side, a random square of the old size is cropped and every
+//! other one mirrored; otherwise the image stays as it is. Either way the square is then downsampled to the
 //! resolution. (Image GPT, V2, sections 3.1 and 3.4.)
 
 use image::RgbImage;
@@ -13,13 +13,13 @@ use rand_chacha::ChaCha8Rng;
 use super::resize::{Filter, Rectangle, crop, resize, short_side};
 use crate::data::error::{DataError, Result};
 
-/// Side of the square cut from a photo.
+/// Side of the square cropped from a photo.
 const PHOTO_CROP: u32 = 224;
 /// Short sides of a photo before the random crop.
 const PHOTO_SHORT: std::ops::RangeInclusive<u32> = 256..=384;
 /// Pixels of reflection around a small image.
 const PAD: u32 = 4;
-/// Highest resolution: the square that is cut must not need enlarging.
+/// Highest resolution: the cropped square must not need enlarging.
 pub const MAX_RESOLUTION: u32 = PHOTO_CROP;
 /// A photo more elongated than this is refused: its longer side, scaled, would take gigabytes.
 const MAX_ASPECT: u32 = 100;
@@ -99,31 +99,40 @@ impl Transform {
         if width.min(height) < self.resolution && !self.enlarge {
             return Err(DataError::TooSmall { name: name(), width, height, needed: self.resolution, folder });
         }
+
         let failed =
             |problem| DataError::Resize { resolution: self.resolution, problem: format!("{}: {problem}", name()) };
         if width.max(height) / width.min(height) > MAX_ASPECT {
             return Err(failed(format!("{width}x{height} is more elongated than {MAX_ASPECT} to 1; leave it out")));
         }
+
+        // The square that is shrunk.
         let framed = match (self.augment, random, self.framing) {
             (Augment::PadCropFlip, Some(random), _) => pad_crop_flip(&image, random),
             (Augment::ResizeCrop, Some(random), _) => {
                 let (width, height) = short_side(width, height, random.random_range(PHOTO_SHORT));
                 let (x, y) = (width - PHOTO_CROP, height - PHOTO_CROP);
                 let (x, y) = (random.random_range(0..=x), random.random_range(0..=y));
-                self.cut(image, (width, height), (x, y)).map_err(failed)?
+                self.scale_and_crop(image, (width, height), (x, y)).map_err(failed)?
             }
             (_, _, Framing::Whole) => image,
             (_, _, Framing::CentreCrop) => {
                 let (width, height) = short_side(width, height, PHOTO_CROP);
                 let corner = ((width - PHOTO_CROP) / 2, (height - PHOTO_CROP) / 2);
-                self.cut(image, (width, height), corner).map_err(failed)?
+                self.scale_and_crop(image, (width, height), corner).map_err(failed)?
             }
         };
+
         resize(framed, self.resolution, self.resolution, self.filter).map_err(failed)
     }
 
-    /// Scales to a size and cuts the 224 square at a corner.
-    fn cut(&self, image: RgbImage, (width, height): (u32, u32), (x, y): (u32, u32)) -> Result<RgbImage, String> {
+    /// Scales to a size and crops the 224 square at a corner.
+    fn scale_and_crop(
+        &self,
+        image: RgbImage,
+        (width, height): (u32, u32),
+        (x, y): (u32, u32),
+    ) -> Result<RgbImage, String> {
         let scaled = resize(image, width, height, self.filter)?;
         Ok(crop(&scaled, Rectangle { x, y, width: PHOTO_CROP, height: PHOTO_CROP }))
     }
@@ -163,7 +172,7 @@ mod tests {
     }
 
     #[test]
-    fn augmentation_is_a_function_of_the_draw_and_covers_all_crops() {
+    fn augmentation_is_a_function_of_its_key_and_covers_all_crops() {
         let image = RgbImage::from_fn(32, 32, |x, y| image::Rgb([x as u8, y as u8, 0]));
         let transform = Transform::new(32, Filter::Bilinear, Framing::Whole, Augment::PadCropFlip).unwrap();
         let apply = |index| {
@@ -178,15 +187,15 @@ mod tests {
     }
 
     #[test]
-    fn photos_are_cut_centrally_without_a_draw() {
+    fn photos_are_cropped_centrally_without_a_key() {
         // Left third red, the rest blue: the central square of 600x200 lies at 200..400 of it.
         let image = RgbImage::from_fn(600, 200, |x, _| image::Rgb(if x < 200 { [255, 0, 0] } else { [0, 0, 255] }));
         let transform = Transform::new(32, Filter::Box, Framing::CentreCrop, Augment::ResizeCrop).unwrap();
         let plain = transform.apply(image.clone(), None, String::new, true).unwrap();
         assert!(plain.enumerate_pixels().all(|(x, _, pixel)| x == 0 || pixel.0 == [0, 0, 255]), "{plain:?}");
         let mut random = AugmentKey { seed: 1, epoch: 0, index: 0 }.random();
-        let drawn = transform.apply(image, Some(&mut random), String::new, true).unwrap();
-        assert_eq!(drawn.dimensions(), (32, 32));
+        let augmented = transform.apply(image, Some(&mut random), String::new, true).unwrap();
+        assert_eq!(augmented.dimensions(), (32, 32));
     }
 
     #[test]

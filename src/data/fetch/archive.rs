@@ -43,13 +43,14 @@ fn extract(archive: &Path, folder: &str, wanted: &[(&str, &str)], out: &Path, sh
     for_each_entry(archive, |path, entry| {
         let name = path.strip_prefix(folder).and_then(|path| path.strip_prefix('/'));
         let Some(&(name, sha256)) = wanted.iter().find(|(wanted, _)| Some(*wanted) == name) else { return Ok(()) };
-        let bytes = read_at_most(entry, FILE_BYTES).map_err(DataError::read(archive))?;
+        let bytes = read_limited(entry, FILE_BYTES).map_err(DataError::read(archive))?;
         install(&out.join(folder), name, sha256, &bytes)?;
         bar.inc(1);
         found.push(name);
         Ok(())
     })?;
     bar.finish_and_clear();
+
     match wanted.iter().find(|(name, _)| !found.contains(name)) {
         None => Ok(()),
         Some((name, _)) => Err(DataError::NotThere {
@@ -74,10 +75,10 @@ pub(super) fn for_each_entry(archive: &Path, mut visit: impl FnMut(&str, &mut dy
     Ok(())
 }
 
-/// Reads to the end, but no more than one byte above `most`: a longer entry then fails its hash, not the memory.
-pub(super) fn read_at_most(reader: &mut dyn Read, most: usize) -> std::io::Result<Vec<u8>> {
+/// Reads to the end, but no more than one byte above `limit`: a longer entry then fails its hash and does not fill the memory.
+pub(super) fn read_limited(reader: &mut dyn Read, limit: usize) -> std::io::Result<Vec<u8>> {
     let mut bytes = Vec::new();
-    reader.take(most as u64 + 1).read_to_end(&mut bytes)?;
+    reader.take(limit as u64 + 1).read_to_end(&mut bytes)?;
     Ok(bytes)
 }
 

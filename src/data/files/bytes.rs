@@ -29,14 +29,14 @@ impl Bytes {
         if metadata.len() == 0 {
             return Ok(Bytes::Static(&[]));
         }
-        // SAFETY: the map is read-only and private to this type. That the file is neither changed nor cut short while it
+        // SAFETY: the map is read-only and private to this type. That the file is neither changed nor truncated while it
         // is mapped is the one assumption; data sets are not written to while they are trained on, and everything in
         // this crate that writes such files makes a new file and renames it, which leaves the mapped one as it was.
         let map = unsafe { memmap2::Mmap::map(&file) }.map_err(DataError::read(path))?;
         Ok(Bytes::Mapped(Arc::new(map)))
     }
 
-    /// Tells the system not to read ahead. Advice only: where it is not taken, nothing but time is lost.
+    /// Tells the system not to read ahead. Advice only: where it is ignored, only time is lost.
     pub(crate) fn expect_random_access(&self) {
         #[cfg(unix)]
         if let Bytes::Mapped(map) = self {

@@ -4,7 +4,7 @@ use byteorder::{ByteOrder, LittleEndian};
 
 /// Longest header that is read. NumPy's own cap for untrusted files is 10,000; an array needs about 60.
 const MAX_HEADER: usize = 10_000;
-/// Most axes that are read (NumPy allows 64).
+/// Maximum number of axes (NumPy allows 64).
 const MAX_AXES: usize = 8;
 
 /// Type of an array's values, little-endian.
@@ -125,7 +125,7 @@ pub(super) fn parse(bytes: &[u8]) -> Result<Header, String> {
     if length > MAX_HEADER {
         return Err(format!("has a header of {length} bytes, at most {MAX_HEADER} are read. The file is damaged"));
     }
-    let text = bytes.get(start..start + length).ok_or("is cut off inside its header. Write it again")?;
+    let text = bytes.get(start..start + length).ok_or("is truncated inside its header. Write it again")?;
     let text = std::str::from_utf8(text).map_err(|_| "has a header that is not text. The file is damaged")?;
     let (dtype, shape) = dictionary(text)?;
     Ok(Header { dtype, shape, start: start + length })
@@ -135,6 +135,7 @@ pub(super) fn parse(bytes: &[u8]) -> Result<Header, String> {
 fn dictionary(text: &str) -> Result<(Dtype, Vec<usize>), String> {
     let mut cursor = Cursor { rest: text };
     let (mut dtype, mut fortran, mut shape) = (None, None, None);
+
     cursor.expect('{')?;
     while !cursor.accept('}') {
         let key = cursor.string()?;
@@ -153,6 +154,7 @@ fn dictionary(text: &str) -> Result<(Dtype, Vec<usize>), String> {
             break;
         }
     }
+
     if !cursor.rest.trim().is_empty() {
         return Err("has text after the header's dictionary. The file is damaged".into());
     }

@@ -47,9 +47,12 @@ impl Npy {
     fn parse(path: &Path, bytes: Bytes) -> Result<Self> {
         let error = |problem: String| DataError::Npy { path: path.to_owned(), problem };
         let header = header::parse(&bytes).map_err(error)?;
+
+        // Lengths come from outside: their product is checked before it is used.
         let values = bytes.len() - header.start;
         let elements = header.shape.iter().try_fold(1_usize, |product, &side| product.checked_mul(side));
         let expected = elements.and_then(|elements| elements.checked_mul(header.dtype.size()));
+
         match (elements, expected) {
             (Some(elements), Some(expected)) if expected == values => Ok(Npy {
                 path: path.to_owned(),

@@ -67,7 +67,7 @@ impl<T: Element> Writer<T> {
         self.file.write_all(&self.buffer).map_err(DataError::write(&self.path))
     }
 
-    /// Syncs the file and puts it in place.
+    /// Syncs the file and renames it into place.
     ///
     /// # Errors
     /// [`DataError::Write`]; [`DataError::Bounds`] for fewer values than the shape has.

@@ -102,6 +102,7 @@ impl Cifar {
         let (names, official) = kind.files(split);
         let inner = folder.join(kind.folder());
         let folder = if inner.is_dir() { inner } else { folder.to_owned() };
+
         let mut files = Vec::new();
         for path in names.iter().map(|name| folder.join(name)).filter(|path| path.exists()) {
             let bytes = Bytes::map(&path)?;
@@ -119,6 +120,7 @@ impl Cifar {
                 path: folder,
             });
         }
+
         let class_names = read_names(&folder.join(kind.names_file()), kind.classes());
         let title = format!("{} in {}", kind.name(), folder.display());
         Self::new(kind, title, files, official, class_names)
@@ -146,17 +148,20 @@ impl Cifar {
             if length % record_bytes != 0 || length == 0 {
                 return Err(DataError::PartialRecord { path: path.clone(), length, record: record_bytes });
             }
+
             let records = length / record_bytes;
             if records > official {
                 let bytes = official * record_bytes;
                 return Err(DataError::Oversized { path: path.clone(), records, official, bytes });
             }
+
             for (index, bytes) in bytes.chunks_exact(record).enumerate() {
                 check_label(path, index, bytes[kind.label_bytes() - 1], kind.classes())?;
                 if kind == CifarKind::Cifar100 {
                     check_label(path, index, bytes[0], 20)?;
                 }
             }
+
             total += records as usize;
             starts.push(total);
         }
@@ -183,7 +188,7 @@ fn check_label(path: &Path, record: usize, label: u8, classes: usize) -> Result<
     Err(DataError::Label { path: path.to_owned(), record, label, first: 0, last })
 }
 
-/// The names in a file of one name a line; numbers in place of a missing or odd file, which names nothing vital.
+/// The names in a file of one name per line; numbers where the file is missing or has another number of names.
 fn read_names(path: &Path, classes: usize) -> Vec<String> {
     parse_names(&std::fs::read_to_string(path).unwrap_or_default(), classes)
 }

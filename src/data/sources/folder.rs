@@ -17,7 +17,7 @@ use crate::data::progress;
 use crate::data::skip_bad::{BadFiles, SkipBad};
 use crate::data::source::{ImageSource, Split};
 
-/// Bytes of a file that are read at most; a longer one then counts as truncated.
+/// Maximum bytes that are read of a file; a longer one then counts as truncated.
 const MAX_FILE: u64 = 256 << 20;
 /// What is read of a file to learn its size; most headers, embedded previews included, end well before.
 const PROBE_BYTES: u64 = 64 << 10;
@@ -25,7 +25,7 @@ const PROBE_BYTES: u64 = 64 << 10;
 /// How a folder is opened.
 #[derive(Clone, Copy, Debug)]
 pub struct FolderOptions {
-    /// How many files that are no image, do not decode, or are too small, are left out.
+    /// How many files that are not images, do not decode, or are too small are left out.
     pub skip_bad: SkipBad,
     /// Shortest side that is accepted, in pixels. `None` opens the folder by its names alone: no file is looked at before
     /// it is needed. (Of ImageNet, a look at each header reads most of the 144 GB.)
@@ -38,7 +38,7 @@ pub struct FolderOptions {
 ///
 /// Every file's header is read on opening, unless [`FolderOptions::min_side`] says otherwise. A file whose header is good
 /// and whose pixels are not shows itself only when it is decoded: that is an error then, unless bad files are skipped;
-/// then the next readable file of the same class stands in for it (see `bad.rs` for why).
+/// then the next readable file of the same class stands in for it (see `skip_bad.rs` for why).
 pub struct ImageFolder {
     root: PathBuf,
     /// Path and class of each image.
@@ -59,6 +59,8 @@ impl ImageFolder {
         // Labels are positions among the training classes, also where the test folder lacks some of them.
         let train_names = if split == Split::Test { classes(&split_root(folder, Split::Train)?)? } else { Vec::new() };
         let names = if train_names.is_empty() { class_names.clone() } else { train_names };
+
+        // Every file with the label of its folder.
         let mut candidates = Vec::new();
         for class in &class_names {
             let path = root.join(class);
@@ -78,6 +80,8 @@ impl ImageFolder {
         if class_names.is_empty() {
             candidates.extend(entries(&root)?.into_iter().map(|(path, _)| (path, None)));
         }
+
+        // Of these, those that can be used.
         let found = candidates.len();
         let mut bad = BadFiles::new(options.skip_bad);
         let files = match options.min_side {
@@ -94,6 +98,7 @@ impl ImageFolder {
                 ),
             });
         }
+
         let class_names = if class_names.is_empty() { class_names } else { names };
         Ok(ImageFolder { root, files, class_names, bad })
     }
@@ -103,7 +108,7 @@ impl ImageFolder {
         self.bad.count() as usize
     }
 
-    /// Gives images without class folders labels of their own, one a file in the order of names.
+    /// Gives images without class folders labels of their own, one per file in the order of names.
     ///
     /// # Errors
     /// [`DataError::Count`] for another number of labels; `label_path` names their file.
@@ -184,7 +189,7 @@ fn classes(root: &Path) -> Result<Vec<String>> {
     let is_split = |name: &str| matches!(name, "val" | "validation" | "test");
     let mut names = Vec::new();
     for (path, is_folder) in entries(root)? {
-        // A name that is not Unicode cannot be shown or stored; such a folder is no class.
+        // A name that is not Unicode cannot be shown or stored; such a folder is not a class.
         let name = path.file_name().and_then(|name| name.to_str());
         names.extend(name.filter(|name| is_folder && !is_split(name)).map(str::to_owned));
     }
@@ -211,7 +216,7 @@ fn entries(folder: &Path) -> Result<Vec<(PathBuf, bool)>> {
     Ok(found)
 }
 
-/// The candidates whose header is that of a JPEG or PNG of at least `min_side` pixels a side.
+/// The candidates whose header is that of a JPEG or PNG of at least `min_side` pixels per side.
 fn usable(
     candidates: Vec<(PathBuf, Option<u16>)>,
     min_side: u32,
@@ -225,6 +230,7 @@ fn usable(
     };
     let faults: Vec<Option<DataError>> = candidates.par_iter().map(look).collect();
     bar.finish_and_clear();
+
     let mut files = Vec::with_capacity(candidates.len());
     for (file, fault) in candidates.into_iter().zip(faults) {
         match fault {

@@ -1,4 +1,4 @@
-//! Sizes and hashes of the official files, so that a damaged or cut download is found before it is trained on.
+//! Sizes and hashes of the official files, so that a damaged or truncated download is found before it is trained on.
 
 use super::imagenet::{DEVKIT_TAR, TRAIN_TAR, VAL_TAR};
 use crate::data::fetch::CIFAR10_FILES;

@@ -10,7 +10,7 @@
 //! ```
 //!
 //! Opening verifies the hash (some tenths of a second for ImageNet's 50,000 validation images), so that a shard that was
-//! cut short or altered is never evaluated on. Training needs images: a shard's are cut and shrunk already.
+//! truncated or altered is never evaluated on. Training needs images: a shard's are cropped and resized already.
 
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
@@ -30,7 +30,7 @@ use crate::fs::atomic_file::AtomicFile;
 
 const MAGIC: &[u8] = b"IGPTSHD1";
 const HASH: usize = 32;
-/// Bytes of the header at most.
+/// Maximum bytes of the header.
 const MAX_HEADER: usize = 16 << 20;
 
 /// What a shard says about itself.
@@ -39,11 +39,11 @@ const MAX_HEADER: usize = 16 << 20;
 pub struct ShardHeader {
     /// Rows.
     pub images: usize,
-    /// Tokens a row.
+    /// Tokens per row.
     pub length: usize,
     /// Colours of the palette: all tokens are below it.
     pub vocabulary: usize,
-    /// [`Palette::id`] of the palette that coded the images.
+    /// [`Palette::id`] of the palette that the images were quantised to.
     pub palette: String,
     /// The data set that was encoded, as `--data` named it.
     pub data: String,
@@ -112,7 +112,7 @@ impl ShardWriter {
         self.write(&little_endian(tokens))
     }
 
-    /// Writes labels and hash, syncs the file and puts it in place.
+    /// Writes labels and hash, syncs the file and renames it into place.
     ///
     /// # Errors
     /// [`DataError::Write`]; [`DataError::Bounds`] for fewer tokens or labels than the header promised.
@@ -158,45 +158,49 @@ impl Shard {
         let bytes = Bytes::map(path)?;
         let wrong = |problem: String| DataError::Shard { path: path.to_owned(), problem };
         if !bytes.starts_with(MAGIC) {
-            return Err(wrong("it is no shard of tokens: it does not start with IGPTSHD1".into()));
+            return Err(wrong("it is not a shard of tokens: it does not start with IGPTSHD1".into()));
         }
-        let cut = |expected: u128| {
-            wrong(format!(
-                "it is cut short or has bytes too many: {} bytes, and there should be {expected}",
-                bytes.len()
-            ))
+        let truncated = |expected: u128| {
+            wrong(format!("it is truncated or has trailing bytes: {} bytes instead of {expected}", bytes.len()))
         };
+
+        // The header.
         let start = MAGIC.len() + 4;
-        let length = bytes.get(MAGIC.len()..start).ok_or_else(|| cut(start as u128))?;
+        let length = bytes.get(MAGIC.len()..start).ok_or_else(|| truncated(start as u128))?;
         let length = u32::from_le_bytes([length[0], length[1], length[2], length[3]]) as usize;
         if length > MAX_HEADER {
             return Err(wrong(format!("its header should have {length} bytes, more than {MAX_HEADER}")));
         }
         let tokens = start + length;
-        let text = bytes.get(start..tokens).ok_or_else(|| cut(tokens as u128))?;
+        let text = bytes.get(start..tokens).ok_or_else(|| truncated(tokens as u128))?;
         let header: ShardHeader =
             serde_json::from_slice(text).map_err(|error| wrong(format!("its header is damaged: {error}")))?;
+
+        // The file must be as long as the header says, and hash to what it ends with.
         let size = header.images as u128 * header.length as u128 * 2;
         let labelled = if header.labels { header.images as u128 * 2 } else { 0 };
         let expected = tokens as u128 + size + labelled + HASH as u128;
         if expected != bytes.len() as u128 {
-            return Err(cut(expected));
+            return Err(truncated(expected));
         }
         let body = bytes.len() - HASH;
         if Sha256::digest(&bytes[..body])[..] != bytes[body..] {
             return Err(wrong(format!("it was altered: its SHA-256 is not {}", hex(&bytes[body..]))));
         }
+
+        // Every token must be one of the palette.
         if header.images == 0 || header.length == 0 || u32::try_from(header.images).is_err() {
             return Err(wrong(format!("it has {} images of {} tokens", header.images, header.length)));
         }
         let labels = tokens + size as usize;
         let mut shard = Shard { path: path.to_owned(), bytes, header, tokens, labels, classes: 0 };
         let vocabulary = shard.header.vocabulary;
-        let alien =
+        let out_of_range =
             shard.bytes[tokens..labels].par_chunks_exact(2).any(|token| usize::from(value(token)) >= vocabulary);
-        if alien {
+        if out_of_range {
             return Err(wrong(format!("a token is not below {vocabulary}, the colours of its palette")));
         }
+
         let highest = shard.bytes[labels..body].chunks_exact(2).map(value).max();
         shard.classes = highest.map_or(0, |label| (usize::from(label) + 1).max(shard.header.class_names.len()));
         Ok(shard)
@@ -207,7 +211,7 @@ impl Shard {
         &self.header
     }
 
-    /// Refuses a palette that the shard was not coded with.
+    /// Refuses a palette that is not the shard's.
     ///
     /// # Errors
     /// [`DataError::Shard`].
@@ -217,7 +221,7 @@ impl Shard {
             return Ok(());
         }
         let problem = format!(
-            "it was coded with the palette {}…, and the one in use is {}…; the same tokens are other colours there",
+            "it was quantised to the palette {}…, and the one in use is {}…; the same tokens are other colours there",
             self.header.palette.get(..12).unwrap_or(&self.header.palette),
             &id[..12]
         );

@@ -1,7 +1,7 @@
 //! STL-10, official binary version, memory-mapped.
 //!
-//! `*_X.bin`: 27,648 bytes an image, the red, green and blue plane of 96x96, each stored column by column: the byte of
-//! (channel c, column x, row y) is `9216 c + 96 x + y`. `*_y.bin`: a label byte 1 to 10 an image.
+//! `*_X.bin`: 27,648 bytes per image, the red, green and blue plane of 96x96, each stored column by column: the byte of
+//! (channel c, column x, row y) is `9216 c + 96 x + y`. `*_y.bin`: a label byte, 1 to 10, per image.
 //! <https://cs.stanford.edu/~acoates/stl10/>
 
 use std::path::{Path, PathBuf};
@@ -52,6 +52,8 @@ impl Stl {
                 path: folder,
             });
         }
+
+        // Whole records, and no more than the official file has.
         let images = Bytes::map(&path)?;
         let (length, record) = (images.len() as u64, RECORD as u64);
         if length % record != 0 || length == 0 {
@@ -61,6 +63,8 @@ impl Stl {
         if records > official {
             return Err(DataError::Oversized { path, records, official, bytes: official * record });
         }
+
+        // Labels, if there are any: one per image, 1 to 10.
         let label_path = folder.join(format!("{stem}_y.bin"));
         let labels = if label_path.exists() { Some(Bytes::map(&label_path)?) } else { None };
         if let Some(labels) = &labels {
@@ -72,6 +76,7 @@ impl Stl {
                 return Err(DataError::Label { path: label_path, record, label, first: 1, last: CLASSES as i64 });
             }
         }
+
         let names = std::fs::read_to_string(folder.join("class_names.txt")).unwrap_or_default();
         let class_names = if labels.is_some() { parse_names(&names, CLASSES) } else { Vec::new() };
         Ok(Stl { title: format!("STL-10 in {}", folder.display()), path, images, labels, class_names })

@@ -11,7 +11,7 @@ use crate::data::error::{DataError, Result};
 use crate::data::npy::Npy;
 use crate::data::source::AugmentKey;
 
-/// Most classes of a label file.
+/// Maximum number of classes of a label file.
 const MAX_CLASSES: i64 = 1 << 16;
 
 /// Sequences of a token array, memory-mapped, every token and label checked on opening.
@@ -40,6 +40,8 @@ impl TokenArray {
             let problem = format!("has shape [{rows}, {length}]; needed are 1 to 2^32 - 1 rows of at least one token");
             return Err(DataError::Npy { path: path.to_owned(), problem });
         }
+
+        // Every token is checked once, here: reading them later cannot fail.
         drop(array.integers(0..0)?);
         let fault = (0..rows).into_par_iter().find_map_first(|row| {
             let mut tokens = array.integers(row * length..(row + 1) * length).ok()?;
@@ -51,6 +53,7 @@ impl TokenArray {
         if let Some(fault) = fault {
             return Err(fault);
         }
+
         let (labels, classes) = match labels {
             Some(label_path) => {
                 let (labels, classes) = read_labels(label_path)?;
@@ -85,6 +88,7 @@ fn read_labels(path: &Path) -> Result<(Vec<u16>, usize)> {
             let classes = labels.iter().max().map_or(0, |&highest| usize::from(highest) + 1);
             Ok((labels, classes))
         }
+
         [rows, classes] if classes > 0 && classes as i64 <= MAX_CLASSES => {
             let mut labels = Vec::new();
             for row in 0..rows {
@@ -102,6 +106,7 @@ fn read_labels(path: &Path) -> Result<(Vec<u16>, usize)> {
             }
             Ok((labels, classes))
         }
+
         ref shape => {
             let problem = format!("has shape {shape:?}, needed are labels [N], or one-hot [N, classes]");
             Err(DataError::Npy { path: path.to_owned(), problem })

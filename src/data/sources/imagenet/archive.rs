@@ -16,10 +16,10 @@ use crate::data::source::ImageSource;
 
 /// Bytes of a tar's header, and what everything in it is rounded up to.
 const BLOCK: u64 = 512;
-/// Bytes of an image at most, as for files.
+/// Maximum bytes of an image, as for files.
 const MAX_IMAGE: u64 = 256 << 20;
 
-/// The images of ImageNet's training tar (a tar of one tar a class) or validation tar (a tar of images).
+/// The images of ImageNet's training tar (a tar of one tar per class) or validation tar (a tar of images).
 pub struct ImageNetTar {
     path: PathBuf,
     bytes: Bytes,
@@ -31,11 +31,11 @@ pub struct ImageNetTar {
 
 impl ImageNetTar {
     /// Maps a tar and finds its images, from the index file beside it or else by reading all headers: a few minutes of
-    /// ImageNet's 1,281,167 on a fast disk, so that the index is then written beside the tar (if the folder can be written
+    /// ImageNet's 1,281,167 on a fast disk, so the index is then written beside the tar (if the folder can be written
     /// to) for the next time.
     ///
     /// # Errors
-    /// [`DataError::Read`]; [`DataError::Tar`] for a file that is no such tar, cut short, or made of other things than
+    /// [`DataError::Read`]; [`DataError::Tar`] for a file that is not such a tar, is truncated, or holds anything but
     /// files.
     pub fn open(path: &Path, skip_bad: SkipBad, progress: bool) -> Result<Self> {
         let bytes = Bytes::map(path)?;
@@ -51,7 +51,7 @@ impl ImageNetTar {
         Ok(ImageNetTar { path: path.to_owned(), bytes, index, labels: None, bad: BadFiles::new(skip_bad) })
     }
 
-    /// Gives the images of a tar without classes labels, one an image in the order of names.
+    /// Gives the images of a tar without classes labels, one per image in the order of names.
     ///
     /// # Errors
     /// [`DataError::Count`] for another number of labels.
@@ -147,6 +147,8 @@ fn read_index(path: &Path, bytes: &[u8], show: bool) -> Result<Index> {
     outer.sort_by(|a, b| a.name.cmp(&b.name));
     let wrong = |problem: String| DataError::Tar { path: path.to_owned(), problem };
     let Some(first) = outer.first() else { return Err(wrong("there is no file in it".into())) };
+
+    // A tar of images alone: no classes.
     if !first.name.ends_with(".tar") {
         if let Some(other) = outer.iter().find(|member| member.name.ends_with(".tar")) {
             return Err(wrong(format!("it mixes images ({}) and tars ({})", first.name, other.name)));
@@ -154,6 +156,8 @@ fn read_index(path: &Path, bytes: &[u8], show: bool) -> Result<Index> {
         let images = outer.iter().map(|member| locate(path, member, 0)).collect::<Result<_>>()?;
         return Ok(Index { classes: Vec::new(), images });
     }
+
+    // A tar of one tar per class, whose name is the class.
     let mut classes: Vec<String> = Vec::with_capacity(outer.len());
     for member in &outer {
         let Some(class) = member.name.strip_suffix(".tar") else {
@@ -167,6 +171,8 @@ fn read_index(path: &Path, bytes: &[u8], show: bool) -> Result<Index> {
     if classes.len() > usize::from(u16::MAX) {
         return Err(wrong(format!("{} classes are more than {}", classes.len(), u16::MAX)));
     }
+
+    // The images of each, in parallel.
     let bar = progress::count("reading the tar's headers", outer.len() as u64, show);
     let inner = |(class, member): (usize, &Member)| -> Result<Vec<Located>> {
         let range = member.offset as usize..(member.offset + member.length) as usize;
@@ -178,6 +184,7 @@ fn read_index(path: &Path, bytes: &[u8], show: bool) -> Result<Index> {
     };
     let images: Vec<Vec<Located>> = outer.par_iter().enumerate().map(inner).collect::<Result<_>>()?;
     bar.finish_and_clear();
+
     let images = images.concat();
     if images.is_empty() {
         return Err(wrong("the classes' tars in it are empty".into()));
@@ -200,31 +207,34 @@ fn members(path: &Path, bytes: &[u8], base: u64) -> Result<Vec<Member>> {
     let mut archive = tar::Archive::new(Cursor::new(bytes));
     let mut members = Vec::new();
     let mut end = 0;
+
     for entry in archive.entries_with_seek().map_err(|error| wrong(error.to_string()))? {
         let entry = entry.map_err(|error| wrong(format!("after {} files: {error}", members.len())))?;
         let name = String::from_utf8_lossy(&entry.path_bytes()).into_owned();
         let (offset, length) = (entry.raw_file_position(), entry.size());
         end = offset.checked_add(length).filter(|&end| end <= bytes.len() as u64).ok_or_else(|| {
             let size = bytes.len();
-            wrong(format!("it is cut short: {name} should have {length} bytes from {offset}, and the tar has {size}"))
+            wrong(format!("it is truncated: {name} should have {length} bytes from {offset}, and the tar has {size}"))
         })?;
+
         let kind = entry.header().entry_type();
         if kind.is_dir() || kind.is_pax_global_extensions() {
             continue;
         }
         if !kind.is_file() {
-            return Err(wrong(format!("{name} is no plain file (tar type {:?})", char::from(kind.as_byte()))));
+            return Err(wrong(format!("{name} is not a plain file (tar type {:?})", char::from(kind.as_byte()))));
         }
         let file = name.rsplit('/').next().unwrap_or_default().to_owned();
         if !file.starts_with('.') {
             members.push(Member { name: file, offset: base + offset, length });
         }
     }
+
     // A tar ends with two blocks of zeros; one that ends between two files has lost the rest without a trace.
     let end = end.next_multiple_of(BLOCK) as usize;
     let closed = bytes.get(end..).is_some_and(|rest| rest.len() >= BLOCK as usize);
     if !closed {
-        return Err(wrong(format!("it is cut short after {} files: the mark of its end is missing", members.len())));
+        return Err(wrong(format!("it is truncated after {} files: its end marker is missing", members.len())));
     }
     Ok(members)
 }

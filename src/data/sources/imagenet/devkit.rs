@@ -1,6 +1,6 @@
 //! The development kit: which class each validation image is of.
 //!
-//! `ILSVRC2012_validation_ground_truth.txt` has an ILSVRC2012_ID (1 to 1000) a line, in the order of the images' names;
+//! `ILSVRC2012_validation_ground_truth.txt` has one ILSVRC2012_ID (1 to 1000) per line, in the order of the images' names;
 //! `meta.mat` says which wnid has which ID. IDs are not in the order of wnids.
 
 use std::collections::HashMap;
@@ -18,7 +18,7 @@ pub const DEVKIT_TAR: &str = "ILSVRC2012_devkit_t12.tar.gz";
 const FOLDER: &str = "ILSVRC2012_devkit_t12";
 const TRUTH: &str = "ILSVRC2012_validation_ground_truth.txt";
 const META: &str = "meta.mat";
-/// Bytes of a file of the kit at most (the official ones have below 1 MB).
+/// Maximum bytes of a file of the kit (the official ones have below 1 MB).
 const MAX_FILE: u64 = 64 << 20;
 
 /// What the kit says about the validation images.
@@ -26,7 +26,7 @@ const MAX_FILE: u64 = 64 << 20;
 pub struct Devkit {
     /// The archive, or the folder.
     pub path: PathBuf,
-    /// The classes, sorted: a label is a place in this list.
+    /// The classes, sorted: a label is an index into this list.
     pub wnids: Vec<String>,
     /// Labels of the validation images, in the order of their names.
     pub labels: Vec<u16>,
@@ -63,14 +63,16 @@ impl Devkit {
         let mut wnids: Vec<String> = classes.values().cloned().collect();
         wnids.sort();
         if wnids.windows(2).any(|pair| pair[0] == pair[1]) {
-            return Err(wrong(format!("{META}: a WNID stands in it twice")));
+            return Err(wrong(format!("{META}: a WNID is in it twice")));
         }
-        let truth = std::str::from_utf8(truth).map_err(|_| wrong(format!("{TRUTH} is no text")))?;
+        let truth = std::str::from_utf8(truth).map_err(|_| wrong(format!("{TRUTH} is not text")))?;
         let mut labels = Vec::new();
         for (line, number) in truth.lines().filter(|line| !line.trim().is_empty()).zip(1..) {
             let class = line.trim().parse().ok().and_then(|id: u32| classes.get(&id));
             let label = class.and_then(|wnid| wnids.binary_search(wnid).ok()).and_then(|at| u16::try_from(at).ok());
-            labels.push(label.ok_or_else(|| wrong(format!("{TRUTH}: line {number} ({line:?}) is no class's ID")))?);
+            labels.push(
+                label.ok_or_else(|| wrong(format!("{TRUTH}: line {number} ({line:?}) is not the ID of a class")))?,
+            );
         }
         Ok(Devkit { path: path.to_owned(), wnids, labels })
     }
@@ -81,7 +83,7 @@ fn unpack(path: &Path) -> Result<[Vec<u8>; 2]> {
     let wrong = |problem: String| DataError::Devkit { path: path.to_owned(), problem };
     let file = File::open(path).map_err(DataError::read(path))?;
     let mut found = [TRUTH, META].map(|name| (name, None));
-    // What unpacks to gigabytes is no devkit (of 2.5 MB).
+    // A devkit has 2.5 MB: anything that unpacks to gigabytes is not one.
     let mut archive = tar::Archive::new(GzDecoder::new(file).take(8 * MAX_FILE));
     for entry in archive.entries().map_err(|error| wrong(error.to_string()))? {
         let entry = entry.map_err(|error| wrong(error.to_string()))?;
@@ -99,8 +101,9 @@ fn unpack(path: &Path) -> Result<[Vec<u8>; 2]> {
 /// WNID by ILSVRC2012_ID, of the synsets that have no children: those are the classes.
 fn leaves(meta: &[u8]) -> Result<HashMap<u32, String>, String> {
     let synsets = mat::variable(meta, "synsets")?;
-    let Value::Struct(synsets) = synsets else { return Err("synsets is no struct array".into()) };
+    let Value::Struct(synsets) = synsets else { return Err("synsets is not a struct array".into()) };
     let mut classes = HashMap::new();
+
     for (synset, number) in synsets.into_iter().zip(1..) {
         let number_of = |field: &str| match synset.get(field) {
             Some(Value::Numbers(values)) if values.len() == 1 => Ok(values[0]),
@@ -109,6 +112,7 @@ fn leaves(meta: &[u8]) -> Result<HashMap<u32, String>, String> {
         if number_of("num_children")? != 0.0 {
             continue;
         }
+
         let Some(Value::Text(wnid)) = synset.get("WNID") else {
             return Err(format!("synset {number} has no text WNID"));
         };
@@ -117,7 +121,7 @@ fn leaves(meta: &[u8]) -> Result<HashMap<u32, String>, String> {
             return Err(format!("synset {number} has the ILSVRC2012_ID {id}"));
         }
         if classes.insert(id as u32, wnid.clone()).is_some() {
-            return Err(format!("the ILSVRC2012_ID {id} stands in it twice"));
+            return Err(format!("the ILSVRC2012_ID {id} is in it twice"));
         }
     }
     if classes.is_empty() { Err("there is no class in it".into()) } else { Ok(classes) }

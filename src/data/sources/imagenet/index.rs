@@ -59,6 +59,8 @@ impl Index {
         if Sha256::digest(body)[..] != *hash {
             return None;
         }
+
+        // Classes.
         let mut classes = Vec::new();
         for _ in 0..rest.read_u32::<LittleEndian>().ok()? {
             let length = usize::from(rest.read_u16::<LittleEndian>().ok()?);
@@ -66,6 +68,8 @@ impl Index {
             classes.push(String::from_utf8(name.to_vec()).ok()?);
             rest = after;
         }
+
+        // Images: each must lie inside the tar and be of a known class.
         let count = usize::try_from(rest.read_u64::<LittleEndian>().ok()?).ok()?;
         if count == 0 || count.checked_mul(ENTRY)? != rest.len() {
             return None;

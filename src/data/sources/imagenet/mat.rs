@@ -10,16 +10,15 @@ use flate2::read::ZlibDecoder;
 
 /// Bytes of the file's header.
 const HEADER: usize = 128;
-/// Bytes that a compressed element unpacks to at most.
+/// Maximum bytes that a compressed element unpacks to.
 const MAX_UNPACKED: u64 = 64 << 20;
-/// Structs within structs at most.
+/// Maximum depth of structs within structs.
 const MAX_DEPTH: usize = 8;
 
 // Types of elements.
 const MATRIX: u32 = 14;
 const COMPRESSED: u32 = 15;
 // Classes of matrices.
-const CELL: u8 = 1;
 const STRUCT: u8 = 2;
 const CHARACTERS: u8 = 4;
 const FIRST_NUMERIC: u8 = 6;
@@ -43,10 +42,11 @@ pub(super) enum Value {
 /// # Errors
 /// What is wrong, as text.
 pub(super) fn variable(file: &[u8], name: &str) -> Result<Value, String> {
-    let order = file.get(126..HEADER).ok_or("it is no MAT-file: shorter than its header")?;
+    let order = file.get(126..HEADER).ok_or("it is not a MAT-file: shorter than its header")?;
     if order != b"IM" {
-        return Err("it is no MAT-file of level 5 in little-endian order".into());
+        return Err("it is not a MAT-file of level 5 in little-endian order".into());
     }
+
     let mut rest = &file[HEADER..];
     while !rest.is_empty() {
         let (kind, data) = element(&mut rest)?;
@@ -58,6 +58,7 @@ pub(super) fn variable(file: &[u8], name: &str) -> Result<Value, String> {
         } else {
             (kind, data.to_vec())
         };
+
         if kind != MATRIX {
             continue;
         }
@@ -74,7 +75,7 @@ fn element<'a>(rest: &mut &'a [u8]) -> Result<(u32, &'a [u8]), String> {
     let short = || "it ends inside an element".to_owned();
     let tag = rest.get(..8).ok_or_else(short)?;
     let word = |at: usize| u32::from_le_bytes([tag[at], tag[at + 1], tag[at + 2], tag[at + 3]]);
-    // Small: the length stands in the upper half of the type's word, the data in the second.
+    // Small: the length is in the upper half of the type's word, the data in the second word.
     let small = (word(0) >> 16) as usize;
     if small > 0 {
         let data = tag.get(4..4 + small).ok_or_else(short)?;
@@ -97,15 +98,17 @@ fn matrix(mut rest: &[u8], depth: usize) -> Result<(String, Value), String> {
     if depth > MAX_DEPTH {
         return Err("structs are nested too deeply".into());
     }
+
+    // Flags, sides, name, then the values.
     let rest = &mut rest;
     let class = *element(rest)?.1.first().ok_or("a matrix has no class")?;
     let sides = numbers(element(rest)?)?;
     let name = String::from_utf8_lossy(element(rest)?.1).into_owned();
+
     let value = match class {
         FIRST_NUMERIC..=LAST_NUMERIC => Value::Numbers(numbers(element(rest)?)?),
         CHARACTERS => Value::Text(text(element(rest)?)?),
         STRUCT => Value::Struct(structs(rest, &sides, depth)?),
-        CELL => Value::Other,
         _ => Value::Other,
     };
     Ok((name, value))
@@ -117,16 +120,19 @@ fn structs(rest: &mut &[u8], sides: &[f64], depth: usize) -> Result<Vec<HashMap<
     if width == 0 {
         return Err("a struct has no names of fields".into());
     }
+
     let names: Vec<String> = names
         .chunks_exact(width)
         .map(|name| name.split(|&byte| byte == 0).next().unwrap_or_default())
         .map(|name| String::from_utf8_lossy(name).into_owned())
         .collect();
+
     let count = sides.iter().product::<f64>();
     // Every field of every struct takes at least a tag: what promises more is not believed.
     if !(count >= 0.0 && count * names.len().max(1) as f64 * 8.0 <= rest.len() as f64) {
         return Err(format!("a struct array of {sides:?} is larger than the file"));
     }
+
     let mut structs = Vec::new();
     for _ in 0..count as usize {
         let mut fields = HashMap::new();
@@ -165,6 +171,7 @@ fn numbers((kind, data): (u32, &[u8])) -> Result<Vec<f64>, String> {
                 .collect()
         };
     }
+
     Ok(match kind {
         1 => read!(i8),
         2 => read!(u8),

@@ -6,7 +6,7 @@
 //! | `imagenet-tar:DIR` | `DIR/ILSVRC2012_img_train.tar` | `DIR/ILSVRC2012_img_val.tar`, with the devkit in `DIR` |
 //! | `imagenet-tar:FILE` | FILE, a tar of the classes' tars | FILE, a tar of images; else `ILSVRC2012_img_val.tar` beside it |
 //!
-//! A class's label is the place of its wnid in sorted order, images are ordered by class and then by name, and validation
+//! A class's label is the index of its wnid in sorted order, images are ordered by class and then by name, and validation
 //! images by name: the same from folders and tars. The devkit (`ILSVRC2012_devkit_t12.tar.gz`, or its unpacked folder)
 //! gives the validation images' labels; without it they have none, and only need them for accuracies.
 
@@ -59,7 +59,10 @@ pub fn open_tar(path: &Path, split: Split, skip_bad: SkipBad, progress: bool) ->
             false => Err(DataError::NoSplit {
                 data: format!("imagenet-tar:{}", path.display()),
                 split,
-                hint: format!("{} holds images, no classes' tars. Give the folder with {TRAIN_TAR}", tar.display()),
+                hint: format!(
+                    "{} holds images rather than the tars of classes. Give the folder with {TRAIN_TAR}",
+                    tar.display()
+                ),
             }),
         };
     }
@@ -77,6 +80,7 @@ pub fn tar_of(path: &Path, split: Split) -> Result<(PathBuf, PathBuf)> {
         wanted: format!("a folder with ImageNet's tars ({split})"),
         hint,
     };
+
     if path.is_dir() {
         let tar = path.join(name);
         return match tar.exists() {
@@ -84,6 +88,7 @@ pub fn tar_of(path: &Path, split: Split) -> Result<(PathBuf, PathBuf)> {
             false => Err(missing(path, format!("{name} is not in it. Download it from https://image-net.org"))),
         };
     }
+
     let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new(".")).to_owned();
     // Test images beside a tar of training images; a tar of test images itself.
     if split == Split::Test && path.exists() && archive::is_nested(path)? {
