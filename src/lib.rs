@@ -10,6 +10,7 @@ pub mod device;
 pub mod eval;
 mod fs;
 pub mod model;
+pub mod named;
 pub mod optim;
 pub mod plan;
 pub mod probe;

@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
+use crate::data::DataError;
 use crate::device;
 use crate::model::ConfigError;
 
@@ -145,6 +146,9 @@ pub enum CheckpointError {
         /// Which part of it.
         problem: String,
     },
+    /// A file could not be hashed.
+    #[error(transparent)]
+    Data(#[from] DataError),
     /// The device could not hold a tensor, or give it back.
     #[error(transparent)]
     Device(#[from] device::Error),

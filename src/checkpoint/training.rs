@@ -1,8 +1,7 @@
 //! What a checkpoint holds beside the model so that training can go on bit for bit: Adam's moments and the counters.
 
 use std::collections::BTreeMap;
-use std::fs::File;
-use std::io::{self, Read, Write};
+use std::io::{self, Write};
 use std::path::Path;
 
 use serde::{Deserialize, Serialize};
@@ -12,6 +11,7 @@ use super::error::{CheckpointError, Result};
 use super::json::read_json;
 use super::tensors::{TensorFile, TensorHeader};
 use super::{MODEL_FILE, OPTIMIZER_FILE, TRAINING_FILE};
+use crate::data::{hex, sha256};
 use crate::device::Device;
 use crate::model::{ModelConfig, parameter_specs};
 use crate::tape::ParameterSpec;
@@ -102,7 +102,7 @@ pub fn load_training<D: Device>(device: &D, dir: &Path, config: &ModelConfig) ->
         let saved = training.sha256.get(name);
         let saved = saved.ok_or_else(|| CheckpointError::json(&path, format!("the SHA-256 of {name} is missing")))?;
         let file = dir.join(name);
-        let found = sha256_of(&file).map_err(CheckpointError::io("read", &file))?;
+        let found = sha256(&file)?;
         if *saved != found {
             return Err(CheckpointError::Torn { path: file });
         }
@@ -160,7 +160,7 @@ impl<W: Write> HashingWriter<W> {
     /// Flushes, and returns the hash of all that was written.
     pub fn finish(mut self) -> io::Result<String> {
         self.inner.flush()?;
-        Ok(hexadecimal(self.hash))
+        Ok(hex(&self.hash.finalize()))
     }
 }
 
@@ -174,21 +174,4 @@ impl<W: Write> Write for HashingWriter<W> {
     fn flush(&mut self) -> io::Result<()> {
         self.inner.flush()
     }
-}
-
-/// SHA-256 of a file.
-fn sha256_of(path: &Path) -> io::Result<String> {
-    let mut file = File::open(path)?;
-    let mut hash = Sha256::new();
-    let mut buffer = vec![0; 1 << 20];
-    loop {
-        match file.read(&mut buffer)? {
-            0 => return Ok(hexadecimal(hash)),
-            count => hash.update(buffer.get(..count).unwrap_or_default()),
-        }
-    }
-}
-
-fn hexadecimal(hash: Sha256) -> String {
-    hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect()
 }

@@ -8,11 +8,11 @@ use super::dataset::Examples;
 use super::error::{DataError, Result};
 use super::npy;
 use super::open::{OpenOptions, open};
-use super::prefetch::{Batch, Batches};
 use super::progress;
 use super::source::Split;
 use super::sources::shard::{ShardHeader, ShardWriter};
 use super::spec::DataSpec;
+use super::stream::{Batch, Batches};
 
 /// Images encoded at a time.
 const BATCH: usize = 1024;

@@ -5,29 +5,22 @@ use rand_chacha::ChaCha8Rng;
 use serde::{Deserialize, Serialize};
 
 use super::error::Result;
+use crate::named::named;
 use crate::random::{self, Purpose};
 
-/// Which part of a data set. For the paper's data sets, validation is held out of the official training part and test is
-/// the official test part (of ImageNet: the official validation part).
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize, clap::ValueEnum)]
-#[serde(rename_all = "lowercase")]
-pub enum Split {
-    /// What is trained on.
-    #[default]
-    Train,
-    /// Held out of the training images, the same ones for the same seed.
-    Validation,
-    /// The data set's own test images.
-    Test,
-}
-
-impl std::fmt::Display for Split {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str(match self {
-            Split::Train => "train",
-            Split::Validation => "validation",
-            Split::Test => "test",
-        })
+named! {
+    /// Which part of a data set. For the paper's data sets, validation is held out of the official training part and test
+    /// is the official test part (of ImageNet: the official validation part).
+    #[derive(Default, Serialize, Deserialize)]
+    #[serde(rename_all = "lowercase")]
+    pub enum Split {
+        /// What is trained on.
+        #[default]
+        Train = "train",
+        /// Held out of the training images, the same ones for the same seed.
+        Validation = "validation",
+        /// The data set's own test images.
+        Test = "test",
     }
 }
 

@@ -7,9 +7,9 @@ use std::time::{Duration, Instant};
 use super::dataset::Examples;
 use super::error::{DataError, Result};
 use super::open::{OpenOptions, open, open_images, training_transform};
-use super::prefetch::Batches;
 use super::source::{AugmentKey, Split};
 use super::spec::DataSpec;
+use super::stream::Batches;
 
 /// Images whose stages are timed one by one.
 const STAGED: usize = 64;

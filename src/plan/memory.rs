@@ -89,7 +89,7 @@ mod tests {
     use crate::device::prelude::*;
     use crate::model::{ObjectiveBatch, Transformer, parameter_specs};
     use crate::optim::{Adam, AdamConfig};
-    use crate::tape::{Forward, Parameters, Tape};
+    use crate::tape::{Forward, NoTape, Parameters, Tape};
 
     /// The CPU device's peak over a step is what the formula says, to 5 %: it leaves out scratch that
     /// each thread has, and rounding up to cache lines.
@@ -104,27 +104,52 @@ mod tests {
                 ..ModelConfig::preset(crate::model::Preset::Tiny, side)
             };
             let device = CpuDevice::new(Some(2)).unwrap();
+
             let length = side * side;
             let tokens: Vec<u16> = (0..images * length).map(|token| (token * 7 % 512) as u16).collect();
             let model = Transformer::new(config.clone()).unwrap();
             let mut parameters = Parameters::init(&device, parameter_specs(&config), 0).unwrap();
             let mut adam = Adam::new(&device, &parameters, AdamConfig::default()).unwrap();
             let mut gradients = parameters.zeros_like(&device).unwrap();
+
             let plan = Memory::of(&config, Work::Training, (images * length) as f64, Precision::F32);
             let at_rest = device.memory_use().in_use as f64;
             let planned_at_rest = plan.weights + plan.gradients + plan.moments;
             assert!((at_rest / planned_at_rest - 1.0).abs() < 0.01, "{at_rest} at rest, planned {planned_at_rest}");
+
+            // One step.
             let batch = ObjectiveBatch::autoregressive(&device, &tokens, length, model.sos(), 1.0).unwrap();
             let mut tape = Tape::default();
             let loss = model.loss(&mut Forward::new(&device, &parameters, &mut tape), &batch).unwrap();
             let kept = device.memory_use().in_use as f64 - at_rest;
             assert!((kept / plan.activations - 1.0).abs() < 0.05, "{kept} kept, planned {}", plan.activations);
+
             drop(loss);
             tape.backward(&device, &parameters, &mut gradients).unwrap();
             adam.update(&device, &mut parameters, &gradients, 1e-3).unwrap();
             let peak = device.memory_use().peak as f64;
             let name = device.describe();
             assert!((peak / plan.total() - 1.0).abs() < 0.05, "peak {peak} on {name}, planned {plan:?}");
+        }
+    }
+
+    /// Scoring on the CPU device needs what is planned for the forward pass alone, to 10 %.
+    #[test]
+    fn the_forward_pass_alone_allocates_what_is_planned() {
+        for (layers, width, heads, side, images) in [(3, 64, 4, 16, 4), (6, 128, 2, 16, 2), (2, 192, 3, 8, 24)] {
+            let preset = ModelConfig::preset(crate::model::Preset::Tiny, side);
+            let config = ModelConfig { layers, width, heads, positions: side * side, ..preset };
+            let device = CpuDevice::new(Some(2)).unwrap();
+            let length = side * side;
+            let tokens: Vec<u16> = (0..images * length).map(|token| (token * 7 % 512) as u16).collect();
+            let model = Transformer::new(config.clone()).unwrap();
+            let parameters = Parameters::init(&device, parameter_specs(&config), 0).unwrap();
+            let plan = Memory::of(&config, Work::Forward, (images * length) as f64, Precision::F32);
+
+            let batch = ObjectiveBatch::autoregressive(&device, &tokens, length, model.sos(), 1.0).unwrap();
+            model.loss(&mut Forward::new(&device, &parameters, &mut NoTape), &batch).unwrap();
+            let peak = device.memory_use().peak as f64;
+            assert!((peak / plan.total() - 1.0).abs() < 0.1, "peak {peak}, planned {plan:?}");
         }
     }
 

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use clap::Args;
 
 use crate::checkpoint::images::ImageSelection;
+use crate::cli::common::named::named;
 use crate::data::{DataSpec, Filter, SkipBad, Split};
 
 /// Flags that say which images a trained model is shown.
@@ -15,13 +16,13 @@ pub struct ModelDataArgs {
     #[arg(long, value_name = "KIND:PATH", default_value = "sample")]
     pub data: DataSpec,
     /// Which part of them
-    #[arg(long, value_enum, default_value_t = Split::Test)]
+    #[arg(long, value_parser = named::<Split>(), default_value_t = Split::Test)]
     pub split: Split,
     /// Colours that images are quantised to [default: those saved with the model, else the built-in ones]
     #[arg(long, value_name = "FILE.npy")]
     pub palette: Option<PathBuf>,
     /// How images are shrunk
-    #[arg(long, value_enum, default_value_t)]
+    #[arg(long, value_parser = named::<Filter>(), default_value_t)]
     pub filter: Filter,
     /// Leave out bad image files instead of stopping at the first; with =N, up to N of them
     #[arg(long, num_args = 0..=1, require_equals = true, default_missing_value = "true", value_name = "N")]

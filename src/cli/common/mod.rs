@@ -4,6 +4,7 @@ pub mod conversion;
 pub mod device;
 pub mod eval_images;
 pub mod interrupt;
+pub mod named;
 pub mod output;
 pub mod progress;
 pub mod recipe;

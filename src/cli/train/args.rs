@@ -12,6 +12,7 @@ use clap::builder::RangedU64ValueParser;
 use serde::{Deserialize, Serialize};
 
 use crate::checkpoint::OrderSpec;
+use crate::cli::common::named::named;
 use crate::data::{DataSpec, Filter, SkipBad};
 use crate::device::select::DeviceKind;
 use crate::device::{Activation, Norm, Precision};
@@ -41,7 +42,7 @@ pub struct TrainArgs {
     #[arg(long, value_name = "PIXELS", value_parser = whole::<usize>(), help_heading = "Data")]
     pub resolution: Option<usize>,
     /// How images are shrunk [default: bilinear]
-    #[arg(long, value_name = "FILTER", help_heading = "Data")]
+    #[arg(long, value_name = "FILTER", value_parser = named::<Filter>(), help_heading = "Data")]
     pub filter: Option<Filter>,
     /// Share of the training images held out for validation [default: 0.1; 0.04 for images: and imagenet:, 0 for tokens:]
     #[arg(long, value_name = "FRACTION", help_heading = "Data")]

@@ -8,19 +8,23 @@ use fast_image_resize::{FilterType, PixelType, ResizeAlg, ResizeOptions, Resizer
 use image::RgbImage;
 use serde::{Deserialize, Serialize};
 
-/// Kernel of a resize. The paper does not name its own; Hugging Face's processor uses bilinear.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize, clap::ValueEnum)]
-#[serde(rename_all = "lowercase")]
-pub enum Filter {
-    /// Mean over the area.
-    Box,
-    /// Triangle, support 1.
-    #[default]
-    Bilinear,
-    /// Catmull-Rom (a = -0.5), support 2.
-    Bicubic,
-    /// Windowed sinc, support 3.
-    Lanczos,
+use crate::named::named;
+
+named! {
+    /// Kernel of a resize. The paper does not name its own; Hugging Face's processor uses bilinear.
+    #[derive(Default, Serialize, Deserialize)]
+    #[serde(rename_all = "lowercase")]
+    pub enum Filter {
+        /// Mean over the area.
+        Box = "box",
+        /// Triangle, support 1.
+        #[default]
+        Bilinear = "bilinear",
+        /// Catmull-Rom (a = -0.5), support 2.
+        Bicubic = "bicubic",
+        /// Windowed sinc, support 3.
+        Lanczos = "lanczos",
+    }
 }
 
 impl Filter {
@@ -31,17 +35,6 @@ impl Filter {
             Filter::Bicubic => FilterType::CatmullRom,
             Filter::Lanczos => FilterType::Lanczos3,
         }
-    }
-}
-
-impl std::fmt::Display for Filter {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str(match self {
-            Filter::Box => "box",
-            Filter::Bilinear => "bilinear",
-            Filter::Bicubic => "bicubic",
-            Filter::Lanczos => "lanczos",
-        })
     }
 }
 

