@@ -28,6 +28,10 @@ pub struct Conversion {
 
 /// Brings a Hugging Face ImageGPT folder into our form: f32, only what the model needs. Biases that are all zero, as in
 /// the official models, are dropped unless `keep_biases`.
+///
+/// # Errors
+/// As [`load_config`] and [`ModelFile::check`]; [`CheckpointError::Occupied`] and [`CheckpointError::NotACheckpoint`] for an
+/// `out` that is not replaced; [`CheckpointError::Io`].
 pub fn import(source: &Path, out: &Path, keep_biases: bool, force: bool) -> Result<Conversion> {
     let mut config = load_config(source)?;
     config.bias |= keep_biases;
@@ -36,6 +40,9 @@ pub fn import(source: &Path, out: &Path, keep_biases: bool, force: bool) -> Resu
 
 /// Writes the checkpoint `source` as a folder that Hugging Face's ImageGPT loads without a warning: only its keys, and biases
 /// of zero where the model has none, unless `no_biases`. A model with biases keeps them; `no_biases` then is an error.
+///
+/// # Errors
+/// [`CheckpointError::NotExpressible`], and as [`import`].
 pub fn export(source: &Path, out: &Path, no_biases: bool, force: bool) -> Result<Conversion> {
     let mut config = load_config(source)?;
     expressible(&config)?;

@@ -71,6 +71,9 @@ pub struct CheckpointContents<'a, D: Device> {
 
 /// Saves a checkpoint as the folder `dir`, atomically; one that was there before is replaced, and stays if anything fails.
 /// Tensors come to the host one at a time.
+///
+/// # Errors
+/// [`CheckpointError::Io`], [`CheckpointError::Order`]; those of the device.
 pub fn save<D: Device>(dir: &Path, contents: &CheckpointContents<'_, D>) -> Result<()> {
     let CheckpointContents { device, config, parameters, training, palette } = contents;
     let specs = parameters.specs();
@@ -95,6 +98,9 @@ pub fn save<D: Device>(dir: &Path, contents: &CheckpointContents<'_, D>) -> Resu
 }
 
 /// Loads the model of a checkpoint folder: one of ours, or any Hugging Face ImageGPT with safetensors weights.
+///
+/// # Errors
+/// As [`load_config`] and [`load_parameters`].
 pub fn load_model<D: Device>(device: &D, dir: &Path) -> Result<(ModelConfig, Parameters<D>)> {
     let config = load_config(dir)?;
     let parameters = load_parameters(device, dir, &config)?;
@@ -103,6 +109,9 @@ pub fn load_model<D: Device>(device: &D, dir: &Path) -> Result<(ModelConfig, Par
 
 /// The weights of a checkpoint folder for fine-tuning `config`, which differs from the folder's in its classes alone: the class
 /// head starts at zero, whatever head the folder has.
+///
+/// # Errors
+/// As [`load_parameters`].
 pub fn load_body<D: Device>(device: &D, dir: &Path, config: &ModelConfig) -> Result<Parameters<D>> {
     let mut file = ModelFile::open(dir)?;
     file.check(&ModelConfig { classes: Vec::new(), ..config.clone() })?;

@@ -30,6 +30,9 @@ pub(super) fn preprocessor_json(palette: &[[f32; 3]], positions: usize) -> Value
 }
 
 /// The palette of a checkpoint folder, if it has one: RGB in `[-1, 1]`, a row per colour.
+///
+/// # Errors
+/// [`CheckpointError::Io`] and [`CheckpointError::Json`].
 pub fn palette_of(dir: &Path) -> Result<Option<Vec<[f32; 3]>>> {
     let path = dir.join(PREPROCESSOR_FILE);
     if !path.is_file() {

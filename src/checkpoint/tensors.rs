@@ -38,6 +38,9 @@ pub struct TensorFile {
 
 impl TensorFile {
     /// Opens `path` and checks its header. No tensor is read.
+    ///
+    /// # Errors
+    /// [`CheckpointError::Io`]; [`CheckpointError::Malformed`] for anything but a sound file.
     pub fn open(path: &Path) -> Result<Self> {
         let io = |action| CheckpointError::io(action, path);
         let malformed = |problem: String| CheckpointError::Malformed { path: path.to_owned(), problem };
@@ -81,6 +84,10 @@ impl TensorFile {
     }
 
     /// Reads one tensor as f32, row-major, from F32, F16, BF16 or F64 (rounded to nearest); finite values only.
+    ///
+    /// # Errors
+    /// [`CheckpointError::MissingTensor`], [`CheckpointError::WrongType`], [`CheckpointError::NotFinite`],
+    /// [`CheckpointError::Io`].
     pub fn read(&mut self, name: &str) -> Result<Vec<f32>> {
         let info = self
             .tensors
@@ -210,6 +217,9 @@ pub type TensorHeader = (String, Vec<usize>);
 
 /// Writes a safetensors file of F32 tensors in the order of `tensors`; `values(i)` gives tensor `i`, row-major, and only one
 /// is held at a time. The bytes depend on nothing but names, shapes and values. `path` is for error texts.
+///
+/// # Errors
+/// [`CheckpointError::Io`], those of `values`; [`CheckpointError::Malformed`] for values that do not have the shape.
 pub fn write_tensors(
     out: &mut dyn Write,
     path: &Path,

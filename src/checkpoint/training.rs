@@ -87,6 +87,10 @@ pub(super) fn moment_headers(specs: &[ParameterSpec]) -> Vec<TensorHeader> {
 
 /// The training state of a checkpoint folder for a model of `config`. Reads weights and moments once more than needed to
 /// verify their SHA-256: a run that goes on for days should not start from a flipped bit.
+///
+/// # Errors
+/// [`CheckpointError::NoTrainingState`] where only weights were saved, [`CheckpointError::Torn`] for files of different
+/// saves, those of [`TensorFile`] for damaged ones, and those of the device.
 pub fn load_training<D: Device>(device: &D, dir: &Path, config: &ModelConfig) -> Result<LoadedTraining<D>> {
     for missing in [TRAINING_FILE, OPTIMIZER_FILE] {
         if !dir.join(missing).is_file() {

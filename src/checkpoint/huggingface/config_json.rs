@@ -15,7 +15,10 @@ use crate::model::{ModelConfig, Objective, Order};
 /// `model_type` of a model that Hugging Face's ImageGPT would compute wrongly.
 const OWN_MODEL_TYPE: &str = "igpt_engine";
 
-/// Whether Hugging Face's ImageGPT computes what this model computes; if not, the error says why not.
+/// Whether Hugging Face's ImageGPT computes what this model computes.
+///
+/// # Errors
+/// [`CheckpointError::NotExpressible`], which says why not.
 pub fn expressible(config: &ModelConfig) -> Result<()> {
     let problem = match config {
         ModelConfig { norm: Norm::Layer, .. } => "its norm subtracts the mean (--norm layer), theirs does not",
@@ -96,6 +99,10 @@ pub(in crate::checkpoint) fn write_config(dir: &Path, config: &ModelConfig, stri
 
 /// The model that the folder's `config.json` describes. Whether it has biases is seen from the tensors, unless the file
 /// says so itself: Hugging Face's files do not, and all of theirs hold biases, of zeros in the official models.
+///
+/// # Errors
+/// [`CheckpointError::Io`], [`CheckpointError::Json`] and [`CheckpointError::Order`] for files that cannot be read or
+/// understood, [`CheckpointError::Model`] for an impossible model.
 pub fn load_config(dir: &Path) -> Result<ModelConfig> {
     let path = dir.join(CONFIG_FILE);
     let map = read_json(&path)?;
@@ -115,26 +122,7 @@ pub fn load_config(dir: &Path) -> Result<ModelConfig> {
 /// The configuration, and whether it has biases if the file says so.
 fn parse_config(dir: &Path, path: &Path, map: &Map<String, Value>) -> Result<(ModelConfig, Option<bool>)> {
     let keys = Keys { path, map };
-    keys.refuse_unknown_own()?;
-    keys.one_of("model_type", "imagegpt", &[("imagegpt", ()), (OWN_MODEL_TYPE, ())])?;
-
-    // What Hugging Face could vary and Image GPT does not.
-    for (key, expected) in [
-        ("scale_attn_weights", true),
-        ("scale_attn_by_inverse_layer_idx", false),
-        ("reorder_and_upcast_attn", false),
-        ("tie_word_embeddings", false),
-        ("add_cross_attention", false),
-    ] {
-        let found = keys.flag(key)?.unwrap_or(expected);
-        if found != expected {
-            return Err(keys.error(format!("{key} is {found}; only models with {expected} can be computed")));
-        }
-    }
-    match map.get("layer_norm_epsilon").map(Value::as_f64) {
-        None | Some(Some(1e-5)) => {}
-        _ => return Err(keys.error("layer_norm_epsilon must be 1e-5, as in every Image GPT".to_owned())),
-    }
+    check_supported(&keys)?;
 
     // Vocabulary and objective: a start-of-sequence token makes the model autoregressive.
     let sos = keys.flag("igpt_sos")?.unwrap_or(true);
@@ -175,6 +163,29 @@ fn parse_config(dir: &Path, path: &Path, map: &Map<String, Value>) -> Result<(Mo
         return Err(keys.error(format!("n_inner must be null or 4 × n_embd = {}", 4 * config.width)));
     }
     Ok((config, keys.flag("igpt_bias")?))
+}
+
+/// Refuses what Hugging Face could vary and Image GPT does not, and keys of ours that are unknown.
+fn check_supported(keys: &Keys<'_>) -> Result<()> {
+    keys.refuse_unknown_own()?;
+    keys.one_of("model_type", "imagegpt", &[("imagegpt", ()), (OWN_MODEL_TYPE, ())])?;
+
+    for (key, expected) in [
+        ("scale_attn_weights", true),
+        ("scale_attn_by_inverse_layer_idx", false),
+        ("reorder_and_upcast_attn", false),
+        ("tie_word_embeddings", false),
+        ("add_cross_attention", false),
+    ] {
+        let found = keys.flag(key)?.unwrap_or(expected);
+        if found != expected {
+            return Err(keys.error(format!("{key} is {found}; only models with {expected} can be computed")));
+        }
+    }
+    match keys.map.get("layer_norm_epsilon").map(Value::as_f64) {
+        None | Some(Some(1e-5)) => Ok(()),
+        _ => Err(keys.error("layer_norm_epsilon must be 1e-5, as in every Image GPT".to_owned())),
+    }
 }
 
 /// Names of `classes` classes: those of `id2label` if it has as many, else their numbers.

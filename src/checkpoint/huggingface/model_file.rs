@@ -20,6 +20,10 @@ pub struct ModelFile {
 
 impl ModelFile {
     /// Opens the folder's weights. Names may lack the prefix `transformer.`, as a bare `ImageGPTModel` saves them.
+    ///
+    /// # Errors
+    /// [`CheckpointError::NotACheckpoint`] without weights, [`CheckpointError::AmbiguousTensor`], and as
+    /// [`TensorFile::open`].
     pub fn open(dir: &Path) -> Result<Self> {
         let path = dir.join(MODEL_FILE);
         if !path.is_file() {
@@ -49,6 +53,9 @@ impl ModelFile {
     }
 
     /// Reads a parameter as f32, row-major.
+    ///
+    /// # Errors
+    /// As [`TensorFile::read`].
     pub fn read(&mut self, name: &str) -> Result<Vec<f32>> {
         // A name that the file lacks is passed on, so that the file's own error speaks.
         let found = self.names.get(name).map_or(name, String::as_str);
@@ -56,6 +63,9 @@ impl ModelFile {
     }
 
     /// Whether any bias of a layer is there and not zero.
+    ///
+    /// # Errors
+    /// As [`TensorFile::read`].
     pub fn has_bias(&mut self) -> Result<bool> {
         let biases: Vec<_> =
             self.names.keys().filter(|name| name.ends_with(".bias") && !is_mask(name)).cloned().collect();
@@ -72,12 +82,18 @@ impl ModelFile {
     }
 
     /// Checks that every parameter of `config` is there in its shape, and nothing else that would matter. Returns the
-    /// file's names of the tensors that are passed over.
+    /// file's names of the tensors that are ignored.
+    ///
+    /// # Errors
+    /// [`CheckpointError::MissingTensor`], [`CheckpointError::WrongShape`] and [`CheckpointError::UnexpectedTensor`].
     pub fn check(&mut self, config: &ModelConfig) -> Result<Vec<String>> {
         self.check_except(config, &[])
     }
 
     /// [`Self::check`] where the parameters named in `absent` need not be there.
+    ///
+    /// # Errors
+    /// As [`Self::check`].
     pub fn check_except(&mut self, config: &ModelConfig, absent: &[String]) -> Result<Vec<String>> {
         let path = self.file.path().to_owned();
         let specs = parameter_specs(config);
@@ -91,7 +107,7 @@ impl ModelFile {
 
         let biased = parameter_specs(&ModelConfig { bias: true, ..config.clone() });
         let biased: HashMap<_, _> = biased.into_iter().map(|spec| (spec.name, spec.shape)).collect();
-        let mut passed_over = Vec::new();
+        let mut ignored = Vec::new();
         for (name, found) in self.names.clone() {
             if own.contains_key(&name) {
                 continue;
@@ -105,13 +121,13 @@ impl ModelFile {
                 None => Some(""),
             };
             match why {
-                None => passed_over.push(found),
+                None => ignored.push(found),
                 Some(why) => {
                     return Err(CheckpointError::UnexpectedTensor { path, name: found, why: why.to_owned() });
                 }
             }
         }
-        Ok(passed_over)
+        Ok(ignored)
     }
 
     fn check_shape(&self, name: &str, expected: &[usize]) -> Result<()> {
@@ -130,6 +146,9 @@ impl ModelFile {
 }
 
 /// Loads the folder's weights as the parameters of `config`, one tensor at a time.
+///
+/// # Errors
+/// As [`ModelFile::open`], [`ModelFile::check`] and [`ModelFile::read`]; those of the device.
 pub fn load_parameters<D: Device>(device: &D, dir: &Path, config: &ModelConfig) -> Result<Parameters<D>> {
     let mut file = ModelFile::open(dir)?;
     file.check(config)?;

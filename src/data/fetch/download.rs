@@ -92,6 +92,7 @@ fn copy(
     let mut buffer = vec![0; 1 << 17];
     let mut end = start;
     bar.set_position(start);
+
     let outcome = loop {
         match reader.read(&mut buffer) {
             Ok(0) => break Ok(()),
@@ -104,6 +105,7 @@ fn copy(
             Err(error) => break Err(error),
         }
     };
+
     file.sync_all().map_err(DataError::write(part))?;
     Ok((end, outcome))
 }

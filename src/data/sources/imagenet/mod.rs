@@ -53,6 +53,7 @@ pub fn open_tar(path: &Path, split: Split, skip_bad: SkipBad, progress: bool) ->
     let (tar, folder) = tar_of(path, split)?;
     let images = ImageNetTar::open(&tar, skip_bad, progress)?;
     let nested = !images.class_names().is_empty();
+
     if split != Split::Test {
         return match nested {
             true => Ok(images),
@@ -66,6 +67,8 @@ pub fn open_tar(path: &Path, split: Split, skip_bad: SkipBad, progress: bool) ->
             }),
         };
     }
+
+    // The test images of a tar of images have their labels from the devkit.
     match Devkit::find(&folder)? {
         Some(devkit) if !nested => images.with_labels(&devkit.labels, devkit.wnids, &devkit.path),
         _ => Ok(images),
