@@ -152,7 +152,7 @@ pub enum DataError {
         problem: String,
     },
     /// More files are bad than may be left out.
-    #[error("there are more than the {limit} bad files that --skip-bad={limit} leaves out; the next one is {fault}")]
+    #[error("there are more than {limit} bad files, the limit of --skip-bad={limit}; the next one is {fault}")]
     TooManyBad {
         /// How many may be left out.
         limit: u64,

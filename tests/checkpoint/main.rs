@@ -1,4 +1,5 @@
 //! Checkpoints: whole folders, and the safetensors files in them.
 
 mod folders;
+mod huggingface;
 mod safetensors;

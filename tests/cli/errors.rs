@@ -28,11 +28,13 @@ fn damaged_record_files() {
     let (mut long, mut short) = (cifar_records(3), cifar_records(3));
     long.push(0);
     short.truncate(2 * 3073 + 5);
+
     for (bytes, words) in [(long, "3073"), (short, "3073"), (bad_label, "label"), (Vec::new(), "0 records")] {
         fs::write(&file, bytes).unwrap();
         let message = refuse(&mut train_on(&spec, &out));
         assert!(message.contains("data_batch_1.bin") && message.contains(words), "{words}: {message}");
     }
+
     fs::remove_file(&file).unwrap();
     let message = refuse(&mut train_on(&spec, &out));
     assert!(message.contains("data fetch"), "{message}");
@@ -68,15 +70,18 @@ fn files_that_are_no_images() {
             picture.save(data.join("train").join(class).join(format!("{number:02}.png"))).unwrap();
         }
     }
+
     let bad = data.join("train/dog/07b.jpg");
     fs::write(&bad, b"this is no picture").unwrap();
     let spec = format!("images:{}", data.display());
     let message = refuse(&mut train_on(&spec, &out));
     assert!(message.contains("07b.jpg") && message.contains("--skip-bad"), "{message}");
+
     let output = train_on(&spec, &out).args(["--skip-bad", "--holdout", "0.1"]).output().unwrap();
     let said = String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success(), "{said}");
     assert!(said.contains("1 bad file"), "the bad file is counted: {said}");
+
     // Smaller than what the model sees.
     fs::remove_file(&bad).unwrap();
     image::RgbImage::new(40, 3).save(data.join("train/cat/small.png")).unwrap();
@@ -120,6 +125,7 @@ fn impossible_settings() {
         let message = refuse(&mut command);
         assert!(message.contains(word), "{flags:?}: {message}");
     }
+
     assert!(!out.join("config.toml").exists(), "nothing should have been started");
 }
 
@@ -167,6 +173,7 @@ fn damaged_checkpoints() {
     let whole = fs::read(&model).unwrap();
     let mut long_header = whole.clone();
     long_header[..8].copy_from_slice(&u64::MAX.to_le_bytes());
+
     for bytes in [whole[..whole.len() - 1].to_vec(), whole[..100].to_vec(), Vec::new(), long_header] {
         fs::write(&model, bytes).unwrap();
         for mut command in [train(&run, &["--steps", "2", "--resume"]), {
@@ -177,6 +184,7 @@ fn damaged_checkpoints() {
             assert!(refuse(&mut command).contains("model.safetensors"));
         }
     }
+
     fs::write(&model, whole).unwrap();
     fs::write(checkpoint(&run, 1).join("training.json"), b"{}").unwrap();
     assert!(refuse(&mut train(&run, &["--steps", "2", "--resume"])).contains("training.json"));
@@ -188,11 +196,13 @@ fn numbers_past_all_bounds() {
     let folder = tempfile::tempdir().unwrap();
     let run = folder.path().join("run");
     const HUGE: &str = "18446744073709551615";
+
     for flag in ["batch", "accumulate", "steps", "layers", "width", "heads", "resolution", "seed", "warmup", "threads"]
     {
         let message = refuse(train(&run, &["--steps", "1"]).args([&format!("--{flag}"), HUGE]));
         assert!(message.contains(flag), "{flag}: {message}");
     }
+
     for [flag, value] in [
         ["batch", "10000000000"],
         ["accumulate", "10000000000"],
@@ -204,6 +214,7 @@ fn numbers_past_all_bounds() {
         let message = refuse(train(&run, &["--steps", "1"]).args([&format!("--{flag}"), value]));
         assert!(message.contains(flag), "{flag}: {message}");
     }
+
     assert!(!run.join("config.toml").exists(), "nothing should have been started");
     succeed(&mut train(&run, &["--steps", "1"]));
     for flags in [["--count", HUGE], ["--completions", HUGE], ["--scale", "4294967295"], ["--scale", "100000"]] {

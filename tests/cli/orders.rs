@@ -28,6 +28,7 @@ fn every_order_is_saved_scored_and_resumed() {
     let folder = tempfile::tempdir().unwrap();
     let file = upside_down(folder.path());
     let mut ends = Vec::new();
+
     for (order, name) in
         [("raster", "raster"), ("columns", "columns"), ("spiral", "spiral"), ("hilbert", "hilbert"), (&file, "file")]
     {
@@ -49,6 +50,7 @@ fn every_order_is_saved_scored_and_resumed() {
         assert!((trained - scored).abs() < 1e-6, "{order}: {trained} in training, {scored} now");
         ends.push(weights_and_moments(&whole, 6));
     }
+
     assert!((1..ends.len()).all(|one| (0..one).all(|other| ends[one] != ends[other])), "two orders trained alike");
 }
 
@@ -103,12 +105,14 @@ fn columns_of_the_transpose_are_rows() {
     };
     let (by_rows, by_columns) = (run("by-rows", &rows, "raster"), run("by-columns", &columns, "columns"));
     assert!(weights_and_moments(&by_rows, 5) == weights_and_moments(&by_columns, 5));
+
     let nats = |run: &PathBuf, data: &str| {
         let path = folder.path().join("nats.npy");
         eval(run, &["--data", data, "--per-token", path.to_str().unwrap()]);
         Npy::open(path).unwrap().to_f32().unwrap()
     };
     assert_eq!(nats(&by_rows, &rows), transposed(&nats(&by_columns, &columns), side));
+
     // So it stays in fine-tuning.
     let labels = folder.path().join("labels.npy");
     npy::write_u16(&labels, &[12], &[0, 1, 2, 0, 1, 2, 0, 1, 2, 0, 1, 2]).unwrap();
@@ -124,6 +128,7 @@ fn columns_of_the_transpose_are_rows() {
     let (of_rows, of_columns) = (tuned("t-rows", &by_rows, &rows), tuned("t-columns", &by_columns, &columns));
     assert!(of_rows.0 == of_columns.0 && of_rows.1 == of_columns.1);
     assert_eq!(of_columns.2, "columns");
+
     // A file that lists the pixels in raster order is raster order.
     let identity = folder.path().join("identity.npy");
     npy::write_i64(&identity, &[25], &(0..25).collect::<Vec<_>>()).unwrap();
@@ -150,6 +155,7 @@ fn a_completion_keeps_the_first_pixels_of_the_order() {
         ("hilbert", upper, "Hilbert"),
         (&file, |row, _| row >= 4, "own order"),
     ];
+
     for (number, (order, shown, words)) in cases.into_iter().enumerate() {
         let run = folder.path().join(number.to_string());
         let [grid, tokens] = ["grid.png", "tokens.npy"].map(|name| folder.path().join(name));
@@ -205,6 +211,7 @@ fn a_model_brings_its_order_along() {
     };
     let message = refuse(&mut init(&["--order", "hilbert"]));
     assert!(message.contains("order spiral") && message.contains("order hilbert"), "{message}");
+
     let losses = losses(&json_lines(&succeed(&mut init(&[]))));
     assert!(losses[0].1 < 6.1, "the loss starts at {} as if nothing had been learned", losses[0].1);
     assert_eq!(config(&second, 1)["igpt_order"], "spiral");
@@ -220,6 +227,7 @@ fn orders_that_are_none_are_refused() {
     assert!(refused("snake").contains("hilbert"));
     assert!(refused("file:").contains("file:PERM.npy"));
     assert!(refused("file:no/such.npy").contains("no/such.npy"));
+
     for (pixels, word) in
         [((0..63).collect::<Vec<i64>>(), "63"), ([0; 64].to_vec(), "pixel 0"), ((1..65).collect(), "pixel 64")]
     {
@@ -227,8 +235,10 @@ fn orders_that_are_none_are_refused() {
         let message = refused(&file);
         assert!(message.contains(word) && message.contains("order"), "{message}");
     }
+
     npy::write_f32(&path, &[64], &[0.5; 64]).unwrap();
     assert!(refused(&file).contains("integers"));
+
     // Sequences that are shorter than the model have no place for half of the order.
     let tokens = folder.path().join("tokens.npy");
     npy::write_u16(&tokens, &[4, 16], &[3; 64]).unwrap();
@@ -236,9 +246,11 @@ fn orders_that_are_none_are_refused() {
     let message = refuse(&mut train(&out, &["--steps", "1", "--order", "columns", "--data", &data]));
     assert!(message.contains("64 pixels") && message.contains("16"), "{message}");
     assert!(!out.exists(), "nothing should have been started");
+
     succeed(&mut train(&out, &["--steps", "1", "--order", "columns"]));
     let message = refuse(engine().arg("eval").arg("--checkpoint").arg(&out).args(["--data", &data]));
     assert!(message.contains("64 pixels"), "{message}");
+
     let message = refuse(&mut train(&out, &["--steps", "2", "--resume", "--order", "raster"]));
     assert!(message.contains("order"), "{message}");
     assert_eq!(Order::named("file"), None);

@@ -29,6 +29,7 @@ fn every_file_is_built_in_and_says_what_is_published() {
     let mut names: Vec<&String> = recipes.iter().map(|recipe| &recipe.path).collect();
     names.sort();
     assert_eq!(names, files.iter().collect::<Vec<_>>());
+
     for recipe in &recipes {
         let paper = recipe.paper.as_ref().unwrap_or_else(|| panic!("{}: no [paper]", recipe.path));
         assert!(paper.source.contains("paper"), "{}: {}", recipe.path, paper.source);
@@ -40,6 +41,7 @@ fn every_file_is_built_in_and_says_what_is_published() {
         };
         assert!(table.contains(&paper.table), "{}", recipe.path);
     }
+
     let count = |table| recipes.iter().filter(|recipe| recipe.paper.as_ref().unwrap().table == table).count();
     assert_eq!(Table::ALL.map(count), [8, 11, 6, 3]);
 }
@@ -101,6 +103,7 @@ fn every_recipe_costs_what_the_formulae_say() {
             }
         }
     }
+
     let published = ["s", "m", "l", "xl"].map(|size| {
         let mut recipe = recipe(&format!("pretrain-{size}-ar-{}.toml", if size == "xl" { 64 } else { 32 }));
         recipe.settings.insert("resolution".into(), 32.into());
@@ -141,6 +144,7 @@ fn every_fine_tuning_recipe_trains_two_steps_when_scaled_down() {
         run
     };
     let models = [model("ar"), model("bert")];
+
     for recipe in built_in().unwrap().into_iter().filter(|recipe| recipe.command == Command::Finetune) {
         let out = folder.path().join(&recipe.path);
         let mut command = engine();
@@ -155,8 +159,10 @@ fn every_fine_tuning_recipe_trains_two_steps_when_scaled_down() {
         let config = fs::read_to_string(out.join("config.toml")).unwrap();
         assert!(config.contains("batch = 2\n") && config.contains("patience = 5"), "{config}");
     }
+
     let report: Value = serde_json::from_str(&results(folder.path(), &["--json"])).unwrap();
     let tuned = report["others"].as_array().unwrap().iter().filter(|found| found["command"] == "finetune").count();
+
     // Six, and six folded ones: those have measured nothing, for no image was left to measure on.
     assert_eq!(tuned, 6, "{report}");
 }
@@ -167,10 +173,12 @@ fn every_probe_recipe_runs_when_scaled_down() {
     let folder = tempfile::tempdir().unwrap();
     let run = folder.path().join("run");
     let masked = folder.path().join("masked");
+
     // Five depths, for the recipe that reads five layers together.
     succeed(&mut train(&run, &["--steps", "1", "--layers", "4"]));
     succeed(&mut train(&masked, &["--steps", "1", "--layers", "4", "--objective", "bert"]));
     let probes = built_in().unwrap().into_iter().filter(|recipe| recipe.command == Command::Probe);
+
     for recipe in probes {
         let out = folder.path().join(&recipe.path);
         let mut command = engine();
@@ -199,19 +207,24 @@ fn plan_says_what_fits() {
         command
     };
     let text = succeed(&mut plan(&[]));
+
     for words in ["1,362,250,752 parameters", "activations", "H100 SXM", "kWh", "2.0466 nats", "1,000,000 steps"] {
         assert!(text.contains(words), "{words} is not in\n{text}");
     }
+
     let report = json_lines(&succeed(&mut plan(&["--device-model", "h100,v100", "--json"]))).remove(0);
     let devices = report["devices"].as_array().unwrap();
     assert_eq!(devices.len(), 2);
     assert_eq!((&devices[0]["fits"], &devices[1]["precision"]), (&json!(false), &json!("f32")));
+
     let largest = devices[0]["largest_micro_batch"].as_u64().unwrap().to_string();
     let fitting = json_lines(&succeed(&mut plan(&["--device-model", "h100", "--batch", &largest, "--json"]))).remove(0);
     assert_eq!(fitting["devices"][0]["fits"], true);
+
     // Scaled down, it fits anything.
     let small = json_lines(&succeed(&mut plan(&["--scale-down", "16", "--json"]))).remove(0);
     assert!(small["devices"].as_array().unwrap().iter().all(|device| device["fits"] == true));
+
     for (flags, word) in [
         (["--device-model", "abacus"], "rtx4090"),
         (["--utilisation", "0"], "--utilisation"),
@@ -241,11 +254,13 @@ fn recipes_that_are_none_are_refused() {
         let message = refuse(engine().arg("plan").arg("--config").arg(&path));
         assert!(message.contains(word), "{text}: {message}");
     }
+
     assert!(refuse(engine().args(["plan", "--config", "no/such.toml"])).contains("no/such.toml"));
     // For another command, and dividing nothing.
     let out = folder.path().join("run");
     let message = refuse(train(&out, &[]).arg("--config").arg(file("finetune-cifar10-l.toml")));
     assert!(message.contains("igpt-engine finetune"), "{message}");
+
     let message = refuse(&mut train(&out, &["--scale-down", "8"]));
     assert!(message.contains("--config"), "{message}");
     assert!(!out.exists());
@@ -273,9 +288,11 @@ fn probes_stand_in_their_rows() {
     succeed(&mut train(&run, &["--steps", "1"]));
     let config = fs::read_to_string(checkpoint(&run, 1).join("config.json")).unwrap();
     let mut config: Value = serde_json::from_str(&config).unwrap();
+
     for (key, value) in [("n_layer", 48), ("n_embd", 1536), ("n_head", 16), ("n_positions", 1024)] {
         config[key] = value.into();
     }
+
     fs::write(checkpoint(&run, 1).join("config.json"), config.to_string()).unwrap();
     let few = |labels: u64, mean: f64| {
         json!({"labels_per_class": labels, "depths": [20], "accuracies": [mean, mean], "mean": mean, "deviation": 0.01,
@@ -294,6 +311,7 @@ fn probes_stand_in_their_rows() {
     fs::create_dir(run.join("probe")).unwrap();
     fs::write(run.join("probe/probe.json"), format!("{report:#}\n")).unwrap();
     let text = results(folder.path(), &[]);
+
     for (row, words) in [
         ("CIFAR-10, iGPT-L 32×32 ", ["96.3", "62.5", "depth 20"]),
         ("CIFAR-10, 4 labels a class", ["73.2 ± 1.5", "25.0 ± 1.0", "2 draws"]),
@@ -304,12 +322,14 @@ fn probes_stand_in_their_rows() {
         let line = text.lines().find(|line| line.contains(row)).unwrap_or_else(|| panic!("no {row} in\n{text}"));
         words.iter().for_each(|word| assert!(line.contains(word), "{word} is not in {line}"));
     }
+
     // Other reports, and those of a probe that was stopped, are no results without a remark.
     let row = json!({"source": "trained", "depths": [1, 2, 3], "validation_accuracy": 0.5, "test_accuracy": null});
     let stopped = json!({"rows": [row], "few_labels": [], "data": "sample", "checkpoint": run, "finished": false});
     fs::write(run.join("probe/probe.json"), format!("{stopped}\n{{\"event\":\"start\"}}\n")).unwrap();
     let text = results(folder.path(), &[]);
     let line = text.lines().find(|line| line.contains("probe on sample")).unwrap();
+
     for word in ["3 layers", "50.0 %", "held-out images", "not finished", "depths 1 to 3"] {
         assert!(line.contains(word), "{word} is not in {line}");
     }
@@ -326,30 +346,39 @@ fn results_stand_beside_the_papers_and_missing_ones_are_missing() {
     let rows = report["tables"][0]["rows"].as_array().unwrap();
     let ours = &rows[0]["ours"];
     assert_eq!((&rows[0]["published"], &ours["value"]), (&json!(2.0895), &json!(2.5)));
+
     let remarks = ours["remarks"].to_string();
     for words in ["4000 of 1000000 steps", "64 images a step instead of 128", "validation images", "built-in palette"] {
         assert!(remarks.contains(words), "{words} is not in {remarks}");
     }
+
     let filled = |table: &Value| table["rows"].as_array().unwrap().iter().filter(|row| !row["ours"].is_null()).count();
     assert_eq!(report["tables"].as_array().unwrap().iter().map(filled).sum::<usize>(), 1);
+
     let others = report["others"].as_array().unwrap();
     assert_eq!(others.len(), 2, "{others:?}");
+
     // Test images come first, of whichever run.
     let line = json!({"data": "imagenet-tar:x (test)", "split": "test", "images": 50000, "nats_per_token": 2.25});
     fs::write(runs.join("nested/s-002/test.json"), format!("{line}\n")).unwrap();
     let text = results(&runs, &[]);
     let row = text.lines().find(|line| line.contains("iGPT-S, autoregressive")).unwrap();
+
     for words in ["2.0895", "2.2500", "s-002", "50000 test images"] {
         assert!(row.contains(words), "{words} is not in {row}");
     }
+
     assert_eq!(text.matches(" missing ").count(), 27);
     assert!(text.contains("95.5") && text.contains("73.2 ± 1.5") && text.contains("train on sample: 2 layers × 16"));
+
     let markdown = results(&runs, &["--markdown"]);
     assert!(markdown.contains("| iGPT-S, autoregressive, 32×32 | 2.0895 | 2.2500 |"), "{markdown}");
     assert!(markdown.lines().filter(|line| line.starts_with('|')).all(|line| line.matches('|').count() == 5));
+
     // What is damaged is named.
     fs::write(runs.join("nested/s-002/test.json"), "{\n").unwrap();
     assert!(refuse(engine().arg("results").arg(&runs)).contains("test.json"));
+
     fs::write(runs.join("nested/s-001/config.toml"), "model = 3").unwrap();
     assert!(refuse(engine().arg("results").arg(&runs)).contains("config.toml"));
     assert!(refuse(engine().args(["results", "no/such"])).contains("no/such"));

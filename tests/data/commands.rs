@@ -135,19 +135,23 @@ fn shards_of_imagenet_tars() {
     assert_eq!(strict.status.code(), Some(2), "{stderr}");
     assert!(stderr.contains("n01443537/n01443537_4.JPEG") && stderr.contains("--skip-bad=N"), "{stderr}");
     assert!(!folder.path().join("x.shard").exists());
+
     let made = json(folder.path(), &[&encode[..], &["x.shard", "--skip-bad=1", "--workers", "1"]].concat());
     assert_eq!(made["shape"], serde_json::json!([6, 1024]));
+
     json(folder.path(), &[&encode[..], &["x.npy", "--skip-bad=1", "--workers", "3"]].concat());
     let info = json(folder.path(), &["info", "x.shard"]);
     assert_eq!((&info["data"], &info["kind"]), (&"shard:x.shard".into(), &"shard of tokens".into()));
     assert_eq!(info["splits"][0]["class_counts"], serde_json::json!([3, 3]));
     assert_eq!(info["class_names"], serde_json::json!(["n01440764", "n01443537"]));
+
     // The same tokens as in the array.
     let tokens = npy::Npy::open(folder.path().join("x.npy")).unwrap();
     let shard = std::fs::read(folder.path().join("x.shard")).unwrap();
     let tokens: Vec<u8> =
         tokens.integers(0..6 * 1024).unwrap().flat_map(|token| (token as u16).to_le_bytes()).collect();
     assert!(shard.windows(tokens.len()).any(|window| window == tokens));
+
     // A model evaluates on it, and refuses it once a bit has changed.
     let engine = |args: &[&str]| {
         Command::new(env!("CARGO_BIN_EXE_igpt-engine")).args(args).current_dir(folder.path()).output().unwrap()
@@ -156,16 +160,20 @@ fn shards_of_imagenet_tars() {
     let train = ["train", "--data", "imagenet-tar:.", "--skip-bad=1", "--steps", "2", "--batch", "2", "--workers", "2"];
     let trained = engine(&[&train[..], &model, &["--out", "run", "--json"]].concat());
     assert!(trained.status.success(), "{}", String::from_utf8_lossy(&trained.stderr));
+
     let step = String::from_utf8(trained.stdout).unwrap();
     let step: Value = serde_json::from_str(step.lines().find(|line| line.contains("\"step\":2")).unwrap()).unwrap();
     assert!((0.0..=1.0).contains(&step["data_wait"].as_f64().unwrap()), "{step}");
+
     let eval = ["eval", "--checkpoint", "run", "--data", "shard:x.shard", "--json"];
     let evaluated = engine(&eval);
     assert!(evaluated.status.success(), "{}", String::from_utf8_lossy(&evaluated.stderr));
     assert_eq!(serde_json::from_slice::<Value>(&evaluated.stdout).unwrap()["images"], 6);
+
     let mut altered = shard.clone();
     let middle = altered.len() / 2;
     altered[middle] ^= 1;
+
     for bytes in [&altered[..], &shard[..middle]] {
         std::fs::write(folder.path().join("x.shard"), bytes).unwrap();
         let refused = engine(&eval);
@@ -212,12 +220,14 @@ fn official_sizes_and_hashes_are_compared() {
     assert_eq!(of(&info, "class_names.txt")["official_size"], true);
     assert_eq!(of(&info, "train_X.bin")["official_size"], false);
     assert!(of(&info, "class_names.txt")["official"].is_null());
+
     let info = json(folder.path(), &["info", ".", "--verify"]);
     assert_eq!(
         (of(&info, "class_names.txt")["official"].as_bool(), of(&info, "train_y.bin")["official"].as_bool()),
         (Some(true), Some(false))
     );
     assert_eq!(of(&info, "class_names.txt")["hash"], "MD5");
+
     let text = run(folder.path(), &["info", ".", "--verify"]);
     let text = String::from_utf8_lossy(&text.stdout).into_owned();
     assert!(text.contains("official MD5") && text.contains("NOT the official size"), "{text}");

@@ -8,8 +8,8 @@ use std::sync::Arc;
 
 use igpt_engine::data::imagenet::{DEVKIT_TAR, Devkit, ImageNetTar, TRAIN_TAR, VAL_TAR};
 use igpt_engine::data::{
-    Batches, DataError, DataSpec, Examples, ImageSource, OpenOptions, Palette, Prefetcher, Result, Shard, ShardHeader,
-    ShardWriter, SkipBad, Split, open, open_images,
+    Batches, DataError, DataSpec, Examples, ImageSource, OpenOptions, Palette, Prefetcher, Result, SkipBad, Split,
+    open, open_images,
 };
 use image::{ImageFormat, RgbImage};
 
@@ -97,12 +97,15 @@ impl Layouts {
             fs::create_dir_all(path.parent().unwrap()).unwrap();
             fs::write(path, bytes).unwrap();
         };
+
         for (wnid, name, bytes) in images() {
             write(&format!("folders/train/{wnid}/{name}"), &bytes);
         }
+
         for (name, bytes) in validation_images() {
             write(&format!("folders/val/{name}"), &bytes);
         }
+
         write(&format!("tars/{TRAIN_TAR}"), &training_tar(&images()));
         write(&format!("tars/{VAL_TAR}"), &tar_of(&validation_images()));
         let truth = TRUTH.map(|id| format!("{id}\n")).concat();
@@ -170,6 +173,7 @@ fn classes_are_in_order_and_images_named() {
     let wnids: Vec<String> = (1..=6).map(|number| format!("n0000000{number}")).collect();
     let mut sorted = images();
     sorted.sort();
+
     for source in &sources {
         assert_eq!((source.len(), source.class_names()), (24, wnids.as_slice()));
         for (index, (wnid, name, _)) in sorted.iter().enumerate() {
@@ -180,6 +184,7 @@ fn classes_are_in_order_and_images_named() {
         assert!(source.image(24).is_err());
         assert_eq!(source.label(24), None);
     }
+
     assert!(sources[1].name(0).contains(TRAIN_TAR));
 }
 
@@ -191,18 +196,21 @@ fn validation_images_have_the_devkits_labels() {
     let expected = TRUTH.map(|id| wnids.iter().position(|wnid| *wnid == BY_ID[id - 1]).unwrap() as u16);
     let mut tokens = Vec::new();
     let tar = DataSpec::ImageNetTar(layouts.path("tars").join(TRAIN_TAR));
+
     for spec in [layouts.folders(), layouts.tars(), tar] {
         let examples: Arc<dyn Examples> = Arc::from(open(&spec, Split::Test, &options(SkipBad::NONE)).unwrap());
         let batch = Batches::evaluation(examples).unwrap().batch(0, 8).unwrap();
         assert_eq!(batch.labels, expected, "{spec}");
         tokens.push(batch.tokens);
     }
+
     assert!(tokens.windows(2).all(|pair| pair[0] == pair[1]));
     // Without the kit there are images and no labels.
     fs::remove_file(layouts.path("tars").join(DEVKIT_TAR)).unwrap();
     let examples = open(&layouts.tars(), Split::Test, &options(SkipBad::NONE)).unwrap();
     assert_eq!((examples.len(), examples.label(0), examples.classes()), (8, None, 0));
     assert!(examples.describe().contains(DEVKIT_TAR));
+
     // A kit that is damaged, or of other images, is refused.
     let truth = layouts.path("folders/ILSVRC2012_devkit_t12/data/ILSVRC2012_validation_ground_truth.txt");
     for (text, wanted) in [("1\n2\n", "2 labels"), ("1\n2\n3\n4\n5\n6\n1\n0\n", "line 8"), ("x", "line 1")] {
@@ -210,10 +218,12 @@ fn validation_images_have_the_devkits_labels() {
         let error = open(&layouts.folders(), Split::Test, &options(SkipBad::NONE)).err().unwrap().to_string();
         assert!(error.contains(wanted), "{error}");
     }
+
     let meta = truth.with_file_name("meta.mat");
     fs::write(&meta, b"MATLAB 5.0 MAT-file").unwrap();
     let error = Devkit::find(&layouts.path("folders")).unwrap_err().to_string();
     assert!(error.contains("meta.mat") && error.contains("ILSVRC2012_devkit_t12.tar.gz"), "{error}");
+
     let archive = layouts.path("tars").join(DEVKIT_TAR);
     for bytes in [b"no gzip".to_vec(), Vec::new()] {
         fs::write(&archive, bytes).unwrap();
@@ -241,6 +251,7 @@ fn bad_images_are_named_and_up_to_n_are_left_out() {
         broken[at].2 = bytes;
         fs::write(layouts.path(&format!("folders/train/{}/{}", broken[at].0, broken[at].1)), &broken[at].2).unwrap();
     }
+
     fs::write(layouts.path("tars").join(TRAIN_TAR), training_tar(&broken)).unwrap();
     let batch = |spec: &DataSpec, skip_bad| {
         let options = OpenOptions { holdout: Some(0.0), ..options(skip_bad) };
@@ -249,6 +260,7 @@ fn bad_images_are_named_and_up_to_n_are_left_out() {
         Ok::<_, DataError>((batch, examples.describe()))
     };
     let mut results = Vec::new();
+
     for spec in [layouts.folders(), layouts.tars()] {
         let error = batch(&spec, SkipBad::NONE).unwrap_err().to_string();
         assert!(error.contains("n00000003_") && error.contains("--skip-bad=N"), "{error}");
@@ -260,6 +272,7 @@ fn bad_images_are_named_and_up_to_n_are_left_out() {
             results.push(batch);
         }
     }
+
     assert!(results.windows(2).all(|pair| pair[0] == pair[1]));
     // Of class 3 (images 2, 8, 14 and 20) one is good, and stands in for the others with a true label.
     let rows: Vec<&[u16]> = results[0].tokens.chunks_exact(1024).collect();
@@ -277,7 +290,7 @@ fn open_bytes(bytes: &[u8]) -> Result<ImageNetTar> {
 
 #[track_caller]
 fn refused(bytes: &[u8], wanted: &str) {
-    let error = open_bytes(bytes).err().unwrap_or_else(|| panic!("taken, and it should say {wanted:?}"));
+    let error = open_bytes(bytes).err().unwrap_or_else(|| panic!("accepted, and it should say {wanted:?}"));
     assert!(matches!(error, DataError::Tar { .. }), "{error}");
     let text = error.to_string();
     assert!(text.contains(wanted) && text.contains("hostile.tar"), "{wanted}: {text}");
@@ -291,7 +304,8 @@ fn hostile_tars_are_refused() {
     let class = tar_of(&small(2));
     let nested = tar_of(&[("n01.tar".into(), class.clone()), ("n02.tar".into(), class.clone())]);
     assert_eq!(open_bytes(&nested).unwrap().len(), 4);
-    refused(b"", "cut short");
+
+    refused(b"", "truncated");
     refused(&[0; 4096], "no file in it");
     refused(&[7; 4096], "after 0 files");
     refused(&tar_of(&[("n01.tar".into(), class.clone()), ("1.JPEG".into(), vec![0; 9])]), "mixes");
@@ -299,21 +313,24 @@ fn hostile_tars_are_refused() {
     refused(&tar_of(&[("n01.tar".into(), class.clone()), ("a/n01.tar".into(), class.clone())]), "twice");
     refused(&tar_of(&[("n01.tar".into(), tar_of(&[]))]), "are empty");
     refused(&tar_of(&[("n01.tar".into(), b"no tar at all".to_vec())]), "n01.tar");
-    // A class's tar that is cut short, whole in the outer one.
-    refused(&tar_of(&[("n01.tar".into(), class[..1500].to_vec())]), "cut short");
+
+    // A truncated tar of a class in a whole outer one.
+    refused(&tar_of(&[("n01.tar".into(), class[..1500].to_vec())]), "truncated");
+
     // Links could point anywhere.
     let mut links = tar::Builder::new(Vec::new());
     let mut header = tar::Header::new_gnu();
     header.set_entry_type(tar::EntryType::Symlink);
     header.set_size(0);
     links.append_link(&mut header, "1.JPEG", "/etc/passwd").unwrap();
-    refused(&links.into_inner().unwrap(), "no plain file");
+    refused(&links.into_inner().unwrap(), "not a plain file");
+
     // A header that promises 2^62 bytes.
     let mut header = tar::Header::new_gnu();
     header.set_path("1.JPEG").unwrap();
     header.set_size(1 << 62);
     header.set_cksum();
-    refused(&[header.as_bytes().as_slice(), &[0; 2048]].concat(), "cut short");
+    refused(&[header.as_bytes().as_slice(), &[0; 2048]].concat(), "truncated");
 }
 
 /// Wherever a tar is cut, and whatever byte of a header is altered, it is refused or read within its bounds.
@@ -366,62 +383,4 @@ fn jpegs_of_four_components_are_as_pillow_converts_them() {
         let worst = pairs.map(|(a, b)| a.abs_diff(*b)).max();
         assert!(worst <= Some(3), "{name}: differs by {worst:?}");
     }
-}
-
-fn header(images: usize) -> ShardHeader {
-    ShardHeader {
-        images,
-        length: 4,
-        vocabulary: 512,
-        palette: Palette::built_in().unwrap().id(),
-        data: "sample".into(),
-        split: Split::Test,
-        resolution: 2,
-        filter: Default::default(),
-        holdout: None,
-        seed: 0,
-        labels: true,
-        class_names: vec!["cat".into(), "dog".into()],
-    }
-}
-
-#[test]
-fn shards_are_taken_only_whole_and_unaltered() {
-    let folder = tempfile::tempdir().unwrap();
-    let path = folder.path().join("a.shard");
-    let write = |header: &ShardHeader, tokens: &[u16]| {
-        let mut writer = ShardWriter::create(&path, header)?;
-        writer.append(&tokens[..4], &[1])?;
-        writer.append(&tokens[4..], &[0, 5])?;
-        writer.finish(header)
-    };
-    let tokens = [0, 511, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12];
-    write(&header(3), &tokens).unwrap();
-    let shard = Shard::open(&path).unwrap();
-    let mut row = [0; 4];
-    shard.tokens(0, None, &mut row).unwrap();
-    assert_eq!((row, shard.label(0), shard.label(2), shard.label(3)), ([0, 511, 3, 4], Some(1), Some(5), None));
-    assert_eq!((shard.len(), shard.classes(), shard.class_names()[1].as_str()), (3, 6, "dog"));
-    assert!(shard.tokens(3, None, &mut row).is_err() && shard.tokens(0, None, &mut [0; 3]).is_err());
-    let whole = fs::read(&path).unwrap();
-    for cut in 0..whole.len() {
-        fs::write(&path, &whole[..cut]).unwrap();
-        assert!(matches!(Shard::open(&path), Err(DataError::Shard { .. })), "cut at {cut}");
-        let mut altered = whole.clone();
-        altered[cut] ^= 0x20;
-        fs::write(&path, &altered).unwrap();
-        assert!(matches!(Shard::open(&path), Err(DataError::Shard { .. })), "altered at {cut}");
-    }
-    fs::write(&path, [whole.as_slice(), &[0]].concat()).unwrap();
-    assert!(Shard::open(&path).unwrap_err().to_string().contains("too many"));
-    // A shard that is right in itself, with a token that its palette does not have, or made with another palette.
-    write(&ShardHeader { vocabulary: 511, ..header(3) }, &tokens).unwrap();
-    assert!(Shard::open(&path).unwrap_err().to_string().contains("not below 511"));
-    write(&ShardHeader { palette: "0123456789abcdef".into(), ..header(3) }, &tokens).unwrap();
-    let error = open(&DataSpec::Shard(path.clone()), Split::Test, &options(SkipBad::NONE)).err().unwrap().to_string();
-    assert!(error.contains("0123456789ab") && error.contains("other colours"), "{error}");
-    // Unfinished ones never appear.
-    fs::remove_file(&path).unwrap();
-    assert!(write(&header(4), &tokens).is_err() && write(&header(2), &tokens).is_err());
-    assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 0);
 }

@@ -127,6 +127,7 @@ fn stl_is_column_major_with_labels_from_one() {
     assert!(matches!(open(Some(vec![0])), Err(DataError::Label { label: 0, first: 1, last: 10, .. })));
     assert!(matches!(open(Some(vec![11])), Err(DataError::Label { label: 11, .. })));
     assert!(matches!(open(Some(vec![1, 1])), Err(DataError::Count { examples: 1, labels: 2, .. })));
+
     let cut = folder(&[("train_X.bin", vec![0; 27_647])]);
     assert!(matches!(Stl::open(cut.path(), Split::Train), Err(DataError::PartialRecord { .. })));
 }
@@ -170,11 +171,14 @@ fn imagenet_layout_gives_classes_in_order_and_test_labels_by_training_class() {
     assert_eq!((0..4).map(|index| train.label(index).unwrap()).collect::<Vec<_>>(), [0, 1, 1, 2]);
     assert!(train.name(1).ends_with("a.jpg"));
     assert_eq!(train.image(3).unwrap().dimensions(), (40, 36));
+
     let test = ImageFolder::open(folder.path(), Split::Test, OPTIONS).unwrap();
     assert_eq!((test.len(), test.label(0), test.class_names().len()), (1, Some(2), 3));
+
     fs::create_dir(folder.path().join("val/n09")).unwrap();
     let error = ImageFolder::open(folder.path(), Split::Test, OPTIONS).err().unwrap().to_string();
     assert!(error.contains("n09"), "{error}");
+
     fs::remove_dir_all(folder.path().join("val")).unwrap();
     assert!(matches!(ImageFolder::open(folder.path(), Split::Test, OPTIONS), Err(DataError::NoSplit { .. })));
 }
@@ -207,6 +211,7 @@ fn bad_files_are_named_or_skipped() {
             bytes.into_inner()
         }),
     ];
+
     for (name, bytes) in bads {
         let path = format!("b/{name}");
         let folder = folder(&[("a/good.jpg", good.clone()), (&path, bytes), ("b/good.png", fixture("rgb.png"))]);
@@ -280,15 +285,18 @@ fn stl10_reads_back_exactly_as_its_pngs() {
         .collect();
     fs::create_dir(made.path().join("png")).unwrap();
     let mut records = Vec::new();
+
     for (number, picture) in pictures.iter().enumerate() {
         picture.save(made.path().join(format!("png/{number}.png"))).unwrap();
         // Column after column of a plane, as the format has it: turned on its side, a picture is stored row by row.
         let turned = image::imageops::flip_horizontal(&image::imageops::rotate90(picture));
         (0..3).for_each(|channel| records.extend(turned.pixels().map(|pixel| pixel.0[channel])));
     }
+
     fs::write(made.path().join("train_X.bin"), records).unwrap();
     fs::write(made.path().join("train_y.bin"), [1, 10, 4]).unwrap();
     let sample = std::env::var_os("IGPT_STL10_SAMPLE").map(PathBuf::from);
+
     for folder in std::iter::once(made.path().to_owned()).chain(sample) {
         let stl = Stl::open(&folder, Split::Train).unwrap();
         let pngs = ImageFolder::open(&folder.join("png"), Split::Train, OPTIONS).unwrap();
@@ -297,5 +305,6 @@ fn stl10_reads_back_exactly_as_its_pngs() {
             assert!(stl.image(index).unwrap() == pngs.image(index).unwrap(), "image {index} of {}", folder.display());
         }
     }
+
     assert_eq!(Stl::open(made.path(), Split::Train).unwrap().label(1), Some(9));
 }

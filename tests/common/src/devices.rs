@@ -37,6 +37,7 @@ pub fn wanted() -> Wanted {
     }
 
     assert!(wanted == Wanted::Simulator, "IGPT_TEST_DEVICE=cuda, but this build has no kernels: `cargo xtask toolkit`");
+
     let required = std::env::var_os("CUDASIM_REQUIRE_NVCC").is_some();
     assert!(!required, "there is a compiler, as CUDASIM_REQUIRE_NVCC says, but this build has no kernels");
 

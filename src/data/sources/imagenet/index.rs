@@ -138,9 +138,11 @@ mod tests {
             ],
         };
         assert_eq!(Index::load(&tar, 4096), None);
+
         index.save(&tar, 4096);
         assert_eq!(Index::load(&tar, 4096).as_ref(), Some(&index));
         assert_eq!(Index::load(&tar, 4095), None);
+
         let path = Index::path(&tar);
         let whole = std::fs::read(&path).unwrap();
         for cut in 0..whole.len() {
@@ -151,11 +153,13 @@ mod tests {
             std::fs::write(&path, &altered).unwrap();
             assert_eq!(Index::load(&tar, 4096), None, "altered at {cut}");
         }
+
         // Right hash, wrong contents: an image beyond the tar's end, an unknown class.
         for image in [Located { offset: 4000, length: 97, class: 0 }, Located { offset: 0, length: 1, class: 2 }] {
             Index { classes: index.classes.clone(), images: vec![image] }.save(&tar, 4096);
             assert_eq!(Index::load(&tar, 4096), None, "{image:?}");
         }
+
         // The tar was written again.
         index.save(&tar, 4096);
         let file = std::fs::File::options().write(true).open(&tar).unwrap();
