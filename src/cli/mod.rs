@@ -1,4 +1,4 @@
-//! The command line: one file per command. Flags in, one call into the library, a report out.
+//! The command line: one folder per command. Flags in, one call into the library, a report out.
 
 mod common;
 mod completions;
