@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use igpt_engine::checkpoint::tensors::{TensorFile, write_tensors};
 use igpt_engine::checkpoint::{CheckpointError, convert, load_model, palette_of};
 use igpt_engine::device::prelude::*;
-use igpt_engine::device::{Activation, CpuDevice, Norm};
+use igpt_engine::device::{Activation, Norm};
 use igpt_engine::model::{ModelConfig, Order, Permutation, parameter_specs};
 use serde_json::{Value, json};
 
