@@ -1,4 +1,4 @@
-//! The project's own chores, as `cargo xtask toolkit | test | bench | docs | man`: what CI runs, and what a developer runs before it.
+//! The project's own chores, `cargo xtask test | toolkit | bench | docs | man`: what CI runs, and what a developer runs before it.
 
 use std::{
     env,
