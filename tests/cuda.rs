@@ -1,11 +1,12 @@
 //! Training on the CUDA device: against the CPU step by step, and against itself in other orders, as a graph and without.
 
+use igpt_engine::data::Batch;
 use igpt_engine::device::prelude::*;
 use igpt_engine::device::{Activation, CpuDevice, CudaDevice, Device, Norm, Precision};
 use igpt_engine::model::{Criterion, Masking, ModelConfig, Objective, Preset, Transformer, parameter_specs};
 use igpt_engine::optim::{Adam, AdamConfig, Schedule, ScheduleKind};
 use igpt_engine::tape::Parameters;
-use igpt_engine::train::{MicroBatch, StepOutcome, Trainer};
+use igpt_engine::train::{StepOutcome, Trainer};
 use test_support::devices;
 
 /// Pixels of an image.
@@ -53,9 +54,9 @@ impl Case {
     }
 
     /// The micro-batches of a step; others at every step.
-    fn batches(&self, step: u64) -> Vec<MicroBatch> {
+    fn batches(&self, step: u64) -> Vec<Batch> {
         let [count, images] = self.micro_batches;
-        let batch = |number: usize| MicroBatch {
+        let batch = |number: usize| Batch {
             tokens: (0..images * LENGTH).map(|i| ((i * i + 37 * number + 101 * step as usize) % 512) as u16).collect(),
             labels: (0..images).map(|image| ((image + step as usize) % 3) as u16).collect(),
             first_sample: step * 100 + number as u64 * 10,

@@ -16,7 +16,7 @@ use super::split::permutation;
 use crate::random::Purpose;
 
 /// Tokens and labels of some samples.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Batch {
     /// `[B, n]`, row-major.
     pub tokens: Vec<u16>,
@@ -24,6 +24,13 @@ pub struct Batch {
     pub labels: Vec<u16>,
     /// Number of the first sample.
     pub first_sample: u64,
+}
+
+impl From<Vec<u16>> for Batch {
+    /// Images without labels, as if they were a run's first.
+    fn from(tokens: Vec<u16>) -> Self {
+        Self { tokens, ..Self::default() }
+    }
 }
 
 /// Maximum number of threads that decode.

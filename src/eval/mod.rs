@@ -1,10 +1,20 @@
-//! Nats per token of a model over a data set and, with a class head, how many of its images are told rightly.
+//! Nats per token of a model over a data set and, with a class head, how many of its images are classified correctly.
 
-use crate::data::Examples;
+use crate::data::{DataError, Examples};
 use crate::device::Device;
 use crate::model::{Masking, Objective, ObjectiveBatch, Transformer, modal_class};
 use crate::tape::{Forward, NoTape, Parameters};
-use crate::train::TrainError;
+
+/// Why a model could not be scored.
+#[derive(Debug, thiserror::Error)]
+pub enum EvalError {
+    /// The device could not do an op.
+    #[error(transparent)]
+    Device(#[from] crate::device::Error),
+    /// An image could not be had.
+    #[error(transparent)]
+    Data(#[from] DataError),
+}
 
 /// Result of [`evaluate_with`].
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -26,7 +36,7 @@ pub struct Evaluation {
 /// How a class head did.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Classification {
-    /// Share of the images whose class was found.
+    /// Fraction of the images that are classified correctly.
     pub accuracy: f64,
     /// Mean cross-entropy, nats per image; of several masks, their mean.
     pub loss: f64,
@@ -99,7 +109,7 @@ pub struct BatchScores<'a> {
 /// Scores the first `images` of `examples` without augmentation under the objective that the model was made for, `batch` at a
 /// time; BERT models under one mask of seed 0 at the paper's rate. `each` is given the nats of every batch, `[images, T]`, in
 /// order.
-pub fn evaluate<D: Device, E: From<TrainError>>(
+pub fn evaluate<D: Device, E: From<EvalError>>(
     device: &D,
     model: &Transformer,
     parameters: &Parameters<D>,
@@ -114,7 +124,7 @@ pub fn evaluate<D: Device, E: From<TrainError>>(
 }
 
 /// Scores `examples` by a plan. `each` is given what every batch gave, in order; of several masks, the first one's nats.
-pub fn evaluate_with<D: Device, E: From<TrainError>>(
+pub fn evaluate_with<D: Device, E: From<EvalError>>(
     device: &D,
     model: &Transformer,
     parameters: &Parameters<D>,
@@ -128,14 +138,14 @@ pub fn evaluate_with<D: Device, E: From<TrainError>>(
     let mut first = 0;
     while first < images {
         let count = plan.batch.clamp(1, images - first);
-        let tokens = tokens_of(examples, first, count).map_err(TrainError::from)?;
+        let tokens = tokens_of(examples, first, count).map_err(EvalError::from)?;
         tally.colours(&tokens);
         let labels: Vec<Option<u16>> = (first..first + count).map(|image| examples.label(image)).collect();
         let draws = plan.masks_of(first, count, length);
         let (mut nats, mut votes) = (Vec::new(), vec![Vec::new(); count]);
         for masked in &draws {
             let passed = forward(device, model, parameters, &tokens, length, masked.as_deref());
-            let Passed { nll, class_logits } = passed.map_err(TrainError::from)?;
+            let Passed { nll, class_logits } = passed.map_err(EvalError::from)?;
             tally.nats(&nll, masked.as_deref(), length, draws.len());
             if let Some(logits) = class_logits {
                 tally.class_losses(&logits, &labels, &mut votes, draws.len());

@@ -7,7 +7,7 @@ use super::machine;
 use super::memory::{Memory, Work};
 use crate::device::{Device, Precision};
 use crate::model::ModelConfig;
-use crate::report::training::grouped;
+use crate::report::html::grouped;
 
 const GIBIBYTE: f64 = (1_u64 << 30) as f64;
 

@@ -1,23 +1,18 @@
-//! The curves of a report, as SVG that the page's style sheet recolours for dark screens.
+//! Charts as SVG that the page's style sheet recolours for dark screens.
 
 use plotters::prelude::*;
-
-use super::training::Report;
-use crate::run::metrics::TrainRecord;
 
 /// Sizes in SVG units: as wide as the page, and as half of it, so that labels come out in their own size. On a phone both are
 /// shrunk to its width; the style sheet then enlarges the wide one's labels.
 pub(crate) const WIDE: (u32, u32) = (920, 400);
-const HALF: (u32, u32) = (440, 280);
+pub(crate) const HALF: (u32, u32) = (440, 280);
 /// Points drawn of a curve at most; a longer one is thinned.
 const POINTS: usize = 500;
-/// The share of the run that the smoothed curve looks back over.
-const SMOOTHING: f64 = 0.02;
 
-// The light theme's colours; `report.html` finds them by these values to replace them with its own variables.
+// The light theme's colours; `page.html` finds them by these values to replace them with its own variables.
 const RULE: RGBColor = RGBColor(0xD9, 0xDE, 0xE3);
 pub(crate) const FIRST: RGBColor = RGBColor(0x1F, 0x6F, 0xEB);
-const PALE: RGBColor = RGBColor(0xA9, 0xC8, 0xF5);
+pub(crate) const PALE: RGBColor = RGBColor(0xA9, 0xC8, 0xF5);
 pub(crate) const SECOND: RGBColor = RGBColor(0xC2, 0x41, 0x0C);
 pub(crate) const THIRD: RGBColor = RGBColor(0x2F, 0x7D, 0x4F);
 pub(crate) const FOURTH: RGBColor = RGBColor(0x7C, 0x87, 0x92);
@@ -51,108 +46,8 @@ pub(crate) struct Chart {
     pub(crate) curves: Vec<Curve>,
 }
 
-/// The figures of a report as HTML.
-pub(crate) fn figures(report: &Report) -> String {
-    let mut charts = vec![loss_chart(report)];
-    if report.validation.iter().any(|record| record.accuracy.is_some()) {
-        charts.extend([accuracy_chart(report), class_loss_chart(report)]);
-    }
-    charts.extend([rate_chart(&report.training), norm_chart(&report.training)]);
-    charts
-        .iter()
-        .map(|chart| figure(chart).unwrap_or_else(|problem| format!("<p>{}: {problem}</p>\n", chart.title)))
-        .collect()
-}
-
-fn loss_chart(report: &Report) -> Chart {
-    let raw = finite(&report.training, TrainRecord::generative);
-    let smoothed = smooth(&raw);
-    let validation = report.validation.iter().map(|record| (record.step as f64, record.val_loss));
-    let validation: Vec<Point> = validation.filter(|(_, loss)| loss.is_finite()).collect();
-    let ends = span(raw.iter().chain(&validation).map(|(step, _)| *step));
-    let level = |value: f64| ends.map(|(low, high)| vec![(low, value), (high, value)]).unwrap_or_default();
-    let line =
-        |label, variable, colour, width, points| Curve { label, variable, colour, width, points, mark: Mark::Line };
-    let mut curves = vec![
-        line("training, each step", "pale", PALE, 1, thin(&raw)),
-        line("training, smoothed", "first", FIRST, 2, thin(&smoothed)),
-        line("validation", "second", SECOND, 2, validation.clone()),
-        Curve { mark: Mark::Dots, ..line("", "second", SECOND, 3, validation) },
-    ];
-    let vocabulary = report.vocabulary as f64;
-    curves.push(Curve {
-        mark: Mark::Dashes,
-        ..line("knows nothing: ln of the number of colours", "fourth", FOURTH, 1, level(vocabulary.ln()))
-    });
-    if let Some(entropy) = report.unigram_entropy() {
-        let label = "knows each colour's frequency: unigram entropy";
-        curves.push(Curve { mark: Mark::Dashes, ..line(label, "third", THIRD, 2, level(entropy)) });
-    }
-    Chart { title: "Loss, nats per token", size: WIDE, curves }
-}
-
-/// Share of the validation images whose class was found.
-fn accuracy_chart(report: &Report) -> Chart {
-    let accuracy = report.validation.iter().filter_map(|record| Some((record.step as f64, 100.0 * record.accuracy?)));
-    Chart { title: "Accuracy on the validation images, %", size: HALF, curves: dotted("", accuracy.collect()) }
-}
-
-/// Cross-entropy of the class head.
-fn class_loss_chart(report: &Report) -> Chart {
-    let training = finite(&report.training, |record| record.class_loss.unwrap_or(f64::NAN));
-    let smoothed = Curve {
-        label: "training, smoothed",
-        variable: "first",
-        colour: FIRST,
-        width: 2,
-        points: thin(&smooth(&training)),
-        mark: Mark::Line,
-    };
-    let validation = report.validation.iter().filter_map(|record| Some((record.step as f64, record.class_loss?)));
-    let mut curves = vec![smoothed];
-    curves.extend(dotted("validation", validation.filter(|(_, loss)| loss.is_finite()).collect()));
-    Chart { title: "Class loss, nats per image", size: HALF, curves }
-}
-
-/// A validation's line, and a dot at each of its points.
-fn dotted(label: &'static str, points: Vec<Point>) -> Vec<Curve> {
-    let curve = |label, width, points, mark| Curve { label, variable: "second", colour: SECOND, width, points, mark };
-    vec![curve(label, 2, points.clone(), Mark::Line), curve("", 3, points, Mark::Dots)]
-}
-
-fn rate_chart(training: &[TrainRecord]) -> Chart {
-    let points = thin(&finite(training, |record| record.lr));
-    let curve = Curve { label: "", variable: "first", colour: FIRST, width: 2, points, mark: Mark::Line };
-    Chart { title: "Learning rate", size: HALF, curves: vec![curve] }
-}
-
-fn norm_chart(training: &[TrainRecord]) -> Chart {
-    let points = thin(&finite(training, |record| record.grad_norm));
-    let curve = Curve { label: "", variable: "first", colour: FIRST, width: 1, points, mark: Mark::Line };
-    Chart { title: "Gradient norm, before clipping", size: HALF, curves: vec![curve] }
-}
-
-/// A curve over steps, without what is not a number.
-fn finite(training: &[TrainRecord], value: impl Fn(&TrainRecord) -> f64) -> Vec<Point> {
-    training.iter().map(|record| (record.step as f64, value(record))).filter(|(_, value)| value.is_finite()).collect()
-}
-
-/// Exponential moving average with its start-up bias removed.
-fn smooth(points: &[Point]) -> Vec<Point> {
-    let keep = 1.0 - 1.0 / (SMOOTHING * points.len() as f64).max(1.0);
-    let (mut sum, mut weight) = (0.0, 0.0);
-    points
-        .iter()
-        .map(|(step, value)| {
-            sum = keep * sum + value;
-            weight = keep * weight + 1.0;
-            (*step, sum / weight)
-        })
-        .collect()
-}
-
 /// At most [`POINTS`] points; of each stretch its lowest and highest, so that spikes stay.
-fn thin(points: &[Point]) -> Vec<Point> {
+pub(super) fn thin(points: &[Point]) -> Vec<Point> {
     if points.len() <= POINTS {
         return points.to_vec();
     }
@@ -173,7 +68,7 @@ fn thin(points: &[Point]) -> Vec<Point> {
 }
 
 /// Lowest and highest of some finite values.
-fn span(values: impl Iterator<Item = f64>) -> Option<(f64, f64)> {
+pub(super) fn span(values: impl Iterator<Item = f64>) -> Option<(f64, f64)> {
     values.fold(None, |span, value| match span {
         None => Some((value, value)),
         Some((low, high)) => Some((low.min(value), high.max(value))),
@@ -271,13 +166,6 @@ mod tests {
         assert!(thinned.len() <= POINTS);
         assert!(thinned.contains(&(41_234.0, 9.0)));
         assert!(thinned.is_sorted_by(|a, b| a.0 < b.0));
-    }
-
-    #[test]
-    fn smoothing_keeps_a_constant_and_starts_at_the_first_value() {
-        let flat: Vec<Point> = (0..300).map(|i| (f64::from(i), 2.0)).collect();
-        assert!(smooth(&flat).iter().all(|(_, value)| (value - 2.0).abs() < 1e-12));
-        assert_eq!(smooth(&[(0.0, 5.0), (1.0, 3.0)])[0].1, 5.0);
     }
 
     #[test]

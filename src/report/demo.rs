@@ -5,9 +5,9 @@ use std::fmt::Write;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 
-use crate::report::charts;
-use crate::report::probe::{ProbeReport, Row, Source, opening, percent};
-use crate::report::training::{Report, duration, escape};
+use super::html::{duration, escape, opening, percent};
+use super::probe::{ProbeReport, Row, Source};
+use super::training::Report;
 
 /// One command of the walk.
 #[derive(Clone, Debug)]
@@ -69,7 +69,7 @@ impl Walk {
             let _ = writeln!(page, "<p>{}</p>", escape(caution));
         }
         page.push_str(&self.accuracies());
-        let charts = |report: &Report| format!("<div class=\"charts\">\n{}</div>\n", charts::figures(report));
+        let charts = |report: &Report| format!("<div class=\"charts\">\n{}</div>\n", report.figures());
         let _ = write!(
             page,
             "<h2>Pre-training: predict the next pixel</h2>\n<table>\n{}</table>\n{}\

@@ -1,6 +1,8 @@
 //! Pages that a run leaves behind: HTML with SVG charts in one file.
 
-pub(crate) mod charts;
+mod charts;
+mod curves;
 pub mod demo;
+pub mod html;
 pub mod probe;
 pub mod training;

@@ -4,10 +4,10 @@ use std::fmt::Write;
 
 use serde::{Deserialize, Serialize};
 
+use super::charts::{self, Chart, Curve, Mark, Point};
+use super::html::{escape, opening, percent};
 use crate::probe::protocol::{Choice, Tried};
 use crate::probe::solver::logistic::FitSummary;
-use crate::report::charts::{self, Chart, Curve, Mark, Point};
-use crate::report::training::escape;
 
 /// Whose features.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -216,27 +216,6 @@ impl ProbeReport {
         }
     }
 }
-
-/// The beginning of a page with `title`, up to its heading: the training report's style, and `more` of it.
-pub(crate) fn opening(title: &str, more: &str) -> String {
-    let title = escape(title);
-    let page = include_str!("page.html");
-    let style =
-        page.split_once("<style>").and_then(|(_, rest)| rest.split_once("</style>")).map_or("", |(style, _)| style);
-    format!(
-        "<!doctype html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n\
-         <meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">\n\
-         <meta name=\"color-scheme\" content=\"light dark\">\n<title>{title}</title>\n<style>{style}\n\
-         .results {{ max-width: none; }}\n.results th, .results td {{ width: auto; }}\n.best td {{ font-weight: 600; }}\n{more}\
-         </style>\n</head>\n<body>\n<h1>{title}</h1>\n"
-    )
-}
-
-/// `78.60 %`, or a dash.
-pub fn percent(share: Option<f64>) -> String {
-    share.map_or("–".to_owned(), |share| format!("{:.2} %", 100.0 * share))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;

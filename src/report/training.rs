@@ -5,8 +5,8 @@ use std::fmt::Write;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 
-use super::charts;
-use crate::model::ModelConfig;
+use super::curves::{self, Records};
+use super::html::{duration, escape, grouped};
 use crate::run::metrics::{Record, TrainRecord, ValidationRecord};
 
 /// Everything that the report shows.
@@ -14,7 +14,7 @@ use crate::run::metrics::{Record, TrainRecord, ValidationRecord};
 pub struct Report {
     /// Heading, e.g. the run's name.
     pub title: String,
-    /// The model in words, see [`describe_model`].
+    /// The model in words, see [`describe_model`](super::html::describe_model).
     pub model: String,
     /// Trainable parameters.
     pub parameters: usize,
@@ -47,34 +47,6 @@ pub struct SampleGrid {
     pub png: Vec<u8>,
 }
 
-/// A model in words: `4 layers × 128, 4 heads, 256 positions, rms norm, quick GELU, no biases`.
-pub fn describe_model(config: &ModelConfig) -> String {
-    use crate::device::{Activation, Norm};
-    use crate::model::{Objective, Order};
-    let norm = match config.norm {
-        Norm::Rms => "rms norm",
-        Norm::Layer => "layer norm",
-    };
-    let activation = match config.activation {
-        Activation::QuickGelu => "quick GELU",
-        Activation::Gelu => "GELU",
-    };
-    let bias = if config.bias { "biases" } else { "no biases" };
-    let ModelConfig { layers, width, heads, positions, .. } = config;
-    let mut text =
-        format!("{layers} layers × {width}, {heads} heads, {positions} positions, {norm}, {activation}, {bias}");
-    if config.objective() == Objective::Bert {
-        text.push_str(", BERT");
-    }
-    if config.order != Order::Raster {
-        let _ = write!(text, ", pixels in the order {}", config.order.name());
-    }
-    if !config.classes.is_empty() {
-        let _ = write!(text, ", a head for {} classes", config.classes.len());
-    }
-    text
-}
-
 impl Report {
     /// Takes a run's metrics apart into `training` and `validation`.
     pub fn with_records(mut self, records: &[Record]) -> Self {
@@ -92,6 +64,17 @@ impl Report {
         self.validation.last().map(|record| record.unigram_entropy).filter(|entropy| entropy.is_finite())
     }
 
+    /// The curves, as HTML.
+    pub(super) fn figures(&self) -> String {
+        let Self { training, validation, vocabulary, .. } = self;
+        curves::figures(&Records {
+            training,
+            validation,
+            vocabulary: *vocabulary,
+            unigram_entropy: self.unigram_entropy(),
+        })
+    }
+
     /// The page.
     pub fn render(&self) -> String {
         let samples = if self.samples.is_empty() { "<p>None were drawn.</p>\n".to_owned() } else { self.pictures() };
@@ -104,7 +87,7 @@ impl Report {
                     page.push_str(&match name {
                         "title" => escape(&self.title),
                         "summary" => self.summary(),
-                        "charts" => charts::figures(self),
+                        "charts" => self.figures(),
                         "samples" => samples.clone(),
                         _ => escape(&self.config),
                     });
@@ -183,45 +166,6 @@ impl Report {
 /// `2.5000 nats/token (3.6067 bits)`.
 fn nats_and_bits(nats: f64) -> String {
     format!("{nats:.4} nats/token ({:.4} bits)", nats / std::f64::consts::LN_2)
-}
-
-/// `76,571,648`.
-pub fn grouped(number: u64) -> String {
-    let digits = number.to_string();
-    let mut text = String::new();
-    for (index, digit) in digits.chars().enumerate() {
-        if index > 0 && (digits.len() - index).is_multiple_of(3) {
-            text.push(',');
-        }
-        text.push(digit);
-    }
-    text
-}
-
-/// `2 h 5 min`, `3 min 20 s`, `12.3 s`.
-pub(crate) fn duration(seconds: f64) -> String {
-    let whole = seconds as u64;
-    match whole {
-        0..60 => format!("{seconds:.1} s"),
-        60..3600 => format!("{} min {} s", whole / 60, whole % 60),
-        _ => format!("{} h {} min", whole / 3600, whole % 3600 / 60),
-    }
-}
-
-/// Makes text safe between tags and in quoted attributes.
-pub(crate) fn escape(text: &str) -> String {
-    let mut safe = String::with_capacity(text.len());
-    for letter in text.chars() {
-        match letter {
-            '&' => safe.push_str("&amp;"),
-            '<' => safe.push_str("&lt;"),
-            '>' => safe.push_str("&gt;"),
-            '"' => safe.push_str("&quot;"),
-            '\'' => safe.push_str("&#39;"),
-            other => safe.push(other),
-        }
-    }
-    safe
 }
 
 #[cfg(test)]
@@ -313,11 +257,5 @@ mod tests {
         let full = report();
         let one = Report { training: full.training[..1].to_vec(), validation: vec![], ..full };
         assert_eq!(one.render().matches("<svg").count(), 3);
-    }
-
-    #[test]
-    fn numbers_in_words() {
-        assert_eq!([0, 999, 1000, 76_571_648].map(grouped), ["0", "999", "1,000", "76,571,648"]);
-        assert_eq!([3.21, 200.0, 7500.0].map(duration), ["3.2 s", "3 min 20 s", "2 h 5 min"]);
     }
 }

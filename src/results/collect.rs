@@ -92,14 +92,14 @@ fn search(folder: &Path, depth: usize, findings: &mut Vec<Finding>) -> Result<()
 /// Folders of a run that hold no runs.
 fn is_part_of_a_run(path: &Path) -> bool {
     path.file_name().is_some_and(|name| {
-        name == "checkpoints" || name == "samples" || name == "best" || name.as_encoded_bytes().starts_with(b".")
+        RunFolder::PARTS.iter().any(|part| name == *part) || name.as_encoded_bytes().starts_with(b".")
     })
 }
 
 /// What a training run found; `None` if it has not measured anything yet.
 fn of_run(folder: &Path, settings: &Recipe, files: &[&PathBuf]) -> Result<Option<Finding>, ResultsError> {
     let Some(model) = model_of(folder, settings)? else { return Ok(None) };
-    let records = metrics::read(&folder.join("metrics.jsonl"))?;
+    let records = metrics::read(&folder.join(RunFolder::METRICS))?;
     let subject = Subject::of(settings, &model);
     let steps = records.iter().map(Record::step).max();
     let mut remarks = Vec::new();

@@ -48,8 +48,8 @@ pub enum RunFolderError {
         /// The folder.
         path: PathBuf,
     },
-    /// A line that is no record.
-    #[error("line {line} of {} is no metrics record; remove that line, or the file", path.display())]
+    /// A line that is not a record.
+    #[error("line {line} of {} is not a metrics record; remove that line, or the file", path.display())]
     Metrics {
         /// The file.
         path: PathBuf,
@@ -59,6 +59,23 @@ pub enum RunFolderError {
     /// A file could not be replaced.
     #[error(transparent)]
     Checkpoint(#[from] CheckpointError),
+    /// Every number is taken.
+    #[error("{} is full; name a folder with --out", parent.display())]
+    Full {
+        /// The folder of runs.
+        parent: PathBuf,
+    },
+}
+
+/// `runs/NAME-001`, or the first number after it that no folder has.
+///
+/// # Errors
+/// [`RunFolderError::Full`].
+pub fn next_free_run(name: &str, parent: &Path) -> Result<PathBuf, RunFolderError> {
+    (1..10_000)
+        .map(|number| parent.join(format!("{name}-{number:03}")))
+        .find(|path| !path.exists())
+        .ok_or_else(|| RunFolderError::Full { parent: parent.to_owned() })
 }
 
 /// A run's folder, locked for this process until it is dropped (or the process ends, however it ends).
@@ -71,12 +88,26 @@ pub struct RunFolder {
 impl RunFolder {
     /// The resolved settings.
     pub const CONFIG: &str = "config.toml";
+    /// One record per line, see [`super::metrics`].
+    pub const METRICS: &str = "metrics.jsonl";
+    /// The page that shows the run.
+    pub const REPORT: &str = "report.html";
+    /// What a probe found, in the folder of a probe.
+    pub const PROBE: &str = "probe.json";
+    /// The second run of fine-tuning, on the validation images too.
+    pub const FOLDED: &str = "folded";
+    /// Its folders that hold no run of their own.
+    pub const PARTS: [&str; 3] = [checkpoints::CHECKPOINTS, Self::SAMPLES, checkpoints::BEST];
+    /// Sample grids.
+    const SAMPLES: &str = "samples";
+    /// Locked while a process trains here.
+    const LOCK: &str = "run.lock";
 
     /// Makes the folder of a new run. An existing folder is taken if no run is in it.
     pub fn create(root: &Path) -> Result<Self, RunFolderError> {
         // A folder whose run was killed before it had written anything is as good as new.
         let holds_run = root.join(Self::CONFIG).exists()
-            || root.join("metrics.jsonl").exists()
+            || root.join(Self::METRICS).exists()
             || !checkpoints::list(root)?.is_empty();
         if holds_run {
             return Err(RunFolderError::Occupied { path: root.to_owned() });
@@ -97,7 +128,7 @@ impl RunFolder {
     }
 
     fn lock(root: &Path) -> Result<Self, RunFolderError> {
-        let path = root.join("run.lock");
+        let path = root.join(Self::LOCK);
         let io = |source| RunFolderError::Io { action: "lock", path: path.clone(), source };
         let lock = File::options().create(true).truncate(false).write(true).open(&path).map_err(io)?;
         match lock.try_lock() {
@@ -106,7 +137,7 @@ impl RunFolder {
             Err(TryLockError::WouldBlock) => return Err(RunFolderError::Busy { path: root.to_owned() }),
             Ok(()) | Err(TryLockError::Error(_)) => {}
         }
-        for folder in [checkpoints::CHECKPOINTS, "samples"] {
+        for folder in [checkpoints::CHECKPOINTS, Self::SAMPLES] {
             create_folder(&root.join(folder))?;
         }
         Ok(Self { root: root.to_owned(), _lock: lock })
@@ -124,12 +155,12 @@ impl RunFolder {
 
     /// `metrics.jsonl`.
     pub fn metrics(&self) -> PathBuf {
-        self.root.join("metrics.jsonl")
+        self.root.join(Self::METRICS)
     }
 
     /// `report.html`.
     pub fn report(&self) -> PathBuf {
-        self.root.join("report.html")
+        self.root.join(Self::REPORT)
     }
 
     /// Where the checkpoint after `step` updates goes.
@@ -144,12 +175,12 @@ impl RunFolder {
 
     /// Where the sample grid after `step` updates goes.
     pub fn sample_grid(&self, step: u64) -> PathBuf {
-        self.root.join("samples").join(format!("step-{step:08}.png"))
+        self.root.join(Self::SAMPLES).join(format!("step-{step:08}.png"))
     }
 
     /// The sample grids there are, by step.
     pub fn sample_grids(&self) -> Result<Vec<(u64, PathBuf)>, RunFolderError> {
-        let folder = self.root.join("samples");
+        let folder = self.root.join(Self::SAMPLES);
         let listed: io::Result<Vec<_>> =
             fs::read_dir(&folder).and_then(|entries| entries.map(|entry| Ok(entry?.path())).collect());
         let listed = listed.map_err(|source| RunFolderError::Io { action: "list", path: folder, source })?;

@@ -12,7 +12,7 @@ pub struct Pace {
     pub tokens_per_second: f64,
     /// Seconds since the run's first step, over all its sessions.
     pub elapsed: f64,
-    /// Share of this session's time, its first batch apart, that was spent waiting for data: 0 where loading keeps ahead.
+    /// Fraction of this session's time, its first batch apart, that was spent waiting for data: 0 where loading keeps ahead.
     pub data_wait: f64,
 }
 
@@ -30,4 +30,16 @@ pub trait Events {
     fn sampled(&mut self, step: u64, picture: &Path);
     /// Something that a person should know and that does not stop the run.
     fn note(&mut self, text: &str);
+}
+
+/// Tells nobody.
+pub struct Silent;
+
+impl Events for Silent {
+    fn started(&mut self, _step: u64, _steps: u64) {}
+    fn stepped(&mut self, _outcome: &StepOutcome, _pace: &Pace) {}
+    fn evaluated(&mut self, _step: u64, _evaluation: &Evaluation) {}
+    fn saved(&mut self, _step: u64, _checkpoint: &Path) {}
+    fn sampled(&mut self, _step: u64, _picture: &Path) {}
+    fn note(&mut self, _text: &str) {}
 }

@@ -11,7 +11,7 @@ pub struct Trainer<'a, D: Device> {
     device: &'a D,
     model: Transformer,
     parameters: Parameters<D>,
-    /// Accumulated over the micro-batches of a step; one tensor a parameter.
+    /// Accumulated over the micro-batches of a step; one tensor per parameter.
     gradients: Vec<D::Tensor>,
     adam: Adam<D>,
     schedule: Schedule,
@@ -48,31 +48,7 @@ struct Recorded<D: Device> {
 pub struct PendingStep<D: Device> {
     step: u64,
     learning_rate: f64,
-    reading: D::PendingRead,
-}
-
-/// Images that go through the model at once.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct MicroBatch {
-    /// `[B, n]`, row-major, pixels in raster order.
-    pub tokens: Vec<u16>,
-    /// The class of each image, `[B]`; empty where none is learned.
-    pub labels: Vec<u16>,
-    /// Number of the first image, counted over the whole run: what masks are drawn by.
-    pub first_sample: u64,
-}
-
-impl From<Batch> for MicroBatch {
-    fn from(Batch { tokens, labels, first_sample, .. }: Batch) -> Self {
-        Self { tokens, labels, first_sample }
-    }
-}
-
-impl From<Vec<u16>> for MicroBatch {
-    /// Images without classes, as if they were a run's first.
-    fn from(tokens: Vec<u16>) -> Self {
-        Self { tokens, ..Self::default() }
-    }
+    pending: D::PendingRead,
 }
 
 /// What one step reports.
@@ -80,7 +56,7 @@ impl From<Vec<u16>> for MicroBatch {
 pub struct StepOutcome {
     /// Which step, from 1.
     pub step: u64,
-    /// Mean loss of the step's batch before the update: what was minimised, nats per token in pre-training.
+    /// Mean loss of the step's batch before the update: what is minimised, nats per token in pre-training.
     pub loss: f64,
     /// Its generative part without its weight, nats per token; none if it was left out.
     pub generative_loss: Option<f64>,
@@ -119,7 +95,7 @@ impl<'a, D: Device> Trainer<'a, D> {
         self.recorded.is_some()
     }
 
-    /// What is made smaller.
+    /// The training loss.
     pub fn criterion(&self) -> &Criterion {
         &self.criterion
     }
@@ -139,7 +115,7 @@ impl<'a, D: Device> Trainer<'a, D> {
         &self.parameters
     }
 
-    /// The gradients of the last step, one tensor a parameter.
+    /// The gradients of the last step, one tensor per parameter.
     pub fn gradients(&self) -> &[D::Tensor] {
         &self.gradients
     }
@@ -156,17 +132,18 @@ impl<'a, D: Device> Trainer<'a, D> {
 
     /// Takes one step on `micro_batches`, each of as many images of `length` tokens. Micro-batches of one size give the
     /// gradient of the batch that they make together.
-    pub fn step(&mut self, micro_batches: &[MicroBatch], length: usize) -> device::Result<StepOutcome> {
+    pub fn step(&mut self, micro_batches: &[Batch], length: usize) -> device::Result<StepOutcome> {
         let pending = self.start(micro_batches, length)?;
         self.finish(pending)
     }
 
     /// Asks the device for a step, as [`Trainer::step`]; the next may be started before this one is finished.
-    pub fn start(&mut self, micro_batches: &[MicroBatch], length: usize) -> device::Result<PendingStep<D>> {
+    pub fn start(&mut self, micro_batches: &[Batch], length: usize) -> device::Result<PendingStep<D>> {
         self.stage(micro_batches, length)?;
         let learning_rate = self.schedule.learning_rate(self.adam.step());
         let update = self.adam.begin(self.device, learning_rate as f32)?;
-        let reading = match &self.recorded {
+
+        let pending = match &self.recorded {
             Some(Recorded { recording, outputs }) => {
                 self.device.replay(recording)?;
                 read(self.device, outputs)?
@@ -174,9 +151,9 @@ impl<'a, D: Device> Trainer<'a, D> {
             None if self.graphs && self.inputs.as_ref().is_some_and(|inputs| inputs.used) => {
                 let device = self.device;
                 let (outputs, recording) = device.record(|| self.compute(update))?;
-                let reading = read(device, &outputs)?;
+                let pending = read(device, &outputs)?;
                 self.recorded = recording.map(|recording| Recorded { recording, outputs });
-                reading
+                pending
             }
             None => {
                 let outputs = self.compute(update)?;
@@ -186,44 +163,56 @@ impl<'a, D: Device> Trainer<'a, D> {
         if let Some(inputs) = &mut self.inputs {
             inputs.used = true;
         }
-        Ok(PendingStep { step: update.step, learning_rate, reading })
+        Ok(PendingStep { step: update.step, learning_rate, pending })
     }
 
     /// Waits for a step's end.
     pub fn finish(&self, pending: PendingStep<D>) -> device::Result<StepOutcome> {
-        let PendingStep { step, learning_rate, reading } = pending;
-        let values = self.device.wait(reading)?;
+        let PendingStep { step, learning_rate, pending } = pending;
+        let values: Vec<f64> = self.device.wait(pending)?.into_iter().map(f64::from).collect();
+        let Losses { generative, class, gradient_norm } = self.losses(&values);
+
+        // Without their weights, where they were computed at all.
         let Criterion { generative_weight, classification_weight, .. } = self.criterion;
-        let mut values = values.into_iter().map(f64::from);
-        let gradient_norm = values.next_back().unwrap_or(f64::NAN);
-        let mut weighted = Losses::default();
-        loop {
-            let mut next = |weight: f32| if weight == 0.0 { None } else { values.next() };
-            let (generative, class) = (next(generative_weight), next(classification_weight));
-            if generative.is_none() && class.is_none() {
-                break;
-            }
-            weighted.generative += generative.unwrap_or(0.0);
-            weighted.class += class.unwrap_or(0.0);
-        }
-        let part = |loss: f64, weight: f32| (weight != 0.0).then(|| loss / f64::from(weight));
+        let unweighted = |loss: f64, weight: f32| (weight != 0.0).then(|| loss / f64::from(weight));
         Ok(StepOutcome {
             step,
-            loss: weighted.generative + weighted.class,
-            generative_loss: part(weighted.generative, generative_weight),
-            class_loss: part(weighted.class, classification_weight),
+            loss: generative + class,
+            generative_loss: unweighted(generative, generative_weight),
+            class_loss: unweighted(class, classification_weight),
             gradient_norm,
             learning_rate,
         })
     }
 
+    /// Sums what [`Outputs::scalars`] holds over the micro-batches.
+    fn losses(&self, scalars: &[f64]) -> Losses {
+        let Criterion { generative_weight, classification_weight, .. } = self.criterion;
+        let Some((&gradient_norm, micro_batches)) = scalars.split_last() else {
+            return Losses { generative: 0.0, class: 0.0, gradient_norm: f64::NAN };
+        };
+        let mut losses = Losses { generative: 0.0, class: 0.0, gradient_norm };
+        match (generative_weight != 0.0, classification_weight != 0.0) {
+            (true, true) => {
+                for pair in micro_batches.chunks_exact(2) {
+                    losses.generative += pair[0];
+                    losses.class += pair[1];
+                }
+            }
+            (true, false) => micro_batches.iter().for_each(|loss| losses.generative += loss),
+            (false, _) => micro_batches.iter().for_each(|loss| losses.class += loss),
+        }
+        losses
+    }
+
     /// Brings the micro-batches to the device: to where the last step's were if they are of the same shape.
-    fn stage(&mut self, micro_batches: &[MicroBatch], length: usize) -> device::Result<()> {
-        let share = 1.0 / micro_batches.len() as f32;
+    fn stage(&mut self, micro_batches: &[Batch], length: usize) -> device::Result<()> {
+        let fraction = 1.0 / micro_batches.len() as f32;
         let shape = (micro_batches.iter().map(|batch| batch.tokens.len() / length).collect(), length);
         let Self { device, model, criterion, inputs, recorded, .. } = self;
         let device: &D = device;
         let Criterion { objective, masking, generative_weight, classification_weight } = *criterion;
+
         // A recorded step asks no op, so nothing else would look at the tokens.
         for batch in micro_batches {
             tokens::check_all(&batch.tokens, model.config().vocabulary)?;
@@ -231,18 +220,22 @@ impl<'a, D: Device> Trainer<'a, D> {
                 tokens::check_all(&batch.labels, model.config().classes.len())?;
             }
         }
+
+        // Inputs of another shape end the recording.
         if inputs.as_ref().is_none_or(|inputs| inputs.shape != shape) {
             *recorded = None;
             *inputs = None;
         }
+
+        // Into the tensors of the last step, or new ones.
         let mut fresh = Vec::new();
         for (index, batch) in micro_batches.iter().enumerate() {
             let images = batch.tokens.len() / length;
             let on_host = match objective {
-                Objective::Ar => model.autoregressive_on_host(&batch.tokens, length, share * generative_weight)?,
+                Objective::Ar => model.autoregressive_on_host(&batch.tokens, length, fraction * generative_weight)?,
                 Objective::Bert => {
                     let masked = masking.training(batch.first_sample, images, length);
-                    model.bert_on_host(&batch.tokens, length, &masked, share * generative_weight)?
+                    model.bert_on_host(&batch.tokens, length, &masked, fraction * generative_weight)?
                 }
             };
             if let Some((there, classes)) = inputs.as_mut().and_then(|inputs| inputs.micro_batches.get_mut(index)) {
@@ -251,7 +244,7 @@ impl<'a, D: Device> Trainer<'a, D> {
                 continue;
             }
             let classes = (classification_weight != 0.0)
-                .then(|| ClassBatch::new(device, &batch.labels, images, share * classification_weight))
+                .then(|| ClassBatch::new(device, &batch.labels, images, fraction * classification_weight))
                 .transpose()?;
             fresh.push((on_host.upload(device)?, classes));
         }
@@ -268,6 +261,7 @@ impl<'a, D: Device> Trainer<'a, D> {
         for gradient in gradients.iter_mut() {
             device.zero(gradient)?;
         }
+
         let mut scalars = Vec::new();
         for (batch, classes) in inputs.iter().flat_map(|inputs| &inputs.micro_batches) {
             let mut tape = Tape::default();
@@ -281,16 +275,17 @@ impl<'a, D: Device> Trainer<'a, D> {
             tape.backward(device, parameters, gradients)?;
             scalars.extend([losses.generative, losses.class].into_iter().flatten().map(|loss| loss.loss));
         }
+
         scalars.push(adam.apply(device, parameters, gradients, update)?);
         Ok(Outputs { scalars })
     }
 }
 
-/// Losses with their weights in them.
-#[derive(Clone, Copy, Default)]
+/// A step's losses, summed over its micro-batches with their weights in them, and its gradient's norm.
 struct Losses {
     generative: f64,
     class: f64,
+    gradient_norm: f64,
 }
 
 fn read<D: Device>(device: &D, outputs: &Outputs<D>) -> device::Result<D::PendingRead> {

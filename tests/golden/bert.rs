@@ -79,7 +79,7 @@ fn masked_pixels_are_unseen_and_only_they_count() {
 /// The trainer's masks are those of the sample's number, whatever stands beside it in a batch.
 #[test]
 fn accumulated_bert_gradients_are_those_of_the_big_batch() {
-    use igpt_engine::train::MicroBatch;
+    use igpt_engine::data::Batch;
     let device = device();
     let set = &sets_with("bert", Precision::F32)[0];
     let tokens = &set.part("activations").integers["targets"];
@@ -92,11 +92,11 @@ fn accumulated_bert_gradients_are_those_of_the_big_batch() {
         let mut trainer = Trainer::new(&device, model, parameters, adam, schedule, Objective::Bert).unwrap();
 
         let mut first = 0;
-        let batches: Vec<MicroBatch> = sizes
+        let batches: Vec<Batch> = sizes
             .iter()
             .map(|size| {
                 let tokens = tokens[first * length..(first + size) * length].to_vec();
-                let batch = MicroBatch { tokens, first_sample: 7 + first as u64, ..MicroBatch::default() };
+                let batch = Batch { tokens, first_sample: 7 + first as u64, ..Batch::default() };
                 first += size;
                 batch
             })

@@ -3,11 +3,11 @@
 use super::*;
 use igpt_engine::checkpoint::huggingface::ModelFile;
 use igpt_engine::checkpoint::{CheckpointError, load_config};
-use igpt_engine::data::{self, AugmentKey, Examples};
+use igpt_engine::data::{self, AugmentKey, Batch, Examples};
 use igpt_engine::device::prelude::*;
 use igpt_engine::eval::{Evaluation, EvaluationPlan, Masks, evaluate_with};
 use igpt_engine::model::{CLASS_HEAD, ClassBatch, Criterion, Masking, ModelConfig, modal_class};
-use igpt_engine::train::{MicroBatch, TrainError};
+use igpt_engine::train::TrainError;
 
 /// The golden model with the golden class head.
 fn with_head<D: Device>(device: &D, set: &Set, part: &Part) -> (Transformer, Parameters<D>) {
@@ -66,11 +66,8 @@ fn weights_scale_each_loss_and_its_gradient() {
     let set = &sets_with("finetune", Precision::F32)[0];
     let part = set.part("finetune");
     let length = length_of(&part, BATCH);
-    let batch = MicroBatch {
-        tokens: part.integers["targets"].clone(),
-        labels: part.integers["labels"].clone(),
-        first_sample: 0,
-    };
+    let batch =
+        Batch { tokens: part.integers["targets"].clone(), labels: part.integers["labels"].clone(), first_sample: 0 };
 
     let step = |generative_weight: f32, classification_weight: f32| {
         let (model, parameters) = with_head(&device, set, &part);

@@ -22,7 +22,9 @@ use crate::data::{self, DataSpec, OpenOptions, Palette, Split};
 use crate::device::Device;
 use crate::device::select::{Chosen, DeviceJob, Request};
 use crate::fs::atomic_file;
-use crate::report::probe::{Source, percent};
+use crate::report::html::percent;
+use crate::report::probe::Source;
+use crate::run::folder::RunFolder;
 
 /// Everything in one walk: pre-train a small model, probe every depth, fine-tune, complete images; ends with a report
 ///
@@ -96,7 +98,7 @@ impl DemoCommand {
             state.finish(stage, begun.elapsed().as_secs_f64())?;
         }
         let found = Found::read(&self.out, &plan, &self.data, device)?;
-        let report = self.out.join("report.html");
+        let report = self.out.join(RunFolder::REPORT);
         let caution = self.caution();
         let page = found.walk(&self.out, &plan, &state, caution)?.render();
         atomic_file::write_file(&report, |file| file.write_all(page.as_bytes()))

@@ -11,9 +11,11 @@ use super::state::State;
 use crate::checkpoint;
 use crate::data::DataSpec;
 use crate::report::demo::{Stage, TestScore, Walk};
+use crate::report::html::describe_model;
 use crate::report::probe::{ProbeReport, Row};
-use crate::report::training::{Report, describe_model};
+use crate::report::training::Report;
 use crate::run::checkpoints;
+use crate::run::folder::RunFolder;
 use crate::run::metrics;
 
 /// The parts of `probe.json` that are needed.
@@ -45,7 +47,7 @@ pub struct Found {
 impl Found {
     /// Reads what the stages of `plan` have left in `out`.
     pub fn read(out: &Path, plan: &[Planned], data: &DataSpec, device: String) -> Result<Self> {
-        let probed: Probed = from_json(&out.join(PROBED).join("probe.json"))?;
+        let probed: Probed = from_json(&out.join(PROBED).join(RunFolder::PROBE))?;
         let scored: Scored = from_json(&score_file(out))?;
         let probe = ProbeReport {
             title: String::new(),
@@ -112,7 +114,7 @@ fn run(folder: &Path, data: &DataSpec, device: &str, planned_steps: u64) -> Resu
         samples: Vec::new(),
         config: String::new(),
     };
-    Ok(report.with_records(&metrics::read(&folder.join("metrics.jsonl"))?))
+    Ok(report.with_records(&metrics::read(&folder.join(RunFolder::METRICS))?))
 }
 
 fn from_json<T: DeserializeOwned>(path: &Path) -> Result<T> {

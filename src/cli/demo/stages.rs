@@ -7,6 +7,7 @@ use clap::ValueEnum;
 
 use super::DemoCommand;
 use crate::cli::common::device::DeviceArgs;
+use crate::run::folder::RunFolder;
 
 /// One command.
 pub struct Planned {
@@ -100,7 +101,7 @@ pub fn planned(demo: &DemoCommand) -> Result<Vec<Planned>> {
             sizes.train,
             &[("--out", &pretrained)],
             &["--resume"],
-            demo.out.join(PRETRAINED).join("report.html"),
+            demo.out.join(PRETRAINED).join(RunFolder::REPORT),
         ),
         stage(
             "probe",
@@ -109,7 +110,7 @@ pub fn planned(demo: &DemoCommand) -> Result<Vec<Planned>> {
             sizes.probe,
             &[("--checkpoint", &pretrained), ("--out", &probed)],
             &["--untrained", "--raw-pixels", "--discard-features"],
-            demo.out.join(PROBED).join("probe.json"),
+            demo.out.join(PROBED).join(RunFolder::PROBE),
         ),
         stage(
             "fine-tune",
@@ -118,7 +119,7 @@ pub fn planned(demo: &DemoCommand) -> Result<Vec<Planned>> {
             sizes.finetune,
             &[("--checkpoint", &pretrained), ("--out", &finetuned)],
             &["--resume"],
-            demo.out.join(FINETUNED).join("report.html"),
+            demo.out.join(FINETUNED).join(RunFolder::REPORT),
         ),
         stage(
             "test",

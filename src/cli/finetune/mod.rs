@@ -1,19 +1,19 @@
 //! `igpt-engine finetune`: a class head, and the whole model with it, on images with labels.
 
-pub mod args;
+mod args;
 
-use std::path::PathBuf;
-
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result};
 use clap::Args;
 
-use self::args::{DECIDED, FinetuneArgs, FinetuneSettings};
+use self::args::FinetuneArgs;
 use super::common::device::on_device;
 use super::common::output::say;
-use super::train::{Outcome, TrainJob, request};
+use super::train::layers::{Layer, LayerArgs, device_request, earlier};
+use super::train::train;
 use crate::device::Device;
 use crate::device::select::{Chosen, DeviceJob};
-use crate::train::Ending;
+use crate::run::folder::RunFolder;
+use crate::train::{DECIDED, FineTuning, Outcome, Settings, StopReason};
 
 /// Teach a pre-trained model to tell classes apart: all its weights, and a class head that starts at zero
 ///
@@ -34,18 +34,8 @@ use crate::train::Ending;
 pub struct FinetuneCommand {
     #[command(flatten)]
     args: FinetuneArgs,
-    /// Settings from a file: the flags' names as keys, e.g. `batch = 32`; flags on the command line win
-    #[arg(long, value_name = "FILE.toml")]
-    config: Option<PathBuf>,
-    /// Divide batch and steps in --config by N, to try a recipe on a smaller machine. Flags are not divided
-    #[arg(long, value_name = "N", default_value_t = 1, hide_default_value = true)]
-    scale_down: u64,
-    /// Go on with the run in --out (or start it, if it has not been)
-    #[arg(long)]
-    resume: bool,
-    /// Print JSON lines, one a step, and nothing else on standard output
-    #[arg(long)]
-    json: bool,
+    #[command(flatten)]
+    layers: LayerArgs,
 }
 
 /// The flags of `train` as `finetune` has them.
@@ -62,10 +52,10 @@ fn of_finetuning(flag: clap::Arg) -> clap::Arg {
                 .help("Model to start from: a checkpoint, a run, or a Hugging Face ImageGPT folder")
                 .help_heading("Fine-tuning");
         }
-        "steps" => "Most updates to make [default: 5000; 400 for the built-in sample]",
+        "steps" => "Updates to make at most [default: 5000; 400 for the built-in sample]",
         "lr" => "Learning rate; a tenth of that of pre-training does well [default: 0.0003]",
         "warmup" => "Steps over which the rate rises from zero [default: 0]",
-        "mask-rate" => "BERT models: share of the pixels that are masked [default: 0.15]",
+        "mask-rate" => "BERT models: fraction of the pixels that are masked [default: 0.15]",
         "out" => "Run folder [default: runs/finetune-NUMBER, the next free number]",
         "eval-every" => "Steps between validations [default: a twentieth of the steps]",
         "eval-images" => "Validation images scored each time; 0 for all [default: 0]",
@@ -77,48 +67,17 @@ fn of_finetuning(flag: clap::Arg) -> clap::Arg {
 impl FinetuneCommand {
     /// Runs the command.
     pub fn run(self) -> Result<()> {
-        let (settings, earlier) = self.settings()?;
-        let request = request(&settings.train, earlier.as_ref().map(|earlier| &earlier.train));
-        on_device(request, FinetuneJob { settings, earlier, resume: self.resume, json: self.json })
+        let (settings, earlier) = self.layers.settings(&self.args)?;
+        let request = device_request(&settings, earlier.as_ref());
+        let LayerArgs { resume, json, .. } = self.layers;
+        on_device(request, FinetuneJob { settings, earlier, resume, json })
     }
-
-    /// Merges flags, file and, when resuming, the run's own settings; those are returned too, to compare with.
-    fn settings(&self) -> Result<(FinetuneSettings, Option<FinetuneSettings>)> {
-        if self.scale_down != 1 && self.config.is_none() {
-            bail!("--scale-down divides what --config says; give a recipe, or smaller numbers");
-        }
-        let mut args = self.args.clone();
-        if let Some(file) = &self.config {
-            args = args.over(FinetuneArgs::from_file(file, self.scale_down)?)?;
-        }
-        if !self.resume {
-            return Ok((args.resolve()?, None));
-        }
-        let Some(out) = args.train.out.clone() else {
-            bail!("--resume needs --out DIR, the run to go on with");
-        };
-        match earlier_settings(out)? {
-            None => Ok((args.resolve()?, None)),
-            Some(earlier) => Ok((args.over(earlier.clone())?.resolve()?, Some(earlier.resolve()?))),
-        }
-    }
-}
-
-/// The settings of the run in a folder, if there is one. The folder may have been moved since.
-fn earlier_settings(out: PathBuf) -> Result<Option<FinetuneArgs>> {
-    let config = out.join("config.toml");
-    if !config.exists() {
-        return Ok(None);
-    }
-    let mut earlier = FinetuneArgs::from_file(&config, 1)?;
-    earlier.train.out = Some(out);
-    Ok(Some(earlier))
 }
 
 struct FinetuneJob {
-    settings: FinetuneSettings,
+    settings: Settings,
     /// Settings of the run that is resumed.
-    earlier: Option<FinetuneSettings>,
+    earlier: Option<Settings>,
     resume: bool,
     json: bool,
 }
@@ -127,54 +86,28 @@ impl DeviceJob for FinetuneJob {
     type Output = Result<()>;
 
     fn run<D: Device>(self, device: D, chosen: &Chosen) -> Result<()> {
-        let Self { settings, earlier, resume, json } = self;
-        if let Some(earlier) = &earlier {
-            refuse_other_weights(&settings, earlier)?;
-        }
-        let Outcome { ending, best } = start(&device, chosen, settings.clone(), earlier, json)?;
-        if ending == Ending::Interrupted || !settings.tuning.fold_validation {
+        let Self { settings, earlier: before, resume, json } = self;
+        let Outcome { stop_reason, best, .. } = train(&device, chosen, settings.clone(), before.as_ref(), json)?;
+        let fold = settings.fine_tuning.is_some_and(|tuning| tuning.fold_validation);
+        if stop_reason == StopReason::Interrupted || !fold {
             return Ok(());
         }
+
+        // Once more, on the validation images too.
         let best = best.context("no accuracy was measured, so the number of steps for --fold-validation is unknown")?;
-        let mut folded = settings;
-        folded.tuning.fold_validation = false;
-        folded.train.holdout = Some(0.0);
-        folded.train.steps = best.step;
-        folded.train.out = folded.train.out.join("folded");
-        let earlier = if resume { earlier_settings(folded.train.out.clone())? } else { None };
-        let earlier = earlier.map(FinetuneArgs::resolve).transpose()?;
+        let folded = folded(settings, best.step);
+        let before = if resume { earlier::<FinetuneArgs>(folded.out.clone())? } else { None };
+        let before = before.map(FinetuneArgs::resolve).transpose()?;
         if !json {
             say(format_args!("\nonce more from the start, on the validation images too, for {} steps", best.step))?;
         }
-        start(&device, chosen, folded, earlier, json).map(drop)
+        train(&device, chosen, folded, before.as_ref(), json).map(drop)
     }
 }
 
-fn start<D: Device>(
-    device: &D,
-    chosen: &Chosen,
-    settings: FinetuneSettings,
-    earlier: Option<FinetuneSettings>,
-    json: bool,
-) -> Result<Outcome> {
-    let table = settings.table()?;
-    let FinetuneSettings { train, tuning } = settings;
-    let earlier = earlier.map(|earlier| earlier.train);
-    TrainJob { settings: train, earlier, tuning: Some((tuning, table)), json }.train(device, chosen)
-}
-
-/// The factors of the losses decide the numbers; patience only when to stop.
-fn refuse_other_weights(now: &FinetuneSettings, before: &FinetuneSettings) -> Result<()> {
-    let (now, before) = (&now.tuning, &before.tuning);
-    for (flag, now, before) in [
-        ("generative-weight", now.generative_weight, before.generative_weight),
-        ("classification-weight", now.classification_weight, before.classification_weight),
-    ] {
-        if now != before {
-            bail!(
-                "the run was started with {flag} = {before}, and now it is {now}; leave --{flag} out, or give a new --out"
-            );
-        }
-    }
-    Ok(())
+/// The second run of --fold-validation: nothing held out, for as many steps as were best.
+fn folded(settings: Settings, steps: u64) -> Settings {
+    let fine_tuning = settings.fine_tuning.map(|tuning| FineTuning { fold_validation: false, ..tuning });
+    let out = settings.out.join(RunFolder::FOLDED);
+    Settings { fine_tuning, holdout: Some(0.0), steps, out, ..settings }
 }

@@ -6,7 +6,7 @@ use crate::cli::common::output::say;
 use crate::device::Precision;
 use crate::plan::{Cost, Memory, OnDevice, USABLE};
 use crate::recipe::{Command, Paper};
-use crate::report::training::grouped;
+use crate::report::html::grouped;
 
 /// The plan for people: model, run, memory, devices, and what the paper says.
 pub fn say_plan(cost: &Cost, utilisation: f64, runs: &[OnDevice]) -> Result<()> {

@@ -14,7 +14,7 @@ use crate::data::npy::Npy;
 use crate::device::Device;
 use crate::device::select::{Chosen, DeviceJob};
 use crate::probe::{Labelled, Matrix, Protocol, Rows, first_not_finite, split};
-use crate::report::probe::percent;
+use crate::report::html::percent;
 
 /// The job.
 pub struct ReadyJob {

@@ -28,9 +28,10 @@ use crate::probe::{
     FeatureFile, Header, Labelled, ProbeError, Protocol, Shown, mean_and_deviation, pooled_features, share_right,
     split, window, write_features,
 };
+use crate::report::html::describe_model;
 use crate::report::probe::{FewLabels, ProbeReport, Row, Source};
-use crate::report::training::describe_model;
 use crate::run::checkpoints;
+use crate::run::folder::RunFolder;
 use crate::tape::Parameters;
 
 /// The job.
@@ -457,7 +458,7 @@ impl<D: Device> Probing<'_, D> {
     /// Writes probe.json and report.html, and says what there is.
     fn present(&self, model: Option<&Model<D>>, finished: bool) -> Result<()> {
         let report = self.report(model);
-        let (html, json) = (self.out.join("report.html"), self.out.join("probe.json"));
+        let (html, json) = (self.out.join(RunFolder::REPORT), self.out.join(RunFolder::PROBE));
         let value = json!({
             "rows": report.rows,
             "best": report.best(),

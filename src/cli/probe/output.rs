@@ -8,7 +8,8 @@ use indicatif::{ProgressBar, ProgressStyle};
 use crate::cli::common::output::say;
 use crate::plan::machine::available_memory;
 use crate::probe::{Choice, Step};
-use crate::report::probe::{FewLabels, Row, percent};
+use crate::report::html::percent;
+use crate::report::probe::{FewLabels, Row};
 
 /// A bar over the iterations of one fit after another.
 pub struct FitBar {

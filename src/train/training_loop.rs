@@ -3,6 +3,8 @@
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
+use super::settings::Settings;
+use super::{Events, Pace, PendingStep, TrainError, Trainer};
 use crate::checkpoint::{self, BestAccuracy, CheckpointContents, Progress, TrainingState};
 use crate::data::{Examples, Palette, Prefetcher};
 use crate::device::{Device, SampleOptions};
@@ -12,51 +14,67 @@ use crate::run::checkpoints;
 use crate::run::folder::RunFolder;
 use crate::run::metrics::{MetricsLog, Record, TrainRecord, ValidationRecord};
 use crate::sample::grid::{comfortable_scale, completion_grid, write_png};
-use crate::train::{Events, MicroBatch, Pace, PendingStep, StepOutcome, TrainError, Trainer};
 
 /// When the loop does what.
 #[derive(Clone, Copy, Debug)]
-pub struct Plan {
+pub(super) struct LoopSchedule {
     /// Steps in all.
-    pub steps: u64,
-    /// Micro-batches a step.
-    pub accumulate: usize,
-    /// Images a micro-batch.
-    pub batch: usize,
+    steps: u64,
+    /// Micro-batches per step.
+    accumulate: usize,
+    /// Images per micro-batch.
+    batch: usize,
     /// Steps between validations; 0 for none.
-    pub eval_every: u64,
+    eval_every: u64,
     /// Validation images scored each time; 0 for all.
-    pub eval_images: usize,
+    eval_images: usize,
     /// Steps between sample grids; 0 for none.
-    pub sample_every: u64,
+    sample_every: u64,
     /// Steps between checkpoints; 0 for the last step only.
-    pub save_every: u64,
+    save_every: u64,
     /// Checkpoints kept.
-    pub keep: usize,
+    keep: usize,
     /// Fine-tuning: validations in a row without a better accuracy after which to stop; never if `None`.
-    pub patience: Option<u64>,
+    patience: Option<u64>,
     /// Seed of the samples.
-    pub seed: u64,
+    seed: u64,
 }
 
-/// How a run ended.
-#[derive(Clone, Debug, PartialEq)]
-pub enum Ending {
+impl LoopSchedule {
+    pub fn of(settings: &Settings) -> Self {
+        Self {
+            steps: settings.steps,
+            accumulate: settings.accumulate,
+            batch: settings.batch,
+            eval_every: settings.eval_every,
+            eval_images: settings.eval_images,
+            sample_every: settings.sample_every,
+            save_every: settings.save_every,
+            keep: settings.keep,
+            patience: settings.fine_tuning.map(|tuning| tuning.patience).filter(|patience| *patience > 0),
+            seed: settings.seed,
+        }
+    }
+}
+
+/// Why a run stopped.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum StopReason {
     /// All steps were taken.
     Finished,
-    /// The accuracy on the validation images has not risen for as long as the plan waits for it.
+    /// The accuracy on the validation images has not risen for as long as the settings' patience.
     StoppedEarly,
     /// Somebody asked it to stop; it can be resumed.
     Interrupted,
 }
 
-/// A run under way: what it trains, on what, and where it leaves its traces.
-pub struct Run<'a, D: Device> {
+/// A run in progress: what it trains, on what, and where it leaves its traces.
+pub(super) struct TrainingLoop<'a, D: Device> {
     /// The model and its optimiser.
     pub trainer: Trainer<'a, D>,
     /// Micro-batches in order, from the next step on.
     pub batches: Prefetcher,
-    /// Tokens of an image.
+    /// Tokens per image.
     pub length: usize,
     /// Images to validate on, if any.
     pub validation: Option<&'a dyn Examples>,
@@ -67,50 +85,53 @@ pub struct Run<'a, D: Device> {
     /// Its metrics.
     pub log: MetricsLog,
     /// When what is done.
-    pub plan: Plan,
+    pub schedule: LoopSchedule,
     /// Counters that a checkpoint carries.
     pub progress: Progress,
     /// When the last step was done; none at first.
     pub finished: Option<Instant>,
+    /// Tokens of an image of the last step, `[length]`, on which weights are checked before they are saved.
+    pub check_image: Vec<u16>,
 }
 
 /// A step that the device has been asked for, and what will be noted once it is done.
-struct StepOnItsWay<D: Device> {
+struct InFlightStep<D: Device> {
     pending: PendingStep<D>,
     start: Instant,
     /// Tokens of all its images.
     tokens: usize,
     /// Tokens of its first image, `[length]`.
-    witness: Vec<u16>,
+    first_image: Vec<u16>,
 }
 
 /// Images in a grid of samples, and drawings of each.
 const GRID_ROWS: usize = 6;
 const GRID_COMPLETIONS: usize = 4;
 
-impl<D: Device> Run<'_, D> {
-    /// Trains until the plan's last step, until its patience ends, or until `stop` is set; then saves, whatever the schedule
-    /// of checkpoints says.
-    pub fn train(&mut self, events: &mut dyn Events, stop: &AtomicBool) -> Result<Ending, TrainError> {
-        let Plan { steps, eval_every, sample_every, save_every, .. } = self.plan;
+impl<D: Device> TrainingLoop<'_, D> {
+    /// Trains until the last step, until patience ends, or until `stop` is set; then saves, whatever the schedule of
+    /// checkpoints says.
+    pub fn run(&mut self, events: &mut dyn Events, stop: &AtomicBool) -> Result<StopReason, TrainError> {
+        let LoopSchedule { steps, eval_every, sample_every, save_every, .. } = self.schedule;
         events.started(self.trainer.step_count(), steps);
         let mut saved = self.trainer.step_count();
-        // Tokens of an image of the last step, [length].
-        let mut witness = Vec::new();
-        let mut on_its_way: Option<StepOnItsWay<D>> = None;
+        let mut in_flight: Option<InFlightStep<D>> = None;
+
         while self.trainer.step_count() < steps && !self.stalled() && !stop.load(Ordering::Relaxed) {
             let started = self.start()?;
             let step = self.trainer.step_count();
-            if let Some(before) = on_its_way.take() {
-                self.finish(before, &mut witness, events)?;
+            if let Some(before) = in_flight.take() {
+                self.finish(before, events)?;
             }
-            let due = |every: u64| every > 0 && (step.is_multiple_of(every) || step == steps);
+
             // A device that works on its own is given the next step before the host reads this one's numbers.
+            let due = |every: u64| every > 0 && (step.is_multiple_of(every) || step == steps);
             if D::ASYNCHRONOUS && step < steps && ![eval_every, sample_every, save_every].into_iter().any(due) {
-                on_its_way = Some(started);
+                in_flight = Some(started);
                 continue;
             }
-            self.finish(started, &mut witness, events)?;
+
+            self.finish(started, events)?;
             if due(eval_every) {
                 self.evaluate(step, events)?;
             }
@@ -118,53 +139,51 @@ impl<D: Device> Run<'_, D> {
                 self.draw_samples(step, events)?;
             }
             if due(save_every) || step == steps || self.stalled() {
-                self.save(&witness, events)?;
+                self.save(events)?;
                 saved = step;
             }
         }
-        if let Some(last) = on_its_way {
-            self.finish(last, &mut witness, events)?;
+
+        if let Some(last) = in_flight {
+            self.finish(last, events)?;
         }
         if self.trainer.step_count() == steps {
-            return Ok(Ending::Finished);
+            return Ok(StopReason::Finished);
         }
         if self.stalled() {
-            return Ok(Ending::StoppedEarly);
+            return Ok(StopReason::StoppedEarly);
         }
         if saved < self.trainer.step_count() {
-            self.save(&witness, events)?;
+            self.save(events)?;
         }
-        Ok(Ending::Interrupted)
+        Ok(StopReason::Interrupted)
     }
 
     /// Whether patience has ended.
     fn stalled(&self) -> bool {
         let since = self.progress.best.map_or(0, |best| best.validations_since);
-        self.plan.patience.is_some_and(|patience| since >= patience)
+        self.schedule.patience.is_some_and(|patience| since >= patience)
     }
 
-    fn start(&mut self) -> Result<StepOnItsWay<D>, TrainError> {
+    /// Asks the device for the next step.
+    fn start(&mut self) -> Result<InFlightStep<D>, TrainError> {
         let start = Instant::now();
-        let micro_batches = (0..self.plan.accumulate)
-            .map_while(|_| self.batches.next())
-            .map(|batch| Ok(MicroBatch::from(batch?)))
-            .collect::<Result<Vec<_>, TrainError>>()?;
+        let micro_batches =
+            (0..self.schedule.accumulate).map_while(|_| self.batches.next()).collect::<Result<Vec<_>, _>>()?;
         let pending = self.trainer.start(&micro_batches, self.length)?;
         let first = micro_batches.first().map(|first| first.tokens.iter().take(self.length).copied().collect());
         let tokens = micro_batches.iter().map(|batch| batch.tokens.len()).sum();
-        Ok(StepOnItsWay { pending, start, tokens, witness: first.unwrap_or_default() })
+        Ok(InFlightStep { pending, start, tokens, first_image: first.unwrap_or_default() })
     }
 
-    fn finish(
-        &mut self,
-        step: StepOnItsWay<D>,
-        witness: &mut Vec<u16>,
-        events: &mut dyn Events,
-    ) -> Result<(), TrainError> {
-        let StepOnItsWay { pending, start, tokens, witness: image } = step;
+    /// Waits for a step, checks its numbers and notes them.
+    fn finish(&mut self, step: InFlightStep<D>, events: &mut dyn Events) -> Result<(), TrainError> {
+        let InFlightStep { pending, start, tokens, first_image } = step;
         let outcome = self.trainer.finish(pending)?;
-        self.refuse_divergence(&outcome)?;
-        *witness = image;
+        self.check_finite("loss", outcome.loss, outcome.step)?;
+        self.check_finite("gradient norm", outcome.gradient_norm, outcome.step)?;
+        self.check_image = first_image;
+
         // Steps that overlap share the time between them: each has what passed since the one before was done.
         let start = self.finished.map_or(start, |finished| finished.max(start));
         let seconds = start.elapsed().as_secs_f64();
@@ -175,6 +194,7 @@ impl<D: Device> Run<'_, D> {
         self.progress.elapsed += seconds;
         let data_wait = self.batches.wait().fraction();
         let pace = Pace { tokens_per_second: tokens as f64 / seconds, elapsed: self.progress.elapsed, data_wait };
+
         let learns_classes = self.trainer.criterion().classification_weight != 0.0;
         self.log.append(&Record::Train(TrainRecord {
             step: outcome.step,
@@ -193,12 +213,8 @@ impl<D: Device> Run<'_, D> {
         Ok(())
     }
 
-    fn refuse_divergence(&self, outcome: &StepOutcome) -> Result<(), TrainError> {
-        self.finite("loss", outcome.loss, outcome.step)?;
-        self.finite("gradient norm", outcome.gradient_norm, outcome.step)
-    }
-
-    fn finite(&self, what: &'static str, value: f64, step: u64) -> Result<(), TrainError> {
+    /// Where a NaN loss is refused: `value` must be a number, or training has diverged at `step`.
+    fn check_finite(&self, what: &'static str, value: f64, step: u64) -> Result<(), TrainError> {
         if value.is_finite() {
             return Ok(());
         }
@@ -210,31 +226,34 @@ impl<D: Device> Run<'_, D> {
     }
 
     /// An update can ruin weights whose loss was still good before it. Saving them would push a good checkpoint out, so
-    /// they must be numbers and score `witness`, an image of the last step.
-    fn refuse_ruined(&self, witness: &[u16]) -> Result<(), TrainError> {
+    /// they must be finite and score an image of the last step.
+    fn check_finite_weights(&self) -> Result<(), TrainError> {
         let (device, model, parameters) = (self.trainer.device(), self.trainer.model(), self.trainer.parameters());
         let step = self.progress.step;
         for tensor in parameters.values() {
             let ruined = device.download(tensor)?.into_iter().find(|weight| !weight.is_finite());
-            self.finite("weight after the update", f64::from(ruined.unwrap_or(0.0)), step)?;
+            self.check_finite("weight after the update", f64::from(ruined.unwrap_or(0.0)), step)?;
         }
-        let loss: f64 = score(device, model, parameters, witness, self.length)?.into_iter().map(f64::from).sum();
-        self.finite("loss after the update", loss, step)
+        let scores = score(device, model, parameters, &self.check_image, self.length)?;
+        let loss: f64 = scores.into_iter().map(f64::from).sum();
+        self.check_finite("loss after the update", loss, step)
     }
 
+    /// Scores the validation images and notes the result.
     fn evaluate(&mut self, step: u64, events: &mut dyn Events) -> Result<(), TrainError> {
         let Some(validation) = self.validation else { return Ok(()) };
         let start = Instant::now();
-        let images = if self.plan.eval_images == 0 { usize::MAX } else { self.plan.eval_images };
+        let images = if self.schedule.eval_images == 0 { usize::MAX } else { self.schedule.eval_images };
         let Criterion { objective, masking, .. } = *self.trainer.criterion();
         let (device, model, parameters) = (self.trainer.device(), self.trainer.model(), self.trainer.parameters());
         let masks = Masks::Drawn { masking, draws: 1 };
-        let plan = EvaluationPlan { images, batch: self.plan.batch, objective, masks };
+        let plan = EvaluationPlan { images, batch: self.schedule.batch, objective, masks };
         let evaluation: Evaluation =
             evaluate_with(device, model, parameters, validation, &plan, |_| Ok::<_, TrainError>(()))?;
-        self.finite("validation loss", evaluation.nats_per_token, step)?;
+        self.check_finite("validation loss", evaluation.nats_per_token, step)?;
         let classification = evaluation.classification;
-        self.finite("class loss on the validation images", classification.map_or(0.0, |found| found.loss), step)?;
+        self.check_finite("class loss on the validation images", classification.map_or(0.0, |found| found.loss), step)?;
+
         self.progress.elapsed += start.elapsed().as_secs_f64();
         self.log.append(&Record::Validation(ValidationRecord {
             step,
@@ -245,6 +264,7 @@ impl<D: Device> Run<'_, D> {
             images: evaluation.images,
             elapsed: self.progress.elapsed,
         }))?;
+
         let best = self.progress.best_validation.unwrap_or(f64::INFINITY);
         self.progress.best_validation = Some(best.min(evaluation.nats_per_token));
         events.evaluated(step, &evaluation);
@@ -279,14 +299,16 @@ impl<D: Device> Run<'_, D> {
         if side * side != self.length || side < 2 || !draws {
             return Ok(());
         }
+
         let start = Instant::now();
         let originals = tokens_of(examples, 0, GRID_ROWS.min(examples.len()))?;
         let generation = Generation {
             length: self.length,
             options: SampleOptions { temperature: 1.0, top_k: None },
-            seed: self.plan.seed,
+            seed: self.schedule.seed,
             first: 0,
         };
+
         let (device, model, parameters) = (self.trainer.device(), self.trainer.model(), self.trainer.parameters());
         let (grid, _) = completion_grid(
             device,
@@ -299,6 +321,7 @@ impl<D: Device> Run<'_, D> {
             generation,
             |_| {},
         )?;
+
         let path = self.folder.sample_grid(step);
         write_png(&path, &grid.draw(comfortable_scale(side)))
             .map_err(|source| TrainError::Write { path: path.clone(), source })?;
@@ -307,11 +330,13 @@ impl<D: Device> Run<'_, D> {
         Ok(())
     }
 
-    fn save(&mut self, witness: &[u16], events: &mut dyn Events) -> Result<(), TrainError> {
-        self.refuse_ruined(witness)?;
+    /// Writes a checkpoint and removes the oldest.
+    fn save(&mut self, events: &mut dyn Events) -> Result<(), TrainError> {
+        self.check_finite_weights()?;
         let (device, parameters, adam) = (self.trainer.device(), self.trainer.parameters(), self.trainer.adam());
-        // A record that a checkpoint vouches for must not be lost to a power cut that the checkpoint survives.
+        // Sync the metrics before the checkpoint: after a crash no checkpoint may be newer than its log.
         self.log.sync()?;
+
         let contents = CheckpointContents {
             config: self.trainer.model().config(),
             parameters,
@@ -323,9 +348,10 @@ impl<D: Device> Run<'_, D> {
                 progress: self.progress,
             }),
         };
+
         let path = self.folder.checkpoint(self.progress.step);
         checkpoint::save(&path, &contents)?;
-        checkpoints::prune(self.folder.root(), self.plan.keep)?;
+        checkpoints::prune(self.folder.root(), self.schedule.keep)?;
         events.saved(self.progress.step, &path);
         Ok(())
     }

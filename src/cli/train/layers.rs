@@ -1,0 +1,83 @@
+//! Settings in layers, as `train` and `finetune` have them: defaults, `--config`, the resumed run's own, flags.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::{Result, bail};
+use clap::Args;
+
+use crate::device::select::Request;
+use crate::run::folder::RunFolder;
+use crate::train::Settings;
+
+/// One layer of settings, everything optional.
+pub trait Layer: Clone + Sized {
+    /// Reads a layer from a file: the `config.toml` of a run, or a recipe, divided by `scale_down`.
+    fn from_file(path: &Path, scale_down: u64) -> Result<Self>;
+    /// This layer where it says something, `below` where it does not.
+    fn over(self, below: Self) -> Result<Self>;
+    /// Fills what no layer said with defaults and checks the numbers.
+    fn resolve(self) -> Result<Settings>;
+    /// The run folder that it names.
+    fn out(&mut self) -> &mut Option<PathBuf>;
+}
+
+/// The flags that say where settings come from and where output goes.
+#[derive(Args, Clone)]
+pub struct LayerArgs {
+    /// Settings from a file: the flags' names as keys, e.g. `batch = 32`; flags on the command line win
+    #[arg(long, value_name = "FILE.toml")]
+    config: Option<PathBuf>,
+    /// Divide the sizes in --config by N, to try a recipe on a smaller machine: layers, width, batch and steps by N, the
+    /// resolution by √N. Flags are not divided
+    #[arg(long, value_name = "N", default_value_t = 1, hide_default_value = true)]
+    scale_down: u64,
+    /// Go on with the run in --out (or start it, if it has not been)
+    #[arg(long)]
+    pub resume: bool,
+    /// Print JSON lines, one per step, and nothing else on standard output
+    #[arg(long)]
+    pub json: bool,
+}
+
+impl LayerArgs {
+    /// Merges flags, file and, when resuming, the run's own settings; those are returned too, to compare with.
+    pub fn settings<L: Layer>(&self, flags: &L) -> Result<(Settings, Option<Settings>)> {
+        if self.scale_down != 1 && self.config.is_none() {
+            bail!("--scale-down divides what --config says; give a recipe, or smaller numbers");
+        }
+        let mut layer = flags.clone();
+        if let Some(file) = &self.config {
+            layer = layer.over(L::from_file(file, self.scale_down)?)?;
+        }
+        if !self.resume {
+            return Ok((layer.resolve()?, None));
+        }
+
+        let Some(out) = layer.out().clone() else {
+            bail!("--resume needs --out DIR, the run to go on with");
+        };
+        match earlier::<L>(out)? {
+            None => Ok((layer.resolve()?, None)),
+            Some(earlier) => Ok((layer.over(earlier.clone())?.resolve()?, Some(earlier.resolve()?))),
+        }
+    }
+}
+
+/// The settings of the run in the folder `out`, if there is one. The folder may have been moved since.
+pub fn earlier<L: Layer>(out: PathBuf) -> Result<Option<L>> {
+    let config = out.join(RunFolder::CONFIG);
+    if !config.exists() {
+        return Ok(None);
+    }
+    let mut earlier = L::from_file(&config, 1)?;
+    *earlier.out() = Some(out);
+    Ok(Some(earlier))
+}
+
+/// The device that a run asks for. A run that is resumed keeps its precision where the device has it, so only another one
+/// counts as asked for.
+pub fn device_request(settings: &Settings, earlier: Option<&Settings>) -> Request {
+    let kept = earlier.and_then(|earlier| earlier.precision);
+    let precision = settings.precision.filter(|precision| Some(*precision) != kept);
+    Request { kind: settings.device, precision, kept, threads: settings.threads }
+}

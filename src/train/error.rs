@@ -1,0 +1,81 @@
+//! Why a run did not start, or stopped short.
+
+use std::path::PathBuf;
+
+use super::settings::SettingsError;
+use crate::checkpoint::CheckpointError;
+use crate::checkpoint::images::ImagesError;
+use crate::data::DataError;
+use crate::eval::EvalError;
+use crate::model::ConfigError;
+use crate::plan::limits::TooLarge;
+use crate::run::folder::RunFolderError;
+
+/// Why a run did not start, or stopped short.
+#[derive(Debug, thiserror::Error)]
+pub enum TrainError {
+    /// A setting cannot be, alone or with the others, the data or the checkpoint.
+    #[error(transparent)]
+    Settings(#[from] SettingsError),
+    /// The model cannot be.
+    #[error(transparent)]
+    Model(#[from] ConfigError),
+    /// Images and model do not fit together.
+    #[error(transparent)]
+    Images(#[from] ImagesError),
+    /// The device cannot hold the work.
+    #[error(transparent)]
+    TooLarge(#[from] TooLarge),
+    /// The device could not do an op.
+    #[error(transparent)]
+    Device(#[from] crate::device::Error),
+    /// An image could not be had.
+    #[error(transparent)]
+    Data(#[from] DataError),
+    /// A checkpoint could not be written or read.
+    #[error(transparent)]
+    Checkpoint(#[from] CheckpointError),
+    /// A file of the run folder could not be written.
+    #[error("cannot write {path}: {source}")]
+    Write {
+        /// The file.
+        path: PathBuf,
+        /// Why not.
+        source: std::io::Error,
+    },
+    /// A picture of the run could not be read.
+    #[error("cannot read {path}: {source}")]
+    Read {
+        /// The file.
+        path: PathBuf,
+        /// Why not.
+        source: std::io::Error,
+    },
+    /// The run folder cannot be used.
+    #[error(transparent)]
+    Folder(#[from] RunFolderError),
+    /// The weights are lost: the loss or the gradient is not a number any more.
+    #[error(
+        "the {what} is {value} at step {step}: training has diverged; {last_good}. Try a lower --lr, a longer --warmup, or \
+         --clip 1"
+    )]
+    Diverged {
+        /// `loss` or `gradient norm`.
+        what: &'static str,
+        /// NaN or an infinity.
+        value: f64,
+        /// The step that gave it.
+        step: u64,
+        /// Where the last checkpoint from before is.
+        last_good: String,
+    },
+}
+
+impl From<EvalError> for TrainError {
+    fn from(error: EvalError) -> Self {
+        match error {
+            EvalError::Device(error) => Self::Device(error),
+            EvalError::Data(error) => Self::Data(error),
+        }
+    }
+}

@@ -1,0 +1,215 @@
+//! A training session: from settings to a run folder with checkpoints, metrics, samples and a report.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+
+use super::settings::Settings;
+use super::setup::{self, Origin};
+use super::training_loop::{LoopSchedule, StopReason, TrainingLoop};
+use super::{Events, TrainError, Trainer};
+use crate::checkpoint::images::{check_fits, palette_for};
+use crate::checkpoint::{BestAccuracy, Progress};
+use crate::data::{self, Batches, Examples, Palette, Prefetcher, Split};
+use crate::device::{Device, Precision};
+use crate::fs::atomic_file;
+use crate::model::{MASK_RATE, ModelConfig, Objective, Transformer};
+use crate::optim::Schedule;
+use crate::plan::limits;
+use crate::report::html::{describe_model, grouped};
+use crate::report::training::{Report, SampleGrid};
+use crate::run::folder::RunFolder;
+use crate::run::metrics::{self, MetricsLog};
+
+type Result<T> = std::result::Result<T, TrainError>;
+
+/// What a run makes, as far as it decides what can be done with it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ModelKind {
+    /// A model that completes and draws images.
+    Autoregressive,
+    /// A model that guesses masked pixels and draws none.
+    Bert,
+    /// A fine-tuned model.
+    Classifier,
+}
+
+/// How a session ended, and what it left.
+pub struct Outcome {
+    /// Why it stopped.
+    pub stop_reason: StopReason,
+    /// Steps made in all.
+    pub step: u64,
+    /// The best accuracy on the validation images, where it was measured.
+    pub best: Option<BestAccuracy>,
+    /// What was trained.
+    pub kind: ModelKind,
+    /// What `report.html` shows.
+    pub report: Report,
+    /// The run's folder.
+    pub folder: RunFolder,
+}
+
+/// A run that is ready to train: everything is open, checked and in memory.
+pub struct Session<'a, D: Device> {
+    settings: Settings,
+    train: Arc<dyn Examples>,
+    validation: Option<Box<dyn Examples>>,
+    palette: Arc<Palette>,
+    folder: RunFolder,
+    trainer: Trainer<'a, D>,
+    progress: Progress,
+}
+
+impl<'a, D: Device> Session<'a, D> {
+    /// Opens the images, builds or loads the model and makes the run folder; with the settings of an `earlier` session of the
+    /// same run, goes on where that one stopped. `show_progress` shows bars while images are looked through.
+    ///
+    /// # Errors
+    /// Whatever does not fit together or cannot be read, before anything is trained.
+    pub fn open(
+        device: &'a D,
+        mut settings: Settings,
+        earlier: Option<&Settings>,
+        show_progress: bool,
+    ) -> Result<Self> {
+        if let Some(earlier) = earlier {
+            settings.check_resume_compatible(earlier)?;
+        }
+
+        // Where the run starts from, and its images.
+        let mut origin = Origin::find(&settings, earlier.is_some())?;
+        let palette = palette_for(settings.palette.as_deref(), origin.init.as_deref())?;
+        let options = setup::open_options(&settings, origin.init_config.as_ref(), &palette, show_progress)?;
+        let train: Arc<dyn Examples> = data::open(&settings.data, Split::Train, &options)?.into();
+        let validation = setup::open_validation(&settings, &options)?;
+
+        // The model.
+        if settings.fine_tuning.is_some() {
+            settings.objective = origin.init_config.as_ref().map_or(settings.objective, ModelConfig::objective);
+        }
+        let init_config = origin.init_config.take();
+        let mut config = setup::model_config(&settings, init_config, origin.resumed_config.as_ref(), train.as_ref())?;
+        if let Some(tuning) = settings.fine_tuning {
+            settings.check_masks()?;
+            if settings.objective == Objective::Bert {
+                settings.mask_rate.get_or_insert(MASK_RATE);
+            }
+            config.classes = setup::classes_of(train.as_ref(), validation.as_deref(), &tuning)?;
+        }
+        check_fits(&config, train.as_ref())?;
+        let precision = settings.precision.unwrap_or(Precision::F32);
+        limits::check_training(device, &config, settings.batch, train.sequence_length(), precision)?;
+
+        // The folder, and the weights.
+        let folder = match earlier {
+            Some(_) => RunFolder::open(&settings.out)?,
+            None => RunFolder::create(&settings.out)?,
+        };
+        let (parameters, adam, progress) = setup::weights(device, &origin, &config, &settings)?;
+        setup::check_steps(&settings, progress.step, &settings.out)?;
+        write_text(&folder.config(), &settings.to_toml()?)?;
+
+        let schedule =
+            Schedule { kind: settings.schedule, peak: settings.lr, warmup: settings.warmup, steps: settings.steps };
+        let model = Transformer::new(config)?;
+        let trainer = Trainer::new(device, model, parameters, adam, schedule, setup::criterion(&settings))?
+            .with_graphs(!settings.no_graph);
+        Ok(Self { settings, train, validation, palette, folder, trainer, progress })
+    }
+
+    /// What is about to happen, for people: `training 1,055,104 parameters (..) on .., on the device cpu (2 threads)`.
+    pub fn describe(&self) -> String {
+        let config = self.trainer.model().config();
+        format!(
+            "{} {} parameters ({} layers × {}, {} heads, {} tokens per image) on {}, on the device {}",
+            if self.settings.fine_tuning.is_some() { "fine-tuning" } else { "training" },
+            grouped(config.parameter_count() as u64),
+            config.layers,
+            config.width,
+            config.heads,
+            self.train.sequence_length(),
+            self.train.describe(),
+            self.trainer.device().describe(),
+        )
+    }
+
+    /// Trains until the last step, until patience ends, or until `stop` is set, and writes the report.
+    ///
+    /// # Errors
+    /// A device, image or file that fails on the way, or training that diverges; the last checkpoint stays good.
+    pub fn run(self, events: &mut dyn Events, stop: &AtomicBool) -> Result<Outcome> {
+        let Self { settings, train, validation, palette, folder, trainer, progress } = self;
+        if settings.fine_tuning.is_some() && validation.is_none() {
+            events.note("no images are held out, so all --steps are made and no accuracy is measured");
+        }
+        if progress.step == settings.steps {
+            events.note(&format!("the run has made its {} steps; give more with --steps", settings.steps));
+        }
+
+        let batches = Batches::training(Arc::clone(&train), settings.seed, !settings.no_shuffle)?
+            .with_workers(settings.workers.unwrap_or(0))?;
+        let mut training = TrainingLoop {
+            trainer,
+            batches: Prefetcher::start(batches, progress.samples, settings.batch, 4)?,
+            length: train.sequence_length(),
+            validation: validation.as_deref(),
+            palette: &palette,
+            folder: &folder,
+            log: MetricsLog::resume(&folder.metrics(), Some(progress.step))?,
+            schedule: LoopSchedule::of(&settings),
+            progress,
+            finished: None,
+            check_image: Vec::new(),
+        };
+        let stop_reason = training.run(events, stop)?;
+
+        let (Progress { step, best, .. }, device) = (training.progress, training.trainer.device());
+        let config = training.trainer.model().config();
+        let report = report(&folder, config, &settings, train.describe(), device.describe())?;
+        write_text(&folder.report(), &report.render())?;
+        let kind = match (&settings.fine_tuning, settings.objective) {
+            (Some(_), _) => ModelKind::Classifier,
+            (None, Objective::Ar) => ModelKind::Autoregressive,
+            (None, Objective::Bert) => ModelKind::Bert,
+        };
+        drop(training);
+        Ok(Outcome { stop_reason, step, best, kind, report, folder })
+    }
+}
+
+/// What `report.html` shows.
+fn report(
+    folder: &RunFolder,
+    config: &ModelConfig,
+    settings: &Settings,
+    data: String,
+    device: String,
+) -> Result<Report> {
+    let mut samples = Vec::new();
+    for (step, path) in folder.sample_grids()? {
+        let png = std::fs::read(&path).map_err(|source| TrainError::Read { path, source })?;
+        let shown = config.order.describe_prompt();
+        let caption = format!("validation images, {shown}, which the model sees, and its completions");
+        samples.push(SampleGrid { step, caption, png });
+    }
+    let report = Report {
+        title: format!("igpt-engine: {}", folder.root().display()),
+        model: describe_model(config),
+        parameters: config.parameter_count(),
+        vocabulary: config.vocabulary,
+        data,
+        device,
+        planned_steps: settings.steps,
+        training: Vec::new(),
+        validation: Vec::new(),
+        samples,
+        config: settings.to_toml()?,
+    };
+    Ok(report.with_records(&metrics::read(&folder.metrics())?))
+}
+
+fn write_text(path: &Path, text: &str) -> Result<()> {
+    atomic_file::write_file(path, |file| file.write_all(text.as_bytes()))
+        .map_err(|source| TrainError::Write { path: path.to_owned(), source })
+}

@@ -1,0 +1,460 @@
+//! What a training run is told, to the last number: what `config.toml` holds.
+//!
+//! The command line reads flags and files into layers with gaps; [`Settings::complete`] fills the gaps, checks the numbers, and
+//! is the one place that knows the defaults.
+
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize, de::DeserializeOwned};
+
+use crate::checkpoint::OrderSpec;
+use crate::data::{DataSpec, Filter, SkipBad};
+use crate::device::select::DeviceKind;
+use crate::device::{Activation, Norm, Precision};
+use crate::model::{MASK_RATE, Objective, Preset};
+use crate::optim::ScheduleKind;
+use crate::run::folder::next_free_run;
+
+/// A setting that cannot be; the text names the flag and the fix.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{0}")]
+pub struct SettingsError(String);
+
+impl SettingsError {
+    pub(super) fn new(text: impl Into<String>) -> Self {
+        Self(text.into())
+    }
+}
+
+impl From<toml::de::Error> for SettingsError {
+    fn from(error: toml::de::Error) -> Self {
+        Self(error.message().to_owned())
+    }
+}
+
+impl From<toml::ser::Error> for SettingsError {
+    fn from(error: toml::ser::Error) -> Self {
+        Self(error.to_string())
+    }
+}
+
+type Result<T> = std::result::Result<T, SettingsError>;
+
+/// All settings of a run. Keys in TOML are the flags' names without the dashes in front.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub struct Settings {
+    /// Images to train on.
+    pub data: DataSpec,
+    /// File of the palette, `[k, 3]` in `[-1, 1]`; the initial checkpoint's or the built-in one if `None`.
+    pub palette: Option<PathBuf>,
+    /// Width and height in pixels that images are shrunk to.
+    pub resolution: Option<usize>,
+    /// How they are shrunk.
+    pub filter: Filter,
+    /// Fraction of the training images that is held out for validation; the data set's own if `None`.
+    pub holdout: Option<f64>,
+    /// How many bad image files are passed over.
+    pub skip_bad: SkipBad,
+    /// Take images in file order.
+    pub no_shuffle: bool,
+    /// Take images as they are, without crops and flips.
+    pub no_augment: bool,
+    /// Named size of the model.
+    pub model: Option<Preset>,
+    /// Transformer blocks, in place of the size's own.
+    pub layers: Option<usize>,
+    /// Width of the residual stream, in place of the size's own.
+    pub width: Option<usize>,
+    /// Attention heads, in place of the size's own.
+    pub heads: Option<usize>,
+    /// Normalisation.
+    pub norm: Option<Norm>,
+    /// Activation of the MLP.
+    pub activation: Option<Activation>,
+    /// Whether linear layers have biases.
+    pub bias: Option<bool>,
+    /// Order in which pixels are read.
+    pub order: Option<OrderSpec>,
+    /// Checkpoint, run or Hugging Face folder to start from.
+    pub init: Option<PathBuf>,
+    /// What is learned.
+    pub objective: Objective,
+    /// Fraction of the pixels that a BERT model must guess.
+    pub mask_rate: Option<f64>,
+    /// Images per micro-batch.
+    pub batch: usize,
+    /// Micro-batches per step.
+    pub accumulate: usize,
+    /// Updates in all.
+    pub steps: u64,
+    /// Peak learning rate.
+    pub lr: f64,
+    /// Steps over which the rate rises from zero.
+    pub warmup: u64,
+    /// What the rate does after the warm-up.
+    pub schedule: ScheduleKind,
+    /// Clip threshold of the gradient's global norm; no clipping if `None`.
+    pub clip: Option<f32>,
+    /// Seed of everything random.
+    pub seed: u64,
+    /// The run folder.
+    pub out: PathBuf,
+    /// Steps between validations; 0 for none.
+    pub eval_every: u64,
+    /// Validation images scored each time; 0 for all.
+    pub eval_images: usize,
+    /// Steps between sample grids; 0 for none.
+    pub sample_every: u64,
+    /// Steps between checkpoints; 0 for the last step only.
+    pub save_every: u64,
+    /// Checkpoints kept.
+    pub keep: usize,
+    /// Where to compute.
+    pub device: DeviceKind,
+    /// How a GPU stores activations and matmul weights.
+    pub precision: Option<Precision>,
+    /// Launch kernels one by one instead of as a CUDA graph. Absent in config.toml files older than CUDA-graph support.
+    #[serde(default)]
+    pub no_graph: bool,
+    /// Threads of the CPU device.
+    pub threads: Option<usize>,
+    /// Threads that decode images ahead of the device.
+    pub workers: Option<usize>,
+    /// What fine-tuning has beyond that; `None` in pre-training.
+    #[serde(skip)]
+    pub fine_tuning: Option<FineTuning>,
+}
+
+/// The settings that only fine-tuning has.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub struct FineTuning {
+    /// Factor of the generative loss, nats per token.
+    pub generative_weight: f64,
+    /// Factor of the class head's cross-entropy, nats per image.
+    pub classification_weight: f64,
+    /// Validations in a row without a better accuracy after which to stop; 0 to make all steps.
+    pub patience: u64,
+    /// Whether a second run follows, on training and validation images together.
+    pub fold_validation: bool,
+}
+
+impl Default for FineTuning {
+    fn default() -> Self {
+        Self { generative_weight: 1.0, classification_weight: 1.0, patience: 5, fold_validation: false }
+    }
+}
+
+impl FineTuning {
+    /// Its keys in TOML.
+    pub const KEYS: [&str; 4] = ["generative-weight", "classification-weight", "patience", "fold-validation"];
+
+    fn check(&self) -> Result<()> {
+        let is_weight = |weight: f64| (weight as f32).is_finite() && weight >= 0.0;
+        if !is_weight(self.generative_weight) {
+            let text = format!("--generative-weight {} must be 0 or more; the paper's is 1", self.generative_weight);
+            return Err(SettingsError(text));
+        }
+        if !is_weight(self.classification_weight) || self.classification_weight as f32 == 0.0 {
+            let text =
+                format!("--classification-weight {} must be above 0; the paper's is 1", self.classification_weight);
+            return Err(SettingsError(text));
+        }
+        Ok(())
+    }
+}
+
+/// Settings of pre-training that in fine-tuning the checkpoint or the method decides: neither flags nor keys there.
+pub const DECIDED: [&str; 12] = [
+    "model",
+    "layers",
+    "width",
+    "heads",
+    "norm",
+    "activation",
+    "bias",
+    "order",
+    "resolution",
+    "objective",
+    "schedule",
+    "sample-every",
+];
+
+/// Largest `--batch` and `--accumulate`.
+const MAX_IMAGES: usize = 1 << 16;
+/// Largest `--resolution`: its square is the longest sequence that a model takes.
+const MAX_PIXELS: usize = 256;
+
+impl Settings {
+    /// Pre-training on `data` with every default, in the run folder `out`.
+    ///
+    /// # Errors
+    /// None for paths that are UTF-8, which `config.toml` needs.
+    pub fn pretraining(data: DataSpec, out: &Path) -> Result<Self> {
+        Self::complete(toml::Table::from_iter([entry("data", data)?, entry("out", out)?]))
+    }
+
+    /// Fine-tuning of the model in `checkpoint` on `data` with every default, in the run folder `out`.
+    ///
+    /// # Errors
+    /// As [`Settings::pretraining`].
+    pub fn fine_tuning(checkpoint: &Path, data: DataSpec, out: &Path) -> Result<Self> {
+        let given = [entry("init", checkpoint)?, entry("data", data)?, entry("out", out)?];
+        Self::complete_fine_tuning(toml::Table::from_iter(given))
+    }
+
+    /// Fills what `given` does not say with defaults, some of which depend on what it says, and checks the numbers.
+    ///
+    /// # Errors
+    /// A key or value that is no setting, or a number out of its range.
+    pub fn complete(given: toml::Table) -> Result<Self> {
+        let known = Known::of(&given)?;
+        let steps = known.steps.unwrap_or(if known.is_sample() { 500 } else { 1000 });
+        let objective = known.objective.unwrap_or_default();
+        let lr = match (known.model.unwrap_or_default(), objective) {
+            (Preset::S, Objective::Bert) => 0.01,
+            (Preset::Tiny | Preset::S | Preset::M, _) => 0.003,
+            (Preset::L, _) => 0.001,
+            (Preset::Xl, _) => 0.0003,
+        };
+        let model_name = || format!("{:?}", known.model.unwrap_or_default()).to_lowercase();
+        let defaults = Self {
+            data: DataSpec::Sample,
+            palette: None,
+            resolution: None,
+            filter: Filter::default(),
+            holdout: None,
+            skip_bad: SkipBad::NONE,
+            no_shuffle: false,
+            no_augment: false,
+            model: None,
+            layers: None,
+            width: None,
+            heads: None,
+            norm: None,
+            activation: None,
+            bias: None,
+            order: None,
+            init: None,
+            objective,
+            mask_rate: (objective == Objective::Bert).then_some(MASK_RATE),
+            batch: 16,
+            accumulate: 1,
+            steps,
+            lr,
+            warmup: steps / 10,
+            schedule: ScheduleKind::default(),
+            clip: None,
+            seed: 0,
+            out: known.out_or_next(&model_name())?,
+            eval_every: steps.div_ceil(10),
+            eval_images: 256,
+            sample_every: steps.div_ceil(5),
+            save_every: steps.div_ceil(10),
+            keep: 3,
+            device: DeviceKind::default(),
+            precision: None,
+            no_graph: false,
+            threads: None,
+            workers: None,
+            fine_tuning: None,
+        };
+
+        let settings: Self = over(given, toml::Table::try_from(defaults)?)?;
+        settings.check()?;
+        Ok(settings)
+    }
+
+    /// The same for fine-tuning; `given` may hold the keys of [`FineTuning`] too.
+    ///
+    /// # Errors
+    /// As [`Settings::complete`]; a setting that the checkpoint decides; no checkpoint.
+    pub fn complete_fine_tuning(mut given: toml::Table) -> Result<Self> {
+        let own: toml::Table = FineTuning::KEYS.iter().filter_map(|key| given.remove_entry(*key)).collect();
+        if let Some(key) = DECIDED.iter().find(|key| given.contains_key(**key)) {
+            let text = format!(
+                "{key} is not a setting of fine-tuning: the checkpoint and the method decide it, so leave it out"
+            );
+            return Err(SettingsError(text));
+        }
+        if !given.contains_key("init") {
+            let text = "fine-tuning needs --checkpoint DIR: a pre-trained checkpoint, a run, or a Hugging Face folder";
+            return Err(SettingsError(text.to_owned()));
+        }
+        let fine_tuning: FineTuning = over(own, toml::Table::try_from(FineTuning::default())?)?;
+        fine_tuning.check()?;
+
+        let known = Known::of(&given)?;
+        let steps = known.steps.unwrap_or(if known.is_sample() { 400 } else { 5000 });
+        let defaults = toml::Table::from_iter([
+            // Ten times smaller than in pre-training, as the paper found best.
+            entry("lr", 0.0003)?,
+            entry("steps", steps)?,
+            entry("warmup", 0)?,
+            entry("eval-every", steps.div_ceil(20))?,
+            entry("eval-images", 0)?,
+            entry("sample-every", 0)?,
+            entry("schedule", ScheduleKind::Constant)?,
+            entry("out", known.out_or_next("finetune")?)?,
+        ]);
+        // The objective is the checkpoint's; whether masks go with it is checked once it is known.
+        let mask_rate = given.remove("mask-rate").map(toml::Value::try_into).transpose()?;
+        let settings = Self::complete(merged(given, defaults))?;
+        Ok(Self { mask_rate, fine_tuning: Some(fine_tuning), ..settings })
+    }
+
+    /// What `config.toml` says.
+    ///
+    /// # Errors
+    /// Numbers beyond TOML's, and paths that are not UTF-8.
+    pub fn to_toml(&self) -> Result<String> {
+        let Some(fine_tuning) = &self.fine_tuning else { return Ok(toml::to_string_pretty(self)?) };
+        let mut table = toml::Table::try_from(self)?;
+        table.retain(|key, _| !DECIDED.contains(&key));
+        if let Some(init) = table.remove("init") {
+            table.insert("checkpoint".to_owned(), init);
+        }
+        table.extend(toml::Table::try_from(fine_tuning)?);
+        Ok(toml::to_string_pretty(&table)?)
+    }
+
+    fn check(&self) -> Result<()> {
+        let fail = |text: String| Err(SettingsError(text));
+        for (flag, value) in [("--batch", self.batch), ("--accumulate", self.accumulate)] {
+            if value == 0 || value > MAX_IMAGES {
+                return fail(format!("{flag} is {value}; it must be from 1 to {MAX_IMAGES}"));
+            }
+        }
+        if self.resolution.is_some_and(|side| side == 0 || side > MAX_PIXELS) {
+            return fail(format!("--resolution must be from 1 to {MAX_PIXELS}; the paper uses 32, 48 and 64"));
+        }
+        if self.steps == 0 {
+            return fail("--steps must be at least 1".to_owned());
+        }
+        if !((self.lr as f32).is_finite() && self.lr >= 0.0) {
+            return fail(format!("--lr {} is not a learning rate; the paper uses 0.0003 to 0.01", self.lr));
+        }
+        self.check_masks()?;
+        if self.clip.is_some_and(|clip| !(clip > 0.0 && clip.is_finite())) {
+            return fail("--clip must be above 0; leave it out for no limit".to_owned());
+        }
+        if self.holdout.is_some_and(|fraction| !(0.0..1.0).contains(&fraction)) {
+            return fail("--holdout must be at least 0 and below 1".to_owned());
+        }
+        if self.keep == 0 {
+            return fail(
+                "--keep 0 would keep no checkpoint; the last one is always kept, so give 1 or more".to_owned(),
+            );
+        }
+        Ok(())
+    }
+
+    /// Checks what only one of the objectives has.
+    pub(super) fn check_masks(&self) -> Result<()> {
+        match (self.objective, self.mask_rate) {
+            (Objective::Ar, Some(_)) => {
+                let text = "--mask-rate is for BERT models; an autoregressive one masks nothing, so leave it out";
+                return Err(SettingsError(text.to_owned()));
+            }
+            (Objective::Bert, Some(rate)) if !(rate > 0.0 && rate <= 1.0) => {
+                let text =
+                    format!("--mask-rate {rate} must be above 0 and at most 1; the paper masks 0.15 of the pixels");
+                return Err(SettingsError(text));
+            }
+            _ => {}
+        }
+        if self.objective == Objective::Bert && self.order.as_ref().is_some_and(|order| *order != OrderSpec::Raster) {
+            let text = "--order is for autoregressive models; a BERT model sees all pixels at once, so leave it out";
+            return Err(SettingsError(text.to_owned()));
+        }
+        Ok(())
+    }
+
+    /// Refuses to go on with a run of the settings `earlier` under these. It may go on longer, be watched or saved more often,
+    /// or move to other hardware; what decides the numbers must stay.
+    pub(super) fn check_resume_compatible(&self, earlier: &Self) -> Result<()> {
+        let free = Self {
+            steps: earlier.steps,
+            eval_every: earlier.eval_every,
+            eval_images: earlier.eval_images,
+            sample_every: earlier.sample_every,
+            save_every: earlier.save_every,
+            keep: earlier.keep,
+            device: earlier.device,
+            precision: earlier.precision,
+            no_graph: earlier.no_graph,
+            threads: earlier.threads,
+            workers: earlier.workers,
+            ..self.clone()
+        };
+        let (now, before) = (toml::Table::try_from(&free)?, toml::Table::try_from(earlier)?);
+        for key in now.keys().chain(before.keys()) {
+            let show = |table: &toml::Table| table.get(key).map_or("not given".to_owned(), ToString::to_string);
+            if now.get(key) != before.get(key) {
+                let out = self.out.display();
+                return Err(SettingsError(format!(
+                    "{out} was trained with {key} = {}, and now it is {}; a resumed run keeps its settings. Leave --{key} \
+                     out, or start a new run from its weights: --init {out} --out NEW",
+                    show(&before),
+                    show(&now),
+                )));
+            }
+        }
+
+        // The factors of the losses decide the numbers; patience only when to stop.
+        let (Some(now), Some(before)) = (&self.fine_tuning, &earlier.fine_tuning) else { return Ok(()) };
+        for (flag, now, before) in [
+            ("generative-weight", now.generative_weight, before.generative_weight),
+            ("classification-weight", now.classification_weight, before.classification_weight),
+        ] {
+            if now != before {
+                return Err(SettingsError(format!(
+                    "the run was started with {flag} = {before}, and now it is {now}; leave --{flag} out, or give a new --out"
+                )));
+            }
+        }
+        Ok(())
+    }
+}
+
+/// The given settings on which defaults depend.
+#[derive(Deserialize)]
+struct Known {
+    data: Option<DataSpec>,
+    model: Option<Preset>,
+    objective: Option<Objective>,
+    steps: Option<u64>,
+    out: Option<PathBuf>,
+}
+
+impl Known {
+    fn of(given: &toml::Table) -> Result<Self> {
+        Ok(given.clone().try_into()?)
+    }
+
+    fn is_sample(&self) -> bool {
+        self.data.as_ref().is_none_or(|data| *data == DataSpec::Sample)
+    }
+
+    fn out_or_next(&self, name: &str) -> Result<PathBuf> {
+        match &self.out {
+            Some(out) => Ok(out.clone()),
+            None => next_free_run(name, Path::new("runs")).map_err(|error| SettingsError(error.to_string())),
+        }
+    }
+}
+
+fn entry(key: &str, value: impl Serialize) -> Result<(String, toml::Value)> {
+    Ok((key.to_owned(), toml::Value::try_from(value)?))
+}
+
+/// `above` where it says something, `below` where it does not.
+fn merged(above: toml::Table, mut below: toml::Table) -> toml::Table {
+    below.extend(above);
+    below
+}
+
+fn over<T: DeserializeOwned>(above: toml::Table, below: toml::Table) -> Result<T> {
+    Ok(merged(above, below).try_into()?)
+}

@@ -1,0 +1,235 @@
+//! What a session needs before its first step: data, model, weights.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use super::settings::{Settings, SettingsError};
+use super::{FineTuning, TrainError};
+use crate::checkpoint::images::{class_names, resolution_of};
+use crate::checkpoint::{self, LoadedTraining, OrderSpec, Progress};
+use crate::data::{self, DataSpec, Examples, OpenOptions, Palette, Split};
+use crate::device::Device;
+use crate::model::{Criterion, MASK_RATE, Masking, ModelConfig, Objective, parameter_specs};
+use crate::optim::{Adam, AdamConfig};
+use crate::run::checkpoints;
+use crate::tape::Parameters;
+
+type Result<T> = std::result::Result<T, TrainError>;
+
+fn refuse<T>(text: impl Into<String>) -> Result<T> {
+    Err(SettingsError::new(text).into())
+}
+
+/// The folders that a run starts from.
+pub(super) struct Origin {
+    /// The latest checkpoint of the run that is resumed.
+    pub latest: Option<PathBuf>,
+    /// The checkpoint that `init` names; once there is a latest one, that.
+    pub init: Option<PathBuf>,
+    /// The model in `init`.
+    pub init_config: Option<ModelConfig>,
+    /// The model in `latest`.
+    pub resumed_config: Option<ModelConfig>,
+}
+
+impl Origin {
+    pub fn find(settings: &Settings, resume: bool) -> Result<Self> {
+        let latest = if resume { checkpoints::latest(&settings.out)?.map(|(_, path)| path) } else { None };
+        // A resumed run needs its beginning no more.
+        let init = match (&settings.init, &latest) {
+            (Some(_), Some(latest)) => Some(latest.clone()),
+            (init, _) => init.as_deref().map(checkpoints::resolve).transpose()?,
+        };
+        let init_config = init.as_deref().map(checkpoint::load_config).transpose()?;
+        let resumed_config = latest.as_deref().map(checkpoint::load_config).transpose()?;
+        Ok(Self { latest, init, init_config, resumed_config })
+    }
+}
+
+/// How the images are opened; `progress` shows bars while they are looked through.
+pub(super) fn open_options(
+    settings: &Settings,
+    init: Option<&ModelConfig>,
+    palette: &Arc<Palette>,
+    progress: bool,
+) -> Result<OpenOptions> {
+    let resolution = match (settings.resolution, init) {
+        (Some(resolution), _) => resolution,
+        // Sequences of tokens have their own length.
+        (None, _) if settings.data.is_tokens() => 32,
+        (None, Some(config)) => resolution_of(config)?,
+        (None, None) if settings.data == DataSpec::Sample => 16,
+        (None, None) => 32,
+    };
+    let Ok(resolution) = u32::try_from(resolution) else { return refuse("--resolution is too large") };
+    Ok(OpenOptions {
+        resolution,
+        filter: settings.filter,
+        skip_bad: settings.skip_bad,
+        augment: !settings.no_augment,
+        holdout: settings.holdout,
+        seed: settings.seed,
+        progress,
+        ..OpenOptions::new(Arc::clone(palette))
+    })
+}
+
+/// The held-out images; none where nothing is held out.
+pub(super) fn open_validation(settings: &Settings, options: &OpenOptions) -> Result<Option<Box<dyn Examples>>> {
+    let fraction = settings.holdout.unwrap_or(settings.data.default_holdout());
+    if fraction == 0.0 || settings.data.is_tokens() {
+        return Ok(None);
+    }
+    Ok(Some(data::open(&settings.data, Split::Validation, options)?))
+}
+
+/// The model's shape: the initial checkpoint's, else the preset's with what the settings change.
+///
+/// The order of a file is that of the `resumed` run, whatever has become of the file.
+pub(super) fn model_config(
+    settings: &Settings,
+    init: Option<ModelConfig>,
+    resumed: Option<&ModelConfig>,
+    train: &dyn Examples,
+) -> Result<ModelConfig> {
+    let given = init.is_some();
+    let config = match init {
+        // Pre-training has no class head; fine-tuning brings its own.
+        Some(config) => ModelConfig { classes: Vec::new(), ..config },
+        None => preset_config(settings, train)?,
+    };
+
+    // What the settings ask for beyond that.
+    let order = match (&settings.order, resumed) {
+        (None, _) => config.order.clone(),
+        (Some(OrderSpec::File(_)), Some(resumed)) => resumed.order.clone(),
+        (Some(order), _) => order.order()?,
+    };
+    let preset = settings.model.map(|preset| preset.shape());
+    let wanted = ModelConfig {
+        layers: settings.layers.or(preset.map(|shape| shape.0)).unwrap_or(config.layers),
+        width: settings.width.or(preset.map(|shape| shape.1)).unwrap_or(config.width),
+        heads: settings.heads.or(preset.map(|shape| shape.2)).unwrap_or(config.heads),
+        norm: settings.norm.unwrap_or(config.norm),
+        activation: settings.activation.unwrap_or(config.activation),
+        bias: settings.bias.unwrap_or(config.bias),
+        order,
+        ..config.clone()
+    };
+
+    // A checkpoint's model is as it is.
+    if given && settings.objective != config.objective() {
+        let (brought, asked) = (config.objective(), settings.objective);
+        return refuse(format!(
+            "--init brings a model trained for {brought}, and --objective is {asked}; give --objective {brought}"
+        ));
+    }
+    if given && wanted != config {
+        return refuse(format!(
+            "--init brings a model of {}; the flags ask for {}. Leave the model's flags out",
+            shape(&config),
+            shape(&wanted)
+        ));
+    }
+    wanted.validate()?;
+    Ok(wanted)
+}
+
+/// The named size, for the images' length and colours.
+fn preset_config(settings: &Settings, train: &dyn Examples) -> Result<ModelConfig> {
+    let length = train.sequence_length();
+    let resolution = settings.resolution.unwrap_or(length.isqrt());
+    if settings.resolution.is_none() && resolution * resolution != length {
+        return refuse(format!("images of {length} tokens are not square; give the model's --resolution"));
+    }
+    Ok(ModelConfig {
+        vocabulary: train.vocabulary(),
+        sos: settings.objective == Objective::Ar,
+        ..ModelConfig::preset(settings.model.unwrap_or_default(), resolution)
+    })
+}
+
+fn shape(config: &ModelConfig) -> String {
+    let ModelConfig { layers, width, heads, norm, activation, bias, classes, .. } = config;
+    let order = config.order.name();
+    let head = if classes.is_empty() { String::new() } else { format!(", {} classes", classes.len()) };
+    format!(
+        "{layers} layers × {width}, {heads} heads, norm {norm:?}, activation {activation:?}, bias {bias}, order {order}{head}"
+    )
+}
+
+/// The classes that the images have; fine-tuning learns them all.
+pub(super) fn classes_of(
+    train: &dyn Examples,
+    validation: Option<&dyn Examples>,
+    tuning: &FineTuning,
+) -> Result<Vec<String>> {
+    let count = train.classes();
+    if count < 2 || train.label(0).is_none() {
+        return refuse(format!(
+            "fine-tuning needs images of two or more classes, and {} has {count}; give images of a data set with labels, \
+             or tokens:FILE.npy,LABELS.npy",
+            train.describe()
+        ));
+    }
+    if tuning.fold_validation && validation.is_none() {
+        return refuse(
+            "--fold-validation needs images that are held out to find the number of steps; give a --holdout above 0",
+        );
+    }
+    Ok(class_names(train))
+}
+
+/// The training loss.
+pub(super) fn criterion(settings: &Settings) -> Criterion {
+    let masking = Masking { rate: settings.mask_rate.unwrap_or(MASK_RATE), seed: settings.seed };
+    let pretraining = Criterion::pretraining(settings.objective, masking);
+    match &settings.fine_tuning {
+        None => pretraining,
+        Some(tuning) => Criterion {
+            generative_weight: tuning.generative_weight as f32,
+            classification_weight: tuning.classification_weight as f32,
+            ..pretraining
+        },
+    }
+}
+
+/// Weights, optimiser and counters before the first step: the resumed run's, the initial checkpoint's, or fresh ones.
+pub(super) fn weights<D: Device>(
+    device: &D,
+    origin: &Origin,
+    config: &ModelConfig,
+    settings: &Settings,
+) -> Result<(Parameters<D>, Adam<D>, Progress)> {
+    let adam_config = AdamConfig { clip: settings.clip, ..AdamConfig::default() };
+    if let Some(folder) = &origin.latest {
+        let (saved, parameters) = checkpoint::load_model(device, folder)?;
+        if saved != *config {
+            let (held, wanted) = (shape(&saved), shape(config));
+            return refuse(format!("{} holds a model of {held}; this run's is {wanted}", folder.display()));
+        }
+        let LoadedTraining { first_moments, second_moments, progress } =
+            checkpoint::load_training(device, folder, config)?;
+        let adam = Adam::resume(adam_config, first_moments, second_moments, progress.step);
+        return Ok((parameters, adam, progress));
+    }
+
+    let parameters = match &origin.init {
+        Some(init) => checkpoint::load_body(device, init, config)?,
+        None => Parameters::init(device, parameter_specs(config), settings.seed)?,
+    };
+    let adam = Adam::new(device, &parameters, adam_config)?;
+    Ok((parameters, adam, Progress::default()))
+}
+
+/// Refuses to go on with a run that has made more steps than it is to make in all.
+pub(super) fn check_steps(settings: &Settings, made: u64, out: &Path) -> Result<()> {
+    if made > settings.steps {
+        return refuse(format!(
+            "{} has made {made} steps, and --steps {} is fewer; give more, or start another run with --out",
+            out.display(),
+            settings.steps
+        ));
+    }
+    Ok(())
+}
