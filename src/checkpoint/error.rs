@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 
 use crate::data::DataError;
 use crate::device;
+use crate::fs::FsError;
 use crate::model::ConfigError;
 
 /// Result of this module's functions.
@@ -152,6 +153,12 @@ pub enum CheckpointError {
     /// The device could not hold a tensor, or give it back.
     #[error(transparent)]
     Device(#[from] device::Error),
+}
+
+impl From<FsError> for CheckpointError {
+    fn from(FsError { action, path, source }: FsError) -> Self {
+        CheckpointError::Io { action, path, source }
+    }
 }
 
 impl CheckpointError {

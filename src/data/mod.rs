@@ -34,7 +34,7 @@ pub use codec::kmeans::{FitOptions, Histogram, Quality, fit};
 pub use codec::palette::{MAX_COLOURS, Palette};
 pub use codec::resize::{Filter, resize};
 pub use codec::transform::{Augment, Framing, MAX_RESOLUTION, Transform};
-pub use dataset::{Examples, ImageExamples};
+pub use dataset::{AugmentKey, Examples, ImageExamples};
 pub use encode::{Encoded, Encoding};
 pub use error::{DataError, Result};
 pub use fetch::{CIFAR10_FILES, Fetched, Via, fetch_cifar10};
@@ -45,7 +45,7 @@ pub use inspect::{Contents, FileSummary, InspectOptions, SplitSummary, data_name
 pub use open::{OpenOptions, evaluation_transform, open, open_image, open_images, training_transform};
 pub use prefetch::{DataWait, Prefetcher};
 pub use skip_bad::SkipBad;
-pub use source::{AugmentKey, ImageSource, Split};
+pub use source::{ImageSource, Split};
 pub use sources::builtin::open as open_sample;
 pub use sources::cifar::{Cifar, CifarKind};
 pub use sources::folder::{FolderOptions, ImageFolder};

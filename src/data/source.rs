@@ -1,12 +1,10 @@
 //! What a data set of images is, before any transform: the trait and the splits.
 
 use image::RgbImage;
-use rand_chacha::ChaCha8Rng;
 use serde::{Deserialize, Serialize};
 
 use super::error::Result;
 use crate::named::named;
-use crate::random::{self, Purpose};
 
 named! {
     /// Which part of a data set. For the paper's data sets, validation is held out of the official training part and test
@@ -56,22 +54,4 @@ pub trait ImageSource: Send + Sync {
 
     /// One line for people: what this is and how much of it.
     fn describe(&self) -> String;
-}
-
-/// One use of an example in training: a key that decides its augmentation, as a pure function of these three.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct AugmentKey {
-    /// Seed of the run.
-    pub seed: u64,
-    /// Pass over the data, from 0.
-    pub epoch: u64,
-    /// Index of the example.
-    pub index: u64,
-}
-
-impl AugmentKey {
-    /// The random numbers of this use.
-    pub fn random(self) -> ChaCha8Rng {
-        random::stream(self.seed, Purpose::Augmentation, self.epoch, self.index)
-    }
 }

@@ -4,10 +4,11 @@ use std::hint::black_box;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use super::dataset::AugmentKey;
 use super::dataset::Examples;
 use super::error::{DataError, Result};
 use super::open::{OpenOptions, open, open_images, training_transform};
-use super::source::{AugmentKey, Split};
+use super::source::Split;
 use super::spec::DataSpec;
 use super::stream::Batches;
 

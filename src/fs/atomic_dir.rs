@@ -1,6 +1,6 @@
 //! Writing folders so that a reader, now or after a power cut, finds the old or the new whole and never a mixture.
 //!
-//! A folder is written beside its place under a temporary name, synced to disk, and renamed. A folder that
+//! A folder is written under a temporary name in the same parent, synced to disk, and renamed. A folder that
 //! replaces another needs two renames; a kill between them leaves the old one under `NAME.old-PID`, and [`clean_leftovers`]
 //! puts it back.
 
@@ -8,10 +8,10 @@ use std::fs::{self, File};
 use std::io;
 use std::path::{Path, PathBuf};
 
-use crate::checkpoint::error::{CheckpointError, Result};
+use super::error::{FsError, Result};
 use crate::fs::atomic_file::{TEMPORARY, beside, parent_of, sync_folder, sync_parent};
 
-/// Between a name and the process id, while its replacement takes its place.
+/// Between a name and the process id, while the folder is being replaced.
 const OLD: &str = ".old-";
 
 /// Removed on drop unless it was renamed away first, so that no error path can leave it behind.
@@ -25,34 +25,58 @@ impl Drop for Scratch {
 
 /// Writes the folder `path` through `fill`, which is given an empty folder to write flat files into; whatever was at
 /// `path` stays intact until they are safe on disk, and for good if anything fails.
-pub fn write_folder(path: &Path, fill: impl FnOnce(&Path) -> Result<()>) -> Result<()> {
-    let parent = parent_of(path);
-    fs::create_dir_all(parent).map_err(CheckpointError::io("create the folder", parent))?;
-    clean_name(path)?;
-    let scratch = Scratch(beside(path, TEMPORARY).map_err(CheckpointError::io("write", path))?);
-    fs::create_dir(&scratch.0).map_err(CheckpointError::io("create the folder", &scratch.0))?;
+///
+/// # Errors
+/// [`FsError`], and those of `fill`.
+pub fn write_folder<E: From<FsError>>(
+    path: &Path,
+    fill: impl FnOnce(&Path) -> std::result::Result<(), E>,
+) -> std::result::Result<(), E> {
+    let scratch = create_scratch(path)?;
     fill(&scratch.0)?;
-    for entry in entries(&scratch.0)? {
+    sync_contents(&scratch.0)?;
+    swap_in(&scratch.0, path)?;
+    Ok(sync_parent(path).map_err(FsError::io("sync", path))?)
+}
+
+/// An empty folder beside `path`, once leftovers of its name are cleared.
+fn create_scratch(path: &Path) -> Result<Scratch> {
+    let parent = parent_of(path);
+    fs::create_dir_all(parent).map_err(FsError::io("create the folder", parent))?;
+    clean_name(path)?;
+
+    let scratch = beside(path, TEMPORARY).map_err(FsError::io("write", path))?;
+    fs::create_dir(&scratch).map_err(FsError::io("create the folder", &scratch))?;
+    Ok(Scratch(scratch))
+}
+
+/// Makes the files in `folder`, and that they are in it, last.
+fn sync_contents(folder: &Path) -> Result<()> {
+    for entry in entries(folder)? {
         File::options()
             .write(true)
             .open(&entry)
             .and_then(|file| file.sync_all())
-            .map_err(CheckpointError::io("sync", &entry))?;
+            .map_err(FsError::io("sync", &entry))?;
     }
-    sync_folder(&scratch.0).map_err(CheckpointError::io("sync", path))?;
-    swap_in(&scratch.0, path)?;
-    sync_parent(path).map_err(CheckpointError::io("sync", path))
+    sync_folder(folder).map_err(FsError::io("sync", folder))
 }
 
 /// Removes a folder so that a kill on the way leaves nothing that looks like it: it is renamed first.
+///
+/// # Errors
+/// [`FsError`].
 pub fn remove_folder(path: &Path) -> Result<()> {
-    let scratch = Scratch(beside(path, TEMPORARY).map_err(CheckpointError::io("write", path))?);
-    fs::rename(path, &scratch.0).map_err(CheckpointError::io("remove", path))?;
-    remove(&scratch.0).map_err(CheckpointError::io("remove", path))
+    let scratch = Scratch(beside(path, TEMPORARY).map_err(FsError::io("write", path))?);
+    fs::rename(path, &scratch.0).map_err(FsError::io("remove", path))?;
+    remove(&scratch.0).map_err(FsError::io("remove", path))
 }
 
 /// Clears `folder` of what killed processes left half-written, and puts back what they had moved aside. Call it only
 /// where nobody else is writing. A folder that does not exist is clean.
+///
+/// # Errors
+/// [`FsError`].
 pub fn clean_leftovers(folder: &Path) -> Result<()> {
     if !folder.exists() {
         return Ok(());
@@ -81,9 +105,9 @@ fn clean_entry(entry: &Path, name: Option<&str>) -> Result<()> {
     }
     let home = entry.with_file_name(found);
     if marker == OLD && !home.exists() {
-        fs::rename(entry, &home).map_err(CheckpointError::io("restore", &home))
+        fs::rename(entry, &home).map_err(FsError::io("restore", &home))
     } else {
-        remove(entry).map_err(CheckpointError::io("remove the leftover", entry))
+        remove(entry).map_err(FsError::io("remove the leftover", entry))
     }
 }
 
@@ -98,23 +122,23 @@ fn leftover(file_name: &str) -> Option<(&str, &'static str)> {
 
 /// Gives the finished folder its name.
 fn swap_in(finished: &Path, path: &Path) -> Result<()> {
-    let rename = |from: &Path, to: &Path| fs::rename(from, to).map_err(CheckpointError::io("rename to", to));
+    let rename = |from: &Path, to: &Path| fs::rename(from, to).map_err(FsError::io("rename to", to));
     if !path.exists() {
         return rename(finished, path);
     }
-    let old = beside(path, OLD).map_err(CheckpointError::io("write", path))?;
+    let old = beside(path, OLD).map_err(FsError::io("write", path))?;
     rename(path, &old)?;
     if let Err(error) = rename(finished, path) {
         rename(&old, path)?;
         return Err(error);
     }
-    remove(&old).map_err(CheckpointError::io("remove", &old))
+    remove(&old).map_err(FsError::io("remove", &old))
 }
 
 fn entries(folder: &Path) -> Result<Vec<PathBuf>> {
     let listed: io::Result<Vec<_>> =
         fs::read_dir(folder).and_then(|entries| entries.map(|entry| Ok(entry?.path())).collect());
-    listed.map_err(CheckpointError::io("list", folder))
+    listed.map_err(FsError::io("list", folder))
 }
 
 /// Removes a file, link or folder.
@@ -126,8 +150,8 @@ fn remove(path: &Path) -> io::Result<()> {
 mod tests {
     use super::*;
 
-    fn failing() -> CheckpointError {
-        CheckpointError::json(Path::new("x"), "injected")
+    fn failing() -> FsError {
+        FsError::io("write", Path::new("x"))(io::Error::other("injected"))
     }
 
     /// Fills a folder with one file.

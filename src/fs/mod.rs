@@ -2,3 +2,6 @@
 
 pub(crate) mod atomic_dir;
 pub(crate) mod atomic_file;
+mod error;
+
+pub(crate) use error::FsError;

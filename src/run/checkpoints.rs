@@ -55,7 +55,7 @@ pub fn prune(run: &Path, keep: usize) -> Result<Vec<PathBuf>> {
 
 /// Clears a run's checkpoints of what a killed process left half-written.
 pub fn clean(run: &Path) -> Result<()> {
-    atomic_dir::clean_leftovers(&run.join(CHECKPOINTS))
+    Ok(atomic_dir::clean_leftovers(&run.join(CHECKPOINTS))?)
 }
 
 /// The checkpoint that a user means by `dir`: itself if it is one; of a run folder the best one if it keeps one, else the

@@ -15,6 +15,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use crate::checkpoint::CheckpointError;
+use crate::fs::{FsError, atomic_dir};
 use crate::run::checkpoints;
 
 /// Why a run folder cannot be used.
@@ -78,6 +79,12 @@ pub fn next_free_run(name: &str, parent: &Path) -> Result<PathBuf, RunFolderErro
         .ok_or_else(|| RunFolderError::Full { parent: parent.to_owned() })
 }
 
+impl From<FsError> for RunFolderError {
+    fn from(FsError { action, path, source }: FsError) -> Self {
+        RunFolderError::Io { action, path, source }
+    }
+}
+
 /// A run's folder, locked for this process until it is dropped (or the process ends, however it ends).
 #[derive(Debug)]
 pub struct RunFolder {
@@ -122,7 +129,7 @@ impl RunFolder {
             return Err(RunFolderError::NotARun { path: root.to_owned() });
         }
         let run = Self::lock(root)?;
-        crate::fs::atomic_dir::clean_leftovers(root)?;
+        atomic_dir::clean_leftovers(root)?;
         checkpoints::clean(root)?;
         Ok(run)
     }

@@ -21,11 +21,12 @@ use sha2::{Digest, Sha256};
 
 use crate::data::codec::palette::Palette;
 use crate::data::codec::resize::Filter;
+use crate::data::dataset::AugmentKey;
 use crate::data::dataset::Examples;
 use crate::data::error::{DataError, Result};
 use crate::data::files::bytes::Bytes;
 use crate::data::files::hash::hex;
-use crate::data::source::{AugmentKey, Split};
+use crate::data::source::Split;
 use crate::fs::atomic_file::AtomicFile;
 
 const MAGIC: &[u8] = b"IGPTSHD1";

@@ -6,10 +6,10 @@ use std::path::{Path, PathBuf};
 
 use rayon::prelude::*;
 
+use crate::data::dataset::AugmentKey;
 use crate::data::dataset::Examples;
 use crate::data::error::{DataError, Result};
 use crate::data::npy::Npy;
-use crate::data::source::AugmentKey;
 
 /// Maximum number of classes of a label file.
 const MAX_CLASSES: i64 = 1 << 16;
