@@ -150,7 +150,7 @@ fn tensors_that_do_not_fit_the_model_are_named() {
 }
 
 #[test]
-fn tensors_of_no_consequence_are_passed_over() {
+fn tensors_without_effect_are_ignored() {
     let (_place, dir) = edited(|tensors| {
         for (name, _, _) in tensors.iter_mut() {
             *name = name.trim_start_matches("transformer.").to_owned();
@@ -272,7 +272,7 @@ fn configurations_that_we_would_compute_wrongly_are_refused() {
 }
 
 #[test]
-fn palettes_that_are_none_are_refused() {
+fn invalid_palettes_are_refused() {
     let place = tempfile::tempdir().unwrap();
     let path = place.path().join("preprocessor_config.json");
     for clusters in ["[]", "3", "[[0, 0]]", "[[0, 0, 2]]", "[[0, 0, null]]", "[[0, 0, 1e999]]"] {

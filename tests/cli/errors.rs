@@ -60,7 +60,7 @@ fn damaged_and_foreign_token_arrays() {
 }
 
 #[test]
-fn files_that_are_no_images() {
+fn files_that_are_not_images() {
     let folder = tempfile::tempdir().unwrap();
     let (data, out) = (folder.path().join("images"), folder.path().join("run"));
     for class in ["cat", "dog"] {
@@ -192,7 +192,7 @@ fn damaged_checkpoints() {
 
 /// Numbers that no machine can follow are refused at once, by flag, before anything large is allocated.
 #[test]
-fn numbers_past_all_bounds() {
+fn numbers_out_of_range() {
     let folder = tempfile::tempdir().unwrap();
     let run = folder.path().join("run");
     const HUGE: &str = "18446744073709551615";
@@ -233,7 +233,7 @@ fn numbers_past_all_bounds() {
 /// Linux says how much memory there is, so what cannot fit is refused before it is tried.
 #[cfg(target_os = "linux")]
 #[test]
-fn models_past_the_machines_memory() {
+fn models_larger_than_the_machines_memory() {
     let folder = tempfile::tempdir().unwrap();
     let run = folder.path().join("run");
     let flags = ["--layers", "1024", "--width", "65536", "--heads", "1024", "--steps", "1"];

@@ -218,7 +218,7 @@ fn a_model_brings_its_order_along() {
 }
 
 #[test]
-fn orders_that_are_none_are_refused() {
+fn invalid_orders_are_refused() {
     let folder = tempfile::tempdir().unwrap();
     let out = folder.path().join("run");
     let path = folder.path().join("order.npy");

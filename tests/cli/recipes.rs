@@ -237,7 +237,7 @@ fn plan_says_what_fits() {
 }
 
 #[test]
-fn recipes_that_are_none_are_refused() {
+fn files_that_are_not_recipes_are_refused() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("bad.toml");
     for (text, word) in [
@@ -282,7 +282,7 @@ fn pretended_run(folder: &Path, steps: u64, loss: f64) {
 
 /// What `probe` writes, of a model of iGPT-L's shape whose weights nobody has.
 #[test]
-fn probes_stand_in_their_rows() {
+fn probes_appear_in_their_rows() {
     let folder = tempfile::tempdir().unwrap();
     let run = folder.path().join("tiny");
     succeed(&mut train(&run, &["--steps", "1"]));
@@ -336,7 +336,7 @@ fn probes_stand_in_their_rows() {
 }
 
 #[test]
-fn results_stand_beside_the_papers_and_missing_ones_are_missing() {
+fn results_appear_beside_the_papers_and_missing_ones_are_marked() {
     let folder = tempfile::tempdir().unwrap();
     let runs = folder.path().join("runs");
     succeed(&mut train(&runs.join("tiny"), &["--steps", "1"]));

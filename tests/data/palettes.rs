@@ -42,7 +42,7 @@ fn a_palette_fitted_to_the_sample_is_good_reproducible_and_indifferent_to_thread
 }
 
 #[test]
-fn fits_that_cannot_be() {
+fn impossible_fits_are_refused() {
     let image = image::RgbImage::from_fn(4, 4, |x, _| image::Rgb([x as u8 * 9, 0, 0]));
     let histogram = Histogram::of_images(1, &indicatif::ProgressBar::hidden(), |_| Ok(image.clone())).unwrap();
     let fit_to = |colours| fit(&histogram, &FitOptions { colours, ..FitOptions::default() }, |_, _| {});

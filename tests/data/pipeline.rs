@@ -226,7 +226,7 @@ impl Examples for Slow {
 }
 
 #[test]
-fn loading_that_falls_behind_is_said_once() {
+fn loading_that_falls_behind_is_reported_once() {
     let millisecond = std::time::Duration::from_millis(1);
     let start = |pause: u32| {
         let batches = Batches::training(Arc::new(Slow(pause * millisecond)), 0, false).unwrap();

@@ -126,7 +126,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_index_is_taken_only_whole_and_for_its_own_tar() {
+    fn an_index_is_read_only_whole_and_for_its_own_tar() {
         let folder = tempfile::tempdir().unwrap();
         let tar = folder.path().join("a.tar");
         std::fs::write(&tar, [0; 4096]).unwrap();
