@@ -87,9 +87,16 @@ fn test(filter: &[String]) -> Result<()> {
 
     stage("format", &mut cargo(["fmt", "--all", "--check"]))?;
 
+    let mut skipped = Vec::new();
+    match prepare("clang-format", || clang_format::install(&root().join(".clang"), Path::new("python3"))) {
+        Ok(program) => {
+            stage("format of the kernels", &mut clang_format::check(&program, &root().join("kernels"))?)?;
+        }
+        Err(error) => skipped.push(format!("the format of the kernels: {error:#}")),
+    }
+
     // Before the first build, which compiles the kernels if there is a compiler. What is installed must then be found: a test
     // that skips itself although its compiler is there has a bug.
-    let mut skipped = Vec::new();
     let mut tests = cargo(["test", "--workspace", "--locked", "--"]);
     match prepare("the CUDA compiler", || toolkit::install(&root().join(".cuda"), Path::new("python3"))) {
         Ok(()) => {
@@ -103,13 +110,6 @@ fn test(filter: &[String]) -> Result<()> {
             tests.env("CUDASIM_TRITON_PYTHON", python);
         }
         Err(error) => skipped.push(format!("Triton's kernels on the simulator: {error:#}")),
-    }
-
-    match prepare("clang-format", || clang_format::install(&root().join(".clang"), Path::new("python3"))) {
-        Ok(program) => {
-            stage("format of the kernels", &mut clang_format::check(&program, &root().join("kernels"))?)?;
-        }
-        Err(error) => skipped.push(format!("the format of the kernels: {error:#}")),
     }
 
     stage("lints", &mut cargo(["clippy", "--workspace", "--all-targets", "--locked", "--", "-D", "warnings"]))?;
