@@ -9,7 +9,7 @@ use test_support::golden_files::{golden_set, read_part};
 
 use crate::evaluate::eval;
 use crate::resume::{metrics, start};
-use crate::{checkpoint, engine, json_lines, losses, refuse, succeed, train, weights_and_moments};
+use crate::{assert_refused, assert_succeeds, checkpoint, engine, json_lines, losses, train, weights_and_moments};
 
 const BERT: [&str; 6] = ["--objective", "bert", "--lr", "0.01", "--save-every", "1"];
 
@@ -24,7 +24,7 @@ fn a_bert_model_learns_and_says_what_it_is() {
     let folder = tempfile::tempdir().unwrap();
     let run = folder.path().join("run");
     let flags = ["--steps", "150", "--batch", "8", "--save-every", "0", "--eval-images", "0", "--json"];
-    let lines = json_lines(&succeed(&mut bert(&run, &flags)));
+    let lines = json_lines(&assert_succeeds(&mut bert(&run, &flags)));
     let losses = losses(&lines);
     assert!((losses[0].1 - 512_f64.ln()).abs() < 1e-5, "a zero head knows nothing: {:?}", losses[0]);
     let last = lines.iter().rfind(|line| line.get("val_loss").is_some()).unwrap();
@@ -47,9 +47,9 @@ fn stopped_bert_runs_go_on_bit_for_bit() {
     let (whole, parts, killed) =
         (folder.path().join("whole"), folder.path().join("parts"), folder.path().join("killed"));
     let flags = ["--schedule", "constant", "--warmup", "2", "--accumulate", "2", "--mask-rate", "0.3"];
-    succeed(bert(&whole, &flags).args(["--steps", "8"]));
-    succeed(bert(&parts, &flags).args(["--steps", "3"]));
-    succeed(bert(&parts, &flags).args(["--steps", "8", "--resume"]));
+    assert_succeeds(bert(&whole, &flags).args(["--steps", "8"]));
+    assert_succeeds(bert(&parts, &flags).args(["--steps", "3"]));
+    assert_succeeds(bert(&parts, &flags).args(["--steps", "8", "--resume"]));
     assert!(weights_and_moments(&whole, 8) == weights_and_moments(&parts, 8));
     assert_eq!(metrics(&whole), metrics(&parts));
     for microseconds in [0, 1_000, 3_000] {
@@ -58,13 +58,13 @@ fn stopped_bert_runs_go_on_bit_for_bit() {
         let _ = child.kill();
         child.wait().unwrap();
     }
-    succeed(bert(&killed, &flags).args(["--steps", "8", "--resume"]));
+    assert_succeeds(bert(&killed, &flags).args(["--steps", "8", "--resume"]));
     assert!(weights_and_moments(&whole, 8) == weights_and_moments(&killed, 8));
     // Another rate or seed is another run.
-    let message = refuse(bert(&parts, &["--steps", "9", "--resume", "--mask-rate", "0.2"]).arg("--json"));
+    let message = assert_refused(bert(&parts, &["--steps", "9", "--resume", "--mask-rate", "0.2"]).arg("--json"));
     assert!(message.contains("mask-rate"), "{message}");
     let other = folder.path().join("other");
-    succeed(bert(&other, &flags[..6]).args(["--steps", "8", "--mask-rate", "0.15"]));
+    assert_succeeds(bert(&other, &flags[..6]).args(["--steps", "8", "--mask-rate", "0.15"]));
     assert!(weights_and_moments(&whole, 8) != weights_and_moments(&other, 8));
 }
 
@@ -107,7 +107,7 @@ fn given_masks_score_what_they_score_with_hugging_faces_weights() {
 fn drawn_masks_are_functions_of_their_seed() {
     let folder = tempfile::tempdir().unwrap();
     let run = folder.path().join("run");
-    succeed(&mut bert(&run, &["--steps", "6"]));
+    assert_succeeds(&mut bert(&run, &["--steps", "6"]));
     let nats = |flags: &[&str]| eval(&run, &[&["--images", "12"], flags].concat())["nats_per_token"].as_f64().unwrap();
     let one = nats(&["--batch", "1"]);
     assert!((one - nats(&["--batch", "5"])).abs() < 1e-6);
@@ -120,8 +120,8 @@ fn drawn_masks_are_functions_of_their_seed() {
 fn what_makes_no_sense_is_refused() {
     let folder = tempfile::tempdir().unwrap();
     let [ar, masked, out] = ["ar", "masked", "out"].map(|name| folder.path().join(name));
-    succeed(&mut train(&ar, &["--steps", "1"]));
-    succeed(&mut bert(&masked, &["--steps", "1"]));
+    assert_succeeds(&mut train(&ar, &["--steps", "1"]));
+    assert_succeeds(&mut bert(&masked, &["--steps", "1"]));
     for (flags, word) in [
         (&["--objective", "bert", "--mask-rate", "0"][..], "--mask-rate"),
         (&["--objective", "bert", "--mask-rate", "1.01"], "--mask-rate"),
@@ -130,25 +130,25 @@ fn what_makes_no_sense_is_refused() {
         (&["--objective", "bert", "--order", "spiral"], "--order"),
         (&["--objective", "gan"], "bert"),
     ] {
-        let message = refuse(train(&out, &["--steps", "1"]).args(flags));
+        let message = assert_refused(train(&out, &["--steps", "1"]).args(flags));
         assert!(message.contains(word), "{flags:?}: {message}");
     }
     for (init, objective) in [(&ar, "bert"), (&masked, "ar")] {
         let mut command = engine();
         command.args(["train", "--steps", "1", "--objective", objective, "--init"]).arg(init).arg("--out").arg(&out);
-        let message = refuse(&mut command);
+        let message = assert_refused(&mut command);
         assert!(message.contains("--objective"), "{message}");
     }
     assert!(!out.exists(), "nothing should have been started");
-    let message = refuse(engine().args(["sample", "--unconditional", "--checkpoint"]).arg(&masked));
+    let message = assert_refused(engine().args(["sample", "--unconditional", "--checkpoint"]).arg(&masked));
     assert!(message.contains("BERT") && message.contains("autoregressive"), "{message}");
-    let message = refuse(engine().args(["export", "--out"]).arg(&out).arg("--checkpoint").arg(&masked));
+    let message = assert_refused(engine().args(["export", "--out"]).arg(&out).arg("--checkpoint").arg(&masked));
     assert!(message.contains("start-of-sequence"), "{message}");
 
     let mask = folder.path().join("mask.npy");
     let mask = mask.to_str().unwrap();
     let scored = |run: &Path, flags: &[&str]| {
-        refuse(engine().args(["eval", "--images", "2", "--checkpoint"]).arg(run).args(flags))
+        assert_refused(engine().args(["eval", "--images", "2", "--checkpoint"]).arg(run).args(flags))
     };
     for (flag, value) in [("--mask", mask), ("--mask-rate", "0.2"), ("--mask-seed", "1"), ("--ensemble", "5")] {
         let message = scored(&ar, &[flag, value]);

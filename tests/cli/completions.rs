@@ -4,17 +4,17 @@ use std::fs;
 use std::io::Write;
 use std::process::{Command, Stdio};
 
-use crate::{engine, refuse, succeed};
+use crate::{assert_refused, assert_succeeds, engine};
 
 #[test]
 fn every_shell_gets_a_script_that_knows_commands_and_flags() {
     for shell in ["bash", "zsh", "fish", "elvish", "powershell"] {
-        let script = succeed(engine().args(["completions", shell]));
+        let script = assert_succeeds(engine().args(["completions", shell]));
         for word in ["igpt-engine", "train", "finetune", "fetch", "resume", "checkpoint"] {
             assert!(script.contains(word), "{shell}: {word} is not in the script");
         }
     }
-    assert!(refuse(engine().args(["completions", "tcsh"])).contains("bash"));
+    assert!(assert_refused(engine().args(["completions", "tcsh"])).contains("bash"));
 }
 
 /// Bash itself completes with the script, where there is a bash.
@@ -23,7 +23,7 @@ fn bash_completes_commands_flags_and_values() {
     if Command::new("bash").arg("--version").output().is_err() {
         return;
     }
-    let script = succeed(engine().args(["completions", "bash"]));
+    let script = assert_succeeds(engine().args(["completions", "bash"]));
     let complete = |words: &[&str]| {
         let (word, before) = (words[words.len() - 1], words[words.len() - 2]);
         let ask = format!(
@@ -48,7 +48,7 @@ fn bash_completes_commands_flags_and_values() {
 fn every_command_has_a_manual_page() {
     let folder = tempfile::tempdir().unwrap();
     let out = folder.path().join("share/man1");
-    let text = succeed(engine().args(["man", "--out"]).arg(&out));
+    let text = assert_succeeds(engine().args(["man", "--out"]).arg(&out));
     assert!(text.contains("igpt-engine-train.1"), "{text}");
 
     for command in ["", "-train", "-finetune", "-eval", "-sample", "-probe", "-data", "-data-fetch", "-completions"] {
@@ -60,5 +60,5 @@ fn every_command_has_a_manual_page() {
 
     let file = folder.path().join("file");
     fs::write(&file, "").unwrap();
-    assert!(refuse(engine().args(["man", "--out"]).arg(&file)).contains("cannot make the folder"));
+    assert!(assert_refused(engine().args(["man", "--out"]).arg(&file)).contains("cannot make the folder"));
 }

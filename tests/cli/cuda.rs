@@ -8,7 +8,7 @@ use tempfile::TempDir;
 use test_support::devices::{Wanted, simulator_library, wanted};
 
 use crate::resume::metrics;
-use crate::{engine, json_lines, losses, refuse, succeed, weights_and_moments};
+use crate::{assert_refused, assert_succeeds, engine, json_lines, losses, weights_and_moments};
 
 /// Two layers on images of 4 × 4, so that the simulator takes a fraction of a second for a step.
 const RUN: [&str; 20] = [
@@ -80,7 +80,7 @@ fn a_run_follows_the_cpu_and_every_order_gives_the_same_bits() {
     let run = |name: &str, seed: u64, device: &str, flags: &[&str]| {
         let out = folder.path().join(name);
         let flags: Vec<&str> = ["--steps", "5"].iter().chain(flags).copied().collect();
-        succeed(&mut driver.train(seed, device, &out, &flags));
+        assert_succeeds(&mut driver.train(seed, device, &out, &flags));
         (weights_and_moments(&out, 5), metrics(&out))
     };
     let (_, cpu) = run("cpu", 0, "cpu", &[]);
@@ -104,20 +104,20 @@ fn a_resumed_run_is_undisturbed_and_may_change_its_device() {
     let (whole, parts) = (folder.path().join("whole"), folder.path().join("parts"));
     // The schedule is that of the last step, so a constant one.
     let flags = |steps: &'static str| ["--schedule", "constant", "--warmup", "0", "--steps", steps];
-    succeed(&mut driver.train(0, "cuda", &whole, &flags("6")));
-    succeed(&mut driver.train(1, "cuda", &parts, &flags("2")));
-    succeed(driver.train(2, "cuda", &parts, &flags("6")).arg("--resume"));
+    assert_succeeds(&mut driver.train(0, "cuda", &whole, &flags("6")));
+    assert_succeeds(&mut driver.train(1, "cuda", &parts, &flags("2")));
+    assert_succeeds(driver.train(2, "cuda", &parts, &flags("6")).arg("--resume"));
     assert!(weights_and_moments(&parts, 6) == weights_and_moments(&whole, 6));
     assert_eq!(metrics(&parts), metrics(&whole));
     let config = |run: &Path| std::fs::read_to_string(run.join("config.toml")).unwrap();
     assert!(config(&whole).contains("precision = \"bf16\"") && config(&whole).contains("device = \"cuda\""));
 
     // On to the CPU, which has no bf16, and back to the GPU.
-    succeed(driver.train(0, "cpu", &parts, &flags("8")).arg("--resume"));
+    assert_succeeds(driver.train(0, "cpu", &parts, &flags("8")).arg("--resume"));
     assert!(config(&parts).contains("precision = \"f32\""));
-    succeed(driver.train(0, "cuda", &parts, &flags("9")).arg("--resume"));
+    assert_succeeds(driver.train(0, "cuda", &parts, &flags("9")).arg("--resume"));
     assert!(config(&parts).contains("precision = \"f32\""), "a run keeps its precision");
-    succeed(driver.train(0, "cuda", &parts, &flags("10")).args(["--resume", "--precision", "bf16"]));
+    assert_succeeds(driver.train(0, "cuda", &parts, &flags("10")).args(["--resume", "--precision", "bf16"]));
     let steps: Vec<u64> = metrics(&parts).into_iter().map(|(step, _)| step).collect();
     assert_eq!(steps, (1..=10).collect::<Vec<_>>());
 }
@@ -136,7 +136,7 @@ fn other_commands_compute_there_too() {
     let nats = |device: &str, flags: &[&str]| {
         let mut command = driver.engine(0);
         command.arg("eval").arg("--checkpoint").arg(&run).args(["--images", "4", "--json", "--device", device]);
-        json_lines(&succeed(command.args(flags))).remove(0)["nats_per_token"].as_f64().unwrap()
+        json_lines(&assert_succeeds(command.args(flags))).remove(0)["nats_per_token"].as_f64().unwrap()
     };
     let (cpu, f32, bf16) = (nats("cpu", &[]), nats("cuda", &["--precision", "f32"]), nats("cuda", &[]));
     assert!((f32 / cpu - 1.0).abs() < 1e-5 && (bf16 / cpu - 1.0).abs() < 2e-3, "{cpu} {f32} {bf16}");
@@ -144,7 +144,7 @@ fn other_commands_compute_there_too() {
         let (out, npy) = (folder.path().join("grid.png"), folder.path().join(format!("{device}.npy")));
         let mut command = driver.engine(0);
         command.args(["sample", "--unconditional", "--count", "2", "--temperature", "0", "--device", device]);
-        succeed(command.arg("--checkpoint").arg(&run).arg("--out").arg(out).arg("--tokens-out").arg(&npy));
+        assert_succeeds(command.arg("--checkpoint").arg(&run).arg("--out").arg(out).arg("--tokens-out").arg(&npy));
         std::fs::read(npy).unwrap()
     };
     assert_eq!(tokens("cuda").len(), tokens("cpu").len());
@@ -152,21 +152,21 @@ fn other_commands_compute_there_too() {
     let tuned = folder.path().join("tuned");
     let mut command = driver.engine(0);
     command.arg("finetune").arg("--checkpoint").arg(&run).args(["--steps", "3", "--batch", "2", "--eval-images", "2"]);
-    let lines = json_lines(&succeed(command.args(["--device", "cuda", "--json", "--out"]).arg(&tuned)));
+    let lines = json_lines(&assert_succeeds(command.args(["--device", "cuda", "--json", "--out"]).arg(&tuned)));
     assert_eq!(losses(&lines).len(), 3);
 }
 
 #[test]
 fn doctor_lists_devices_and_kernels() {
     let Some(driver) = Driver::new() else { return };
-    let report = json_lines(&succeed(driver.engine(0).args(["doctor", "--json"]))).remove(0);
+    let report = json_lines(&assert_succeeds(driver.engine(0).args(["doctor", "--json"]))).remove(0);
     let device = report["devices"].as_array().unwrap().iter().find(|device| device["name"] == "cuda:0").unwrap();
     assert_eq!(device["ready"], true, "{device}");
     assert!(device["memory_gib"].as_f64().unwrap() > 0.1 && report["cuda_driver"].is_string(), "{report}");
     let kernels = report["kernels"].as_array().unwrap();
     assert_eq!(kernels.len(), KERNELS.len());
     assert!(kernels.iter().all(|kernel| kernel["resources"][0]["registers"].as_u64().unwrap() > 0));
-    let text = succeed(driver.engine(0).args(["doctor", "--kernels"]));
+    let text = assert_succeeds(driver.engine(0).args(["doctor", "--kernels"]));
     assert!(text.contains("device cuda:0") && text.contains("ready") && text.contains("CUDA driver"), "{text}");
     assert!(KERNELS.iter().all(|kernel| text.contains(kernel.name)), "{text}");
 }
@@ -180,21 +180,22 @@ fn without_a_driver_the_message_says_what_to_do() {
     let folder = tempfile::tempdir().unwrap();
     let out = folder.path().join("run");
     let mut command = without_driver();
-    let message = refuse(command.args(RUN).args(["cuda", "--steps", "1", "--out"]).arg(&out));
+    let message = assert_refused(command.args(RUN).args(["cuda", "--steps", "1", "--out"]).arg(&out));
     let missing = if KERNELS.is_empty() { "cargo xtask toolkit" } else { "no CUDA driver" };
     assert!(message.contains(missing) && message.contains("--device cpu"), "{message}");
     assert!(!out.exists(), "nothing should have been started");
     let mut command = without_driver();
-    let message = refuse(command.args(RUN).args(["cpu", "--steps", "1", "--precision", "bf16", "--out"]).arg(&out));
+    let message =
+        assert_refused(command.args(RUN).args(["cpu", "--steps", "1", "--precision", "bf16", "--out"]).arg(&out));
     assert!(message.contains("--precision bf16"), "{message}");
     let mut command = without_driver();
-    let message = refuse(command.args(RUN).args(["gpu", "--steps", "1", "--out"]).arg(&out));
+    let message = assert_refused(command.args(RUN).args(["gpu", "--steps", "1", "--out"]).arg(&out));
     assert!(message.contains("cuda:N"), "{message}");
     let output = without_driver().args(RUN).args(["auto", "--steps", "1", "--out"]).arg(&out).output().unwrap();
     let said = String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success(), "{said}");
     assert!(said.contains("on the device cpu") && said.contains(", since "), "{said}");
-    let report = json_lines(&succeed(without_driver().args(["doctor", "--json"]))).remove(0);
+    let report = json_lines(&assert_succeeds(without_driver().args(["doctor", "--json"]))).remove(0);
     let cuda = report["devices"].as_array().unwrap().iter().find(|device| device["name"] == "cuda").unwrap();
     assert!(cuda["ready"] == false && cuda["why"].as_str().unwrap().contains("driver"), "{cuda}");
 }
@@ -203,6 +204,6 @@ fn without_a_driver_the_message_says_what_to_do() {
 fn a_device_that_is_not_there() {
     let Some(driver) = Driver::new() else { return };
     let folder = tempfile::tempdir().unwrap();
-    let message = refuse(&mut driver.train(0, "cuda:99", &folder.path().join("run"), &["--steps", "1"]));
+    let message = assert_refused(&mut driver.train(0, "cuda:99", &folder.path().join("run"), &["--steps", "1"]));
     assert!(message.contains("device 99") && message.contains("--device cpu"), "{message}");
 }

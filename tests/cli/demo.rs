@@ -7,7 +7,7 @@ use std::process::Command;
 use serde_json::Value;
 
 use crate::resume::signal;
-use crate::{engine, json_lines, refuse, stderr, succeed};
+use crate::{assert_refused, assert_succeeds, engine, json_lines, stderr};
 
 fn demo(out: &Path, flags: &[&str]) -> Command {
     let mut command = engine();
@@ -27,7 +27,7 @@ const STAGES: [&str; 5] = ["pre-train", "probe", "fine-tune", "test", "complete"
 fn the_walk_ends_with_a_report_and_is_not_walked_twice() {
     let place = tempfile::tempdir().unwrap();
     let out = place.path().join("it's a demo");
-    let lines = json_lines(&succeed(&mut demo(&out, &["--json"])));
+    let lines = json_lines(&assert_succeeds(&mut demo(&out, &["--json"])));
     assert_eq!(stages(&lines), STAGES.map(|stage| (stage.to_owned(), false)));
     let end = lines.last().unwrap();
     assert_eq!((&end["event"], &end["finished"]), (&"demo".into(), &true.into()));
@@ -63,7 +63,7 @@ fn the_walk_ends_with_a_report_and_is_not_walked_twice() {
 
     // Nothing is done again, and the page is the same.
     let before = fs::metadata(out.join("pretrain/metrics.jsonl")).unwrap().modified().unwrap();
-    let again = json_lines(&succeed(&mut demo(&out, &["--json"])));
+    let again = json_lines(&assert_succeeds(&mut demo(&out, &["--json"])));
     assert_eq!(stages(&again), STAGES.map(|stage| (stage.to_owned(), true)));
     assert_eq!(again.last(), lines.last());
     assert_eq!(fs::read_to_string(out.join("report.html")).unwrap(), page);
@@ -71,14 +71,14 @@ fn the_walk_ends_with_a_report_and_is_not_walked_twice() {
 
     // What is lost is made again, and all that comes after it; people see the commands.
     fs::remove_file(out.join("finetune/test.json")).unwrap();
-    let text = succeed(&mut demo(&out, &[]));
+    let text = assert_succeeds(&mut demo(&out, &[]));
     assert!(text.contains("3/5 fine-tune (done before)") && text.contains("4/5 test: "), "{text}");
     assert!(text.contains("$ igpt-engine eval --data sample") && text.contains("report.html"), "{text}");
 
     // Another demo does not mix with it.
-    assert!(refuse(&mut demo(&out, &["--seed", "1"])).contains("--seed 0 --quick"));
+    assert!(assert_refused(&mut demo(&out, &["--seed", "1"])).contains("--seed 0 --quick"));
     fs::write(out.join("demo.json"), "{").unwrap();
-    assert!(refuse(&mut demo(&out, &[])).contains("damaged"));
+    assert!(assert_refused(&mut demo(&out, &[])).contains("damaged"));
 }
 
 #[test]
@@ -96,7 +96,7 @@ fn a_stopped_walk_goes_on() {
     let lines = json_lines(&String::from_utf8(first.stdout).unwrap());
     let end = lines.last().unwrap();
     assert_eq!(end["event"], "demo");
-    let rest = json_lines(&succeed(&mut demo(&out, &["--json"])));
+    let rest = json_lines(&assert_succeeds(&mut demo(&out, &["--json"])));
     assert_eq!(rest.last().unwrap()["finished"], true);
     if end["finished"] == false {
         let stopped = end["stopped_at"].as_str().unwrap();
@@ -123,11 +123,11 @@ fn what_cannot_be_walked_is_refused_at_once() {
         (["--threads", "0"], "--threads"),
         (["--device", "abacus"], "abacus"),
     ] {
-        assert!(refuse(&mut demo(&out, &flags)).contains(word), "{flags:?}");
+        assert!(assert_refused(&mut demo(&out, &flags)).contains(word), "{flags:?}");
         assert!(!out.exists(), "{flags:?} left something");
     }
     fs::create_dir(&out).unwrap();
     fs::write(out.join("report.html"), "somebody's").unwrap();
-    assert!(refuse(&mut demo(&out, &[])).contains("other files"));
+    assert!(assert_refused(&mut demo(&out, &[])).contains("other files"));
     assert_eq!(fs::read_to_string(out.join("report.html")).unwrap(), "somebody's");
 }

@@ -4,7 +4,7 @@ use std::fs;
 use std::path::Path;
 use std::process::Command;
 
-use crate::{checkpoint, engine, refuse, succeed, train, weights_and_moments};
+use crate::{assert_refused, assert_succeeds, checkpoint, engine, train, weights_and_moments};
 
 /// Records of the CIFAR-10 sample that the repository carries.
 fn cifar_records(count: usize) -> Vec<u8> {
@@ -31,12 +31,12 @@ fn damaged_record_files() {
 
     for (bytes, words) in [(long, "3073"), (short, "3073"), (bad_label, "label"), (Vec::new(), "0 records")] {
         fs::write(&file, bytes).unwrap();
-        let message = refuse(&mut train_on(&spec, &out));
+        let message = assert_refused(&mut train_on(&spec, &out));
         assert!(message.contains("data_batch_1.bin") && message.contains(words), "{words}: {message}");
     }
 
     fs::remove_file(&file).unwrap();
-    let message = refuse(&mut train_on(&spec, &out));
+    let message = assert_refused(&mut train_on(&spec, &out));
     assert!(message.contains("data fetch"), "{message}");
     assert!(!out.join("config.toml").exists(), "nothing should have been started");
 }
@@ -49,13 +49,13 @@ fn damaged_and_foreign_token_arrays() {
     let mut tokens = vec![5_u16; 4 * 64];
     tokens[2 * 64 + 7] = 512;
     igpt_engine::data::npy::write_u16(&file, &[4, 64], &tokens).unwrap();
-    let message = refuse(&mut train_on(&spec, &out));
+    let message = assert_refused(&mut train_on(&spec, &out));
     assert!(message.contains("512") && message.contains("tokens.npy"), "{message}");
     fs::write(&file, b"\x93NUMPZ\x01\x00 not an array at all").unwrap();
-    assert!(refuse(&mut train_on(&spec, &out)).contains("tokens.npy"));
+    assert!(assert_refused(&mut train_on(&spec, &out)).contains("tokens.npy"));
     // Longer than the model.
     igpt_engine::data::npy::write_u16(&file, &[1, 100], &[1; 100]).unwrap();
-    let message = refuse(&mut train_on(&spec, &out));
+    let message = assert_refused(&mut train_on(&spec, &out));
     assert!(message.contains("100") && message.contains("--resolution"), "{message}");
 }
 
@@ -74,7 +74,7 @@ fn files_that_are_not_images() {
     let bad = data.join("train/dog/07b.jpg");
     fs::write(&bad, b"this is no picture").unwrap();
     let spec = format!("images:{}", data.display());
-    let message = refuse(&mut train_on(&spec, &out));
+    let message = assert_refused(&mut train_on(&spec, &out));
     assert!(message.contains("07b.jpg") && message.contains("--skip-bad"), "{message}");
 
     let output = train_on(&spec, &out).args(["--skip-bad", "--holdout", "0.1"]).output().unwrap();
@@ -85,7 +85,7 @@ fn files_that_are_not_images() {
     // Smaller than what the model sees.
     fs::remove_file(&bad).unwrap();
     image::RgbImage::new(40, 3).save(data.join("train/cat/small.png")).unwrap();
-    let message = refuse(&mut train_on(&spec, &folder.path().join("other")));
+    let message = assert_refused(&mut train_on(&spec, &folder.path().join("other")));
     assert!(message.contains("small.png"), "{message}");
 }
 
@@ -95,7 +95,7 @@ fn configurations_with_unknown_keys() {
     let (file, out) = (folder.path().join("run.toml"), folder.path().join("run"));
     for (text, word) in [("learning-rate = 0.1\n", "learning-rate"), ("batch = \"many\"\n", "batch"), ("= 3", "TOML")] {
         fs::write(&file, text).unwrap();
-        let message = refuse(train(&out, &[]).arg("--config").arg(&file));
+        let message = assert_refused(train(&out, &[]).arg("--config").arg(&file));
         assert!(message.contains("run.toml") && message.contains(word), "{word}: {message}");
     }
 }
@@ -122,7 +122,7 @@ fn impossible_settings() {
         // A later flag overrides nothing here: the small settings give none of these but the model's.
         let mut command = engine();
         command.args(["train", "--layers", "1"]).args(flags).arg("--out").arg(&out);
-        let message = refuse(&mut command);
+        let message = assert_refused(&mut command);
         assert!(message.contains(word), "{flags:?}: {message}");
     }
 
@@ -134,7 +134,7 @@ fn divergence_keeps_the_last_good_checkpoint() {
     let folder = tempfile::tempdir().unwrap();
     let run = folder.path().join("run");
     let flags = ["--steps", "60", "--save-every", "1", "--schedule", "constant", "--lr", "1e19", "--warmup", "0"];
-    let message = refuse(&mut train(&run, &flags));
+    let message = assert_refused(&mut train(&run, &flags));
     assert!(message.contains("step") && message.contains("--lr"), "{message}");
     let last = igpt_engine::run::checkpoints::resolve(&run).unwrap();
     assert!(message.contains(&last.display().to_string()), "{message}");
@@ -147,7 +147,7 @@ fn divergence_keeps_the_last_good_checkpoint() {
 fn a_full_disk_leaves_the_old_checkpoint() {
     let folder = tempfile::tempdir().unwrap();
     let run = folder.path().join("run");
-    succeed(&mut train(&run, &["--steps", "2", "--save-every", "2"]));
+    assert_succeeds(&mut train(&run, &["--steps", "2", "--save-every", "2"]));
     let before = weights_and_moments(&run, 2);
     let size = fs::metadata(checkpoint(&run, 2).join("model.safetensors")).unwrap().len();
     // Blocks of 1,024 bytes: enough for everything but the model's tensors.
@@ -155,20 +155,20 @@ fn a_full_disk_leaves_the_old_checkpoint() {
     let inner = train(&run, &["--steps", "4", "--resume", "--sample-every", "0"]);
     let mut command = Command::new("bash");
     command.args(["-c", &script]).arg(inner.get_program()).args(inner.get_args()).env("NO_COLOR", "1");
-    let message = refuse(&mut command);
+    let message = assert_refused(&mut command);
     assert!(message.contains("model.safetensors") || message.contains("step-00000004"), "{message}");
     assert!(weights_and_moments(&run, 2) == before);
     let left: Vec<_> = fs::read_dir(run.join("checkpoints")).unwrap().map(|entry| entry.unwrap().file_name()).collect();
     assert_eq!(left, ["step-00000002"], "no half of a checkpoint stays");
     // With room again, the run goes on.
-    succeed(&mut train(&run, &["--steps", "4", "--resume"]));
+    assert_succeeds(&mut train(&run, &["--steps", "4", "--resume"]));
 }
 
 #[test]
 fn damaged_checkpoints() {
     let folder = tempfile::tempdir().unwrap();
     let run = folder.path().join("run");
-    succeed(&mut train(&run, &["--steps", "1"]));
+    assert_succeeds(&mut train(&run, &["--steps", "1"]));
     let model = checkpoint(&run, 1).join("model.safetensors");
     let whole = fs::read(&model).unwrap();
     let mut long_header = whole.clone();
@@ -181,13 +181,13 @@ fn damaged_checkpoints() {
             command.arg("eval").arg("--checkpoint").arg(&run);
             command
         }] {
-            assert!(refuse(&mut command).contains("model.safetensors"));
+            assert!(assert_refused(&mut command).contains("model.safetensors"));
         }
     }
 
     fs::write(&model, whole).unwrap();
     fs::write(checkpoint(&run, 1).join("training.json"), b"{}").unwrap();
-    assert!(refuse(&mut train(&run, &["--steps", "2", "--resume"])).contains("training.json"));
+    assert!(assert_refused(&mut train(&run, &["--steps", "2", "--resume"])).contains("training.json"));
 }
 
 /// Numbers that no machine can follow are refused at once, by flag, before anything large is allocated.
@@ -199,7 +199,7 @@ fn numbers_out_of_range() {
 
     for flag in ["batch", "accumulate", "steps", "layers", "width", "heads", "resolution", "seed", "warmup", "threads"]
     {
-        let message = refuse(train(&run, &["--steps", "1"]).args([&format!("--{flag}"), HUGE]));
+        let message = assert_refused(train(&run, &["--steps", "1"]).args([&format!("--{flag}"), HUGE]));
         assert!(message.contains(flag), "{flag}: {message}");
     }
 
@@ -211,12 +211,12 @@ fn numbers_out_of_range() {
         ["layers", "100000"],
         ["lr", "1e308"],
     ] {
-        let message = refuse(train(&run, &["--steps", "1"]).args([&format!("--{flag}"), value]));
+        let message = assert_refused(train(&run, &["--steps", "1"]).args([&format!("--{flag}"), value]));
         assert!(message.contains(flag), "{flag}: {message}");
     }
 
     assert!(!run.join("config.toml").exists(), "nothing should have been started");
-    succeed(&mut train(&run, &["--steps", "1"]));
+    assert_succeeds(&mut train(&run, &["--steps", "1"]));
     for flags in [["--count", HUGE], ["--completions", HUGE], ["--scale", "4294967295"], ["--scale", "100000"]] {
         for more in [&["--unconditional"][..], &[]] {
             if flags[0] == "--completions" && !more.is_empty() || flags[0] == "--count" && more.is_empty() {
@@ -224,7 +224,7 @@ fn numbers_out_of_range() {
             }
             let mut command = engine();
             command.arg("sample").arg("--checkpoint").arg(&run).args(flags).args(more);
-            let message = refuse(command.arg("--out").arg(folder.path().join("grid.png")));
+            let message = assert_refused(command.arg("--out").arg(folder.path().join("grid.png")));
             assert!(message.contains(flags[0]), "{flags:?}: {message}");
         }
     }
@@ -237,7 +237,7 @@ fn models_larger_than_the_machines_memory() {
     let folder = tempfile::tempdir().unwrap();
     let run = folder.path().join("run");
     let flags = ["--layers", "1024", "--width", "65536", "--heads", "1024", "--steps", "1"];
-    let message = refuse(&mut train(&run, &flags));
+    let message = assert_refused(&mut train(&run, &flags));
     assert!(message.contains("GiB") && message.contains("--model"), "{message}");
     assert!(!run.join("config.toml").exists(), "nothing should have been started");
 }
@@ -249,7 +249,7 @@ fn ruined_weights_are_not_saved() {
     let run = folder.path().join("run");
     let flags =
         ["--steps", "9", "--save-every", "1", "--keep", "1", "--lr", "3e38", "--warmup", "0", "--eval-every", "0"];
-    let message = refuse(train(&run, &flags).args(["--sample-every", "0", "--schedule", "constant"]));
+    let message = assert_refused(train(&run, &flags).args(["--sample-every", "0", "--schedule", "constant"]));
     assert!(message.contains("step 1") && message.contains("no checkpoint"), "{message}");
     assert!(igpt_engine::run::checkpoints::resolve(&run).is_err(), "ruined weights were saved");
 }
@@ -262,9 +262,9 @@ fn messages_say_each_cause_once() {
     let mut missing = engine();
     missing.args(["data", "encode", "--palette", "no-such.npy", "--out"]).arg(folder.path().join("x.npy"));
     for mut command in [train(&file, &["--steps", "1"]), missing] {
-        let message = refuse(&mut command);
+        let message = assert_refused(&mut command);
         assert_eq!(message.matches("os error").count(), 1, "{message}");
     }
-    let message = refuse(engine().args(["data", "info", "no/such/folder"]));
+    let message = assert_refused(engine().args(["data", "info", "no/such/folder"]));
     assert!(message.contains("there is no file or folder no/such/folder"), "{message}");
 }

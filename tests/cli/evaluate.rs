@@ -7,10 +7,10 @@ use igpt_engine::data::npy::Npy;
 use serde_json::Value;
 use test_support::golden_files::{golden_set, read_part};
 
-use crate::{engine, json_lines, refuse, succeed, train};
+use crate::{assert_refused, assert_succeeds, engine, json_lines, train};
 
 pub fn eval(checkpoint: &Path, flags: &[&str]) -> Value {
-    let text = succeed(engine().arg("eval").arg("--json").arg("--checkpoint").arg(checkpoint).args(flags));
+    let text = assert_succeeds(engine().arg("eval").arg("--json").arg("--checkpoint").arg(checkpoint).args(flags));
     json_lines(&text).remove(0)
 }
 
@@ -50,9 +50,11 @@ fn exported_and_imported_is_the_same_model() {
     for (name, flags) in [("l2d64h2p64", &[][..]), ("l2d64h2p64", &["--no-biases"]), ("l2d64h2p64_bias", &[])] {
         let [native, exported, again] =
             ["native", "exported", "again"].map(|step| folder.path().join(format!("{step}{name}{}", flags.len())));
-        succeed(engine().arg("import").arg(golden_set(name)).arg("--out").arg(&native));
-        succeed(engine().arg("export").arg("--checkpoint").arg(&native).arg("--out").arg(&exported).args(flags));
-        succeed(engine().arg("import").arg(&exported).arg("--out").arg(&again));
+        assert_succeeds(engine().arg("import").arg(golden_set(name)).arg("--out").arg(&native));
+        assert_succeeds(
+            engine().arg("export").arg("--checkpoint").arg(&native).arg("--out").arg(&exported).args(flags),
+        );
+        assert_succeeds(engine().arg("import").arg(&exported).arg("--out").arg(&again));
         let model = |folder: &Path| fs::read(folder.join("model.safetensors")).unwrap();
         assert!(model(&native) == model(&again), "{name} {flags:?}");
         let (data, loss) = golden_tokens(name, folder.path());
@@ -65,7 +67,7 @@ fn exported_and_imported_is_the_same_model() {
 fn evaluation_does_not_depend_on_the_batch() {
     let folder = tempfile::tempdir().unwrap();
     let run = folder.path().join("run");
-    succeed(&mut train(&run, &["--steps", "5", "--lr", "0.01"]));
+    assert_succeeds(&mut train(&run, &["--steps", "5", "--lr", "0.01"]));
     let nats = |batch: &str| eval(&run, &["--images", "10", "--batch", batch])["nats_per_token"].as_f64().unwrap();
     let (one, four) = (nats("1"), nats("4"));
     assert!((one - four).abs() < 1e-6, "{one} and {four}");
@@ -78,14 +80,14 @@ fn evaluation_does_not_depend_on_the_batch() {
 fn drawings_of_every_kind() {
     let folder = tempfile::tempdir().unwrap();
     let run = folder.path().join("run");
-    succeed(&mut train(&run, &["--steps", "2"]));
+    assert_succeeds(&mut train(&run, &["--steps", "2"]));
     let photo = folder.path().join("photo.png");
     image::RgbImage::from_fn(300, 260, |x, y| image::Rgb([x as u8, y as u8, 90])).save(&photo).unwrap();
     let (grid, tokens) = (folder.path().join("grid.png"), folder.path().join("tokens.npy"));
     let sample = |flags: &[&str]| {
         let mut command = engine();
         command.arg("sample").arg("--checkpoint").arg(&run).arg("--out").arg(&grid).arg("--tokens-out").arg(&tokens);
-        succeed(command.args(flags));
+        assert_succeeds(command.args(flags));
         let picture = image::open(&grid).unwrap().to_rgb8();
         (picture.dimensions(), Npy::open(&tokens).unwrap().shape().to_vec(), picture.into_raw())
     };
@@ -109,13 +111,13 @@ fn drawings_of_every_kind() {
 fn a_completion_keeps_what_was_given() {
     let folder = tempfile::tempdir().unwrap();
     let (run, tokens) = (folder.path().join("run"), folder.path().join("tokens.npy"));
-    succeed(&mut train(&run, &["--steps", "2"]));
+    assert_succeeds(&mut train(&run, &["--steps", "2"]));
     let mut command = engine();
     command.arg("sample").arg("--checkpoint").arg(&run).args(["--count", "2", "--completions", "3"]);
-    succeed(command.arg("--out").arg(folder.path().join("grid.png")).arg("--tokens-out").arg(&tokens));
+    assert_succeeds(command.arg("--out").arg(folder.path().join("grid.png")).arg("--tokens-out").arg(&tokens));
     let encoded = folder.path().join("encoded.npy");
     let flags = ["data", "encode", "--data", "sample", "--split", "test", "--resolution", "8", "--out"];
-    succeed(engine().args(flags).arg(&encoded));
+    assert_succeeds(engine().args(flags).arg(&encoded));
     let (drawn, encoded) = (Npy::open(&tokens).unwrap(), Npy::open(&encoded).unwrap());
     let ids = |array: &Npy, row: usize| -> Vec<i64> { array.integers(row * 64..(row + 1) * 64).unwrap().collect() };
     for drawing in 0..6 {
@@ -129,8 +131,8 @@ fn models_that_do_not_fit_are_refused() {
     let data = format!("tokens:{}", folder.path().join("long.npy").display());
     igpt_engine::data::npy::write_u16(folder.path().join("long.npy"), &[1, 100], &[0; 100]).unwrap();
     let message =
-        refuse(engine().arg("eval").arg("--checkpoint").arg(golden_set("l2d64h2p64")).args(["--data", &data]));
+        assert_refused(engine().arg("eval").arg("--checkpoint").arg(golden_set("l2d64h2p64")).args(["--data", &data]));
     assert!(message.contains("100 tokens") && message.contains("64 positions"), "{message}");
-    let message = refuse(engine().arg("eval").arg("--checkpoint").arg(folder.path()));
+    let message = assert_refused(engine().arg("eval").arg("--checkpoint").arg(folder.path()));
     assert!(message.contains("model.safetensors"), "{message}");
 }

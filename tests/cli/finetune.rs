@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 
 use crate::evaluate::eval;
 use crate::resume::{signal, start};
-use crate::{checkpoint, engine, json_lines, refuse, succeed, train, weights_and_moments};
+use crate::{assert_refused, assert_succeeds, checkpoint, engine, json_lines, train, weights_and_moments};
 
 /// CIFAR-10 files of images whose class is the quarter that is bright: nothing but where light falls tells them apart, and
 /// flips and crops of the augmentation would mix left and right, so it is upper, lower, middle and border.
@@ -40,7 +40,7 @@ fn pretrained(folder: &Path, data: &str, objective: &str) -> PathBuf {
     let run = folder.join(objective);
     if !run.exists() {
         let flags = ["--data", data, "--objective", objective, "--steps", "20", "--lr", "0.01", "--eval-every", "0"];
-        succeed(train(&run, &flags).args(["--sample-every", "0"]));
+        assert_succeeds(train(&run, &flags).args(["--sample-every", "0"]));
     }
     run
 }
@@ -64,7 +64,7 @@ fn classes_that_can_be_learned_are_learned() {
         let from = pretrained(folder.path(), &data, objective);
         let run = folder.path().join(format!("tuned-{objective}"));
         let flags = ["--steps", "120", "--eval-every", "20", "--patience", "0", "--json"];
-        let lines = json_lines(&succeed(&mut finetune(&run, &from, &data, &flags)));
+        let lines = json_lines(&assert_succeeds(&mut finetune(&run, &from, &data, &flags)));
         let first = lines.iter().find(|line| line["event"] == "step").unwrap();
         assert!(
             (first["class_loss"].as_f64().unwrap() - 10_f64.ln()).abs() < 1e-5,
@@ -86,7 +86,7 @@ fn classes_that_can_be_learned_are_learned() {
         assert!((again["accuracy"].as_f64().unwrap() - best).abs() < 1e-9, "{again} and {best}");
         let report = fs::read_to_string(run.join("report.html")).unwrap();
         assert!(report.contains("Accuracy on the validation images") && report.contains("Class loss"));
-        let text = succeed(engine().arg("eval").arg("--checkpoint").arg(&run).args(["--data", &data]));
+        let text = assert_succeeds(engine().arg("eval").arg("--checkpoint").arg(&run).args(["--data", &data]));
         assert!(text.contains("% accuracy"), "{text}");
         if objective == "bert" {
             let five = eval(&run, &["--data", &data, "--ensemble", "5"]);
@@ -95,16 +95,16 @@ fn classes_that_can_be_learned_are_learned() {
             assert!(five["tokens"].as_u64() > scored["tokens"].as_u64());
         } else {
             let sample = ["sample", "--count", "1", "--completions", "1", "--data", &data, "--checkpoint"];
-            succeed(engine().args(sample).arg(&run).arg("--out").arg(folder.path().join("grid.png")));
+            assert_succeeds(engine().args(sample).arg(&run).arg("--out").arg(folder.path().join("grid.png")));
         }
         // It can be tuned further, with a new head, and pre-trained further, without one.
         let more = folder.path().join(format!("more-{objective}"));
-        let lines = json_lines(&succeed(&mut finetune(&more, &run, &data, &["--steps", "1", "--json"])));
+        let lines = json_lines(&assert_succeeds(&mut finetune(&more, &run, &data, &["--steps", "1", "--json"])));
         assert!((last(&lines, "class_loss").as_f64().unwrap() - 10_f64.ln()).abs() < 0.5);
         let further = folder.path().join(format!("further-{objective}"));
         let mut command = engine();
         command.args(["train", "--steps", "1", "--batch", "4", "--objective", objective, "--init"]).arg(&run);
-        succeed(command.arg("--out").arg(&further));
+        assert_succeeds(command.arg("--out").arg(&further));
     }
 }
 
@@ -114,8 +114,8 @@ fn the_checkpoint_is_hugging_faces_classifier() {
     let data = toy(folder.path());
     let from = pretrained(folder.path(), &data, "ar");
     let [run, exported] = ["run", "exported"].map(|name| folder.path().join(name));
-    succeed(&mut finetune(&run, &from, &data, &["--steps", "2", "--eval-every", "1"]));
-    succeed(engine().arg("export").arg("--checkpoint").arg(&run).arg("--out").arg(&exported));
+    assert_succeeds(&mut finetune(&run, &from, &data, &["--steps", "2", "--eval-every", "1"]));
+    assert_succeeds(engine().arg("export").arg("--checkpoint").arg(&run).arg("--out").arg(&exported));
     for dir in [run.join("best"), checkpoint(&run, 2), exported] {
         let config: Value = serde_json::from_slice(&fs::read(dir.join("config.json")).unwrap()).unwrap();
         assert_eq!(config["architectures"], json!(["ImageGPTForImageClassification"]));
@@ -137,7 +137,7 @@ fn stopped_fine_tuning_goes_on_bit_for_bit() {
     let flags = ["--steps", "9", "--eval-every", "2", "--save-every", "1", "--warmup", "3", "--accumulate", "2"];
     let names = ["whole", "parts", "killed", "interrupted"].map(|name| folder.path().join(name));
     let [whole, parts, killed, interrupted] = &names;
-    succeed(&mut finetune(whole, &from, &data, &flags));
+    assert_succeeds(&mut finetune(whole, &from, &data, &flags));
     let ends = weights_and_moments(whole, 9);
     let records = |run: &Path| -> Vec<[Option<f64>; 4]> {
         let text = fs::read_to_string(run.join("metrics.jsonl")).unwrap();
@@ -145,8 +145,8 @@ fn stopped_fine_tuning_goes_on_bit_for_bit() {
         json_lines(&text).iter().map(|line| keys.map(|key| line.get(key).and_then(Value::as_f64))).collect()
     };
     // A constant rate makes a shorter run the beginning of a longer one; where it ended there is one more validation.
-    succeed(finetune(parts, &from, &data, &flags).args(["--steps", "4"]));
-    succeed(finetune(parts, &from, &data, &flags).arg("--resume"));
+    assert_succeeds(finetune(parts, &from, &data, &flags).args(["--steps", "4"]));
+    assert_succeeds(finetune(parts, &from, &data, &flags).arg("--resume"));
     assert!(weights_and_moments(parts, 9) == ends);
     assert_eq!(records(parts), records(whole));
     for microseconds in [0, 1_500, 4_000] {
@@ -162,14 +162,14 @@ fn stopped_fine_tuning_goes_on_bit_for_bit() {
     fs::rename(&from, folder.path().join("gone")).unwrap();
     for run in [killed, interrupted] {
         let mut command = engine();
-        succeed(command.arg("finetune").arg("--resume").arg("--out").arg(run));
+        assert_succeeds(command.arg("finetune").arg("--resume").arg("--out").arg(run));
         assert!(weights_and_moments(run, 9) == ends, "{}", run.display());
         assert_eq!(records(run), records(whole));
     }
     // Its own settings repeat a run.
     let again = folder.path().join("again");
     fs::rename(folder.path().join("gone"), &from).unwrap();
-    succeed(engine().arg("finetune").arg("--config").arg(whole.join("config.toml")).arg("--out").arg(&again));
+    assert_succeeds(engine().arg("finetune").arg("--config").arg(whole.join("config.toml")).arg("--out").arg(&again));
     assert!(weights_and_moments(&again, 9) == ends);
 }
 
@@ -181,7 +181,7 @@ fn it_stops_when_patience_ends_and_folds_for_as_long_as_was_best() {
     let from = pretrained(folder.path(), &data, "ar");
     let run = folder.path().join("run");
     let flags = ["--lr", "0", "--steps", "50", "--eval-every", "3", "--patience", "2", "--fold-validation", "--json"];
-    let lines = json_lines(&succeed(&mut finetune(&run, &from, &data, &flags)));
+    let lines = json_lines(&assert_succeeds(&mut finetune(&run, &from, &data, &flags)));
     let ends: Vec<&Value> = lines.iter().filter(|line| line["event"] == "end").collect();
     assert_eq!(ends.len(), 2, "{ends:?}");
     assert_eq!((&ends[0]["ending"], &ends[0]["at_step"]), (&json!("stopped early"), &json!(9)));
@@ -194,7 +194,7 @@ fn it_stops_when_patience_ends_and_folds_for_as_long_as_was_best() {
     assert!(checkpoint(&folded, 3).join("model.safetensors").is_file() && folded.join("report.html").is_file());
     // Both are finished: to go on is to do nothing, and both records stay.
     let before = [weights_and_moments(&run, 9), weights_and_moments(&folded, 3)];
-    let lines = json_lines(&succeed(finetune(&run, &from, &data, &flags).arg("--resume")));
+    let lines = json_lines(&assert_succeeds(finetune(&run, &from, &data, &flags).arg("--resume")));
     assert!(lines.iter().all(|line| line["event"] != "step"), "{lines:?}");
     assert!(before == [weights_and_moments(&run, 9), weights_and_moments(&folded, 3)]);
     assert_eq!(eval(&run, &["--data", &data])["checkpoint"], json!(run.join("best")));
@@ -209,8 +209,8 @@ fn a_folded_run_is_one_that_holds_nothing_out() {
     let from = pretrained(folder.path(), &data, "ar");
     let [run, plain] = ["run", "plain"].map(|name| folder.path().join(name));
     let flags = ["--steps", "4", "--eval-every", "4", "--fold-validation"];
-    succeed(&mut finetune(&run, &from, &data, &flags));
-    succeed(&mut finetune(&plain, &from, &data, &["--steps", "4", "--holdout", "0"]));
+    assert_succeeds(&mut finetune(&run, &from, &data, &flags));
+    assert_succeeds(&mut finetune(&plain, &from, &data, &["--steps", "4", "--holdout", "0"]));
     assert!(weights_and_moments(&run.join("folded"), 4) == weights_and_moments(&plain, 4));
     assert!(weights_and_moments(&run, 4) != weights_and_moments(&plain, 4));
 }
@@ -222,7 +222,7 @@ fn labelled_token_arrays_do_too() {
     let from = pretrained(folder.path(), &data, "ar");
     let [tokens, labels] = ["x.npy", "y.npy"].map(|name| folder.path().join(name));
     let encode = ["data", "encode", "--data", &data, "--split", "test", "--resolution", "8", "--out"];
-    succeed(engine().args(encode).arg(&tokens).arg("--labels-out").arg(&labels));
+    assert_succeeds(engine().args(encode).arg(&tokens).arg("--labels-out").arg(&labels));
     let data = format!("tokens:{},{}", tokens.display(), labels.display());
     let run = folder.path().join("run");
     let output = finetune(&run, &from, &data, &["--steps", "40"]).output().unwrap();
@@ -254,24 +254,24 @@ fn what_cannot_be_fine_tuned_is_refused() {
         (&["--checkpoint", "no/such"], "no/such"),
         (&["--data", "cifar10:no/such"], "no/such"),
     ] {
-        let message = refuse(&mut finetune(&out, &from, &data, flags));
+        let message = assert_refused(&mut finetune(&out, &from, &data, flags));
         assert!(message.contains(word), "{flags:?}: {message}");
     }
     let tokens = folder.path().join("tokens.npy");
     igpt_engine::data::npy::write_u16(&tokens, &[2, 64], &[1; 128]).unwrap();
     let unlabelled = format!("tokens:{}", tokens.display());
-    let message = refuse(&mut finetune(&out, &from, &unlabelled, &[]));
+    let message = assert_refused(&mut finetune(&out, &from, &unlabelled, &[]));
     assert!(message.contains("LABELS.npy"), "{message}");
-    let message = refuse(engine().arg("finetune").arg("--out").arg(&out));
+    let message = assert_refused(engine().arg("finetune").arg("--out").arg(&out));
     assert!(message.contains("--checkpoint"), "{message}");
     let config = folder.path().join("config.toml");
     for (text, word) in [("patience = \"long\"\n", "patience"), ("layers = 2\n", "layers"), ("speed = 1\n", "speed")] {
         fs::write(&config, text).unwrap();
-        let message = refuse(finetune(&out, &from, &data, &[]).arg("--config").arg(&config));
+        let message = assert_refused(finetune(&out, &from, &data, &[]).arg("--config").arg(&config));
         assert!(message.contains(word), "{text}: {message}");
     }
     assert!(!out.exists(), "nothing should have been started");
-    succeed(&mut finetune(&out, &from, &data, &["--steps", "2"]));
+    assert_succeeds(&mut finetune(&out, &from, &data, &["--steps", "2"]));
     let before = weights_and_moments(&out, 2);
     for (flags, word) in [
         (&["--generative-weight", "2"][..], "generative-weight"),
@@ -279,12 +279,12 @@ fn what_cannot_be_fine_tuned_is_refused() {
         (&["--lr", "0.5"], "lr"),
         (&["--steps", "1"], "2 steps"),
     ] {
-        let message = refuse(finetune(&out, &from, &data, &["--steps", "3", "--resume"]).args(flags));
+        let message = assert_refused(finetune(&out, &from, &data, &["--steps", "3", "--resume"]).args(flags));
         assert!(message.contains(word), "{flags:?}: {message}");
     }
     assert!(weights_and_moments(&out, 2) == before);
-    assert!(refuse(&mut finetune(&out, &from, &data, &["--steps", "2"])).contains("--resume"));
+    assert!(assert_refused(&mut finetune(&out, &from, &data, &["--steps", "2"])).contains("--resume"));
     // Labels of other classes are not judged.
-    let message = refuse(engine().args(["eval", "--checkpoint"]).arg(&out).args(["--data", "sample"]));
+    let message = assert_refused(engine().args(["eval", "--checkpoint"]).arg(&out).args(["--data", "sample"]));
     assert!(message.contains("airplane") && message.contains("fine-tuned on"), "{message}");
 }

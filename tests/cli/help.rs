@@ -1,10 +1,10 @@
 //! What a newcomer reads first.
 
-use crate::{engine, json_lines, succeed};
+use crate::{assert_succeeds, engine, json_lines};
 
 #[test]
 fn every_command_explains_itself() {
-    let text = succeed(engine().arg("--help"));
+    let text = assert_succeeds(engine().arg("--help"));
     let commands = [
         "train",
         "finetune",
@@ -22,20 +22,20 @@ fn every_command_explains_itself() {
     ];
     for command in commands {
         assert!(text.contains(command), "{command} is not in the overview");
-        let help = succeed(engine().args([command, "--help"]));
+        let help = assert_succeeds(engine().args([command, "--help"]));
         assert!(help.len() > 300, "{command} explains itself in {} letters", help.len());
     }
     for command in ["fetch", "info", "palette", "encode", "bench"] {
-        assert!(succeed(engine().args(["data", command, "--help"])).len() > 200, "data {command}");
+        assert!(assert_succeeds(engine().args(["data", command, "--help"])).len() > 200, "data {command}");
     }
 }
 
 #[test]
 fn doctor_says_what_is_there() {
-    let report = json_lines(&succeed(engine().args(["doctor", "--json"]))).remove(0);
+    let report = json_lines(&assert_succeeds(engine().args(["doctor", "--json"]))).remove(0);
     assert!(report["gemm_gflops"].as_f64().unwrap() > 0.1, "{report}");
     assert_eq!(report["devices"][0]["name"], "cpu");
-    assert!(succeed(engine().arg("doctor")).contains("device cpu"));
+    assert!(assert_succeeds(engine().arg("doctor")).contains("device cpu"));
 }
 
 #[test]

@@ -37,18 +37,18 @@ fn train(out: &Path, flags: &[&str]) -> Command {
     command
 }
 
-/// Runs a command that should succeed; returns its standard output.
+/// Runs a command and asserts that it succeeds; returns its standard output.
 #[track_caller]
-fn succeed(command: &mut Command) -> String {
+fn assert_succeeds(command: &mut Command) -> String {
     let output = command.output().unwrap();
     let text = stderr(&output);
     assert!(output.status.success(), "{command:?} failed with {}:\n{text}", output.status);
     String::from_utf8(output.stdout).unwrap()
 }
 
-/// Runs a command that should be refused; returns its message.
+/// Runs a command and asserts that it is refused; returns its message.
 #[track_caller]
-fn refuse(command: &mut Command) -> String {
+fn assert_refused(command: &mut Command) -> String {
     let output = command.output().unwrap();
     let text = stderr(&output);
     assert_eq!(output.status.code(), Some(2), "{command:?} should be refused; it said:\n{text}");

@@ -9,7 +9,7 @@ use serde_json::Value;
 
 use crate::evaluate::eval;
 use crate::resume::{metrics, start};
-use crate::{checkpoint, engine, json_lines, losses, refuse, succeed, train, weights_and_moments};
+use crate::{assert_refused, assert_succeeds, checkpoint, engine, json_lines, losses, train, weights_and_moments};
 
 /// The order of a side of 8 that no name says: the image upside down.
 fn upside_down(folder: &Path) -> String {
@@ -35,12 +35,12 @@ fn every_order_is_saved_scored_and_resumed() {
         let [whole, parts] = ["whole", "parts"].map(|part| folder.path().join(format!("{name}-{part}")));
         let flags =
             ["--order", order, "--schedule", "constant", "--warmup", "0", "--lr", "0.01", "--sample-every", "0"];
-        succeed(train(&whole, &flags).args(["--steps", "6"]));
-        succeed(train(&parts, &flags).args(["--steps", "2"]));
+        assert_succeeds(train(&whole, &flags).args(["--steps", "6"]));
+        assert_succeeds(train(&parts, &flags).args(["--steps", "2"]));
         if name == "file" {
             fs::remove_file(folder.path().join("upside-down.npy")).unwrap();
         }
-        succeed(train(&parts, &flags).args(["--steps", "6", "--resume"]));
+        assert_succeeds(train(&parts, &flags).args(["--steps", "6", "--resume"]));
         assert!(weights_and_moments(&whole, 6) == weights_and_moments(&parts, 6), "{order}");
         assert_eq!(config(&whole, 6)["igpt_order"], name);
         let text = fs::read_to_string(whole.join("metrics.jsonl")).unwrap();
@@ -62,14 +62,14 @@ fn a_killed_run_in_another_order_goes_on_bit_for_bit() {
     for order in ["hilbert", &file] {
         let [whole, killed] = [&whole, &killed].map(|run| run.with_extension(&order[..4]));
         let flags = ["--order", order, "--steps", "8", "--save-every", "1", "--lr", "0.01", "--resume"];
-        succeed(&mut train(&whole, &flags));
+        assert_succeeds(&mut train(&whole, &flags));
         for microseconds in [0, 2_000] {
             let mut child = start(&mut train(&killed, &flags), 2);
             std::thread::sleep(std::time::Duration::from_micros(microseconds));
             let _ = child.kill();
             child.wait().unwrap();
         }
-        succeed(&mut train(&killed, &flags));
+        assert_succeeds(&mut train(&killed, &flags));
         assert!(weights_and_moments(&whole, 8) == weights_and_moments(&killed, 8), "{order}");
         assert_eq!(metrics(&whole), metrics(&killed));
     }
@@ -100,7 +100,7 @@ fn columns_of_the_transpose_are_rows() {
     let run = |name: &str, data: &str, order: &str| {
         let out = folder.path().join(name);
         let flags = ["--data", data, "--order", order, "--resolution", "5", "--steps", "5", "--lr", "0.01"];
-        succeed(&mut train(&out, &flags));
+        assert_succeeds(&mut train(&out, &flags));
         out
     };
     let (by_rows, by_columns) = (run("by-rows", &rows, "raster"), run("by-columns", &columns, "columns"));
@@ -121,7 +121,7 @@ fn columns_of_the_transpose_are_rows() {
         let data = format!("{data},{}", labels.display());
         let mut command = engine();
         command.args(["finetune", "--steps", "4", "--batch", "3", "--lr", "0.01", "--data", &data, "--checkpoint"]);
-        succeed(command.arg(from).arg("--out").arg(&out));
+        assert_succeeds(command.arg(from).arg("--out").arg(&out));
         let scored = eval(&out, &["--data", &data]);
         (weights_and_moments(&out, 4), scored["class_loss"].as_f64(), config(&out, 4)["igpt_order"].clone())
     };
@@ -141,7 +141,7 @@ fn a_completion_keeps_the_first_pixels_of_the_order() {
     let folder = tempfile::tempdir().unwrap();
     let encoded = folder.path().join("encoded.npy");
     let flags = ["data", "encode", "--data", "sample", "--split", "test", "--resolution", "8", "--out"];
-    succeed(engine().args(flags).arg(&encoded));
+    assert_succeeds(engine().args(flags).arg(&encoded));
     let pixels = |path: &Path, image: usize| -> Vec<i64> {
         Npy::open(path).unwrap().integers(image * 64..(image + 1) * 64).unwrap().collect()
     };
@@ -159,7 +159,7 @@ fn a_completion_keeps_the_first_pixels_of_the_order() {
     for (number, (order, shown, words)) in cases.into_iter().enumerate() {
         let run = folder.path().join(number.to_string());
         let [grid, tokens] = ["grid.png", "tokens.npy"].map(|name| folder.path().join(name));
-        succeed(&mut train(&run, &["--order", order, "--steps", "1", "--sample-every", "0"]));
+        assert_succeeds(&mut train(&run, &["--order", order, "--steps", "1", "--sample-every", "0"]));
         let mut command = engine();
         command.arg("sample").arg("--checkpoint").arg(&run).args([
             "--count",
@@ -169,7 +169,7 @@ fn a_completion_keeps_the_first_pixels_of_the_order() {
             "--scale",
             "1",
         ]);
-        let text = succeed(command.arg("--out").arg(&grid).arg("--tokens-out").arg(&tokens));
+        let text = assert_succeeds(command.arg("--out").arg(&grid).arg("--tokens-out").arg(&tokens));
         assert!(text.contains(words), "{order}: {text}");
         let mut drawn_otherwise = 0;
         for drawing in 0..4 {
@@ -198,7 +198,7 @@ fn a_completion_keeps_the_first_pixels_of_the_order() {
 fn a_model_brings_its_order_along() {
     let folder = tempfile::tempdir().unwrap();
     let [first, second] = ["first", "second"].map(|name| folder.path().join(name));
-    succeed(&mut train(&first, &["--order", "spiral", "--steps", "30", "--lr", "0.01"]));
+    assert_succeeds(&mut train(&first, &["--order", "spiral", "--steps", "30", "--lr", "0.01"]));
     let init = |flags: &[&str]| {
         let mut command = engine();
         command
@@ -209,10 +209,10 @@ fn a_model_brings_its_order_along() {
         command.args(flags);
         command
     };
-    let message = refuse(&mut init(&["--order", "hilbert"]));
+    let message = assert_refused(&mut init(&["--order", "hilbert"]));
     assert!(message.contains("order spiral") && message.contains("order hilbert"), "{message}");
 
-    let losses = losses(&json_lines(&succeed(&mut init(&[]))));
+    let losses = losses(&json_lines(&assert_succeeds(&mut init(&[]))));
     assert!(losses[0].1 < 6.1, "the loss starts at {} as if nothing had been learned", losses[0].1);
     assert_eq!(config(&second, 1)["igpt_order"], "spiral");
 }
@@ -223,7 +223,7 @@ fn invalid_orders_are_refused() {
     let out = folder.path().join("run");
     let path = folder.path().join("order.npy");
     let file = format!("file:{}", path.display());
-    let refused = |order: &str| refuse(&mut train(&out, &["--steps", "1", "--order", order]));
+    let refused = |order: &str| assert_refused(&mut train(&out, &["--steps", "1", "--order", order]));
     assert!(refused("snake").contains("hilbert"));
     assert!(refused("file:").contains("file:PERM.npy"));
     assert!(refused("file:no/such.npy").contains("no/such.npy"));
@@ -243,15 +243,15 @@ fn invalid_orders_are_refused() {
     let tokens = folder.path().join("tokens.npy");
     npy::write_u16(&tokens, &[4, 16], &[3; 64]).unwrap();
     let data = format!("tokens:{}", tokens.display());
-    let message = refuse(&mut train(&out, &["--steps", "1", "--order", "columns", "--data", &data]));
+    let message = assert_refused(&mut train(&out, &["--steps", "1", "--order", "columns", "--data", &data]));
     assert!(message.contains("64 pixels") && message.contains("16"), "{message}");
     assert!(!out.exists(), "nothing should have been started");
 
-    succeed(&mut train(&out, &["--steps", "1", "--order", "columns"]));
-    let message = refuse(engine().arg("eval").arg("--checkpoint").arg(&out).args(["--data", &data]));
+    assert_succeeds(&mut train(&out, &["--steps", "1", "--order", "columns"]));
+    let message = assert_refused(engine().arg("eval").arg("--checkpoint").arg(&out).args(["--data", &data]));
     assert!(message.contains("64 pixels"), "{message}");
 
-    let message = refuse(&mut train(&out, &["--steps", "2", "--resume", "--order", "raster"]));
+    let message = assert_refused(&mut train(&out, &["--steps", "2", "--resume", "--order", "raster"]));
     assert!(message.contains("order"), "{message}");
     assert_eq!(Order::named("file"), None);
 }

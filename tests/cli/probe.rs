@@ -9,7 +9,7 @@ use safetensors::SafeTensors;
 use serde_json::Value;
 use test_support::golden_files;
 
-use crate::{engine, json_lines, refuse, succeed, train};
+use crate::{assert_refused, assert_succeeds, engine, json_lines, train};
 
 fn probe(flags: &[&str]) -> Command {
     let mut command = engine();
@@ -42,7 +42,7 @@ fn ready_features_reach_scikit_learns_optimum() {
     let arrays = ["--features", &train, "--test-features", &test, "--json"];
     for row in meta["rows"].as_array().unwrap() {
         let c = row["C"].to_string();
-        let text = succeed(probe(&arrays).args(["--solver", "lbfgs", "--c", &c]));
+        let text = assert_succeeds(probe(&arrays).args(["--solver", "lbfgs", "--c", &c]));
         let result = json_lines(&text).remove(0);
         let objective = result["objective"].as_f64().unwrap();
         assert!((objective / row["objective"].as_f64().unwrap() - 1.0).abs() < 1e-6, "{c}: {result}");
@@ -53,22 +53,22 @@ fn ready_features_reach_scikit_learns_optimum() {
         );
     }
     // What has not converged is not said to have.
-    let result = json_lines(&succeed(probe(&arrays).args(["--c", "100", "--iterations", "3"]))).remove(0);
+    let result = json_lines(&assert_succeeds(probe(&arrays).args(["--c", "100", "--iterations", "3"]))).remove(0);
     assert_eq!((&result["converged"], &result["iterations"]), (&Value::from(false), &Value::from(3)));
     // Several values of C are tried on held-out rows.
-    let result = json_lines(&succeed(probe(&arrays).args(["--c", "0.00001,1"]))).remove(0);
+    let result = json_lines(&assert_succeeds(probe(&arrays).args(["--c", "0.00001,1"]))).remove(0);
     assert_eq!(result["c"], 1.0);
     assert_eq!(result["tried"].as_array().unwrap().len(), 2);
     let sgd = ["--solver", "sgd", "--lr", "0.5", "--iterations", "300", "--c", "1"];
-    let result = json_lines(&succeed(probe(&arrays).args(sgd))).remove(0);
+    let result = json_lines(&assert_succeeds(probe(&arrays).args(sgd))).remove(0);
     assert!(result["test_accuracy"].as_f64().unwrap() > 0.8 && result["converged"] == false, "{result}");
-    assert!(succeed(probe(&arrays[..4]).args(["--c", "1"])).contains("94.20 %"));
+    assert!(assert_succeeds(probe(&arrays[..4]).args(["--c", "1"])).contains("94.20 %"));
 }
 
 /// A run on the built-in sample whose model takes milliseconds.
 fn trained(folder: &Path) -> PathBuf {
     let run = folder.join("run");
-    succeed(&mut train(&run, &["--steps", "2", "--sample-every", "0"]));
+    assert_succeeds(&mut train(&run, &["--steps", "2", "--sample-every", "0"]));
     run
 }
 
@@ -78,7 +78,7 @@ fn every_depth_of_a_model_beside_fresh_weights_and_pixels() {
     let run = trained(folder.path());
     let path = run.to_str().unwrap();
     let flags = ["--checkpoint", path, "--images", "200", "--c", "0.01,1", "--untrained", "--raw-pixels"];
-    let text = succeed(probe(&flags).args(["--json", "--labels-per-class", "4,8", "--seeds", "2"]));
+    let text = assert_succeeds(probe(&flags).args(["--json", "--labels-per-class", "4,8", "--seeds", "2"]));
     let result = json_lines(&text).remove(0);
     let rows = result["rows"].as_array().unwrap();
     let depths: Vec<String> =
@@ -101,7 +101,7 @@ fn every_depth_of_a_model_beside_fresh_weights_and_pixels() {
     assert_eq!(saved["rows"], result["rows"]);
     // Again, from the features that are there, on one thread: the same numbers.
     let before = fs::metadata(out.join("trained-train.features")).unwrap().modified().unwrap();
-    let again = json_lines(&succeed(probe(&flags).args(["--json", "--threads", "1"]))).remove(0);
+    let again = json_lines(&assert_succeeds(probe(&flags).args(["--json", "--threads", "1"]))).remove(0);
     assert_eq!(fs::metadata(out.join("trained-train.features")).unwrap().modified().unwrap(), before);
     for (again, row) in again["rows"].as_array().unwrap().iter().zip(rows) {
         for key in ["objective", "gradient_norm", "test_accuracy", "validation_accuracy"] {
@@ -117,7 +117,7 @@ fn windows_of_layers_and_the_best_depth() {
     let path = run.to_str().unwrap();
     let flags = ["--checkpoint", path, "--images", "100", "--c", "0.1", "--json", "--discard-features"];
     let rows = |more: &[&str]| -> Vec<(String, bool)> {
-        let result = json_lines(&succeed(probe(&flags).args(more))).remove(0);
+        let result = json_lines(&assert_succeeds(probe(&flags).args(more))).remove(0);
         let of = |row: &Value| (row["depths"].to_string(), row["test_accuracy"].is_number());
         result["rows"].as_array().unwrap().iter().map(of).collect()
     };
@@ -135,9 +135,9 @@ fn windows_of_layers_and_the_best_depth() {
 fn bert_models_are_probed_under_masks() {
     let folder = tempfile::tempdir().unwrap();
     let run = folder.path().join("run");
-    succeed(&mut train(&run, &["--objective", "bert", "--steps", "2", "--sample-every", "0"]));
+    assert_succeeds(&mut train(&run, &["--objective", "bert", "--steps", "2", "--sample-every", "0"]));
     let flags = ["--checkpoint", run.to_str().unwrap(), "--images", "100", "--c", "1", "--json", "--depth", "1"];
-    let row = |more: &[&str]| json_lines(&succeed(probe(&flags).args(more))).remove(0)["rows"][0].clone();
+    let row = |more: &[&str]| json_lines(&assert_succeeds(probe(&flags).args(more))).remove(0)["rows"][0].clone();
     let one = row(&[]);
     assert!(one["ensemble_accuracy"].is_null() && one["test_accuracy"].is_number(), "{one}");
     let five = row(&["--masks", "5"]);
@@ -166,18 +166,20 @@ fn bad_input_is_refused_with_the_fix() {
         (["--solver", "newton"], "lbfgs"),
         (["--depth", "1"], "--depth"),
     ] {
-        let message = refuse(probe(&ready).args(flags));
+        let message = assert_refused(probe(&ready).args(flags));
         assert!(message.contains(word), "{flags:?}: {message}");
     }
-    assert!(refuse(probe(&ready).args(["--c", "1,2", "--holdout", "1.5"])).contains("--holdout"));
-    assert!(refuse(probe(&ready).args(["--c", "1,2", "--holdout", "0"])).contains("--holdout"));
-    assert!(refuse(probe(&ready).args(["--solver", "sgd", "--c", "1,2"])).contains("--lr"));
-    assert!(refuse(&mut probe(&[])).contains("--checkpoint"));
-    assert!(refuse(&mut probe(&["--raw-pixels"])).contains("--resolution"));
-    assert!(refuse(&mut probe(&["--untrained"])).contains("--checkpoint"));
-    assert!(refuse(&mut probe(&["--features", &train_pair])).contains("--test-features"));
-    assert!(refuse(&mut probe(&["--features", "x.npy", "--test-features", &test_pair])).contains("X.npy,Y.npy"));
-    assert!(refuse(&mut probe(&["--checkpoint", &at("nowhere")])).contains("nowhere"));
+    assert!(assert_refused(probe(&ready).args(["--c", "1,2", "--holdout", "1.5"])).contains("--holdout"));
+    assert!(assert_refused(probe(&ready).args(["--c", "1,2", "--holdout", "0"])).contains("--holdout"));
+    assert!(assert_refused(probe(&ready).args(["--solver", "sgd", "--c", "1,2"])).contains("--lr"));
+    assert!(assert_refused(&mut probe(&[])).contains("--checkpoint"));
+    assert!(assert_refused(&mut probe(&["--raw-pixels"])).contains("--resolution"));
+    assert!(assert_refused(&mut probe(&["--untrained"])).contains("--checkpoint"));
+    assert!(assert_refused(&mut probe(&["--features", &train_pair])).contains("--test-features"));
+    assert!(
+        assert_refused(&mut probe(&["--features", "x.npy", "--test-features", &test_pair])).contains("X.npy,Y.npy")
+    );
+    assert!(assert_refused(&mut probe(&["--checkpoint", &at("nowhere")])).contains("nowhere"));
     // Arrays that do not fit.
     let write = |name: &str, shape: &[usize], values: &[f32]| npy::write_f32(at(name), shape, values).unwrap();
     npy::write_i64(at("two.npy"), &[2], &[0, 1]).unwrap();
@@ -203,7 +205,7 @@ fn bad_input_is_refused_with_the_fix() {
     ] {
         let pair = format!("{},{}", at(x), at(y));
         let against = if word == "64" { test_pair.clone() } else { pair.clone() };
-        let message = refuse(&mut probe(&["--features", &pair, "--test-features", &against, "--c", "1"]));
+        let message = assert_refused(&mut probe(&["--features", &pair, "--test-features", &against, "--c", "1"]));
         assert!(message.contains(word), "{x} {y}: {message}");
     }
     // Of a model.
@@ -225,13 +227,13 @@ fn bad_input_is_refused_with_the_fix() {
         (["--palette", "no.npy"], "no.npy"),
         (["--data", "cifar11:x"], "cifar10:"),
     ] {
-        let message = refuse(probe(&model).args(["--c", "1"]).args(flags));
+        let message = assert_refused(probe(&model).args(["--c", "1"]).args(flags));
         assert!(message.contains(word), "{flags:?}: {message}");
     }
     fs::write(at("file"), "").unwrap();
-    assert!(refuse(probe(&model).args(["--out", &at("file")])).contains("--out"));
+    assert!(assert_refused(probe(&model).args(["--out", &at("file")])).contains("--out"));
     npy::write_u16(at("tokens.npy"), &[4, 64], &[1; 256]).unwrap();
     let tokens = format!("tokens:{}", at("tokens.npy"));
-    assert!(refuse(probe(&model).args(["--data", &tokens])).contains("--test-data"));
-    assert!(refuse(probe(&model).args(["--data", &tokens, "--test-data", &tokens])).contains("no labels"));
+    assert!(assert_refused(probe(&model).args(["--data", &tokens])).contains("--test-data"));
+    assert!(assert_refused(probe(&model).args(["--data", &tokens, "--test-data", &tokens])).contains("no labels"));
 }

@@ -8,7 +8,7 @@ use igpt_engine::plan::{Cost, DEVICES};
 use igpt_engine::recipe::{Command, Recipe, Table, built_in};
 use serde_json::{Value, json};
 
-use crate::{checkpoint, engine, json_lines, refuse, succeed, train};
+use crate::{assert_refused, assert_succeeds, checkpoint, engine, json_lines, train};
 
 const RECIPES: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/recipes");
 
@@ -121,7 +121,7 @@ fn every_pre_training_recipe_trains_two_steps_when_scaled_down() {
         let mut command = engine();
         command.args(["train", "--scale-down", "64", "--steps", "2", "--data", "sample", "--json", "--config"]);
         command.arg(file(&recipe.path)).arg("--out").arg(&out);
-        let lines = json_lines(&succeed(&mut command));
+        let lines = json_lines(&assert_succeeds(&mut command));
         let steps = lines.iter().filter(|line| line["event"] == "step").count();
         assert_eq!(steps, 2, "{}: {lines:?}", recipe.path);
         // What was trained is what the plan of the scaled recipe says.
@@ -140,7 +140,7 @@ fn every_fine_tuning_recipe_trains_two_steps_when_scaled_down() {
     let folder = tempfile::tempdir().unwrap();
     let model = |objective: &str| {
         let run = folder.path().join(objective);
-        succeed(&mut train(&run, &["--steps", "1", "--objective", objective]));
+        assert_succeeds(&mut train(&run, &["--steps", "1", "--objective", objective]));
         run
     };
     let models = [model("ar"), model("bert")];
@@ -152,7 +152,7 @@ fn every_fine_tuning_recipe_trains_two_steps_when_scaled_down() {
         command.args(["--eval-every", "1", "--eval-images", "16", "--threads", "2"]);
         command.arg("--checkpoint").arg(&models[usize::from(recipe.is_bert())]);
         command.arg("--config").arg(file(&recipe.path)).arg("--out").arg(&out);
-        let lines = json_lines(&succeed(&mut command));
+        let lines = json_lines(&assert_succeeds(&mut command));
         let steps = lines.iter().filter(|line| line["event"] == "step").count();
         assert!((3..=4).contains(&steps), "{}: {lines:?}", recipe.path);
         assert!(out.join("folded").is_dir(), "{}", recipe.path);
@@ -175,8 +175,8 @@ fn every_probe_recipe_runs_when_scaled_down() {
     let masked = folder.path().join("masked");
 
     // Five depths, for the recipe that reads five layers together.
-    succeed(&mut train(&run, &["--steps", "1", "--layers", "4"]));
-    succeed(&mut train(&masked, &["--steps", "1", "--layers", "4", "--objective", "bert"]));
+    assert_succeeds(&mut train(&run, &["--steps", "1", "--layers", "4"]));
+    assert_succeeds(&mut train(&masked, &["--steps", "1", "--layers", "4", "--objective", "bert"]));
     let probes = built_in().unwrap().into_iter().filter(|recipe| recipe.command == Command::Probe);
 
     for recipe in probes {
@@ -190,7 +190,7 @@ fn every_probe_recipe_runs_when_scaled_down() {
             // So few images have no 25 or 400 of a class.
             command.args(["--labels-per-class", "4"]);
         }
-        let report = json_lines(&succeed(&mut command)).remove(0);
+        let report = json_lines(&assert_succeeds(&mut command)).remove(0);
         assert_eq!(report["finished"], true, "{}: {report}", recipe.path);
         let concatenated = recipe.number("concat").unwrap().unwrap_or(1) as usize;
         let read = |row: &Value| row["depths"].as_array().unwrap().len() == concatenated;
@@ -206,23 +206,24 @@ fn plan_says_what_fits() {
         command.arg("plan").args(flags).arg("--config").arg(file("pretrain-l-ar-32.toml"));
         command
     };
-    let text = succeed(&mut plan(&[]));
+    let text = assert_succeeds(&mut plan(&[]));
 
     for words in ["1,362,250,752 parameters", "activations", "H100 SXM", "kWh", "2.0466 nats", "1,000,000 steps"] {
         assert!(text.contains(words), "{words} is not in\n{text}");
     }
 
-    let report = json_lines(&succeed(&mut plan(&["--device-model", "h100,v100", "--json"]))).remove(0);
+    let report = json_lines(&assert_succeeds(&mut plan(&["--device-model", "h100,v100", "--json"]))).remove(0);
     let devices = report["devices"].as_array().unwrap();
     assert_eq!(devices.len(), 2);
     assert_eq!((&devices[0]["fits"], &devices[1]["precision"]), (&json!(false), &json!("f32")));
 
     let largest = devices[0]["largest_micro_batch"].as_u64().unwrap().to_string();
-    let fitting = json_lines(&succeed(&mut plan(&["--device-model", "h100", "--batch", &largest, "--json"]))).remove(0);
+    let fitting =
+        json_lines(&assert_succeeds(&mut plan(&["--device-model", "h100", "--batch", &largest, "--json"]))).remove(0);
     assert_eq!(fitting["devices"][0]["fits"], true);
 
     // Scaled down, it fits anything.
-    let small = json_lines(&succeed(&mut plan(&["--scale-down", "16", "--json"]))).remove(0);
+    let small = json_lines(&assert_succeeds(&mut plan(&["--scale-down", "16", "--json"]))).remove(0);
     assert!(small["devices"].as_array().unwrap().iter().all(|device| device["fits"] == true));
 
     for (flags, word) in [
@@ -231,7 +232,7 @@ fn plan_says_what_fits() {
         (["--scale-down", "0"], "--scale-down"),
         (["--scale-down", "5000"], "1024"),
     ] {
-        let message = refuse(&mut plan(&flags));
+        let message = assert_refused(&mut plan(&flags));
         assert!(message.contains(word), "{flags:?}: {message}");
     }
 }
@@ -251,23 +252,23 @@ fn files_that_are_not_recipes_are_refused() {
         ("[pretrained]\nmodel = \"l\"", "resolution"),
     ] {
         fs::write(&path, text).unwrap();
-        let message = refuse(engine().arg("plan").arg("--config").arg(&path));
+        let message = assert_refused(engine().arg("plan").arg("--config").arg(&path));
         assert!(message.contains(word), "{text}: {message}");
     }
 
-    assert!(refuse(engine().args(["plan", "--config", "no/such.toml"])).contains("no/such.toml"));
+    assert!(assert_refused(engine().args(["plan", "--config", "no/such.toml"])).contains("no/such.toml"));
     // For another command, and dividing nothing.
     let out = folder.path().join("run");
-    let message = refuse(train(&out, &[]).arg("--config").arg(file("finetune-cifar10-l.toml")));
+    let message = assert_refused(train(&out, &[]).arg("--config").arg(file("finetune-cifar10-l.toml")));
     assert!(message.contains("igpt-engine finetune"), "{message}");
 
-    let message = refuse(&mut train(&out, &["--scale-down", "8"]));
+    let message = assert_refused(&mut train(&out, &["--scale-down", "8"]));
     assert!(message.contains("--config"), "{message}");
     assert!(!out.exists());
 }
 
 fn results(folder: &Path, flags: &[&str]) -> String {
-    succeed(engine().arg("results").args(flags).arg(folder))
+    assert_succeeds(engine().arg("results").args(flags).arg(folder))
 }
 
 /// A run of iGPT-S on ImageNet, as far as its folder tells.
@@ -285,7 +286,7 @@ fn pretended_run(folder: &Path, steps: u64, loss: f64) {
 fn probes_appear_in_their_rows() {
     let folder = tempfile::tempdir().unwrap();
     let run = folder.path().join("tiny");
-    succeed(&mut train(&run, &["--steps", "1"]));
+    assert_succeeds(&mut train(&run, &["--steps", "1"]));
     let config = fs::read_to_string(checkpoint(&run, 1).join("config.json")).unwrap();
     let mut config: Value = serde_json::from_str(&config).unwrap();
 
@@ -339,7 +340,7 @@ fn probes_appear_in_their_rows() {
 fn results_appear_beside_the_papers_and_missing_ones_are_marked() {
     let folder = tempfile::tempdir().unwrap();
     let runs = folder.path().join("runs");
-    succeed(&mut train(&runs.join("tiny"), &["--steps", "1"]));
+    assert_succeeds(&mut train(&runs.join("tiny"), &["--steps", "1"]));
     pretended_run(&runs.join("nested/s-001"), 4000, 2.5);
     pretended_run(&runs.join("nested/s-002"), 2000, 2.75);
     let report: Value = serde_json::from_str(&results(&runs, &["--json"])).unwrap();
@@ -377,9 +378,9 @@ fn results_appear_beside_the_papers_and_missing_ones_are_marked() {
 
     // What is damaged is named.
     fs::write(runs.join("nested/s-002/test.json"), "{\n").unwrap();
-    assert!(refuse(engine().arg("results").arg(&runs)).contains("test.json"));
+    assert!(assert_refused(engine().arg("results").arg(&runs)).contains("test.json"));
 
     fs::write(runs.join("nested/s-001/config.toml"), "model = 3").unwrap();
-    assert!(refuse(engine().arg("results").arg(&runs)).contains("config.toml"));
-    assert!(refuse(engine().args(["results", "no/such"])).contains("no/such"));
+    assert!(assert_refused(engine().arg("results").arg(&runs)).contains("config.toml"));
+    assert!(assert_refused(engine().args(["results", "no/such"])).contains("no/such"));
 }

@@ -4,7 +4,7 @@ use std::io::{BufRead, BufReader};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 
-use crate::{json_lines, losses, refuse, succeed, train, weights_and_moments};
+use crate::{assert_refused, assert_succeeds, json_lines, losses, train, weights_and_moments};
 
 const STEPS: u64 = 12;
 const FLAGS: [&str; 8] = ["--steps", "12", "--save-every", "1", "--lr", "0.01", "--threads", "2"];
@@ -12,7 +12,7 @@ const FLAGS: [&str; 8] = ["--steps", "12", "--save-every", "1", "--lr", "0.01", 
 /// The run that nothing stopped.
 fn undisturbed(folder: &Path) -> ([Vec<u8>; 2], Vec<(u64, f64)>) {
     let run = folder.join("whole");
-    succeed(&mut train(&run, &FLAGS));
+    assert_succeeds(&mut train(&run, &FLAGS));
     (weights_and_moments(&run, STEPS), metrics(&run))
 }
 
@@ -47,7 +47,7 @@ fn killed_at_any_moment_and_resumed_is_undisturbed() {
         let _ = child.kill();
         child.wait().unwrap();
     }
-    succeed(train(&run, &FLAGS).arg("--resume"));
+    assert_succeeds(train(&run, &FLAGS).arg("--resume"));
     assert!(weights_and_moments(&run, STEPS) == whole.0, "the resumed run ended elsewhere");
     assert_eq!(metrics(&run), whole.1);
     let checkpoints: Vec<_> =
@@ -66,7 +66,7 @@ fn interrupted_saves_and_resumes() {
     signal(&child, "INT");
     let status = child.wait().unwrap();
     assert!(status.success(), "{status}");
-    succeed(train(&run, &flags).arg("--resume"));
+    assert_succeeds(train(&run, &flags).arg("--resume"));
     assert!(weights_and_moments(&run, STEPS) == whole.0, "the resumed run ended elsewhere");
     assert_eq!(metrics(&run), whole.1);
 }
@@ -76,9 +76,9 @@ fn a_longer_run_goes_on_where_a_shorter_one_ended() {
     let folder = tempfile::tempdir().unwrap();
     let (whole, parts) = (folder.path().join("whole"), folder.path().join("parts"));
     let constant = ["--schedule", "constant", "--warmup", "2", "--accumulate", "2"];
-    succeed(train(&whole, &constant).args(["--steps", "7"]));
-    succeed(train(&parts, &constant).args(["--steps", "4"]));
-    succeed(train(&parts, &constant).args(["--steps", "7", "--resume"]));
+    assert_succeeds(train(&whole, &constant).args(["--steps", "7"]));
+    assert_succeeds(train(&parts, &constant).args(["--steps", "4"]));
+    assert_succeeds(train(&parts, &constant).args(["--steps", "7", "--resume"]));
     assert!(weights_and_moments(&whole, 7) == weights_and_moments(&parts, 7));
 }
 
@@ -86,9 +86,9 @@ fn a_longer_run_goes_on_where_a_shorter_one_ended() {
 fn a_finished_run_stays_as_it_is() {
     let folder = tempfile::tempdir().unwrap();
     let run = folder.path().join("run");
-    succeed(&mut train(&run, &["--steps", "2"]));
+    assert_succeeds(&mut train(&run, &["--steps", "2"]));
     let before = weights_and_moments(&run, 2);
-    succeed(&mut train(&run, &["--steps", "2", "--resume"]));
+    assert_succeeds(&mut train(&run, &["--steps", "2", "--resume"]));
     assert!(weights_and_moments(&run, 2) == before);
 }
 
@@ -96,7 +96,7 @@ fn a_finished_run_stays_as_it_is() {
 fn what_decides_the_numbers_cannot_change() {
     let folder = tempfile::tempdir().unwrap();
     let run = folder.path().join("run");
-    succeed(&mut train(&run, &["--steps", "2"]));
+    assert_succeeds(&mut train(&run, &["--steps", "2"]));
     let before = weights_and_moments(&run, 2);
     for (flags, key) in [
         (["--width", "32"], "width"),
@@ -105,10 +105,10 @@ fn what_decides_the_numbers_cannot_change() {
         (["--batch", "8"], "batch"),
         (["--norm", "layer"], "norm"),
     ] {
-        let message = refuse(train(&run, &["--steps", "4", "--resume"]).args(flags));
+        let message = assert_refused(train(&run, &["--steps", "4", "--resume"]).args(flags));
         assert!(message.contains(key) && message.contains("--init"), "{message}");
     }
-    assert!(refuse(&mut train(&run, &["--steps", "4"])).contains("--resume"));
+    assert!(assert_refused(&mut train(&run, &["--steps", "4"])).contains("--resume"));
     assert!(weights_and_moments(&run, 2) == before);
 }
 
@@ -116,9 +116,9 @@ fn what_decides_the_numbers_cannot_change() {
 fn fewer_steps_than_made_are_refused() {
     let folder = tempfile::tempdir().unwrap();
     let run = folder.path().join("run");
-    succeed(&mut train(&run, &["--steps", "3"]));
+    assert_succeeds(&mut train(&run, &["--steps", "3"]));
     let config = std::fs::read(run.join("config.toml")).unwrap();
-    let message = crate::refuse(&mut train(&run, &["--steps", "2", "--resume"]));
+    let message = crate::assert_refused(&mut train(&run, &["--steps", "2", "--resume"]));
     assert!(message.contains("has made 3 steps"), "{message}");
     assert!(std::fs::read(run.join("config.toml")).unwrap() == config, "the settings should have stayed");
 }

@@ -1,12 +1,12 @@
 //! Training runs: what they print and leave behind.
 
-use crate::{checkpoint, engine, json_lines, losses, succeed, train, weights_and_moments};
+use crate::{assert_succeeds, checkpoint, engine, json_lines, losses, train, weights_and_moments};
 
 #[test]
 fn a_run_leaves_its_folder() {
     let folder = tempfile::tempdir().unwrap();
     let run = folder.path().join("run");
-    let text = succeed(&mut train(&run, &["--steps", "6", "--save-every", "2", "--keep", "2"]));
+    let text = assert_succeeds(&mut train(&run, &["--steps", "6", "--save-every", "2", "--keep", "2"]));
     assert!(text.contains("report.html"), "the run should end by saying where the report is:\n{text}");
     for file in ["config.toml", "metrics.jsonl", "report.html", "samples/step-00000006.png"] {
         assert!(run.join(file).is_file(), "{file} is missing");
@@ -30,7 +30,7 @@ fn a_run_leaves_its_folder() {
 #[test]
 fn json_is_all_there_is_on_standard_output() {
     let folder = tempfile::tempdir().unwrap();
-    let lines = json_lines(&succeed(&mut train(&folder.path().join("run"), &["--steps", "3", "--json"])));
+    let lines = json_lines(&assert_succeeds(&mut train(&folder.path().join("run"), &["--steps", "3", "--json"])));
     let losses = losses(&lines);
     assert_eq!(losses.iter().map(|(step, _)| *step).collect::<Vec<_>>(), [1, 2, 3]);
     // The head is zero at first: every colour is as likely as any other.
@@ -43,7 +43,7 @@ fn a_model_learns_the_sample() {
     let run = folder.path().join("run");
     let flags =
         ["--steps", "120", "--lr", "0.01", "--batch", "8", "--json", "--sample-every", "0", "--eval-images", "0"];
-    let lines = json_lines(&succeed(&mut train(&run, &flags)));
+    let lines = json_lines(&assert_succeeds(&mut train(&run, &flags)));
     let last = lines.iter().rfind(|line| line.get("val_loss").is_some()).unwrap();
     let (loss, entropy) = (last["val_loss"].as_f64().unwrap(), last["unigram_entropy"].as_f64().unwrap());
     assert!(loss < entropy - 0.3, "validation loss {loss}, unigram entropy {entropy}");
@@ -54,7 +54,7 @@ fn runs_repeat_bit_for_bit_and_seeds_differ() {
     let folder = tempfile::tempdir().unwrap();
     let weights = |name: &str, seed: &str| {
         let run = folder.path().join(name);
-        succeed(&mut train(&run, &["--steps", "3", "--seed", seed]));
+        assert_succeeds(&mut train(&run, &["--steps", "3", "--seed", seed]));
         weights_and_moments(&run, 3)
     };
     assert_eq!(weights("a", "7"), weights("b", "7"));
@@ -66,7 +66,7 @@ fn the_number_of_threads_changes_nothing() {
     let folder = tempfile::tempdir().unwrap();
     let weights = |threads: &str| {
         let run = folder.path().join(threads);
-        succeed(&mut train(&run, &["--steps", "4", "--lr", "0.01", "--threads", threads]));
+        assert_succeeds(&mut train(&run, &["--steps", "4", "--lr", "0.01", "--threads", threads]));
         weights_and_moments(&run, 4)
     };
     let one = weights("1");
@@ -77,11 +77,11 @@ fn the_number_of_threads_changes_nothing() {
 fn the_written_configuration_repeats_the_run() {
     let folder = tempfile::tempdir().unwrap();
     let (first, second) = (folder.path().join("first"), folder.path().join("second"));
-    succeed(&mut train(
+    assert_succeeds(&mut train(
         &first,
         &["--steps", "3", "--norm", "layer", "--activation", "gelu", "--bias", "--clip", "0.5"],
     ));
-    succeed(engine().arg("train").arg("--config").arg(first.join("config.toml")).arg("--out").arg(&second));
+    assert_succeeds(engine().arg("train").arg("--config").arg(first.join("config.toml")).arg("--out").arg(&second));
     assert_eq!(weights_and_moments(&first, 3), weights_and_moments(&second, 3));
 }
 
@@ -90,7 +90,7 @@ fn accumulation_is_the_big_batch() {
     let folder = tempfile::tempdir().unwrap();
     let losses = |name: &str, flags: [&str; 4]| {
         let mut command = train(&folder.path().join(name), &["--steps", "4", "--json", "--lr", "0.003"]);
-        losses(&json_lines(&succeed(command.args(flags))))
+        losses(&json_lines(&assert_succeeds(command.args(flags))))
     };
     let whole = losses("whole", ["--batch", "8", "--accumulate", "1"]);
     let parts = losses("parts", ["--batch", "2", "--accumulate", "4"]);
@@ -108,7 +108,7 @@ fn tokens_in_file_order() {
     igpt_engine::data::npy::write_u16(&tokens, &[6, 16], &ids).unwrap();
     let data = format!("tokens:{}", tokens.display());
     let flags = ["--data", &data, "--no-shuffle", "--batch", "2", "--steps", "3", "--json", "--resolution", "4"];
-    let lines = json_lines(&succeed(&mut train(&folder.path().join("run"), &flags)));
+    let lines = json_lines(&assert_succeeds(&mut train(&folder.path().join("run"), &flags)));
     assert_eq!(losses(&lines).len(), 3);
 }
 
@@ -116,9 +116,9 @@ fn tokens_in_file_order() {
 fn a_run_starts_from_the_weights_of_another() {
     let folder = tempfile::tempdir().unwrap();
     let (first, second) = (folder.path().join("first"), folder.path().join("second"));
-    succeed(&mut train(&first, &["--steps", "40", "--lr", "0.01"]));
+    assert_succeeds(&mut train(&first, &["--steps", "40", "--lr", "0.01"]));
     let flags = ["--batch", "4", "--steps", "1", "--json", "--init"];
-    let text = succeed(engine().arg("train").args(flags).arg(&first).arg("--out").arg(&second));
+    let text = assert_succeeds(engine().arg("train").args(flags).arg(&first).arg("--out").arg(&second));
     let losses = losses(&json_lines(&text));
     assert!(losses[0].1 < 6.1, "the loss starts at {} as if nothing had been learned", losses[0].1);
 }
@@ -154,13 +154,13 @@ fn full_outputs() {
     let full = || std::fs::File::options().write(true).open("/dev/full").unwrap();
     for flags in [&["--steps", "2", "--json"][..], &["--steps", "2"]] {
         let run = folder.path().join(format!("run-{}", flags.len()));
-        let message = crate::refuse(train(&run, flags).stdout(full()));
+        let message = crate::assert_refused(train(&run, flags).stdout(full()));
         assert!(message.contains("standard output"), "{message}");
         // With --json the first line already cannot be written, before anything is there to save.
         assert_eq!(igpt_engine::run::checkpoints::resolve(&run).is_ok(), !flags.contains(&"--json"));
     }
-    crate::refuse(engine().arg("doctor").stdout(full()));
-    succeed(train(&folder.path().join("quiet"), &["--steps", "2"]).stderr(full()));
+    crate::assert_refused(engine().arg("doctor").stdout(full()));
+    assert_succeeds(train(&folder.path().join("quiet"), &["--steps", "2"]).stderr(full()));
 }
 
 /// iGPT-S, one image at a time, within 4 GiB of address space: weights, gradients, moments and activations.
@@ -173,7 +173,8 @@ fn the_smallest_paper_model_trains_in_four_gibibytes() {
     // Of one heap: glibc reserves 64 MiB of addresses, not of memory, for the heap of every thread.
     command.env("MALLOC_ARENA_MAX", "1");
     command.args(["-c", "ulimit -v 4194304; exec \"$0\" \"$@\"", env!("CARGO_BIN_EXE_igpt-engine"), "train"]);
-    let text =
-        succeed(command.args(flags).args(["--sample-every", "0", "--json", "--out"]).arg(folder.path().join("s")));
+    let text = assert_succeeds(
+        command.args(flags).args(["--sample-every", "0", "--json", "--out"]).arg(folder.path().join("s")),
+    );
     assert_eq!(losses(&json_lines(&text)).len(), 1);
 }

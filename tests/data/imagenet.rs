@@ -289,7 +289,7 @@ fn open_bytes(bytes: &[u8]) -> Result<ImageNetTar> {
 }
 
 #[track_caller]
-fn refused(bytes: &[u8], wanted: &str) {
+fn assert_refused(bytes: &[u8], wanted: &str) {
     let error = open_bytes(bytes).err().unwrap_or_else(|| panic!("accepted, and it should say {wanted:?}"));
     assert!(matches!(error, DataError::Tar { .. }), "{error}");
     let text = error.to_string();
@@ -305,17 +305,17 @@ fn hostile_tars_are_refused() {
     let nested = tar_of(&[("n01.tar".into(), class.clone()), ("n02.tar".into(), class.clone())]);
     assert_eq!(open_bytes(&nested).unwrap().len(), 4);
 
-    refused(b"", "truncated");
-    refused(&[0; 4096], "no file in it");
-    refused(&[7; 4096], "after 0 files");
-    refused(&tar_of(&[("n01.tar".into(), class.clone()), ("1.JPEG".into(), vec![0; 9])]), "mixes");
-    refused(&tar_of(&[("1.JPEG".into(), vec![0; 9]), ("n01.tar".into(), class.clone())]), "mixes");
-    refused(&tar_of(&[("n01.tar".into(), class.clone()), ("a/n01.tar".into(), class.clone())]), "twice");
-    refused(&tar_of(&[("n01.tar".into(), tar_of(&[]))]), "are empty");
-    refused(&tar_of(&[("n01.tar".into(), b"no tar at all".to_vec())]), "n01.tar");
+    assert_refused(b"", "truncated");
+    assert_refused(&[0; 4096], "no file in it");
+    assert_refused(&[7; 4096], "after 0 files");
+    assert_refused(&tar_of(&[("n01.tar".into(), class.clone()), ("1.JPEG".into(), vec![0; 9])]), "mixes");
+    assert_refused(&tar_of(&[("1.JPEG".into(), vec![0; 9]), ("n01.tar".into(), class.clone())]), "mixes");
+    assert_refused(&tar_of(&[("n01.tar".into(), class.clone()), ("a/n01.tar".into(), class.clone())]), "twice");
+    assert_refused(&tar_of(&[("n01.tar".into(), tar_of(&[]))]), "are empty");
+    assert_refused(&tar_of(&[("n01.tar".into(), b"no tar at all".to_vec())]), "n01.tar");
 
     // A truncated tar of a class in a whole outer one.
-    refused(&tar_of(&[("n01.tar".into(), class[..1500].to_vec())]), "truncated");
+    assert_refused(&tar_of(&[("n01.tar".into(), class[..1500].to_vec())]), "truncated");
 
     // Links could point anywhere.
     let mut links = tar::Builder::new(Vec::new());
@@ -323,14 +323,14 @@ fn hostile_tars_are_refused() {
     header.set_entry_type(tar::EntryType::Symlink);
     header.set_size(0);
     links.append_link(&mut header, "1.JPEG", "/etc/passwd").unwrap();
-    refused(&links.into_inner().unwrap(), "not a plain file");
+    assert_refused(&links.into_inner().unwrap(), "not a plain file");
 
     // A header that promises 2^62 bytes.
     let mut header = tar::Header::new_gnu();
     header.set_path("1.JPEG").unwrap();
     header.set_size(1 << 62);
     header.set_cksum();
-    refused(&[header.as_bytes().as_slice(), &[0; 2048]].concat(), "truncated");
+    assert_refused(&[header.as_bytes().as_slice(), &[0; 2048]].concat(), "truncated");
 }
 
 /// Wherever a tar is cut, and whatever byte of a header is altered, it is refused or read within its bounds.
