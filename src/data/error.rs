@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use super::Split;
+use super::part::Split;
 
 /// Result of everything in [`crate::data`].
 pub type Result<T, E = DataError> = std::result::Result<T, E>;

@@ -4,8 +4,8 @@ use super::codec::kmeans::{FitOptions, Histogram, Quality, fit};
 use super::codec::palette::Palette;
 use super::error::Result;
 use super::open::{OpenOptions, evaluation_transform, open_images};
+use super::part::Split;
 use super::progress;
-use super::source::Split;
 use super::spec::DataSpec;
 
 /// A fitted palette, and what encoding with it loses.

@@ -1,26 +1,8 @@
 //! What a data set of images is, before any transform: the trait and the splits.
 
 use image::RgbImage;
-use serde::{Deserialize, Serialize};
 
 use super::error::Result;
-use crate::named::named;
-
-named! {
-    /// Which part of a data set. For the paper's data sets, validation is held out of the official training part and test
-    /// is the official test part (of ImageNet: the official validation part).
-    #[derive(Default, Serialize, Deserialize)]
-    #[serde(rename_all = "lowercase")]
-    pub enum Split {
-        /// What is trained on.
-        #[default]
-        Train = "train",
-        /// Held out of the training images, the same ones for the same seed.
-        Validation = "validation",
-        /// The data set's own test images.
-        Test = "test",
-    }
-}
 
 /// Images by index, in a fixed order.
 pub trait ImageSource: Send + Sync {

@@ -8,7 +8,7 @@ use super::dataset::AugmentKey;
 use super::dataset::Examples;
 use super::error::{DataError, Result};
 use super::open::{OpenOptions, open, open_images, training_transform};
-use super::source::Split;
+use super::part::Split;
 use super::spec::DataSpec;
 use super::stream::Batches;
 

@@ -1,14 +1,20 @@
 //! How a device stores numbers.
 
-/// How numbers are stored.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, clap::ValueEnum, serde::Serialize, serde::Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Precision {
-    /// float32 throughout, GEMMs in full f32, as the paper's models were trained.
-    F32,
-    /// bfloat16 activations and matmul weights beside float32 accumulators, master weights, gradients and moments.
-    #[default]
-    Bf16,
+use serde::{Deserialize, Serialize};
+
+use crate::named::named;
+
+named! {
+    /// How numbers are stored.
+    #[derive(Default, Serialize, Deserialize)]
+    #[serde(rename_all = "lowercase")]
+    pub enum Precision {
+        /// float32 throughout, GEMMs in full f32, as the paper's models were trained.
+        F32 = "f32",
+        /// bfloat16 activations and matmul weights beside float32 accumulators, master weights, gradients and moments.
+        #[default]
+        Bf16 = "bf16",
+    }
 }
 
 impl Precision {

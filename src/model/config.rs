@@ -4,22 +4,25 @@ use serde::{Deserialize, Serialize};
 
 use crate::device::{Activation, Norm};
 use crate::model::{Objective, Order};
+use crate::named::named;
 
-/// A named size.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
-#[serde(rename_all = "lowercase")]
-pub enum Preset {
-    /// 4 layers × 128, 4 heads: for trying things out on a CPU.
-    #[default]
-    Tiny,
-    /// iGPT-S: 24 layers × 512, 8 heads.
-    S,
-    /// iGPT-M: 36 layers × 1024, 8 heads (head dimension 128).
-    M,
-    /// iGPT-L: 48 layers × 1536, 16 heads (head dimension 96).
-    L,
-    /// iGPT-XL: 60 layers × 3072; the paper does not give the heads, 32 keeps L's head dimension of 96.
-    Xl,
+named! {
+    /// A named size.
+    #[derive(Default, Serialize, Deserialize)]
+    #[serde(rename_all = "lowercase")]
+    pub enum Preset {
+        /// 4 layers × 128, 4 heads: for trying things out on a CPU.
+        #[default]
+        Tiny = "tiny",
+        /// iGPT-S: 24 layers × 512, 8 heads.
+        S = "s",
+        /// iGPT-M: 36 layers × 1024, 8 heads (head dimension 128).
+        M = "m",
+        /// iGPT-L: 48 layers × 1536, 16 heads (head dimension 96).
+        L = "l",
+        /// iGPT-XL: 60 layers × 3072; the paper does not give the heads, 32 keeps L's head dimension of 96.
+        Xl = "xl",
+    }
 }
 
 impl Preset {
@@ -155,13 +158,6 @@ impl ModelConfig {
     /// Rows of the token embedding: the colours, then `sos` where there is one.
     pub fn embedding_rows(&self) -> usize {
         self.vocabulary + usize::from(self.sos)
-    }
-
-    /// Trainable parameters.
-    ///
-    /// Without biases `L·(12d² + 2d) + positions·d + (2·512 + 1)·d + d`: 76,571,648 for iGPT-S.
-    pub fn parameter_count(&self) -> usize {
-        crate::model::parameter_specs(self).iter().map(|spec| spec.shape.iter().product::<usize>()).sum()
     }
 
     /// Useful FLOPs of a forward and backward pass, per token of a sequence of `length` tokens: 6 for each

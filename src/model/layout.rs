@@ -111,3 +111,12 @@ pub fn parameter_specs(config: &ModelConfig) -> Vec<ParameterSpec> {
 pub fn model_ids(config: &ModelConfig) -> ModelIds {
     lay_out(config).1
 }
+
+impl ModelConfig {
+    /// Trainable parameters.
+    ///
+    /// Without biases `L·(12d² + 2d) + positions·d + (2·512 + 1)·d + d`: 76,571,648 for iGPT-S.
+    pub fn parameter_count(&self) -> usize {
+        parameter_specs(self).iter().map(|spec| spec.shape.iter().product::<usize>()).sum()
+    }
+}

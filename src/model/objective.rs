@@ -7,24 +7,18 @@ use serde::{Deserialize, Serialize};
 
 use crate::device::{BLANK, Device, Mask, Result, ShapeError};
 use crate::model::Transformer;
+use crate::named::named;
 
-/// What a model is trained to predict.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
-#[serde(rename_all = "lowercase")]
-pub enum Objective {
-    /// The next pixel, given all before it in the model's order.
-    #[default]
-    Ar,
-    /// Masked pixels, given all others.
-    Bert,
-}
-
-impl std::fmt::Display for Objective {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str(match self {
-            Objective::Ar => "ar",
-            Objective::Bert => "bert",
-        })
+named! {
+    /// What a model is trained to predict.
+    #[derive(Default, Serialize, Deserialize)]
+    #[serde(rename_all = "lowercase")]
+    pub enum Objective {
+        /// The next pixel, given all before it in the model's order.
+        #[default]
+        Ar = "ar",
+        /// Masked pixels, given all others.
+        Bert = "bert",
     }
 }
 

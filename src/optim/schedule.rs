@@ -2,15 +2,19 @@
 
 use serde::{Deserialize, Serialize};
 
-/// What follows the warm-up.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
-#[serde(rename_all = "lowercase")]
-pub enum ScheduleKind {
-    /// Half a cosine, down to zero at the last step: the paper's.
-    #[default]
-    Cosine,
-    /// The peak rate to the end: the paper's fine-tuning.
-    Constant,
+use crate::named::named;
+
+named! {
+    /// What follows the warm-up.
+    #[derive(Default, Serialize, Deserialize)]
+    #[serde(rename_all = "lowercase")]
+    pub enum ScheduleKind {
+        /// Half a cosine, down to zero at the last step: the paper's.
+        #[default]
+        Cosine = "cosine",
+        /// The peak rate to the end: the paper's fine-tuning.
+        Constant = "constant",
+    }
 }
 
 /// Linear warm-up from zero, then [`ScheduleKind`].

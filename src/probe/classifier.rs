@@ -4,7 +4,7 @@ use faer::linalg::matmul::matmul;
 use faer::{Accum, MatMut, MatRef, Par};
 use rayon::prelude::*;
 
-use super::features::matrix::Rows;
+use super::features::matrix::{ROW_BLOCK, Rows, read_block};
 
 /// `logits = x · Wᵀ + b`.
 #[derive(Clone, Debug, PartialEq)]
@@ -18,9 +18,6 @@ pub struct Classifier {
     /// `b`, `[K]`.
     pub intercepts: Vec<f64>,
 }
-
-/// Rows that one task works on: fixed, so that sums do not depend on the threads.
-pub(super) const ROW_BLOCK: usize = 512;
 
 impl Classifier {
     /// All zero: every class is as likely.
@@ -63,14 +60,6 @@ impl Classifier {
     pub fn accuracy(&self, rows: &dyn Rows, labels: &[u16]) -> f64 {
         share_right(&self.predict(rows), labels)
     }
-}
-
-/// Rows `block · ROW_BLOCK ..` as f64, `[rows, F]`.
-pub(super) fn read_block(rows: &dyn Rows, block: usize) -> Vec<f64> {
-    let range = block * ROW_BLOCK..rows.len().min((block + 1) * ROW_BLOCK);
-    let mut values = vec![0.0_f32; range.len() * rows.width()];
-    rows.read(range, &mut values);
-    values.into_iter().map(f64::from).collect()
 }
 
 fn first_highest(logits: &[f64]) -> u16 {

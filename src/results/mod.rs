@@ -6,6 +6,7 @@
 //! smaller models or other data, are listed after the tables.
 
 mod collect;
+mod finding;
 mod key;
 mod probe;
 mod render;
@@ -14,7 +15,8 @@ use std::path::{Path, PathBuf};
 
 use serde::Serialize;
 
-pub use collect::{Finding, gather};
+pub use collect::gather;
+pub use finding::Finding;
 pub use key::Subject;
 pub use render::{markdown, text};
 

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use serde_json::Value;
 
-use super::collect::Finding;
+use super::finding::Finding;
 use super::key::{Subject, kind};
 use crate::checkpoint;
 use crate::model::ModelConfig;

@@ -3,6 +3,7 @@
 use anyhow::Result;
 use clap::Args;
 
+use crate::cli::common::named::named;
 use crate::device::Precision;
 use crate::device::select::{self, DeviceJob, DeviceKind, Request};
 
@@ -13,7 +14,7 @@ pub struct DeviceArgs {
     #[arg(long, value_name = "DEVICE")]
     pub device: Option<DeviceKind>,
     /// How a GPU stores activations and the weights of products; the CPU has f32 [default: bf16]
-    #[arg(long, value_name = "PRECISION")]
+    #[arg(long, value_parser = named::<Precision>(), value_name = "PRECISION")]
     pub precision: Option<Precision>,
     /// Threads of the CPU device [default: all cores]
     #[arg(long, value_name = "N")]

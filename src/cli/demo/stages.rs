@@ -3,7 +3,6 @@
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
-use clap::ValueEnum;
 
 use super::DemoCommand;
 use crate::cli::common::device::DeviceArgs;
@@ -84,10 +83,7 @@ pub fn planned(demo: &DemoCommand) -> Result<Vec<Planned>> {
             let DeviceArgs { device, precision, threads } = demo.device;
             let given = [
                 ("--device", device.map(|device| device.to_string())),
-                (
-                    "--precision",
-                    precision.and_then(|precision| Some(precision.to_possible_value()?.get_name().to_owned())),
-                ),
+                ("--precision", precision.map(|precision| precision.to_string())),
                 ("--threads", threads.map(|threads| threads.to_string())),
             ];
             words.extend(given.into_iter().filter_map(|(flag, value)| Some([flag.to_owned(), value?])).flatten());

@@ -15,6 +15,7 @@ use super::common::output::print_json;
 use super::common::output::tell;
 use crate::checkpoint;
 use crate::checkpoint::images::check_classes;
+use crate::cli::common::named::named;
 use crate::data::npy;
 use crate::device::Device;
 use crate::device::select::{Chosen, DeviceJob};
@@ -49,7 +50,7 @@ pub struct EvalCommand {
     #[arg(long, value_name = "N", default_value_t = 16)]
     batch: usize,
     /// The loss: ar, the next pixel, or bert, masked pixels [default: what the model was trained for]
-    #[arg(long, value_name = "OBJECTIVE")]
+    #[arg(long, value_parser = named::<Objective>(), value_name = "OBJECTIVE")]
     objective: Option<Objective>,
     #[command(flatten)]
     masks: MaskArgs,

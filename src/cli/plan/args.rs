@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use clap::Args;
 
+use crate::cli::common::named::named;
 use crate::device::Precision;
 
 /// Say what a run would cost: parameters, FLOPs, memory, time and energy, and whether it fits
@@ -23,7 +24,7 @@ pub struct PlanCommand {
     #[arg(long, value_name = "NAME", value_delimiter = ',', default_value = "all")]
     pub device_model: Vec<String>,
     /// What is computed in; a device without bfloat16 computes in float32
-    #[arg(long, value_enum, default_value_t)]
+    #[arg(long, value_parser = named::<Precision>(), default_value_t)]
     pub precision: Precision,
     /// Fraction of the peak that is reached, 0 to 1
     #[arg(long, value_name = "FRACTION", default_value_t = 0.4)]

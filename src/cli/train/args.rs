@@ -66,7 +66,7 @@ pub struct TrainArgs {
 
     /// Size of the model: tiny (4 layers × 128), s (24 × 512), m (36 × 1024), l (48 × 1536), xl (60 × 3072)
     /// [default: tiny]
-    #[arg(long, value_name = "SIZE", help_heading = "Model")]
+    #[arg(long, value_parser = named::<Preset>(), value_name = "SIZE", help_heading = "Model")]
     pub model: Option<Preset>,
     /// Transformer blocks, in place of the size's own
     #[arg(long, value_name = "N", value_parser = whole::<usize>(), help_heading = "Model")]
@@ -78,10 +78,10 @@ pub struct TrainArgs {
     #[arg(long, value_name = "N", value_parser = whole::<usize>(), help_heading = "Model")]
     pub heads: Option<usize>,
     /// Normalisation: rms (the official code) or layer (the paper's text) [default: rms]
-    #[arg(long, value_name = "NORM", help_heading = "Model")]
+    #[arg(long, value_parser = named::<Norm>(), value_name = "NORM", help_heading = "Model")]
     pub norm: Option<Norm>,
     /// Activation: quick_gelu (the official code) or gelu (the paper's text) [default: quick_gelu]
-    #[arg(long, value_name = "ACTIVATION", help_heading = "Model")]
+    #[arg(long, value_parser = named::<Activation>(), value_name = "ACTIVATION", help_heading = "Model")]
     pub activation: Option<Activation>,
     /// Biases on linear layers (and on a `layer` norm); the official models have none
     #[arg(long, num_args = 0..=1, require_equals = true, default_missing_value = "true", value_name = "BOOL",
@@ -96,7 +96,7 @@ pub struct TrainArgs {
     pub init: Option<PathBuf>,
 
     /// What is learned: ar, the next pixel from those before it, or bert, masked pixels from all others [default: ar]
-    #[arg(long, value_name = "OBJECTIVE", help_heading = "Optimisation")]
+    #[arg(long, value_parser = named::<Objective>(), value_name = "OBJECTIVE", help_heading = "Optimisation")]
     pub objective: Option<Objective>,
     /// Fraction of the pixels that a BERT model must guess, each by itself with this probability [default: 0.15]
     #[arg(long, value_name = "FRACTION", allow_negative_numbers = true, help_heading = "Optimisation")]
@@ -117,7 +117,7 @@ pub struct TrainArgs {
     #[arg(long, value_name = "N", value_parser = whole::<u64>(), help_heading = "Optimisation")]
     pub warmup: Option<u64>,
     /// After the warm-up: cosine (down to zero at the end) or constant [default: cosine]
-    #[arg(long, value_name = "SCHEDULE", help_heading = "Optimisation")]
+    #[arg(long, value_parser = named::<ScheduleKind>(), value_name = "SCHEDULE", help_heading = "Optimisation")]
     pub schedule: Option<ScheduleKind>,
     /// Clip the gradient to this global norm [default: no clipping, as in the paper]
     #[arg(long, value_name = "NORM", help_heading = "Optimisation")]
@@ -149,7 +149,7 @@ pub struct TrainArgs {
     pub device: Option<DeviceKind>,
     /// How a GPU stores activations and the matmul weights; master weights are f32 either way, as all is on the CPU
     /// [default: bf16]
-    #[arg(long, value_name = "PRECISION", help_heading = "Run")]
+    #[arg(long, value_parser = named::<Precision>(), value_name = "PRECISION", help_heading = "Run")]
     pub precision: Option<Precision>,
     /// Launch a GPU's kernels one by one instead of each step as a CUDA graph; the numbers are the same
     #[arg(long, num_args = 0..=1, require_equals = true, default_missing_value = "true", value_name = "BOOL",

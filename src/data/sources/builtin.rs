@@ -2,7 +2,7 @@
 
 use super::cifar::Cifar;
 use crate::data::error::Result;
-use crate::data::source::Split;
+use crate::data::part::Split;
 
 const TRAIN: &[u8] = include_bytes!("../../../assets/cifar10-sample/data_batch_1.bin");
 const TEST: &[u8] = include_bytes!("../../../assets/cifar10-sample/test_batch.bin");

@@ -9,7 +9,8 @@ use image::RgbImage;
 
 use crate::data::error::{DataError, Result};
 use crate::data::files::bytes::Bytes;
-use crate::data::source::{ImageSource, Split};
+use crate::data::part::Split;
+use crate::data::source::ImageSource;
 
 const SIDE: usize = 32;
 const PLANE: usize = SIDE * SIDE;

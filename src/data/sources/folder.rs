@@ -13,9 +13,10 @@ use rayon::prelude::*;
 
 use crate::data::codec::decode::{bad, decode, dimensions};
 use crate::data::error::{DataError, Result};
+use crate::data::part::Split;
 use crate::data::progress;
 use crate::data::skip_bad::{BadFiles, SkipBad};
-use crate::data::source::{ImageSource, Split};
+use crate::data::source::ImageSource;
 
 /// Maximum bytes that are read of a file; a longer one then counts as truncated.
 const MAX_FILE: u64 = 256 << 20;

@@ -26,7 +26,7 @@ use crate::data::dataset::Examples;
 use crate::data::error::{DataError, Result};
 use crate::data::files::bytes::Bytes;
 use crate::data::files::hash::hex;
-use crate::data::source::Split;
+use crate::data::part::Split;
 use crate::fs::atomic_file::AtomicFile;
 
 const MAGIC: &[u8] = b"IGPTSHD1";

@@ -11,7 +11,8 @@ use image::{Rgb, RgbImage};
 use super::cifar::parse_names;
 use crate::data::error::{DataError, Result};
 use crate::data::files::bytes::Bytes;
-use crate::data::source::{ImageSource, Split};
+use crate::data::part::Split;
+use crate::data::source::ImageSource;
 
 const SIDE: usize = 96;
 const PLANE: usize = SIDE * SIDE;

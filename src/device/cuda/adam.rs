@@ -2,7 +2,8 @@
 
 use super::CudaDevice;
 use super::kernel::{Kernel, kernel};
-use super::memory::{Buffer, NULL, Pointer};
+use super::memory::Buffer;
+use super::pointer::{NULL, Pointer};
 use super::tensor::CudaTensor;
 use crate::device::ops::adam::{AdamOps, check};
 use crate::device::{AdamStep, Clip, Result};

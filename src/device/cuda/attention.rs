@@ -2,7 +2,7 @@
 
 use super::CudaDevice;
 use super::kernel::{Grid, Kernel, kernel};
-use super::memory::Pointer;
+use super::pointer::Pointer;
 use super::tensor::{CudaTensor, int};
 use crate::device::ops::attention::{AttentionDims, AttentionOps, check, check_backward};
 use crate::device::{Attended, Error, Mask, Precision, Result};

@@ -2,7 +2,7 @@
 
 use super::CudaDevice;
 use super::kernel::{Grid, Kernel, kernel};
-use super::memory::Pointer;
+use super::pointer::Pointer;
 use super::tensor::{CudaTensor, int};
 use crate::device::ops::attention_decode::{AttentionDecodeOps, DecodeDims, check};
 use crate::device::{Precision, Result};

@@ -2,7 +2,7 @@
 
 use super::CudaDevice;
 use super::kernel::{Kernel, kernel};
-use super::memory::Pointer;
+use super::pointer::Pointer;
 use super::tensor::CudaTensor;
 use crate::device::ops::elementwise::{ElementwiseOps, check};
 use crate::device::{Precision, Result};

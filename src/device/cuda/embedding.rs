@@ -2,7 +2,7 @@
 
 use super::CudaDevice;
 use super::kernel::{Grid, Kernel, kernel};
-use super::memory::{NULL, Pointer};
+use super::pointer::{NULL, Pointer};
 use super::tensor::{CudaTensor, int};
 use super::tokens::CudaTokens;
 use crate::device::ops::embedding::{EmbeddingOps, check, check_backward};

@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 use std::ffi::c_void;
 use std::marker::PhantomData;
 
-use super::memory::Pointer;
+use super::pointer::Pointer;
 
 /// A file of kernels.
 pub struct Module {

@@ -2,7 +2,8 @@
 
 use super::CudaDevice;
 use super::kernel::{Grid, Kernel, kernel};
-use super::memory::{Buffer, NULL, Pointer};
+use super::memory::Buffer;
+use super::pointer::{NULL, Pointer};
 use super::reduce_partials::sum_partials;
 use super::tensor::{CudaTensor, Operand, int};
 use crate::device::ops::layernorm::{LayerNormOps, NormDims, check, check_backward, check_residual};

@@ -2,7 +2,7 @@
 
 use super::CudaDevice;
 use super::kernel::{Grid, Kernel, kernel};
-use super::memory::{NULL, Pointer};
+use super::pointer::{NULL, Pointer};
 use super::reduce_partials::{add_column_sums, sum_partials};
 use super::tensor::{CudaTensor, Operand, int};
 use crate::device::ops::linear::{LinearDims, LinearOps, check, check_backward};

@@ -2,7 +2,7 @@
 
 use super::CudaDevice;
 use super::kernel::{Grid, Kernel, kernel};
-use super::memory::Pointer;
+use super::pointer::Pointer;
 use super::tensor::{CudaTensor, int};
 use crate::device::ops::mean_pool::{MeanPoolOps, check, check_backward};
 use crate::device::shape::Shape;

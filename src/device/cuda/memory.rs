@@ -13,25 +13,11 @@ use cudarc::driver::{CudaSlice, CudaStream, DevicePtr, DeviceRepr, result};
 
 use super::driver::{self, failed};
 use super::pinned::DoubleBuffer;
+use super::pointer::Pointer;
 use crate::device::{MemoryUse, Result};
 
 /// Sizes are multiples of this, and buffers start on one: more than any access needs.
 const GRAIN: usize = 256;
-
-/// An address on the device, as kernels take it.
-#[derive(Clone, Copy, Debug)]
-#[repr(transparent)]
-pub struct Pointer(pub(super) u64);
-
-/// The null pointer.
-pub(super) const NULL: Pointer = Pointer(0);
-
-impl Pointer {
-    /// `bytes` further on.
-    pub(super) fn offset(self, bytes: usize) -> Self {
-        Self(self.0 + bytes as u64)
-    }
-}
 
 /// Buffers that are free, by size in bytes.
 #[derive(Default)]

@@ -2,7 +2,7 @@
 
 use super::CudaDevice;
 use super::linear::{self, Outputs, Sizes, add_weight_gradient};
-use super::memory::{NULL, Pointer};
+use super::pointer::{NULL, Pointer};
 use super::reduce_partials::add_column_sums;
 use super::tensor::{CudaTensor, Operand};
 use crate::device::ops::mlp::{MlpDims, MlpOps, MlpShapes, check, check_backward};

@@ -21,6 +21,7 @@ mod mean_pool;
 mod memory;
 mod mlp;
 mod pinned;
+mod pointer;
 mod reduce_partials;
 mod sample;
 mod tensor;
@@ -33,8 +34,8 @@ use std::rc::Rc;
 
 pub use capture::Recording;
 pub use devices::{DeviceInfo, Devices, enumerate_devices};
-pub use memory::Pointer;
 pub use pinned::PendingRead;
+pub use pointer::Pointer;
 pub use tensor::CudaTensor;
 pub use tokens::CudaTokens;
 

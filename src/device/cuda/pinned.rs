@@ -8,7 +8,7 @@ use std::sync::Arc;
 use cudarc::driver::{CudaEvent, CudaStream, DeviceRepr, result};
 
 use super::driver::failed;
-use super::memory::Pointer;
+use super::pointer::Pointer;
 use crate::device::Result;
 
 /// Bytes of page-locked host memory, and when their last copy is done.

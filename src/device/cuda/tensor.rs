@@ -10,7 +10,8 @@ use half::bf16;
 
 use super::CudaDevice;
 use super::kernel::{Grid, Kernel, kernel};
-use super::memory::{Buffer, Pointer};
+use super::memory::Buffer;
+use super::pointer::Pointer;
 use crate::device::shape::Shape;
 use crate::device::{Error, Precision, Result};
 

@@ -4,17 +4,19 @@ use serde::{Deserialize, Serialize};
 
 use crate::device::shape_check::{self, exactly, maybe, rows};
 use crate::device::{Result, Tensors};
+use crate::named::named;
 
-/// How a row is normalised: `y = normalised · gain`, plus a bias where there is one.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
-#[serde(rename_all = "snake_case")]
-#[clap(rename_all = "snake_case")]
-pub enum Norm {
-    /// `x · rsqrt(mean(x²) + ε)`: the official code; its docstring says LayerNorm, its arithmetic does not.
-    #[default]
-    Rms,
-    /// `(x − mean) · rsqrt(var + ε)`: the paper's text.
-    Layer,
+named! {
+    /// How a row is normalised: `y = normalised · gain`, plus a bias where there is one.
+    #[derive(Default, Serialize, Deserialize)]
+    #[serde(rename_all = "snake_case")]
+    pub enum Norm {
+        /// `x · rsqrt(mean(x²) + ε)`: the official code; its docstring says LayerNorm, its arithmetic does not.
+        #[default]
+        Rms = "rms",
+        /// `(x − mean) · rsqrt(var + ε)`: the paper's text.
+        Layer = "layer",
+    }
 }
 
 /// ε of both norms, inside the square root.

@@ -4,17 +4,19 @@ use serde::{Deserialize, Serialize};
 
 use crate::device::shape_check::{self, exactly, like_with_last, matrix, maybe, rows};
 use crate::device::{Result, Tensors};
+use crate::named::named;
 
-/// Activation of the MLP.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
-#[serde(rename_all = "snake_case")]
-#[clap(rename_all = "snake_case")]
-pub enum Activation {
-    /// `x · σ(1.702 x)`: the official code.
-    #[default]
-    QuickGelu,
-    /// `x · Φ(x)`, exact (erf): the paper's text.
-    Gelu,
+named! {
+    /// Activation of the MLP.
+    #[derive(Default, Serialize, Deserialize)]
+    #[serde(rename_all = "snake_case")]
+    pub enum Activation {
+        /// `x · σ(1.702 x)`: the official code.
+        #[default]
+        QuickGelu = "quick_gelu",
+        /// `x · Φ(x)`, exact (erf): the paper's text.
+        Gelu = "gelu",
+    }
 }
 
 /// The weights of an MLP, `[d, h]` up and `[h, d]` down, with optional biases.

@@ -10,8 +10,8 @@ use rayon::prelude::*;
 
 use super::matrix::Rows;
 use crate::device::{Device, WeightLayout};
-use crate::probe::classifier::{ROW_BLOCK, read_block};
 use crate::probe::error::{ProbeError, Result};
+use crate::probe::features::matrix::{ROW_BLOCK, read_block};
 
 /// Floats of a block: large enough for all threads to share a product of few classes, small enough to stream.
 const BLOCK: usize = 16 << 20;

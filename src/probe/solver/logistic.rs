@@ -15,9 +15,10 @@ use super::lbfgs::{Ending, Iteration, Lbfgs, Limits, Smooth, dot};
 use super::objective_f64::{Exact, residual};
 use super::preconditioner::{Preconditioner, WIDEST};
 use crate::device::Device;
-use crate::probe::classifier::{Classifier, ROW_BLOCK};
+use crate::probe::classifier::Classifier;
 use crate::probe::error::{ProbeError, Result};
 use crate::probe::features::design_matrix::Design;
+use crate::probe::features::matrix::ROW_BLOCK;
 use crate::probe::features::matrix::Rows;
 
 /// How far to go.

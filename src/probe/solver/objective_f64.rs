@@ -4,8 +4,9 @@ use faer::linalg::matmul::matmul;
 use faer::{Accum, MatMut, MatRef, Par};
 use rayon::prelude::*;
 
-use crate::probe::classifier::{Classifier, ROW_BLOCK, read_block};
+use crate::probe::classifier::Classifier;
 use crate::probe::features::matrix::Rows;
+use crate::probe::features::matrix::{ROW_BLOCK, read_block};
 
 /// `½‖W‖² + C · Σ CE` and its parts at a classifier.
 #[derive(Clone, Debug)]

@@ -22,8 +22,9 @@ pub use devkit::{DEVKIT_TAR, Devkit};
 
 use super::folder::{FolderOptions, ImageFolder};
 use crate::data::error::{DataError, Result};
+use crate::data::part::Split;
 use crate::data::skip_bad::SkipBad;
-use crate::data::source::{ImageSource, Split};
+use crate::data::source::ImageSource;
 
 /// The official tar of training images, a tar of a thousand tars.
 pub const TRAIN_TAR: &str = "ILSVRC2012_img_train.tar";

@@ -1,0 +1,31 @@
+//! What one run says of itself.
+
+use std::path::PathBuf;
+
+use serde::Serialize;
+
+use super::key::Subject;
+use crate::recipe::Recipe;
+
+/// What a run found.
+#[derive(Clone, Debug, Serialize)]
+pub struct Finding {
+    /// Its folder, or the file.
+    pub run: PathBuf,
+    /// What it is about.
+    #[serde(flatten)]
+    pub subject: Subject,
+    /// The figure: nats per token of pre-training, else % accuracy.
+    pub value: f64,
+    /// Standard deviation over seeds.
+    pub deviation: Option<f64>,
+    /// Whether it was measured on test images, rather than on those held out of training.
+    pub on_test: bool,
+    /// Updates of the model.
+    pub steps: Option<u64>,
+    /// What to know beside the figure.
+    pub remarks: Vec<String>,
+    /// The run's settings.
+    #[serde(skip)]
+    pub settings: Option<Recipe>,
+}
