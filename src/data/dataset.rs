@@ -2,13 +2,11 @@
 
 use std::sync::Arc;
 
-use rand_chacha::ChaCha8Rng;
-
+use super::augment_key::AugmentKey;
 use super::codec::palette::Palette;
 use super::codec::transform::Transform;
 use super::error::{DataError, Result};
 use super::source::ImageSource;
-use crate::random::{self, Purpose};
 
 /// Token sequences of one length, by index, in a fixed order.
 pub trait Examples: Send + Sync {
@@ -46,24 +44,6 @@ pub trait Examples: Send + Sync {
 
     /// One line for people.
     fn describe(&self) -> String;
-}
-
-/// One use of an example in training: a key that decides its augmentation, as a pure function of these three.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct AugmentKey {
-    /// Seed of the run.
-    pub seed: u64,
-    /// Pass over the data, from 0.
-    pub epoch: u64,
-    /// Index of the example.
-    pub index: u64,
-}
-
-impl AugmentKey {
-    /// The random numbers of this use.
-    pub fn random(self) -> ChaCha8Rng {
-        random::stream(self.seed, Purpose::Augmentation, self.epoch, self.index)
-    }
 }
 
 /// Images through a transform and a palette.

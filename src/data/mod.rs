@@ -10,6 +10,7 @@
 //! [`open`] does the first half for a `KIND:PATH`, [`Batches`] the second. Every random choice is a pure function of a
 //! seed and counters (see [`crate::random`]), so a run is resumed from a sample number alone.
 
+mod augment_key;
 mod codec;
 mod dataset;
 mod encode;
@@ -18,6 +19,7 @@ mod fetch;
 pub(crate) mod files;
 mod fit_palette;
 mod inspect;
+mod manifests;
 pub mod npy;
 mod open;
 mod part;
@@ -31,11 +33,12 @@ mod split;
 mod stream;
 mod throughput;
 
+pub use augment_key::AugmentKey;
 pub use codec::kmeans::{FitOptions, Histogram, Quality, fit};
 pub use codec::palette::{MAX_COLOURS, Palette};
 pub use codec::resize::{Filter, resize};
 pub use codec::transform::{Augment, Framing, MAX_RESOLUTION, Transform};
-pub use dataset::{AugmentKey, Examples, ImageExamples};
+pub use dataset::{Examples, ImageExamples};
 pub use encode::{Encoded, Encoding};
 pub use error::{DataError, Result};
 pub use fetch::{CIFAR10_FILES, Fetched, Via, fetch_cifar10};
@@ -43,6 +46,7 @@ pub use files::hash::PublishedHash;
 pub(crate) use files::hash::{hex, sha256};
 pub use fit_palette::{FittedPalette, fit_palette};
 pub use inspect::{Contents, FileSummary, InspectOptions, SplitSummary, data_named, inspect};
+pub use manifests::{OfficialFile, official_files};
 pub use open::{OpenOptions, evaluation_transform, open, open_image, open_images, training_transform};
 pub use part::Split;
 pub use prefetch::{DataWait, Prefetcher};
@@ -52,7 +56,6 @@ pub use sources::builtin::open as open_sample;
 pub use sources::cifar::{Cifar, CifarKind};
 pub use sources::folder::{FolderOptions, ImageFolder};
 pub use sources::imagenet;
-pub use sources::manifests::{OfficialFile, official_files};
 pub use sources::shard::{Shard, ShardHeader, ShardWriter};
 pub use sources::stl::{STL_FOLDER, Stl};
 pub use sources::tokens::TokenArray;

@@ -9,7 +9,8 @@ use std::sync::{Arc, Mutex};
 use rayon::prelude::*;
 use rayon::{ThreadPool, ThreadPoolBuilder};
 
-use super::dataset::{AugmentKey, Examples};
+use super::augment_key::AugmentKey;
+use super::dataset::Examples;
 use super::error::{DataError, Result};
 use super::split::permutation;
 use crate::random::Purpose;

@@ -4,7 +4,7 @@ use std::hint::black_box;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::dataset::AugmentKey;
+use super::augment_key::AugmentKey;
 use super::dataset::Examples;
 use super::error::{DataError, Result};
 use super::open::{OpenOptions, open, open_images, training_transform};

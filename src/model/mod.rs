@@ -1,5 +1,6 @@
 //! The Image GPT: configuration, parameters, the transformer and its objectives. Knows no command line and no data set.
 
+mod batch;
 mod classifier;
 mod config;
 mod generate;
@@ -10,12 +11,13 @@ mod objective;
 mod order;
 mod transformer;
 
+pub use batch::{HostBatch, ObjectiveBatch, shift_right};
 pub use classifier::ClassBatch;
 pub use config::{ConfigError, ModelConfig, Preset};
 pub use generate::{Decoder, Generation, generate};
 pub use layout::{BlockIds, CLASS_HEAD, ModelIds, model_ids, parameter_specs};
 pub use loss::{Criterion, JointLoss, Loss};
 pub use masking::{MASK_RATE, Masking, modal_class};
-pub use objective::{HostBatch, Objective, ObjectiveBatch, shift_right};
+pub use objective::Objective;
 pub use order::{Order, Permutation};
 pub use transformer::{Depth, Transformer};

@@ -4,7 +4,6 @@ pub(crate) mod builtin;
 pub(crate) mod cifar;
 pub(crate) mod folder;
 pub mod imagenet;
-pub(crate) mod manifests;
 pub(crate) mod shard;
 pub(crate) mod stl;
 pub(crate) mod tokens;

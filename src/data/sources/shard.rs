@@ -19,9 +19,9 @@ use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
+use crate::data::augment_key::AugmentKey;
 use crate::data::codec::palette::Palette;
 use crate::data::codec::resize::Filter;
-use crate::data::dataset::AugmentKey;
 use crate::data::dataset::Examples;
 use crate::data::error::{DataError, Result};
 use crate::data::files::bytes::Bytes;

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use rayon::prelude::*;
 
-use crate::data::dataset::AugmentKey;
+use crate::data::augment_key::AugmentKey;
 use crate::data::dataset::Examples;
 use crate::data::error::{DataError, Result};
 use crate::data::npy::Npy;

@@ -6,7 +6,7 @@ use cudarc::driver::CudaGraph;
 use cudarc::driver::sys::{CUgraphInstantiate_flags, CUstreamCaptureMode};
 
 use super::CudaDevice;
-use super::driver::failed;
+use super::error::failed;
 use super::memory::{FreeList, Pool};
 use crate::device::{Capture, Error, Result};
 

@@ -5,7 +5,8 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use cudarc::driver::sys::{self, CUdevice_attribute_enum as Attribute};
 use cudarc::driver::{DriverError, result};
 
-use super::driver::{self, failed};
+use super::driver;
+use super::error::{self, failed};
 use crate::device::{Error, Result};
 
 /// The driver and its devices.
@@ -38,8 +39,8 @@ pub struct DeviceInfo {
 /// [`Error::Unavailable`] without a driver, or with one that is too old; [`Error::Driver`] if it refuses, as it does where
 /// there is no device.
 pub fn enumerate_devices() -> Result<Devices> {
-    driver::present()?;
-    catch_unwind(AssertUnwindSafe(ask)).unwrap_or_else(|_| Err(driver::too_old()))
+    error::present()?;
+    catch_unwind(AssertUnwindSafe(ask)).unwrap_or_else(|_| Err(error::too_old()))
 }
 
 fn ask() -> Result<Devices> {
@@ -50,7 +51,7 @@ fn ask() -> Result<Devices> {
     asked.result().map_err(failed("cuDriverGetVersion"))?;
     let count = result::device::get_count().map_err(failed("cuDeviceGetCount"))?;
     let devices = (0..count).map(info).collect::<std::result::Result<_, _>>();
-    let devices = devices.map_err(|error: DriverError| -> Error { driver::error("cuDeviceGetAttribute", error) })?;
+    let devices = devices.map_err(|error: DriverError| -> Error { error::error("cuDeviceGetAttribute", error) })?;
     Ok(Devices { driver: (version / 1000, version % 1000 / 10), devices })
 }
 

@@ -4,10 +4,11 @@ use std::cell::OnceCell;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
-use cudarc::driver::sys::{self, CUdevice_attribute_enum as Attribute, CUfunction_attribute_enum as FunctionAttribute};
+use cudarc::driver::sys::{CUdevice_attribute_enum as Attribute, CUfunction_attribute_enum as FunctionAttribute};
 use cudarc::driver::{CudaContext, CudaFunction, CudaModule, CudaStream, DriverError};
 use cudarc::nvrtc::Ptx;
 
+use super::error::{error, failed, present, too_old};
 use super::kernel::{Arguments, Grid, KERNELS, Kernel, KernelInfo, MODULES};
 use super::timing::Timer;
 use crate::device::{Error, Result};
@@ -17,42 +18,6 @@ pub(super) const OLDEST: (i32, i32) = (8, 0);
 
 /// Most blocks in y and z.
 const MOST_BLOCKS: usize = 65_535;
-
-/// The error of a call.
-pub(super) fn error(call: impl Into<String>, error: DriverError) -> Error {
-    let name = error.error_name().ok().and_then(|name| name.to_str().ok()).unwrap_or("unknown error").to_owned();
-    let text = error.error_string().ok().and_then(|text| text.to_str().ok()).unwrap_or_default();
-    let help = match error.0 {
-        sys::CUresult::CUDA_ERROR_OUT_OF_MEMORY => "; use a smaller batch or model, or free the device's memory",
-        sys::CUresult::CUDA_ERROR_NO_BINARY_FOR_GPU | sys::CUresult::CUDA_ERROR_UNSUPPORTED_PTX_VERSION => {
-            "; the driver is older than the kernels: update it, or build with its CUDA release"
-        }
-        _ => "",
-    };
-    Error::Driver { call: call.into(), message: format!("{name}: {text}{help}") }
-}
-
-/// `map_err` for a call.
-pub(super) fn failed(call: &'static str) -> impl Fn(DriverError) -> Error {
-    move |cause| error(call, cause)
-}
-
-/// Whether there is a driver at all: cudarc panics where there is none.
-pub(super) fn present() -> Result<()> {
-    // SAFETY: loads the driver's library, whose initialisers NVIDIA answers for, and calls nothing.
-    if unsafe { sys::is_culib_present() } {
-        return Ok(());
-    }
-    Err(Error::unavailable(
-        "no CUDA driver: libcuda.so is not among the system's libraries",
-        "install NVIDIA's driver, or use --device cpu",
-    ))
-}
-
-/// The error of a driver that lacks a function.
-pub(super) fn too_old() -> Error {
-    Error::unavailable("the CUDA driver lacks a function of release 13.0", "update it, or use --device cpu")
-}
 
 /// A device's context, its stream, and the kernels loaded so far.
 pub(super) struct Driver {

@@ -11,7 +11,7 @@ use std::sync::Arc;
 
 use cudarc::driver::{CudaSlice, CudaStream, DevicePtr, DeviceRepr, result};
 
-use super::driver::{self, failed};
+use super::error::{self, failed};
 use super::pinned::DoubleBuffer;
 use super::pointer::Pointer;
 use crate::device::{MemoryUse, Result};
@@ -87,7 +87,7 @@ impl Pool {
                 true => result::malloc_sync(size).map(|address| self.stream.upgrade_device_ptr(address, size)),
             }
         };
-        let slice = slice.map_err(|error| driver::error(format!("cuMemAlloc of {size} bytes"), error))?;
+        let slice = slice.map_err(|error| error::error(format!("cuMemAlloc of {size} bytes"), error))?;
         self.count(0, size);
         Ok(slice)
     }

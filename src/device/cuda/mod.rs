@@ -13,6 +13,7 @@ mod devices;
 mod driver;
 mod elementwise;
 mod embedding;
+mod error;
 mod global_norm;
 pub mod kernel;
 mod layernorm;

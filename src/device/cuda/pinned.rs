@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use cudarc::driver::{CudaEvent, CudaStream, DeviceRepr, result};
 
-use super::driver::failed;
+use super::error::failed;
 use super::pointer::Pointer;
 use crate::device::Result;
 

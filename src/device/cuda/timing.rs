@@ -7,7 +7,7 @@ use cudarc::driver::sys::CUevent_flags_enum::CU_EVENT_DEFAULT;
 use cudarc::driver::{CudaEvent, CudaStream};
 
 use super::CudaDevice;
-use super::driver::failed;
+use super::error::failed;
 use crate::device::Result;
 
 /// A launch: the kernel's name, and events before and after it.

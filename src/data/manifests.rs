@@ -1,8 +1,8 @@
 //! Sizes and hashes of the official files, so that a damaged or truncated download is found before it is trained on.
 
-use super::imagenet::{DEVKIT_TAR, TRAIN_TAR, VAL_TAR};
 use crate::data::fetch::CIFAR10_FILES;
 use crate::data::files::hash::PublishedHash::{self, Md5, Sha256};
+use crate::data::sources::imagenet::{DEVKIT_TAR, TRAIN_TAR, VAL_TAR};
 use crate::data::spec::DataSpec;
 
 /// A file of a data set as it was published.
