@@ -11,8 +11,8 @@ pub mod asynchronous;
 use std::fmt::Write as _;
 
 use self::asynchronous::{BulkTraffic, Multiplicand};
-use crate::exec::kernel::Kernel;
-use crate::exec::registers::{Mask, lanes};
+use crate::exec::program::kernel::Kernel;
+use crate::exec::program::registers::{Mask, lanes};
 use crate::ptx::form::Form;
 use crate::ptx::opcode::{Modifier, Opcode};
 use crate::ptx::types::{ScalarType, StateSpace};

@@ -14,7 +14,7 @@ use super::objects::{Function, Module};
 use super::queue::reach;
 use super::state::{State, enter, explain, in_context, refuse};
 use crate::exec::Program;
-use crate::exec::program::LoadError;
+use crate::exec::decode::program::LoadError;
 
 impl State {
     /// Loads an image into a context.

@@ -10,23 +10,15 @@
 //! A cluster stays on one host thread, so shared memory needs no locks; global memory is shared by all.
 
 pub mod access;
-pub mod cluster;
-pub mod context;
 pub mod decode;
-pub mod grid;
-pub mod handoff;
-pub mod kernel;
-pub mod lanes;
 pub mod ops;
-pub mod order;
 pub mod program;
-pub mod races;
-pub mod registers;
+pub mod race;
 pub mod rng;
-pub mod step;
-pub mod warp;
-mod warp_access;
+pub mod schedule;
+pub mod state;
+pub mod tensor;
 
-pub use grid::{Launch, run};
-pub use kernel::Kernel;
-pub use program::Program;
+pub use decode::program::Program;
+pub use program::kernel::Kernel;
+pub use schedule::grid::{Launch, run};

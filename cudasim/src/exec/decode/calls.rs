@@ -2,9 +2,10 @@
 
 use super::operands::Decoder;
 use super::{Code, Decoded};
-use crate::exec::registers::lanes;
-use crate::exec::step::{Action, Call, Control, Flow};
-use crate::exec::{ops, warp};
+use crate::exec::ops;
+use crate::exec::program::registers::lanes;
+use crate::exec::program::step::{Action, Call, Control, Flow};
+use crate::exec::schedule::warp;
 use crate::memory::FUNCTION_WINDOW;
 use crate::ptx::module::{Instruction, Parameter, Symbol};
 use crate::ptx::operand::Operand;

@@ -6,6 +6,7 @@
 
 mod calls;
 mod operands;
+pub mod program;
 mod reach;
 mod undefined;
 
@@ -15,10 +16,10 @@ pub use undefined::{Note, Select};
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use super::kernel::{Kernel, StepOrigin};
 use super::ops;
-use super::registers::Slot;
-use super::step::{Action, Control, Flow, Operands, Step};
+use crate::exec::program::kernel::{Kernel, StepOrigin};
+use crate::exec::program::registers::Slot;
+use crate::exec::program::step::{Action, Control, Flow, Operands, Step};
 use crate::memory::SHARED_RESERVED;
 use crate::ptx::PtxError;
 use crate::ptx::module::{Body, Instruction, LabelId, Module, Parameter, Variable};
@@ -39,7 +40,7 @@ pub struct Decoded {
 
 impl Decoded {
     /// A loop over lanes.
-    pub fn compute(function: super::step::Compute, slots: &[Slot], constant: u64) -> Self {
+    pub fn compute(function: crate::exec::program::step::Compute, slots: &[Slot], constant: u64) -> Self {
         let mut operands = Operands { constant, ..Operands::default() };
         operands.slots[..slots.len()].copy_from_slice(slots);
         Self { action: Action::Compute(function), operands }
@@ -47,7 +48,10 @@ impl Decoded {
 
     /// Anything else.
     pub fn effect(
-        effect: impl Fn(&mut super::context::Context<'_>, super::registers::Mask) -> Result<Flow, crate::report::Fault>
+        effect: impl Fn(
+            &mut crate::exec::state::context::Context<'_>,
+            crate::exec::program::registers::Mask,
+        ) -> Result<Flow, crate::report::Fault>
         + Send
         + Sync
         + 'static,
@@ -237,8 +241,8 @@ fn clock(operand: &Operand) -> Option<SpecialRegister> {
 
 /// Clocks count instructions of the warp: time is not simulated, but it passes.
 fn read_clock(
-    context: &mut super::context::Context<'_>,
-    mask: super::registers::Mask,
+    context: &mut crate::exec::state::context::Context<'_>,
+    mask: crate::exec::program::registers::Mask,
     slot: Slot,
     special: SpecialRegister,
 ) -> Result<Flow, crate::report::Fault> {

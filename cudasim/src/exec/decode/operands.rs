@@ -4,10 +4,10 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use super::{Code, Placement, lay_out, of_parameters, of_variables, reach};
-use crate::exec::kernel::Kernel;
-use crate::exec::ops::wgmma::watch::Watch;
-use crate::exec::registers::{Predicate, Slot};
-use crate::exec::step::Control;
+use crate::exec::ops::wgmma::accumulator_hazards::Watch;
+use crate::exec::program::kernel::Kernel;
+use crate::exec::program::registers::{Predicate, Slot};
+use crate::exec::program::step::Control;
 use crate::memory::FUNCTION_WINDOW;
 use crate::ptx::module::{Body, Guard, Linkage, Module, RegisterId, Symbol};
 use crate::ptx::operand::{AddressBase, Immediate, Operand, SpecialRegister};

@@ -7,8 +7,8 @@
 
 use std::collections::HashMap;
 
-use crate::exec::registers::{Mask, Predicate, Registers};
-use crate::exec::step::Action;
+use crate::exec::program::registers::{Mask, Predicate, Registers};
+use crate::exec::program::step::Action;
 use crate::ptx::Access;
 use crate::ptx::module::{Body, Instruction, LabelId, RegisterId};
 use crate::ptx::opcode::Opcode;

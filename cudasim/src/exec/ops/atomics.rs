@@ -4,13 +4,13 @@
 //! subnormals and in shared memory does not, as the ISA says of the hardware.
 
 use crate::counters::Direction;
-use crate::exec::access::{Found, in_flight, uninitialised, writable};
-use crate::exec::context::Context;
+use crate::exec::access::lane::{Found, in_flight, uninitialised, writable};
 use crate::exec::decode::{Address, Decode, Decoded, Decoder};
-use crate::exec::order::Clock;
-use crate::exec::races::Touch;
-use crate::exec::registers::{Lane, Mask, Slot};
-use crate::exec::step::Flow;
+use crate::exec::program::registers::{Lane, Mask, Slot};
+use crate::exec::program::step::Flow;
+use crate::exec::race::clocks::Clock;
+use crate::exec::race::detector::Touch;
+use crate::exec::state::context::Context;
 use crate::memory::{ByteState, SHARED_RESERVED, SHARED_WINDOW, Word};
 use crate::numerics::fp16x2::{Half, add_bf16, add_f16, map2};
 use crate::numerics::minmax::{Select, select_bf16, select_f16};

@@ -4,11 +4,11 @@
 //! arrived where no count is given. Who has arrived is kept per warp, since a waiting instruction is run again and must
 //! know that it has begun, and since lanes of a warp may come one after another to a barrier that is not `.aligned`.
 
-use crate::exec::context::Context;
 use crate::exec::decode::{Decode, Decoded, Decoder};
-use crate::exec::order::Clock;
-use crate::exec::registers::{FULL, Mask, Predicate, Slot, lanes};
-use crate::exec::step::Flow;
+use crate::exec::program::registers::{FULL, Mask, Predicate, Slot, lanes};
+use crate::exec::program::step::Flow;
+use crate::exec::race::clocks::Clock;
+use crate::exec::state::context::Context;
 use crate::ptx::module::Instruction;
 use crate::ptx::opcode::{Modifier, Opcode};
 use crate::ptx::types::ScalarType;

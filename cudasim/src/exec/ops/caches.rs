@@ -1,8 +1,8 @@
 //! `prefetch`, `applypriority`, `discard` and `createpolicy`: caches are not simulated, but their rules are checked.
 
 use crate::exec::decode::{Decode, Decoded, Decoder};
-use crate::exec::registers::lanes;
-use crate::exec::step::Flow;
+use crate::exec::program::registers::lanes;
+use crate::exec::program::step::Flow;
 use crate::ptx::module::Instruction;
 use crate::ptx::opcode::Opcode;
 use crate::report::{Fault, FaultKind};

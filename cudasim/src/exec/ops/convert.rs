@@ -1,8 +1,8 @@
 //! `cvt` and `szext`.
 
 use crate::exec::decode::{Decode, Decoded, Decoder};
-use crate::exec::lanes::compute;
-use crate::exec::step::Compute;
+use crate::exec::program::lanes::compute;
+use crate::exec::program::step::Compute;
 use crate::numerics::bits::{self, Amount};
 use crate::numerics::convert::{self as n, Int};
 use crate::numerics::formats::{self, Narrow};

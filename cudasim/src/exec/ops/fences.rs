@@ -5,7 +5,7 @@
 //! fit for asynchronous copies and wgmma.
 
 use crate::exec::decode::{Decode, Decoded, Decoder};
-use crate::exec::step::Flow;
+use crate::exec::program::step::Flow;
 use crate::ptx::module::Instruction;
 use crate::ptx::opcode::{Modifier, Opcode};
 use crate::ptx::types::StateSpace;
@@ -62,7 +62,7 @@ fn tensormap(decoder: &mut Decoder<'_>, instruction: &Instruction) -> Decode {
     let address = decoder.address(address, None)?;
     Ok(Decoded::effect(move |context, mask| {
         let addresses = context.addresses(&address);
-        for lane in crate::exec::registers::lanes(mask) {
+        for lane in crate::exec::program::registers::lanes(mask) {
             if !addresses[lane].is_multiple_of(128) {
                 let message = "a tensor map must lie at a multiple of 128 bytes for its fence";
                 return Err(Fault::new(FaultKind::Misaligned, message).lane(lane).at(addresses[lane]));

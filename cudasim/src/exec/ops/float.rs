@@ -1,8 +1,8 @@
 //! Floating-point arithmetic: f32, f64, f16 and bf16, approximations.
 
 use crate::exec::decode::{Decode, Decoder};
-use crate::exec::lanes::compute;
-use crate::exec::step::Compute;
+use crate::exec::program::lanes::compute;
+use crate::exec::program::step::Compute;
 use crate::numerics::fp16x2::{self, Half};
 use crate::numerics::minmax::{self, Select};
 use crate::numerics::{Mode, Rounding, approx, rounding as n};

@@ -1,8 +1,8 @@
 //! Integer arithmetic.
 
 use crate::exec::decode::{Decode, Decoder};
-use crate::exec::lanes::compute;
-use crate::exec::step::Compute;
+use crate::exec::program::lanes::compute;
+use crate::exec::program::step::Compute;
 use crate::numerics::{integer as n, minmax};
 use crate::ptx::module::Instruction;
 use crate::ptx::opcode::{Modifier, Opcode};

@@ -1,7 +1,7 @@
 //! Bits: logic, shifts, fields, permutations.
 
 use crate::exec::decode::{Decode, Decoded, Decoder};
-use crate::exec::lanes::compute;
+use crate::exec::program::lanes::compute;
 use crate::numerics::bits::{self as n, Amount, Permute};
 use crate::ptx::module::Instruction;
 use crate::ptx::opcode::{Modifier, Opcode};

@@ -3,12 +3,12 @@
 //! Of a matrix, lane l holds elements 2 (l mod 4) and the next of row l / 4 in one register; with `.trans`, of column l / 4.
 //! In memory each row is 16 bytes; the addresses of the rows of matrix i come from lanes 8 i to 8 i + 7.
 
-use super::tensor::whole_warp;
 use crate::counters::Direction;
-use crate::exec::context::{Context, Window, window};
 use crate::exec::decode::{Address, Decode, Decoded, Decoder, Space};
-use crate::exec::registers::FULL;
-use crate::exec::step::Flow;
+use crate::exec::program::registers::FULL;
+use crate::exec::program::step::Flow;
+use crate::exec::state::context::{Context, Window, window};
+use crate::exec::tensor::whole_warp;
 use crate::memory::SHARED_WINDOW;
 use crate::ptx::module::Instruction;
 use crate::ptx::opcode::{Modifier, Opcode};

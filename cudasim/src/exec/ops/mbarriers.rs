@@ -13,11 +13,11 @@
 //! The state that an arrival returns has `pending` and `expected` as they were before it, and the low 24 bits of the number
 //! of the phase above them.
 
-use crate::exec::context::Context;
 use crate::exec::decode::{Address, Decode, Decoded, Decoder};
-use crate::exec::order::Clock;
-use crate::exec::registers::{Mask, lanes};
-use crate::exec::step::Flow;
+use crate::exec::program::registers::{Mask, lanes};
+use crate::exec::program::step::Flow;
+use crate::exec::race::clocks::Clock;
+use crate::exec::state::context::Context;
 use crate::ptx::module::Instruction;
 use crate::ptx::opcode::Modifier;
 use crate::ptx::operand::Operand;
@@ -25,7 +25,8 @@ use crate::ptx::types::{ScalarType, StateSpace};
 use crate::report::{Fault, FaultKind};
 
 use super::copies;
-use super::places::{self, Place};
+use crate::exec::ops::shared_address;
+use crate::exec::ops::shared_address::Place;
 
 /// The most arrivals and bytes that an mbarrier counts.
 const LIMIT: u32 = (1 << 20) - 1;
@@ -294,7 +295,7 @@ fn each(
     Decoded::effect(move |context, mask| {
         let addresses = context.addresses(&address);
         for lane in lanes(mask) {
-            let place = places::shared(context, address.space, lane, addresses[lane], 8, 8)?;
+            let place = shared_address::shared(context, address.space, lane, addresses[lane], 8, 8)?;
             f(context, lane, place).map_err(|fault| at(fault, lane, place))?;
         }
         Ok(Flow::Next)
@@ -365,7 +366,7 @@ fn arrive(decoder: &mut Decoder<'_>, instruction: &Instruction) -> Decode {
         // The lanes of a warp hand on the same: once for each mbarrier and phase is enough.
         let mut handed = None;
         for lane in lanes(mask) {
-            let place = places::shared(context, address.space, lane, addresses[lane], 8, 8)?;
+            let place = shared_address::shared(context, address.space, lane, addresses[lane], 8, 8)?;
             let number = numbers.map_or(1, |numbers| numbers[lane]);
             let mut arrive = |context: &mut Context<'_>| {
                 let state = find_ordered(context, place)?.state();
@@ -422,7 +423,7 @@ fn wait(decoder: &mut Decoder<'_>, instruction: &Instruction) -> Decode {
         let same = lanes(mask).all(|lane| (addresses[lane], phases[lane]) == (addresses[first], phases[first]));
         let mut passed = 0;
         for lane in lanes(if same { mask & mask.wrapping_neg() } else { mask }) {
-            let place = places::shared(context, address.space, lane, addresses[lane], 8, 8)?;
+            let place = shared_address::shared(context, address.space, lane, addresses[lane], 8, 8)?;
             let asking = if same { mask } else { 1 << lane };
             let ask = ask(context, place, phases[lane], parity, relaxed, asking);
             if ask.map_err(|fault| at(fault, lane, place))? {

@@ -1,9 +1,9 @@
 //! `ld`, `ldu` and `st`: every space, type and vector; cache operators and hints have no effect.
 
-use crate::exec::access::Access;
+use crate::exec::access::lane::Access;
 use crate::exec::decode::{Address, Decode, Decoded, Decoder};
-use crate::exec::registers::{Lane, Mask, Registers, Slot, lanes};
-use crate::exec::step::Flow;
+use crate::exec::program::registers::{Lane, Mask, Registers, Slot, lanes};
+use crate::exec::program::step::Flow;
 use crate::memory::Word;
 use crate::ptx::module::Instruction;
 use crate::ptx::opcode::{Modifier, Opcode};

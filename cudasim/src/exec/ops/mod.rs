@@ -1,7 +1,7 @@
-//! Instructions by family: each file decodes the forms of its family into [`Action`](super::step::Action)s.
+//! Instructions by family: each file decodes the forms of its family into [`Action`](crate::exec::program::step::Action)s.
 
 use super::decode::{Decode, Decoded, Decoder};
-use super::step::Compute;
+use crate::exec::program::step::Compute;
 use crate::ptx::form::OperandKind;
 use crate::ptx::module::Instruction;
 use crate::ptx::opcode::{Modifier, Opcode};
@@ -22,10 +22,9 @@ mod mbarriers;
 mod memory;
 mod mma;
 mod moves;
-mod places;
 mod print;
+mod shared_address;
 mod spaces;
-pub mod tensor;
 mod traps;
 mod warp_level;
 pub mod wgmma;
@@ -36,7 +35,7 @@ pub struct WarpState {
     /// The last turn ended with lanes at several places: the next one starts with any of them.
     pub rotate: bool,
     /// Decoded matrices.
-    pub tensor: tensor::product::Scratch,
+    pub tensor: crate::exec::tensor::product::Scratch,
     /// wgmma in flight.
     pub wgmma: wgmma::flight::Flight,
     /// `bar.warp.sync`
@@ -101,7 +100,10 @@ impl BlockState {
 ///
 /// # Errors
 /// They leave something undone that needs them, or are the last and leave copies that need the block's memory.
-pub fn leave(context: &mut super::context::Context<'_>, gone: super::registers::Mask) -> Result<(), Fault> {
+pub fn leave(
+    context: &mut crate::exec::state::context::Context<'_>,
+    gone: crate::exec::program::registers::Mask,
+) -> Result<(), Fault> {
     copies::leave(context, gone)?;
     traps::leave(context)?;
     barriers::leave(context, gone);

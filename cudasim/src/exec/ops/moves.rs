@@ -1,7 +1,7 @@
 //! `mov` and `cvta`.
 
 use crate::exec::decode::{Decode, Decoded, Decoder};
-use crate::exec::lanes::compute;
+use crate::exec::program::lanes::compute;
 use crate::memory::{LOCAL_WINDOW, PARAMETER_WINDOW, SHARED_WINDOW};
 use crate::ptx::module::Instruction;
 use crate::ptx::opcode::{Modifier, Opcode};

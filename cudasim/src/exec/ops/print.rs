@@ -1,7 +1,7 @@
 //! The formats of C's `printf`, for `vprintf`.
 
-use crate::exec::context::Context;
 use crate::exec::decode::Space;
+use crate::exec::state::context::Context;
 use crate::report::{Fault, FaultKind};
 
 /// A conversion: what stands between `%` and its letter.

@@ -1,9 +1,9 @@
 //! `isspacep`, `mapa` and `getctarank`: questions about addresses.
 
-use crate::exec::context::{Context, Window, window};
 use crate::exec::decode::{Decode, Decoded, Decoder};
-use crate::exec::registers::{Mask, lanes};
-use crate::exec::step::Flow;
+use crate::exec::program::registers::{Mask, lanes};
+use crate::exec::program::step::Flow;
+use crate::exec::state::context::{Context, Window, window};
 use crate::memory::{CLUSTER_RANK_SHIFT, Origin};
 use crate::ptx::module::Instruction;
 use crate::ptx::opcode::Opcode;

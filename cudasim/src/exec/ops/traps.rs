@@ -1,9 +1,9 @@
 //! `trap`, `brkpt`, `nanosleep`, `pmevent`, `setmaxnreg`, and calls of the system: `vprintf`, `__assertfail`.
 
-use crate::exec::context::Context;
 use crate::exec::decode::{Decode, Decoded, Decoder, Space};
-use crate::exec::registers::lanes;
-use crate::exec::step::Flow;
+use crate::exec::program::registers::lanes;
+use crate::exec::program::step::Flow;
+use crate::exec::state::context::Context;
 use crate::ptx::module::Instruction;
 use crate::ptx::opcode::{Modifier, Opcode};
 use crate::report::{Fault, FaultKind};

@@ -2,10 +2,10 @@
 //!
 //! All but `activemask` wait for the lanes of their member mask ([`Context::meet`]).
 
-use crate::exec::context::Context;
 use crate::exec::decode::{Decode, Decoded, Decoder};
-use crate::exec::registers::{Lane, Mask, lanes};
-use crate::exec::step::Flow;
+use crate::exec::program::registers::{Lane, Mask, lanes};
+use crate::exec::program::step::Flow;
+use crate::exec::state::context::Context;
 use crate::ptx::module::Instruction;
 use crate::ptx::opcode::{Modifier, Opcode};
 use crate::ptx::operand::Operand;

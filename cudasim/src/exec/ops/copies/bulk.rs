@@ -1,16 +1,18 @@
 //! Bulk copies: operands, and the bulk groups of each thread.
 
 use super::bytes::{check_global, read_global, update_global, write_global};
-use super::flights::{self, Copy, From, Piece, free_source, guard_source};
 use super::lands_now;
 use super::reduce::Reduction;
-use crate::exec::context::{Context, Window, window};
 use crate::exec::decode::{Address, Decode, Decoded, Decoder, Space};
+use crate::exec::ops::copies::in_flight;
+use crate::exec::ops::copies::in_flight::{Copy, From, Piece, free_source, guard_source};
 use crate::exec::ops::mbarriers;
-use crate::exec::ops::places::{self, Place};
-use crate::exec::order::Clock;
-use crate::exec::registers::{Mask, Slot, lanes};
-use crate::exec::step::Flow;
+use crate::exec::ops::shared_address;
+use crate::exec::ops::shared_address::Place;
+use crate::exec::program::registers::{Mask, Slot, lanes};
+use crate::exec::program::step::Flow;
+use crate::exec::race::clocks::Clock;
+use crate::exec::state::context::{Context, Window, window};
 use crate::ptx::module::Instruction;
 use crate::ptx::opcode::Modifier;
 use crate::ptx::types::{ScalarType, StateSpace};
@@ -182,8 +184,8 @@ impl Destination {
     ) -> Result<Vec<(Place, Place)>, Fault> {
         let to = context.addresses(&self.to)[lane];
         let mbarrier = context.addresses(&self.mbarrier)[lane];
-        let to = places::shared(context, self.to.space, lane, to, room, align)?;
-        let mbarrier = places::shared(context, self.mbarrier.space, lane, mbarrier, 8, 8)?;
+        let to = shared_address::shared(context, self.to.space, lane, to, room, align)?;
+        let mbarrier = shared_address::shared(context, self.mbarrier.space, lane, mbarrier, 8, 8)?;
         let mut pairs = Vec::new();
         match self.multicast {
             None if to.rank != mbarrier.rank => {
@@ -246,7 +248,7 @@ pub(super) fn decode(decoder: &mut Decoder<'_>, instruction: &Instruction) -> De
             let sources = context.addresses(&from);
             for lane in lanes(mask) {
                 let bytes = check_size(lane, sizes[lane])?;
-                let place = places::shared(context, from.space, lane, sources[lane], bytes, 16)?;
+                let place = shared_address::shared(context, from.space, lane, sources[lane], bytes, 16)?;
                 if place.rank != context.rank {
                     let message = "a bulk copy reads the shared memory of its own block only";
                     return Err(Fault::new(FaultKind::InvalidUse, message).lane(lane).at(sources[lane]));
@@ -273,7 +275,7 @@ pub(super) fn decode(decoder: &mut Decoder<'_>, instruction: &Instruction) -> De
                 check_address(context, lane, sources[lane], bytes)?;
                 From::Global(sources[lane])
             } else {
-                let place = places::shared(context, from.space, lane, sources[lane], bytes, 16)?;
+                let place = shared_address::shared(context, from.space, lane, sources[lane], bytes, 16)?;
                 super::check_fenced(context, lane, place, bytes)?;
                 From::Shared(place.rank, place.offset as u32)
             };
@@ -283,7 +285,7 @@ pub(super) fn decode(decoder: &mut Decoder<'_>, instruction: &Instruction) -> De
                 let copy = Copy { pieces: vec![piece], bytes: bytes as u32, reduction, flush: false };
                 super::check_overwritten(context, lane, to.rank, &copy)?;
                 super::traffic::count_copy(context, &copy, index != 0);
-                flights::launch(context, mbarrier, copy).map_err(|fault| fault.lane(lane))?;
+                in_flight::launch(context, mbarrier, copy).map_err(|fault| fault.lane(lane))?;
             }
         }
         Ok(Flow::Next)

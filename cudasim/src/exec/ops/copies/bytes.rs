@@ -1,6 +1,6 @@
 //! Pieces of global memory of any length.
 
-use crate::exec::context::Context;
+use crate::exec::state::context::Context;
 use crate::memory::{Allocation, Word};
 use crate::report::Fault;
 

@@ -3,12 +3,12 @@
 use super::bytes::{check_global, read_global};
 use super::lands_now;
 use crate::counters::Direction;
-use crate::exec::context::{Context, Window, holds, window};
 use crate::exec::decode::{Address, Decode, Decoded, Decoder, Space};
 use crate::exec::ops::mbarriers;
-use crate::exec::ops::places;
-use crate::exec::registers::{Mask, Predicate, Slot, lanes};
-use crate::exec::step::Flow;
+use crate::exec::ops::shared_address;
+use crate::exec::program::registers::{Mask, Predicate, Slot, lanes};
+use crate::exec::program::step::Flow;
+use crate::exec::state::context::{Context, Window, holds, window};
 use crate::memory::ByteState;
 use crate::ptx::form::OperandKind;
 use crate::ptx::module::Instruction;
@@ -133,7 +133,7 @@ fn issue(
     let mut batch =
         Batch { number: 0, mask, groups: [0; 32], sources, places: [0; 32], reads: [0; 32], bytes: bytes as u8 };
     for lane in lanes(mask) {
-        let place = places::shared(context, to.space, lane, targets[lane], bytes, bytes)?;
+        let place = shared_address::shared(context, to.space, lane, targets[lane], bytes, bytes)?;
         if place.rank != context.rank {
             let message = "cp.async copies into the block's own shared memory only";
             return Err(Fault::new(FaultKind::InvalidUse, message).lane(lane).at(targets[lane]));
@@ -157,7 +157,14 @@ fn issue(
         // The copy belongs to the thread: whoever waits for it and hands that on makes it known as a store.
         let agent = context.order.warp(context.rank, context.warp.id);
         context
-            .touch_shared_range(agent, context.rank, lane, place.offset, bytes as usize, super::flights::WRITE)
+            .touch_shared_range(
+                agent,
+                context.rank,
+                lane,
+                place.offset,
+                bytes as usize,
+                crate::exec::ops::copies::in_flight::WRITE,
+            )
             .map_err(|fault| fault.lane(lane))?;
         let shared = &mut context.blocks[context.rank].shared;
         if shared.states(place.offset, bytes as usize).contains(&ByteState::InFlight) {
@@ -241,7 +248,7 @@ fn arrive(context: &mut Context<'_>, mask: Mask, address: &Address, noinc: bool)
         let lane = rest.trailing_zeros() as usize;
         let group = lanes(rest).filter(|&l| addresses[l] == addresses[lane]).fold(0, |group, lane| group | 1 << lane);
         rest &= !group;
-        let place = places::shared(context, address.space, lane, addresses[lane], 8, 8)?;
+        let place = shared_address::shared(context, address.space, lane, addresses[lane], 8, 8)?;
         let at = |fault| mbarriers::at(fault, lane, place);
         mbarriers::check(context, place).map_err(at)?;
         if !noinc {
@@ -253,7 +260,12 @@ fn arrive(context: &mut Context<'_>, mask: Mask, address: &Address, noinc: bool)
         let number = copies.next;
         let waits = copies.batches.iter().any(|batch| batch.mask & group != 0);
         if waits {
-            let flight = super::flights::Arrivals { rank: context.rank, warp, lanes: group, before: number };
+            let flight = crate::exec::ops::copies::in_flight::Arrivals {
+                rank: context.rank,
+                warp,
+                lanes: group,
+                before: number,
+            };
             context.blocks[place.rank].state.flights.add_arrivals(place, flight, clock.clone());
             continue;
         }

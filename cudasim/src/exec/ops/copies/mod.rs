@@ -16,7 +16,7 @@
 mod bulk;
 mod bytes;
 mod cp_async;
-mod flights;
+mod in_flight;
 mod layout;
 mod reduce;
 mod stores;
@@ -26,13 +26,13 @@ mod traffic;
 
 pub use bulk::BulkGroups;
 pub use cp_async::ThreadCopies;
-pub use flights::{Flights, land_one};
+pub use in_flight::{Flights, land_one};
 
-use super::places::Place;
-use crate::exec::context::Context;
 use crate::exec::decode::{Decode, Decoded, Decoder};
-use crate::exec::registers::Mask;
-use crate::exec::step::Flow;
+use crate::exec::ops::shared_address::Place;
+use crate::exec::program::registers::Mask;
+use crate::exec::program::step::Flow;
+use crate::exec::state::context::Context;
 use crate::options::Landing;
 use crate::ptx::module::Instruction;
 use crate::ptx::opcode::{Modifier, Opcode};
@@ -77,7 +77,7 @@ fn check_fenced(context: &mut Context<'_>, lane: usize, place: Place, bytes: u64
 ///
 /// # Errors
 /// As [`check_fenced`].
-fn check_overwritten(context: &mut Context<'_>, lane: usize, rank: usize, copy: &flights::Copy) -> Result<(), Fault> {
+fn check_overwritten(context: &mut Context<'_>, lane: usize, rank: usize, copy: &in_flight::Copy) -> Result<(), Fault> {
     for piece in &copy.pieces {
         check_proxy(context, lane, rank, piece.to as usize..(piece.to + piece.bytes) as usize, true)?;
     }
@@ -124,5 +124,5 @@ fn check_proxy(
 /// A copy may still read the block's shared memory, or is on its way into it when its last thread leaves.
 pub(super) fn leave(context: &mut Context<'_>, gone: Mask) -> Result<(), Fault> {
     bulk::leave(context, gone)?;
-    flights::leave(context)
+    in_flight::leave(context)
 }

@@ -1,12 +1,13 @@
 //! `st.async` and `red.async`: single words into shared memory of the cluster, of which an mbarrier hears.
 
 use super::bulk::Destination;
-use super::flights::{self, Copy, From, Piece};
 use super::reduce::Reduction;
 use crate::counters::Direction;
 use crate::exec::decode::{Decode, Decoded, Decoder};
-use crate::exec::registers::lanes;
-use crate::exec::step::Flow;
+use crate::exec::ops::copies::in_flight;
+use crate::exec::ops::copies::in_flight::{Copy, From, Piece};
+use crate::exec::program::registers::lanes;
+use crate::exec::program::step::Flow;
 use crate::ptx::module::Instruction;
 use crate::ptx::opcode::Opcode;
 use crate::ptx::types::StateSpace;
@@ -45,7 +46,7 @@ pub(super) fn decode(decoder: &mut Decoder<'_>, instruction: &Instruction) -> De
             for (to, mbarrier) in destination.places(context, lane, bytes as u64, bytes as u64)? {
                 let piece = Piece { from: From::Value(value), to: to.offset as u32, bytes: bytes as u32 };
                 let copy = Copy { pieces: vec![piece], bytes: bytes as u32, reduction, flush: false };
-                flights::launch(context, mbarrier, copy).map_err(|fault| fault.lane(lane))?;
+                in_flight::launch(context, mbarrier, copy).map_err(|fault| fault.lane(lane))?;
             }
         }
         Ok(Flow::Next)

@@ -2,14 +2,15 @@
 
 use super::bulk::{Destination, Store, StorePiece, launch_store, read_words};
 use super::bytes::check_global;
-use super::flights::{self, Copy, From, Piece};
 use super::layout::Layout;
 use super::reduce::Reduction;
-use crate::exec::context::Context;
 use crate::exec::decode::{Address, Decode, Decoded, Decoder};
-use crate::exec::ops::places;
-use crate::exec::registers::{Slot, lanes};
-use crate::exec::step::Flow;
+use crate::exec::ops::copies::in_flight;
+use crate::exec::ops::copies::in_flight::{Copy, From, Piece};
+use crate::exec::ops::shared_address;
+use crate::exec::program::registers::{Slot, lanes};
+use crate::exec::program::step::Flow;
+use crate::exec::state::context::Context;
 use crate::ptx::module::Instruction;
 use crate::ptx::opcode::Modifier;
 use crate::ptx::operand::Operand;
@@ -52,7 +53,7 @@ pub(super) fn decode(decoder: &mut Decoder<'_>, instruction: &Instruction) -> De
                     })?),
                 };
                 let layout = access.layout(context, lane, &map)?;
-                let place = places::shared(context, from.space, lane, sources[lane], layout.room(&map), ALIGN)?;
+                let place = shared_address::shared(context, from.space, lane, sources[lane], layout.room(&map), ALIGN)?;
                 if place.rank != context.rank {
                     let message = "a tensor copy reads the shared memory of its own block only";
                     return Err(Fault::new(FaultKind::InvalidUse, message).lane(lane).at(sources[lane]));
@@ -111,7 +112,7 @@ pub(super) fn decode(decoder: &mut Decoder<'_>, instruction: &Instruction) -> De
                 let copy = Copy { pieces, bytes, reduction: None, flush };
                 super::check_overwritten(context, lane, to.rank, &copy)?;
                 super::traffic::count_copy(context, &copy, index != 0);
-                flights::launch(context, mbarrier, copy).map_err(|fault| fault.lane(lane))?;
+                in_flight::launch(context, mbarrier, copy).map_err(|fault| fault.lane(lane))?;
             }
         }
         Ok(Flow::Next)

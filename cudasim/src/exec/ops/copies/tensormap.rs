@@ -1,10 +1,10 @@
 //! `tensormap.replace`: changes one field of a tensor map.
 
 use super::bulk::read_words;
-use crate::exec::context::{Window, window};
 use crate::exec::decode::{Decode, Decoded, Decoder, Space};
-use crate::exec::registers::lanes;
-use crate::exec::step::Flow;
+use crate::exec::program::registers::lanes;
+use crate::exec::program::step::Flow;
+use crate::exec::state::context::{Window, window};
 use crate::ptx::module::Instruction;
 use crate::ptx::opcode::Modifier;
 use crate::ptx::operand::Operand;

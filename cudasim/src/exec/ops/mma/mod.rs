@@ -2,12 +2,12 @@
 
 mod quads;
 
-use super::tensor::fragment::{gather_a, gather_b, gather_c, scatter_d};
-use super::tensor::product::{Accumulators, Columns, Kind, Multiplicands, double};
-use super::tensor::whole_warp;
 use crate::exec::decode::{Decode, Decoded, Decoder};
-use crate::exec::registers::{Registers, Slot};
-use crate::exec::step::Flow;
+use crate::exec::program::registers::{Registers, Slot};
+use crate::exec::program::step::Flow;
+use crate::exec::tensor::fragment::{gather_a, gather_b, gather_c, scatter_d};
+use crate::exec::tensor::product::{Accumulators, Columns, Kind, Multiplicands, double};
+use crate::exec::tensor::whole_warp;
 use crate::numerics::Rounding;
 use crate::ptx::form::OperandKind;
 use crate::ptx::module::Instruction;

@@ -2,9 +2,9 @@
 //! (PTX ISA, "Matrix Fragments for mma.m8n8k4 with .f16 floating point type"). Either multiplicand lies by rows or by columns.
 
 use crate::exec::decode::{Decode, Decoded};
-use crate::exec::ops::tensor::whole_warp;
-use crate::exec::registers::{FULL, Registers, Slot};
-use crate::exec::step::Flow;
+use crate::exec::program::registers::{FULL, Registers, Slot};
+use crate::exec::program::step::Flow;
+use crate::exec::tensor::whole_warp;
 use crate::numerics::dot::{Accumulator, sum};
 use crate::numerics::formats::f16_to_f32;
 use crate::ptx::form::Form;

@@ -4,23 +4,23 @@
 //! group, and chosen by [`Landing`]. Until then its accumulators are not to be touched: the
 //! decoder marks the few instructions of a kernel that name them (see [`watch`]), so that kernels without wgmma pay nothing.
 
+pub mod accumulator_hazards;
 mod descriptor;
 pub mod flight;
 pub mod operation;
 pub mod warpgroup;
-pub mod watch;
 
 use std::sync::Arc;
 
 use self::flight::Issued;
 use self::operation::{Operation, ROWS, SourceA};
 use self::warpgroup::Issue;
-use super::tensor::product::{Accumulators, Kind};
-use super::tensor::whole_warp;
-use crate::exec::context::Context;
 use crate::exec::decode::{Decode, Decoded, Decoder};
-use crate::exec::registers::{FULL, Mask, Predicate, Slot};
-use crate::exec::step::Flow;
+use crate::exec::program::registers::{FULL, Mask, Predicate, Slot};
+use crate::exec::program::step::Flow;
+use crate::exec::state::context::Context;
+use crate::exec::tensor::product::{Accumulators, Kind};
+use crate::exec::tensor::whole_warp;
 use crate::options::Landing;
 use crate::ptx::module::Instruction;
 use crate::ptx::opcode::Modifier;

@@ -2,10 +2,10 @@
 
 use super::descriptor::Descriptor;
 use super::flight::{Issued, Watched};
-use crate::exec::context::Context;
-use crate::exec::ops::tensor::fragment::gather_a;
-use crate::exec::ops::tensor::product::{Accumulators, Columns, Multiplicands};
-use crate::exec::registers::Slot;
+use crate::exec::program::registers::Slot;
+use crate::exec::state::context::Context;
+use crate::exec::tensor::fragment::gather_a;
+use crate::exec::tensor::product::{Accumulators, Columns, Multiplicands};
 use crate::memory::{ByteState, SHARED_WINDOW};
 use crate::report::{Fault, FaultKind};
 

@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 
 use super::operation::Packed;
-use crate::exec::order::Clock;
+use crate::exec::race::clocks::Clock;
 use crate::report::{Fault, FaultKind};
 
 /// An operation as one warp issued it, and the others must.

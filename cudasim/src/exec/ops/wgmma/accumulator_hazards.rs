@@ -4,8 +4,8 @@ use std::collections::HashMap;
 
 use super::flight::Watched;
 use crate::exec::decode::{Decoded, Decoder};
-use crate::exec::registers::Slot;
-use crate::exec::step::{Action, Flow};
+use crate::exec::program::registers::Slot;
+use crate::exec::program::step::{Action, Flow};
 use crate::ptx::Access;
 use crate::ptx::ScalarType;
 use crate::ptx::module::{Instruction, RegisterId};

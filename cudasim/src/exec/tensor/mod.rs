@@ -4,9 +4,9 @@ pub mod element;
 pub mod fragment;
 pub mod product;
 
-use crate::exec::context::Context;
-use crate::exec::registers::{FULL, Mask};
-use crate::exec::step::Flow;
+use crate::exec::program::registers::{FULL, Mask};
+use crate::exec::program::step::Flow;
+use crate::exec::state::context::Context;
 use crate::report::{Fault, FaultKind};
 
 /// Whether all 32 lanes of the warp are there to run a matrix instruction: those that are waited for may be on their way.

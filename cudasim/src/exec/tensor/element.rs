@@ -1,6 +1,6 @@
 //! Elements of the multiplicands: their types, and packed words to values.
 
-use crate::exec::lanes::fast;
+use crate::exec::program::lanes::fast;
 use crate::numerics::formats::{bf16_to_f32, e4m3_to_f32, e5m2_to_f32, f16_to_f32, tf32_to_f32};
 use crate::ptx::types::ScalarType;
 
@@ -108,7 +108,7 @@ impl Integer {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use crate::exec::tensor::element::*;
 
     #[test]
     fn integers_are_cut_from_words() {

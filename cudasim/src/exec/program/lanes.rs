@@ -1,7 +1,7 @@
 //! Loops over the 32 lanes of a warp, compiled twice: for AVX2 with FMA, and for any processor.
 
-use super::registers::{Lane, Mask, Registers};
-use super::step::{Compute, Operands};
+use crate::exec::program::registers::{Lane, Mask, Registers};
+use crate::exec::program::step::{Compute, Operands};
 
 /// Whether the vector variants may run.
 pub fn fast() -> bool {
@@ -84,46 +84,46 @@ pub fn select(fast_variant: Compute, portable: Compute) -> Compute {
     if fast() { fast_variant } else { portable }
 }
 
-/// A [`Compute`](super::step::Compute) from an expression over one lane: `compute!(|a: u32, b: u32| -> u32 { a & b })`,
+/// A [`Compute`](crate::exec::program::step::Compute) from an expression over one lane: `compute!(|a: u32, b: u32| -> u32 { a & b })`,
 /// with as many operands as there are sources, or with the whole step: `compute!(|registers, operands, mask| { ... })`.
 macro_rules! compute {
     (|$o:ident; $($name:ident: $ty:ty),+| -> $result:ty $body:block) => {
-        $crate::exec::lanes::compute!(|registers, $o, mask| {
-            $crate::exec::lanes::compute!(@map registers, $o, mask, ($($name: $ty),+) -> $result $body)
+        $crate::exec::program::lanes::compute!(|registers, $o, mask| {
+            $crate::exec::program::lanes::compute!(@map registers, $o, mask, ($($name: $ty),+) -> $result $body)
         })
     };
     (|$($name:ident: $ty:ty),+| -> $result:ty $body:block) => {
-        $crate::exec::lanes::compute!(|_o; $($name: $ty),+| -> $result $body)
+        $crate::exec::program::lanes::compute!(|_o; $($name: $ty),+| -> $result $body)
     };
     (|$registers:ident, $o:ident, $mask:ident| $body:block) => {{
         #[allow(clippy::inline_always)]
         #[inline(always)]
         fn portable(
-            $registers: &mut $crate::exec::registers::Registers,
-            $o: &$crate::exec::step::Operands,
-            $mask: $crate::exec::registers::Mask,
+            $registers: &mut $crate::exec::program::registers::Registers,
+            $o: &$crate::exec::program::step::Operands,
+            $mask: $crate::exec::program::registers::Mask,
         ) $body
         #[cfg_attr(target_arch = "x86_64", target_feature(enable = "avx2,fma"))]
         fn fast(
-            registers: &mut $crate::exec::registers::Registers,
-            operands: &$crate::exec::step::Operands,
-            mask: $crate::exec::registers::Mask,
+            registers: &mut $crate::exec::program::registers::Registers,
+            operands: &$crate::exec::program::step::Operands,
+            mask: $crate::exec::program::registers::Mask,
         ) {
             portable(registers, operands, mask);
         }
-        $crate::exec::lanes::select(fast, portable)
+        $crate::exec::program::lanes::select(fast, portable)
     }};
     (@map $r:ident, $o:ident, $m:ident, ($a:ident: $A:ty) -> $D:ty $body:block) => {
-        $crate::exec::lanes::map1($r, $o, $m, |$a: $A| -> $D { $body })
+        $crate::exec::program::lanes::map1($r, $o, $m, |$a: $A| -> $D { $body })
     };
     (@map $r:ident, $o:ident, $m:ident, ($a:ident: $A:ty, $b:ident: $B:ty) -> $D:ty $body:block) => {
-        $crate::exec::lanes::map2($r, $o, $m, |$a: $A, $b: $B| -> $D { $body })
+        $crate::exec::program::lanes::map2($r, $o, $m, |$a: $A, $b: $B| -> $D { $body })
     };
     (@map $r:ident, $o:ident, $m:ident, ($a:ident: $A:ty, $b:ident: $B:ty, $c:ident: $C:ty) -> $D:ty $body:block) => {
-        $crate::exec::lanes::map3($r, $o, $m, |$a: $A, $b: $B, $c: $C| -> $D { $body })
+        $crate::exec::program::lanes::map3($r, $o, $m, |$a: $A, $b: $B, $c: $C| -> $D { $body })
     };
     (@map $r:ident, $o:ident, $m:ident, ($a:ident: $A:ty, $b:ident: $B:ty, $c:ident: $C:ty, $e:ident: $E:ty) -> $D:ty $body:block) => {
-        $crate::exec::lanes::map4($r, $o, $m, |$a: $A, $b: $B, $c: $C, $e: $E| -> $D { $body })
+        $crate::exec::program::lanes::map4($r, $o, $m, |$a: $A, $b: $B, $c: $C, $e: $E| -> $D { $body })
     };
 }
 

@@ -1,13 +1,13 @@
 //! Loads and stores by all lanes of a warp at once: one check for all of them where they lie side by side in global memory or
-//! stay in one allocation, and lane by lane (see [`access`](super::access)) where they do not or where something is wrong,
+//! stay in one allocation, and lane by lane (see [`access`](crate::exec::access::lane)) where they do not or where something is wrong,
 //! which finds the lane to report.
 
-use super::access::{Access, Found, aligned, locate};
-use super::context::{Context, Window};
-use super::decode::Space;
-use super::races::Touch;
-use super::registers::{FULL, Mask, lanes};
 use crate::counters::Direction;
+use crate::exec::access::lane::{Access, Found, aligned, locate};
+use crate::exec::decode::Space;
+use crate::exec::program::registers::{FULL, Mask, lanes};
+use crate::exec::race::detector::Touch;
+use crate::exec::state::context::{Context, Window};
 use crate::memory::{CLUSTER_RANK_SHIFT, Word};
 use crate::report::Fault;
 
@@ -124,7 +124,12 @@ impl Context<'_> {
 
     /// Reads the 16 bytes at each lane's global address again, in one piece, as halves of 64 bits: after a load that found
     /// nothing wrong.
-    pub(super) fn reload_wide(&mut self, space: Space, mask: Mask, addresses: &[u64; 32]) -> Option<[[u64; 32]; 2]> {
+    pub(in crate::exec) fn reload_wide(
+        &mut self,
+        space: Space,
+        mask: Mask,
+        addresses: &[u64; 32],
+    ) -> Option<[[u64; 32]; 2]> {
         let mut halves = [[0; 32]; 2];
         for lane in lanes(mask) {
             let Ok(Found::Global(index, offset)) = self.find(space, lane, addresses[lane], 16) else { return None };
@@ -138,7 +143,13 @@ impl Context<'_> {
     ///
     /// # Errors
     /// As [`Context::store_warp`].
-    pub(super) fn store_wide(&mut self, space: Space, lane: usize, address: u64, value: u128) -> Result<bool, Fault> {
+    pub(in crate::exec) fn store_wide(
+        &mut self,
+        space: Space,
+        lane: usize,
+        address: u64,
+        value: u128,
+    ) -> Result<bool, Fault> {
         let Found::Global(index, offset) = self.find(space, lane, address, 16)? else { return Ok(false) };
         if let Some(allocation) = self.grid.memory.get(index) {
             allocation.store_wide(offset, value);
@@ -149,7 +160,7 @@ impl Context<'_> {
     }
 
     /// Whether the warp does the very same as the last time that it asked: it waits for somebody in a loop.
-    pub(super) fn spins(&mut self, address: u64, value: u64) -> bool {
+    pub(in crate::exec) fn spins(&mut self, address: u64, value: u64) -> bool {
         let poll = (self.pc, address, value);
         std::mem::replace(&mut self.warp.last_poll, poll) == poll
     }

@@ -1,9 +1,9 @@
 //! The product of a warp's tile, in the types that instructions have; every sum is that of [`crate::numerics::dot`].
 
-use super::element::{Float, Integer};
-use super::fragment;
-use crate::exec::lanes::fast;
-use crate::exec::registers::{Registers, Slot};
+use crate::exec::program::lanes::fast;
+use crate::exec::program::registers::{Registers, Slot};
+use crate::exec::tensor::element::{Float, Integer};
+use crate::exec::tensor::fragment;
 use crate::numerics::Rounding;
 use crate::numerics::dot::{accumulate_tile, dot_b1, dot_f64, dot_s32};
 use crate::ptx::form::Form;

@@ -98,7 +98,7 @@ impl Handoffs {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use crate::exec::race::sync_locations::*;
 
     #[test]
     fn knowledge_joins_by_the_later_moment() {

@@ -4,12 +4,12 @@
 //! merge, which reconverges at the earliest point, since compilers put that point behind both ways. As on Volta and later,
 //! nothing relies on it: a split that runs long without an end gives way to the others.
 
-use super::cluster::Block;
-use super::context::Context;
-use super::grid::{Grid, Worker};
-use super::order::Order;
-use super::registers::{FULL, Mask, Registers, lanes};
-use super::step::{Action, Call, Control, Flow};
+use crate::exec::program::registers::{FULL, Mask, Registers, lanes};
+use crate::exec::program::step::{Action, Call, Control, Flow};
+use crate::exec::race::clocks::Order;
+use crate::exec::schedule::cluster::Block;
+use crate::exec::schedule::grid::{Grid, Worker};
+use crate::exec::state::context::Context;
 use crate::memory::FUNCTION_WINDOW;
 use crate::ptx::opcode::Modifier;
 use crate::report::{Fault, FaultKind};
@@ -43,7 +43,7 @@ pub struct Warp {
     /// For each register that may lack a value: the lanes that hold one.
     pub defined: Vec<Mask>,
     /// What its families of instructions keep between steps.
-    pub state: super::ops::WarpState,
+    pub state: crate::exec::ops::WarpState,
     /// Where its lanes are; exited ones are in none.
     splits: Vec<Split>,
     /// Steps it has run.
@@ -77,7 +77,7 @@ impl Warp {
             known_moments: [0; 3],
             last_poll: (u32::MAX, 0, 0),
             defined: Vec::new(),
-            state: super::ops::WarpState::default(),
+            state: crate::exec::ops::WarpState::default(),
             splits: vec![Split { pc: 0, mask: live, waiting: false }],
             instructions: 0,
             diverged_turns: 0,
@@ -278,7 +278,7 @@ pub fn run(
                                 Targets::None => {
                                     blocks[rank].leave(active.count_ones());
                                     let mut context = Context { grid, worker, blocks, order, rank, warp, pc };
-                                    super::ops::leave(&mut context, active)
+                                    crate::exec::ops::leave(&mut context, active)
                                         .map_err(|fault| Box::new(Failure { fault, pc, mask: active }))?;
                                     worker.events += 1;
                                 }

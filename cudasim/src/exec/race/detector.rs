@@ -1,9 +1,9 @@
 //! Checks for races: every access of shared and global memory is compared with the last ones of the same word.
 
-use super::context::Context;
-use super::decode::Space;
-use super::order::{Clock, Order};
-use super::registers::{FULL, Mask, lanes};
+use crate::exec::decode::Space;
+use crate::exec::program::registers::{FULL, Mask, lanes};
+use crate::exec::race::clocks::{Clock, Order};
+use crate::exec::state::context::Context;
 use crate::memory::shadow::{Cell, Race, Shadow, Visit};
 use crate::memory::{SHARED_RESERVED, SHARED_WINDOW};
 use crate::report::{Fault, FaultKind};
@@ -38,7 +38,7 @@ impl Context<'_> {
     /// # Errors
     /// `GlobalRace`.
     #[inline]
-    pub(super) fn touch_global(
+    pub(in crate::exec) fn touch_global(
         &mut self,
         index: usize,
         addresses: &[u64; 32],
@@ -57,7 +57,7 @@ impl Context<'_> {
     /// # Errors
     /// As [`Context::touch_global`].
     #[inline]
-    pub(super) fn touch_global_run(
+    pub(in crate::exec) fn touch_global_run(
         &mut self,
         index: usize,
         address: u64,
@@ -113,7 +113,7 @@ impl Context<'_> {
     /// # Errors
     /// `SharedRace`.
     #[inline]
-    pub(super) fn touch_shared(
+    pub(in crate::exec) fn touch_shared(
         &mut self,
         agent: usize,
         rank: usize,
@@ -215,7 +215,7 @@ impl Context<'_> {
 
     /// A volatile, relaxed or atomic read of `bytes` at a spot: the warp learns what was handed on there.
     /// To be called after the value was read.
-    pub(super) fn learn(&mut self, spot: Spot, bytes: u64) {
+    pub(in crate::exec) fn learn(&mut self, spot: Spot, bytes: u64) {
         let agent = self.agent();
         match spot {
             Spot::Global(address) if self.grid.handoffs.any() => {
@@ -234,7 +234,7 @@ impl Context<'_> {
     }
 
     /// [`Context::learn`] for the lanes of a strong load.
-    pub(super) fn learn_all(&mut self, space: Space, mask: Mask, addresses: &[u64; 32], bytes: u64) {
+    pub(in crate::exec) fn learn_all(&mut self, space: Space, mask: Mask, addresses: &[u64; 32], bytes: u64) {
         if !self.grid.handoffs.any() && !self.order.any_shared() {
             return;
         }
@@ -246,7 +246,14 @@ impl Context<'_> {
     }
 
     /// [`Context::hand_on`] for the lanes of a strong store. Where it will fail it hands on nothing.
-    pub(super) fn hand_on_all(&mut self, space: Space, mask: Mask, addresses: &[u64; 32], bytes: u64, releases: bool) {
+    pub(in crate::exec) fn hand_on_all(
+        &mut self,
+        space: Space,
+        mask: Mask,
+        addresses: &[u64; 32],
+        bytes: u64,
+        releases: bool,
+    ) {
         let Some(clock) = self.handed(releases) else { return };
         for lane in lanes(mask) {
             if let Ok(found) = self.find(space, lane, addresses[lane], bytes) {
@@ -258,14 +265,14 @@ impl Context<'_> {
     /// What a volatile, relaxed or atomic write hands on: what the warp knew at its last releasing fence or, where the write
     /// itself `releases`, knows now. `None` where that is nothing.
     #[inline]
-    pub(super) fn handed(&mut self, releases: bool) -> Option<Clock> {
+    pub(in crate::exec) fn handed(&mut self, releases: bool) -> Option<Clock> {
         let agent = self.agent();
         self.order.handed(agent, releases)
     }
 
     /// Hands on what [`Context::handed`] gave at a spot of `bytes`. `beside`: an atomic, which leaves in place what others
     /// have handed on. To be called before the value is there, as who sees it learns.
-    pub(super) fn hand_on(&mut self, spot: Spot, bytes: u64, clock: &Clock, beside: bool) {
+    pub(in crate::exec) fn hand_on(&mut self, spot: Spot, bytes: u64, clock: &Clock, beside: bool) {
         match spot {
             Spot::Global(address) => {
                 let knowledge = self.order.export(clock);

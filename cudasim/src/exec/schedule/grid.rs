@@ -4,12 +4,12 @@ use std::collections::VecDeque;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError};
 
-use super::cluster::{Cluster, Progress};
-use super::handoff::Handoffs;
-use super::kernel::Kernel;
-use super::registers::{FULL, Registers};
-use super::rng::Rng;
 use crate::counters::Counts;
+use crate::exec::program::kernel::Kernel;
+use crate::exec::program::registers::{FULL, Registers};
+use crate::exec::race::sync_locations::Handoffs;
+use crate::exec::rng::Rng;
+use crate::exec::schedule::cluster::{Cluster, Progress};
 use crate::memory::AddressMap;
 use crate::options::Options;
 use crate::report::Report;
@@ -94,7 +94,7 @@ impl Grid<'_> {
 
     /// What is at or near an address, for reports.
     pub fn describe(&self, address: u64) -> Option<String> {
-        use super::context::{Window, window};
+        use crate::exec::state::context::{Window, window};
         let (space, inside) = window(address);
         match space {
             Window::Global => self.memory.describe(address),

@@ -2,8 +2,9 @@
 
 use std::sync::Arc;
 
-use super::decode::{self, Placement};
-use super::kernel::Kernel;
+use crate::exec::decode;
+use crate::exec::decode::Placement;
+use crate::exec::program::kernel::Kernel;
 use crate::memory::{FUNCTION_WINDOW, GlobalMemory, MemoryError, SHARED_WINDOW};
 use crate::ptx::module::{Module, Symbol};
 use crate::ptx::types::StateSpace;

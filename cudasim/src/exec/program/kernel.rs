@@ -2,9 +2,9 @@
 
 use std::sync::Arc;
 
-use super::decode::Note;
-use super::registers::Slot;
-use super::step::Step;
+use crate::exec::decode::Note;
+use crate::exec::program::registers::Slot;
+use crate::exec::program::step::Step;
 use crate::ptx::form::Form;
 use crate::ptx::module::{LaunchBounds, Module, Parameter, SourceId};
 use crate::ptx::operand::SpecialRegister;

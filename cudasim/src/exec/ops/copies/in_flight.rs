@@ -4,12 +4,12 @@
 use super::bytes::read_global;
 use super::reduce::Reduction;
 use super::{cp_async, lands_now};
-use crate::exec::context::Context;
 use crate::exec::ops::mbarriers;
-use crate::exec::ops::places::Place;
-use crate::exec::order::Clock;
-use crate::exec::races::Touch;
-use crate::exec::registers::{Mask, lanes};
+use crate::exec::ops::shared_address::Place;
+use crate::exec::program::registers::{Mask, lanes};
+use crate::exec::race::clocks::Clock;
+use crate::exec::race::detector::Touch;
+use crate::exec::state::context::Context;
 use crate::memory::ByteState;
 use crate::options::Landing;
 use crate::report::{Fault, FaultKind};

@@ -1,10 +1,11 @@
 //! A cluster of blocks on one host thread: its warps take turns in a seeded order.
 
-use super::grid::{Grid, Worker};
-use super::ops::BlockState;
-use super::order::Order;
-use super::registers::{FULL, Registers, lanes};
-use super::warp::{self, Failure, Turn, Warp};
+use crate::exec::ops::BlockState;
+use crate::exec::program::registers::{FULL, Registers, lanes};
+use crate::exec::race::clocks::Order;
+use crate::exec::schedule::grid::{Grid, Worker};
+use crate::exec::schedule::warp;
+use crate::exec::schedule::warp::{Failure, Turn, Warp};
 use crate::memory::{SHARED_RESERVED, SharedMemory};
 use crate::ptx::operand::{Axis, SpecialRegister};
 use crate::report::{Fault, FaultKind, Report};

@@ -1,11 +1,11 @@
-//! What an [`Effect`](super::step::Effect) sees: its warp, the blocks of its cluster, the grid.
+//! What an [`Effect`](crate::exec::program::step::Effect) sees: its warp, the blocks of its cluster, the grid.
 
-use super::cluster::Block;
-use super::grid::{Grid, Worker};
-use super::order::Order;
-use super::registers::{FULL, Mask, Predicate, Registers, Slot};
-use super::step::Flow;
-use super::warp::Warp;
+use crate::exec::program::registers::{FULL, Mask, Predicate, Registers, Slot};
+use crate::exec::program::step::Flow;
+use crate::exec::race::clocks::Order;
+use crate::exec::schedule::cluster::Block;
+use crate::exec::schedule::grid::{Grid, Worker};
+use crate::exec::schedule::warp::Warp;
 use crate::memory::{LOCAL_WINDOW, PARAMETER_WINDOW, SHARED_WINDOW};
 use crate::report::{Fault, FaultKind};
 
@@ -51,12 +51,12 @@ impl Context<'_> {
         let first = named[mask.trailing_zeros() as usize & 31];
         let live = self.warp.live();
         let skipping = self.skipping(mask);
-        if let Some(lane) = super::registers::lanes(mask).find(|&lane| named[lane] & skipping != 0) {
+        if let Some(lane) = crate::exec::program::registers::lanes(mask).find(|&lane| named[lane] & skipping != 0) {
             let (members, skipping) = (named[lane], named[lane] & skipping);
             let message = format!("the member mask {members:#010x} names lanes that skip it: {skipping:#010x}");
             return Err(Fault::new(FaultKind::DivergentBarrier, message).lane(lane));
         }
-        if super::registers::lanes(mask).all(|lane| named[lane] == first) {
+        if crate::exec::program::registers::lanes(mask).all(|lane| named[lane] == first) {
             if mask & !first != 0 {
                 return Err(no_member((mask & !first).trailing_zeros() as usize, mask, first));
             }
@@ -64,12 +64,13 @@ impl Context<'_> {
             return Ok((if group & !mask == 0 { mask } else { 0 }, [group; 32]));
         }
         let mut ready = 0;
-        for lane in super::registers::lanes(mask) {
+        for lane in crate::exec::program::registers::lanes(mask) {
             if named[lane] >> lane & 1 == 0 {
                 return Err(no_member(lane, mask, named[lane]));
             }
             let group = named[lane] & live;
-            let together = super::registers::lanes(group & mask).all(|other| named[other] == named[lane]);
+            let together =
+                crate::exec::program::registers::lanes(group & mask).all(|other| named[other] == named[lane]);
             if group & !mask == 0 && together {
                 ready |= 1 << lane;
             }

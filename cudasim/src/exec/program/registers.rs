@@ -187,7 +187,7 @@ impl Lane for u128 {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use crate::exec::program::registers::*;
 
     #[test]
     fn only_the_lanes_of_the_mask_are_written() {

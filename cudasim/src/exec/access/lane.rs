@@ -1,8 +1,8 @@
 //! Single accesses to memory by a lane, with their checks: what every family that touches memory is built on.
 
-use super::context::{Context, Window, window};
-use super::decode::{Address, Space};
-use super::races::{Spot, Touch};
+use crate::exec::decode::{Address, Space};
+use crate::exec::race::detector::{Spot, Touch};
+use crate::exec::state::context::{Context, Window, window};
 use crate::memory::{ByteState, CLUSTER_RANK_SHIFT, SharedMemory, Word};
 use crate::report::{Fault, FaultKind};
 
@@ -24,7 +24,7 @@ impl Access {
 
 /// Where an access of global or shared memory is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Found {
+pub(in crate::exec) enum Found {
     /// Index of the allocation, and offset there.
     Global(usize, u64),
     /// Rank of the block, and offset in its shared memory.
@@ -33,7 +33,7 @@ pub(super) enum Found {
 
 impl Found {
     /// As a place where something is handed on; `address` is the access's own.
-    pub(super) fn spot(self, address: u64) -> Spot {
+    pub(in crate::exec) fn spot(self, address: u64) -> Spot {
         match self {
             Self::Global(..) => Spot::Global(address),
             Self::Shared(rank, offset) => Spot::Shared(rank, offset),
@@ -181,7 +181,7 @@ impl Context<'_> {
         self.read_shared_as(agent, false, lane, address, into)
     }
 
-    /// As [`Context::read_shared`], by any agent of [`Order`](super::order::Order): an asynchronous operation reads as
+    /// As [`Context::read_shared`], by any agent of [`Order`](crate::exec::race::clocks::Order): an asynchronous operation reads as
     /// `context.order.asynchronous(rank, warp)`, whose accesses race with those of threads that do not know of it. `strong`:
     /// an atomic or the like.
     ///
@@ -242,7 +242,7 @@ impl Context<'_> {
 
     /// Index of the allocation that the step that runs has hit last, or another that shares its place.
     #[inline(always)]
-    pub(super) fn last_allocation(&mut self) -> &mut usize {
+    pub(in crate::exec) fn last_allocation(&mut self) -> &mut usize {
         let places = &mut self.worker.last_allocations;
         &mut places[self.pc as usize % places.len()]
     }
@@ -276,7 +276,13 @@ impl Context<'_> {
     ///
     /// # Errors
     /// Bounds, alignment, and a space that has no atomics.
-    pub(super) fn find(&mut self, space: Space, lane: usize, address: u64, bytes: u64) -> Result<Found, Fault> {
+    pub(in crate::exec) fn find(
+        &mut self,
+        space: Space,
+        lane: usize,
+        address: u64,
+        bytes: u64,
+    ) -> Result<Found, Fault> {
         aligned(address, bytes, lane)?;
         match locate(space, address) {
             (Window::Global, _) => {
@@ -309,7 +315,7 @@ impl Context<'_> {
 
 /// The window that an access is in, and the address there.
 #[inline(always)]
-pub(super) fn locate(space: Space, address: u64) -> (Window, u64) {
+pub(in crate::exec) fn locate(space: Space, address: u64) -> (Window, u64) {
     match space {
         Space::Generic => window(address),
         Space::Global => (Window::Global, address),
@@ -320,7 +326,7 @@ pub(super) fn locate(space: Space, address: u64) -> (Window, u64) {
 }
 
 #[inline]
-pub(super) fn aligned(address: u64, bytes: u64, lane: usize) -> Result<(), Fault> {
+pub(in crate::exec) fn aligned(address: u64, bytes: u64, lane: usize) -> Result<(), Fault> {
     if address.is_multiple_of(bytes) {
         return Ok(());
     }
@@ -328,7 +334,7 @@ pub(super) fn aligned(address: u64, bytes: u64, lane: usize) -> Result<(), Fault
     Err(Fault::new(FaultKind::Misaligned, message).lane(lane).at(address))
 }
 
-pub(super) fn in_flight(lane: usize, address: u64) -> Fault {
+pub(in crate::exec) fn in_flight(lane: usize, address: u64) -> Fault {
     let message = "shared memory is read while an asynchronous copy into it was not waited for";
     Fault::new(FaultKind::MissingWait, message).lane(lane).at(crate::memory::SHARED_WINDOW + address)
 }
@@ -337,7 +343,7 @@ pub(super) fn in_flight(lane: usize, address: u64) -> Fault {
 ///
 /// # Errors
 /// `MissingWait`.
-pub(super) fn writable(memory: &SharedMemory, offset: usize, bytes: usize) -> Result<(), Fault> {
+pub(in crate::exec) fn writable(memory: &SharedMemory, offset: usize, bytes: usize) -> Result<(), Fault> {
     if !memory.is_guarded() {
         return Ok(());
     }
@@ -352,7 +358,7 @@ pub(super) fn writable(memory: &SharedMemory, offset: usize, bytes: usize) -> Re
     Err(Fault::new(FaultKind::MissingWait, message))
 }
 
-pub(super) fn uninitialised(space: &str, lane: usize, address: u64) -> Fault {
+pub(in crate::exec) fn uninitialised(space: &str, lane: usize, address: u64) -> Fault {
     let message = format!("{space} memory is read that nothing was written to");
     Fault::new(FaultKind::UninitialisedMemory, message).lane(lane).at(address)
 }

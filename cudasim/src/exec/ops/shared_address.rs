@@ -1,7 +1,7 @@
 //! Where in the shared memory of the cluster an address lies, for what works on it outside `ld` and `st`.
 
-use crate::exec::context::{Context, Window, window};
 use crate::exec::decode::Space;
+use crate::exec::state::context::{Context, Window, window};
 use crate::memory::SHARED_WINDOW;
 use crate::report::{Fault, FaultKind};
 

@@ -5,7 +5,7 @@
 
 use std::collections::HashMap;
 
-use super::handoff::Knowledge;
+use crate::exec::race::sync_locations::Knowledge;
 
 /// One agent's knowledge of the others, or what a barrier hands on.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -262,7 +262,7 @@ impl Order {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use crate::exec::race::clocks::*;
 
     #[test]
     fn knowledge_is_handed_on_and_ends_at_the_release() {

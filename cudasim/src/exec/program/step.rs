@@ -1,13 +1,13 @@
 //! A decoded instruction, and what comes of running one.
 
-use super::context::Context;
-use super::registers::{Mask, Predicate, Registers, Slot};
+use crate::exec::program::registers::{Mask, Predicate, Registers, Slot};
+use crate::exec::state::context::Context;
 use crate::report::Fault;
 
-/// An instruction that only reads and writes registers: a loop over lanes, from [`compute!`](super::lanes).
+/// An instruction that only reads and writes registers: a loop over lanes, from [`compute!`](crate::exec::program::lanes).
 ///
 /// # Safety
-/// The processor has the features that the function was compiled for; [`super::lanes::select`] sees to it.
+/// The processor has the features that the function was compiled for; [`crate::exec::program::lanes::select`] sees to it.
 pub type Compute = unsafe fn(&mut Registers, &Operands, Mask);
 
 /// Everything else that runs and goes on with the next instruction: memory, tensor cores, what lanes say to one another.
@@ -56,7 +56,7 @@ pub struct Step {
     pub operands: Operands,
     /// `@p` or `@!p`.
     pub guard: Option<Predicate>,
-    /// Where it reads or writes registers that may lack a value: index of its [`Note`](super::decode::Note), from 1; else 0.
+    /// Where it reads or writes registers that may lack a value: index of its [`Note`](crate::exec::decode::Note), from 1; else 0.
     pub note: u32,
 }
 

@@ -1,0 +1,4 @@
+//! Loads and stores, checked.
+
+pub mod lane;
+mod warp;

@@ -1,0 +1,5 @@
+//! Who runs when: the clusters of a grid, the warps of a cluster, the steps of a warp.
+
+pub mod cluster;
+pub mod grid;
+pub mod warp;

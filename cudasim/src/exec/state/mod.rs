@@ -1,0 +1,3 @@
+//! What a launch keeps while it runs.
+
+pub mod context;
