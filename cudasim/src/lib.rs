@@ -7,6 +7,7 @@
 pub mod counters;
 pub mod driver;
 pub mod exec;
+pub mod mask;
 pub mod memory;
 pub mod numerics;
 pub mod options;

@@ -11,8 +11,7 @@ pub mod asynchronous;
 use std::fmt::Write as _;
 
 use self::asynchronous::{BulkTraffic, Multiplicand};
-use crate::exec::program::kernel::Kernel;
-use crate::exec::program::registers::{Mask, lanes};
+use crate::mask::{Mask, lanes};
 use crate::ptx::form::Form;
 use crate::ptx::opcode::{Modifier, Opcode};
 use crate::ptx::types::{ScalarType, StateSpace};
@@ -102,10 +101,16 @@ pub struct Counts {
     steps: Vec<(u64, u64)>,
 }
 
+/// Code whose steps are counted.
+pub trait Code {
+    /// The form of each step.
+    fn forms(&self) -> impl Iterator<Item = &Form>;
+}
+
 impl Counts {
-    /// No counts yet.
-    pub fn new(kernel: &Kernel) -> Self {
-        Self { steps: vec![(0, 0); kernel.steps.len()], ..Self::default() }
+    /// No counts yet, of code of this many steps.
+    pub fn new(steps: usize) -> Self {
+        Self { steps: vec![(0, 0); steps], ..Self::default() }
     }
 
     /// Adds those of another worker.
@@ -212,16 +217,16 @@ impl Counts {
         }
     }
 
-    /// As JSON: one object without line breaks. `kernel`: that was launched.
-    pub fn json(&self, kernel: &Kernel) -> String {
+    /// As JSON: one object without line breaks. `code`: what was launched.
+    pub fn json(&self, code: &impl Code) -> String {
         let mut classes = [(0_u64, 0_u64); CLASSES.len()];
         let (mut barriers, mut multiplications, mut flops) = (0, 0, 0);
-        for (origin, &(warps, threads)) in kernel.origins.iter().zip(&self.steps) {
-            let class = &mut classes[class_of(&origin.form) as usize];
+        for (form, &(warps, threads)) in code.forms().zip(&self.steps) {
+            let class = &mut classes[class_of(form) as usize];
             class.0 += warps;
             class.1 += threads;
-            barriers += if is_barrier(&origin.form) { warps } else { 0 };
-            let work = flops_of_warp(&origin.form);
+            barriers += if is_barrier(form) { warps } else { 0 };
+            let work = flops_of_warp(form);
             multiplications += if work != 0 { warps } else { 0 };
             flops += work * warps;
         }

@@ -1,8 +1,9 @@
 //! Single accesses to memory by a lane, with their checks: what every family that touches memory is built on.
 
-use crate::exec::decode::{Address, Space};
+use crate::exec::program::address::{Address, Space};
+use crate::exec::program::address::{Window, window};
 use crate::exec::race::detector::{Spot, Touch};
-use crate::exec::state::context::{Context, Window, window};
+use crate::exec::state::context::Context;
 use crate::memory::{ByteState, CLUSTER_RANK_SHIFT, SharedMemory, Word};
 use crate::report::{Fault, FaultKind};
 

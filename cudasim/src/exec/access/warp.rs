@@ -4,10 +4,11 @@
 
 use crate::counters::Direction;
 use crate::exec::access::lane::{Access, Found, aligned, locate};
-use crate::exec::decode::Space;
-use crate::exec::program::registers::{FULL, Mask, lanes};
+use crate::exec::program::address::Space;
+use crate::exec::program::address::Window;
 use crate::exec::race::detector::Touch;
-use crate::exec::state::context::{Context, Window};
+use crate::exec::state::context::Context;
+use crate::mask::{FULL, Mask, lanes};
 use crate::memory::{CLUSTER_RANK_SHIFT, Word};
 use crate::report::Fault;
 

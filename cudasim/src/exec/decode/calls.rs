@@ -1,11 +1,13 @@
 //! Calls: arguments into the callee's parameters, results back from where it leaves them.
 
-use super::operands::Decoder;
-use super::{Code, Decoded};
+use super::Code;
+use crate::exec::operands::decoded::Decoded;
+use crate::exec::operands::decoder::Decoder;
 use crate::exec::ops;
-use crate::exec::program::registers::lanes;
 use crate::exec::program::step::{Action, Call, Control, Flow};
-use crate::exec::schedule::warp;
+use crate::exec::state::warp::copy_local;
+use crate::exec::state::warp::mark_local;
+use crate::mask::lanes;
 use crate::memory::FUNCTION_WINDOW;
 use crate::ptx::module::{Instruction, Parameter, Symbol};
 use crate::ptx::operand::Operand;
@@ -33,7 +35,7 @@ impl Code {
                     self.push(decoded, decoder, instruction, index);
                     // What the system returns counts as written.
                     let written = Decoded::effect(move |context, mask| {
-                        warp::mark_local(context.warp, &results, mask);
+                        mark_local(context.warp, &results, mask);
                         Ok(Flow::Next)
                     });
                     self.push(written, decoder, instruction, index);
@@ -61,7 +63,7 @@ impl Code {
                         for lane in lanes(mask) {
                             let function = functions[lane].wrapping_sub(FUNCTION_WINDOW) as usize;
                             if let Some(pieces) = back.get(function) {
-                                warp::copy_local(context.warp, pieces, 1 << lane);
+                                copy_local(context.warp, pieces, 1 << lane);
                             }
                         }
                         Ok(Flow::Next)
@@ -74,7 +76,7 @@ impl Code {
         };
         if !copies_back.is_empty() {
             let copy = Decoded::effect(move |context, mask| {
-                warp::copy_local(context.warp, &copies_back, mask);
+                copy_local(context.warp, &copies_back, mask);
                 Ok(Flow::Next)
             });
             self.push(copy, decoder, instruction, index);

@@ -5,74 +5,27 @@
 //! may be in different functions; what is not possible is recursion, which is reported when it happens.
 
 mod calls;
-mod operands;
 pub mod program;
-mod reach;
 mod undefined;
 
-pub use operands::{Address, Decoder, Space};
-pub use undefined::{Note, Select};
-
+use crate::exec::operands::decoded::Decoded;
+use crate::exec::operands::decoder::Decoder;
+use crate::exec::operands::decoder::Placement;
+use crate::exec::operands::reach;
+use crate::exec::program::notes::Note;
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use super::ops;
-use crate::exec::program::kernel::{Kernel, StepOrigin};
-use crate::exec::program::registers::Slot;
-use crate::exec::program::step::{Action, Control, Flow, Operands, Step};
+use crate::exec::ops::{self, clock};
+use crate::exec::program::kernel::StepOrigin;
+use crate::exec::program::step::{Action, Control};
+use crate::exec::state::context::Kernel;
+use crate::exec::state::context::Step;
 use crate::memory::SHARED_RESERVED;
 use crate::ptx::PtxError;
-use crate::ptx::module::{Body, Instruction, LabelId, Module, Parameter, Variable};
+use crate::ptx::module::{Body, Instruction, LabelId};
 use crate::ptx::opcode::Opcode;
-use crate::ptx::operand::{Operand, SpecialRegister};
-use crate::ptx::types::StateSpace;
-
-/// What a family makes of an instruction.
-pub type Decode = Result<Decoded, String>;
-
-/// A decoded instruction, less its guard.
-pub struct Decoded {
-    /// What it does.
-    pub action: Action,
-    /// Operands of [`Action::Compute`].
-    pub operands: Operands,
-}
-
-impl Decoded {
-    /// A loop over lanes.
-    pub fn compute(function: crate::exec::program::step::Compute, slots: &[Slot], constant: u64) -> Self {
-        let mut operands = Operands { constant, ..Operands::default() };
-        operands.slots[..slots.len()].copy_from_slice(slots);
-        Self { action: Action::Compute(function), operands }
-    }
-
-    /// Anything else.
-    pub fn effect(
-        effect: impl Fn(
-            &mut crate::exec::state::context::Context<'_>,
-            crate::exec::program::registers::Mask,
-        ) -> Result<Flow, crate::report::Fault>
-        + Send
-        + Sync
-        + 'static,
-    ) -> Self {
-        Self { action: Action::Effect(Box::new(effect)), operands: Operands::default() }
-    }
-}
-
-impl From<Control> for Decoded {
-    fn from(control: Control) -> Self {
-        Self { action: Action::Control(control), operands: Operands::default() }
-    }
-}
-
-/// A module whose variables have addresses.
-pub struct Placement<'a> {
-    /// The module.
-    pub module: &'a Arc<Module>,
-    /// Address of each of its variables; 0 for shared ones.
-    pub addresses: &'a [u64],
-}
+use crate::ptx::operand::Operand;
 
 /// Limits of what one kernel may take, so that hostile text is refused and not obeyed.
 const MAX_UNITS: usize = 1 << 16;
@@ -101,13 +54,44 @@ pub fn kernel(placement: &Placement<'_>, entry: usize) -> Result<Kernel, PtxErro
         let body = module.functions[index].body.as_ref();
         let Some(body) = body else { continue };
         decoder.enter_frame(index);
+        decoder.find_watched();
         code.function(&mut decoder, index, body)?;
     }
     if decoder.units() > MAX_UNITS {
         return Err(PtxError::new(function.line, 0, "too many registers"));
     }
     code.link();
-    Ok(decoder.finish(entry, code))
+    Ok(finish(decoder, entry, code))
+}
+
+/// The kernel that is function `entry`, of what has been decoded.
+fn finish(decoder: Decoder<'_>, entry: usize, code: Code) -> Kernel {
+    let module = decoder.placement.module;
+    let function = &module.functions[entry];
+    let mut constants: Vec<_> = decoder.constants.iter().map(|(&(bits, value), &slot)| (slot, bits, value)).collect();
+    constants.sort_unstable();
+    let mut specials: Vec<_> = decoder.specials.iter().map(|(&special, &slot)| (slot, special)).collect();
+    specials.sort_unstable_by_key(|&(slot, _)| slot);
+    let static_end = decoder.shared_variables.iter().map(|(_, start, bytes)| start + bytes).max();
+    Kernel {
+        name: function.name.clone(),
+        parameters: function.parameters.clone(),
+        parameter_bytes: function.parameter_bytes(),
+        bounds: function.launch.clone(),
+        steps: code.steps,
+        notes: code.notes,
+        watched: code.watched,
+        origins: code.origins,
+        units: decoder.units.max(1),
+        predicates: decoder.predicates,
+        constants,
+        specials,
+        local_bytes: decoder.local_bytes,
+        dynamic_shared: decoder.dynamic_shared,
+        static_shared: static_end.unwrap_or(decoder.shared_start) - decoder.shared_start,
+        shared_variables: decoder.shared_variables,
+        module: Arc::clone(module),
+    }
 }
 
 /// The steps so far.
@@ -193,14 +177,9 @@ impl Code {
         instruction: &Instruction,
     ) -> Result<(), String> {
         // Times are read anew before whatever reads them.
-        for special in instruction.operands.iter().filter_map(clock) {
+        for special in instruction.operands.iter().filter_map(clock::named) {
             let slot = decoder.clock_slot(special);
-            self.push(
-                Decoded::effect(move |context, mask| read_clock(context, mask, slot, special)),
-                decoder,
-                instruction,
-                index,
-            );
+            self.push(clock::read(slot, special), decoder, instruction, index);
         }
         let decoded = match instruction.form.opcode {
             Opcode::Bra => match instruction.operands.first() {
@@ -227,60 +206,4 @@ impl Code {
         self.push(decoded, decoder, instruction, index);
         Ok(())
     }
-}
-
-fn clock(operand: &Operand) -> Option<SpecialRegister> {
-    use SpecialRegister::*;
-    match operand {
-        Operand::Special(special @ (Clock | ClockHi | Clock64 | Globaltimer | GlobaltimerLo | GlobaltimerHi)) => {
-            Some(*special)
-        }
-        _ => None,
-    }
-}
-
-/// Clocks count instructions of the warp: time is not simulated, but it passes.
-fn read_clock(
-    context: &mut crate::exec::state::context::Context<'_>,
-    mask: crate::exec::program::registers::Mask,
-    slot: Slot,
-    special: SpecialRegister,
-) -> Result<Flow, crate::report::Fault> {
-    use SpecialRegister::*;
-    let time = context.warp.instructions * 4;
-    match special {
-        Clock64 | Globaltimer => context.registers().set(slot, mask, &[time; 32]),
-        ClockHi | GlobaltimerHi => context.registers().set(slot, mask, &[(time >> 32) as u32; 32]),
-        _ => context.registers().set(slot, mask, &[time as u32; 32]),
-    }
-    Ok(Flow::Next)
-}
-
-/// Where a parameter or variable ends.
-fn end(offset: u64, size: u64) -> u64 {
-    offset + size.max(1)
-}
-
-/// Lays out variables one behind another from `start`; returns their places and the end.
-fn lay_out<'v>(start: u64, pieces: impl Iterator<Item = (u64, u64)> + 'v) -> (Vec<u64>, u64) {
-    let mut next = start;
-    let places = pieces
-        .map(|(size, align)| {
-            let place = next.next_multiple_of(align.max(1));
-            next = end(place, size);
-            place
-        })
-        .collect();
-    (places, next)
-}
-
-fn of_parameters(parameters: &[Parameter]) -> impl Iterator<Item = (u64, u64)> {
-    parameters.iter().map(|parameter| (parameter.size, parameter.align))
-}
-
-fn of_variables(variables: &[Variable]) -> impl Iterator<Item = (u64, u64)> {
-    variables.iter().map(|variable| match variable.space {
-        StateSpace::Local | StateSpace::Param => (variable.size, variable.align),
-        _ => (0, 1),
-    })
 }

@@ -3,8 +3,8 @@
 use std::sync::Arc;
 
 use crate::exec::decode;
-use crate::exec::decode::Placement;
-use crate::exec::program::kernel::Kernel;
+use crate::exec::operands::decoder::Placement;
+use crate::exec::state::context::Kernel;
 use crate::memory::{FUNCTION_WINDOW, GlobalMemory, MemoryError, SHARED_WINDOW};
 use crate::ptx::module::{Module, Symbol};
 use crate::ptx::types::StateSpace;

@@ -5,12 +5,15 @@
 
 use crate::counters::Direction;
 use crate::exec::access::lane::{Found, in_flight, uninitialised, writable};
-use crate::exec::decode::{Address, Decode, Decoded, Decoder};
-use crate::exec::program::registers::{Lane, Mask, Slot};
+use crate::exec::operands::decoded::{Decode, Decoded};
+use crate::exec::operands::decoder::Decoder;
+use crate::exec::program::address::Address;
+use crate::exec::program::registers::{Lane, Slot};
 use crate::exec::program::step::Flow;
 use crate::exec::race::clocks::Clock;
 use crate::exec::race::detector::Touch;
 use crate::exec::state::context::Context;
+use crate::mask::Mask;
 use crate::memory::{ByteState, SHARED_RESERVED, SHARED_WINDOW, Word};
 use crate::numerics::fp16x2::{Half, add_bf16, add_f16, map2};
 use crate::numerics::minmax::{Select, select_bf16, select_f16};

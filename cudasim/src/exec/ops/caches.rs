@@ -1,8 +1,9 @@
 //! `prefetch`, `applypriority`, `discard` and `createpolicy`: caches are not simulated, but their rules are checked.
 
-use crate::exec::decode::{Decode, Decoded, Decoder};
-use crate::exec::program::registers::lanes;
+use crate::exec::operands::decoded::{Decode, Decoded};
+use crate::exec::operands::decoder::Decoder;
 use crate::exec::program::step::Flow;
+use crate::mask::lanes;
 use crate::ptx::module::Instruction;
 use crate::ptx::opcode::Opcode;
 use crate::report::{Fault, FaultKind};

@@ -1,9 +1,11 @@
 //! `setp`, `set`, `selp`, `slct`, `testp`.
 
-use crate::exec::decode::{Decode, Decoded, Decoder};
+use crate::exec::operands::decoded::{Decode, Decoded};
+use crate::exec::operands::decoder::Decoder;
 use crate::exec::program::lanes::{compute, test2};
-use crate::exec::program::registers::{Lane, Mask, Registers};
+use crate::exec::program::registers::{Lane, Registers};
 use crate::exec::program::step::{Compute, Operands};
+use crate::mask::Mask;
 use crate::numerics::compare::Compare;
 use crate::numerics::minmax::{Property, testp_f32, testp_f64};
 use crate::numerics::{flush_f16, flush_f32, formats};

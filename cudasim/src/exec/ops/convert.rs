@@ -1,6 +1,7 @@
 //! `cvt` and `szext`.
 
-use crate::exec::decode::{Decode, Decoded, Decoder};
+use crate::exec::operands::decoded::{Decode, Decoded};
+use crate::exec::operands::decoder::Decoder;
 use crate::exec::program::lanes::compute;
 use crate::exec::program::step::Compute;
 use crate::numerics::bits::{self, Amount};

@@ -4,7 +4,8 @@
 //! releasing fence is handed on by its relaxed atomics after it, and a proxy fence makes ordinary writes to shared memory
 //! fit for asynchronous copies and wgmma.
 
-use crate::exec::decode::{Decode, Decoded, Decoder};
+use crate::exec::operands::decoded::{Decode, Decoded};
+use crate::exec::operands::decoder::Decoder;
 use crate::exec::program::step::Flow;
 use crate::ptx::module::Instruction;
 use crate::ptx::opcode::{Modifier, Opcode};
@@ -62,7 +63,7 @@ fn tensormap(decoder: &mut Decoder<'_>, instruction: &Instruction) -> Decode {
     let address = decoder.address(address, None)?;
     Ok(Decoded::effect(move |context, mask| {
         let addresses = context.addresses(&address);
-        for lane in crate::exec::program::registers::lanes(mask) {
+        for lane in crate::mask::lanes(mask) {
             if !addresses[lane].is_multiple_of(128) {
                 let message = "a tensor map must lie at a multiple of 128 bytes for its fence";
                 return Err(Fault::new(FaultKind::Misaligned, message).lane(lane).at(addresses[lane]));

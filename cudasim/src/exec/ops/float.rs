@@ -1,6 +1,7 @@
 //! Floating-point arithmetic: f32, f64, f16 and bf16, approximations.
 
-use crate::exec::decode::{Decode, Decoder};
+use crate::exec::operands::decoded::Decode;
+use crate::exec::operands::decoder::Decoder;
 use crate::exec::program::lanes::compute;
 use crate::exec::program::step::Compute;
 use crate::numerics::fp16x2::{self, Half};

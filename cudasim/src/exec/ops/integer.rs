@@ -1,6 +1,7 @@
 //! Integer arithmetic.
 
-use crate::exec::decode::{Decode, Decoder};
+use crate::exec::operands::decoded::Decode;
+use crate::exec::operands::decoder::Decoder;
 use crate::exec::program::lanes::compute;
 use crate::exec::program::step::Compute;
 use crate::numerics::{integer as n, minmax};

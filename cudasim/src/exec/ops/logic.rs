@@ -1,6 +1,7 @@
 //! Bits: logic, shifts, fields, permutations.
 
-use crate::exec::decode::{Decode, Decoded, Decoder};
+use crate::exec::operands::decoded::{Decode, Decoded};
+use crate::exec::operands::decoder::Decoder;
 use crate::exec::program::lanes::compute;
 use crate::numerics::bits::{self as n, Amount, Permute};
 use crate::ptx::module::Instruction;

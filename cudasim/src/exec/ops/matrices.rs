@@ -4,11 +4,14 @@
 //! In memory each row is 16 bytes; the addresses of the rows of matrix i come from lanes 8 i to 8 i + 7.
 
 use crate::counters::Direction;
-use crate::exec::decode::{Address, Decode, Decoded, Decoder, Space};
-use crate::exec::program::registers::FULL;
+use crate::exec::operands::decoded::{Decode, Decoded};
+use crate::exec::operands::decoder::Decoder;
+use crate::exec::ops::matrix_warp::whole_warp;
+use crate::exec::program::address::{Address, Space};
+use crate::exec::program::address::{Window, window};
 use crate::exec::program::step::Flow;
-use crate::exec::state::context::{Context, Window, window};
-use crate::exec::tensor::whole_warp;
+use crate::exec::state::context::Context;
+use crate::mask::FULL;
 use crate::memory::SHARED_WINDOW;
 use crate::ptx::module::Instruction;
 use crate::ptx::opcode::{Modifier, Opcode};

@@ -13,106 +13,32 @@
 //! The state that an arrival returns has `pending` and `expected` as they were before it, and the low 24 bits of the number
 //! of the phase above them.
 
-use crate::exec::decode::{Address, Decode, Decoded, Decoder};
-use crate::exec::program::registers::{Mask, lanes};
+use crate::exec::operands::decoded::{Decode, Decoded};
+use crate::exec::operands::decoder::Decoder;
+use crate::exec::program::address::Address;
 use crate::exec::program::step::Flow;
 use crate::exec::race::clocks::Clock;
 use crate::exec::state::context::Context;
+use crate::exec::state::mbarriers::Mbarrier;
+use crate::mask::lanes;
 use crate::ptx::module::Instruction;
 use crate::ptx::opcode::Modifier;
 use crate::ptx::operand::Operand;
 use crate::ptx::types::{ScalarType, StateSpace};
 use crate::report::{Fault, FaultKind};
 
-use super::copies;
 use crate::exec::ops::shared_address;
-use crate::exec::ops::shared_address::Place;
+use crate::exec::state::copies::Place;
 
 /// The most arrivals and bytes that an mbarrier counts.
 const LIMIT: u32 = (1 << 20) - 1;
 
-/// An mbarrier.
-struct Mbarrier {
-    offset: usize,
-    expected: u32,
-    pending: u32,
-    bytes: i32,
-    phase: u64,
-    /// What the threads hand on that have arrived in this phase, and what those learn who see that a phase is over.
-    clock: Clock,
-    passed: Clock,
-    /// Who initialised it when, and whether a fence has made that visible to asynchronous copies.
-    agent: usize,
-    warp: u32,
-    time: u32,
-    fenced: bool,
-    /// Warps whose lanes have last asked in vain.
-    asked: Vec<(u32, Mask)>,
-}
-
-/// The mbarriers of a block.
-#[derive(Default)]
-pub struct Mbarriers {
-    live: Vec<Mbarrier>,
-}
-
-impl Mbarrier {
-    fn word(&self) -> u64 {
-        let bytes = self.bytes as u64 & ((1 << 22) - 1);
-        u64::from(self.pending) | u64::from(self.expected) << 20 | bytes << 40 | (self.phase & 1) << 63
-    }
-
-    fn state(&self) -> u64 {
-        u64::from(self.pending) | u64::from(self.expected) << 20 | self.phase << 40
-    }
-
-    /// Begins the next phase if this one has all that it waits for.
-    fn turn(&mut self) -> bool {
-        if self.pending != 0 || self.bytes != 0 {
-            return false;
-        }
-        self.phase += 1;
-        self.pending = self.expected;
-        std::mem::swap(&mut self.clock, &mut self.passed);
-        // Who arrives from now on may not know of the phases before.
-        self.clock.clear();
-        self.asked.clear();
-        true
-    }
-}
-
-impl Mbarriers {
-    /// What the mbarriers wait for that threads have asked in vain, for the report of a deadlock.
-    pub fn describe(&self) -> Vec<String> {
-        let waited = self.live.iter().filter(|barrier| !barrier.asked.is_empty());
-        waited
-            .map(|barrier| {
-                let threads: u32 = barrier.asked.iter().map(|(_, mask)| mask.count_ones()).sum();
-                format!(
-                    "{threads} threads at the mbarrier at shared address {:#x}, whose phase {} lacks {} of {} arrivals \
-                     and {} bytes",
-                    barrier.offset as u64 + crate::memory::SHARED_RESERVED,
-                    barrier.phase,
-                    barrier.pending,
-                    barrier.expected,
-                    barrier.bytes
-                )
-            })
-            .collect()
-    }
-
-    /// `fence.mbarrier_init` by a warp.
-    pub fn fence_initialisation(&mut self, warp: u32) {
-        self.live.iter_mut().filter(|barrier| barrier.warp == warp).for_each(|barrier| barrier.fenced = true);
-    }
-}
-
-fn invalid(message: impl Into<String>) -> Fault {
+pub(super) fn invalid(message: impl Into<String>) -> Fault {
     Fault::new(FaultKind::InvalidUse, message)
 }
 
 /// The live mbarrier at a place.
-fn find<'b>(context: &'b mut Context<'_>, place: Place) -> Result<&'b mut Mbarrier, Fault> {
+pub(super) fn find<'b>(context: &'b mut Context<'_>, place: Place) -> Result<&'b mut Mbarrier, Fault> {
     let block = &mut context.blocks[place.rank];
     let Some(barrier) = block.state.mbarriers.live.iter_mut().find(|barrier| barrier.offset == place.offset) else {
         return Err(invalid("an mbarrier is used that was not initialised"));
@@ -124,7 +50,7 @@ fn find<'b>(context: &'b mut Context<'_>, place: Place) -> Result<&'b mut Mbarri
 }
 
 /// As [`find`], for a thread of the warp that runs: it must come after the initialisation.
-fn find_ordered<'b>(context: &'b mut Context<'_>, place: Place) -> Result<&'b mut Mbarrier, Fault> {
+pub(super) fn find_ordered<'b>(context: &'b mut Context<'_>, place: Place) -> Result<&'b mut Mbarrier, Fault> {
     let warp = context.order.warp(context.rank, context.warp.id);
     let barrier = find(context, place)?;
     let (agent, time) = (barrier.agent, barrier.time);
@@ -136,7 +62,7 @@ fn find_ordered<'b>(context: &'b mut Context<'_>, place: Place) -> Result<&'b mu
 }
 
 /// Changes the mbarrier at a place and writes its 64 bits; `true` if a phase ended.
-fn change(
+pub(super) fn change(
     context: &mut Context<'_>,
     place: Place,
     f: impl FnOnce(&mut Mbarrier) -> Result<(), Fault>,
@@ -250,9 +176,6 @@ pub(super) fn decode(decoder: &mut Decoder<'_>, instruction: &Instruction) -> De
             context.registers().set(d, mask, &states.map(|state| state as u32 & LIMIT));
             Ok(Flow::Next)
         }));
-    }
-    if has(Modifier::TestWait) || has(Modifier::TryWait) {
-        return wait(decoder, instruction);
     }
     if has(Modifier::Init) {
         let (address, count) = (decoder.address(&o[0], form.space())?, decoder.value(&o[1], ScalarType::B32)?);
@@ -400,96 +323,4 @@ fn arrive(decoder: &mut Decoder<'_>, instruction: &Instruction) -> Decode {
         context.progress();
         Ok(Flow::Next)
     }))
-}
-
-/// One of how many successful `try_wait`s says no all the same: it may, since its time may be over at any moment.
-const SPURIOUS: usize = 16;
-
-fn wait(decoder: &mut Decoder<'_>, instruction: &Instruction) -> Decode {
-    let form = &instruction.form;
-    let o = &instruction.operands;
-    let has = |modifier| form.has(modifier);
-    let (parity, tries, relaxed) = (has(Modifier::Parity), has(Modifier::TryWait), has(Modifier::Relaxed));
-    let d = decoder.target_predicate(&o[0])?;
-    let address = decoder.address(&o[1], form.space())?;
-    let phase = decoder.value(&o[2], if parity { ScalarType::B32 } else { ScalarType::B64 })?;
-    Ok(Decoded::effect(move |context, mask| {
-        let addresses = context.addresses(&address);
-        let phases = match parity {
-            true => context.registers().get::<u32>(phase).map(u64::from),
-            false => context.registers().get::<u64>(phase),
-        };
-        let first = mask.trailing_zeros() as usize & 31;
-        let same = lanes(mask).all(|lane| (addresses[lane], phases[lane]) == (addresses[first], phases[first]));
-        let mut passed = 0;
-        for lane in lanes(if same { mask & mask.wrapping_neg() } else { mask }) {
-            let place = shared_address::shared(context, address.space, lane, addresses[lane], 8, 8)?;
-            let asking = if same { mask } else { 1 << lane };
-            let ask = ask(context, place, phases[lane], parity, relaxed, asking);
-            if ask.map_err(|fault| at(fault, lane, place))? {
-                passed |= asking;
-            }
-        }
-        if tries && passed != 0 && context.worker.rng.below(SPURIOUS) == 0 {
-            passed = 0;
-        }
-        context.registers().set_predicate(d, mask, passed);
-        Ok(if passed == mask { Flow::Next } else { Flow::Yield })
-    }))
-}
-
-/// Whether the phase is over that some lanes ask for; if not, something that it waits for may land.
-fn ask(
-    context: &mut Context<'_>,
-    place: Place,
-    phase: u64,
-    parity: bool,
-    relaxed: bool,
-    asking: Mask,
-) -> Result<bool, Fault> {
-    if place.rank != context.rank {
-        return Err(invalid("a thread waits at an mbarrier of another block"));
-    }
-    find_ordered(context, place)?;
-    if !is_over(find(context, place)?, phase, parity)? {
-        copies::land_one(context, place)?;
-    }
-    let warp = context.warp.id;
-    let barrier = find(context, place)?;
-    if is_over(barrier, phase, parity)? {
-        barrier.asked.retain(|&(other, _)| other != warp);
-        if !relaxed {
-            let agent = context.order.warp(context.rank, warp);
-            let Some(barrier) =
-                context.blocks[place.rank].state.mbarriers.live.iter().find(|b| b.offset == place.offset)
-            else {
-                return Ok(true);
-            };
-            context.order.acquire(agent, &barrier.passed);
-        }
-        return Ok(true);
-    }
-    match barrier.asked.iter_mut().find(|(other, _)| *other == warp) {
-        Some((_, mask)) => *mask |= asking,
-        None => barrier.asked.push((warp, asking)),
-    }
-    Ok(false)
-}
-
-fn is_over(barrier: &Mbarrier, phase: u64, parity: bool) -> Result<bool, Fault> {
-    if parity {
-        if phase > 1 {
-            return Err(invalid(format!("parity {phase}; it is 0 or 1")));
-        }
-        return Ok(barrier.phase & 1 != phase);
-    }
-    const NUMBER: u64 = (1 << 24) - 1;
-    let (asked, current) = (phase >> 40, barrier.phase & NUMBER);
-    if asked == current {
-        return Ok(false);
-    }
-    if asked == current.wrapping_sub(1) & NUMBER {
-        return Ok(true);
-    }
-    Err(invalid(format!("a state of phase {asked} is waited for in phase {current}: only the one before can be")))
 }

@@ -1,9 +1,12 @@
 //! `ld`, `ldu` and `st`: every space, type and vector; cache operators and hints have no effect.
 
 use crate::exec::access::lane::Access;
-use crate::exec::decode::{Address, Decode, Decoded, Decoder};
-use crate::exec::program::registers::{Lane, Mask, Registers, Slot, lanes};
+use crate::exec::operands::decoded::{Decode, Decoded};
+use crate::exec::operands::decoder::Decoder;
+use crate::exec::program::address::Address;
+use crate::exec::program::registers::{Lane, Registers, Slot};
 use crate::exec::program::step::Flow;
+use crate::mask::{Mask, lanes};
 use crate::memory::Word;
 use crate::ptx::module::Instruction;
 use crate::ptx::opcode::{Modifier, Opcode};

@@ -1,6 +1,7 @@
 //! Instructions by family: each file decodes the forms of its family into [`Action`](crate::exec::program::step::Action)s.
 
-use super::decode::{Decode, Decoded, Decoder};
+use crate::exec::operands::decoded::{Decode, Decoded};
+use crate::exec::operands::decoder::Decoder;
 use crate::exec::program::step::Compute;
 use crate::ptx::form::OperandKind;
 use crate::ptx::module::Instruction;
@@ -10,6 +11,7 @@ use crate::report::Fault;
 mod atomics;
 mod barriers;
 mod caches;
+pub mod clock;
 mod compare;
 mod convert;
 mod copies;
@@ -18,6 +20,8 @@ mod float;
 mod integer;
 mod logic;
 mod matrices;
+mod matrix_warp;
+mod mbarrier_waits;
 mod mbarriers;
 mod memory;
 mod mma;
@@ -29,81 +33,11 @@ mod traps;
 mod warp_level;
 pub mod wgmma;
 
-/// What families keep for a warp between its steps.
-#[derive(Default)]
-pub struct WarpState {
-    /// The last turn ended with lanes at several places: the next one starts with any of them.
-    pub rotate: bool,
-    /// Decoded matrices.
-    pub tensor: crate::exec::tensor::product::Scratch,
-    /// wgmma in flight.
-    pub wgmma: wgmma::flight::Flight,
-    /// `bar.warp.sync`
-    pub warp_sync: barriers::WarpSync,
-    /// `barrier.cluster`
-    pub cluster: barriers::ClusterArrivals,
-    /// Bulk copies out of shared memory.
-    pub bulk: copies::BulkGroups,
-    /// `setmaxnreg` instructions so far.
-    pub register_changes: u32,
-}
-
-/// What families keep for a block.
-pub struct BlockState {
-    /// wgmma that not all warps of a warpgroup have issued.
-    pub warpgroups: wgmma::warpgroup::Warpgroups,
-    /// `bar` and `barrier`
-    pub barriers: barriers::Barriers,
-    /// `barrier.cluster`
-    pub cluster: barriers::ClusterBarrier,
-    /// `mbarrier`
-    pub mbarriers: mbarriers::Mbarriers,
-    /// `cp.async`
-    pub copies: copies::ThreadCopies,
-    /// Asynchronous operations that an mbarrier of the block will hear of.
-    pub flights: copies::Flights,
-    /// `setmaxnreg`
-    pub registers: traps::RegisterChanges,
-    /// Of rank 0: addresses of tensor maps that were changed and not fenced since.
-    pub changed_maps: Vec<u64>,
-}
-
-impl BlockState {
-    /// Of a block with this many warps.
-    pub fn new(warps: usize) -> Self {
-        Self {
-            barriers: barriers::Barriers::new(warps),
-            cluster: barriers::ClusterBarrier::default(),
-            mbarriers: mbarriers::Mbarriers::default(),
-            copies: copies::ThreadCopies::new(warps),
-            flights: copies::Flights::default(),
-            registers: traps::RegisterChanges::new(warps),
-            changed_maps: Vec::new(),
-            warpgroups: wgmma::warpgroup::Warpgroups::default(),
-        }
-    }
-
-    /// What the block's threads wait for, for the report of a deadlock.
-    pub fn describe_waiting(&self, live_threads: u32) -> String {
-        let mut waiting = self.barriers.describe(live_threads);
-        waiting.extend(self.cluster.describe(live_threads));
-        waiting.extend(self.mbarriers.describe());
-        waiting.extend(self.warpgroups.describe_waiting());
-        match waiting.is_empty() {
-            true => format!("{live_threads} threads of the block are left"),
-            false => format!("{} ({live_threads} threads of the block are left)", waiting.join(", ")),
-        }
-    }
-}
-
 /// Lanes of a warp have left.
 ///
 /// # Errors
 /// They leave something undone that needs them, or are the last and leave copies that need the block's memory.
-pub fn leave(
-    context: &mut crate::exec::state::context::Context<'_>,
-    gone: crate::exec::program::registers::Mask,
-) -> Result<(), Fault> {
+pub fn leave(context: &mut crate::exec::state::context::Context<'_>, gone: crate::mask::Mask) -> Result<(), Fault> {
     copies::leave(context, gone)?;
     traps::leave(context)?;
     barriers::leave(context, gone);
@@ -137,6 +71,7 @@ pub fn decode(decoder: &mut Decoder<'_>, instruction: &Instruction) -> Decode {
         Shfl | Vote | Match | Redux | Elect | Activemask => warp_level::decode,
         Bar | Barrier => barriers::decode,
         Fence | Membar | Griddepcontrol => fences::decode,
+        Mbarrier if form.has(Modifier::TestWait) || form.has(Modifier::TryWait) => mbarrier_waits::decode,
         Mbarrier => mbarriers::decode,
         Cp | Tensormap => copies::decode,
         Ldmatrix | Stmatrix | Movmatrix => matrices::decode,

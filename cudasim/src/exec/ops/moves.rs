@@ -1,6 +1,7 @@
 //! `mov` and `cvta`.
 
-use crate::exec::decode::{Decode, Decoded, Decoder};
+use crate::exec::operands::decoded::{Decode, Decoded};
+use crate::exec::operands::decoder::Decoder;
 use crate::exec::program::lanes::compute;
 use crate::memory::{LOCAL_WINDOW, PARAMETER_WINDOW, SHARED_WINDOW};
 use crate::ptx::module::Instruction;

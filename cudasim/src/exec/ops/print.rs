@@ -1,6 +1,6 @@
 //! The formats of C's `printf`, for `vprintf`.
 
-use crate::exec::decode::Space;
+use crate::exec::program::address::Space;
 use crate::exec::state::context::Context;
 use crate::report::{Fault, FaultKind};
 
@@ -141,7 +141,7 @@ fn convert(
         }
         's' => {
             let address = arguments.integer(context, lane, 8)?;
-            let text = if address == 0 { "(null)".into() } else { super::traps::string(context, lane, address)? };
+            let text = if address == 0 { "(null)".into() } else { string(context, lane, address)? };
             conversion.pad(&text.chars().take(conversion.precision.unwrap_or(usize::MAX)).collect::<String>())
         }
         'p' => {
@@ -273,4 +273,22 @@ fn hexadecimal(magnitude: f64, precision: Option<usize>) -> String {
     };
     let point = if digits.is_empty() { "" } else { "." };
     format!("{}{point}{digits}p{exponent:+}", mantissa >> 52)
+}
+
+/// Bytes of a C string that are read at most.
+const STRING_LIMIT: usize = 1 << 16;
+
+/// The C string at a generic address.
+///
+/// # Errors
+/// It leaves its allocation.
+pub(super) fn string(context: &mut Context<'_>, lane: usize, address: u64) -> Result<String, Fault> {
+    let mut bytes = Vec::new();
+    while bytes.len() < STRING_LIMIT {
+        match context.load::<u8>(Space::Generic, lane, address + bytes.len() as u64)? {
+            0 => break,
+            byte => bytes.push(byte),
+        }
+    }
+    Ok(String::from_utf8_lossy(&bytes).into_owned())
 }

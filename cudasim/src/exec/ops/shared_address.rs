@@ -1,20 +1,11 @@
 //! Where in the shared memory of the cluster an address lies, for what works on it outside `ld` and `st`.
 
-use crate::exec::decode::Space;
-use crate::exec::state::context::{Context, Window, window};
+use crate::exec::program::address::Space;
+use crate::exec::program::address::{Window, window};
+use crate::exec::state::context::Context;
+use crate::exec::state::copies::Place;
 use crate::memory::SHARED_WINDOW;
 use crate::report::{Fault, FaultKind};
-
-/// A place in shared memory of the cluster.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Place {
-    /// Rank of the block.
-    pub rank: usize,
-    /// Offset in its shared memory.
-    pub offset: usize,
-    /// Its shared address in that block, for alignment and swizzles.
-    pub address: u64,
-}
 
 /// The place of `bytes` bytes at a shared or generic address.
 ///

@@ -1,9 +1,11 @@
 //! `isspacep`, `mapa` and `getctarank`: questions about addresses.
 
-use crate::exec::decode::{Decode, Decoded, Decoder};
-use crate::exec::program::registers::{Mask, lanes};
+use crate::exec::operands::decoded::{Decode, Decoded};
+use crate::exec::operands::decoder::Decoder;
+use crate::exec::program::address::{Window, window};
 use crate::exec::program::step::Flow;
-use crate::exec::state::context::{Context, Window, window};
+use crate::exec::state::context::Context;
+use crate::mask::{Mask, lanes};
 use crate::memory::{CLUSTER_RANK_SHIFT, Origin};
 use crate::ptx::module::Instruction;
 use crate::ptx::opcode::Opcode;

@@ -1,9 +1,13 @@
 //! `trap`, `brkpt`, `nanosleep`, `pmevent`, `setmaxnreg`, and calls of the system: `vprintf`, `__assertfail`.
 
-use crate::exec::decode::{Decode, Decoded, Decoder, Space};
-use crate::exec::program::registers::lanes;
+use crate::exec::operands::decoded::{Decode, Decoded};
+use crate::exec::operands::decoder::Decoder;
+use crate::exec::program::address::Space;
 use crate::exec::program::step::Flow;
 use crate::exec::state::context::Context;
+use crate::exec::state::register_changes::Change;
+use crate::exec::state::register_changes::GROUP;
+use crate::mask::lanes;
 use crate::ptx::module::Instruction;
 use crate::ptx::opcode::{Modifier, Opcode};
 use crate::report::{Fault, FaultKind};
@@ -33,29 +37,6 @@ pub(super) fn decode(decoder: &mut Decoder<'_>, instruction: &Instruction) -> De
         }
         _ => Decoded::effect(|_, _| Ok(Flow::Next)),
     })
-}
-
-/// A `setmaxnreg`.
-#[derive(Clone, Copy, PartialEq, Eq)]
-struct Change {
-    registers: u32,
-    grows: bool,
-}
-
-/// Warps of a warpgroup.
-const GROUP: usize = 4;
-
-/// The `setmaxnreg`s of each warpgroup of a block, in order, with how many of its warps have run each.
-pub struct RegisterChanges {
-    groups: Vec<Vec<(Change, usize)>>,
-    warps: usize,
-}
-
-impl RegisterChanges {
-    /// Of a block with this many warps.
-    pub fn new(warps: usize) -> Self {
-        Self { groups: vec![Vec::new(); warps.div_ceil(GROUP)], warps }
-    }
 }
 
 fn change_registers(context: &mut Context<'_>, change: Change) -> Result<(), Fault> {
@@ -98,9 +79,6 @@ pub(super) fn leave(context: &mut Context<'_>) -> Result<(), Fault> {
     Ok(())
 }
 
-/// Bytes of a C string that are read at most.
-const STRING_LIMIT: usize = 1 << 16;
-
 pub(super) fn system_call(name: &str, arguments: &[(u64, u64)], results: &[(u64, u64)]) -> Decode {
     let places: Vec<u64> = arguments.iter().map(|&(place, _)| place).collect();
     match (name, places.as_slice()) {
@@ -108,7 +86,7 @@ pub(super) fn system_call(name: &str, arguments: &[(u64, u64)], results: &[(u64,
             let result = results.first().map(|&(place, _)| place);
             Ok(Decoded::effect(move |context, mask| {
                 for lane in lanes(mask) {
-                    let format = string(context, lane, argument(context, lane, format))?;
+                    let format = print::string(context, lane, argument(context, lane, format))?;
                     let values = argument(context, lane, values);
                     let (text, count) = print::format(context, lane, &format, values)?;
                     context.grid.options.output.print(&text);
@@ -123,7 +101,7 @@ pub(super) fn system_call(name: &str, arguments: &[(u64, u64)], results: &[(u64,
             let lane = mask.trailing_zeros() as usize & 31;
             let text = |context: &mut Context<'_>, place| {
                 let address = argument(context, lane, place);
-                string(context, lane, address)
+                print::string(context, lane, address)
             };
             let (message, file) = (text(context, message)?, text(context, file)?);
             let function = text(context, function)?;
@@ -143,19 +121,4 @@ fn argument(context: &Context<'_>, lane: usize, place: u64) -> u64 {
     let stride = context.warp.local.len() / 32;
     let bytes = context.warp.local.get(lane * stride + place as usize..).and_then(|bytes| bytes.first_chunk());
     bytes.map_or(0, |bytes| u64::from_le_bytes(*bytes))
-}
-
-/// The C string at a generic address.
-///
-/// # Errors
-/// It leaves its allocation.
-pub(super) fn string(context: &mut Context<'_>, lane: usize, address: u64) -> Result<String, Fault> {
-    let mut bytes = Vec::new();
-    while bytes.len() < STRING_LIMIT {
-        match context.load::<u8>(Space::Generic, lane, address + bytes.len() as u64)? {
-            0 => break,
-            byte => bytes.push(byte),
-        }
-    }
-    Ok(String::from_utf8_lossy(&bytes).into_owned())
 }

@@ -2,10 +2,12 @@
 //!
 //! All but `activemask` wait for the lanes of their member mask ([`Context::meet`]).
 
-use crate::exec::decode::{Decode, Decoded, Decoder};
-use crate::exec::program::registers::{Lane, Mask, lanes};
+use crate::exec::operands::decoded::{Decode, Decoded};
+use crate::exec::operands::decoder::Decoder;
+use crate::exec::program::registers::Lane;
 use crate::exec::program::step::Flow;
 use crate::exec::state::context::Context;
+use crate::mask::{Mask, lanes};
 use crate::ptx::module::Instruction;
 use crate::ptx::opcode::{Modifier, Opcode};
 use crate::ptx::operand::Operand;

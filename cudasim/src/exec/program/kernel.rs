@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use crate::exec::decode::Note;
+use crate::exec::program::notes::Note;
 use crate::exec::program::registers::Slot;
 use crate::exec::program::step::Step;
 use crate::ptx::form::Form;
@@ -11,7 +11,7 @@ use crate::ptx::operand::SpecialRegister;
 use crate::report::SourceLine;
 
 /// A decoded entry.
-pub struct Kernel {
+pub struct Kernel<E> {
     /// Its name.
     pub name: String,
     /// Its parameters, with their places in the parameter block.
@@ -21,7 +21,7 @@ pub struct Kernel {
     /// Launch bounds.
     pub bounds: LaunchBounds,
     /// The code; the kernel's own comes first.
-    pub steps: Vec<Step>,
+    pub steps: Vec<Step<E>>,
     /// What to look at before steps that read or write registers which may lack a value.
     pub notes: Vec<Note>,
     /// Names of these registers.
@@ -61,7 +61,7 @@ pub struct StepOrigin {
     pub function: u32,
 }
 
-impl Kernel {
+impl<E> Kernel<E> {
     /// The source lines of a step, innermost first.
     pub fn source_lines(&self, pc: usize) -> Vec<SourceLine> {
         let Some(origin) = self.origins.get(pc) else { return Vec::new() };
@@ -76,5 +76,17 @@ impl Kernel {
             next = source.inlined_at.filter(|_| lines.len() < 32);
         }
         lines
+    }
+}
+
+impl<E> crate::counters::Code for Kernel<E> {
+    fn forms(&self) -> impl Iterator<Item = &Form> {
+        self.origins.iter().map(|origin| &*origin.form)
+    }
+}
+
+impl<T: crate::counters::Code> crate::counters::Code for Arc<T> {
+    fn forms(&self) -> impl Iterator<Item = &Form> {
+        (**self).forms()
     }
 }

@@ -1,7 +1,8 @@
 //! Loops over the 32 lanes of a warp, compiled twice: for AVX2 with FMA, and for any processor.
 
-use crate::exec::program::registers::{Lane, Mask, Registers};
+use crate::exec::program::registers::{Lane, Registers};
 use crate::exec::program::step::{Compute, Operands};
+use crate::mask::Mask;
 
 /// Whether the vector variants may run.
 pub fn fast() -> bool {
@@ -101,13 +102,13 @@ macro_rules! compute {
         fn portable(
             $registers: &mut $crate::exec::program::registers::Registers,
             $o: &$crate::exec::program::step::Operands,
-            $mask: $crate::exec::program::registers::Mask,
+            $mask: $crate::mask::Mask,
         ) $body
         #[cfg_attr(target_arch = "x86_64", target_feature(enable = "avx2,fma"))]
         fn fast(
             registers: &mut $crate::exec::program::registers::Registers,
             operands: &$crate::exec::program::step::Operands,
-            mask: $crate::exec::program::registers::Mask,
+            mask: $crate::mask::Mask,
         ) {
             portable(registers, operands, mask);
         }

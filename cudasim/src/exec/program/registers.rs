@@ -4,27 +4,11 @@
 //! which are written into slots of their own before the warp starts. A slot is a number of units of 128 bytes; values of
 //! up to 32 bits take one unit, of 64 bits two, of 128 bits four (the low half, then the high one). Values narrower than
 //! 32 bits lie zero-extended in their lane. Predicates are bits of a `u32`, one for each lane.
-
-/// Which lanes: bit n for lane n.
-pub type Mask = u32;
-
-/// All 32 lanes.
-pub const FULL: Mask = u32::MAX;
+use crate::mask::FULL;
+use crate::mask::Mask;
 
 /// Where a value of the warp lies: index of its first unit.
 pub type Slot = u32;
-
-/// The lanes in `mask`, in order.
-pub fn lanes(mask: Mask) -> impl Iterator<Item = usize> {
-    let mut rest = mask;
-    std::iter::from_fn(move || {
-        (rest != 0).then(|| {
-            let lane = rest.trailing_zeros() as usize;
-            rest &= rest - 1;
-            lane
-        })
-    })
-}
 
 /// A predicate operand: a predicate register, maybe negated.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -124,6 +108,12 @@ impl Registers {
     }
 }
 
+/// Where a predicate operand holds, or everywhere where there is none.
+#[inline(always)]
+pub fn holds(registers: &Registers, predicate: Option<Predicate>) -> Mask {
+    predicate.map_or(FULL, |predicate| registers.holds(predicate))
+}
+
 /// A type that a lane of a slot is read or written as.
 pub trait Lane: Copy + Default {
     /// The lanes of `slot`.
@@ -187,7 +177,8 @@ impl Lane for u128 {
 
 #[cfg(test)]
 mod tests {
-    use crate::exec::program::registers::*;
+    use super::*;
+    use crate::mask::lanes;
 
     #[test]
     fn only_the_lanes_of_the_mask_are_written() {

@@ -1,18 +1,13 @@
 //! A decoded instruction, and what comes of running one.
 
-use crate::exec::program::registers::{Mask, Predicate, Registers, Slot};
-use crate::exec::state::context::Context;
-use crate::report::Fault;
+use crate::exec::program::registers::{Predicate, Registers, Slot};
+use crate::mask::Mask;
 
 /// An instruction that only reads and writes registers: a loop over lanes, from [`compute!`](crate::exec::program::lanes).
 ///
 /// # Safety
 /// The processor has the features that the function was compiled for; [`crate::exec::program::lanes::select`] sees to it.
 pub type Compute = unsafe fn(&mut Registers, &Operands, Mask);
-
-/// Everything else that runs and goes on with the next instruction: memory, tensor cores, what lanes say to one another.
-/// The closure holds its operands.
-pub type Effect = Box<dyn Fn(&mut Context<'_>, Mask) -> Result<Flow, Fault> + Send + Sync>;
 
 /// What becomes of a warp's lanes after an [`Effect`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -49,23 +44,23 @@ pub struct Operands {
 }
 
 /// One decoded instruction.
-pub struct Step {
+pub struct Step<E> {
     /// What it does.
-    pub action: Action,
+    pub action: Action<E>,
     /// Operands of a [`Action::Compute`].
     pub operands: Operands,
     /// `@p` or `@!p`.
     pub guard: Option<Predicate>,
-    /// Where it reads or writes registers that may lack a value: index of its [`Note`](crate::exec::decode::Note), from 1; else 0.
+    /// Where it reads or writes registers that may lack a value: index of its [`Note`](crate::exec::program::notes::Note), from 1; else 0.
     pub note: u32,
 }
 
 /// What an instruction does.
-pub enum Action {
+pub enum Action<E> {
     /// Registers to registers.
     Compute(Compute),
     /// Anything with an effect outside the registers.
-    Effect(Effect),
+    Effect(E),
     /// Goes elsewhere.
     Control(Control),
 }

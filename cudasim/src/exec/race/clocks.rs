@@ -262,7 +262,7 @@ impl Order {
 
 #[cfg(test)]
 mod tests {
-    use crate::exec::race::clocks::*;
+    use super::*;
 
     #[test]
     fn knowledge_is_handed_on_and_ends_at_the_release() {

@@ -98,7 +98,7 @@ impl Handoffs {
 
 #[cfg(test)]
 mod tests {
-    use crate::exec::race::sync_locations::*;
+    use super::*;
 
     #[test]
     fn knowledge_joins_by_the_later_moment() {

@@ -1,37 +1,18 @@
 //! A cluster of blocks on one host thread: its warps take turns in a seeded order.
 
-use crate::exec::ops::BlockState;
-use crate::exec::program::registers::{FULL, Registers, lanes};
+use crate::exec::program::registers::Registers;
 use crate::exec::race::clocks::Order;
-use crate::exec::schedule::grid::{Grid, Worker};
 use crate::exec::schedule::warp;
-use crate::exec::schedule::warp::{Failure, Turn, Warp};
+use crate::exec::schedule::warp::{Failure, Turn};
+use crate::exec::state::block::Block;
+use crate::exec::state::context::Grid;
+use crate::exec::state::families::BlockState;
+use crate::exec::state::warp::Warp;
+use crate::exec::state::worker::Worker;
+use crate::mask::{FULL, lanes};
 use crate::memory::{SHARED_RESERVED, SharedMemory};
 use crate::ptx::operand::{Axis, SpecialRegister};
 use crate::report::{Fault, FaultKind, Report};
-
-/// What the warps of a block share.
-pub struct Block {
-    /// Its index in the grid.
-    pub index: [u32; 3],
-    /// Its rank in the cluster.
-    pub rank: u32,
-    /// Shared memory.
-    pub shared: SharedMemory,
-    /// Threads that have not left.
-    pub live_threads: u32,
-    /// Threads that it started with.
-    pub threads: u32,
-    /// What families of instructions keep for the block.
-    pub state: BlockState,
-}
-
-impl Block {
-    /// Notes that `threads` have left.
-    pub fn leave(&mut self, threads: u32) {
-        self.live_threads -= threads;
-    }
-}
 
 /// A cluster that runs: blocks by rank, and the warps of each.
 pub struct Cluster {

@@ -1,131 +1,22 @@
 //! A launch: its clusters, in a seeded order, on the host's threads.
 
+use crate::exec::state::context::Grid;
+use crate::exec::state::launch::Launch;
+use crate::exec::state::worker::Worker;
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError};
 
 use crate::counters::Counts;
-use crate::exec::program::kernel::Kernel;
-use crate::exec::program::registers::{FULL, Registers};
+use crate::exec::program::registers::Registers;
 use crate::exec::race::sync_locations::Handoffs;
 use crate::exec::rng::Rng;
 use crate::exec::schedule::cluster::{Cluster, Progress};
+use crate::exec::state::context::Kernel;
+use crate::mask::FULL;
 use crate::memory::AddressMap;
 use crate::options::Options;
 use crate::report::Report;
-
-/// What is launched how.
-#[derive(Clone, Debug)]
-pub struct Launch {
-    /// Blocks of the grid.
-    pub grid: [u32; 3],
-    /// Threads of a block.
-    pub block: [u32; 3],
-    /// Blocks of a cluster; divides the grid.
-    pub cluster: [u32; 3],
-    /// Whether the launch or the kernel asked for clusters.
-    pub explicit_cluster: bool,
-    /// All blocks are resident at once.
-    pub cooperative: bool,
-    /// Bytes of dynamic shared memory.
-    pub dynamic_shared: u32,
-    /// The parameter block.
-    pub parameters: Vec<u8>,
-}
-
-impl Launch {
-    /// A launch of single blocks.
-    pub fn new(grid: [u32; 3], block: [u32; 3], dynamic_shared: u32, parameters: Vec<u8>) -> Self {
-        let cluster = [1; 3];
-        Self { grid, block, cluster, explicit_cluster: false, cooperative: false, dynamic_shared, parameters }
-    }
-
-    /// Threads of a block.
-    pub fn threads(&self) -> u32 {
-        self.block.iter().product()
-    }
-
-    /// Blocks of a cluster.
-    pub fn cluster_size(&self) -> u32 {
-        self.cluster.iter().product()
-    }
-
-    /// Clusters of the grid.
-    pub fn clusters(&self) -> u64 {
-        (0..3).map(|axis| u64::from(self.grid[axis] / self.cluster[axis])).product()
-    }
-}
-
-/// A launch that runs.
-pub struct Grid<'a> {
-    /// The code.
-    pub kernel: &'a Kernel,
-    /// The launch.
-    pub launch: &'a Launch,
-    /// Global memory as it was at the launch.
-    pub memory: &'a AddressMap,
-    /// Checks and seed.
-    pub options: &'a Options,
-    /// Number of the launch in its process.
-    pub number: u64,
-    /// Registers of a warp with the constants in place.
-    pub template: Registers,
-    /// Number of the first agent of this launch; 0 where races in global memory are not looked for.
-    pub first_agent: u64,
-    /// What atomics hand on between clusters.
-    pub handoffs: Handoffs,
-}
-
-impl Grid<'_> {
-    /// Index of a block from the number of its cluster and its rank there.
-    pub fn block_index(&self, cluster: u64, rank: u32) -> [u32; 3] {
-        let [cx, cy, _] = self.launch.cluster;
-        let [gx, gy] = [0, 1].map(|axis| u64::from(self.launch.grid[axis] / self.launch.cluster[axis]));
-        let place = [cluster % gx, cluster / gx % gy, cluster / gx / gy];
-        let inside = [rank % cx, rank / cx % cy, rank / cx / cy];
-        std::array::from_fn(|axis| place[axis] as u32 * self.launch.cluster[axis] + inside[axis])
-    }
-
-    /// Index of a thread from its number in the block.
-    pub fn thread_index(&self, thread: u32) -> [u32; 3] {
-        let [x, y, _] = self.launch.block;
-        [thread % x, thread / x % y, thread / x / y]
-    }
-
-    /// What is at or near an address, for reports.
-    pub fn describe(&self, address: u64) -> Option<String> {
-        use crate::exec::state::context::{Window, window};
-        let (space, inside) = window(address);
-        match space {
-            Window::Global => self.memory.describe(address),
-            Window::Shared => {
-                let within = |(_, start, bytes): &&(String, u64, u64)| (*start..start + bytes).contains(&inside);
-                let dynamic = self.kernel.dynamic_shared;
-                Some(match self.kernel.shared_variables.iter().find(within) {
-                    Some((name, start, bytes)) => format!("byte {} of shared {name} of {bytes} bytes", inside - start),
-                    None if inside >= dynamic => {
-                        format!("byte {} of {} of dynamic shared memory", inside - dynamic, self.launch.dynamic_shared)
-                    }
-                    None => format!("shared address {inside:#x}"),
-                })
-            }
-            Window::Local => Some(format!("byte {inside} of {} of local memory", self.kernel.local_bytes)),
-            Window::Parameter => Some(format!("byte {inside} of {} of the parameters", self.kernel.parameter_bytes)),
-        }
-    }
-}
-
-/// What a host thread has of its own while it runs clusters.
-pub struct Worker {
-    /// Its order of things.
-    pub rng: Rng,
-    /// Grows when something happens that a waiting warp may wait for.
-    pub events: u64,
-    /// Counts, where they are wanted.
-    pub counts: Option<Counts>,
-    /// Indices of the allocations that were hit last, by the low bits of the step's number.
-    pub last_allocations: [usize; 16],
-}
 
 /// Rounds of turns after which a cluster that does not end lets others start, for kernels whose blocks wait for others.
 const ROUNDS: u32 = 64;
@@ -205,7 +96,7 @@ impl Shared<'_> {
         let mut worker = Worker {
             rng: Rng::new(options.seed ^ number.rotate_left(32), 1 + index as u64),
             events: 0,
-            counts: options.counters.then(|| Counts::new(self.grid.kernel)),
+            counts: options.counters.then(|| Counts::new(self.grid.kernel.steps.len())),
             last_allocations: [0; 16],
         };
         if let Err(report) = self.clusters(&mut worker, index) {

@@ -4,53 +4,19 @@
 //! merge, which reconverges at the earliest point, since compilers put that point behind both ways. As on Volta and later,
 //! nothing relies on it: a split that runs long without an end gives way to the others.
 
-use crate::exec::program::registers::{FULL, Mask, Registers, lanes};
 use crate::exec::program::step::{Action, Call, Control, Flow};
 use crate::exec::race::clocks::Order;
-use crate::exec::schedule::cluster::Block;
-use crate::exec::schedule::grid::{Grid, Worker};
+use crate::exec::state::block::Block;
 use crate::exec::state::context::Context;
+use crate::exec::state::context::Grid;
+use crate::exec::state::warp::Split;
+use crate::exec::state::warp::Warp;
+use crate::exec::state::warp::copy_local;
+use crate::exec::state::worker::Worker;
+use crate::mask::{Mask, lanes};
 use crate::memory::FUNCTION_WINDOW;
 use crate::ptx::opcode::Modifier;
 use crate::report::{Fault, FaultKind};
-
-/// Some lanes, and the step they are at.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Split {
-    /// Index of the step.
-    pub pc: u32,
-    /// The lanes.
-    pub mask: Mask,
-    /// Whether they wait there ([`Flow::Wait`]).
-    pub waiting: bool,
-}
-
-/// A warp.
-pub struct Warp {
-    /// Its registers.
-    pub registers: Registers,
-    /// Its number in the block.
-    pub id: u32,
-    /// Local memory, lane after lane.
-    pub local: Vec<u8>,
-    /// For each byte of it: 0 until it is written, then 1.
-    pub local_written: Vec<u8>,
-    /// Moments of other agents that this warp is known to know, in global and in shared memory, and that its asynchronous
-    /// operations know, in shared memory: what checks ask first.
-    pub known_moments: [u64; 3],
-    /// Step, address and value of the last volatile or relaxed load, or atomic in vain: a second one is a loop that waits.
-    pub last_poll: (u32, u64, u64),
-    /// For each register that may lack a value: the lanes that hold one.
-    pub defined: Vec<Mask>,
-    /// What its families of instructions keep between steps.
-    pub state: crate::exec::ops::WarpState,
-    /// Where its lanes are; exited ones are in none.
-    splits: Vec<Split>,
-    /// Steps it has run.
-    pub instructions: u64,
-    /// Turns in a row that ended with lanes at different places.
-    diverged_turns: u32,
-}
 
 /// After how many such turns a warp whose instructions are counted tries another order of its lanes.
 const PATIENCE: u32 = 64;
@@ -64,63 +30,6 @@ pub enum Turn {
     Waiting(bool),
     /// It can go on.
     Ready,
-}
-
-impl Warp {
-    /// A warp of which `live` lanes are at the first step.
-    pub fn new(registers: Registers, id: u32, live: Mask, local_bytes: u64) -> Self {
-        Self {
-            registers,
-            id,
-            local: vec![0; local_bytes as usize * 32],
-            local_written: vec![0; local_bytes as usize * 32],
-            known_moments: [0; 3],
-            last_poll: (u32::MAX, 0, 0),
-            defined: Vec::new(),
-            state: crate::exec::ops::WarpState::default(),
-            splits: vec![Split { pc: 0, mask: live, waiting: false }],
-            instructions: 0,
-            diverged_turns: 0,
-        }
-    }
-
-    /// The lanes that have not left.
-    pub fn live(&self) -> Mask {
-        self.splits.iter().fold(0, |mask, split| mask | split.mask)
-    }
-
-    /// Whether all lanes have left.
-    pub fn is_done(&self) -> bool {
-        self.splits.is_empty()
-    }
-
-    /// The splits, for reports.
-    pub fn splits(&self) -> &[Split] {
-        &self.splits
-    }
-
-    /// Merges splits that are at the same step and puts the one to run last: the lowest pc of those that do not wait.
-    /// `false` where all wait.
-    fn choose(&mut self) -> bool {
-        self.splits.sort_unstable_by_key(|split| std::cmp::Reverse(split.pc));
-        self.splits.dedup_by(|next, kept| {
-            let same = next.pc == kept.pc;
-            if same {
-                kept.mask |= next.mask;
-                // One that waited may have what it waited for.
-                kept.waiting &= next.waiting;
-            }
-            same
-        });
-        match self.splits.iter().rposition(|split| !split.waiting) {
-            Some(place) => {
-                let split = self.splits.remove(place);
-                self.splits.push(split);
-                true
-            }
-            None => false,
-        }
-    }
 }
 
 /// Where a fault happened.
@@ -212,7 +121,7 @@ pub fn run(
                         split.pc = pc;
                     }
                     let mut context = Context { grid, worker, blocks, order, rank, warp, pc };
-                    let flow = effect(&mut context, active);
+                    let flow = effect.run(&mut context, active);
                     // Only with that option does it matter which lane of a warp did something.
                     if grid.options.lane_races && grid.kernel.origins[pc as usize].form.has(Modifier::Sync) {
                         context.order.meet(context.agent());
@@ -396,27 +305,4 @@ fn enter(call: &Call, warp: &mut Warp, pc: u32, active: Mask) -> Result<(), Faul
     warp.registers.set(call.return_slot, active, &[pc + 1; 32]);
     copy_local(warp, &call.arguments, active);
     Ok(())
-}
-
-/// Copies pieces of each active lane's local memory, and what is known of their bytes: from, to, length.
-pub fn copy_local(warp: &mut Warp, pieces: &[(u64, u64, u64)], active: Mask) {
-    let stride = warp.local.len() / 32;
-    for memory in [&mut warp.local, &mut warp.local_written] {
-        for lane in lanes(active & FULL) {
-            let frame = &mut memory[lane * stride..][..stride];
-            for &(from, to, length) in pieces {
-                frame.copy_within(from as usize..(from + length) as usize, to as usize);
-            }
-        }
-    }
-}
-
-/// Notes that pieces of each active lane's local memory hold values: start, length.
-pub fn mark_local(warp: &mut Warp, pieces: &[(u64, u64)], active: Mask) {
-    let stride = warp.local.len() / 32;
-    for lane in lanes(active & FULL) {
-        for &(start, length) in pieces {
-            warp.local_written[lane * stride + start as usize..][..length as usize].fill(1);
-        }
-    }
 }

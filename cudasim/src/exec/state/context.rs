@@ -1,13 +1,108 @@
-//! What an [`Effect`](crate::exec::program::step::Effect) sees: its warp, the blocks of its cluster, the grid.
+//! What an [`Effect`](crate::exec::state::context::Effect) sees: its warp, the blocks of its cluster, the grid.
 
-use crate::exec::program::registers::{FULL, Mask, Predicate, Registers, Slot};
+use crate::exec::program;
+use crate::exec::program::address::{Window, window};
+use crate::exec::program::registers::{Registers, Slot};
 use crate::exec::program::step::Flow;
 use crate::exec::race::clocks::Order;
-use crate::exec::schedule::cluster::Block;
-use crate::exec::schedule::grid::{Grid, Worker};
-use crate::exec::schedule::warp::Warp;
-use crate::memory::{LOCAL_WINDOW, PARAMETER_WINDOW, SHARED_WINDOW};
+use crate::exec::race::sync_locations::Handoffs;
+use crate::exec::state::block::Block;
+use crate::exec::state::launch::Launch;
+use crate::exec::state::warp::Warp;
+use crate::exec::state::worker::Worker;
+use crate::mask::Mask;
+use crate::memory::AddressMap;
+use crate::options::Options;
 use crate::report::{Fault, FaultKind};
+
+/// Everything that an instruction does outside the registers: memory, tensor cores, what lanes say to one another. The
+/// closure holds its operands.
+pub struct Effect(Run);
+
+type Run = Box<dyn Fn(&mut Context<'_>, Mask) -> Result<Flow, Fault> + Send + Sync>;
+
+impl Effect {
+    /// Of what it does.
+    pub fn new(run: impl Fn(&mut Context<'_>, Mask) -> Result<Flow, Fault> + Send + Sync + 'static) -> Self {
+        Self(Box::new(run))
+    }
+
+    /// Runs it for the lanes of a mask.
+    ///
+    /// # Errors
+    /// The fault of the instruction.
+    #[inline(always)]
+    pub fn run(&self, context: &mut Context<'_>, mask: Mask) -> Result<Flow, Fault> {
+        (self.0)(context, mask)
+    }
+}
+
+/// A kernel whose effects run in a [`Context`].
+pub type Kernel = program::kernel::Kernel<Effect>;
+
+/// A step of a [`Kernel`].
+pub type Step = program::step::Step<Effect>;
+
+/// What a [`Step`] does.
+pub type Action = program::step::Action<Effect>;
+
+/// A launch that runs.
+pub struct Grid<'a> {
+    /// The code.
+    pub kernel: &'a Kernel,
+    /// The launch.
+    pub launch: &'a Launch,
+    /// Global memory as it was at the launch.
+    pub memory: &'a AddressMap,
+    /// Checks and seed.
+    pub options: &'a Options,
+    /// Number of the launch in its process.
+    pub number: u64,
+    /// Registers of a warp with the constants in place.
+    pub template: Registers,
+    /// Number of the first agent of this launch; 0 where races in global memory are not looked for.
+    pub first_agent: u64,
+    /// What atomics hand on between clusters.
+    pub handoffs: Handoffs,
+}
+
+impl Grid<'_> {
+    /// Index of a block from the number of its cluster and its rank there.
+    pub fn block_index(&self, cluster: u64, rank: u32) -> [u32; 3] {
+        let [cx, cy, _] = self.launch.cluster;
+        let [gx, gy] = [0, 1].map(|axis| u64::from(self.launch.grid[axis] / self.launch.cluster[axis]));
+        let place = [cluster % gx, cluster / gx % gy, cluster / gx / gy];
+        let inside = [rank % cx, rank / cx % cy, rank / cx / cy];
+        std::array::from_fn(|axis| place[axis] as u32 * self.launch.cluster[axis] + inside[axis])
+    }
+
+    /// Index of a thread from its number in the block.
+    pub fn thread_index(&self, thread: u32) -> [u32; 3] {
+        let [x, y, _] = self.launch.block;
+        [thread % x, thread / x % y, thread / x / y]
+    }
+
+    /// What is at or near an address, for reports.
+    pub fn describe(&self, address: u64) -> Option<String> {
+        let (space, inside) = window(address);
+        match space {
+            Window::Global => self.memory.describe(address),
+            Window::Shared => {
+                let within = |(_, start, bytes): &&(String, u64, u64)| (*start..start + bytes).contains(&inside);
+                let dynamic = self.kernel.dynamic_shared;
+                Some(match self.kernel.shared_variables.iter().find(within) {
+                    Some((name, start, bytes)) => format!("byte {} of shared {name} of {bytes} bytes", inside - start),
+                    None if inside >= dynamic => {
+                        format!("byte {} of {} of dynamic shared memory", inside - dynamic, self.launch.dynamic_shared)
+                    }
+                    None => format!("shared address {inside:#x}"),
+                })
+            }
+            Window::Local => Some(format!("byte {inside} of {} of local memory", self.kernel.local_bytes)),
+            Window::Parameter => Some(format!("byte {inside} of {} of the parameters", self.kernel.parameter_bytes)),
+        }
+    }
+}
 
 /// Where an instruction runs.
 pub struct Context<'a> {
@@ -51,12 +146,12 @@ impl Context<'_> {
         let first = named[mask.trailing_zeros() as usize & 31];
         let live = self.warp.live();
         let skipping = self.skipping(mask);
-        if let Some(lane) = crate::exec::program::registers::lanes(mask).find(|&lane| named[lane] & skipping != 0) {
+        if let Some(lane) = crate::mask::lanes(mask).find(|&lane| named[lane] & skipping != 0) {
             let (members, skipping) = (named[lane], named[lane] & skipping);
             let message = format!("the member mask {members:#010x} names lanes that skip it: {skipping:#010x}");
             return Err(Fault::new(FaultKind::DivergentBarrier, message).lane(lane));
         }
-        if crate::exec::program::registers::lanes(mask).all(|lane| named[lane] == first) {
+        if crate::mask::lanes(mask).all(|lane| named[lane] == first) {
             if mask & !first != 0 {
                 return Err(no_member((mask & !first).trailing_zeros() as usize, mask, first));
             }
@@ -64,13 +159,12 @@ impl Context<'_> {
             return Ok((if group & !mask == 0 { mask } else { 0 }, [group; 32]));
         }
         let mut ready = 0;
-        for lane in crate::exec::program::registers::lanes(mask) {
+        for lane in crate::mask::lanes(mask) {
             if named[lane] >> lane & 1 == 0 {
                 return Err(no_member(lane, mask, named[lane]));
             }
             let group = named[lane] & live;
-            let together =
-                crate::exec::program::registers::lanes(group & mask).all(|other| named[other] == named[lane]);
+            let together = crate::mask::lanes(group & mask).all(|other| named[other] == named[lane]);
             if group & !mask == 0 && together {
                 ready |= 1 << lane;
             }
@@ -110,34 +204,4 @@ impl Context<'_> {
 fn no_member(lane: usize, mask: Mask, members: Mask) -> Fault {
     let message = format!("run by lanes {mask:#010x}, but the member mask is {members:#010x}");
     Fault::new(FaultKind::DivergentBarrier, message).lane(lane)
-}
-
-/// Which window of the generic space an address is in.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Window {
-    /// Global memory, or nowhere.
-    Global,
-    /// Shared memory of the block or cluster; the rest is the shared address.
-    Shared,
-    /// Local memory; the rest is the local address.
-    Local,
-    /// The kernel's parameters; the rest is the offset.
-    Parameter,
-}
-
-/// Splits a generic address into window and address inside it.
-#[inline(always)]
-pub fn window(address: u64) -> (Window, u64) {
-    match address >> 32 {
-        x if x == SHARED_WINDOW >> 32 => (Window::Shared, address & 0xffff_ffff),
-        x if x == LOCAL_WINDOW >> 32 => (Window::Local, address & 0xffff_ffff),
-        x if x == PARAMETER_WINDOW >> 32 => (Window::Parameter, address & 0xffff_ffff),
-        _ => (Window::Global, address),
-    }
-}
-
-/// Where a predicate operand holds, or everywhere where there is none.
-#[inline(always)]
-pub fn holds(registers: &Registers, predicate: Option<Predicate>) -> Mask {
-    predicate.map_or(FULL, |predicate| registers.holds(predicate))
 }

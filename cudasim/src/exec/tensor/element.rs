@@ -108,7 +108,7 @@ impl Integer {
 
 #[cfg(test)]
 mod tests {
-    use crate::exec::tensor::element::*;
+    use super::*;
 
     #[test]
     fn integers_are_cut_from_words() {

@@ -10,7 +10,8 @@
 //! C, D          for each 8 columns: registers p: row g + 8 (p div 2), column 2 t + p mod 2   (f16: row g + 8 p, both columns)
 //! ```
 
-use crate::exec::program::registers::{FULL, Lane, Registers, Slot};
+use crate::exec::program::registers::{Lane, Registers, Slot};
+use crate::mask::FULL;
 
 /// Reads A: `out[row][word]`, rows of `words` words. `W` is `u32`, or `u64` for f64.
 #[inline(always)]

@@ -2,58 +2,28 @@
 
 use super::bytes::{check_global, read_global, update_global, write_global};
 use super::lands_now;
-use super::reduce::Reduction;
-use crate::exec::decode::{Address, Decode, Decoded, Decoder, Space};
+use crate::exec::operands::decoded::{Decode, Decoded};
+use crate::exec::operands::decoder::Decoder;
 use crate::exec::ops::copies::in_flight;
-use crate::exec::ops::copies::in_flight::{Copy, From, Piece, free_source, guard_source};
+use crate::exec::ops::copies::in_flight::{free_source, guard_source};
 use crate::exec::ops::mbarriers;
 use crate::exec::ops::shared_address;
-use crate::exec::ops::shared_address::Place;
-use crate::exec::program::registers::{Mask, Slot, lanes};
+use crate::exec::program::address::{Address, Space};
+use crate::exec::program::address::{Window, window};
+use crate::exec::program::reduction::Reduction;
+use crate::exec::program::registers::Slot;
 use crate::exec::program::step::Flow;
-use crate::exec::race::clocks::Clock;
-use crate::exec::state::context::{Context, Window, window};
+use crate::exec::state::context::Context;
+use crate::exec::state::copies::Issued;
+use crate::exec::state::copies::Place;
+use crate::exec::state::copies::Store;
+use crate::exec::state::copies::StorePiece;
+use crate::exec::state::copies::{Copy, From, Piece};
+use crate::mask::{Mask, lanes};
 use crate::ptx::module::Instruction;
 use crate::ptx::opcode::Modifier;
 use crate::ptx::types::{ScalarType, StateSpace};
 use crate::report::{Fault, FaultKind};
-
-/// The copies out of shared memory that a warp's threads have not waited for.
-#[derive(Default)]
-pub struct BulkGroups {
-    stores: Vec<Issued>,
-    /// Groups that each lane has committed.
-    committed: [u32; 32],
-}
-
-/// A copy out of the shared memory of a block into global memory.
-pub struct Store {
-    /// What goes where.
-    pub pieces: Vec<StorePiece>,
-    /// What is done with the old value; `None` to replace it.
-    pub reduction: Option<Reduction>,
-}
-
-/// Bytes that stay together.
-#[derive(Clone, Copy)]
-pub struct StorePiece {
-    /// Offset in shared memory.
-    pub from: u32,
-    /// Global address.
-    pub to: u64,
-    /// How many.
-    pub bytes: u32,
-}
-
-struct Issued {
-    lane: usize,
-    group: u32,
-    store: Store,
-    /// The bytes, once they have been read.
-    read: Option<Vec<u8>>,
-    /// What who waits for it learns.
-    clock: Clock,
-}
 
 impl Issued {
     fn read(&mut self, context: &mut Context<'_>) {

@@ -3,53 +3,24 @@
 use super::bytes::{check_global, read_global};
 use super::lands_now;
 use crate::counters::Direction;
-use crate::exec::decode::{Address, Decode, Decoded, Decoder, Space};
+use crate::exec::operands::decoded::{Decode, Decoded};
+use crate::exec::operands::decoder::Decoder;
 use crate::exec::ops::mbarriers;
 use crate::exec::ops::shared_address;
-use crate::exec::program::registers::{Mask, Predicate, Slot, lanes};
+use crate::exec::program::address::{Address, Space};
+use crate::exec::program::address::{Window, window};
+use crate::exec::program::registers::holds;
+use crate::exec::program::registers::{Predicate, Slot};
 use crate::exec::program::step::Flow;
-use crate::exec::state::context::{Context, Window, holds, window};
+use crate::exec::state::context::Context;
+use crate::exec::state::copies::Batch;
+use crate::mask::{Mask, lanes};
 use crate::memory::ByteState;
 use crate::ptx::form::OperandKind;
 use crate::ptx::module::Instruction;
 use crate::ptx::opcode::Modifier;
 use crate::ptx::types::ScalarType;
 use crate::report::{Fault, FaultKind};
-
-/// The copies of a block's warps that have not landed.
-pub struct ThreadCopies {
-    warps: Vec<WarpCopies>,
-}
-
-#[derive(Default)]
-struct WarpCopies {
-    batches: Vec<Batch>,
-    /// Groups that each lane has committed.
-    committed: [u32; 32],
-    /// Number of the next batch.
-    next: u64,
-}
-
-/// One instruction's copies.
-struct Batch {
-    number: u64,
-    /// Lanes whose copies have not landed.
-    mask: Mask,
-    /// The group of each lane that it belongs to.
-    groups: [u32; 32],
-    /// From global addresses to offsets in shared memory, and how many of the bytes are read; the rest becomes zero.
-    sources: [u64; 32],
-    places: [u32; 32],
-    reads: [u8; 32],
-    bytes: u8,
-}
-
-impl ThreadCopies {
-    /// Of a block with this many warps.
-    pub fn new(warps: usize) -> Self {
-        Self { warps: (0..warps).map(|_| WarpCopies::default()).collect() }
-    }
-}
 
 pub(super) fn decode(decoder: &mut Decoder<'_>, instruction: &Instruction) -> Decode {
     let form = &instruction.form;
@@ -163,7 +134,7 @@ fn issue(
                 lane,
                 place.offset,
                 bytes as usize,
-                crate::exec::ops::copies::in_flight::WRITE,
+                crate::exec::race::detector::WRITE,
             )
             .map_err(|fault| fault.lane(lane))?;
         let shared = &mut context.blocks[context.rank].shared;
@@ -260,12 +231,8 @@ fn arrive(context: &mut Context<'_>, mask: Mask, address: &Address, noinc: bool)
         let number = copies.next;
         let waits = copies.batches.iter().any(|batch| batch.mask & group != 0);
         if waits {
-            let flight = crate::exec::ops::copies::in_flight::Arrivals {
-                rank: context.rank,
-                warp,
-                lanes: group,
-                before: number,
-            };
+            let flight =
+                crate::exec::state::copies::Arrivals { rank: context.rank, warp, lanes: group, before: number };
             context.blocks[place.rank].state.flights.add_arrivals(place, flight, clock.clone());
             continue;
         }

@@ -2,97 +2,21 @@
 //! wait with the block whose mbarrier it is, which for copies is the block that they go to.
 
 use super::bytes::read_global;
-use super::reduce::Reduction;
 use super::{cp_async, lands_now};
 use crate::exec::ops::mbarriers;
-use crate::exec::ops::shared_address::Place;
-use crate::exec::program::registers::{Mask, lanes};
-use crate::exec::race::clocks::Clock;
 use crate::exec::race::detector::Touch;
+use crate::exec::race::detector::WRITE;
 use crate::exec::state::context::Context;
+use crate::exec::state::copies::Arrivals;
+use crate::exec::state::copies::Flight;
+use crate::exec::state::copies::Piece;
+use crate::exec::state::copies::Place;
+use crate::exec::state::copies::What;
+use crate::exec::state::copies::{Copy, From};
+use crate::mask::lanes;
 use crate::memory::ByteState;
 use crate::options::Landing;
 use crate::report::{Fault, FaultKind};
-
-/// What a copy does to shared memory, for the checks for races.
-pub(super) const WRITE: Touch = Touch { write: true, strong: false };
-
-/// The operations of a block's mbarriers that have not landed.
-#[derive(Default)]
-pub struct Flights {
-    list: Vec<Flight>,
-}
-
-/// An operation, with the mbarrier that hears of it and what it hands on.
-struct Flight {
-    mbarrier: Place,
-    what: What,
-    clock: Clock,
-}
-
-enum What {
-    Copy(Copy),
-    Arrivals(Arrivals),
-}
-
-/// A copy into shared memory of the mbarrier's block.
-#[derive(Clone)]
-pub struct Copy {
-    /// What goes where.
-    pub pieces: Vec<Piece>,
-    /// Bytes that the mbarrier is told.
-    pub bytes: u32,
-    /// What is done with the old value; `None` to replace it.
-    pub reduction: Option<Reduction>,
-    /// Denormals of f32 become zero.
-    pub flush: bool,
-}
-
-/// Bytes that stay together.
-#[derive(Clone, Copy)]
-pub struct Piece {
-    /// Where they come from.
-    pub from: From,
-    /// Offset in the target's shared memory.
-    pub to: u32,
-    /// How many.
-    pub bytes: u32,
-}
-
-/// A source of bytes.
-#[derive(Clone, Copy)]
-pub enum From {
-    /// Global memory.
-    Global(u64),
-    /// Shared memory of a block, at an offset.
-    Shared(usize, u32),
-    /// These, over and over, from the first.
-    Value([u8; 16]),
-}
-
-/// Arrivals of lanes whose `cp.async`s before a number have landed.
-pub struct Arrivals {
-    /// Their block.
-    pub rank: usize,
-    /// Their warp.
-    pub warp: usize,
-    /// The lanes.
-    pub lanes: Mask,
-    /// The number of the batch before which.
-    pub before: u64,
-}
-
-impl Flights {
-    /// Whether an operation is on its way that the mbarrier at this offset will hear of.
-    pub fn any(&self, mbarrier: usize) -> bool {
-        self.list.iter().any(|flight| flight.mbarrier.offset == mbarrier)
-    }
-
-    /// Adds arrivals.
-    pub fn add_arrivals(&mut self, mbarrier: Place, arrivals: Arrivals, clock: Clock) {
-        self.list.push(Flight { mbarrier, what: What::Arrivals(arrivals), clock });
-    }
-}
 
 /// Issues a copy into the mbarrier's block; it lands now or when the options say.
 ///

@@ -18,21 +18,20 @@ mod bytes;
 mod cp_async;
 mod in_flight;
 mod layout;
-mod reduce;
 mod stores;
 mod tensor;
 mod tensormap;
 mod traffic;
 
-pub use bulk::BulkGroups;
-pub use cp_async::ThreadCopies;
-pub use in_flight::{Flights, land_one};
+pub use in_flight::land_one;
 
-use crate::exec::decode::{Decode, Decoded, Decoder};
-use crate::exec::ops::shared_address::Place;
-use crate::exec::program::registers::Mask;
+use crate::exec::operands::decoded::{Decode, Decoded};
+use crate::exec::operands::decoder::Decoder;
 use crate::exec::program::step::Flow;
 use crate::exec::state::context::Context;
+use crate::exec::state::copies::Copy;
+use crate::exec::state::copies::Place;
+use crate::mask::Mask;
 use crate::options::Landing;
 use crate::ptx::module::Instruction;
 use crate::ptx::opcode::{Modifier, Opcode};
@@ -77,7 +76,7 @@ fn check_fenced(context: &mut Context<'_>, lane: usize, place: Place, bytes: u64
 ///
 /// # Errors
 /// As [`check_fenced`].
-fn check_overwritten(context: &mut Context<'_>, lane: usize, rank: usize, copy: &in_flight::Copy) -> Result<(), Fault> {
+fn check_overwritten(context: &mut Context<'_>, lane: usize, rank: usize, copy: &Copy) -> Result<(), Fault> {
     for piece in &copy.pieces {
         check_proxy(context, lane, rank, piece.to as usize..(piece.to + piece.bytes) as usize, true)?;
     }

@@ -1,13 +1,14 @@
 //! `st.async` and `red.async`: single words into shared memory of the cluster, of which an mbarrier hears.
 
 use super::bulk::Destination;
-use super::reduce::Reduction;
 use crate::counters::Direction;
-use crate::exec::decode::{Decode, Decoded, Decoder};
+use crate::exec::operands::decoded::{Decode, Decoded};
+use crate::exec::operands::decoder::Decoder;
 use crate::exec::ops::copies::in_flight;
-use crate::exec::ops::copies::in_flight::{Copy, From, Piece};
-use crate::exec::program::registers::lanes;
+use crate::exec::program::reduction::Reduction;
 use crate::exec::program::step::Flow;
+use crate::exec::state::copies::{Copy, From, Piece};
+use crate::mask::lanes;
 use crate::ptx::module::Instruction;
 use crate::ptx::opcode::Opcode;
 use crate::ptx::types::StateSpace;

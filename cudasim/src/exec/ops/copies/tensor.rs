@@ -1,16 +1,20 @@
 //! Tensor copies: their operands, and what they do with the pieces that a box or an im2col column consists of.
 
-use super::bulk::{Destination, Store, StorePiece, launch_store, read_words};
+use super::bulk::{Destination, launch_store, read_words};
 use super::bytes::check_global;
 use super::layout::Layout;
-use super::reduce::Reduction;
-use crate::exec::decode::{Address, Decode, Decoded, Decoder};
+use crate::exec::operands::decoded::{Decode, Decoded};
+use crate::exec::operands::decoder::Decoder;
 use crate::exec::ops::copies::in_flight;
-use crate::exec::ops::copies::in_flight::{Copy, From, Piece};
 use crate::exec::ops::shared_address;
-use crate::exec::program::registers::{Slot, lanes};
+use crate::exec::program::address::Address;
+use crate::exec::program::reduction::Reduction;
+use crate::exec::program::registers::Slot;
 use crate::exec::program::step::Flow;
 use crate::exec::state::context::Context;
+use crate::exec::state::copies::{Copy, From, Piece};
+use crate::exec::state::copies::{Store, StorePiece};
+use crate::mask::lanes;
 use crate::ptx::module::Instruction;
 use crate::ptx::opcode::Modifier;
 use crate::ptx::operand::Operand;

@@ -1,10 +1,12 @@
 //! `tensormap.replace`: changes one field of a tensor map.
 
 use super::bulk::read_words;
-use crate::exec::decode::{Decode, Decoded, Decoder, Space};
-use crate::exec::program::registers::lanes;
+use crate::exec::operands::decoded::{Decode, Decoded};
+use crate::exec::operands::decoder::Decoder;
+use crate::exec::program::address::Space;
+use crate::exec::program::address::{Window, window};
 use crate::exec::program::step::Flow;
-use crate::exec::state::context::{Window, window};
+use crate::mask::lanes;
 use crate::ptx::module::Instruction;
 use crate::ptx::opcode::Modifier;
 use crate::ptx::operand::Operand;

@@ -1,9 +1,9 @@
 //! Counts what copies move, when they are issued: once, whenever they land.
 
-use super::bulk::Store;
 use crate::counters::Direction;
-use crate::exec::ops::copies::in_flight::{Copy, From};
 use crate::exec::state::context::Context;
+use crate::exec::state::copies::Store;
+use crate::exec::state::copies::{Copy, From};
 use crate::memory::SHARED_RESERVED;
 
 /// Counts a bulk or tensor copy into the shared memory of a block. `again`: of another block that a multicast reaches, for
@@ -16,7 +16,7 @@ pub(super) fn count_copy(context: &mut Context<'_>, copy: &Copy, again: bool) {
     if again {
         return;
     }
-    let inside = |piece: &crate::exec::ops::copies::in_flight::Piece| match piece.from {
+    let inside = |piece: &crate::exec::state::copies::Piece| match piece.from {
         From::Shared(_, offset) => Some(shared(offset, piece.bytes)),
         _ => None,
     };

@@ -2,12 +2,13 @@
 
 mod quads;
 
-use crate::exec::decode::{Decode, Decoded, Decoder};
+use crate::exec::operands::decoded::{Decode, Decoded};
+use crate::exec::operands::decoder::Decoder;
+use crate::exec::ops::matrix_warp::whole_warp;
 use crate::exec::program::registers::{Registers, Slot};
 use crate::exec::program::step::Flow;
 use crate::exec::tensor::fragment::{gather_a, gather_b, gather_c, scatter_d};
 use crate::exec::tensor::product::{Accumulators, Columns, Kind, Multiplicands, double};
-use crate::exec::tensor::whole_warp;
 use crate::numerics::Rounding;
 use crate::ptx::form::OperandKind;
 use crate::ptx::module::Instruction;

@@ -1,10 +1,11 @@
 //! `mma.m8n8k4` of f16, the oldest shape: four products at once, each by a quad of lanes and the quad 16 lanes on
 //! (PTX ISA, "Matrix Fragments for mma.m8n8k4 with .f16 floating point type"). Either multiplicand lies by rows or by columns.
 
-use crate::exec::decode::{Decode, Decoded};
-use crate::exec::program::registers::{FULL, Registers, Slot};
+use crate::exec::operands::decoded::{Decode, Decoded};
+use crate::exec::ops::matrix_warp::whole_warp;
+use crate::exec::program::registers::{Registers, Slot};
 use crate::exec::program::step::Flow;
-use crate::exec::tensor::whole_warp;
+use crate::mask::FULL;
 use crate::numerics::dot::{Accumulator, sum};
 use crate::numerics::formats::f16_to_f32;
 use crate::ptx::form::Form;

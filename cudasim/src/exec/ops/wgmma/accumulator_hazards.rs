@@ -1,27 +1,15 @@
 //! Marks the instructions that touch registers of some wgmma of their function: they check that none is in flight.
 
-use std::collections::HashMap;
-
-use super::flight::Watched;
-use crate::exec::decode::{Decoded, Decoder};
+use crate::exec::operands::decoded::Decoded;
+use crate::exec::operands::decoder::Decoder;
 use crate::exec::program::registers::Slot;
 use crate::exec::program::step::{Action, Flow};
+use crate::exec::state::wgmma::Watched;
 use crate::ptx::Access;
 use crate::ptx::ScalarType;
 use crate::ptx::module::{Instruction, RegisterId};
 use crate::ptx::opcode::{Modifier, Opcode, Shape};
 use crate::ptx::operand::{AddressBase, Operand};
-
-/// The registers that wgmma names, by slot, and what else is known of its accumulators.
-#[derive(Default)]
-pub struct Watch {
-    /// Their numbers.
-    numbers: HashMap<Slot, u32>,
-    /// Accumulators and shapes so far.
-    families: Vec<(Vec<Slot>, Shape)>,
-    /// Whether the function that is being decoded has any.
-    active: bool,
-}
 
 fn is_mma_async(instruction: &Instruction) -> bool {
     instruction.form.opcode == Opcode::Wgmma && instruction.form.has(Modifier::MmaAsync)
@@ -114,7 +102,7 @@ impl Decoder<'_> {
         }
         // Compilers put copies between a fence and the wgmma that it is for, and the assembler moves them away.
         let modifies = instruction.form.opcode != Opcode::Mov;
-        let check = move |flight: &mut super::flight::Flight| {
+        let check = move |flight: &mut crate::exec::state::wgmma::Flight| {
             flight.read(&reads)?;
             flight.write(&writes)?;
             if modifies {
@@ -132,7 +120,7 @@ impl Decoder<'_> {
             }),
             Action::Effect(effect) => Decoded::effect(move |context, mask| {
                 check(&mut context.warp.state.wgmma)?;
-                effect(context, mask)
+                effect.run(context, mask)
             }),
             control @ Action::Control(_) => Decoded { action: control, operands },
         }

@@ -6,21 +6,22 @@
 
 pub mod accumulator_hazards;
 mod descriptor;
-pub mod flight;
 pub mod operation;
-pub mod warpgroup;
 
 use std::sync::Arc;
 
-use self::flight::Issued;
-use self::operation::{Operation, ROWS, SourceA};
-use self::warpgroup::Issue;
-use crate::exec::decode::{Decode, Decoded, Decoder};
-use crate::exec::program::registers::{FULL, Mask, Predicate, Slot};
+use self::operation::ROWS;
+use crate::exec::operands::decoded::{Decode, Decoded};
+use crate::exec::operands::decoder::Decoder;
+use crate::exec::ops::matrix_warp::whole_warp;
+use crate::exec::program::registers::{Predicate, Slot};
 use crate::exec::program::step::Flow;
 use crate::exec::state::context::Context;
+use crate::exec::state::warpgroups::Issue;
+use crate::exec::state::wgmma::Issued;
+use crate::exec::state::wgmma::{Operation, SourceA};
 use crate::exec::tensor::product::{Accumulators, Kind};
-use crate::exec::tensor::whole_warp;
+use crate::mask::{FULL, Mask};
 use crate::options::Landing;
 use crate::ptx::module::Instruction;
 use crate::ptx::opcode::Modifier;

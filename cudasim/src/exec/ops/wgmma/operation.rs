@@ -1,11 +1,13 @@
 //! One `wgmma.mma_async`: its operands, and what one warp of the four computes of it.
 
 use super::descriptor::Descriptor;
-use super::flight::{Issued, Watched};
-use crate::exec::program::registers::Slot;
 use crate::exec::state::context::Context;
+use crate::exec::state::wgmma::Issued;
+use crate::exec::state::wgmma::Operation;
+use crate::exec::state::wgmma::Packed;
+use crate::exec::state::wgmma::SourceA;
 use crate::exec::tensor::fragment::gather_a;
-use crate::exec::tensor::product::{Accumulators, Columns, Multiplicands};
+use crate::exec::tensor::product::{Columns, Multiplicands};
 use crate::memory::{ByteState, SHARED_WINDOW};
 use crate::report::{Fault, FaultKind};
 
@@ -17,44 +19,6 @@ const WORDS: usize = 8;
 
 /// Rows of D that a warp computes.
 pub const ROWS: usize = 16;
-
-/// Where A comes from.
-#[derive(Clone, Debug)]
-pub enum SourceA {
-    /// The warp's registers.
-    Registers(Vec<Slot>),
-    /// Shared memory; M-major if `true`.
-    Shared(bool),
-}
-
-/// A decoded instruction.
-pub struct Operation {
-    /// The accumulators of one warp, 16 x N.
-    pub tile: Accumulators,
-    /// A.
-    pub a: SourceA,
-    /// B is N-major.
-    pub b_rows: bool,
-    /// `imm-scale-a` is -1.
-    pub negate_a: bool,
-    /// `imm-scale-b` is -1.
-    pub negate_b: bool,
-    /// Operations with the same accumulators and shape have the same number.
-    pub family: u32,
-    /// The registers of D.
-    pub d_watched: Vec<Watched>,
-    /// The registers of A.
-    pub a_watched: Vec<Watched>,
-}
-
-/// Packed words of multiplicands, kept so that nothing is allocated while kernels run.
-#[derive(Default)]
-pub struct Packed {
-    /// `[rows of A][words]`
-    a: Vec<u32>,
-    /// B as the instruction has it: see [`Columns`].
-    b: Vec<u32>,
-}
 
 impl Operation {
     /// Checks what the operation reads of shared memory when it is issued: of A the warp's rows, of B a quarter.

@@ -1,9 +1,10 @@
 //! What a warp has asked of the tensor cores and not yet waited for, and the registers that this concerns.
 
+use crate::exec::program::registers::Slot;
+use crate::exec::tensor::product::Accumulators;
 use std::collections::VecDeque;
 use std::sync::Arc;
 
-use super::operation::Operation;
 use crate::report::{Fault, FaultKind};
 
 /// A `wgmma.mma_async` that was issued.
@@ -193,4 +194,42 @@ impl Flight {
             }
         }
     }
+}
+
+/// Where A comes from.
+#[derive(Clone, Debug)]
+pub enum SourceA {
+    /// The warp's registers.
+    Registers(Vec<Slot>),
+    /// Shared memory; M-major if `true`.
+    Shared(bool),
+}
+
+/// A decoded instruction.
+pub struct Operation {
+    /// The accumulators of one warp, 16 x N.
+    pub tile: Accumulators,
+    /// A.
+    pub a: SourceA,
+    /// B is N-major.
+    pub b_rows: bool,
+    /// `imm-scale-a` is -1.
+    pub negate_a: bool,
+    /// `imm-scale-b` is -1.
+    pub negate_b: bool,
+    /// Operations with the same accumulators and shape have the same number.
+    pub family: u32,
+    /// The registers of D.
+    pub d_watched: Vec<Watched>,
+    /// The registers of A.
+    pub a_watched: Vec<Watched>,
+}
+
+/// Packed words of multiplicands, kept so that nothing is allocated while kernels run.
+#[derive(Default)]
+pub struct Packed {
+    /// `[rows of A][words]`
+    pub(in crate::exec) a: Vec<u32>,
+    /// B as the instruction has it: see [`Columns`].
+    pub(in crate::exec) b: Vec<u32>,
 }

@@ -2,8 +2,8 @@
 
 use std::collections::VecDeque;
 
-use super::operation::Packed;
 use crate::exec::race::clocks::Clock;
+use crate::exec::state::wgmma::Packed;
 use crate::report::{Fault, FaultKind};
 
 /// An operation as one warp issued it, and the others must.

@@ -1,80 +1,54 @@
 //! Operands to slots and addresses.
 
+use crate::exec::operands::reach;
+use crate::exec::program::address::Address;
+use crate::exec::program::address::Space;
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use super::{Code, Placement, lay_out, of_parameters, of_variables, reach};
-use crate::exec::ops::wgmma::accumulator_hazards::Watch;
-use crate::exec::program::kernel::Kernel;
+use crate::exec::operands::accumulators::Watch;
+
 use crate::exec::program::registers::{Predicate, Slot};
 use crate::exec::program::step::Control;
 use crate::memory::FUNCTION_WINDOW;
-use crate::ptx::module::{Body, Guard, Linkage, Module, RegisterId, Symbol};
+use crate::ptx::module::{Body, Guard, Linkage, Module, Parameter, RegisterId, Symbol, Variable};
 use crate::ptx::operand::{AddressBase, Immediate, Operand, SpecialRegister};
 use crate::ptx::types::{ScalarType, StateSpace};
 
-/// Where a memory instruction looks.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Space {
-    /// Any window.
-    Generic,
-    /// Global or constant memory.
-    Global,
-    /// Shared memory of the block, or with a rank in the address of one of the cluster.
-    Shared,
-    /// The thread's local memory, in which parameters of calls lie as well.
-    Local,
-    /// The kernel's parameters.
-    Parameter,
-}
-
-/// The address operand of an instruction: a slot plus an offset.
-#[derive(Clone, Copy, Debug)]
-pub struct Address {
-    /// Where.
-    pub space: Space,
-    /// The slot of the base.
-    pub base: Slot,
-    /// Whether the base has 64 bits.
-    pub wide: bool,
-    /// Added to it.
-    pub offset: i64,
-}
-
 /// Registers, parameters and variables of one function of the kernel.
-pub(super) struct Frame {
+pub(in crate::exec) struct Frame {
     /// Slot of each register; index of each predicate.
     registers: Vec<Slot>,
     /// Places of the function's `.local` and `.param` variables in local memory.
     variables: Vec<u64>,
     /// Places of parameters and results in local memory; of a kernel, in its parameter block.
-    pub(super) parameters: Vec<u64>,
-    pub(super) results: Vec<u64>,
+    pub(in crate::exec) parameters: Vec<u64>,
+    pub(in crate::exec) results: Vec<u64>,
     /// Slot of return addresses; `None` for the kernel.
-    pub(super) return_slot: Option<Slot>,
+    pub(in crate::exec) return_slot: Option<Slot>,
 }
 
 /// What is known while a kernel is decoded.
 pub struct Decoder<'a> {
-    placement: &'a Placement<'a>,
-    pub(super) frames: HashMap<usize, Frame>,
-    pub(super) current: usize,
-    units: usize,
-    predicates: usize,
-    constants: HashMap<(u32, u64), Slot>,
-    specials: HashMap<SpecialRegister, Slot>,
-    local_bytes: u64,
-    shared_globals: HashMap<u32, u64>,
-    shared_locals: HashMap<(usize, u32), u64>,
-    shared_variables: Vec<(String, u64, u64)>,
-    shared_start: u64,
-    dynamic_shared: u64,
+    pub(in crate::exec) placement: &'a Placement<'a>,
+    pub(in crate::exec) frames: HashMap<usize, Frame>,
+    pub(in crate::exec) current: usize,
+    pub(in crate::exec) units: usize,
+    pub(in crate::exec) predicates: usize,
+    pub(in crate::exec) constants: HashMap<(u32, u64), Slot>,
+    pub(in crate::exec) specials: HashMap<SpecialRegister, Slot>,
+    pub(in crate::exec) local_bytes: u64,
+    pub(in crate::exec) shared_globals: HashMap<u32, u64>,
+    pub(in crate::exec) shared_locals: HashMap<(usize, u32), u64>,
+    pub(in crate::exec) shared_variables: Vec<(String, u64, u64)>,
+    pub(in crate::exec) shared_start: u64,
+    pub(in crate::exec) dynamic_shared: u64,
     /// Registers of wgmma.
     pub(in crate::exec) watch: Watch,
 }
 
 impl<'a> Decoder<'a> {
-    pub(super) fn new(placement: &'a Placement<'a>, shared_start: u64) -> Self {
+    pub(in crate::exec) fn new(placement: &'a Placement<'a>, shared_start: u64) -> Self {
         Self {
             placement,
             frames: HashMap::new(),
@@ -109,11 +83,11 @@ impl<'a> Decoder<'a> {
         &self.frames[&self.current]
     }
 
-    pub(super) fn units(&self) -> usize {
+    pub(in crate::exec) fn units(&self) -> usize {
         self.units
     }
 
-    pub(super) fn local_bytes(&self) -> u64 {
+    pub(in crate::exec) fn local_bytes(&self) -> u64 {
         self.local_bytes
     }
 
@@ -134,7 +108,7 @@ impl<'a> Decoder<'a> {
         self.predicates as u32 - 1
     }
 
-    pub(super) fn place_shared(&mut self, functions: &[usize]) -> Result<(), String> {
+    pub(in crate::exec) fn place_shared(&mut self, functions: &[usize]) -> Result<(), String> {
         let module = self.module();
         let mut next = self.shared_start;
         let mut dynamic_align = 16;
@@ -181,7 +155,7 @@ impl<'a> Decoder<'a> {
     }
 
     /// Gives a function its registers and its piece of local memory.
-    pub(super) fn add_frame(&mut self, index: usize, is_kernel: bool) {
+    pub(in crate::exec) fn add_frame(&mut self, index: usize, is_kernel: bool) {
         let function = &self.module().functions[index];
         let Some(body) = &function.body else { return };
         let mut registers = Vec::with_capacity(body.register_count());
@@ -204,44 +178,13 @@ impl<'a> Decoder<'a> {
         self.frames.insert(index, Frame { registers, variables, parameters, results, return_slot });
     }
 
-    pub(super) fn enter_frame(&mut self, index: usize) {
+    pub(in crate::exec) fn enter_frame(&mut self, index: usize) {
         self.current = index;
-        self.find_watched();
     }
 
     /// What `ret` does here.
-    pub(super) fn leave(&self) -> Control {
+    pub(in crate::exec) fn leave(&self) -> Control {
         self.frame().return_slot.map_or(Control::Exit, Control::Return)
-    }
-
-    /// The kernel that is function `entry`, of what has been decoded.
-    pub(super) fn finish(self, entry: usize, code: Code) -> Kernel {
-        let module = self.placement.module;
-        let function = &module.functions[entry];
-        let mut constants: Vec<_> = self.constants.iter().map(|(&(bits, value), &slot)| (slot, bits, value)).collect();
-        constants.sort_unstable();
-        let mut specials: Vec<_> = self.specials.iter().map(|(&special, &slot)| (slot, special)).collect();
-        specials.sort_unstable_by_key(|&(slot, _)| slot);
-        let static_end = self.shared_variables.iter().map(|(_, start, bytes)| start + bytes).max();
-        Kernel {
-            name: function.name.clone(),
-            parameters: function.parameters.clone(),
-            parameter_bytes: function.parameter_bytes(),
-            bounds: function.launch.clone(),
-            steps: code.steps,
-            notes: code.notes,
-            watched: code.watched,
-            origins: code.origins,
-            units: self.units.max(1),
-            predicates: self.predicates,
-            constants,
-            specials,
-            local_bytes: self.local_bytes,
-            dynamic_shared: self.dynamic_shared,
-            static_shared: static_end.unwrap_or(self.shared_start) - self.shared_start,
-            shared_variables: self.shared_variables,
-            module: Arc::clone(module),
-        }
     }
 
     // Operands.
@@ -255,7 +198,7 @@ impl<'a> Decoder<'a> {
         self.register(id)
     }
 
-    pub(super) fn guard(&self, guard: Guard) -> Predicate {
+    pub(in crate::exec) fn guard(&self, guard: Guard) -> Predicate {
         Predicate { index: self.register(guard.register), negated: guard.negated }
     }
 
@@ -422,12 +365,12 @@ impl<'a> Decoder<'a> {
         Ok(Address { space, base, wide, offset: address.offset })
     }
 
-    pub(super) fn is_kernel(&self) -> bool {
+    pub(in crate::exec) fn is_kernel(&self) -> bool {
         self.frame().return_slot.is_none()
     }
 
     /// The address of a symbol inside its own space.
-    pub(super) fn symbol(&self, symbol: Symbol) -> Result<u64, String> {
+    pub(in crate::exec) fn symbol(&self, symbol: Symbol) -> Result<u64, String> {
         let frame = self.frame();
         let place = match symbol {
             Symbol::Global(id) => match self.shared_globals.get(&id) {
@@ -459,7 +402,7 @@ impl<'a> Decoder<'a> {
     }
 
     /// The slot of a register that is read anew each time.
-    pub(super) fn clock_slot(&mut self, special: SpecialRegister) -> Slot {
+    pub(in crate::exec) fn clock_slot(&mut self, special: SpecialRegister) -> Slot {
         if let Some(&slot) = self.specials.get(&special) {
             return slot;
         }
@@ -484,4 +427,41 @@ pub fn immediate_bits(immediate: Immediate, ty: ScalarType) -> u64 {
         bits @ 1..64 => value & ((1 << bits) - 1),
         _ => value,
     }
+}
+
+/// A module whose variables have addresses.
+pub struct Placement<'a> {
+    /// The module.
+    pub module: &'a Arc<Module>,
+    /// Address of each of its variables; 0 for shared ones.
+    pub addresses: &'a [u64],
+}
+
+/// Where a parameter or variable ends.
+pub(in crate::exec) fn end(offset: u64, size: u64) -> u64 {
+    offset + size.max(1)
+}
+
+/// Lays out variables one behind another from `start`; returns their places and the end.
+pub(in crate::exec) fn lay_out<'v>(start: u64, pieces: impl Iterator<Item = (u64, u64)> + 'v) -> (Vec<u64>, u64) {
+    let mut next = start;
+    let places = pieces
+        .map(|(size, align)| {
+            let place = next.next_multiple_of(align.max(1));
+            next = end(place, size);
+            place
+        })
+        .collect();
+    (places, next)
+}
+
+pub(in crate::exec) fn of_parameters(parameters: &[Parameter]) -> impl Iterator<Item = (u64, u64)> {
+    parameters.iter().map(|parameter| (parameter.size, parameter.align))
+}
+
+pub(in crate::exec) fn of_variables(variables: &[Variable]) -> impl Iterator<Item = (u64, u64)> {
+    variables.iter().map(|variable| match variable.space {
+        StateSpace::Local | StateSpace::Param => (variable.size, variable.align),
+        _ => (0, 1),
+    })
 }
