@@ -61,7 +61,7 @@ pub fn check_training<D: Device>(
     tokens_per_image: usize,
     precision: Precision,
 ) -> Result<(), TooLarge> {
-    let memory = Memory::of(config, Work::Training, (batch * tokens_per_image) as f64, precision);
+    let memory = Memory::of(config, Work::Training, batch as f64 * tokens_per_image as f64, precision);
     let parameters = grouped(config.parameter_count() as u64);
     let work = format!("training this model ({parameters} parameters, --batch {batch})");
     let remedy = if batch > 1 {

@@ -121,7 +121,7 @@ impl DeviceJob for EvalCommand {
         limits::check_device(
             &device,
             &format!("scoring {at_once} images at a time"),
-            &Memory::of(model.config(), Work::Forward, (at_once * length) as f64, chosen.precision),
+            &Memory::of(model.config(), Work::Forward, at_once as f64 * length as f64, chosen.precision),
             "try a smaller --batch",
         )?;
         let given = self.masks.given(images, length)?;

@@ -241,7 +241,7 @@ impl<D: Device> Probing<'_, D> {
         limits::check_device(
             device,
             &format!("showing {} images at a time to the model", self.command.batch),
-            &Memory::of(config, Work::Forward, (self.command.batch * length) as f64, self.precision),
+            &Memory::of(config, Work::Forward, self.command.batch as f64 * length as f64, self.precision),
             "try a smaller --batch",
         )?;
         let masking = Masking { rate: self.command.mask_rate.unwrap_or(MASK_RATE), seed: self.command.seed };
