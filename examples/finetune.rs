@@ -1,9 +1,10 @@
 //! Teaches a pre-trained model to classify the built-in sample, as `igpt-engine finetune` does.
 //!
-//! `cargo run --release --example finetune -- runs/example-pretrain` takes a run, a checkpoint or a Hugging Face folder.
+//! `cargo run --release --example finetune -- runs/example runs/example-finetuned` takes a run, a checkpoint or a Hugging Face
+//! folder, and the folder of the new run.
 
 use std::error::Error;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::atomic::AtomicBool;
 
 use igpt_engine::data::DataSpec;
@@ -11,13 +12,12 @@ use igpt_engine::device::CpuDevice;
 use igpt_engine::train::{Session, Settings, Silent};
 
 fn main() -> Result<(), Box<dyn Error>> {
-    let checkpoint: PathBuf = std::env::args_os().nth(1).ok_or("name a checkpoint or a run")?.into();
+    let mut arguments = std::env::args_os().skip(1).map(PathBuf::from);
+    let checkpoint = arguments.next().ok_or("name a checkpoint or a run")?;
+    let out = arguments.next().ok_or("name a folder for the new run")?;
     let device = CpuDevice::new(None)?;
-    let settings = Settings {
-        steps: 20,
-        eval_every: 10,
-        ..Settings::fine_tuning(&checkpoint, DataSpec::Sample, Path::new("runs/example-finetune"))?
-    };
+    let settings =
+        Settings { steps: 20, eval_every: 10, ..Settings::fine_tuning(&checkpoint, DataSpec::Sample, &out)? };
 
     let session = Session::open(&device, settings, None, false)?;
     println!("{}", session.describe());

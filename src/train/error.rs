@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use super::settings::SettingsError;
+use super::settings_error::SettingsError;
 use crate::checkpoint::CheckpointError;
 use crate::checkpoint::images::ImagesError;
 use crate::data::DataError;

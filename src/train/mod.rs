@@ -6,15 +6,19 @@
 
 mod error;
 mod events;
+mod fine_tuning;
 mod session;
 mod settings;
+mod settings_error;
 mod setup;
 mod trainer;
 mod training_loop;
 
 pub use error::TrainError;
 pub use events::{Events, Pace, Silent};
+pub use fine_tuning::{DECIDED, FineTuning};
 pub use session::{ModelKind, Outcome, Session};
-pub use settings::{DECIDED, FineTuning, Settings, SettingsError};
+pub use settings::Settings;
+pub use settings_error::SettingsError;
 pub use trainer::{PendingStep, StepOutcome, Trainer};
 pub use training_loop::StopReason;

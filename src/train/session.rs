@@ -73,6 +73,10 @@ impl<'a, D: Device> Session<'a, D> {
         earlier: Option<&Settings>,
         show_progress: bool,
     ) -> Result<Self> {
+        settings.check()?;
+        if settings.fine_tuning.is_none() {
+            settings.check_masks()?;
+        }
         if let Some(earlier) = earlier {
             settings.check_resume_compatible(earlier)?;
         }

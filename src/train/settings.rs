@@ -7,38 +7,15 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
+use super::fine_tuning::{DECIDED, FineTuning};
+use super::settings_error::{Result, SettingsError};
 use crate::checkpoint::OrderSpec;
 use crate::data::{DataSpec, Filter, SkipBad};
 use crate::device::select::DeviceKind;
 use crate::device::{Activation, Norm, Precision};
 use crate::model::{MASK_RATE, Objective, Preset};
 use crate::optim::ScheduleKind;
-use crate::run::folder::next_free_run;
-
-/// A setting that cannot be; the text names the flag and the fix.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{0}")]
-pub struct SettingsError(String);
-
-impl SettingsError {
-    pub(super) fn new(text: impl Into<String>) -> Self {
-        Self(text.into())
-    }
-}
-
-impl From<toml::de::Error> for SettingsError {
-    fn from(error: toml::de::Error) -> Self {
-        Self(error.message().to_owned())
-    }
-}
-
-impl From<toml::ser::Error> for SettingsError {
-    fn from(error: toml::ser::Error) -> Self {
-        Self(error.to_string())
-    }
-}
-
-type Result<T> = std::result::Result<T, SettingsError>;
+use crate::run::folder::{RunFolder, next_free_run};
 
 /// All settings of a run. Keys in TOML are the flags' names without the dashes in front.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -126,61 +103,6 @@ pub struct Settings {
     pub fine_tuning: Option<FineTuning>,
 }
 
-/// The settings that only fine-tuning has.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case", deny_unknown_fields)]
-pub struct FineTuning {
-    /// Factor of the generative loss, nats per token.
-    pub generative_weight: f64,
-    /// Factor of the class head's cross-entropy, nats per image.
-    pub classification_weight: f64,
-    /// Validations in a row without a better accuracy after which to stop; 0 to make all steps.
-    pub patience: u64,
-    /// Whether a second run follows, on training and validation images together.
-    pub fold_validation: bool,
-}
-
-impl Default for FineTuning {
-    fn default() -> Self {
-        Self { generative_weight: 1.0, classification_weight: 1.0, patience: 5, fold_validation: false }
-    }
-}
-
-impl FineTuning {
-    /// Its keys in TOML.
-    pub const KEYS: [&str; 4] = ["generative-weight", "classification-weight", "patience", "fold-validation"];
-
-    fn check(&self) -> Result<()> {
-        let is_weight = |weight: f64| (weight as f32).is_finite() && weight >= 0.0;
-        if !is_weight(self.generative_weight) {
-            let text = format!("--generative-weight {} must be 0 or more; the paper's is 1", self.generative_weight);
-            return Err(SettingsError(text));
-        }
-        if !is_weight(self.classification_weight) || self.classification_weight as f32 == 0.0 {
-            let text =
-                format!("--classification-weight {} must be above 0; the paper's is 1", self.classification_weight);
-            return Err(SettingsError(text));
-        }
-        Ok(())
-    }
-}
-
-/// Settings of pre-training that in fine-tuning the checkpoint or the method decides: neither flags nor keys there.
-pub const DECIDED: [&str; 12] = [
-    "model",
-    "layers",
-    "width",
-    "heads",
-    "norm",
-    "activation",
-    "bias",
-    "order",
-    "resolution",
-    "objective",
-    "schedule",
-    "sample-every",
-];
-
 /// Largest `--batch` and `--accumulate`.
 const MAX_IMAGES: usize = 1 << 16;
 /// Largest `--resolution`: its square is the longest sequence that a model takes.
@@ -202,6 +124,24 @@ impl Settings {
     pub fn fine_tuning(checkpoint: &Path, data: DataSpec, out: &Path) -> Result<Self> {
         let given = [entry("init", checkpoint)?, entry("data", data)?, entry("out", out)?];
         Self::complete_fine_tuning(toml::Table::from_iter(given))
+    }
+
+    /// The settings of the run in the folder `run`, wherever it has been moved to: what goes on with it is opened with.
+    ///
+    /// # Errors
+    /// A `config.toml` that cannot be read, or is not one.
+    pub fn read(run: &Path) -> Result<Self> {
+        let path = run.join(RunFolder::CONFIG);
+        let fail = |problem: String| SettingsError::new(format!("cannot read {}: {problem}", path.display()));
+        let text = std::fs::read_to_string(&path).map_err(|error| fail(error.to_string()))?;
+        let mut table: toml::Table = text.parse().map_err(|error: toml::de::Error| fail(error.to_string()))?;
+        table.extend([entry("out", run)?]);
+        if let Some(init) = table.remove("checkpoint") {
+            table.insert("init".to_owned(), init);
+        }
+
+        let fine_tuned = FineTuning::KEYS.iter().any(|key| table.contains_key(*key));
+        if fine_tuned { Self::complete_fine_tuning(table) } else { Self::complete(table) }
     }
 
     /// Fills what `given` does not say with defaults, some of which depend on what it says, and checks the numbers.
@@ -263,6 +203,7 @@ impl Settings {
 
         let settings: Self = over(given, toml::Table::try_from(defaults)?)?;
         settings.check()?;
+        settings.check_masks()?;
         Ok(settings)
     }
 
@@ -276,11 +217,11 @@ impl Settings {
             let text = format!(
                 "{key} is not a setting of fine-tuning: the checkpoint and the method decide it, so leave it out"
             );
-            return Err(SettingsError(text));
+            return Err(SettingsError::new(text));
         }
         if !given.contains_key("init") {
             let text = "fine-tuning needs --checkpoint DIR: a pre-trained checkpoint, a run, or a Hugging Face folder";
-            return Err(SettingsError(text.to_owned()));
+            return Err(SettingsError::new(text));
         }
         let fine_tuning: FineTuning = over(own, toml::Table::try_from(FineTuning::default())?)?;
         fine_tuning.check()?;
@@ -319,8 +260,9 @@ impl Settings {
         Ok(toml::to_string_pretty(&table)?)
     }
 
-    fn check(&self) -> Result<()> {
-        let fail = |text: String| Err(SettingsError(text));
+    /// Checks every number that needs no checkpoint to be judged.
+    pub(super) fn check(&self) -> Result<()> {
+        let fail = |text: String| Err(SettingsError::new(text));
         for (flag, value) in [("--batch", self.batch), ("--accumulate", self.accumulate)] {
             if value == 0 || value > MAX_IMAGES {
                 return fail(format!("{flag} is {value}; it must be from 1 to {MAX_IMAGES}"));
@@ -335,7 +277,6 @@ impl Settings {
         if !((self.lr as f32).is_finite() && self.lr >= 0.0) {
             return fail(format!("--lr {} is not a learning rate; the paper uses 0.0003 to 0.01", self.lr));
         }
-        self.check_masks()?;
         if self.clip.is_some_and(|clip| !(clip > 0.0 && clip.is_finite())) {
             return fail("--clip must be above 0; leave it out for no limit".to_owned());
         }
@@ -355,18 +296,18 @@ impl Settings {
         match (self.objective, self.mask_rate) {
             (Objective::Ar, Some(_)) => {
                 let text = "--mask-rate is for BERT models; an autoregressive one masks nothing, so leave it out";
-                return Err(SettingsError(text.to_owned()));
+                return Err(SettingsError::new(text));
             }
             (Objective::Bert, Some(rate)) if !(rate > 0.0 && rate <= 1.0) => {
                 let text =
                     format!("--mask-rate {rate} must be above 0 and at most 1; the paper masks 0.15 of the pixels");
-                return Err(SettingsError(text));
+                return Err(SettingsError::new(text));
             }
             _ => {}
         }
         if self.objective == Objective::Bert && self.order.as_ref().is_some_and(|order| *order != OrderSpec::Raster) {
             let text = "--order is for autoregressive models; a BERT model sees all pixels at once, so leave it out";
-            return Err(SettingsError(text.to_owned()));
+            return Err(SettingsError::new(text));
         }
         Ok(())
     }
@@ -393,7 +334,7 @@ impl Settings {
             let show = |table: &toml::Table| table.get(key).map_or("not given".to_owned(), ToString::to_string);
             if now.get(key) != before.get(key) {
                 let out = self.out.display();
-                return Err(SettingsError(format!(
+                return Err(SettingsError::new(format!(
                     "{out} was trained with {key} = {}, and now it is {}; a resumed run keeps its settings. Leave --{key} \
                      out, or start a new run from its weights: --init {out} --out NEW",
                     show(&before),
@@ -409,7 +350,7 @@ impl Settings {
             ("classification-weight", now.classification_weight, before.classification_weight),
         ] {
             if now != before {
-                return Err(SettingsError(format!(
+                return Err(SettingsError::new(format!(
                     "the run was started with {flag} = {before}, and now it is {now}; leave --{flag} out, or give a new --out"
                 )));
             }
@@ -440,7 +381,7 @@ impl Known {
     fn out_or_next(&self, name: &str) -> Result<PathBuf> {
         match &self.out {
             Some(out) => Ok(out.clone()),
-            None => next_free_run(name, Path::new("runs")).map_err(|error| SettingsError(error.to_string())),
+            None => next_free_run(name, Path::new("runs")).map_err(|error| SettingsError::new(error.to_string())),
         }
     }
 }

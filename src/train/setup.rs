@@ -3,7 +3,8 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use super::settings::{Settings, SettingsError};
+use super::settings::Settings;
+use super::settings_error::SettingsError;
 use super::{FineTuning, TrainError};
 use crate::checkpoint::images::{class_names, resolution_of};
 use crate::checkpoint::{self, LoadedTraining, OrderSpec, Progress};
