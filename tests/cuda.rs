@@ -209,10 +209,10 @@ fn every_order_gives_the_same_bits() {
             let outcomes = overlapping(&mut trainer, &case);
             (outcomes, bits(&device, &trainer))
         };
-        let expected = run("seed=0,landing=late");
-        assert!(run("seed=11,landing=early") == expected);
-        assert!(run("seed=12345,landing=random,streams=eager") == expected);
-        simulator.set_options(None, "seed=0,landing=late,streams=random").unwrap();
+        let expected = run("seed=0,completion=late");
+        assert!(run("seed=11,completion=early") == expected);
+        assert!(run("seed=12345,completion=random,streams=eager") == expected);
+        simulator.set_options(None, "seed=0,completion=late,streams=random").unwrap();
     }
 }
 

@@ -2,9 +2,9 @@
 
 use std::sync::Arc;
 
-/// When asynchronous copies and wgmma land.
+/// When asynchronous copies and `wgmma` complete.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Landing {
+pub enum Completion {
     /// As late as allowed, which shows a missing wait.
     #[default]
     Late,
@@ -60,8 +60,8 @@ pub struct Options {
     pub seed: u64,
     /// Host threads that run blocks; 0 for all.
     pub threads: usize,
-    /// When asynchronous operations land.
-    pub landing: Landing,
+    /// When asynchronous operations complete.
+    pub completion: Completion,
     /// Reads of memory that nothing was written to.
     pub uninitialised: bool,
     /// Uses of registers that nothing was written to.
@@ -112,7 +112,7 @@ macro_rules! named {
 named! {
     "seed" => seed: number;
     "threads" => threads: count;
-    "landing" => landing: landing;
+    "completion" => completion: completion;
     "uninitialised" => uninitialised: switch;
     "registers" => registers: switch;
     "races" => shared_races, global_races: switch;
@@ -130,7 +130,7 @@ named! {
 fn expected(reader: &str) -> &'static str {
     match reader {
         "switch" => "on or off",
-        "landing" => "late, early or random",
+        "completion" => "late, early or random",
         "streams" => "random, late or eager",
         "devices" => "a number from 1 to 256",
         _ => "a number",
@@ -157,11 +157,11 @@ fn switch(text: &str) -> Option<bool> {
     }
 }
 
-fn landing(text: &str) -> Option<Landing> {
+fn completion(text: &str) -> Option<Completion> {
     match text {
-        "late" => Some(Landing::Late),
-        "early" => Some(Landing::Early),
-        "random" => Some(Landing::Random),
+        "late" => Some(Completion::Late),
+        "early" => Some(Completion::Early),
+        "random" => Some(Completion::Random),
         _ => None,
     }
 }
@@ -176,7 +176,7 @@ fn streams(text: &str) -> Option<StreamOrder> {
 }
 
 impl Options {
-    /// Changes the options that a text names: `seed=7,landing=early,races=off`. A name alone switches a check on.
+    /// Changes the options that a text names: `seed=7,completion=early,races=off`. A name alone switches a check on.
     ///
     /// # Errors
     /// An unknown name or value; the options before it are changed.
@@ -194,7 +194,7 @@ impl Default for Options {
         Self {
             seed: 0,
             threads: 0,
-            landing: Landing::Late,
+            completion: Completion::Late,
             uninitialised: true,
             registers: true,
             shared_races: true,
@@ -218,8 +218,8 @@ mod tests {
     #[test]
     fn options_are_read_from_text() {
         let mut options = Options::default();
-        options.set("seed=7, landing=early,races=off,counters,streams=late,").unwrap();
-        assert_eq!((options.seed, options.landing, options.streams), (7, Landing::Early, StreamOrder::Late));
+        options.set("seed=7, completion=early,races=off,counters,streams=late,").unwrap();
+        assert_eq!((options.seed, options.completion, options.streams), (7, Completion::Early, StreamOrder::Late));
         assert!(options.counters && !options.shared_races && !options.global_races);
         assert_eq!(options.set("seed=x").unwrap_err(), "option seed: `x` is not a number");
         assert!(options.set("sed=1").unwrap_err().starts_with("no option `sed`; there are seed, "));

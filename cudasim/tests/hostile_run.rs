@@ -2,7 +2,7 @@
 
 use cudasim::exec::{Launch, Program, run};
 use cudasim::memory::GlobalMemory;
-use cudasim::options::{Landing, Options, Output};
+use cudasim::options::{Completion, Options, Output};
 use proptest::collection::vec;
 use proptest::prelude::*;
 
@@ -111,7 +111,7 @@ fn load_and_run(text: &str, seed: u64, checks: bool) -> usize {
     memory.write(data, &[0; 1 << 12]).expect("a live allocation");
     let options = Options {
         seed,
-        landing: [Landing::Late, Landing::Early, Landing::Random][seed as usize % 3],
+        completion: [Completion::Late, Completion::Early, Completion::Random][seed as usize % 3],
         uninitialised: checks,
         registers: checks,
         shared_races: checks,

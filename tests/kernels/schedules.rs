@@ -11,10 +11,10 @@ use crate::process;
 
 /// Schedules of blocks and warps, and when `cp.async` completes. The last has the lanes of a warp unordered as well.
 const SCHEDULES: [&str; 4] = [
-    "seed=1,landing=late",
-    "seed=2,landing=early",
-    "seed=3,landing=random",
-    "seed=4,landing=random,streams=late,lane_races=on",
+    "seed=1,completion=late",
+    "seed=2,completion=early",
+    "seed=3,completion=random",
+    "seed=4,completion=random,streams=late,lane_races=on",
 ];
 
 #[test]

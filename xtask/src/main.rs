@@ -75,7 +75,7 @@ fn main() -> ExitCode {
 }
 
 /// Schedules of the simulator under which the op table runs once more.
-const OTHER_SCHEDULES: [&str; 2] = ["seed=7,landing=early,streams=late", "seed=11,landing=random,lane_races=on"];
+const OTHER_SCHEDULES: [&str; 2] = ["seed=7,completion=early,streams=late", "seed=11,completion=random,lane_races=on"];
 
 fn test(filter: &[String]) -> Result<()> {
     for (component, probe) in [("rustfmt", "fmt"), ("clippy", "clippy")] {

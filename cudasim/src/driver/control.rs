@@ -58,7 +58,7 @@ impl State {
     }
 }
 
-/// Sets options of a device, or of all (-1): `seed=7,landing=early`. Returns null, or what is wrong.
+/// Sets options of a device, or of all (-1): `seed=7,completion=early`. Returns null, or what is wrong.
 // SAFETY: no other library defines this name.
 #[unsafe(no_mangle)]
 pub extern "C" fn cudasim_set_options(device: c_int, options: Text) -> *mut c_char {

@@ -198,7 +198,7 @@ impl Simulator {
         self.text(error).map_or(Ok(()), Err)
     }
 
-    /// Sets options, as [`Options::set`](crate::options::Options::set) reads them: `seed=7,landing=early`.
+    /// Sets options, as [`Options::set`](crate::options::Options::set) reads them: `seed=7,completion=early`.
     ///
     /// # Errors
     /// What is wrong with them.

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use cudasim::counters::Counts;
 use cudasim::exec::{Kernel, Launch, Program, run};
 use cudasim::memory::GlobalMemory;
-use cudasim::options::{Landing, Options};
+use cudasim::options::{Completion, Options};
 use cudasim::report::Report;
 
 /// A device with one module, and how it runs.
@@ -110,7 +110,7 @@ pub fn under_all_seeds(ptx: &str, test: impl Fn(&Device)) {
     for seed in 0..20 {
         let mut device = Device::new(ptx);
         device.options.seed = seed;
-        device.options.landing = [Landing::Late, Landing::Early, Landing::Random][seed as usize % 3];
+        device.options.completion = [Completion::Late, Completion::Early, Completion::Random][seed as usize % 3];
         // Both threads, or one, whatever the machine has.
         device.options.threads = 1 + seed as usize % 2;
         test(&device);

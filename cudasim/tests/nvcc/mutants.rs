@@ -2,7 +2,7 @@
 //! and at the line where it shows, under every seed; the right kernels never.
 
 use cudasim::counters::{Direction, GlobalTraffic, SharedTraffic};
-use cudasim::options::Landing;
+use cudasim::options::Completion;
 use cudasim::report::{FaultKind, Report};
 
 use crate::compile::ptx;
@@ -113,9 +113,9 @@ fn the_right_kernels_are_right_and_raise_no_alarm() {
     for Right { kernel, expected } in RIGHT {
         let expected = expected(&input());
         let mut device = Device::new(&ptx);
-        for landing in [Landing::Late, Landing::Early, Landing::Random] {
+        for completion in [Completion::Late, Completion::Early, Completion::Random] {
             for seed in 0..20 {
-                device.options.landing = landing;
+                device.options.completion = completion;
                 device.options.seed = seed;
                 device.options.threads = 1 + seed as usize % 2;
                 let out = launch(&mut device, &format!("{kernel}_0"), dynamic_bytes(kernel), false)

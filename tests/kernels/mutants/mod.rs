@@ -74,7 +74,7 @@ fn one_planted_bug() {
 
     let simulator = cudasim::install().expect("cargo has built cudasim beside the tests");
     let counts = matches!(mutant.found, Found::Conflicts);
-    simulator.set_options(None, if counts { "counters=on" } else { "landing=late" }).unwrap();
+    simulator.set_options(None, if counts { "counters=on" } else { "completion=late" }).unwrap();
     let device = Tested::new(CudaDevice::poisoned(0, mutant.precision).unwrap(), mutant.precision);
     let outcome = catch_unwind(AssertUnwindSafe(|| (mutant.check)(&device)));
     let message = outcome.err().map(|payload| match payload.downcast::<String>() {

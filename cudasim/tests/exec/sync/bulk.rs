@@ -1,7 +1,7 @@
 //! Bulk copies, `st.async` and `red.async`.
 
-use super::{Case, bytes, each, every_way, landing};
-use cudasim::options::{Landing, Options};
+use super::{Case, bytes, completion, each, every_way};
+use cudasim::options::{Completion, Options};
 use cudasim::report::FaultKind;
 
 const SHARED: &str =
@@ -35,14 +35,14 @@ fn global_memory_comes_and_the_mbarrier_hears_of_it() {
     let unfenced = body.replace("@%p9 fence.mbarrier_init.release.cluster;", "");
     case(&unfenced, 128, Options::default()).fails(FaultKind::MissingFence, "mbarrier");
     let unwaited = format!("{START}{COPY} bar.sync 0; ld.shared.u32 %r1, [%to]; {WAIT}");
-    case(&unwaited, 128, landing(Landing::Late)).fails(FaultKind::MissingWait, "not waited for");
+    case(&unwaited, 128, completion(Completion::Late)).fails(FaultKind::MissingWait, "not waited for");
     let left = format!("{START}{COPY}");
-    case(&left, 128, landing(Landing::Late)).fails(FaultKind::MissingWait, "last thread leaves");
+    case(&left, 128, completion(Completion::Late)).fails(FaultKind::MissingWait, "last thread leaves");
     let gone = format!("{START}{COPY} @%p9 mbarrier.inval.shared::cta.b64 [bar]; {WAIT}");
-    case(&gone, 128, landing(Landing::Late)).fails(FaultKind::InvalidUse, "invalidated");
+    case(&gone, 128, completion(Completion::Late)).fails(FaultKind::InvalidUse, "invalidated");
     let again = COPY.split_once('\n').unwrap().1;
     let twice = format!("{START}{COPY}{again}{WAIT}");
-    case(&twice, 128, landing(Landing::Late)).fails(FaultKind::MissingWait, "on its way");
+    case(&twice, 128, completion(Completion::Late)).fails(FaultKind::MissingWait, "on its way");
     let few = body.replace("[bar], 512;", "[bar], 528;").replacen("], 528", "], 512", 0);
     case(&few, 128, Options::default()).fails(FaultKind::Deadlock, "16 bytes");
 }
@@ -109,11 +109,11 @@ fn shared_memory_goes_in_groups() {
     );
     assert!(case(&late, 64, Options::default()).run().is_ok(), "a fence by the thread that copies is enough");
     let overwritten = format!("{start}{store} bar.sync 0; st.shared.u32 [%to], 0; @%p9 cp.async.bulk.wait_group 0;");
-    case(&overwritten, 64, landing(Landing::Late)).fails(FaultKind::MissingWait, "may still read");
+    case(&overwritten, 64, completion(Completion::Late)).fails(FaultKind::MissingWait, "may still read");
     let left = format!("{start}{store}");
-    case(&left, 64, landing(Landing::Late)).fails(FaultKind::MissingWait, "wait_group.read");
+    case(&left, 64, completion(Completion::Late)).fails(FaultKind::MissingWait, "wait_group.read");
     let one = format!("{start}{store}{store} @%p9 cp.async.bulk.wait_group 1;");
-    case(&one, 64, landing(Landing::Late)).fails(FaultKind::MissingWait, "wait_group.read");
+    case(&one, 64, completion(Completion::Late)).fails(FaultKind::MissingWait, "wait_group.read");
     // Without `.read` the thread sees what it has written; with it, it need not.
     let seen = |read: &str| {
         format!(
@@ -121,7 +121,7 @@ fn shared_memory_goes_in_groups() {
         )
     };
     for (read, expected) in [("", 9), (".read", 0)] {
-        let got = Case { output: vec![0; 1028], ..case(&seen(read), 64, landing(Landing::Late)) }.run().unwrap();
+        let got = Case { output: vec![0; 1028], ..case(&seen(read), 64, completion(Completion::Late)) }.run().unwrap();
         assert_eq!(got[256], expected);
     }
 }

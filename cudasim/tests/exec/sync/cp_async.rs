@@ -1,7 +1,7 @@
 //! `cp.async` and its groups.
 
-use super::{Case, bytes, each, every_way, landing};
-use cudasim::options::Landing;
+use super::{Case, bytes, completion, each, every_way};
+use cudasim::options::Completion;
 use cudasim::report::FaultKind;
 
 const BUFFER: &str = ".shared .align 8 .b64 bar; .shared .align 128 .b32 buffer[512];
@@ -67,7 +67,7 @@ fn groups_land_in_order_and_only_as_many_as_are_waited_for() {
     }
     let early = format!("{three} cp.async.wait_group 1; ld.shared.u32 %r1, [%to+1024];");
     case(&early, 32).fails(FaultKind::MissingWait, "not waited for");
-    assert!(Case { options: landing(Landing::Early), ..case(&early, 32) }.run().is_ok());
+    assert!(Case { options: completion(Completion::Early), ..case(&early, 32) }.run().is_ok());
     let uncommitted = format!(
         "{start} cp.async.ca.shared.global [%to], [%from], 4; cp.async.wait_group 0; ld.shared.u32 %r1, [%to];"
     );

@@ -1,8 +1,8 @@
 //! Tensor copies of interleaved tensors: NC/8HWC8 and its kin, whose channels lie in slices of 16 or 32 bytes.
 
 use super::tensor::{START, TILE, WAIT, declarations, dump, list, load_im2col, swizzled};
-use super::{Case, every_way, landing};
-use cudasim::options::{Landing, Options};
+use super::{Case, completion, every_way};
+use cudasim::options::{Completion, Options};
 use cudasim::report::FaultKind;
 use cudasim::tensor_map::{Arguments, Im2colArguments, TensorMap};
 
@@ -331,7 +331,7 @@ fn what_the_documentation_leaves_open_is_refused() {
              @%p9 cp.async.bulk.tensor.4d.shared::cluster.global.tile.mbarrier::complete_tx::bytes [tile], [%map, {{{}}}], [bar];",
             list(start)
         );
-        let options = landing(Landing::Early);
+        let options = completion(Completion::Early);
         let case = Case { body: &body, declarations: &declarations, input: tensor.bytes(), options, ..Case::default() };
         let report = case.run_with(|address, _| {
             let global = tensor.strides();

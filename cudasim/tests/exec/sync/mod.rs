@@ -14,7 +14,7 @@ mod warp_level;
 use cudasim::counters::Counts;
 use cudasim::exec::{Launch, Program, run};
 use cudasim::memory::GlobalMemory;
-use cudasim::options::{Landing, Options};
+use cudasim::options::{Completion, Options};
 use cudasim::report::{FaultKind, Report};
 
 /// A kernel and how to run it. It has these registers to start with: `%out` and `%in`, the two buffers; `%thread`, `%cta`, `%lane`;
@@ -131,13 +131,13 @@ pub fn words(bytes: &[u8]) -> Vec<u32> {
     bytes.chunks_exact(4).map(|word| u32::from_le_bytes([word[0], word[1], word[2], word[3]])).collect()
 }
 
-/// 20 seeds in each landing.
+/// 20 seeds in each completion.
 pub fn every_way() -> impl Iterator<Item = Options> {
-    [Landing::Late, Landing::Early, Landing::Random]
+    [Completion::Late, Completion::Early, Completion::Random]
         .into_iter()
-        .flat_map(|landing| (0..20).map(move |seed| Options { seed, landing, threads: 1, ..Options::default() }))
+        .flat_map(|completion| (0..20).map(move |seed| Options { seed, completion, threads: 1, ..Options::default() }))
 }
 
-pub fn landing(landing: Landing) -> Options {
-    Options { landing, threads: 1, ..Options::default() }
+pub fn completion(completion: Completion) -> Options {
+    Options { completion, threads: 1, ..Options::default() }
 }

@@ -1,7 +1,7 @@
-//! Warp-specialised pipelines, clean in every landing and with bugs planted.
+//! Warp-specialised pipelines, clean in every completion and with bugs planted.
 
-use super::{Case, bytes, each, every_way, landing};
-use cudasim::options::{Landing, Options};
+use super::{Case, bytes, completion, each, every_way};
+use cudasim::options::{Completion, Options};
 use cudasim::report::FaultKind;
 
 /// Warp 0 copies 8 pieces of 256 bytes through 2 stages; warps 1 and 2 read them. `full` counts the producer's arrival and
@@ -57,7 +57,7 @@ fn a_pipeline_of_bulk_copies_is_clean() {
     }
 }
 
-/// What a planted bug does over all seeds and landings: kinds of reports, and how often the result was merely wrong.
+/// What a planted bug does over all seeds and completions: kinds of reports, and how often the result was merely wrong.
 fn reports(body: &str) -> (Vec<FaultKind>, u32) {
     let (mut kinds, mut wrong) = (Vec::new(), 0);
     for options in every_way() {
@@ -97,9 +97,9 @@ fn planted_bugs_in_the_pipeline_are_reported() {
     let (kinds, _) = reports(&parity);
     assert!(kinds.len() == 60 && kinds.iter().all(|&kind| kind == Deadlock), "{kinds:?}");
     let bytes = planted("[%r4], 256;", "[%r4], 272;");
-    let report = case(&bytes, landing(Landing::Late)).fails(Deadlock, "16 bytes");
+    let report = case(&bytes, completion(Completion::Late)).fails(Deadlock, "16 bytes");
     assert!(report.to_string().contains("threads at the mbarrier"), "{report}");
     let arrivals =
         planted("@%p9 mbarrier.init.shared::cta.b64 [empty], 2;", "@%p9 mbarrier.init.shared::cta.b64 [empty], 3;");
-    case(&arrivals, landing(Landing::Late)).fails(Deadlock, "lacks 1 of 3 arrivals");
+    case(&arrivals, completion(Completion::Late)).fails(Deadlock, "lacks 1 of 3 arrivals");
 }

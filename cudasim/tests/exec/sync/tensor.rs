@@ -1,7 +1,7 @@
 //! Tensor copies, element by element against the ISA's description.
 
-use super::{Case, every_way, landing};
-use cudasim::options::{Landing, Options};
+use super::{Case, completion, every_way};
+use cudasim::options::{Completion, Options};
 use cudasim::report::FaultKind;
 use cudasim::tensor_map::{Arguments, Im2colArguments, TensorMap};
 
@@ -384,7 +384,7 @@ fn wrong_tensor_copies_are_reported() {
             body: &body,
             declarations: &declarations,
             input: tensor.bytes(),
-            options: landing(Landing::Early),
+            options: completion(Completion::Early),
             ..Case::default()
         };
         let report = case.run_with(|address, _| map(address)).unwrap_err();

@@ -4,7 +4,7 @@ use super::tensor::{START as MAP, WAIT as MAPPED, declarations};
 use super::{Case, bytes, each};
 use cudasim::counters::asynchronous::{BulkTraffic, SharedLines};
 use cudasim::counters::{Counts, Direction, GlobalTraffic, SharedTraffic};
-use cudasim::options::{Landing, Options};
+use cudasim::options::{Completion, Options};
 use cudasim::tensor_map::{Arguments, TensorMap};
 
 const SHARED: &str = ".shared .align 8 .b64 bar; .shared .align 128 .b32 buffer[256];";
@@ -30,14 +30,14 @@ const NONE: [[u64; 3]; 3] = [[0; 3]; 3];
 
 /// The counts of a kernel, the same whenever its copies land.
 fn counts(body: &str, declarations: &str, cluster: u32, input: &[u8], map: &dyn Fn(u64, u64) -> Vec<u8>) -> Counts {
-    let of = |landing, seed| {
-        let options = Options { counters: true, landing, seed, threads: 1, ..Options::default() };
+    let of = |completion, seed| {
+        let options = Options { counters: true, completion, seed, threads: 1, ..Options::default() };
         let (input, output) = (input.to_vec(), vec![0; 16384]);
         Case { body, declarations, blocks: cluster, cluster, input, output, options, ..Case::default() }.counts(map)
     };
-    let first = of(Landing::Late, 0);
-    for (landing, seed) in [(Landing::Early, 1), (Landing::Random, 2), (Landing::Random, 3)] {
-        let other = of(landing, seed);
+    let first = of(Completion::Late, 0);
+    for (completion, seed) in [(Completion::Early, 1), (Completion::Random, 2), (Completion::Random, 3)] {
+        let other = of(completion, seed);
         assert_eq!((other.bulk, other.global, other.shared), (first.bulk, first.global, first.shared));
     }
     first

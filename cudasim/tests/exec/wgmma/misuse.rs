@@ -5,9 +5,9 @@ use cudasim::report::FaultKind;
 use super::*;
 
 /// The kind and the message of the report of a kernel that runs `middle`.
-fn fault_of(case: &Case, middle: &str, landing: Landing) -> (FaultKind, String) {
+fn fault_of(case: &Case, middle: &str, completion: Completion) -> (FaultKind, String) {
     let mut machine = Machine::new(&kernel(case, middle));
-    machine.options.landing = landing;
+    machine.options.completion = completion;
     let report = Data::new(case, 0).launch(&machine, case, 128).expect_err("a fault");
     (report.fault.kind, report.to_string())
 }
@@ -22,7 +22,7 @@ fn in_registers() -> Case {
 
 #[test]
 fn missing_waits_are_found_however_it_lands() {
-    for landing in [Landing::Late, Landing::Early, Landing::Random] {
+    for completion in [Completion::Late, Completion::Early, Completion::Random] {
         for (what, case, middle) in [
             ("no wait", plain(), format!("{READY} {FENCE} {} {COMMIT}", plain().instruction())),
             ("no commit", plain(), format!("{READY} {FENCE} {} {WAIT}", plain().instruction())),
@@ -42,12 +42,12 @@ fn missing_waits_are_found_however_it_lands() {
                 format!("{READY} {FENCE} {} {COMMIT} add.u32 %a1, %a1, 1; {WAIT}", in_registers().instruction()),
             ),
         ] {
-            let (kind, report) = fault_of(&case, &middle, landing);
-            assert_eq!(kind, FaultKind::MissingWait, "{what} {landing:?}: {report}");
+            let (kind, report) = fault_of(&case, &middle, completion);
+            assert_eq!(kind, FaultKind::MissingWait, "{what} {completion:?}: {report}");
         }
     }
     let lax = format!("{READY} {FENCE} {} {COMMIT}", plain().instruction());
-    let (_, report) = fault_of(&plain(), &lax, Landing::Late);
+    let (_, report) = fault_of(&plain(), &lax, Completion::Late);
     assert!(report.contains("%d0 is read while a wgmma in flight accumulates in it"), "{report}");
     assert!(report.contains("st.global.b32"), "{report}");
 }
@@ -72,12 +72,12 @@ fn missing_fences_are_found() {
             format!("{READY} {FENCE} {instruction} {COMMIT} {WAIT} add.u32 %d3, %d3, 1; {instruction} {COMMIT} {WAIT}"),
         ),
     ] {
-        let (kind, report) = fault_of(&plain(), &middle, Landing::Late);
+        let (kind, report) = fault_of(&plain(), &middle, Completion::Late);
         assert_eq!(kind, FaultKind::MissingFence, "{what}: {report}");
     }
     let case = in_registers();
     let middle = format!("{READY} {FENCE} add.u32 %a3, %a3, 1; {} {COMMIT} {WAIT}", case.instruction());
-    assert_eq!(fault_of(&case, &middle, Landing::Early).0, FaultKind::MissingFence);
+    assert_eq!(fault_of(&case, &middle, Completion::Early).0, FaultKind::MissingFence);
     // Compilers put copies there, which the assembler moves before the fence.
     let middle = format!("{READY} {FENCE} mov.b32 %a3, %a3; {} {COMMIT} {WAIT}", case.instruction());
     let data = Data::new(&case, 0);
@@ -111,8 +111,10 @@ fn operations_are_chained_in_order() {
             expected.d[row * 8 + column] as u32
         })
         .collect();
-    for (landing, seed) in [(Landing::Late, 0), (Landing::Early, 0), (Landing::Random, 1), (Landing::Random, 2)] {
-        (machine.options.landing, machine.options.seed) = (landing, seed);
+    for (completion, seed) in
+        [(Completion::Late, 0), (Completion::Early, 0), (Completion::Random, 1), (Completion::Random, 2)]
+    {
+        (machine.options.completion, machine.options.seed) = (completion, seed);
         assert_eq!(data.launch(&machine, &case, 128).unwrap_or_else(|report| panic!("{report}")), expected);
     }
 }
@@ -121,7 +123,7 @@ fn operations_are_chained_in_order() {
 fn a_whole_warpgroup_must_run_the_same() {
     let case = plain();
     let i = case.instruction();
-    let kind = |middle: String| fault_of(&case, &middle, Landing::Late);
+    let kind = |middle: String| fault_of(&case, &middle, Completion::Late);
     let (fault, report) = kind(format!("{READY} {FENCE} setp.lt.u32 %q, %r0, 3; @%q {i} {COMMIT} {WAIT}"));
     assert_eq!(fault, FaultKind::DivergentBarrier, "{report}");
     let (fault, report) = kind(format!("{READY} {FENCE} setp.lt.u32 %q, %r0, 96; @%q {i} {COMMIT} {WAIT}"));
@@ -163,9 +165,9 @@ fn what_descriptors_point_at_is_checked() {
 #[test]
 fn a_missing_proxy_fence_is_found() {
     let i = plain().instruction();
-    for landing in [Landing::Late, Landing::Early, Landing::Random] {
+    for completion in [Completion::Late, Completion::Early, Completion::Random] {
         for ready in ["bar.sync 0;", "bar.sync 0; fence.acq_rel.cta;"] {
-            let (kind, report) = fault_of(&plain(), &format!("{ready} {FENCE} {i} {COMMIT} {WAIT}"), landing);
+            let (kind, report) = fault_of(&plain(), &format!("{ready} {FENCE} {i} {COMMIT} {WAIT}"), completion);
             assert_eq!(kind, FaultKind::MissingFence, "{report}");
             assert!(report.contains("fence.proxy.async"), "{report}");
         }
@@ -183,10 +185,10 @@ const OVERWRITE: &str = "mov.b32 %r4, 0x40004000; mad.lo.u32 %r5, %r0, 4, %r1; s
 #[test]
 fn shared_memory_that_is_overwritten_too_soon_is_a_race() {
     let i = plain().instruction();
-    for landing in [Landing::Late, Landing::Early, Landing::Random] {
+    for completion in [Completion::Late, Completion::Early, Completion::Random] {
         let (kind, report) =
-            fault_of(&plain(), &format!("{READY} {FENCE} {i} {COMMIT} bar.sync 0; {OVERWRITE} {WAIT}"), landing);
-        assert_eq!(kind, FaultKind::SharedRace, "{landing:?}: {report}");
+            fault_of(&plain(), &format!("{READY} {FENCE} {i} {COMMIT} bar.sync 0; {OVERWRITE} {WAIT}"), completion);
+        assert_eq!(kind, FaultKind::SharedRace, "{completion:?}: {report}");
         assert!(report.contains("asynchronous operation"), "{report}");
     }
 }
@@ -205,12 +207,13 @@ fn one_warp_may_release_what_all_have_read() {
     ));
     for seed in 0..8 {
         machine.options.seed = seed;
-        for landing in [Landing::Late, Landing::Early, Landing::Random] {
-            machine.options.landing = landing;
+        for completion in [Completion::Late, Completion::Early, Completion::Random] {
+            machine.options.completion = completion;
             // A warp that has landed early does not know that others have; those that have not must not be disturbed.
             let data = Data::new(&case, 0);
-            let got = data.launch(&machine, &case, 128).unwrap_or_else(|report| panic!("{seed} {landing:?} {report}"));
-            assert_eq!(got, data.expected(&case), "{seed} {landing:?}");
+            let got =
+                data.launch(&machine, &case, 128).unwrap_or_else(|report| panic!("{seed} {completion:?} {report}"));
+            assert_eq!(got, data.expected(&case), "{seed} {completion:?}");
         }
     }
 }
@@ -223,10 +226,10 @@ fn shared_memory_that_is_overwritten_too_soon_shows() {
     let middle = format!("{READY} {FENCE} {} {COMMIT} bar.sync 0; {OVERWRITE} {WAIT}", case.instruction());
     let mut machine = Machine::new(&kernel(&case, &middle));
     machine.options.shared_races = false;
-    machine.options.landing = Landing::Late;
+    machine.options.completion = Completion::Late;
     let late = data.launch(&machine, &case, 128).unwrap_or_else(|report| panic!("{report}"));
     assert_ne!(late, data.expected(&case));
-    machine.options.landing = Landing::Early;
+    machine.options.completion = Completion::Early;
     let early = data.launch(&machine, &case, 128).unwrap_or_else(|report| panic!("{report}"));
     assert_eq!(early, data.expected(&case));
 }

@@ -4,7 +4,7 @@ mod misuse;
 mod products;
 mod traffic;
 
-use cudasim::options::Landing;
+use cudasim::options::Completion;
 use cudasim::report::Report;
 
 use crate::mma::{bits_of, element, small};
@@ -321,14 +321,14 @@ fn check(case: &Case) {
     for round in 0..2 {
         let data = Data::new(case, round);
         let expected = data.expected(case);
-        for landing in [Landing::Late, Landing::Early, Landing::Random] {
-            machine.options.landing = landing;
+        for completion in [Completion::Late, Completion::Early, Completion::Random] {
+            machine.options.completion = completion;
             let got = data.launch(&machine, case, 128).unwrap_or_else(|report| panic!("{case}\n{report}"));
             let wrong = got.iter().zip(&expected).position(|(got, expected)| got != expected);
             if let Some(i) = wrong {
                 let (thread, register) = (i / case.registers(), i % case.registers());
                 panic!(
-                    "{case} round {round} {landing:?} thread {thread} register {register}: {:#x} {:#x}",
+                    "{case} round {round} {completion:?} thread {thread} register {register}: {:#x} {:#x}",
                     got[i], expected[i]
                 );
             }

@@ -15,7 +15,7 @@ use crate::exec::state::copies::What;
 use crate::exec::state::copies::{Copy, From};
 use crate::mask::lanes;
 use crate::memory::ByteState;
-use crate::options::Landing;
+use crate::options::Completion;
 use crate::report::{Fault, FaultKind};
 
 /// Issues a copy into the mbarrier's block; it lands now or when the options say.
@@ -91,7 +91,7 @@ pub fn land_one(context: &mut Context<'_>, mbarrier: Place) -> Result<(), Fault>
     let list = &context.blocks[mbarrier.rank].state.flights.list;
     let count = list.iter().filter(|flight| flight.mbarrier.offset == mbarrier.offset).count();
     // Asking once is not yet waiting.
-    if count == 0 || context.grid.options.landing == Landing::Late && context.worker.rng.below(2) == 0 {
+    if count == 0 || context.grid.options.completion == Completion::Late && context.worker.rng.below(2) == 0 {
         return Ok(());
     }
     let nth = context.worker.rng.below(count);

@@ -1,7 +1,7 @@
 //! `cp.async`, bulk and tensor copies, `st.async`, `red.async` and `tensormap`.
 //!
 //! An asynchronous operation is checked when it is issued and *lands* later: as late as its program allows, at once, or
-//! by chance ([`Landing`]). Until it lands, what it writes is in flight and what it reads must not be
+//! by chance ([`Completion`]). Until it lands, what it writes is in flight and what it reads must not be
 //! overwritten, which shared memory knows of ([`ByteState`](crate::memory::ByteState)).
 //!
 //! ```text
@@ -32,7 +32,7 @@ use crate::exec::state::context::Context;
 use crate::exec::state::copies::Copy;
 use crate::exec::state::copies::Place;
 use crate::mask::Mask;
-use crate::options::Landing;
+use crate::options::Completion;
 use crate::ptx::module::Instruction;
 use crate::ptx::opcode::{Modifier, Opcode};
 use crate::report::{Fault, FaultKind};
@@ -56,10 +56,10 @@ pub(super) fn decode(decoder: &mut Decoder<'_>, instruction: &Instruction) -> De
 
 /// Whether an operation that is issued now lands at once.
 fn lands_now(context: &mut Context<'_>) -> bool {
-    match context.grid.options.landing {
-        Landing::Late => false,
-        Landing::Early => true,
-        Landing::Random => context.worker.rng.below(2) == 0,
+    match context.grid.options.completion {
+        Completion::Late => false,
+        Completion::Early => true,
+        Completion::Random => context.worker.rng.below(2) == 0,
     }
 }
 

@@ -1,7 +1,7 @@
 //! `wgmma`: four warps multiply matrices in shared memory (A also in registers) into their registers, asynchronously.
 //!
 //! Each warp computes its own 16 rows. When it does is left open between the issue and the `wait_group` that names its
-//! group, and chosen by [`Landing`]. Until then its accumulators are not to be touched: the
+//! group, and chosen by [`Completion`]. Until then its accumulators are not to be touched: the
 //! decoder marks the few instructions of a kernel that name them (see [`watch`]), so that kernels without wgmma pay nothing.
 
 pub mod accumulator_hazards;
@@ -22,7 +22,7 @@ use crate::exec::state::wgmma::Issued;
 use crate::exec::state::wgmma::{Operation, SourceA};
 use crate::exec::tensor::product::{Accumulators, Kind};
 use crate::mask::{FULL, Mask};
-use crate::options::Landing;
+use crate::options::Completion;
 use crate::ptx::module::Instruction;
 use crate::ptx::opcode::Modifier;
 use crate::ptx::operand::Operand;
@@ -160,10 +160,10 @@ fn issue(
     context.progress();
     let issued = Issued { operation: Arc::clone(operation), descriptors, accumulate, landed: false };
     context.warp.state.wgmma.issue(issued);
-    let now = match context.grid.options.landing {
-        Landing::Late => false,
-        Landing::Early => true,
-        Landing::Random => context.worker.rng.below(2) == 0,
+    let now = match context.grid.options.completion {
+        Completion::Late => false,
+        Completion::Early => true,
+        Completion::Random => context.worker.rng.below(2) == 0,
     };
     if now {
         let all = context.warp.state.wgmma.pending.len();
