@@ -69,6 +69,16 @@ pub struct SharedTraffic {
     pub bytes: u64,
 }
 
+impl SharedTraffic {
+    fn json(&self, text: &mut String) {
+        let Self { requests, wavefronts, conflicts, bytes } = self;
+        let _ = write!(
+            text,
+            "{{\"requests\":{requests},\"wavefronts\":{wavefronts},\"conflicts\":{conflicts},\"bytes\":{bytes}}}"
+        );
+    }
+}
+
 /// The ways that memory is used.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Direction {
@@ -118,19 +128,23 @@ impl Counts {
         self.warp_instructions += other.warp_instructions;
         self.thread_instructions += other.thread_instructions;
         self.divergences += other.divergences;
+
         for (mine, theirs) in self.global.iter_mut().zip(&other.global) {
             mine.add(theirs);
         }
+
         self.bulk.add(&other.bulk);
         for (mine, theirs) in self.wgmma.iter_mut().zip(&other.wgmma) {
             mine.add(theirs);
         }
+
         for (mine, theirs) in self.shared.iter_mut().zip(&other.shared) {
             mine.requests += theirs.requests;
             mine.wavefronts += theirs.wavefronts;
             mine.conflicts += theirs.conflicts;
             mine.bytes += theirs.bytes;
         }
+
         for (mine, theirs) in self.steps.iter_mut().zip(&other.steps) {
             mine.0 += theirs.0;
             mine.1 += theirs.1;
@@ -170,6 +184,8 @@ impl Counts {
         if mask == 0 {
             return;
         }
+
+        // Sectors, each once: lanes side by side mostly want the one before.
         let mut sectors = [0; 32 * 3];
         let mut count = 0;
         for lane in lanes(mask) {
@@ -183,6 +199,7 @@ impl Counts {
         }
         let sectors = &mut sectors[..count];
         sectors.sort_unstable();
+
         let different = 1 + sectors.windows(2).filter(|pair| pair[0] != pair[1]).count();
         let traffic = &mut self.global[direction as usize];
         traffic.requests += 1;
@@ -196,11 +213,14 @@ impl Counts {
         if mask == 0 {
             return;
         }
+
+        // How many lanes are served at once.
         let group = match bytes {
             0..=4 => 32,
             5..=8 => 16,
             _ => 8,
         };
+
         let traffic = &mut self.shared[direction as usize];
         traffic.requests += 1;
         traffic.bytes += bytes * u64::from(mask.count_ones());
@@ -219,44 +239,73 @@ impl Counts {
 
     /// As JSON: one object without line breaks. `code`: what was launched.
     pub fn json(&self, code: &impl Code) -> String {
-        let mut classes = [(0_u64, 0_u64); CLASSES.len()];
-        let (mut barriers, mut multiplications, mut flops) = (0, 0, 0);
-        for (form, &(warps, threads)) in code.forms().zip(&self.steps) {
-            let class = &mut classes[class_of(form) as usize];
-            class.0 += warps;
-            class.1 += threads;
-            barriers += if is_barrier(form) { warps } else { 0 };
-            let work = flops_of_warp(form);
-            multiplications += if work != 0 { warps } else { 0 };
-            flops += work * warps;
-        }
-        let mut text = String::new();
+        let work = Work::of(code, &self.steps);
+        let mut text = String::from("{");
+        self.instructions_json(&work, &mut text);
+        self.traffic_json(&mut text);
+
         // Writing to a string cannot fail.
+        let _ = write!(text, ",\"barriers\":{},\"divergences\":{}}}", work.barriers, self.divergences);
+        text
+    }
+
+    /// How many instructions ran, of which class, and what the tensor cores multiplied.
+    fn instructions_json(&self, work: &Work, text: &mut String) {
         let _ = write!(
             text,
-            "{{\"warp_instructions\":{},\"thread_instructions\":{},\"instructions\":{{",
+            "\"warp_instructions\":{},\"thread_instructions\":{},\"instructions\":{{",
             self.warp_instructions, self.thread_instructions
         );
-        for (index, (name, (warps, threads))) in CLASSES.iter().zip(classes).enumerate() {
-            let comma = if index == 0 { "" } else { "," };
-            let _ = write!(text, "{comma}\"{name}\":{{\"warps\":{warps},\"threads\":{threads}}}");
-        }
-        let _ = write!(text, "}},\"tensor\":{{\"operations\":{multiplications},\"flops\":{flops}}},\"global\":{{");
-        names(&mut text, &["load", "store", "atomic"], &self.global, GlobalTraffic::json);
-        text.push_str("},\"shared\":{");
-        names(&mut text, &["load", "store", "atomic"], &self.shared, |t, text| {
-            let SharedTraffic { requests, wavefronts, conflicts, bytes } = t;
-            let _ = write!(
-                text,
-                "{{\"requests\":{requests},\"wavefronts\":{wavefronts},\"conflicts\":{conflicts},\"bytes\":{bytes}}}"
-            );
+        names(text, &CLASSES, &work.classes, |(warps, threads), text| {
+            let _ = write!(text, "{{\"warps\":{warps},\"threads\":{threads}}}");
         });
+        let Work { operations, flops, .. } = work;
+        let _ = write!(text, "}},\"tensor\":{{\"operations\":{operations},\"flops\":{flops}}}");
+    }
+
+    /// What went between warps, copies, `wgmma` and the memories.
+    fn traffic_json(&self, text: &mut String) {
+        const DIRECTIONS: [&str; 3] = ["load", "store", "atomic"];
+        text.push_str(",\"global\":{");
+        names(text, &DIRECTIONS, &self.global, GlobalTraffic::json);
+        text.push_str("},\"shared\":{");
+        names(text, &DIRECTIONS, &self.shared, SharedTraffic::json);
         text.push_str("},\"bulk\":");
-        self.bulk.json(&mut text);
+        self.bulk.json(text);
         text.push_str(",\"wgmma\":{");
-        names(&mut text, &["a", "b"], &self.wgmma, Multiplicand::json);
-        let _ = write!(text, "}},\"barriers\":{barriers},\"divergences\":{}}}", self.divergences);
-        text
+        names(text, &["a", "b"], &self.wgmma, Multiplicand::json);
+        text.push('}');
+    }
+}
+
+/// What the steps of a kernel did, by what they were decoded from.
+#[derive(Default)]
+struct Work {
+    /// Warps and lanes that ran instructions of each class.
+    classes: [(u64, u64); CLASSES.len()],
+    /// Warps that ran a barrier.
+    barriers: u64,
+    /// Warps that ran a tensor-core instruction.
+    operations: u64,
+    /// Multiplications and additions of these.
+    flops: u64,
+}
+
+impl Work {
+    /// Adds up the steps of code, with the warps and lanes that ran each.
+    fn of(code: &impl Code, steps: &[(u64, u64)]) -> Self {
+        let mut sum = Self::default();
+        for (form, &(warps, threads)) in code.forms().zip(steps) {
+            let class = &mut sum.classes[class_of(form) as usize];
+            class.0 += warps;
+            class.1 += threads;
+
+            sum.barriers += if is_barrier(form) { warps } else { 0 };
+            let flops = flops_of_warp(form);
+            sum.operations += if flops != 0 { warps } else { 0 };
+            sum.flops += flops * warps;
+        }
+        sum
     }
 }
 
@@ -273,14 +322,17 @@ fn wavefronts(addresses: &[u64; 32], mask: Mask, bytes: u64) -> u64 {
             }
         }
     }
+
     let words = &mut words[..count];
     words.sort_unstable();
+
     let mut banks = [0_u64; 32];
     for (index, &word) in words.iter().enumerate() {
         if index == 0 || words[index - 1] != word {
             banks[word as usize % 32] += 1;
         }
     }
+
     banks.into_iter().max().unwrap_or(0).max(1)
 }
 
@@ -323,6 +375,7 @@ enum Class {
 /// The class of a form. Generic accesses count as global: where they went is in the counts of memory.
 fn class_of(form: &Form) -> Class {
     use Opcode::*;
+
     match form.opcode {
         Bra | Brx | Call | Ret | Exit | Trap | Brkpt | Nanosleep | Pmevent | Setmaxnreg => Class::Control,
         Mma | Wgmma => Class::Tensor,

@@ -1,37 +1,14 @@
 //! Stream capture: work that is recorded into a graph instead of being run.
 
 use std::ffi::c_int;
-use std::thread::ThreadId;
 
+use super::call::refuse;
 use super::error::{CudaError, Result};
 use super::exports;
 use super::ffi::{Handle, Out};
-use super::graph::Graph;
-use super::state::{State, current, enter, refuse};
+use super::objects::{Branch, Capture, Graph};
+use super::state::{State, current, enter};
 use super::work::{Node, Work};
-
-/// A capture that has begun.
-pub struct Capture {
-    /// The stream it began in, where it must end.
-    pub origin: Handle,
-    /// Which calls it forbids: 0 those of any thread, 1 those of its own, 2 none.
-    pub mode: c_int,
-    /// The thread that began it.
-    pub thread: ThreadId,
-    /// What was recorded.
-    pub nodes: Vec<Node>,
-    /// False after a call that broke a rule.
-    pub valid: bool,
-}
-
-/// A stream's or event's part in a capture.
-#[derive(Clone, Debug)]
-pub struct Branch {
-    /// The capture.
-    pub capture: Handle,
-    /// The nodes that the next one comes after.
-    pub front: Vec<usize>,
-}
 
 const MODE_GLOBAL: c_int = 0;
 const MODE_THREAD: c_int = 1;

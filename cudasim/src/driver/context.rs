@@ -4,16 +4,17 @@ use std::collections::{BTreeMap, HashMap};
 use std::ffi::{c_int, c_uint};
 use std::sync::{Arc, PoisonError};
 
+use super::call::refuse;
 use super::error::{CudaError, Result};
 use super::exports;
 use super::ffi::{Handle, Out};
-use super::objects::{Context, Engine, Stream};
+use super::objects::{Context, Stream};
 use super::problem::Problem;
 use super::queue::reach;
 use super::state::{
-    self, DONE, Guard, State, current, enter, in_context, initialised, lock, pop_current, push_current, refuse,
-    set_current,
+    self, DONE, Guard, State, current, enter, in_context, initialised, lock, pop_current, push_current, set_current,
 };
+use super::work::Engine;
 use crate::exec::rng::Rng;
 use crate::memory::Origin;
 

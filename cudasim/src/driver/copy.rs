@@ -8,8 +8,8 @@ use std::ffi::c_uint;
 use super::error::{CudaError, Result};
 use super::exports;
 use super::ffi::{DevicePointer, Handle, HostPointer, In};
-use super::queue::{NULL_STREAM, reach, submit, submit_and_wait};
-use super::state::{Guard, enter};
+use super::queue::{reach, submit, submit_and_wait};
+use super::state::{Guard, NULL_STREAM, enter};
 use super::work::{Fill, Place, Transfer, Work};
 
 /// Whether a call may return before its stream gets so far.

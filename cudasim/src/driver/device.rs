@@ -23,7 +23,7 @@ impl Device {
             flags: 0,
             problems: Vec::new(),
             counters: Vec::new(),
-            registers: super::image::Registers::new(),
+            registers: super::fatbin::Registers::new(),
         }
     }
 }

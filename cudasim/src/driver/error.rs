@@ -1,9 +1,7 @@
 //! The driver's error codes, as `cuda.h` numbers them, with their names and texts.
 
-use std::ffi::{CStr, c_char, c_int};
+use std::ffi::CStr;
 
-use super::exports;
-use super::ffi::Out;
 use crate::report::FaultKind;
 
 macro_rules! codes {
@@ -21,7 +19,8 @@ macro_rules! codes {
                 match code { $($code => Some(Self::$name),)* _ => None }
             }
 
-            fn texts(self) -> (&'static CStr, &'static CStr) {
+            /// The name in `cuda.h` and the text.
+            pub fn texts(self) -> (&'static CStr, &'static CStr) {
                 match self { $(Self::$name => ($spelling, $text),)* }
             }
         }
@@ -169,26 +168,3 @@ impl std::error::Error for CudaError {}
 
 /// A result of the driver.
 pub type Result<T, E = CudaError> = std::result::Result<T, E>;
-
-fn texts(code: c_int) -> Option<(&'static CStr, &'static CStr)> {
-    match code {
-        0 => Some((c"CUDA_SUCCESS", c"no error")),
-        code => CudaError::from_code(code).map(CudaError::texts),
-    }
-}
-
-/// Gives a text, or a null pointer and an error where there is no such code, as the driver does.
-fn give(pointer: Out<*const c_char>, text: Option<&'static CStr>) -> Result<()> {
-    pointer.put(text.map_or(std::ptr::null(), CStr::as_ptr))?;
-    text.map(|_| ()).ok_or(CudaError::InvalidValue)
-}
-
-exports! {
-    fn cuGetErrorName(error: c_int, name: Out<*const c_char>) {
-        give(name, texts(error).map(|(name, _)| name))
-    }
-
-    fn cuGetErrorString(error: c_int, text: Out<*const c_char>) {
-        give(text, texts(error).map(|(_, text)| text))
-    }
-}

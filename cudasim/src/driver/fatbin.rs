@@ -1,5 +1,10 @@
 //! Fat binaries, as `fatbinary` writes them: a header, then entries of PTX or machine code for one architecture each.
 
+use std::collections::HashMap;
+
+/// Registers of a thread by kernel.
+pub type Registers = HashMap<String, u32>;
+
 /// The first word of a fat binary.
 pub const MAGIC: u32 = 0xba55_ed50;
 /// Bytes of its header.
@@ -63,14 +68,14 @@ pub fn entries(binary: &[u8]) -> Option<Vec<Entry<'_>>> {
 }
 
 /// Registers of a thread by kernel, from `.nv.info` of an ELF file of machine code; what is not understood is left out.
-pub fn registers(elf: &[u8]) -> super::image::Registers {
+pub fn registers(elf: &[u8]) -> Registers {
     parse_registers(elf).unwrap_or_default()
 }
 
 const REGISTER_COUNT: u64 = 0x2f;
 const SYMBOL_TABLE: u64 = 2;
 
-fn parse_registers(elf: &[u8]) -> Option<super::image::Registers> {
+fn parse_registers(elf: &[u8]) -> Option<Registers> {
     let sections = number::<8>(elf, 0x28)? as usize;
     let size = number::<2>(elf, 0x3a)? as usize;
     let count = number::<2>(elf, 0x3c)? as usize;
@@ -97,7 +102,7 @@ fn parse_registers(elf: &[u8]) -> Option<super::image::Registers> {
         }
     }
     let (info, symbols, symbol_names) = (info?, symbols?, symbol_names?);
-    let mut registers = super::image::Registers::new();
+    let mut registers = Registers::new();
     let mut at = 0;
     // Records: format, attribute, then a 16-bit value, or the length of what follows (format 4).
     while let Some(format) = number::<1>(info, at) {

@@ -2,12 +2,13 @@
 
 use std::ffi::{c_char, c_int};
 
+use super::call::refuse;
 use super::error::{CudaError, Result};
 use super::exports;
 use super::ffi::{Handle, Out};
 use super::limits;
 use super::objects::Function;
-use super::state::{State, enter, refuse};
+use super::state::{State, enter};
 
 impl Function {
     /// Value of a `CUfunction_attribute`.

@@ -3,28 +3,14 @@
 use std::ffi::{c_uint, c_ulonglong};
 use std::sync::Arc;
 
+use super::call::refuse;
 use super::error::{CudaError, Result};
 use super::exports;
 use super::ffi::{Handle, Out};
+use super::objects::{Executable, Graph};
 use super::queue::submit;
-use super::state::{State, enter, lock, refuse};
-use super::work::{Node, Work};
-
-/// A graph.
-pub struct Graph {
-    /// The context it was captured in.
-    pub context: Handle,
-    /// Its nodes; each comes after what it depends on.
-    pub nodes: Vec<Node>,
-}
-
-/// An instantiated graph.
-pub struct Executable {
-    /// Its context.
-    pub context: Handle,
-    /// Its nodes.
-    pub nodes: Arc<Vec<Node>>,
-}
+use super::state::{State, enter, lock};
+use super::work::Work;
 
 impl State {
     fn instantiate(&mut self, graph: Handle) -> Result<Handle> {

@@ -1,13 +1,8 @@
 //! What a module is loaded from: PTX text, a fat binary with PTX, or what is refused.
 
-use std::collections::HashMap;
-
 use super::error::CudaError;
-use super::fatbin::{self, Entry};
+use super::fatbin::{self, Entry, Registers};
 use super::ffi::In;
-
-/// Registers of a thread by kernel.
-pub type Registers = HashMap<String, u32>;
 
 /// Text to load, and what is known of its machine code.
 #[derive(Debug)]

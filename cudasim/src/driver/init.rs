@@ -1,15 +1,29 @@
-//! Initialisation, versions, and functions by name.
+//! Initialisation, versions, texts of errors, and functions by name.
 
-use std::ffi::{c_int, c_uint, c_void};
+use std::ffi::{CStr, c_char, c_int, c_uint, c_void};
 
-use super::error::CudaError;
+use super::call::refuse;
+use super::error::{CudaError, Result};
 use super::exports;
 use super::ffi::{Out, Text};
 use super::install::symbol;
-use super::state::{lock_raw, refuse};
+use super::state::lock_raw;
 
 /// The CUDA version whose driver this stands for.
 const VERSION: c_int = 13000;
+
+fn texts(code: c_int) -> Option<(&'static CStr, &'static CStr)> {
+    match code {
+        0 => Some((c"CUDA_SUCCESS", c"no error")),
+        code => CudaError::from_code(code).map(CudaError::texts),
+    }
+}
+
+/// Gives a text, or a null pointer and an error where there is no such code, as the driver does.
+fn give(pointer: Out<*const c_char>, text: Option<&'static CStr>) -> Result<()> {
+    pointer.put(text.map_or(std::ptr::null(), CStr::as_ptr))?;
+    text.map(|_| ()).ok_or(CudaError::InvalidValue)
+}
 
 exports! {
     fn cuInit(flags: c_uint) {
@@ -41,5 +55,13 @@ exports! {
         status.put_if_wanted(if found.is_some() { FOUND } else { NOT_FOUND });
         function.put(found.unwrap_or(std::ptr::null_mut()))?;
         found.map(drop).ok_or(CudaError::NotFound)
+    }
+
+    fn cuGetErrorName(error: c_int, name: Out<*const c_char>) {
+        give(name, texts(error).map(|(name, _)| name))
+    }
+
+    fn cuGetErrorString(error: c_int, text: Out<*const c_char>) {
+        give(text, texts(error).map(|(_, text)| text))
     }
 }

@@ -7,27 +7,39 @@
 use std::ffi::{CStr, CString, c_char, c_int, c_void};
 use std::path::{Path, PathBuf};
 
+/// The dynamic loader of glibc, as `dlfcn.h` declares it.
 mod loader {
     use std::ffi::{c_char, c_int, c_void};
 
     /// `Dl_info` of `dlfcn.h`.
     #[repr(C)]
     pub struct Place {
+        /// Path of the library that the address is in.
         pub file: *const c_char,
+        /// Where that library is loaded.
         pub base: *mut c_void,
+        /// The nearest symbol before the address; null where there is none.
         pub name: *const c_char,
+        /// The address of that symbol.
         pub address: *mut c_void,
     }
 
+    /// `RTLD_NOW`: every symbol is resolved while the library loads.
     pub const NOW: c_int = 2;
+    /// `RTLD_NOLOAD`: gives the library only if it is loaded already.
     pub const NO_LOAD: c_int = 4;
+    /// `RTLD_GLOBAL`: libraries that are loaded later see its symbols.
     pub const GLOBAL: c_int = 0x100;
 
     // SAFETY: as dlfcn.h declares them; glibc has them all.
     unsafe extern "C" {
+        /// Loads a library; null where that fails.
         pub fn dlopen(file: *const c_char, mode: c_int) -> *mut c_void;
+        /// The address of a symbol of a library; null where it has none of this name.
         pub fn dlsym(library: *mut c_void, name: *const c_char) -> *mut c_void;
+        /// What failed last on this thread; null where nothing did.
         pub fn dlerror() -> *mut c_char;
+        /// Says which library and symbol an address belongs to; 0 where it belongs to none.
         pub fn dladdr(address: *const c_void, place: *mut Place) -> c_int;
     }
 }

@@ -3,13 +3,14 @@
 use std::ffi::{c_int, c_uint};
 use std::sync::Arc;
 
+use super::call::refuse;
 use super::error::{CudaError, Result};
 use super::exports;
 use super::ffi::{Handle, In};
 use super::limits;
 use super::objects::Function;
 use super::queue::submit;
-use super::state::{enter, refuse};
+use super::state::enter;
 use super::work::{KernelLaunch, Work};
 use crate::exec::Launch;
 

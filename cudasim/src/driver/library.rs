@@ -2,12 +2,13 @@
 
 use std::ffi::{c_char, c_int, c_uint};
 
+use super::call::explain;
 use super::error::CudaError;
 use super::exports;
 use super::ffi::{DevicePointer, Handle, In, Out, Text};
 use super::image::Image;
 use super::module::unload;
-use super::state::{enter, explain};
+use super::state::enter;
 
 exports! {
     fn cuLibraryLoadData(

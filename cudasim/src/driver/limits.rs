@@ -1,8 +1,8 @@
 //! What a launch may use, by the CUDA programming guide's table for compute capability 9.0.
 
+use super::call::refuse;
 use super::error::{CudaError, Result};
 use super::objects::Function;
-use super::state::refuse;
 use crate::exec::Launch;
 
 /// Blocks of a grid, by dimension.

@@ -1,15 +1,16 @@
 //! Device memory, page-locked host memory, and what is known of pointers.
 
-use std::alloc::Layout;
 use std::ffi::{c_int, c_uint};
 
+use super::call::{self, refuse};
 use super::error::{CudaError, Result};
 use super::exports;
 use super::ffi::{DevicePointer, Handle, HostPointer, In, Out};
 use super::objects::{HostKind, HostMemory};
+use super::pages::Pages;
 use super::problem::Problem;
 use super::queue::{reach, submit};
-use super::state::{State, enter, in_context, refuse};
+use super::state::{State, enter, in_context};
 use super::work::Work;
 use crate::memory::{MemoryError, Origin};
 
@@ -19,34 +20,6 @@ impl From<MemoryError> for CudaError {
             MemoryError::OutOfMemory => Self::OutOfMemory,
             MemoryError::InvalidAddress => Self::InvalidValue,
         }
-    }
-}
-
-/// Whole pages of host memory, zero at first.
-pub struct Pages {
-    data: *mut u8,
-    layout: Layout,
-}
-
-// SAFETY: it owns the memory and hands out no reference to it.
-unsafe impl Send for Pages {}
-
-impl Pages {
-    fn new(bytes: usize) -> Result<Self> {
-        let layout = Layout::from_size_align(bytes.max(1), 4096).map_err(|_| CudaError::OutOfMemory)?.pad_to_align();
-        // SAFETY: the layout is not empty.
-        let data = unsafe { std::alloc::alloc_zeroed(layout) };
-        if data.is_null() {
-            return Err(CudaError::OutOfMemory);
-        }
-        Ok(Self { data, layout })
-    }
-}
-
-impl Drop for Pages {
-    fn drop(&mut self) {
-        // SAFETY: allocated with this layout in `new`.
-        unsafe { std::alloc::dealloc(self.data, self.layout) };
     }
 }
 
@@ -77,12 +50,18 @@ impl State {
         found.is_some_and(|(_, host)| address - host.address < host.bytes)
     }
 
-    /// Makes host memory known to the device.
-    fn add_host(&mut self, context: Handle, memory: HostPointer, bytes: u64, kind: HostKind) -> Result<u64> {
+    /// Makes host memory known to the device, and keeps its pages where they are `owned`.
+    fn add_host(
+        &mut self,
+        context: Handle,
+        memory: HostPointer,
+        bytes: u64,
+        kind: HostKind,
+        owned: Option<Pages>,
+    ) -> Result<()> {
         // Words of 8 bytes; what lies in the same word is on the same page, so it is there.
         let base = memory.address() & !7;
         let end = (memory.address() + bytes).next_multiple_of(8);
-        let owned = (kind != HostKind::Registered).then(|| Pages { data: memory.raw(), layout: layout_of(bytes) });
         let context = self.context(context)?;
         // SAFETY: pages of our own, or a range that the C caller promises to keep until it is unregistered; both are
         // forgotten by the device (`free`) before they go.
@@ -90,20 +69,18 @@ impl State {
         context
             .hosts
             .insert(memory.address(), HostMemory { address: memory.address(), bytes, kind, base, _owned: owned });
-        Ok(memory.address())
+        Ok(())
     }
 
     fn new_host(&mut self, context: Handle, bytes: usize, kind: HostKind) -> Result<HostPointer> {
         let pages = Pages::new(bytes)?;
-        let memory = HostPointer::new(pages.data.expose_provenance() as u64);
-        // `add_host` owns them from here.
-        std::mem::forget(pages);
-        self.add_host(context, memory, bytes.max(1) as u64, kind)?;
+        let memory = pages.pointer();
+        self.add_host(context, memory, bytes.max(1) as u64, kind, Some(pages))?;
         Ok(memory)
     }
 
     fn misuse(&mut self, context: Handle, message: String) -> CudaError {
-        self.report(context, Problem::Misuse { function: super::state::call(), message });
+        self.report(context, Problem::Misuse { function: call::name(), message });
         CudaError::InvalidValue
     }
 
@@ -125,11 +102,6 @@ impl State {
         };
         Err(self.misuse(context, message))
     }
-}
-
-fn layout_of(bytes: u64) -> Layout {
-    // As in `Pages::new`, which has made it already.
-    Layout::from_size_align(bytes.max(1) as usize, 4096).map_or(Layout::new::<u8>(), |layout| layout.pad_to_align())
 }
 
 /// Takes memory that is there at once.
@@ -312,7 +284,7 @@ exports! {
         if state.is_pinned(context, pointer.address()) || state.is_pinned(context, last) {
             return Err(CudaError::HostMemoryAlreadyRegistered);
         }
-        state.add_host(context, pointer, bytes as u64, HostKind::Registered).map(drop)
+        state.add_host(context, pointer, bytes as u64, HostKind::Registered, None)
     }
 
     fn cuMemHostUnregister(pointer: HostPointer) {

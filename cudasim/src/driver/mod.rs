@@ -1,11 +1,12 @@
 //! The CUDA driver API over the simulated device: one file per chapter of `cuda.h` 13.0.
 //!
 //! ```text
-//! error, ffi                     codes; the C side's pointers and handles
+//! error, ffi, call               codes; the C side's pointers and handles; the guard of every call
+//! work, objects                  what streams do; what handles stand for: contexts, streams, events, modules, graphs
+//! state                          everything that exists, behind one lock
+//! queue                          streams: work is queued, and runs as late as the rules allow
 //! init, context, memory, copy,   the exported functions, by chapter: they check what the driver checks and answer as it does
 //! stream, event, module, ...
-//! state, objects                 what exists: contexts, streams, events, modules
-//! queue, work                    streams: work is queued, and runs as late as the rules allow
 //! capture, graph                 work that is recorded instead
 //! control, install               what tests ask beyond the driver API
 //! ```
@@ -14,6 +15,7 @@
 //! it runs in an order that the rules (streams, events, the legacy default stream) allow and the seed chooses. Host code
 //! that forgets to synchronise thus reads what was there before.
 
+mod call;
 mod capture;
 mod context;
 mod control;
@@ -35,6 +37,7 @@ mod memory;
 mod module;
 mod objects;
 mod occupancy;
+mod pages;
 mod pool;
 mod problem;
 mod queue;
@@ -55,7 +58,7 @@ macro_rules! exports {
         // SAFETY: no other library that is loaded beside a driver defines this name.
         #[unsafe(no_mangle)]
         pub extern "C" fn $name($($argument: $ty),*) -> std::ffi::c_int {
-            $crate::driver::state::guard(stringify!($name), move || -> $crate::driver::error::Result<()> { $body })
+            $crate::driver::call::guard(stringify!($name), move || -> $crate::driver::error::Result<()> { $body })
         }
     )*};
 }

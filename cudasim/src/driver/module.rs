@@ -5,6 +5,7 @@ use std::ffi::{CString, c_int, c_uint};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use super::call::{explain, refuse};
 use super::error::{CudaError, Result};
 use super::exports;
 use super::ffi::{DevicePointer, Handle, HostPointer, In, Out, Text};
@@ -12,7 +13,7 @@ use super::image::{Image, Refusal};
 use super::limits;
 use super::objects::{Function, Module};
 use super::queue::reach;
-use super::state::{State, enter, explain, in_context, refuse};
+use super::state::{State, enter, in_context};
 use crate::exec::Program;
 use crate::exec::decode::program::LoadError;
 

@@ -1,21 +1,20 @@
 //! What handles stand for.
 
 use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
-use std::sync::atomic::{AtomicBool, AtomicU64};
+use std::ffi::c_int;
+use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, OnceLock};
 use std::thread::ThreadId;
 use std::time::Duration;
 
-use super::capture::Branch;
 use super::error::CudaError;
+use super::fatbin::Registers;
 use super::ffi::Handle;
-use super::image::Registers;
-use super::memory::Pages;
+use super::pages::Pages;
 use super::problem::Problem;
-use super::work::Work;
+use super::work::{Engine, Node, Work};
 use crate::exec::rng::Rng;
 use crate::exec::{Kernel, Program};
-use crate::memory::GlobalMemory;
 use crate::options::Options;
 
 /// A device.
@@ -34,21 +33,6 @@ pub struct Device {
     pub counters: Vec<String>,
     /// Registers of a thread by kernel, where tests have given them.
     pub registers: Registers,
-}
-
-/// What runs work: shared by a context and the work that it runs.
-pub struct Engine {
-    /// Global memory.
-    pub memory: GlobalMemory,
-    /// Launches so far.
-    pub launches: AtomicU64,
-}
-
-impl Engine {
-    /// With memory of `capacity` bytes, at addresses that no other context has.
-    pub fn new(number: usize, capacity: u64) -> Self {
-        Self { memory: GlobalMemory::numbered(number as u64, capacity), launches: AtomicU64::new(0) }
-    }
 }
 
 /// A context.
@@ -219,4 +203,43 @@ pub struct Function {
     pub cluster: [u32; 3],
     /// Other attributes that were set, which have no effect.
     pub hints: BTreeMap<i32, i32>,
+}
+
+/// A capture that has begun.
+pub struct Capture {
+    /// The stream it began in, where it must end.
+    pub origin: Handle,
+    /// Which calls it forbids: 0 those of any thread, 1 those of its own, 2 none.
+    pub mode: c_int,
+    /// The thread that began it.
+    pub thread: ThreadId,
+    /// What was recorded.
+    pub nodes: Vec<Node>,
+    /// False after a call that broke a rule.
+    pub valid: bool,
+}
+
+/// A stream's or event's part in a capture.
+#[derive(Clone, Debug)]
+pub struct Branch {
+    /// The capture.
+    pub capture: Handle,
+    /// The nodes that the next one comes after.
+    pub front: Vec<usize>,
+}
+
+/// A graph.
+pub struct Graph {
+    /// The context it was captured in.
+    pub context: Handle,
+    /// Its nodes; each comes after what it depends on.
+    pub nodes: Vec<Node>,
+}
+
+/// An instantiated graph.
+pub struct Executable {
+    /// Its context.
+    pub context: Handle,
+    /// Its nodes.
+    pub nodes: Arc<Vec<Node>>,
 }

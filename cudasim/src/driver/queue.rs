@@ -2,6 +2,7 @@
 
 use std::sync::{Arc, PoisonError};
 
+use super::call;
 use super::error::{CudaError, Result};
 use super::ffi::Handle;
 use super::objects::{Point, Queued};
@@ -10,36 +11,7 @@ use super::work::{Scene, Work};
 use crate::exec::rng::Rng;
 use crate::options::StreamOrder;
 
-/// Numbers of the default streams: `NULL`, `CU_STREAM_LEGACY`, `CU_STREAM_PER_THREAD`.
-pub const NULL_STREAM: Handle = 0;
-const LEGACY_STREAM: Handle = 1;
-const PER_THREAD_STREAM: Handle = 2;
-
 impl State {
-    /// The stream that a handle means in a context.
-    ///
-    /// # Errors
-    /// `InvalidHandle`.
-    pub fn resolve_stream(&mut self, context: Handle, stream: Handle) -> Result<Handle> {
-        match stream {
-            NULL_STREAM | LEGACY_STREAM => Ok(self.context(context)?.legacy),
-            PER_THREAD_STREAM => {
-                let thread = std::thread::current().id();
-                if let Some(&stream) = self.context(context)?.per_thread.get(&thread) {
-                    return Ok(stream);
-                }
-                let handle = self.new_handle();
-                self.streams.insert(handle, super::objects::Stream::new(context, 0, 0));
-                self.context(context)?.per_thread.insert(thread, handle);
-                Ok(handle)
-            }
-            handle => match self.streams.get(&handle) {
-                Some(found) if found.context == context && !found.destroyed => Ok(handle),
-                _ => Err(CudaError::InvalidHandle),
-            },
-        }
-    }
-
     fn is_legacy(&self, stream: Handle) -> bool {
         let context = self.streams.get(&stream).map_or(0, |found| found.context);
         self.contexts.get(&context).is_some_and(|context| context.legacy == stream)
@@ -97,7 +69,7 @@ impl State {
         after.retain(|&point| !self.is_reached(point));
         if let Some(found) = self.streams.get_mut(&stream) {
             found.queued += 1;
-            found.queue.push_back(Queued { after, work, call: state::call() });
+            found.queue.push_back(Queued { after, work, call: call::name() });
         }
         Ok(())
     }

@@ -1,21 +1,23 @@
-//! Everything that exists in the driver, behind one lock, and the guard that every exported function passes.
+//! Everything that exists in the driver, behind one lock.
 //!
 //! The lock is never held while a kernel or a host function runs: a stream whose work runs is marked as busy instead.
 
-use std::cell::{Cell, RefCell};
+use std::cell::RefCell;
 use std::collections::{BTreeMap, HashMap};
 use std::ffi::c_int;
 use std::io::Write as _;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
 
-use super::capture::Capture;
 use super::error::{CudaError, Result};
 use super::ffi::Handle;
-use super::graph::{Executable, Graph};
-use super::objects::{Context, Device, Event, Function, Module, Stream};
+use super::objects::{Capture, Context, Device, Event, Executable, Function, Graph, Module, Stream};
 use super::problem::Problem;
 use crate::options::Options;
+
+/// Numbers of the default streams: `NULL`, `CU_STREAM_LEGACY`, `CU_STREAM_PER_THREAD`.
+pub const NULL_STREAM: Handle = 0;
+const LEGACY_STREAM: Handle = 1;
+const PER_THREAD_STREAM: Handle = 2;
 
 /// Everything that exists.
 #[derive(Default)]
@@ -56,47 +58,6 @@ pub static DONE: Condvar = Condvar::new();
 thread_local! {
     /// The contexts that this thread has pushed; the last is current. 0 stands for none.
     static CONTEXTS: RefCell<Vec<Handle>> = const { RefCell::new(Vec::new()) };
-    /// A host function of a stream runs on this thread, and may not call the driver.
-    static IN_HOST_FUNCTION: Cell<bool> = const { Cell::new(false) };
-    /// The exported function that runs.
-    static CALL: Cell<&'static str> = const { Cell::new("") };
-}
-
-/// Runs the body of an exported function.
-pub fn guard(name: &'static str, body: impl FnOnce() -> Result<()>) -> c_int {
-    if IN_HOST_FUNCTION.get() {
-        explain("a host function of a stream must not call the driver");
-        return CudaError::NotPermitted.code();
-    }
-    CALL.set(name);
-    match catch_unwind(AssertUnwindSafe(body)) {
-        Ok(Ok(())) => 0,
-        Ok(Err(error)) => error.code(),
-        Err(_) => CudaError::Unknown.code(),
-    }
-}
-
-/// The exported function that runs on this thread.
-pub fn call() -> &'static str {
-    CALL.get()
-}
-
-/// Says on standard error why a call is refused, where the code alone says too little.
-pub fn explain(why: &str) {
-    eprintln!("cudasim: {}: {why}", call());
-}
-
-/// An error whose reason is said on standard error.
-pub fn refuse(error: CudaError, why: impl AsRef<str>) -> CudaError {
-    explain(why.as_ref());
-    error
-}
-
-/// Calls a host function of a stream.
-pub fn host_call(call: impl FnOnce()) {
-    IN_HOST_FUNCTION.set(true);
-    call();
-    IN_HOST_FUNCTION.set(false);
 }
 
 /// Locks the state, whether or not the driver is initialised.
@@ -224,6 +185,30 @@ impl State {
     pub fn device_of(&mut self, context: Handle) -> Result<&mut Device> {
         let index = self.context(context)?.device;
         self.devices.get_mut(index).ok_or(CudaError::InvalidContext)
+    }
+
+    /// The stream that a handle means in a context.
+    ///
+    /// # Errors
+    /// `InvalidHandle`.
+    pub fn resolve_stream(&mut self, context: Handle, stream: Handle) -> Result<Handle> {
+        match stream {
+            NULL_STREAM | LEGACY_STREAM => Ok(self.context(context)?.legacy),
+            PER_THREAD_STREAM => {
+                let thread = std::thread::current().id();
+                if let Some(&stream) = self.context(context)?.per_thread.get(&thread) {
+                    return Ok(stream);
+                }
+                let handle = self.new_handle();
+                self.streams.insert(handle, Stream::new(context, 0, 0));
+                self.context(context)?.per_thread.insert(thread, handle);
+                Ok(handle)
+            }
+            handle => match self.streams.get(&handle) {
+                Some(found) if found.context == context && !found.destroyed => Ok(handle),
+                _ => Err(CudaError::InvalidHandle),
+            },
+        }
     }
 
     /// Notes a problem of a context, and says it on standard error. The context fails, unless it is a leak.

@@ -2,10 +2,10 @@
 
 use std::ffi::c_uint;
 
+use super::call::refuse;
 use super::error::{CudaError, Result};
 use super::exports;
 use super::ffi::{DevicePointer, In, Out};
-use super::state::refuse;
 use crate::tensor_map::{Arguments, BYTES, Im2colArguments, MAX_RANK, TensorMap};
 
 /// The numbers that both functions take.

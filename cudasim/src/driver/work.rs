@@ -2,16 +2,16 @@
 
 use std::io::Write as _;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
+use super::call;
 use super::ffi::{DevicePointer, HostFunction, HostPointer};
-use super::objects::Engine;
 use super::problem::{Json, Problem};
-use super::state;
 use crate::exec::rng::Rng;
 use crate::exec::{self, Kernel, Launch};
+use crate::memory::GlobalMemory;
 use crate::options::Options;
 use crate::report::FaultKind;
 
@@ -100,6 +100,21 @@ pub struct Fill {
     pub pattern: Vec<u8>,
 }
 
+/// What runs work: shared by a context and the work that it runs.
+pub struct Engine {
+    /// Global memory.
+    pub memory: GlobalMemory,
+    /// Launches so far.
+    pub launches: AtomicU64,
+}
+
+impl Engine {
+    /// With memory of `capacity` bytes, at addresses that no other context has.
+    pub fn new(number: usize, capacity: u64) -> Self {
+        Self { memory: GlobalMemory::numbered(number as u64, capacity), launches: AtomicU64::new(0) }
+    }
+}
+
 /// What work runs with.
 pub struct Scene {
     /// Memory and launches.
@@ -141,7 +156,7 @@ impl Scene {
                     return Err(self.problem(FaultKind::OutOfBounds, format!("{address:#x} was freed twice")));
                 }
             }
-            Work::Host(function) => state::host_call(|| function.call()),
+            Work::Host(function) => call::host_function(|| function.call()),
             Work::Graph(nodes) => self.graph(nodes)?,
         }
         Ok(())

@@ -7,6 +7,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use super::GLOBAL_BASE;
 use super::allocation::{self, Allocation, Origin};
+use super::error::MemoryError;
 use super::shadow::AGENTS;
 
 /// Allocations start at multiples of this, as CUDA's do.
@@ -20,15 +21,6 @@ const REMEMBERED: usize = 4096;
 
 /// What the host reads where nothing was written: -4e8 as floating-point numbers of any width.
 pub const UNWRITTEN: u8 = 0xcd;
-
-/// Why memory was refused.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum MemoryError {
-    /// More than the device has.
-    OutOfMemory,
-    /// Not the address of a live allocation, or a range that leaves it.
-    InvalidAddress,
-}
 
 /// An allocation that is gone.
 #[derive(Clone)]

@@ -4,14 +4,19 @@
 //! Shared, local and parameter memory are windows of the generic space; inside their own space addresses start at 0.
 
 pub mod allocation;
+mod error;
 pub mod global;
 pub mod shadow;
 pub mod shared;
 mod wide;
+mod word;
+mod zeroed;
 
-pub use allocation::{Allocation, Origin, Word};
-pub use global::{AddressMap, GlobalMemory, MemoryError};
+pub use allocation::{Allocation, Origin};
+pub use error::MemoryError;
+pub use global::{AddressMap, GlobalMemory};
 pub use shared::{ByteState, SharedMemory};
+pub use word::Word;
 
 /// First address of device allocations: above what a process may use, so that no host pointer is a device pointer.
 pub const GLOBAL_BASE: u64 = 1 << 49;

@@ -1,7 +1,8 @@
 //! Shared memory of a block, with what is known of each byte.
 
+use super::SHARED_RESERVED;
 use super::shadow::Shadow;
-use crate::memory::{SHARED_RESERVED, Word};
+use super::word::Word;
 use crate::report::{Fault, FaultKind};
 
 /// What is known of a byte of shared memory.

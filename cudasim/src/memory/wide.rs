@@ -3,6 +3,8 @@
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
+use super::word::Word;
+
 /// Where the processor cannot exchange 16 bytes, only one thread at a time touches any.
 static LOCK: Mutex<()> = Mutex::new(());
 
@@ -45,8 +47,8 @@ pub(super) unsafe fn update(at: *mut u8, mut change: impl FnMut(u128) -> u128) -
     unsafe {
         old = halves(at);
         let new = change(old);
-        <u64 as super::Word>::store(at, new as u64);
-        <u64 as super::Word>::store(at.add(8), (new >> 64) as u64);
+        <u64 as Word>::store(at, new as u64);
+        <u64 as Word>::store(at.add(8), (new >> 64) as u64);
     }
     old
 }
@@ -54,7 +56,7 @@ pub(super) unsafe fn update(at: *mut u8, mut change: impl FnMut(u128) -> u128) -
 /// The two halves, perhaps of different moments.
 unsafe fn halves(at: *mut u8) -> u128 {
     // SAFETY: as the callers promise.
-    let (low, high) = unsafe { (<u64 as super::Word>::load(at), <u64 as super::Word>::load(at.add(8))) };
+    let (low, high) = unsafe { (<u64 as Word>::load(at), <u64 as Word>::load(at.add(8))) };
     u128::from(high) << 64 | u128::from(low)
 }
 

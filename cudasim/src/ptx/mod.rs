@@ -16,6 +16,7 @@
 mod check;
 mod error;
 pub mod form;
+pub mod id;
 pub mod lexer;
 pub mod module;
 pub mod opcode;

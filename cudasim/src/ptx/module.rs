@@ -1,34 +1,11 @@
 //! What a PTX text says, checked and with every name resolved.
 
 use super::form::{Form, OperandRule};
+pub use super::id::{LabelId, RegisterId, SourceId, Symbol};
 use super::operand::Operand;
 use super::types::{ScalarType, StateSpace};
 use std::fmt;
 use std::sync::Arc;
-
-macro_rules! ids {
-    ($($(#[$doc:meta])* $name:ident,)*) => {$(
-        $(#[$doc])*
-        #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-        pub struct $name(pub u32);
-
-        impl $name {
-            /// The index this stands for.
-            pub fn index(self) -> usize {
-                self.0 as usize
-            }
-        }
-    )*};
-}
-
-ids! {
-    /// A register of a function; registers are numbered from 0 in the order of their declarations.
-    RegisterId,
-    /// A label: index into [`Body::labels`].
-    LabelId,
-    /// A source position: index into [`Body::sources`].
-    SourceId,
-}
 
 /// A module: one PTX text.
 #[derive(Clone, Debug, Default)]
@@ -111,21 +88,6 @@ pub struct Relocation {
     pub addend: i64,
     /// `generic(...)`: the generic address rather than the one inside the variable's space.
     pub generic: bool,
-}
-
-/// Something that has an address.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Symbol {
-    /// Index into [`Module::variables`].
-    Global(u32),
-    /// Index into [`Body::variables`].
-    Local(u32),
-    /// Index into [`Function::parameters`].
-    Parameter(u32),
-    /// Index into [`Function::results`].
-    Result(u32),
-    /// Index into [`Module::functions`].
-    Function(u32),
 }
 
 /// A parameter or result: a piece of parameter space.

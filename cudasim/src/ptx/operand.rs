@@ -1,6 +1,6 @@
 //! Operands as instructions hold them, names resolved.
 
-use super::module::{LabelId, RegisterId, Symbol};
+use super::id::{LabelId, RegisterId, Symbol};
 
 /// An operand.
 #[derive(Clone, Debug, PartialEq)]

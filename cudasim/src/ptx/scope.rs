@@ -1,6 +1,6 @@
 //! What names mean inside a function: `{ }` open scopes, and inner names hide outer ones.
 
-use super::module::{LabelId, RegisterId, Symbol};
+use super::id::{LabelId, RegisterId, Symbol};
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
 

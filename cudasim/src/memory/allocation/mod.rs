@@ -6,10 +6,12 @@ mod runs;
 
 use std::fmt;
 use std::sync::OnceLock;
-use std::sync::atomic::{AtomicU8, AtomicU16, AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::AtomicU64;
 
-use super::MemoryError;
+use super::error::MemoryError;
 use super::shadow::Shadow;
+use super::word::Word;
+use super::zeroed::zeroed;
 
 /// Where an allocation comes from, for reports.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -42,99 +44,6 @@ pub struct Allocation {
 unsafe impl Send for Allocation {}
 // SAFETY: as above.
 unsafe impl Sync for Allocation {}
-
-/// A value that is loaded and stored as one.
-pub trait Word: Copy + Default + Into<u64> + PartialEq + Send + Sync + 'static {
-    /// Bytes.
-    const BYTES: u64;
-    /// The value whose bytes are all 1: what the notes of a written word are.
-    const WRITTEN: Self;
-    /// Reads a word.
-    ///
-    /// # Safety
-    /// `at` is aligned and valid for the type while it is read.
-    unsafe fn load(at: *mut u8) -> Self;
-    /// Writes a word.
-    ///
-    /// # Safety
-    /// `at` is aligned and valid for the type while it is written.
-    unsafe fn store(at: *mut u8, value: Self);
-    /// Writes `new` if the word is `old`, else gives the word that it is.
-    ///
-    /// # Safety
-    /// As [`Word::store`].
-    unsafe fn exchange(at: *mut u8, old: Self, new: Self) -> Result<(), Self>;
-    /// Replaces a word by `change` of it, at once for all threads of the host; returns the old one.
-    ///
-    /// # Safety
-    /// As [`Word::store`].
-    unsafe fn update(at: *mut u8, change: impl FnMut(Self) -> Self) -> Self;
-    /// The low bits of a number.
-    fn cut(value: u64) -> Self;
-    /// The word in the first bytes of a slice.
-    fn from_slice(bytes: &[u8]) -> Self;
-    /// Puts the word into the first bytes of a slice.
-    fn to_slice(self, bytes: &mut [u8]);
-}
-
-macro_rules! words {
-    ($($ty:ty, $atomic:ident;)*) => {$(
-        impl Word for $ty {
-            const BYTES: u64 = size_of::<$ty>() as u64;
-            const WRITTEN: Self = (0x0101_0101_0101_0101_u64 & <$ty>::MAX as u64) as $ty;
-
-            #[inline(always)]
-            unsafe fn load(at: *mut u8) -> Self {
-                // SAFETY: aligned and valid, as the caller promises; all accesses are atomic.
-                unsafe { $atomic::from_ptr(at.cast()) }.load(Ordering::Relaxed)
-            }
-
-            #[inline(always)]
-            unsafe fn store(at: *mut u8, value: Self) {
-                // SAFETY: as in `load`.
-                unsafe { $atomic::from_ptr(at.cast()) }.store(value, Ordering::Relaxed);
-            }
-
-            unsafe fn exchange(at: *mut u8, old: Self, new: Self) -> Result<(), Self> {
-                // SAFETY: as in `load`.
-                let place = unsafe { $atomic::from_ptr(at.cast()) };
-                place.compare_exchange(old, new, Ordering::Relaxed, Ordering::Relaxed).map(|_| ())
-            }
-
-            #[inline(always)]
-            unsafe fn update(at: *mut u8, mut change: impl FnMut(Self) -> Self) -> Self {
-                // SAFETY: as in `load`.
-                let place = unsafe { $atomic::from_ptr(at.cast()) };
-                let mut old = place.load(Ordering::Relaxed);
-                loop {
-                    match place.compare_exchange_weak(old, change(old), Ordering::AcqRel, Ordering::Relaxed) {
-                        Ok(old) => return old,
-                        Err(now) => old = now,
-                    }
-                }
-            }
-
-            #[inline(always)]
-            fn cut(value: u64) -> Self {
-                value as Self
-            }
-
-            #[inline(always)]
-            fn from_slice(bytes: &[u8]) -> Self {
-                let mut word = [0; size_of::<$ty>()];
-                word.copy_from_slice(&bytes[..size_of::<$ty>()]);
-                Self::from_le_bytes(word)
-            }
-
-            #[inline(always)]
-            fn to_slice(self, bytes: &mut [u8]) {
-                bytes[..size_of::<$ty>()].copy_from_slice(&self.to_le_bytes());
-            }
-        }
-    )*};
-}
-
-words! { u8, AtomicU8; u16, AtomicU16; u32, AtomicU32; u64, AtomicU64; }
 
 impl Allocation {
     /// Memory of `size` bytes at address `base`, none of it written; nothing is taken from the host before it is touched.
@@ -431,26 +340,6 @@ impl Allocation {
 fn words_of(size: u64) -> Result<usize, MemoryError> {
     usize::try_from(size.div_ceil(8)).map_err(|_| MemoryError::OutOfMemory)
 }
-
-/// `count` atomics that are zero, without touching their pages.
-pub(super) fn zeroed<T: Zeroable>(count: usize) -> Result<Box<[T]>, MemoryError> {
-    let layout = std::alloc::Layout::array::<T>(count).map_err(|_| MemoryError::OutOfMemory)?;
-    if layout.size() == 0 {
-        return Ok(Box::new([]));
-    }
-    // SAFETY: the layout is not empty; a zeroed T is a T (`Zeroable`); the box frees with the same layout.
-    unsafe {
-        let pointer = std::alloc::alloc_zeroed(layout).cast::<T>();
-        if pointer.is_null() {
-            return Err(MemoryError::OutOfMemory);
-        }
-        Ok(Box::from_raw(std::ptr::slice_from_raw_parts_mut(pointer, count)))
-    }
-}
-
-/// Types of which all-zero bytes are a value.
-pub(super) trait Zeroable {}
-impl Zeroable for AtomicU64 {}
 
 impl fmt::Display for Allocation {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

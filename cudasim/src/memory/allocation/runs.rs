@@ -1,6 +1,7 @@
 //! Runs: what 32 lanes side by side read and write at once.
 
-use super::{Allocation, Word};
+use super::Allocation;
+use crate::memory::word::Word;
 
 impl Allocation {
     /// The offset of 32 lanes of `bytes` bytes side by side, the first at `address`, where all of it is inside and at a multiple

@@ -11,8 +11,8 @@ mod rows;
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use super::MemoryError;
-use super::allocation::zeroed;
+use super::error::MemoryError;
+use super::zeroed::zeroed;
 use rows::Taken;
 
 /// One access: whose, when, of which bytes of the word. 0 is none.
