@@ -4,11 +4,11 @@
 //! Shared, local and parameter memory are windows of the generic space; inside their own space addresses start at 0.
 
 pub mod allocation;
+mod b128;
 mod error;
 pub mod global;
 pub mod shadow;
 pub mod shared;
-mod wide;
 mod word;
 mod zeroed;
 

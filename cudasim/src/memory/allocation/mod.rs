@@ -153,19 +153,19 @@ impl Allocation {
     /// The 16 bytes at `offset`, aligned and inside, in one piece.
     pub fn load_wide(&self, offset: u64) -> u128 {
         // SAFETY: aligned and inside, as `place` checks.
-        unsafe { super::wide::load(self.place(offset, 16)) }
+        unsafe { super::b128::load(self.place(offset, 16)) }
     }
 
     /// Writes the 16 bytes at `offset`, aligned and inside, in one piece.
     pub fn store_wide(&self, offset: u64, value: u128) {
         // SAFETY: as in `load_wide`.
-        unsafe { super::wide::store(self.place(offset, 16), value) }
+        unsafe { super::b128::store(self.place(offset, 16), value) }
     }
 
     /// Replaces the 16 bytes at `offset`, aligned and inside, by `change` of them, in one piece; returns the old ones.
     pub fn update_wide(&self, offset: u64, change: impl FnMut(u128) -> u128) -> u128 {
         // SAFETY: as in `load_wide`.
-        unsafe { super::wide::update(self.place(offset, 16), change) }
+        unsafe { super::b128::update(self.place(offset, 16), change) }
     }
 
     /// Whether all these addresses are multiples of `bytes` and `bytes` at each are inside.
