@@ -48,6 +48,7 @@ pub fn resident(function: &Function, threads: u32, dynamic_shared: u32) -> u32 {
         0 => BLOCKS_PER_MULTIPROCESSOR,
         registers => REGISTERS / registers_of(threads, registers).max(1),
     };
+
     if threads > function.max_threads() || dynamic_shared > function.max_dynamic_shared {
         return 0;
     }
@@ -73,6 +74,8 @@ impl Function {
         let kernel = &self.kernel;
         let name = &kernel.name;
         let invalid = |why: String| Err(refuse(CudaError::InvalidValue, format!("kernel {name}: {why}")));
+
+        // Shape of grid and block: limits of the device.
         for axis in 0..3 {
             if grid[axis] == 0 || grid[axis] > GRID[axis] {
                 return invalid(format!("a grid of {grid:?} blocks; each at least 1, at most {GRID:?}"));
@@ -81,10 +84,13 @@ impl Function {
                 return invalid(format!("a block of {block:?} threads; each at least 1, at most {BLOCK:?}"));
             }
         }
+
         let threads = block.iter().product::<u32>();
         if threads > THREADS {
             return invalid(format!("a block of {threads} threads; at most {THREADS}"));
         }
+
+        // The kernel's own bounds.
         if let Some(required) = kernel.bounds.required_threads.filter(|required| required != block) {
             return invalid(format!("a block of {block:?} threads; the kernel requires {required:?} (.reqntid)"));
         }
@@ -94,6 +100,8 @@ impl Function {
                 return invalid(format!("a block of {threads} threads; its launch bounds allow {total} (.maxntid)"));
             }
         }
+
+        // Registers and shared memory of a block.
         let needed = registers_of(threads, self.registers);
         if needed > REGISTERS {
             let why = format!(
@@ -110,7 +118,10 @@ impl Function {
                 u64::from(SHARED_OPT_IN).saturating_sub(kernel.static_shared)
             ));
         }
+
         self.check_cluster(launch)?;
+
+        // All blocks of a cooperative launch are resident at once.
         if launch.cooperative {
             let blocks: u64 = grid.iter().map(|&n| u64::from(n)).product();
             let room = u64::from(resident(self, threads, *dynamic_shared)) * u64::from(MULTIPROCESSORS);
@@ -120,6 +131,7 @@ impl Function {
                 return Err(refuse(CudaError::CooperativeLaunchTooLarge, why));
             }
         }
+
         debug_assert!(cluster.iter().all(|&n| n > 0));
         Ok(())
     }
@@ -128,6 +140,8 @@ impl Function {
         let Launch { grid, cluster, .. } = launch;
         let name = &self.kernel.name;
         let invalid = |why: String| Err(refuse(CudaError::InvalidClusterSize, format!("kernel {name}: {why}")));
+
+        // How many blocks a cluster has.
         let blocks: u64 = cluster.iter().map(|&n| u64::from(n)).product();
         let most = if self.non_portable_cluster { CLUSTER } else { PORTABLE_CLUSTER };
         if blocks == 0 || blocks > most.into() {
@@ -136,9 +150,12 @@ impl Function {
                  CU_FUNC_ATTRIBUTE_NON_PORTABLE_CLUSTER_SIZE_ALLOWED is set"
             ));
         }
+
         if (0..3).any(|axis| grid[axis] % cluster[axis] != 0) {
             return invalid(format!("a grid of {grid:?} blocks is not whole clusters of {cluster:?}"));
         }
+
+        // The kernel's own bounds.
         let bounds = &self.kernel.bounds;
         if let Some(required) = bounds.required_cluster.filter(|required| required != cluster) {
             return invalid(format!("a cluster of {cluster:?} blocks; the kernel requires {required:?}"));
@@ -146,6 +163,7 @@ impl Function {
         if let Some(most) = bounds.max_cluster_rank.filter(|&most| blocks > most.into()) {
             return invalid(format!("a cluster of {blocks} blocks; the kernel allows {most} (.maxclusterrank)"));
         }
+
         if bounds.explicit_cluster && !launch.explicit_cluster {
             return invalid("the kernel must be launched with a cluster size (.explicitcluster)".into());
         }

@@ -54,10 +54,13 @@ impl AddressMap {
         if agents >= AGENTS - 1 {
             return 0;
         }
+
+        // Numbers run out: start again, and forget the accesses of earlier launches.
         if *taken + agents >= AGENTS - 1 {
             self.iter().for_each(Allocation::clear_shadow);
             *taken = 0;
         }
+
         let first = *taken + 1;
         *taken += agents;
         first
@@ -90,6 +93,7 @@ impl AddressMap {
         {
             return Some(format!("byte {} of {gone}, freed since", address - gone.base));
         }
+
         let distance = |a: &Allocation| match address {
             x if x < a.base() => a.base() - x,
             x => (x - a.base()).saturating_sub(a.size().saturating_sub(1)),
@@ -183,6 +187,7 @@ impl GlobalMemory {
         if inner.used.checked_add(size).is_none_or(|used| used > self.capacity) {
             return Err(MemoryError::OutOfMemory);
         }
+
         let base = inner.next;
         let origin = name.map_or(Origin::Allocated(inner.count), |name| Origin::Variable(name.into()));
         let allocation = Allocation::new(base, size, origin)?;
@@ -220,12 +225,14 @@ impl GlobalMemory {
         if *gone.origin() != Origin::Host {
             inner.used -= gone.size();
         }
+
         let mut freed = inner.map.freed.lock().unwrap_or_else(PoisonError::into_inner);
         if freed.len() == REMEMBERED {
             freed.pop_front();
         }
         freed.push_back(Freed { base, size: gone.size(), origin: gone.origin().clone() });
         drop(freed);
+
         inner.renew();
         Ok(())
     }

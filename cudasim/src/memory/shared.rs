@@ -140,6 +140,7 @@ impl SharedMemory {
                 wrong |= T::from_slice(&states[at..]).into() ^ T::WRITTEN.into();
             }
         }
+
         // Of `InFlight` and `Unwritten`; bytes that a copy reads may be read by others.
         let asked: u64 = if written { 0x0303_0303_0303_0303 } else { 0x0202_0202_0202_0202 };
         wrong & asked == 0

@@ -26,6 +26,8 @@ fn follows(rules: &[OperandRule], operands: &[Operand], body: &Body) -> Result<(
     if let [OperandRule { kind: OperandKind::Call, .. }] = rules {
         return Ok(());
     }
+
+    // Optional operands may be left out at the end.
     let least = rules.iter().filter(|rule| !rule.optional).count();
     if operands.len() < least || operands.len() > rules.len() {
         let takes = if least == rules.len() { least.to_string() } else { format!("{least} to {}", rules.len()) };
@@ -34,6 +36,7 @@ fn follows(rules: &[OperandRule], operands: &[Operand], body: &Body) -> Result<(
         let reached = (0..shorter).take_while(|&i| one(rules, operands, i, body).is_ok()).count();
         return Err((reached, format!("takes {takes} operands, not {}", operands.len())));
     }
+
     for index in 0..operands.len() {
         one(rules, operands, index, body).map_err(|message| (index, format!("operand {}: {message}", index + 1)))?;
     }
@@ -63,48 +66,61 @@ fn fits(rule: &OperandRule, operand: &Operand, body: &Body) -> Result<(), String
         (Value { .. }, Operand::Vector(elements)) if elements.len() == 1 => fits(rule, &elements[0], body),
         (Value { .. }, _) if written => Err("must be a register".into()),
         (Value { .. }, _) => Err("must be a register or a constant".into()),
+
         (Predicate, Operand::Register(register) | Operand::Not(register)) => {
             width(*register, ScalarType::Pred, false, body)
         }
         (Predicate, Operand::Immediate(Immediate::Integer(_))) => Ok(()),
         (Predicate, _) => Err("must be a predicate".into()),
+
         (Vector { ty, count, wide }, Operand::Vector(elements)) => {
-            if count.is_some_and(|count| count != elements.len()) {
-                return Err(format!("must be a vector of {}, not of {}", count.unwrap_or(0), elements.len()));
+            if let Some(count) = count.filter(|&count| count != elements.len()) {
+                return Err(format!("must be a vector of {count}, not of {}", elements.len()));
             }
-            elements.iter().try_for_each(|element| match element {
-                Operand::Register(register) => width(*register, ty, wide, body),
-                Operand::Immediate(_) if !written => Ok(()),
-                Operand::Sink if written => Ok(()),
-                _ => Err("has an element that cannot stand in a vector".into()),
-            })
+            elements.iter().try_for_each(|element| fits_in_vector(element, ty, wide, written, body))
         }
         // A vector of one may be written without braces.
         (Vector { ty, count: Some(1), wide }, Operand::Register(register)) => width(*register, ty, wide, body),
         (Vector { .. }, _) => Err("must be a vector in braces".into()),
+
         (Constant, Operand::Immediate(Immediate::Integer(_))) => Ok(()),
         (Constant, _) => Err("must be an integer constant".into()),
+
         (Address, Operand::Address(address)) => address_width(address.base, body),
         (Address, _) => Err("must be an address in brackets".into()),
         (TensorAddress, Operand::Tensor(address, coordinates)) => {
             address_width(address.base, body)?;
-            if !(1..=5).contains(&coordinates.len()) {
-                return Err(format!("has {} coordinates; a tensor has 1 to 5", coordinates.len()));
-            }
-            coordinates.iter().try_for_each(|coordinate| match coordinate {
-                Operand::Register(register) => width(*register, ScalarType::S32, false, body),
-                Operand::Immediate(Immediate::Integer(_)) => Ok(()),
-                _ => Err("has a coordinate that is neither register nor constant".into()),
-            })
+            fit_as_coordinates(coordinates, body)
         }
         (TensorAddress, _) => Err("must be a tensor map with coordinates, `[map, {x, y}]`".into()),
         (AnyAddress, Operand::Register(register)) => address_width(AddressBase::Register(*register), body),
         (AnyAddress, Operand::Symbol(..)) => Ok(()),
         (AnyAddress, _) => Err("must be an address".into()),
+
         (Label, Operand::Label(_)) | (Targets, Operand::Targets(_)) => Ok(()),
         (Label | Targets, _) => Err("must be a label".into()),
         (Call, _) => Ok(()),
     }
+}
+
+fn fits_in_vector(element: &Operand, ty: ScalarType, wide: bool, written: bool, body: &Body) -> Result<(), String> {
+    match element {
+        Operand::Register(register) => width(*register, ty, wide, body),
+        Operand::Immediate(_) if !written => Ok(()),
+        Operand::Sink if written => Ok(()),
+        _ => Err("has an element that cannot stand in a vector".into()),
+    }
+}
+
+fn fit_as_coordinates(coordinates: &[Operand], body: &Body) -> Result<(), String> {
+    if !(1..=5).contains(&coordinates.len()) {
+        return Err(format!("has {} coordinates; a tensor has 1 to 5", coordinates.len()));
+    }
+    coordinates.iter().try_for_each(|coordinate| match coordinate {
+        Operand::Register(register) => width(*register, ScalarType::S32, false, body),
+        Operand::Immediate(Immediate::Integer(_)) => Ok(()),
+        _ => Err("has a coordinate that is neither register nor constant".into()),
+    })
 }
 
 fn width(register: RegisterId, ty: ScalarType, wide: bool, body: &Body) -> Result<(), String> {
@@ -117,6 +133,7 @@ fn width(register: RegisterId, ty: ScalarType, wide: bool, body: &Body) -> Resul
     } else {
         found.bits() == ty.bits()
     };
+
     if fits {
         return Ok(());
     }

@@ -87,6 +87,8 @@ impl Form {
     /// A message that names what the table does not know.
     pub fn new(opcode: &str, modifiers: &[&str], spelling: &str) -> Result<Self, String> {
         let known = Opcode::from_name(opcode).ok_or_else(|| format!("unknown instruction {}", quote(spelling)))?;
+
+        // The rows of the table that these modifiers fit; else, the modifier that no row takes.
         let mut furthest = 0;
         let rows: Vec<_> = table::rows(known)
             .iter()
@@ -99,6 +101,8 @@ impl Form {
                 None => format!("{} lacks a modifier or type at its end", quote(spelling)),
             });
         }
+
+        // Sort the modifiers by kind.
         let mut form = Self {
             opcode: known,
             modifiers: Vec::new(),
@@ -112,6 +116,8 @@ impl Form {
         for word in modifiers {
             form.sort(word)?;
         }
+
+        // Each row is one signature.
         for operands in rows {
             let signature = operands.iter().filter_map(|pattern| form.rule(pattern).transpose());
             let signature = signature.collect::<Result<_, _>>().map_err(|m| format!("{}: {m}", quote(spelling)))?;
@@ -187,6 +193,7 @@ impl Form {
             What::Targets => OperandKind::Targets,
             What::Call => OperandKind::Call,
         };
+
         let Pattern { access, optional, .. } = *pattern;
         Ok(Some(OperandRule { access, kind, predicate: with_predicate, optional }))
     }
@@ -254,6 +261,7 @@ mod tests {
                 .collect();
             assert_eq!(counts, expected, "{spelling}");
         }
+
         let wgmma = form("wgmma.mma_async.sync.aligned.m64n256k16.f32.bf16.bf16").unwrap();
         assert_eq!(wgmma.signatures.len(), 2);
         let accumulators = OperandKind::Vector { ty: ScalarType::F32, count: Some(128), wide: false };

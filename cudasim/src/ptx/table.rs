@@ -108,11 +108,14 @@ fn read() -> Result<Rows, String> {
         [include_str!("table/arithmetic.txt"), include_str!("table/memory.txt"), include_str!("table/tensor.txt")];
     let mut classes = HashMap::new();
     let mut table = Rows::new();
+
     for line in texts.iter().flat_map(|text| text.lines()) {
         let line = line.trim();
         if line.is_empty() || line.starts_with('#') {
             continue;
         }
+
+        // A class of words.
         if let Some(class) = line.strip_prefix("let ") {
             let (name, words) = class.split_once('=').ok_or_else(|| format!("no `=` in {line}"))?;
             if classes.insert(name.trim(), words.split_whitespace().collect::<Vec<_>>()).is_some() {
@@ -120,11 +123,14 @@ fn read() -> Result<Rows, String> {
             }
             continue;
         }
+
+        // A row: opcode, slots, operands.
         let (modifiers, operands) = line.split_once(" :").ok_or_else(|| format!("no ` :` in {line}"))?;
         let mut modifiers = modifiers.split_whitespace();
         let name = modifiers.next().ok_or_else(|| format!("no opcode in {line}"))?;
         let (name, any_order) = name.strip_suffix('~').map_or((name, false), |name| (name, true));
         let opcode = Opcode::from_name(name).ok_or_else(|| format!("{name} is not in the list of opcodes"))?;
+
         let row = Row {
             any_order,
             slots: modifiers.map(|slot| slot_of(slot, &classes)).collect::<Result<_, _>>()?,
@@ -158,6 +164,7 @@ fn pattern(text: &str) -> Result<Pattern, String> {
         (_, Some(rest)) => (Access::ReadWrite, rest),
         _ => (Access::Read, text),
     };
+
     let what = match text {
         "#" => What::Constant,
         "[]" => What::Address,

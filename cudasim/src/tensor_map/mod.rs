@@ -232,6 +232,7 @@ impl TensorMap {
             strides.len(),
             element_strides.len()
         );
+
         let element = *Element::ALL
             .get(arguments.element as usize)
             .ok_or_else(|| format!("data type {}; compute capability 9.0 has 0 to 12", arguments.element))?;
@@ -251,6 +252,7 @@ impl TensorMap {
                 .filter(|&kind| kind <= 3)
                 .ok_or_else(|| format!("L2 promotion {}; it is 0 to 3", arguments.l2_promotion))?,
         };
+
         map.dims[..count].copy_from_slice(dims);
         map.strides[..count - 1].copy_from_slice(strides);
         map.element_strides[..count].copy_from_slice(element_strides);
@@ -262,20 +264,37 @@ impl TensorMap {
     /// # Errors
     /// The rule that it breaks, in words.
     pub fn check(&self) -> Result<(), String> {
+        demand!((1..=MAX_RANK as u32).contains(&self.rank), "rank {}; it is 1 to 5", self.rank);
+        demand!(!self.is_interleaved() || self.rank >= 3, "rank {}; with an interleave it is 3 to 5", self.rank);
+
+        self.check_memory()?;
+        let channels = match self.kind {
+            Kind::Tiled { extent } => self.check_box(&extent)?,
+            Kind::Im2col { lower, upper, channels, pixels } => self.check_pixels(&lower, &upper, channels, pixels)?,
+        };
+        self.check_rows(u64::from(channels) * self.element.bytes())?;
+
+        demand!(!self.nan_fill || self.element.is_float(), "NaN as the fill of a type that has none");
+        Ok(())
+    }
+
+    fn is_interleaved(&self) -> bool {
+        self.interleave != Interleave::None
+    }
+
+    /// Where the tensor lies: address, sizes and strides.
+    fn check_memory(&self) -> Result<(), String> {
         let rank = self.rank as usize;
-        let interleaved = self.interleave != Interleave::None;
         let unit = if self.interleave == Interleave::B32 { 32 } else { 16 };
-        demand!((1..=MAX_RANK).contains(&rank), "rank {rank}; it is 1 to 5");
-        demand!(!interleaved || rank >= 3, "rank {rank}; with an interleave it is 3 to 5");
-        demand!(self.address.is_multiple_of(unit), "the address {:#x} is no multiple of {unit}", self.address);
+        demand!(self.address.is_multiple_of(unit), "the address {:#x} is not a multiple of {unit}", self.address);
+
         for (axis, &size) in self.dims[..rank].iter().enumerate() {
             demand!((1..=1 << 32).contains(&size), "dimension {axis} has {size} elements; it can have 1 to 2^32");
         }
-        for (axis, &stride) in self.strides[..rank - 1].iter().enumerate() {
-            let axis = axis + 1;
+        for (axis, &stride) in (1..).zip(&self.strides[..rank - 1]) {
             demand!(
                 stride.is_multiple_of(unit),
-                "the stride {stride} of dimension {axis} is no multiple of {unit} bytes"
+                "the stride {stride} of dimension {axis} is not a multiple of {unit} bytes"
             );
             demand!(stride < 1 << 40, "the stride {stride} of dimension {axis} is not below 2^40 bytes");
         }
@@ -283,47 +302,52 @@ impl TensorMap {
             // Without an interleave the first is ignored, but it must be a stride all the same.
             demand!((1..=8).contains(&stride), "the element stride {stride} of dimension {axis}; it is 1 to 8");
         }
-        let inner = match self.kind {
-            Kind::Tiled { extent } => {
-                for (axis, &size) in extent[..rank].iter().enumerate() {
-                    demand!((1..=256).contains(&size), "the box has {size} elements in dimension {axis}; 1 to 256 fit");
-                }
-                u64::from(extent[0])
-            }
-            Kind::Im2col { lower, upper, channels, pixels } => {
-                let bound = match rank {
-                    3 => 1 << 15,
-                    4 => 1 << 7,
-                    _ => 1 << 4,
-                };
-                for corner in lower.iter().chain(&upper) {
-                    demand!(
-                        (-bound..bound).contains(corner),
-                        "a corner of {corner}; at rank {rank} it is -{bound} to {}",
-                        bound - 1
-                    );
-                }
-                demand!((1..=256).contains(&channels), "{channels} channels of a pixel; 1 to 256 fit");
-                demand!((1..=1024).contains(&pixels), "{pixels} pixels of a column; 1 to 1024 fit");
-                u64::from(channels)
-            }
+        Ok(())
+    }
+
+    /// The box of a tiled copy; gives its elements in the innermost dimension.
+    fn check_box(&self, extent: &[u32; MAX_RANK]) -> Result<u32, String> {
+        for (axis, &size) in extent[..self.rank as usize].iter().enumerate() {
+            demand!((1..=256).contains(&size), "the box has {size} elements in dimension {axis}; 1 to 256 fit");
+        }
+        Ok(extent[0])
+    }
+
+    /// Corners, channels and pixels of an im2col copy; gives the channels.
+    fn check_pixels(&self, lower: &[i32; 3], upper: &[i32; 3], channels: u32, pixels: u32) -> Result<u32, String> {
+        let rank = self.rank;
+        let bound = match rank {
+            3 => 1 << 15,
+            4 => 1 << 7,
+            _ => 1 << 4,
         };
-        let inner = inner * self.element.bytes();
-        if interleaved {
-            let right = self.interleave != Interleave::B32 || self.swizzle == Swizzle::B32;
-            demand!(right, "an interleave of 32 bytes needs a swizzle of 32 bytes");
-        } else {
+        for corner in lower.iter().chain(upper) {
             demand!(
-                inner.is_multiple_of(16),
-                "the innermost dimension of the box has {inner} bytes, no multiple of 16"
-            );
-            let span = self.swizzle.span();
-            demand!(
-                inner <= span,
-                "the innermost dimension of the box has {inner} bytes, more than the swizzle's {span}"
+                (-bound..bound).contains(corner),
+                "a corner of {corner}; at rank {rank} it is -{bound} to {}",
+                bound - 1
             );
         }
-        demand!(!self.nan_fill || self.element.is_float(), "NaN as the fill of a type that has none");
+
+        demand!((1..=256).contains(&channels), "{channels} channels of a pixel; 1 to 256 fit");
+        demand!((1..=1024).contains(&pixels), "{pixels} pixels of a column; 1 to 1024 fit");
+        Ok(channels)
+    }
+
+    /// What a copy takes of the innermost dimension, in bytes, beside interleave and swizzle.
+    fn check_rows(&self, inner: u64) -> Result<(), String> {
+        if self.is_interleaved() {
+            let right = self.interleave != Interleave::B32 || self.swizzle == Swizzle::B32;
+            demand!(right, "an interleave of 32 bytes needs a swizzle of 32 bytes");
+            return Ok(());
+        }
+
+        demand!(
+            inner.is_multiple_of(16),
+            "the innermost dimension of the box has {inner} bytes, which is not a multiple of 16"
+        );
+        let span = self.swizzle.span();
+        demand!(inner <= span, "the innermost dimension of the box has {inner} bytes, more than the swizzle's {span}");
         Ok(())
     }
 
@@ -332,6 +356,7 @@ impl TensorMap {
         let mut bytes = [0; BYTES];
         bytes[..8].copy_from_slice(MAGIC);
         bytes[8..16].copy_from_slice(&self.address.to_le_bytes());
+
         let put16 = |bytes: &mut [u8; BYTES], at: usize, value: u32| {
             bytes[at..at + 2].copy_from_slice(&(value as u16).to_le_bytes());
         };
@@ -343,6 +368,7 @@ impl TensorMap {
         for (axis, stride) in self.strides.iter().enumerate() {
             bytes[36 + 8 * axis..][..8].copy_from_slice(&stride.to_le_bytes());
         }
+
         match self.kind {
             Kind::Tiled { extent } => {
                 (0..MAX_RANK).for_each(|axis| put16(&mut bytes, 68 + 2 * axis, extent[axis]));
@@ -357,6 +383,7 @@ impl TensorMap {
                 bytes[101] = 1;
             }
         }
+
         bytes[95] = self.rank as u8;
         bytes[96] = self.element as u8;
         bytes[97] = self.interleave as u8;
@@ -371,11 +398,12 @@ impl TensorMap {
     /// # Errors
     /// In words: the driver did not make them, or `tensormap.replace` has left something that cannot be.
     pub fn decode(bytes: &[u8; BYTES]) -> Result<Self, String> {
-        demand!(bytes.starts_with(MAGIC), "these 128 bytes are no tensor map");
+        demand!(bytes.starts_with(MAGIC), "these 128 bytes are not a tensor map");
         let read = |at: usize, count: usize| {
             bytes[at..at + count].iter().rev().fold(0_u64, |value, &byte| value << 8 | u64::from(byte))
         };
         let signed = |at: usize| i32::from(read(at, 2) as u16 as i16);
+
         let kind = match bytes[101] {
             0 => Kind::Tiled { extent: std::array::from_fn(|axis| read(68 + 2 * axis, 2) as u32) },
             _ => Kind::Im2col {
@@ -385,6 +413,7 @@ impl TensorMap {
                 pixels: read(70, 2) as u32,
             },
         };
+
         let element = *Element::ALL.get(usize::from(bytes[96])).ok_or("an unknown type of elements")?;
         let map = Self {
             element,

@@ -31,9 +31,10 @@ pub enum Field {
 /// one by one.
 ///
 /// # Errors
-/// In words: no tiled map, or an index or a value that the field cannot have.
+/// In words: not a tiled map, or an index or a value that the field cannot have.
 pub fn replace(bytes: &mut [u8; BYTES], field: Field, value: u64) -> Result<(), String> {
-    demand!(bytes.starts_with(MAGIC) && bytes[101] == 0, "these 128 bytes are no tiled tensor map");
+    demand!(bytes.starts_with(MAGIC) && bytes[101] == 0, "these 128 bytes are not a tiled tensor map");
+
     let mut put = |at: usize, count: usize, value: u64| {
         bytes[at..at + count].copy_from_slice(&value.to_le_bytes()[..count]);
     };
@@ -41,6 +42,7 @@ pub fn replace(bytes: &mut [u8; BYTES], field: Field, value: u64) -> Result<(), 
         true => Ok(()),
         false => Err(format!("index {index} of a field that has {count}")),
     };
+
     match field {
         Field::Address => put(8, 8, value),
         Field::Rank => {
@@ -99,6 +101,7 @@ mod tests {
     #[test]
     fn fields_are_replaced() {
         let mut map = TensorMap::tiled(&arguments(&[128, 64], &[256]), &[64, 64]).unwrap();
+
         let mut bytes = map.encode();
         for (field, value) in [
             (Field::Address, 0x2_0000),
@@ -111,6 +114,7 @@ mod tests {
         ] {
             replace(&mut bytes, field, value).unwrap();
         }
+
         map.address = 0x2_0000;
         map.dims[1] = 32;
         map.strides[0] = 512;
@@ -118,6 +122,7 @@ mod tests {
         map.element = Element::F16;
         map.nan_fill = true;
         assert_eq!(TensorMap::decode(&bytes).unwrap(), map);
+
         assert!(replace(&mut bytes, Field::Stride(4), 16).is_err());
         assert!(replace(&mut bytes, Field::Extent(0), 0).is_err());
     }

@@ -306,11 +306,14 @@ impl Allocation {
         const PIECE: u64 = 1 << 16;
         let backwards = std::ptr::eq(self, source) && to > from;
         let (mut values, mut notes) = (vec![0; PIECE.min(bytes) as usize], vec![0; PIECE.min(bytes) as usize]);
+
         let pieces = bytes.div_ceil(PIECE);
         for number in 0..pieces {
             let start = PIECE * if backwards { pieces - 1 - number } else { number };
             let count = PIECE.min(bytes - start);
             let (values, notes) = (&mut values[..count as usize], &mut notes[..count as usize]);
+
+            // From the source to the host: values, and which of them were written.
             source.read(from + start, values);
             source.each(from + start, count, |at, whole| {
                 let place = (at - from - start) as usize;
@@ -322,6 +325,8 @@ impl Allocation {
                     }
                 }
             });
+
+            // From the host to the target.
             self.write(to + start, values);
             self.each(to + start, count, |at, whole| {
                 let place = (at - to - start) as usize;

@@ -24,6 +24,8 @@ impl Allocation {
                 values[lane] = unsafe { T::load(self.data.add(start + (lane * N + part) * T::BYTES as usize)) };
             }
         }
+
+        // Whether all of it was written: in words of 8 where the run allows that.
         let bytes = 32 * N as u64 * T::BYTES;
         let mut unwritten = 0;
         if offset.is_multiple_of(8) {
@@ -51,6 +53,7 @@ impl Allocation {
                 unsafe { T::store(self.data.add(start + (lane * N + part) * T::BYTES as usize), values[lane]) };
             }
         }
+
         let bytes = 32 * N as u64 * T::BYTES;
         if offset.is_multiple_of(8) {
             for at in (offset..offset + bytes).step_by(8) {
@@ -94,6 +97,7 @@ mod tests {
             if offset % width != 0 {
                 continue;
             }
+
             let (mut run, mut gathered) = ([[T::default(); 32]; N], [[T::default(); 32]; N]);
             assert!(ours.load_run(offset, &mut run) && theirs.gather(&addresses, &mut gathered));
             assert_eq!(run, gathered);
@@ -102,6 +106,7 @@ mod tests {
                 assert!(!ours.load_run(offset, &mut run), "byte {at} was never written");
                 ours.set_written(at, 1, true);
             }
+
             ours.set_written(offset, 32 * width, false);
             let reversed = run.map(|mut values| {
                 values.reverse();
@@ -109,6 +114,7 @@ mod tests {
             });
             ours.store_run(offset, &reversed);
             theirs.scatter(&addresses, u32::MAX, &reversed);
+
             let (mut left, mut right) = ([0; 4096], [0; 4096]);
             ours.read(0, &mut left);
             theirs.read(0, &mut right);

@@ -175,6 +175,7 @@ impl Shadow {
     /// of two. The first race, if there is one.
     #[inline(always)]
     pub fn visit<K: Knows>(&self, visit: &mut Visit<K>, offsets: &[u64; 32], mask: u32, bytes: u64) -> Option<Race> {
+        // Two common shapes of a whole warp: lanes side by side, and all lanes at one place.
         if mask == u32::MAX && !visit.lanes {
             let (mut contiguous, mut same) = (0, 0);
             for lane in 0..32 {
@@ -188,6 +189,8 @@ impl Shadow {
                 return self.visit_lane(visit, 0, offsets[0], bytes);
             }
         }
+
+        // Any other access goes lane by lane.
         let mut rest = mask;
         while rest != 0 {
             let lane = rest.trailing_zeros() as usize;
@@ -203,6 +206,7 @@ impl Shadow {
     /// The same of 32 lanes side by side, the first at `offset`. `visit.lanes` must be false.
     #[inline]
     pub fn visit_run<K: Knows>(&self, visit: &mut Visit<K>, offset: u64, bytes: u64) -> Option<Race> {
+        // Whole rows have cells of their own.
         let each = bytes as usize / 4;
         if each != 0 && offset.is_multiple_of(rows::BYTES) {
             let lanes = 32 / each;
@@ -215,6 +219,8 @@ impl Shadow {
             }
             return None;
         }
+
+        // Words side by side, all of them quiet: noted without a look at each.
         self.part(visit, offset, 32 * bytes);
         let (first, count) = (offset as usize / 4, 8 * bytes as usize);
         if offset.is_multiple_of(4) && self.is_quiet(visit, first, count) {
@@ -223,6 +229,7 @@ impl Shadow {
             self.fill(visit, first, count, Taken { each: each.max(1), first: sharing - 1, step: sharing });
             return None;
         }
+
         (0..32).find_map(|lane| self.visit_words(visit, lane, offset + lane as u64 * bytes, bytes))
     }
 
@@ -262,11 +269,14 @@ impl Shadow {
 
     /// Notes an access by one lane of any `bytes` at `offset`.
     pub fn visit_lane<K: Knows>(&self, visit: &mut Visit<K>, lane: usize, offset: u64, bytes: u64) -> Option<Race> {
+        // Whole rows.
         if (offset | bytes).is_multiple_of(rows::BYTES) && !visit.lanes {
             let row = |offset: u64| (offset / rows::BYTES) as usize;
             let taken = Taken { each: rows::WORDS, first: lane, step: 1 };
             return (row(offset)..row(offset + bytes)).find_map(|row| self.visit_row(visit, row, taken));
         }
+
+        // Several whole words, all of them quiet.
         self.part(visit, offset, bytes);
         let (first, count) = (offset as usize / 4, bytes as usize / 4);
         if count > 1 && (offset | bytes).is_multiple_of(4) && !visit.lanes {
@@ -278,6 +288,7 @@ impl Shadow {
                 return None;
             }
         }
+
         self.visit_words(visit, lane, offset, bytes)
     }
 
@@ -299,10 +310,12 @@ impl Shadow {
 
     #[inline(always)]
     fn visit_word<K: Knows>(&self, visit: &mut Visit<K>, mine: Cell, word: usize) -> Option<(Cell, bool)> {
+        // Racing with a writer, or with a reader where this access writes.
         let after_writers = match self.comes_after(visit, mine, WRITERS, word) {
             Ok(after) => after,
             Err(other) => return Some((other, true)),
         };
+
         if visit.write {
             let after_readers = match self.comes_after(visit, mine, READERS, word) {
                 Ok(after) => after,
@@ -316,6 +329,7 @@ impl Shadow {
                 return None;
             }
         }
+
         // Take the place of an access that this one comes after; of others it takes none.
         let slot = if visit.write { WRITERS } else { READERS };
         let first = self.get(slot, word);
@@ -324,6 +338,7 @@ impl Shadow {
             self.set(slot, word, merged(mine, first) | more);
             return None;
         }
+
         let second = self.get(slot + 1, word);
         if more == 0 || second.0 < visit.old || visit.has_seen(second, mine) {
             self.set(slot + 1, word, if more == 0 { mine.0 } else { merged(mine, second) });
@@ -348,6 +363,7 @@ impl Shadow {
         if !after && first.clashes(mine) {
             return Err(first);
         }
+
         if first.0 & MORE != 0 {
             let second = self.get(pair + 1, word);
             if second.0 >= visit.old && !visit.has_seen(second, mine) {
@@ -369,10 +385,12 @@ fn merged(mine: Cell, before: Cell) -> u64 {
 
 impl<K: Knows> Visit<K> {
     #[inline]
+
     fn has_seen(&mut self, cell: Cell, mine: Cell) -> bool {
         if cell.moment() == self.known || !self.lanes && cell.agent() == self.cell.agent() {
             return true;
         }
+
         let known = self.knows.knows(cell, mine);
         if known && cell.agent() != self.cell.agent() {
             self.known = cell.moment();

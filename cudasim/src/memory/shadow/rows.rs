@@ -77,12 +77,16 @@ impl Shadow {
     /// Notes an access of a whole row, where it comes after the others that must come before it; else notes nothing.
     #[inline(always)]
     fn take_row<K: Knows>(&self, visit: &mut Visit<K>, row: usize, mine: Cell) -> bool {
+        // The writer must come before, and the row must be whole.
         let writer = self.row(row, WRITER);
         if writer.0 >= visit.old && (writer.bytes() == PARTED || !visit.has_seen(writer, mine)) {
             return false;
         }
+
         let (reader, second) = (self.row(row, READER), self.row(row, SECOND_READER));
         let free = |visit: &mut Visit<K>, cell: Cell| cell.0 < visit.old || visit.has_seen(cell, mine);
+
+        // A write must come after both readers, and takes their place.
         if visit.write {
             let after = free(visit, reader) && free(visit, second);
             if after {
@@ -90,6 +94,7 @@ impl Shadow {
             }
             return after;
         }
+
         // Of more than two readers that do not know of one another the others are not noted.
         if free(visit, reader) {
             self.set_row(row, READER, mine.0);
@@ -111,6 +116,7 @@ impl Shadow {
     fn visit_row_by_words<K: Knows>(&self, visit: &mut Visit<K>, row: usize, taken: Taken, mine: Cell) -> Option<Race> {
         self.part_row(visit, row);
         let first = row * WORDS;
+
         if self.is_quiet(visit, first, WORDS) {
             if visit.write {
                 self.write_row(row, mine);
@@ -119,6 +125,7 @@ impl Shadow {
             }
             return None;
         }
+
         (0..WORDS / taken.each).find_map(|lane| {
             let offset = 4 * (first + lane * taken.each) as u64;
             self.visit_words(visit, taken.first + lane, offset, 4 * taken.each as u64)
@@ -143,6 +150,7 @@ impl Shadow {
         if is_new(writer) && writer.bytes() == PARTED {
             return;
         }
+
         // Where all is old the words' cells are as well.
         if is_new(writer) || is_new(reader) {
             let more = if is_new(second) { MORE } else { 0 };
@@ -154,6 +162,7 @@ impl Shadow {
                 }
             }
         }
+
         self.set_row(row, WRITER, visit.cell.0);
     }
 }

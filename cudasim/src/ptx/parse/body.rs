@@ -29,12 +29,16 @@ impl<'a> Parser<'a> {
         parameters: &[(Token<'a>, Parameter)],
     ) -> Result<Body, PtxError> {
         let mut frame = Frame::new();
+
+        // Results and parameters are named in the whole body.
         for (place, (token, _)) in (0..).zip(results) {
             declare(&mut frame, *token, Name::Symbol(Symbol::Result(place)))?;
         }
         for (place, (token, _)) in (0..).zip(parameters) {
             declare(&mut frame, *token, Name::Symbol(Symbol::Parameter(place)))?;
         }
+
+        // Statements up to the brace that closes the outermost scope.
         self.cursor.expect(b'{')?;
         loop {
             let token = self.cursor.peek();
@@ -94,6 +98,8 @@ impl<'a> Parser<'a> {
                 return Err(error_at(token, format!("unknown or unsupported directive {directive}")));
             }
         };
+
+        // Space of the function's own: its variables, with names in this scope.
         self.cursor.next();
         for (name, variable) in self.variables(space, Linkage::Internal)? {
             let id = index(frame.body.variables.len(), name)?;
@@ -110,6 +116,7 @@ impl<'a> Parser<'a> {
         let ty = ScalarType::from_name(token.text).filter(|ty| ty.is_fundamental()).ok_or_else(|| {
             error_at(token, format!("{} is not the type of a register", quote(&format!(".{}", token.text))))
         })?;
+
         loop {
             let name = self.cursor.word("the name of a register")?;
             let numbered = self.cursor.accept(b'<');
@@ -117,20 +124,24 @@ impl<'a> Parser<'a> {
             if numbered {
                 self.cursor.expect(b'>')?;
             }
+
             let first = index(frame.body.register_count(), name)?;
             if first.saturating_add(count) > MAX_REGISTERS {
                 return Err(error_at(name, format!("more than {MAX_REGISTERS} registers in a function")));
             }
             let first = RegisterId(first);
+
             match numbered {
                 true if frame.scopes.declare_numbered(name.text, first, count) => {}
                 true => return Err(twice(name)),
                 false => declare(frame, name, Name::Register(first))?,
             }
+
             if count > 0 {
                 let name = name.text.into();
                 frame.body.registers.push(RegisterRange { name, numbered, first, count, ty });
             }
+
             if !self.cursor.accept(b',') {
                 return self.cursor.expect(b';');
             }
@@ -163,6 +174,8 @@ impl<'a> Parser<'a> {
     fn label(&mut self, frame: &mut Frame<'a>) -> Result<(), PtxError> {
         let name = self.cursor.next();
         self.cursor.expect(b':')?;
+
+        // A branch table: its labels are resolved when all are known.
         if self.cursor.accept_dotted("branchtargets") {
             let table = frame.body.branch_tables.len();
             declare(frame, name, Name::Targets(index(table, name)?))?;
@@ -182,6 +195,8 @@ impl<'a> Parser<'a> {
             frame.body.branch_tables.push(labels);
             return self.cursor.expect(b';');
         }
+
+        // A prototype for indirect calls.
         if self.cursor.accept_dotted("callprototype") {
             let id = index(frame.body.prototypes.len(), name)?;
             declare(frame, name, Name::Prototype(id))?;
@@ -193,12 +208,15 @@ impl<'a> Parser<'a> {
             self.cursor.accept_dotted("noreturn");
             return self.cursor.expect(b';');
         }
+
+        // A plain label: the next instruction.
         let id = LabelId(index(frame.body.labels.len(), name)?);
         frame.body.labels.push(Label { name: name.text.into(), target: frame.body.instructions.len() });
         declare(frame, name, Name::Label(id))
     }
 
     fn instruction(&mut self, frame: &mut Frame<'a>) -> Result<(), PtxError> {
+        // The guard: `@%p1` or `@!%p1`.
         let guard = match self.cursor.accept(b'@') {
             true => {
                 let negated = self.cursor.accept(b'!');
@@ -211,6 +229,8 @@ impl<'a> Parser<'a> {
             }
             false => None,
         };
+
+        // The form and the operands; labels are resolved later.
         let start = self.cursor.word("an instruction")?;
         let form = self.form(start)?;
         let operands = match form.opcode {
@@ -224,8 +244,12 @@ impl<'a> Parser<'a> {
             _ => self.operands(frame)?,
         };
         self.cursor.expect(b';')?;
+
+        // The operand list that these operands follow.
         let signature = check::signature(&form, &operands, &frame.body)
             .map_err(|message| error_at(start, format!("{}: {message}", quote(&form.spelling))))?;
+
+        // Where a value is wanted, `{%r1}` is `%r1`.
         let mut operands = operands;
         let rules = form.signatures.get(usize::from(signature)).map_or(&[][..], Vec::as_slice);
         for (operand, rule) in operands.iter_mut().zip(rules) {
@@ -235,6 +259,7 @@ impl<'a> Parser<'a> {
                 *operand = only;
             }
         }
+
         let source = frame.source;
         frame.body.instructions.push(Instruction { form, signature, guard, operands, line: start.line, source });
         Ok(())
@@ -243,6 +268,8 @@ impl<'a> Parser<'a> {
     fn form(&mut self, start: Token<'a>) -> Result<Arc<Form>, PtxError> {
         let mut modifiers = [""; MAX_MODIFIERS];
         let mut count = 0;
+
+        // All the modifiers that follow.
         let mut last = start;
         while self.cursor.peek().kind == TokenKind::Dotted {
             last = self.cursor.next();
@@ -252,10 +279,13 @@ impl<'a> Parser<'a> {
             *place = last.text;
             count += 1;
         }
+
+        // Forms are made once and shared.
         let spelling = self.cursor.slice(start, last);
         if let Some(form) = self.forms.get(spelling) {
             return Ok(Arc::clone(form));
         }
+
         let form = Form::new(start.text, modifiers.get(..count).unwrap_or(&[]), spelling);
         let form = Arc::new(form.map_err(|message| error_at(start, message))?);
         self.forms.insert(spelling, Arc::clone(&form));
@@ -293,6 +323,7 @@ impl<'a> Parser<'a> {
         } else {
             Vec::new()
         };
+
         let token = self.cursor.peek();
         let callee = self.operand(frame)?;
         let mut arguments = Vec::new();
@@ -306,6 +337,8 @@ impl<'a> Parser<'a> {
                 return Err(self.cursor.unexpected("`;`"));
             }
         }
+
+        // The callee, or the prototype of an indirect call, says how many of each there must be.
         let counts = (results.len(), arguments.len());
         let expected = match (&callee, &prototype) {
             (Operand::Symbol(Symbol::Function(id), 0), None) => {
@@ -316,10 +349,12 @@ impl<'a> Parser<'a> {
             }
             _ => None,
         };
+
         let Some(expected) = expected else {
             let message = format!("{} is not a function, nor a register with a prototype", quote(token.text));
             return Err(error_at(token, message));
         };
+
         if counts != expected {
             let message = format!(
                 "this call has {} results and {} arguments; {} has {} and {}",
@@ -331,6 +366,7 @@ impl<'a> Parser<'a> {
             );
             return Err(error_at(start, message));
         }
+
         let mut operands = vec![Operand::List(results), callee, Operand::List(arguments)];
         operands.extend(prototype);
         Ok(operands)

@@ -51,9 +51,11 @@ impl<'a> Parser<'a> {
                 relocations: Vec::new(),
                 line: token.line,
             };
+
             if self.cursor.accept(b'=') {
                 self.initialise(&mut variable, &head, &dimensions, token)?;
             }
+
             variables.push((token, variable));
             if !self.cursor.accept(b',') {
                 break;
@@ -68,6 +70,7 @@ impl<'a> Parser<'a> {
         self.cursor.expect(b'(')?;
         let mut parameters = Vec::new();
         let mut end = 0u64;
+
         while !self.cursor.accept(b')') {
             if !parameters.is_empty() {
                 self.cursor.expect(b',')?;
@@ -75,10 +78,13 @@ impl<'a> Parser<'a> {
             if !self.cursor.accept_dotted("param") {
                 return Err(self.cursor.unexpected("`.param`"));
             }
+
             let head = self.head()?;
             let token = self.cursor.word("the name of a parameter")?;
             let dimensions = self.dimensions()?;
             let size = size(&head, &dimensions, token)?;
+
+            // It starts at the next multiple of its alignment.
             let offset = end.next_multiple_of(head.align);
             end = offset + size;
             if end > MAX_BYTES {
@@ -122,6 +128,7 @@ impl<'a> Parser<'a> {
                 },
             }
         }
+
         let ty = ty.ok_or_else(|| self.cursor.unexpected("a type"))?;
         let natural = u64::from(ty.bytes()) * lanes;
         Ok(Head { ty, lanes, align: align.unwrap_or(natural) })
@@ -149,10 +156,13 @@ impl<'a> Parser<'a> {
         dimensions: &[u64],
         name: Token<'a>,
     ) -> Result<(), PtxError> {
+        // A vector is one more dimension.
         let mut dimensions = dimensions.to_vec();
         if head.lanes > 1 {
             dimensions.push(head.lanes);
         }
+
+        // `[]` takes its size from the initial value.
         let open = dimensions.first() == Some(&0);
         if open {
             if dimensions.iter().skip(1).any(|&dimension| dimension == 0) {
@@ -161,12 +171,14 @@ impl<'a> Parser<'a> {
         } else if variable.size == 0 {
             return Err(error_at(name, "a variable without size has no initial value"));
         }
+
         let limit = if open { MAX_BYTES } else { variable.size };
         if self.cursor.is(b'{') {
             self.nested(variable, &dimensions, 0, limit)?;
         } else {
             self.element(variable, 0, limit)?;
         }
+
         if open {
             let row: u64 = dimensions.iter().skip(1).product::<u64>() * u64::from(head.ty.bytes());
             variable.size = (variable.initial.len() as u64).next_multiple_of(row.max(1));
@@ -179,10 +191,12 @@ impl<'a> Parser<'a> {
         let Some((_, inner)) = inner.split_first() else {
             return Err(self.cursor.unexpected("a value: the variable has fewer dimensions"));
         };
+
         self.cursor.expect(b'{')?;
         let element = u64::from(variable.ty.bytes());
         let row = inner.iter().product::<u64>() * element;
         let mut at = start;
+
         while !self.cursor.accept(b'}') {
             if at != start {
                 self.cursor.expect(b',')?;
@@ -203,24 +217,30 @@ impl<'a> Parser<'a> {
         let token = self.cursor.peek();
         let width = variable.ty.bytes() as usize;
         let end = at.saturating_add(width as u64);
+
         if end > limit {
             return Err(error_at(token, format!("the initial value of {} is too long", quote(&variable.name))));
         }
+
         let bytes = if token.kind == TokenKind::Word {
             variable.relocations.push(self.relocation(at, width)?);
             [0; 16]
         } else {
             number(self.cursor.immediate()?, variable.ty)
         };
+
+        // Grow the initial value up to this element, within what a module may have.
         let (start, end) = (at as usize, end as usize);
         let grown = end.saturating_sub(variable.initial.len());
         self.initial_bytes = self.initial_bytes.saturating_add(grown);
         if self.initial_bytes > MAX_INITIAL {
             return Err(error_at(token, "the initial values of the module are too large"));
         }
+
         if grown > 0 {
             variable.initial.resize(end, 0);
         }
+
         if let (Some(place), Some(bytes)) = (variable.initial.get_mut(start..end), bytes.get(..width)) {
             place.copy_from_slice(bytes);
         }
@@ -233,6 +253,7 @@ impl<'a> Parser<'a> {
         if generic {
             self.cursor.expect(b'(')?;
         }
+
         let token = self.cursor.word("a variable or function")?;
         let symbol = *self
             .symbols
@@ -241,6 +262,7 @@ impl<'a> Parser<'a> {
         if generic {
             self.cursor.expect(b')')?;
         }
+
         let addend = self.cursor.offset()?;
         let width = match width {
             4 => 4,

@@ -13,6 +13,7 @@ impl<'a> Parser<'a> {
         let results = if self.cursor.is(b'(') && !is_entry { self.parameters()? } else { Vec::new() };
         let name = self.cursor.word("the name of a function")?;
         let parameters = if self.cursor.is(b'(') { self.parameters()? } else { Vec::new() };
+
         let mut function = Function {
             name: name.text.into(),
             is_entry,
@@ -24,15 +25,19 @@ impl<'a> Parser<'a> {
             body: None,
             line: start.line,
         };
+
+        // Its own body may call it.
         self.properties(&mut function)?;
         let id = self.declare(name, &function)?;
         if self.cursor.accept(b';') {
             return Ok(());
         }
+
         let again = self.module.functions.get(id).is_some_and(|known| known.body.is_some());
         if again {
             return Err(error_at(name, format!("{} is defined twice", quote(name.text))));
         }
+
         function.body = Some(self.body(&results, &parameters)?);
         if let Some(place) = self.module.functions.get_mut(id) {
             *place = function;

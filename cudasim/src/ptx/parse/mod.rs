@@ -75,6 +75,7 @@ impl<'a> Parser<'a> {
             }
             return Err(self.cursor.unexpected("a directive"));
         }
+
         match token.text {
             "address_size" => {
                 self.cursor.next();
@@ -116,6 +117,7 @@ impl<'a> Parser<'a> {
             }
             self.cursor.next();
         }
+
         let mut depth = 0usize;
         loop {
             match self.cursor.peek().kind {

@@ -100,6 +100,8 @@ impl<'a> Parser<'a> {
 
     fn address(&mut self, frame: &Frame<'a>) -> Result<Operand, PtxError> {
         self.cursor.expect(b'[')?;
+
+        // The base: a register, a symbol, or none.
         let token = self.cursor.peek();
         let address = if token.kind == TokenKind::Word {
             let base = match self.meaning(frame, token) {
@@ -117,6 +119,8 @@ impl<'a> Parser<'a> {
             let offset = self.cursor.integer("an address")?.cast_signed();
             Address { base: AddressBase::Absolute, offset: if negative { offset.wrapping_neg() } else { offset } }
         };
+
+        // Coordinates make it the address of a tensor.
         let operand = if self.cursor.accept(b',') {
             let Operand::Vector(coordinates) = self.vector(frame)? else {
                 return Err(self.cursor.unexpected("coordinates in braces"));
@@ -125,6 +129,7 @@ impl<'a> Parser<'a> {
         } else {
             Operand::Address(address)
         };
+
         self.cursor.expect(b']')?;
         Ok(operand)
     }

@@ -393,7 +393,7 @@ fn wrong_tensor_copies_are_reported() {
     };
     let right = |address| TensorMap::tiled(&tensor.arguments(address), &[64, 8]).unwrap().encode().to_vec();
     let load = "cp.async.bulk.tensor.2d.shared::cluster.global.tile.mbarrier::complete_tx::bytes [tile], [%map, {0, 0}], [bar];";
-    check(load, &|_| vec![0; 128], FaultKind::InvalidUse, "no tensor map");
+    check(load, &|_| vec![0; 128], FaultKind::InvalidUse, "not a tensor map");
     check(&load.replace("[tile]", "[tile+64]"), &right, FaultKind::Misaligned, "128");
     check(&load.replace("[%map,", "[%map+8,"), &right, FaultKind::Misaligned, "64");
     check(&load.replace("2d", "3d").replace("{0, 0}", "{0, 0, 0}"), &right, FaultKind::InvalidUse, "rank 2");
