@@ -42,6 +42,7 @@ impl State {
         if !capture.valid {
             return Err(CudaError::StreamCaptureInvalidated);
         }
+
         if matches!(work, Work::Commit(_) | Work::Free(_)) {
             capture.valid = false;
             return Err(refuse(
@@ -49,11 +50,15 @@ impl State {
                 "the simulator does not capture allocations: allocate before the capture begins",
             ));
         }
+
+        // A graph that is launched while another is captured becomes part of it.
         // A graph that is launched while another is captured becomes part of it.
         let nodes = match work {
             Work::Graph(nodes) => nodes.iter().cloned().collect(),
             work => vec![Node { work, after: Vec::new() }],
         };
+
+        // The new nodes come after the front; the last of them are the new front.
         let first = capture.nodes.len();
         let mut is_inner = vec![false; nodes.len()];
         for (index, mut node) in nodes.into_iter().enumerate() {
@@ -65,6 +70,7 @@ impl State {
             capture.nodes.push(node);
             debug_assert!(capture.nodes.len() == first + index + 1);
         }
+
         let front: Vec<usize> = (0..is_inner.len()).filter(|&n| !is_inner[n]).map(|n| first + n).collect();
         let branch = self.streams.get_mut(&stream).and_then(|stream| stream.capture.as_mut());
         if let Some(branch) = branch.filter(|_| !front.is_empty()) {
@@ -95,6 +101,7 @@ impl State {
         if self.contexts.get(&context).is_none_or(|owner| owner.legacy != stream) {
             return Ok(());
         }
+
         let capturing = self.streams.values().find_map(|other| match &other.capture {
             Some(branch) if other.context == context && other.blocking => Some(branch.capture),
             _ => None,
@@ -193,18 +200,23 @@ impl State {
         if capture.mode != MODE_RELAXED && capture.thread != std::thread::current().id() {
             return Err(CudaError::StreamCaptureWrongThread);
         }
+
         let front = self.streams.get(&stream).and_then(|s| s.capture.as_ref()).map_or(Vec::new(), |b| b.front.clone());
         let context = self.streams.get(&stream).map_or(0, |stream| stream.context);
+
+        // The capture ends in every stream that took part.
         for other in self.streams.values_mut() {
             if other.capture.as_ref().is_some_and(|branch| branch.capture == handle) {
                 other.capture = None;
             }
         }
+
         let capture = self.captures.remove(&handle).ok_or(CudaError::IllegalState)?;
         if !capture.valid {
             return Err(CudaError::StreamCaptureInvalidated);
         }
         // Everything must come before the end of the first stream.
+
         let mut reached = vec![false; capture.nodes.len()];
         let mut next = front;
         while let Some(node) = next.pop() {
@@ -212,6 +224,7 @@ impl State {
                 next.extend(&capture.nodes[node].after);
             }
         }
+
         if reached.contains(&false) {
             return Err(refuse(
                 CudaError::StreamCaptureUnjoined,
@@ -228,6 +241,7 @@ exports! {
         if !(MODE_GLOBAL..=MODE_RELAXED).contains(&mode) {
             return Err(CudaError::InvalidValue);
         }
+
         let stream = state.resolve_stream(context, stream)?;
         if state.context(context)?.legacy == stream {
             return Err(refuse(CudaError::StreamCaptureUnsupported, "the legacy default stream cannot capture"));
@@ -235,6 +249,7 @@ exports! {
         if state.capture_of(stream).is_some() {
             return Err(refuse(CudaError::IllegalState, "the stream captures already"));
         }
+
         let handle = state.new_handle();
         let thread = std::thread::current().id();
         state.captures.insert(handle, Capture { origin: stream, mode, thread, nodes: Vec::new(), valid: true });
@@ -299,10 +314,12 @@ fn capture_info(
 ) -> Result<()> {
     let (mut state, context) = enter()?;
     let stream = state.resolve_stream(context, stream)?;
+
     // Graphs that are still recorded cannot be changed by hand here: no handle of theirs is given out.
     graph.put_if_wanted(0);
     nodes.put_if_wanted(0);
     count.put_if_wanted(0);
+
     match state.capture_of(stream) {
         Some((handle, capture)) => {
             id.put_if_wanted(handle as u64);

@@ -29,6 +29,7 @@ impl State {
         let legacy = self.new_handle();
         self.streams.insert(legacy, Stream::new(handle, 0, 0));
         self.contexts_made += 1;
+
         let context = Context {
             device: ordinal as usize,
             flags,
@@ -41,12 +42,15 @@ impl State {
             freeing: Default::default(),
             limits: BTreeMap::new(),
         };
+
         self.contexts.insert(handle, context);
         Ok(handle)
     }
 
     fn leaks(&self, handle: Handle) -> Vec<String> {
         let Some(context) = self.contexts.get(&handle) else { return Vec::new() };
+
+        // Memory.
         let mut leaks: Vec<String> = (context.engine.memory.map().iter())
             .filter(|allocation| matches!(allocation.origin(), Origin::Allocated(_)))
             .map(|allocation| format!("{allocation} was never freed"))
@@ -54,6 +58,8 @@ impl State {
         leaks.extend(context.hosts.values().map(|host| {
             format!("{} bytes of page-locked host memory at {:#x} were never given back", host.bytes, host.address)
         }));
+
+        // Handles: streams (but for the default ones), events, modules, graphs.
         let own = |stream: &Handle| context.legacy == *stream || context.per_thread.values().any(|own| own == stream);
         let streams =
             self.streams.iter().filter(|(s, stream)| stream.context == handle && !own(s) && !stream.destroyed);
@@ -64,6 +70,7 @@ impl State {
             ("graph", self.graphs.values().filter(|graph| graph.context == handle).count()),
             ("instantiated graph", self.executables.values().filter(|graph| graph.context == handle).count()),
         ];
+
         leaks.extend(counts.iter().filter(|(_, count)| *count > 0).map(|(what, count)| match count {
             1 => format!("1 {what} was never destroyed"),
             _ => format!("{count} {what}s were never destroyed"),

@@ -130,6 +130,7 @@ pub extern "C" fn cudasim_reset(device: c_int) -> *mut c_char {
             let mut state = lock_raw();
             let chosen = state.chosen(device)?;
             let options = environment_options()?;
+
             let contexts: Vec<_> = (state.contexts.iter().filter(|(_, c)| chosen.contains(&c.device)))
                 .map(|(&handle, _)| handle)
                 .collect();
@@ -139,6 +140,7 @@ pub extern "C" fn cudasim_reset(device: c_int) -> *mut c_char {
                 }
                 state.forget_context(context);
             }
+
             for index in chosen {
                 state.devices[index] = super::objects::Device::new(options.clone());
             }

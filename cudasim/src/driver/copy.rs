@@ -38,9 +38,11 @@ fn transfer(mut transfer: Transfer, stream: Handle, when: When) -> Result<()> {
         state.forbid_implicit(stream)?;
         state.forbid_unsafe()?;
     }
+
     if transfer.width == 0 || transfer.rows == 0 {
         return Ok(());
     }
+
     let (read, written) = (extent(transfer.from_pitch, &transfer)?, extent(transfer.to_pitch, &transfer)?);
     for (place, bytes) in [(&transfer.from, read), (&transfer.to, written)] {
         match place {
@@ -49,6 +51,8 @@ fn transfer(mut transfer: Transfer, stream: Handle, when: When) -> Result<()> {
             _ => {}
         }
     }
+
+    // Pageable memory is read now, and waited for when it is written.
     let mut waits = false;
     if let Place::Host(pointer) = transfer.from {
         let pinned = state.is_pinned(context, pointer.address());
@@ -61,9 +65,11 @@ fn transfer(mut transfer: Transfer, stream: Handle, when: When) -> Result<()> {
         }
         waits |= pinned && when == When::Now;
     }
+
     if let Place::Host(pointer) = transfer.to {
         waits |= when == When::Now || (!capturing && !state.is_pinned(context, pointer.address()));
     }
+
     give(state, context, stream, Work::Copy(transfer), waits)
 }
 
@@ -81,13 +87,16 @@ fn fill(fill: Fill, stream: Handle, when: When) -> Result<()> {
         state.forbid_implicit(stream)?;
         state.forbid_unsafe()?;
     }
+
     let size = fill.pattern.len() as u64;
     if !fill.to.is_multiple_of(size) || !fill.pitch.is_multiple_of(size) {
         return Err(CudaError::InvalidValue);
     }
+
     if fill.width == 0 || fill.rows == 0 {
         return Ok(());
     }
+
     let bytes = (fill.rows - 1).checked_mul(fill.pitch).and_then(|before| before.checked_add(fill.width));
     state.check_range(context, fill.to, bytes.ok_or(CudaError::InvalidValue)?)?;
     // Fills of device memory are not waited for, even by the functions without `Async`.
@@ -150,11 +159,13 @@ impl Copy2D {
                 _ => Err(CudaError::InvalidValue),
             }
         };
+
         let pitch = |pitch: usize| if pitch == 0 { self.width } else { pitch };
         let (from_pitch, to_pitch) = (pitch(self.from_pitch), pitch(self.to_pitch));
         if self.height > 1 && (from_pitch < self.width || to_pitch < self.width) {
             return Err(CudaError::InvalidValue);
         }
+
         Ok(Transfer {
             from: place(self.from_type, self.from_host, self.from_device, self.from_x, self.from_y, from_pitch)?,
             from_pitch: from_pitch as u64,

@@ -31,30 +31,36 @@ impl Device {
 /// Value of a `CUdevice_attribute`. What the simulator does not have (textures, virtual memory management, peers) is 0.
 fn attribute(number: c_int) -> Option<c_int> {
     Some(match number {
+        // Shapes, memory and registers of a block.
         1 => limits::THREADS as c_int,
         2 | 3 => limits::BLOCK[0] as c_int,
         4 => limits::BLOCK[2] as c_int,
         5 => limits::GRID[0] as c_int,
         6 | 7 => limits::GRID[1] as c_int,
+
         8 => limits::SHARED as c_int,
         // Constant memory.
         9 => 65536,
         10 => 32,
+
         // Pitch.
         11 => c_int::MAX,
         12 => limits::REGISTERS as c_int,
         // Clock in kHz.
         13 => 1_980_000,
         14 | 30 => 512,
+
         15 => 1,
         16 => limits::MULTIPROCESSORS as c_int,
         19 => 1,
         31 | 32 => 1,
+
         // Memory clock in kHz, bus width, L2 cache.
         36 => 2_619_000,
         37 => 5120,
         38 => 52_428_800,
         39 => limits::THREADS_PER_MULTIPROCESSOR as c_int,
+
         // Copy engines, unified addresses.
         40 => 3,
         41 => 1,
@@ -64,6 +70,7 @@ fn attribute(number: c_int) -> Option<c_int> {
         78..=80 => 1,
         81 => limits::SHARED_PER_MULTIPROCESSOR as c_int,
         82 => limits::REGISTERS as c_int,
+
         // Managed memory.
         83 => 1,
         // Rate of single to double precision.
@@ -74,6 +81,7 @@ fn attribute(number: c_int) -> Option<c_int> {
         99 => 1,
         106 => limits::BLOCKS_PER_MULTIPROCESSOR as c_int,
         111 => limits::SHARED_RESERVED as c_int,
+
         // Memory pools, clusters, tensor maps, function pointers.
         115 | 120 | 127 | 129 => 1,
         126 => 4,

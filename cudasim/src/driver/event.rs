@@ -35,12 +35,16 @@ fn record(event: Handle, stream: Handle) -> Result<()> {
     if found.context != context {
         return Err(CudaError::InvalidHandle);
     }
+
+    // In a capture the event stands for the nodes so far.
     if let Some(branch) = state.streams.get(&stream).and_then(|stream| stream.capture.clone()) {
         if let Some(event) = state.events.get_mut(&event) {
             event.captured = Some(branch);
         }
         return Ok(());
     }
+
+    // Else it is one more piece of work of the stream.
     let time = Arc::new(OnceLock::new());
     let mut state = submit(state, context, stream, Work::Record(Arc::clone(&time)))?;
     let point = state.end_of(stream);

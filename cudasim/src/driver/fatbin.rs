@@ -54,6 +54,7 @@ pub fn entries(binary: &[u8]) -> Option<Vec<Entry<'_>>> {
         let size = usize::try_from(number::<8>(header, 8)?).ok()?;
         let after = start.checked_add(size)?;
         let content = binary.get(start..after)?;
+
         let compressed = number::<8>(header, 40)? & COMPRESSED != 0;
         entries.push(match (number::<2>(header, 0)? as u16, compressed) {
             (PTX, true) => Entry::CompressedPtx,
@@ -61,6 +62,7 @@ pub fn entries(binary: &[u8]) -> Option<Vec<Entry<'_>>> {
             (MACHINE_CODE, false) => Entry::MachineCode(number::<4>(header, 28)? as u32, content),
             _ => Entry::Other,
         });
+
         // An entry without a length would never end.
         at = if after > at { after } else { return None };
     }
@@ -75,36 +77,54 @@ pub fn registers(elf: &[u8]) -> Registers {
 const REGISTER_COUNT: u64 = 0x2f;
 const SYMBOL_TABLE: u64 = 2;
 
-fn parse_registers(elf: &[u8]) -> Option<Registers> {
-    let sections = number::<8>(elf, 0x28)? as usize;
-    let size = number::<2>(elf, 0x3a)? as usize;
-    let count = number::<2>(elf, 0x3c)? as usize;
-    let names = number::<2>(elf, 0x3e)? as usize;
-    let section = |index: usize| elf.get(sections.checked_add(index.checked_mul(size)?)?..);
-    let content = |header: &[u8]| {
-        let (start, bytes) = (number::<8>(header, 0x18)? as usize, number::<8>(header, 0x20)? as usize);
-        elf.get(start..start.checked_add(bytes)?)
-    };
-    let text = |table: &[u8], at: usize| {
-        let name = table.get(at..)?.split(|&byte| byte == 0).next()?;
-        Some(String::from_utf8_lossy(name).into_owned())
-    };
-    let section_names = content(section(names)?)?;
-    let (mut info, mut symbols, mut symbol_names) = (None, None, None);
-    for index in 0..count {
-        let header = section(index)?;
-        if text(section_names, number::<4>(header, 0)? as usize)? == ".nv.info" {
-            info = content(header);
+/// What the records of `.nv.info` refer to, in an ELF file of machine code.
+struct Sections<'a> {
+    info: &'a [u8],
+    symbols: &'a [u8],
+    symbol_names: &'a [u8],
+}
+
+impl<'a> Sections<'a> {
+    /// Finds them by the table of sections, whose place and shape the header of the file gives.
+    fn find(elf: &'a [u8]) -> Option<Self> {
+        let sections = number::<8>(elf, 0x28)? as usize;
+        let size = number::<2>(elf, 0x3a)? as usize;
+        let count = number::<2>(elf, 0x3c)? as usize;
+        let names = number::<2>(elf, 0x3e)? as usize;
+        let section = |index: usize| elf.get(sections.checked_add(index.checked_mul(size)?)?..);
+        let content = |header: &[u8]| {
+            let (start, bytes) = (number::<8>(header, 0x18)? as usize, number::<8>(header, 0x20)? as usize);
+            elf.get(start..start.checked_add(bytes)?)
+        };
+
+        let section_names = content(section(names)?)?;
+        let (mut info, mut symbols, mut symbol_names) = (None, None, None);
+        for index in 0..count {
+            let header = section(index)?;
+            if text(section_names, number::<4>(header, 0)? as usize)? == ".nv.info" {
+                info = content(header);
+            }
+            if number::<4>(header, 4)? == SYMBOL_TABLE {
+                symbols = content(header);
+                symbol_names = content(section(number::<4>(header, 0x28)? as usize)?);
+            }
         }
-        if number::<4>(header, 4)? == SYMBOL_TABLE {
-            symbols = content(header);
-            symbol_names = content(section(number::<4>(header, 0x28)? as usize)?);
-        }
+        Some(Self { info: info?, symbols: symbols?, symbol_names: symbol_names? })
     }
-    let (info, symbols, symbol_names) = (info?, symbols?, symbol_names?);
+}
+
+/// The text at a place in a table of texts that end with zeros.
+fn text(table: &[u8], at: usize) -> Option<String> {
+    let name = table.get(at..)?.split(|&byte| byte == 0).next()?;
+    Some(String::from_utf8_lossy(name).into_owned())
+}
+
+fn parse_registers(elf: &[u8]) -> Option<Registers> {
+    let Sections { info, symbols, symbol_names } = Sections::find(elf)?;
     let mut registers = Registers::new();
-    let mut at = 0;
+
     // Records: format, attribute, then a 16-bit value, or the length of what follows (format 4).
+    let mut at = 0;
     while let Some(format) = number::<1>(info, at) {
         let (attribute, value) = (number::<1>(info, at + 1)?, number::<2>(info, at + 2)? as usize);
         at += 4;

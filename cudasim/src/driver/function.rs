@@ -16,6 +16,7 @@ impl Function {
         let bounds = &self.kernel.bounds;
         let cluster = bounds.required_cluster.unwrap_or(self.cluster);
         let (major, minor) = self.kernel.module.version;
+
         Ok(match number {
             0 => self.max_threads() as c_int,
             1 => self.kernel.static_shared as c_int,

@@ -39,10 +39,12 @@ impl Image {
         if !matches!(first[0], 0x7f | 0x50 | 0xb1) {
             return Self::text(&until_zero(pointer)?);
         }
+
         let start = read(4)?;
         if start == ELF {
             return Err((CudaError::NoBinaryForGpu, "machine code (a cubin) without PTX".into()));
         }
+
         match u32::from_le_bytes([start[0], start[1], start[2], start[3]]) {
             fatbin::MAGIC => {
                 let length = fatbin::length(&read(fatbin::HEADER)?).filter(|&length| length <= LIMIT);
@@ -82,6 +84,8 @@ impl Image {
     pub fn fat(binary: &[u8]) -> Result<Self, Refusal> {
         let malformed = || (CudaError::InvalidImage, "a malformed fat binary".to_owned());
         let entries = fatbin::entries(binary).ok_or_else(malformed)?;
+
+        // The PTX for the highest architecture that the device has.
         let mut best: Option<((u32, bool), String)> = None;
         for entry in &entries {
             let Entry::Ptx(text) = entry else { continue };
@@ -92,10 +96,13 @@ impl Image {
                 best = Some((rank, text.into_owned()));
             }
         }
+
+        // Registers, from machine code for this architecture beside it.
         let registers = entries.iter().filter_map(|entry| match entry {
             Entry::MachineCode(ARCHITECTURE, elf) => Some(fatbin::registers(elf)),
             _ => None,
         });
+
         match best {
             Some((_, text)) => Ok(Self { registers: registers.flatten().collect(), ..Self::text(text.as_bytes())? }),
             None if entries.contains(&Entry::CompressedPtx) => Err((

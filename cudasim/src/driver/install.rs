@@ -139,10 +139,12 @@ fn places() -> Vec<PathBuf> {
 pub fn install() -> Result<Simulator, InstallError> {
     let places = places();
     let path = places.iter().find(|path| path.is_file()).ok_or_else(|| InstallError::NotFound(places.clone()))?;
+
     let loaded = Library::open(c"libcuda.so", loader::NOW | loader::NO_LOAD);
     if loaded.is_some_and(|library| library.symbol("cudasim_reset").is_none()) {
         return Err(InstallError::OtherDriver);
     }
+
     let file = CString::new(path.as_os_str().as_encoded_bytes()).map_err(|_| InstallError::NotFound(places.clone()))?;
     let library = Library::open(&file, loader::NOW | loader::GLOBAL).ok_or_else(|| {
         // SAFETY: called after a failure; the loader's string lives until its next call on this thread.

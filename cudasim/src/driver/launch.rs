@@ -84,6 +84,7 @@ const EXTRA_SIZE: usize = 2;
 fn parameters(function: &Function, pointers: In<In<u8>>, extra: In<usize>) -> Result<Vec<u8>> {
     let kernel = &function.kernel;
     let mut block = vec![0; kernel.parameter_bytes as usize];
+
     if kernel.parameter_bytes > limits::PARAMETERS {
         let why = format!("{} bytes of parameters; at most {}", kernel.parameter_bytes, limits::PARAMETERS);
         return Err(refuse(CudaError::LaunchOutOfResources, why));
@@ -92,26 +93,9 @@ fn parameters(function: &Function, pointers: In<In<u8>>, extra: In<usize>) -> Re
         if !pointers.is_null() {
             return Err(refuse(CudaError::InvalidValue, "both kernelParams and extra are given"));
         }
-        let (mut buffer, mut size) = (In::of_address(0), block.len());
-        let mut at = 0;
-        loop {
-            match extra.at(at)? {
-                EXTRA_END => break,
-                EXTRA_BUFFER => buffer = In::<u8>::of_address(extra.at(at + 1)? as u64),
-                EXTRA_SIZE => size = In::<usize>::of_address(extra.at(at + 1)? as u64).get()?,
-                other => return Err(refuse(CudaError::InvalidValue, format!("extra holds {other}"))),
-            }
-            at += 2;
-        }
-        // Trailing padding may be left out or added.
-        if size > block.len().next_multiple_of(16) || size < block.len() {
-            let why = format!("{size} bytes in the buffer of parameters; the kernel takes {}", block.len());
-            return Err(refuse(CudaError::InvalidValue, why));
-        }
-        let bytes = buffer.list(block.len())?;
-        block.copy_from_slice(&bytes);
-        return Ok(block);
+        return buffered_parameters(block.len(), extra);
     }
+
     for (index, parameter) in kernel.parameters.iter().enumerate() {
         let pointer = pointers.at(index)?;
         let bytes = pointer
@@ -122,6 +106,28 @@ fn parameters(function: &Function, pointers: In<In<u8>>, extra: In<usize>) -> Re
         place.copy_from_slice(&bytes);
     }
     Ok(block)
+}
+
+/// A parameter block of `bytes` bytes from a buffer that is laid out already; `extra` is a list of keys and values.
+fn buffered_parameters(bytes: usize, extra: In<usize>) -> Result<Vec<u8>> {
+    let (mut buffer, mut size) = (In::of_address(0), bytes);
+    let mut at = 0;
+    loop {
+        match extra.at(at)? {
+            EXTRA_END => break,
+            EXTRA_BUFFER => buffer = In::<u8>::of_address(extra.at(at + 1)? as u64),
+            EXTRA_SIZE => size = In::<usize>::of_address(extra.at(at + 1)? as u64).get()?,
+            other => return Err(refuse(CudaError::InvalidValue, format!("extra holds {other}"))),
+        }
+        at += 2;
+    }
+
+    // Trailing padding may be left out or added.
+    if size > bytes.next_multiple_of(16) || size < bytes {
+        let why = format!("{size} bytes in the buffer of parameters; the kernel takes {bytes}");
+        return Err(refuse(CudaError::InvalidValue, why));
+    }
+    buffer.list(bytes)
 }
 
 fn launch(
@@ -138,9 +144,12 @@ fn launch(
     if function.context != context {
         return Err(refuse(CudaError::InvalidHandle, "the function belongs to another context"));
     }
+
+    // The cluster: of the launch, of the function's attributes, or of the code.
     let stated = function.kernel.bounds.required_cluster;
     let set = (function.cluster != [0; 3]).then(|| function.cluster.map(|n| n.max(1)));
     let cluster = asked.cluster.or(set).or(stated);
+
     let launch = Launch {
         cluster: cluster.unwrap_or([1; 3]),
         explicit_cluster: cluster.is_some(),
@@ -148,6 +157,7 @@ fn launch(
         ..Launch::new(grid, block, dynamic_shared, Vec::new())
     };
     function.check(&launch)?;
+
     let launch = Launch { parameters: parameters(function, pointers, extra)?, ..launch };
     let (kernel, alive) = (Arc::clone(&function.kernel), Arc::clone(&function.alive));
     let work = Work::Launch(Arc::new(KernelLaunch { kernel, launch, alive }));

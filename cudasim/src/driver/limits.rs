@@ -120,19 +120,25 @@ impl Function {
         }
 
         self.check_cluster(launch)?;
-
-        // All blocks of a cooperative launch are resident at once.
-        if launch.cooperative {
-            let blocks: u64 = grid.iter().map(|&n| u64::from(n)).product();
-            let room = u64::from(resident(self, threads, *dynamic_shared)) * u64::from(MULTIPROCESSORS);
-            if blocks > room {
-                let why =
-                    format!("kernel {name}: {blocks} blocks of a cooperative launch; {room} fit the device at once");
-                return Err(refuse(CudaError::CooperativeLaunchTooLarge, why));
-            }
-        }
+        self.check_cooperative(launch)?;
 
         debug_assert!(cluster.iter().all(|&n| n > 0));
+        Ok(())
+    }
+
+    /// All blocks of a cooperative launch are resident at once.
+    fn check_cooperative(&self, launch: &Launch) -> Result<()> {
+        if !launch.cooperative {
+            return Ok(());
+        }
+        let blocks: u64 = launch.grid.iter().map(|&n| u64::from(n)).product();
+        let threads = launch.block.iter().product::<u32>();
+        let room = u64::from(resident(self, threads, launch.dynamic_shared)) * u64::from(MULTIPROCESSORS);
+        if blocks > room {
+            let name = &self.kernel.name;
+            let why = format!("kernel {name}: {blocks} blocks of a cooperative launch; {room} fit the device at once");
+            return Err(refuse(CudaError::CooperativeLaunchTooLarge, why));
+        }
         Ok(())
     }
 

@@ -62,6 +62,7 @@ impl State {
         // Words of 8 bytes; what lies in the same word is on the same page, so it is there.
         let base = memory.address() & !7;
         let end = (memory.address() + bytes).next_multiple_of(8);
+
         let context = self.context(context)?;
         // SAFETY: pages of our own, or a range that the C caller promises to keep until it is unregistered; both are
         // forgotten by the device (`free`) before they go.
@@ -186,15 +187,18 @@ fn allocate_host(pointer: Out<HostPointer>, bytes: usize, flags: c_uint) -> Resu
 fn pointer_attribute(data: Out<u8>, attribute: c_int, address: u64) -> Result<()> {
     let (mut state, context) = enter()?;
     let put = |bytes: &[u8]| bytes.iter().enumerate().try_for_each(|(index, &byte)| data.put_at(index, byte));
+
     let owner = state.context(context)?;
     let device = owner.device as i32;
     let host = owner.hosts.range(..=address).next_back().map(|(_, host)| host);
     let host = host.filter(|host| address - host.address < host.bytes);
     let managed = host.is_some_and(|host| host.kind == HostKind::Managed);
     let host = host.map(|host| (host.address, host.bytes));
+
     let found = owner.engine.memory.extent(address);
     let range = host.or(found.map(|found| (found.base(), found.size())));
     let (base, size) = range.ok_or(CudaError::InvalidValue)?;
+
     const HOST: u32 = 1;
     const DEVICE: u32 = 2;
     match attribute {

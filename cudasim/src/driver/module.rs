@@ -28,6 +28,7 @@ impl State {
             LoadError::Ptx(_) => (CudaError::InvalidPtx, error.to_string()),
             LoadError::Memory(_) => (CudaError::OutOfMemory, error.to_string()),
         })?;
+
         // As ptxas refuses it; more must be dynamic.
         if let Some(kernel) = program.kernels().iter().find(|kernel| kernel.static_shared > limits::SHARED.into()) {
             let (name, bytes) = (&kernel.name, kernel.static_shared);
@@ -35,6 +36,7 @@ impl State {
             program.unload(&engine.memory);
             return Err((CudaError::InvalidPtx, why));
         }
+
         let handle = self.new_handle();
         let alive = Arc::new(AtomicBool::new(true));
         let (program, functions) = (Arc::new(program), HashMap::new());
@@ -52,10 +54,12 @@ impl State {
         if let Some(&function) = found.functions.get(name) {
             return Ok(function);
         }
+
         let kernel = found.program.kernel(name).ok_or(CudaError::NotFound)?;
         let (context, alive) = (found.context, Arc::clone(&found.alive));
         let known = found.registers.get(name).copied();
         let registers = self.device_of(context)?.registers.get(name).copied().or(known).unwrap_or(0);
+
         let handle = self.new_handle();
         let function = Function {
             module,
@@ -69,6 +73,7 @@ impl State {
             hints: Default::default(),
             kernel,
         };
+
         self.functions.insert(handle, function);
         if let Some(module) = self.modules.get_mut(&module) {
             module.functions.insert(name.into(), handle);

@@ -33,11 +33,13 @@ fn best(
 ) -> Result<()> {
     let (mut state, _) = enter()?;
     let function: &Function = state.function(function)?;
+
     let most = function.max_threads().min(u32::try_from(limit).ok().filter(|&n| n > 0).unwrap_or(u32::MAX));
     let resident = |threads: u32| {
         let shared = shared_of.map_or(shared, |of| of(threads as c_int));
         u32::try_from(shared).map_or(0, |shared| limits::resident(function, threads, shared))
     };
+
     let sizes = (1..=most / 32).map(|warps| warps * 32).chain((!most.is_multiple_of(32)).then_some(most));
     let found = sizes.max_by_key(|&threads| (threads * resident(threads), threads)).unwrap_or(0);
     grid.put((resident(found) * limits::MULTIPROCESSORS) as c_int)?;

@@ -71,6 +71,7 @@ impl Problem {
                 json.text("kind", "leak").text("message", what);
             }
         }
+
         if let Some(code) = self.code() {
             json.raw("code", &code.code().to_string());
         }

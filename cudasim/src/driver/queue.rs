@@ -145,6 +145,8 @@ fn step(mut state: Guard, context: Handle, stream: Handle) -> Guard {
         return DONE.wait(state).unwrap_or_else(PoisonError::into_inner);
     }
     let Some(first) = found.queue.front() else { return state };
+
+    // The work leaves the lock with all that it needs.
     let (work, call) = (first.work.clone(), first.call);
     let options = state.device_of(context).map(|device| device.options.clone()).unwrap_or_default();
     let Ok(owner) = state.context(context) else { return state };
@@ -153,9 +155,13 @@ fn step(mut state: Guard, context: Handle, stream: Handle) -> Guard {
     if let Some(found) = state.streams.get_mut(&stream) {
         found.busy = true;
     }
+
+    // Other threads may call the driver while it runs.
     drop(state);
     let outcome = scene.run(&work);
     let mut state = state::lock_raw();
+
+    // What it left: counts, progress, and what went wrong.
     for line in scene.counters {
         state.count(context, line);
     }
@@ -164,12 +170,14 @@ fn step(mut state: Guard, context: Handle, stream: Handle) -> Guard {
         found.queue.pop_front();
         found.finished += 1;
     }
+
     if let Err(problem) = outcome {
         state.report(context, problem);
     }
     if state.context(context).is_ok_and(|context| context.fault.is_some()) {
         state.abandon(context);
     }
+
     DONE.notify_all();
     state
 }

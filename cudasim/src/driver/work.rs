@@ -185,12 +185,15 @@ impl Scene {
             let message = format!("kernel {} runs after its module was unloaded", kernel.name);
             return Err(self.problem(FaultKind::InvalidUse, message));
         }
+
         let number = self.engine.launches.fetch_add(1, Ordering::Relaxed);
         let memory = self.engine.memory.map();
         let start = now();
         let outcome = catch_unwind(AssertUnwindSafe(|| exec::run(kernel, launch, &memory, &self.options, number)));
+
         // `printf` may end in the middle of a line, and nobody flushes a library's buffers at exit.
         let _ = std::io::stdout().flush();
+
         let counts = match outcome {
             Ok(Ok(counts)) => counts,
             Ok(Err(report)) => return Err(Problem::Kernel(report)),
@@ -201,6 +204,7 @@ impl Scene {
                 return Err(self.problem(FaultKind::InvalidUse, message));
             }
         };
+
         if let Some(counts) = counts {
             let mut json = Json::new();
             json.text("kernel", &kernel.name).raw("launch", &number.to_string());
@@ -229,6 +233,7 @@ impl Scene {
                 (Place::Host(source), _) => row = source.offset(from).read(transfer.width as usize),
                 (Place::Staged(bytes), _) => row.copy_from_slice(&bytes[from as usize..][..transfer.width as usize]),
             }
+
             match &transfer.to {
                 Place::Device(target) => memory.write(target + to, &row).map_err(|_| gone(target + to))?,
                 Place::Host(target) => target.offset(to).write(&row),

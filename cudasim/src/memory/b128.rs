@@ -31,6 +31,8 @@ pub(super) unsafe fn store(at: *mut u8, value: u128) {
 pub(super) unsafe fn update(at: *mut u8, mut change: impl FnMut(u128) -> u128) -> u128 {
     // SAFETY: as the caller promises.
     let mut old = unsafe { halves(at) };
+
+    // The instruction of the processor, where it has it.
     #[cfg(target_arch = "x86_64")]
     if is_x86_feature_detected!("cmpxchg16b") {
         loop {
@@ -42,6 +44,8 @@ pub(super) unsafe fn update(at: *mut u8, mut change: impl FnMut(u128) -> u128) -
             old = found;
         }
     }
+
+    // Else one thread at a time.
     let _alone = lock();
     // SAFETY: as the caller promises.
     unsafe {

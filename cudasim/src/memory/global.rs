@@ -344,13 +344,16 @@ mod tests {
         let a = memory.allocate(100, None).unwrap();
         let b = memory.allocate(100, Some("table")).unwrap();
         memory.write(a + 10, &[1, 2, 3]).unwrap();
+
         memory.copy(b, a + 8, 4).unwrap();
         let mut bytes = [9; 4];
         memory.read(b, &mut bytes).unwrap();
         assert_eq!(bytes, [UNWRITTEN, UNWRITTEN, 1, 2]);
         let map = memory.map();
         let table = map.get(map.find(b + 99).unwrap()).unwrap();
+
         assert!(table.is_written(2, 2) && !table.is_written(1, 2));
+
         assert_eq!(memory.write(a + 98, &[0; 3]), Err(MemoryError::InvalidAddress));
         assert_eq!(memory.read(a + 100, &mut bytes), Err(MemoryError::InvalidAddress));
         assert_eq!(

@@ -35,14 +35,19 @@ fn exp2(x: f64) -> f64 {
         2.402_265_069_591_007e-1,
         std::f64::consts::LN_2,
     ];
+
     // Far enough out that f32 and f16 have overflowed or become zero. NaN stays NaN.
     let x = x.clamp(-200.0, 200.0);
+
+    // x = n + fraction, with |fraction| <= 1/2; 2^n is made of the bits of n.
     let shifted = x + SHIFTER;
     let fraction = x - (shifted - SHIFTER);
+
     let mut power = 0.0;
     for coefficient in TAYLOR {
         power = (power + coefficient) * fraction;
     }
+
     (power + 1.0) * f64::from_bits(shifted.to_bits().wrapping_add(1023) << 52)
 }
 

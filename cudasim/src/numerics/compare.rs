@@ -75,6 +75,7 @@ impl Compare {
     pub fn holds<T: PartialOrd>(self, a: T, b: T) -> bool {
         // False only for NaN; compilers fold it into one comparison with the other.
         let ordered = a <= b || a >= b;
+
         match self {
             Self::Eq => a == b,
             Self::Ne => a != b && ordered,

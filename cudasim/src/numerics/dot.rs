@@ -116,16 +116,20 @@ fn tile<C: Accumulator, const FUSED: bool, const R: usize, const W: usize>(
 ) {
     let m = c.len() / n;
     let (whole_rows, whole_columns) = (m - m % R, n - n % W);
+
+    // Whole blocks, then the rows below them, then the columns beside.
     for row in (0..whole_rows).step_by(R) {
         for column in (0..whole_columns).step_by(W) {
             block::<C, FUSED, R, W>(c, a, b, n, k, row, column);
         }
     }
+
     for row in whole_rows..m {
         for column in (0..whole_columns).step_by(W) {
             block::<C, FUSED, 1, W>(c, a, b, n, k, row, column);
         }
     }
+
     for row in 0..m {
         for column in whole_columns..n {
             block::<C, FUSED, 1, 1>(c, a, b, n, k, row, column);
@@ -145,11 +149,14 @@ fn block<C: Accumulator, const FUSED: bool, const R: usize, const W: usize>(
     column: usize,
 ) {
     let a_rows: [&[f32]; R] = std::array::from_fn(|r| &a[(row + r) * k..][..k]);
+
+    // Sums of the block, in registers.
     let mut sums = [[0.0_f64; W]; R];
     for (r, sums) in sums.iter_mut().enumerate() {
         let start = &c[(row + r) * n + column..][..W];
         *sums = std::array::from_fn(|w| start[w].load());
     }
+
     for (i, b_row) in b.chunks_exact(n).enumerate().take(k) {
         let b_row = &b_row[column..][..W];
         let b_wide: [f64; W] = std::array::from_fn(|w| b_row[w].into());
@@ -161,6 +168,7 @@ fn block<C: Accumulator, const FUSED: bool, const R: usize, const W: usize>(
             }
         }
     }
+
     for (r, sums) in sums.iter().enumerate() {
         for (c, &sum) in c[(row + r) * n + column..][..W].iter_mut().zip(sums) {
             *c = C::store(sum);
@@ -199,6 +207,7 @@ mod tests {
                 a[k - 1] = f32::INFINITY;
                 a[k - 2] = f32::NEG_INFINITY;
             }
+
             let expected = reference(&c, &a, &b, n, k);
             let check = |name: &str, run: &dyn Fn(&mut [f32])| {
                 let mut c = c.clone();
@@ -206,11 +215,14 @@ mod tests {
                 let bits: Vec<u32> = c.iter().map(|x| x.to_bits()).collect();
                 assert_eq!(bits, expected, "{name} {m} {n} {k}");
             };
+
             check("detected", &|c| accumulate_tile(c, &a, &b, m, n, k));
+
             // f16 accumulators, element by element as well.
             let mut halves: Vec<u16> = c.iter().map(|&x| f16_from_f32(Narrow::RN, x)).collect();
             let column = |j: usize| -> Vec<f32> { (0..k).map(|l| b[l * n + j]).collect() };
             let each = halves.iter().enumerate().map(|(i, &c)| dot(c, &a[i / n * k..][..k], &column(i % n)));
+
             let expected_halves: Vec<u16> = each.collect();
             accumulate_tile(&mut halves, &a, &b, m, n, k);
             assert_eq!(halves, expected_halves, "f16 {m} {n} {k}");

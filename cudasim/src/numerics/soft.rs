@@ -43,14 +43,18 @@ impl Format {
         if magnitude == 0 {
             return sign;
         }
+
+        // The last bit that is kept is the one of the format's precision, or of the smallest subnormal number.
         let leading = exponent + 63 - magnitude.leading_zeros() as i32;
         let binade = leading.max(self.min_exponent);
         let shift = binade - (self.precision as i32 - 1) - exponent;
+
         let away = match rounding {
             Rounding::Rn | Rounding::Rz => false,
             Rounding::Rm => negative,
             Rounding::Rp => !negative,
         };
+
         let significand = if shift <= 0 {
             magnitude << -shift
         } else {
@@ -66,6 +70,7 @@ impl Format {
             };
             kept + u64::from(up)
         };
+
         // Adding, not or-ing, the hidden bit carries a significand that rounded up into the exponent. Past 0x7ff every
         // format has overflowed.
         let binades = (binade - self.min_exponent).min(0x7ff) as u64;
@@ -130,6 +135,7 @@ pub(super) fn fma(rounding: Rounding, a: f64, b: f64, c: f64) -> f64 {
     if product == 0 && addend == 0 {
         return exact_zero(rounding, product_negative, c.negative);
     }
+
     // Each with its leading bit at 125: the sum has no carry out, and the 106 bits of a product leave the lowest
     // ones zero, so that the jammed bit of the smaller operand stays visible after a subtraction.
     let align = |magnitude: u128, exponent: i32| {
@@ -139,6 +145,8 @@ pub(super) fn fma(rounding: Rounding, a: f64, b: f64, c: f64) -> f64 {
         let by = magnitude.leading_zeros() - 2;
         (exponent - by as i32, magnitude << by)
     };
+
+    // The larger one decides sign and exponent.
     let (pe, pm) = align(product, product_exponent);
     let (ce, cm) = align(addend, c.exponent);
     let ((exponent, large, negative), (small_exponent, small, small_negative)) = if (pe, pm) >= (ce, cm) {
@@ -146,7 +154,9 @@ pub(super) fn fma(rounding: Rounding, a: f64, b: f64, c: f64) -> f64 {
     } else {
         ((ce, cm, c.negative), (pe, pm, product_negative))
     };
+
     let small = shift_right_jam(small, (exponent - small_exponent) as u32);
+
     if negative == small_negative {
         return round_wide(rounding, negative, large + small, exponent);
     }

@@ -127,6 +127,7 @@ impl<'a> Lexer<'a> {
         self.skip_blank()?;
         let start = self.position;
         let (line, column) = (self.line, self.column(start));
+
         let (kind, text) = match self.at(0) {
             // Also at the end of the bytes, where `at` gives 0.
             0 => (TokenKind::End, ""),
@@ -146,6 +147,7 @@ impl<'a> Lexer<'a> {
                 return Err(self.error(format!("unexpected character {}", quote(&found.to_string()))));
             }
         };
+
         Ok(Token { kind, text, line, column, start, end: self.position })
     }
 

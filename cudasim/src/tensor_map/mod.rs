@@ -488,12 +488,14 @@ mod tests {
             let message = TensorMap::tiled(&what, extent).unwrap_err();
             assert!(message.contains(word), "{message} lacks {word}");
         };
+
         assert!(TensorMap::tiled(&good, &[64, 64]).is_ok());
         refused(good, &[65, 64], "multiple of 16");
         refused(good, &[72, 64], "swizzle");
         refused(good, &[64, 257], "257");
         refused(good, &[0, 64], "0 elements");
         refused(good, &[64], "sizes of a box");
+
         refused(Arguments { address: 8, ..good }, &[64, 64], "address");
         refused(Arguments { dims: &[0, 64], ..good }, &[64, 64], "dimension 0");
         refused(Arguments { strides: &[248], ..good }, &[64, 64], "248");

@@ -13,6 +13,33 @@ fn apply(
     x: &[u8],
     y: &[u8],
 ) -> (Vec<u8>, Vec<u8>) {
+    let text = kernel(space, instruction, register, ty);
+    let machine = Machine::new(&text);
+    let threads = 40;
+    let mut one = [0; 96];
+    for (place, bytes) in [(0, old), (32, x), (64, y)] {
+        one[place..place + bytes.len()].copy_from_slice(bytes);
+    }
+
+    let memory = machine.memory.allocate(96 * threads, None).unwrap();
+    machine.memory.write(memory, &one.repeat(threads as usize)).unwrap();
+    let result = machine.memory.allocate(32 * threads, None).unwrap();
+    machine.launch("k", 1, threads as u32, &[memory, result]).unwrap_or_else(|report| panic!("{report}\n{text}"));
+
+    // Every thread gets the same.
+    let (mut all, mut came) = (vec![0; 96 * threads as usize], vec![0; 32 * threads as usize]);
+    machine.memory.read(memory, &mut all).unwrap();
+    machine.memory.read(result, &mut came).unwrap();
+    for thread in 1..threads as usize {
+        assert_eq!(all[..96], all[thread * 96..][..96], "thread {thread}");
+        assert_eq!(came[..32], came[thread * 32..][..32], "thread {thread}");
+    }
+    (all[..old.len()].to_vec(), came[..old.len()].to_vec())
+}
+
+/// A kernel whose threads apply `instruction` to 96 bytes of `memory` each, in global or shared memory, and give what came back
+/// in 32 bytes of `result`.
+fn kernel(space: &str, instruction: &str, register: &str, ty: &str) -> String {
     let count = if instruction.contains(".v2") {
         2
     } else if instruction.contains(".v4") {
@@ -22,10 +49,13 @@ fn apply(
     } else {
         1
     };
+
     let list = |name: &str| match count {
         1 => format!("%{register}{name}"),
         _ => format!("{{{}}}", (0..count).map(|i| format!("%{register}{name}{i}")).collect::<Vec<_>>().join(", ")),
     };
+
+    // Each operand is loaded or stored register by register.
     let bits = ty.trim_start_matches(|c: char| c.is_alphabetic());
     let each = |op: &str, name: &str, base: &str| -> String {
         let size = bits.parse::<usize>().unwrap() / 8;
@@ -38,6 +68,7 @@ fn apply(
             _ => (0..count).map(|i| one(i, format!("%{register}{name}{i}"))).collect(),
         }
     };
+
     let registers: String = ["d", "x", "y"]
         .iter()
         .map(|name| {
@@ -47,31 +78,19 @@ fn apply(
             )
         })
         .collect();
+
     let address = if space == "global" { "%rd2" } else { "%r2" };
     let instruction = instruction
         .replace("{a}", &format!("[{address}]"))
         .replace("{d}", &list("d"))
         .replace("{x}", &list("x"))
         .replace("{y}", &list("y"));
-    let (before, after) = if space == "global" {
-        (String::new(), String::new())
-    } else {
-        let copy = |from: &str, to: &str| -> String {
-            (0..4)
-                .map(|i| {
-                    format!(
-                        "ld{from}.u64 %rd9, [{}+{}]; st{to}.u64 [{}+{}], %rd9;",
-                        if from == ".global" { "%rd2" } else { "%r2" },
-                        i * 8,
-                        if to == ".global" { "%rd2" } else { "%r2" },
-                        i * 8
-                    )
-                })
-                .collect()
-        };
-        (copy(".global", ".shared"), copy(".shared", ".global"))
+    let (before, after) = match space {
+        "global" => (String::new(), String::new()),
+        _ => (copy(".global", ".shared"), copy(".shared", ".global")),
     };
-    let text = format!(
+
+    format!(
         ".visible .entry k(.param .u64 memory, .param .u64 result)
         {{
             .reg .b32 %r<9>; .reg .b64 %rd<12>; {registers} .shared .align 32 .b8 tile[2048];
@@ -84,25 +103,14 @@ fn apply(
         each("ld", "x", "%rd7"),
         each("ld", "y", "%rd8"),
         if instruction.starts_with("atom") { each("st", "d", "%rd4") } else { String::new() },
-    );
-    let machine = Machine::new(&text);
-    let threads = 40;
-    let mut one = [0; 96];
-    for (place, bytes) in [(0, old), (32, x), (64, y)] {
-        one[place..place + bytes.len()].copy_from_slice(bytes);
-    }
-    let memory = machine.memory.allocate(96 * threads, None).unwrap();
-    machine.memory.write(memory, &one.repeat(threads as usize)).unwrap();
-    let result = machine.memory.allocate(32 * threads, None).unwrap();
-    machine.launch("k", 1, threads as u32, &[memory, result]).unwrap_or_else(|report| panic!("{report}\n{text}"));
-    let (mut all, mut came) = (vec![0; 96 * threads as usize], vec![0; 32 * threads as usize]);
-    machine.memory.read(memory, &mut all).unwrap();
-    machine.memory.read(result, &mut came).unwrap();
-    for thread in 1..threads as usize {
-        assert_eq!(all[..96], all[thread * 96..][..96], "thread {thread}");
-        assert_eq!(came[..32], came[thread * 32..][..32], "thread {thread}");
-    }
-    (all[..old.len()].to_vec(), came[..old.len()].to_vec())
+    )
+}
+
+/// Copies the thread's 32 bytes from one space to the other.
+fn copy(from: &str, to: &str) -> String {
+    let address = |space: &str| if space == ".global" { "%rd2" } else { "%r2" };
+    let (source, target) = (address(from), address(to));
+    (0..4).map(|i| format!("ld{from}.u64 %rd9, [{source}+{}]; st{to}.u64 [{target}+{}], %rd9;", i * 8, i * 8)).collect()
 }
 
 /// Checks one operation on all pairs of values, as `atom` and as `red`, in both spaces and with an order.

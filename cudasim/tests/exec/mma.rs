@@ -94,12 +94,14 @@ fn layout_a(m: usize, k: usize, bits: u32) -> Layout {
         (8, 16, 8) => |g, t, i| (g, t * 4 + i),
         (8, 32, 4) => |g, t, i| (g, t * 8 + i),
         (8, 128, 1) => |g, t, i| (g, t * 32 + i),
+
         (16, 4, 32 | 64) => |g, t, i| (if i == 0 { g } else { g + 8 }, t),
         (16, 8, 16) => |g, t, i| (if i < 2 { g } else { g + 8 }, t * 2 + (i & 1)),
         (16, 8, 32 | 64) => |g, t, i| (if i == 0 || i == 2 { g } else { g + 8 }, if i < 2 { t } else { t + 4 }),
         (16, 16, 16) => |g, t, i| {
             (if i < 2 || (4..6).contains(&i) { g } else { g + 8 }, t * 2 + (i & 1) + if i < 4 { 0 } else { 8 })
         },
+
         (16, 16, 64) => |g, t, i| if i % 2 == 0 { (g, i * 2 + t) } else { (g + 8, i * 2 - 2 + t) },
         (16, 16, 8) => |g, t, i| (if i < 4 { g } else { g + 8 }, t * 4 + (i & 3)),
         (16, 32, 8) => |g, t, i| {
@@ -145,6 +147,8 @@ fn layout_c(m: usize, bits: u32) -> Layout {
 fn kernel(spelling: &str, [d, a, b, c]: [(&str, usize, u32); 4]) -> String {
     let mut text = String::from(".visible .entry k(.param .u64 a, .param .u64 b, .param .u64 c, .param .u64 d)\n{\n");
     text += ".reg .b64 %rd<8>; .reg .b32 %t; mov.u32 %t, %laneid;\n";
+
+    // Load A, B and C: each lane has its registers side by side.
     let mut lists = Vec::new();
     for (name, (ty, count, bits)) in ["d", "a", "b", "c"].into_iter().zip([d, a, b, c]) {
         text += &format!(".reg .{ty} %{name}<{count}>;\n");
@@ -159,6 +163,7 @@ fn kernel(spelling: &str, [d, a, b, c]: [(&str, usize, u32); 4]) -> String {
             text += &format!("ld.global.{ty} %{name}{i}, [%rd1+{}];\n", i * bits as usize / 8);
         }
     }
+
     text += &format!("{spelling} {}, {}, {}, {};\n", lists[0], lists[1], lists[2], lists[3]);
     for i in 0..d.1 {
         text += &format!("st.global.{} [%rd2+{}], %d{i};\n", d.0, i * d.2 as usize / 8);
@@ -272,6 +277,7 @@ fn check(m: usize, k: usize, types: [&str; 4], flags: &str, spelling: &str) {
         _ => "b32",
     };
     let names = [register(bits_d, types[0]), register(bits_a, "b"), register(bits_b, "b"), register(bits_c, types[3])];
+
     let mut noise = Noise::new(spelling.len() as u64 + 7);
     for round in 0..4 {
         let mut fill = |count: usize, columns: usize, ty: &str, prime: usize| -> Vec<u64> {
@@ -285,9 +291,11 @@ fn check(m: usize, k: usize, types: [&str; 4], flags: &str, spelling: &str) {
                 })
                 .collect()
         };
+
         let (va, vb, vc) = (fill(m * k, k, types[1], 3), fill(k * 8, 8, types[2], 5), fill(m * 8, 8, types[3], 11));
         let mut fragments = Fragments::new(d.registers(), d.register);
         run(spelling, names, &a.load(&va), &b.load(&vb), &c.load(&vc), &mut fragments);
+
         let result = d.store(&fragments);
         for row in 0..m {
             for column in 0..8 {
@@ -349,12 +357,86 @@ fn single_bits() {
     all(&[(8, 128), (16, 128), (16, 256)], &[["s32", "b1", "b1", "s32"]], &["xor.popc", "and.popc"]);
 }
 
+/// Row of A and D, or column of B, that a lane of `m8n8k4` holds.
+fn quad_row(lane: usize) -> usize {
+    if lane < 16 { lane % 4 } else { lane % 4 + 4 }
+}
+
+/// Which of the four products a lane of `m8n8k4` takes part in.
+fn quad(lane: usize) -> usize {
+    lane / 4 % 4
+}
+
+/// Row and column of element `i` of C or D in a lane of `m8n8k4`.
+fn quad_place(ty: &str, lane: usize, i: usize) -> (usize, usize) {
+    match ty {
+        "f16" => (quad_row(lane), i),
+        _ => {
+            let x = (lane & 1) + (i & 2);
+            (if lane < 16 { x } else { x + 4 }, (i & 4) + (lane & 2) + (i & 1))
+        }
+    }
+}
+
+/// Operands of `m8n8k4`, as bits: A 4 x 8 x 4, B 4 x 4 x 8 and C 4 x 8 x 8, the product first.
+struct Quads {
+    a: Vec<u64>,
+    b: Vec<u64>,
+    c: Vec<u64>,
+}
+
+impl Quads {
+    /// A, B and C as the lanes hold them.
+    fn fragments(&self, [a_layout, b_layout]: [&str; 2], c_type: &str) -> [Fragments; 3] {
+        let (mut fa, mut fb) = (Fragments::new(2, 32), Fragments::new(2, 32));
+        let mut fc = quad_accumulator(c_type);
+        for lane in 0..32 {
+            for i in 0..4 {
+                let (row, k) = match a_layout {
+                    "row" => (quad_row(lane), i),
+                    _ => (if lane < 16 { i } else { i + 4 }, lane % 4),
+                };
+                fa.put(lane, i, 16, self.a[quad(lane) * 32 + row * 4 + k]);
+
+                let (k, column) = match b_layout {
+                    "row" => (lane % 4, if lane < 16 { i } else { i + 4 }),
+                    _ => (i, quad_row(lane)),
+                };
+                fb.put(lane, i, 16, self.b[quad(lane) * 32 + k * 8 + column]);
+            }
+            for i in 0..8 {
+                let (row, column) = quad_place(c_type, lane, i);
+                fc.put(lane, i, bits_of(c_type), self.c[quad(lane) * 64 + row * 8 + column]);
+            }
+        }
+        [fa, fb, fc]
+    }
+
+    /// Element `i` of D in a lane, as bits.
+    fn expected(&self, d_type: &str, c_type: &str, lane: usize, i: usize) -> u64 {
+        let (row, column) = quad_place(d_type, lane, i);
+        let start = self.c[quad(lane) * 64 + row * 8 + column];
+        let a: Vec<f32> = (0..4).map(|k| float("f16", self.a[quad(lane) * 32 + row * 4 + k])).collect();
+        let b: Vec<f32> = (0..4).map(|k| float("f16", self.b[quad(lane) * 32 + k * 8 + column])).collect();
+        match (d_type, c_type) {
+            // An f16 C is exact in f32.
+            ("f32", "f16") => dot(f16_to_f32(start as u16), &a, &b).to_bits().into(),
+            ("f32", _) => dot(f32::from_bits(start as u32), &a, &b).to_bits().into(),
+            _ => dot(start as u16, &a, &b).into(),
+        }
+    }
+}
+
+fn quad_accumulator(ty: &str) -> Fragments {
+    Fragments::new(if ty == "f16" { 4 } else { 8 }, 32)
+}
+
 /// The oldest shape: four products, one for each quad and the quad 16 lanes on.
 #[test]
 fn quads() {
-    let lane_row = |lane: usize| if lane < 16 { lane % 4 } else { lane % 4 + 4 };
-    for (a_layout, b_layout) in [("row", "row"), ("row", "col"), ("col", "row"), ("col", "col")] {
+    for layouts in [["row", "row"], ["row", "col"], ["col", "row"], ["col", "col"]] {
         for (d_type, c_type) in [("f16", "f16"), ("f32", "f16"), ("f32", "f32")] {
+            let [a_layout, b_layout] = layouts;
             let spelling = format!("mma.sync.aligned.m8n8k4.{a_layout}.{b_layout}.{d_type}.f16.f16.{c_type}");
             let mut noise = Noise::new(3);
             for round in 0..2 {
@@ -362,57 +444,20 @@ fn quads() {
                     0 => small(ty, (i * i % 11) as i32 - 5),
                     _ => noise.bits() & (u64::MAX >> (64 - bits_of(ty))),
                 };
-                let a: Vec<u64> = (0..4 * 8 * 4).map(|i| value(i + 1, "f16")).collect();
-                let b: Vec<u64> = (0..4 * 4 * 8).map(|i| value(i + 3, "f16")).collect();
-                let c: Vec<u64> = (0..4 * 8 * 8).map(|i| value(i + 7, c_type)).collect();
-                let place_c = |ty: &str, lane: usize, i: usize| match ty {
-                    "f16" => (lane_row(lane), i),
-                    _ => {
-                        let x = (lane & 1) + (i & 2);
-                        (if lane < 16 { x } else { x + 4 }, (i & 4) + (lane & 2) + (i & 1))
-                    }
+                let operands = Quads {
+                    a: (0..4 * 8 * 4).map(|i| value(i + 1, "f16")).collect(),
+                    b: (0..4 * 4 * 8).map(|i| value(i + 3, "f16")).collect(),
+                    c: (0..4 * 8 * 8).map(|i| value(i + 7, c_type)).collect(),
                 };
-                let quad = |lane: usize| lane / 4 % 4;
-                let (mut fa, mut fb) = (Fragments::new(2, 32), Fragments::new(2, 32));
-                let of = |ty| if ty == "f16" { Fragments::new(4, 32) } else { Fragments::new(8, 32) };
-                let (mut fc, mut fd) = (of(c_type), of(d_type));
-                for lane in 0..32 {
-                    for i in 0..4 {
-                        let (row, k) = match a_layout {
-                            "row" => (lane_row(lane), i),
-                            _ => (if lane < 16 { i } else { i + 4 }, lane % 4),
-                        };
-                        fa.put(lane, i, 16, a[quad(lane) * 32 + row * 4 + k]);
-                        let (k, column) = match b_layout {
-                            "row" => (lane % 4, if lane < 16 { i } else { i + 4 }),
-                            _ => (i, lane_row(lane)),
-                        };
-                        fb.put(lane, i, 16, b[quad(lane) * 32 + k * 8 + column]);
-                    }
-                    for i in 0..8 {
-                        let (row, column) = place_c(c_type, lane, i);
-                        fc.put(lane, i, bits_of(c_type), c[quad(lane) * 64 + row * 8 + column]);
-                    }
-                }
+
+                let [a, b, c] = operands.fragments(layouts, c_type);
+                let mut d = quad_accumulator(d_type);
                 let name = |ty| if ty == "f16" { "b32" } else { "f32" };
-                run(&spelling, [name(d_type), "b32", "b32", name(c_type)], &fa, &fb, &fc, &mut fd);
-                for lane in 0..32 {
-                    for i in 0..8 {
-                        let (row, column) = place_c(d_type, lane, i);
-                        let start = c[quad(lane) * 64 + row * 8 + column];
-                        let start = match c_type {
-                            "f16" => f16_to_f32(start as u16),
-                            _ => f32::from_bits(start as u32),
-                        };
-                        let a: Vec<f32> = (0..4).map(|k| float("f16", a[quad(lane) * 32 + row * 4 + k])).collect();
-                        let b: Vec<f32> = (0..4).map(|k| float("f16", b[quad(lane) * 32 + k * 8 + column])).collect();
-                        let expected: u64 = match d_type {
-                            // An f16 C is exact in f32.
-                            "f32" => dot(start, &a, &b).to_bits().into(),
-                            _ => dot(c[quad(lane) * 64 + row * 8 + column] as u16, &a, &b).into(),
-                        };
-                        assert_eq!(fd.get(lane, i, bits_of(d_type)), expected, "{spelling} {round} {lane} {i}");
-                    }
+                run(&spelling, [name(d_type), "b32", "b32", name(c_type)], &a, &b, &c, &mut d);
+
+                for (lane, i) in (0..32).flat_map(|lane| (0..8).map(move |i| (lane, i))) {
+                    let expected = operands.expected(d_type, c_type, lane, i);
+                    assert_eq!(d.get(lane, i, bits_of(d_type)), expected, "{spelling} {round} {lane} {i}");
                 }
             }
         }

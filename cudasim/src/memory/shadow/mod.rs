@@ -385,7 +385,6 @@ fn merged(mine: Cell, before: Cell) -> u64 {
 
 impl<K: Knows> Visit<K> {
     #[inline]
-
     fn has_seen(&mut self, cell: Cell, mine: Cell) -> bool {
         if cell.moment() == self.known || !self.lanes && cell.agent() == self.cell.agent() {
             return true;

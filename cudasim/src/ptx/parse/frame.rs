@@ -88,6 +88,7 @@ impl<'a> Frame<'a> {
     pub(super) fn resolve(mut self) -> Result<Body, PtxError> {
         for Pending { token, scope, place } in self.pending {
             let meaning = self.scopes.lookup(scope, token.text);
+
             match place {
                 Place::Table(table, entry) => {
                     let entry = self.body.branch_tables.get_mut(table).and_then(|labels| labels.get_mut(entry));

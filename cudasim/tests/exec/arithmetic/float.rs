@@ -177,6 +177,16 @@ fn doubles_are_rounded() {
                 concat!("sqrt.rn.f64 {d}, {a};", " setp.nan.f64 {q}, {d}, {d}; @{q} mov.b64 {d}, 0xfff8000000000000;"),
                 |a, _, _| double(d(a).sqrt()),
             ),
+        ],
+    );
+}
+
+#[test]
+fn signs_of_doubles() {
+    check(
+        [64; 4],
+        &doubles(),
+        &[
             (
                 concat!("neg.f64 {d}, {a};", " setp.nan.f64 {q}, {d}, {d}; @{q} mov.b64 {d}, 0xfff8000000000000;"),
                 |a, _, _| double(-d(a)),

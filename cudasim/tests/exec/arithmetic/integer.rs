@@ -41,6 +41,16 @@ fn words() {
             }),
             ("sad.u32 {d}, {a}, {b}, {c};", |a, b, c| a.abs_diff(b) + c),
             ("sad.s32 {d}, {a}, {b}, {c};", |a, b, c| (a as i32).abs_diff(b as i32) as u64 + c),
+        ],
+    );
+}
+
+#[test]
+fn division_and_extremes_of_words() {
+    check(
+        [32; 4],
+        &integers(),
+        &[
             // By zero all bits are set; not by what the ISA says but by what hardware does.
             ("div.u32 {d}, {a}, {b};", |a, b, _| a.checked_div(b).unwrap_or(u64::MAX)),
             (
@@ -60,6 +70,16 @@ fn words() {
             ("max.s32 {d}, {a}, {b};", |a, b, _| (a as i32).max(b as i32) as u64),
             ("max.s32.relu {d}, {a}, {b};", |a, b, _| (a as i32).max(b as i32).max(0) as u64),
             ("min.relu.s32 {d}, {a}, {b};", |a, b, _| (a as i32).min(b as i32).max(0) as u64),
+        ],
+    );
+}
+
+#[test]
+fn packed_words_and_carries() {
+    check(
+        [32; 4],
+        &integers(),
+        &[
             ("add.u16x2 {d}, {a}, {b};", |a, b, _| pairs(a, b, |a, b| a.wrapping_add(b))),
             ("min.u16x2 {d}, {a}, {b};", |a, b, _| pairs(a, b, u16::min)),
             ("max.u16x2 {d}, {a}, {b};", |a, b, _| pairs(a, b, u16::max)),

@@ -28,6 +28,16 @@ fn words() {
             ("lop3.and.b32 {d}|{q}, {a}, {b}, {c}, 0x80, !{p}; selp.u32 {d}, 1, 0, {q};", |a, b, c| {
                 u64::from(a & b & c != 0 && c & 1 == 0)
             }),
+        ],
+    );
+}
+
+#[test]
+fn bit_fields_and_permutations_of_words() {
+    check(
+        [32; 4],
+        &integers(),
+        &[
             ("bfe.u32 {d}, {a}, {b}, {c};", |a, b, c| field(a, b & 255, c & 255)),
             ("bfe.s32 {d}, {a}, {b}, {c};", |a, b, c| {
                 let (position, length) = (b & 255, (c & 255).min(32));

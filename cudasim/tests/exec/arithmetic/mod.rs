@@ -19,12 +19,39 @@ pub type Expected = fn(u64, u64, u64) -> u64;
 ///
 /// `widths` are the bits of d, a, b and c.
 pub fn check(widths: [u32; 4], inputs: &[[u64; 3]], rows: &[(&str, Expected)]) {
+    let machine = Machine::new(&kernels(widths, rows));
+    let words: Vec<u32> = inputs.iter().flatten().flat_map(|&value| [value as u32, (value >> 32) as u32]).collect();
+    let from = machine.upload(&words);
+    let cut = |value: u64, width: u32| if width == 64 { value } else { value & ((1 << width) - 1) };
+
+    for (number, (instruction, expected)) in rows.iter().enumerate() {
+        let to = machine.upload(&vec![0x5a5a_5a5a; 2 * inputs.len()]);
+        // 128 threads at a time, the last warp of them not full.
+        for start in (0..inputs.len()).step_by(100) {
+            let count = (inputs.len() - start).min(100) as u64;
+            let parameters = [from + 24 * start as u64, to + 8 * start as u64, count];
+            machine.launch(&format!("k{number}"), 1, 128, &parameters).unwrap_or_else(|report| panic!("{report}"));
+        }
+
+        let results = machine.download(to, 2 * inputs.len());
+        for (input, result) in inputs.iter().zip(results.chunks_exact(2)) {
+            let result = u64::from(result[1]) << 32 | u64::from(result[0]);
+            let [a, b, c]: [u64; 3] = std::array::from_fn(|place| cut(input[place], widths[place + 1]));
+            let expected = cut(expected(a, b, c), widths[0]);
+            assert_eq!(result, expected, "{instruction} of {a:#x}, {b:#x}, {c:#x}: {result:#x}, not {expected:#x}");
+        }
+    }
+}
+
+/// A kernel `k0`, `k1`, ... for each instruction: thread n loads operands a, b and c from `from`, and stores d to `to`.
+fn kernels(widths: [u32; 4], rows: &[(&str, Expected)]) -> String {
     let register = |name: char, width: u32| match width {
         16 => format!("%{name}h"),
         32 => format!("%{name}w"),
         _ => format!("%{name}l"),
     };
     let names: Vec<String> = "dabc".chars().zip(widths).map(|(name, width)| register(name, width)).collect();
+
     let mut text = String::new();
     for (number, (instruction, _)) in rows.iter().enumerate() {
         let mut instruction = (*instruction).to_owned();
@@ -32,6 +59,7 @@ pub fn check(widths: [u32; 4], inputs: &[[u64; 3]], rows: &[(&str, Expected)]) {
             instruction = instruction.replace(place, name);
         }
         let instruction = instruction.replace("{p}", "%p").replace("{q}", "%q");
+
         let load = |name: char, offset: u32, width: u32| {
             let cut = match width {
                 64 => String::new(),
@@ -43,6 +71,7 @@ pub fn check(widths: [u32; 4], inputs: &[[u64; 3]], rows: &[(&str, Expected)]) {
             64 => String::new(),
             bits => format!("cvt.u64.u{bits} %dl, {};", register('d', bits)),
         };
+
         text += &format!(
             ".visible .entry k{number}(.param .u64 from, .param .u64 to, .param .u64 count)
             {{
@@ -65,26 +94,7 @@ pub fn check(widths: [u32; 4], inputs: &[[u64; 3]], rows: &[(&str, Expected)]) {
             load('c', 16, widths[3]),
         );
     }
-    let machine = Machine::new(&text);
-    let words: Vec<u32> = inputs.iter().flatten().flat_map(|&value| [value as u32, (value >> 32) as u32]).collect();
-    let from = machine.upload(&words);
-    let cut = |value: u64, width: u32| if width == 64 { value } else { value & ((1 << width) - 1) };
-    for (number, (instruction, expected)) in rows.iter().enumerate() {
-        let to = machine.upload(&vec![0x5a5a_5a5a; 2 * inputs.len()]);
-        // 128 threads at a time, the last warp of them not full.
-        for start in (0..inputs.len()).step_by(100) {
-            let count = (inputs.len() - start).min(100) as u64;
-            let parameters = [from + 24 * start as u64, to + 8 * start as u64, count];
-            machine.launch(&format!("k{number}"), 1, 128, &parameters).unwrap_or_else(|report| panic!("{report}"));
-        }
-        let results = machine.download(to, 2 * inputs.len());
-        for (input, result) in inputs.iter().zip(results.chunks_exact(2)) {
-            let result = u64::from(result[1]) << 32 | u64::from(result[0]);
-            let [a, b, c]: [u64; 3] = std::array::from_fn(|place| cut(input[place], widths[place + 1]));
-            let expected = cut(expected(a, b, c), widths[0]);
-            assert_eq!(result, expected, "{instruction} of {a:#x}, {b:#x}, {c:#x}: {result:#x}, not {expected:#x}");
-        }
-    }
+    text
 }
 
 /// Triples of integers: edge cases of every width against one another, and random bits.
