@@ -1,6 +1,6 @@
 //! The mutants.
 
-use igpt_engine::device::{CudaDevice, Mask, Precision};
+use igpt_engine::device::{Activation, CudaDevice, Mask, Precision};
 
 use crate::ops::reference::Attention;
 use crate::ops::support::Tested;
@@ -140,7 +140,7 @@ pub const MUTANTS: &[Mutant] = mutants! {
 
     "mlp: the activation's slope is forgotten":
     "linear" "gemm/epilogue.cuh" ["linear_activate", "linear_weight", "linear_transposed", "linear_forward"], Bf16,
-    |device| mlp::check_backward(device, (1, false, false, 33, 16, 64)), WRONG;
+    |device| mlp::check_backward(device, (1, Activation::QuickGelu, false, 33, 16, 64)), WRONG;
     "out[i] *= act.slope;" => ""
 
     "attention: a query does not see itself":

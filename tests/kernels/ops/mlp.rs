@@ -1,7 +1,9 @@
 //! The MLP.
 
 use igpt_engine::device::{Activation, Device, MlpGradients, MlpWeights};
+use igpt_engine::named::Named;
 use proptest::prelude::{Strategy, any};
+use proptest::sample::select;
 
 use super::reference::{self, Sizes, activation_derivative, column_sums, matmul, transpose};
 use super::support::{
@@ -11,15 +13,12 @@ use super::support::{
 
 use igpt_engine::device::WeightLayout::InOut;
 
-/// Seed, exact GELU, biases, rows, width, hidden width.
-type Case = (u64, bool, bool, usize, usize, usize);
+/// Seed, activation, biases, rows, width, hidden width.
+type Case = (u64, Activation, bool, usize, usize, usize);
 
 fn cases() -> impl Strategy<Value = Case> {
-    (any::<u64>(), any::<bool>(), any::<bool>(), 1..90usize, 1..24usize, 1..90usize)
-}
-
-fn kind(exact: bool) -> Activation {
-    if exact { Activation::Gelu } else { Activation::QuickGelu }
+    let activation = select(Activation::VALUES).prop_map(|named| named.value);
+    (any::<u64>(), activation, any::<bool>(), 1..90usize, 1..24usize, 1..90usize)
 }
 
 /// Up, up's bias, down, down's bias.
@@ -76,20 +75,20 @@ pub fn backward<D: Device>(device: &Tested<D>) {
 
 /// GEMMs that a GPU cuts into large tiles.
 pub fn large<D: Device>(device: &Tested<D>) {
-    let case = (3, false, true, 1100, 24, 1032);
+    let case = (3, Activation::QuickGelu, true, 1100, 24, 1032);
     check_forward(device, case);
     check_backward(device, case);
 }
 
 pub fn check_forward<D: Device>(device: &Tested<D>, case: Case) {
-    let (seed, exact, biased, rows, width, hidden) = case;
+    let (seed, kind, biased, rows, width, hidden) = case;
     let random = &mut device.random(seed);
     let x = Both::random(device, random, &[1, rows, width]);
     let weights = Weights::random(device, random, width, hidden);
-    let out = device.mlp(&x.tensor, weights.tensors(biased), kind(exact)).unwrap();
+    let out = device.mlp(&x.tensor, weights.tensors(biased), kind).unwrap();
     assert_eq!(device.shape(&out.hidden), [1, rows, hidden]);
 
-    let definition = || mlp(&x.exact, weights.exact(), biased, kind(exact), rows);
+    let definition = || mlp(&x.exact, weights.exact(), biased, kind, rows);
     let (output, hidden_values) = definition();
     assert_close(device, "hidden", &out.hidden, &hidden_values, device.tolerance(width), 1.0);
     // Two GEMMs in a row: the first one's errors go through the second.
@@ -128,8 +127,8 @@ fn mlp_backward(
 }
 
 pub fn check_backward<D: Device>(device: &Tested<D>, case: Case) {
-    let (seed, exact, biased, rows, width, hidden_width) = case;
-    let (kind, random) = (kind(exact), &mut device.random(seed));
+    let (seed, kind, biased, rows, width, hidden_width) = case;
+    let random = &mut device.random(seed);
     let [x, dy] = [(); 2].map(|()| Both::random(device, random, &[rows, width]));
     let weights = Weights::random(device, random, width, hidden_width);
     let mut gradients = Weights::random(device, random, width, hidden_width);
@@ -184,7 +183,7 @@ pub fn large_values<D: Device>(device: &Tested<D>) {
     let x = Both::new(device, &[rows, 1], inputs.to_vec());
     let dy = Both::new(device, &[rows, 1], vec![1.0; rows]);
 
-    for kind in [Activation::QuickGelu, Activation::Gelu] {
+    for kind in Activation::VALUES.iter().map(|named| named.value) {
         let out = device.mlp(&x.tensor, weights(), kind).unwrap();
 
         let (mut d_up, mut d_down) = (one(0.0), one(0.0));
