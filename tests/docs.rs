@@ -126,6 +126,30 @@ fn a_broken_link_is_seen() {
     assert_eq!(broken_links(&page).len(), 4, "{:?}", broken_links(&page));
 }
 
+/// Files and folders that a page names in backticks, from the repository's root.
+fn named_paths(text: &str) -> Vec<&str> {
+    let rooms =
+        ["src/", "kernels/", "tests/", "docs/", "xtask/", "build/", "benches/", "examples/", "recipes/", "assets/"];
+    let spans = text.split('`').skip(1).step_by(2);
+    // NAME, X and * stand for any name.
+    let concrete = |path: &&str| !path.contains("NAME") && !path.contains("/X") && !path.contains([' ', '*', '{']);
+    spans.filter(|span| rooms.iter().any(|room| span.starts_with(room))).filter(concrete).collect()
+}
+
+#[test]
+fn every_named_file_is_there() {
+    for page in markdown_files() {
+        // What a page of another package or of the fixtures names starts elsewhere; the changelog tells of the past.
+        let own = page.parent() == Some(root()) || page.starts_with(root().join("docs"));
+        if !own || page.ends_with("CHANGELOG.md") {
+            continue;
+        }
+        for path in named_paths(&prose(&fs::read_to_string(&page).unwrap())) {
+            assert!(root().join(path).exists(), "{} names {path}, which is not there", page.display());
+        }
+    }
+}
+
 #[test]
 fn the_summary_names_every_chapter_once() {
     let docs = root().join("docs");
@@ -163,9 +187,11 @@ fn every_dependency_has_a_reason() {
         .filter_map(|line| line.strip_prefix("| ")?.split(" |").next())
         .flat_map(|crates| crates.split(", "))
         .collect();
-    let names =
-        ["dependencies", "dev-dependencies"].into_iter().flat_map(|table| manifest[table].as_table().unwrap().keys());
-    for name in names.filter(|name| *name != "cudasim") {
-        assert!(named.contains(name.as_str()), "{name} has no row in docs/dependencies.md");
+    let tables =
+        ["dependencies", "dev-dependencies", "build-dependencies"].map(|table| manifest[table].as_table().unwrap());
+    for (name, source) in tables.into_iter().flatten() {
+        // The workspace's own packages need no reason.
+        let own = source.get("path").is_some();
+        assert!(own || named.contains(name.as_str()), "{name} has no row in docs/dependencies.md");
     }
 }
