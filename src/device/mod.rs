@@ -1,9 +1,10 @@
 //! What a device must do: the fused ops of an Image GPT, each with its backward.
 //!
-//! Everything above (tape, model, training, sampling) is generic over [`Device`]; nothing below knows a model. Each op has one
-//! name and one file to read it in: `ops/layernorm.rs` holds its trait, its results and its shape check,
+//! Everything above (tape, model, training, sampling) is generic over [`Device`]; nothing below knows a model. Each op
+//! has one name and one file to read it in: `ops/layernorm.rs` holds its trait, its results and its shape check,
 //! `cpu/layernorm.rs` and `cuda/layernorm.rs` implement the trait, `kernels/layernorm.cu` is what the GPU runs, and
-//! `tests/kernels/ops` has its row of the op table. Both devices follow one pattern: check the shapes, take the memory, compute.
+//! `tests/kernels/ops` has its row of the op table. Both devices follow one pattern: check the shapes, take the memory,
+//! compute.
 //!
 //! ```text
 //! shape_check, tensors, capture      what all ops share
@@ -57,8 +58,8 @@ pub mod prelude {
 
 /// A place that holds tensors and computes the ops of an Image GPT on them.
 ///
-/// Tensors that a method returns are new; `&mut` gradients are accumulated into (`+=`); nothing else changes. All ops are
-/// deterministic: the same inputs on the same device with the same thread count give the same bits.
+/// Tensors that a method returns are new; `&mut` gradients are accumulated into (`+=`); nothing else changes. All ops
+/// are deterministic: the same inputs on the same device with the same thread count give the same bits.
 pub trait Device:
     Tensors
     + Capture

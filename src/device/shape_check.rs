@@ -1,9 +1,9 @@
 //! The pieces that the shape checks of the ops are made of, and the error that they give.
 //!
-//! Each op checks its shapes once, for all devices, in a function beside its trait (`device/ops`): it takes the shapes of the
-//! arguments and returns the dimensions that the op works with, or a [`ShapeError`] that names the op, the argument, what
-//! would have fitted, and what came. No tensor has an empty dimension ([`tensor`] refuses to make one), so no op ever meets a
-//! zero.
+//! Each op checks its shapes once, for all devices, in a function beside its trait (`device/ops`): it takes the shapes
+//! of the arguments and returns the dimensions that the op works with, or a [`ShapeError`] that names the op, the
+//! argument, what would have fitted, and what came. No tensor has an empty dimension ([`tensor`] refuses to make one),
+//! so no op ever meets a zero.
 
 use std::fmt::Debug;
 

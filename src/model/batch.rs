@@ -93,14 +93,14 @@ impl HostBatch {
 }
 
 impl<D: Device> ObjectiveBatch<D> {
-    /// The autoregressive objective on `images` × `length` `tokens`, already in the model's order: mean over all positions,
-    /// times `share` (1 divided by the micro-batches that make up a step).
+    /// The autoregressive objective on `images` × `length` `tokens`, already in the model's order: mean over all
+    /// positions, times `share` (1 divided by the micro-batches that make up a step).
     pub fn autoregressive(device: &D, tokens: &[u16], length: usize, sos: u16, share: f32) -> Result<Self> {
         HostBatch::autoregressive(tokens, length, sos, share).upload(device)
     }
 
-    /// The BERT objective on `images` × `length` `tokens`, of which those that are `true` in `masked` go in without their
-    /// content and come out: mean over each image's masked positions, then over images, times `share`.
+    /// The BERT objective on `images` × `length` `tokens`, of which those that are `true` in `masked` go in without
+    /// their content and come out: mean over each image's masked positions, then over images, times `share`.
     ///
     /// # Errors
     /// A mask of another size, or an image without a masked position: its mean would be of nothing.

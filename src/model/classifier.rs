@@ -44,8 +44,8 @@ impl<D: Device> ClassBatch<D> {
 }
 
 impl Transformer {
-    /// Scores of every class, from [`Transformer::features`]: the mean over all positions (`sos` among them), then the head.
-    /// `[B, T, d] → [B, classes]`.
+    /// Scores of every class, from [`Transformer::features`]: the mean over all positions (`sos` among them), then the
+    /// head. `[B, T, d] → [B, classes]`.
     ///
     /// # Errors
     /// A model without a class head.

@@ -68,8 +68,9 @@ pub struct Generation {
     pub first: u64,
 }
 
-/// Completes images: `prompts` holds the first `prompt` tokens of each of `images` in the model's order (none: from nothing),
-/// and the result all `length` tokens of each in raster order, row after row. `progress` hears of every position done.
+/// Completes images: `prompts` holds the first `prompt` tokens of each of `images` in the model's order (none: from
+/// nothing), and the result all `length` tokens of each in raster order, row after row. `progress` hears of every
+/// position done.
 ///
 /// # Errors
 /// Those of the device, and a `length` that is not that of the model's order.

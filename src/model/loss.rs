@@ -73,8 +73,8 @@ impl Transformer {
         Ok(Loss { loss, nll })
     }
 
-    /// The losses of a batch: the generative one (unless `generative` is false) and, given its classes, the class head's.
-    /// Every training step comes through here; recorded, the losses are where
+    /// The losses of a batch: the generative one (unless `generative` is false) and, given its classes, the class
+    /// head's. Every training step comes through here; recorded, the losses are where
     /// [`Tape::backward`](crate::tape::Tape::backward) starts.
     pub fn joint_loss<D: Device, R: Recorder<D>>(
         &self,

@@ -1,4 +1,5 @@
-//! Which positions a BERT model must guess: each by itself with one probability (the paper: 0.15), at least one an image.
+//! Which positions a BERT model must guess: each by itself with one probability (the paper: 0.15), at least one an
+//! image.
 //!
 //! A mask is a pure function of the seed, what it is for, and the number of the image or sample: a resumed run, another
 //! batch size or another number of threads meets the same masks.
@@ -26,8 +27,8 @@ impl Default for Masking {
 }
 
 impl Masking {
-    /// Masks of the training samples `first..first + images`, `[images · length]`; `true` is masked. Samples are counted over
-    /// the whole run, so an image is masked anew in each epoch.
+    /// Masks of the training samples `first..first + images`, `[images · length]`; `true` is masked. Samples are
+    /// counted over the whole run, so an image is masked anew in each epoch.
     pub fn training(&self, first: u64, images: usize, length: usize) -> Vec<bool> {
         self.masks(Purpose::TrainingMask, 0, first, images, length)
     }
@@ -51,8 +52,9 @@ impl Masking {
     }
 }
 
-/// The class that most of the `votes` name; among equals one by chance, decided by the seed and the number of the image.
-/// This is how the paper turns several masked views of an image into one prediction (section 4.6). `None` without votes.
+/// The class that most of the `votes` name; among equals one by chance, decided by the seed and the number of the
+/// image. This is how the paper turns several masked views of an image into one prediction (section 4.6). `None`
+/// without votes.
 pub fn modal_class(votes: &[u16], seed: u64, image: u64) -> Option<u16> {
     let mut sorted = votes.to_vec();
     sorted.sort_unstable();

@@ -1,7 +1,8 @@
 //! The order in which an autoregressive model reads pixels: the paper's permutation π (section 2.1, equation 1).
 //!
-//! Everywhere outside the model an image is its pixels in raster order. A model arranges them in its own order before it
-//! reads them and puts what it draws back, so position `i` of a sequence (and of the position embedding) is pixel `π(i)`.
+//! Everywhere outside the model an image is its pixels in raster order. A model arranges them in its own order before
+//! it reads them and puts what it draws back, so position `i` of a sequence (and of the position embedding) is pixel
+//! `π(i)`.
 
 use std::sync::Arc;
 
@@ -17,8 +18,8 @@ pub enum Order {
     Columns,
     /// Clockwise around the border from the upper left corner, then around what is left, to the centre.
     Spiral,
-    /// Along a Hilbert curve from the upper left corner to the lower left one. Where the side is no power of two, the curve
-    /// of the next one, without what lies outside: it jumps where it leaves the image, and is as local elsewhere.
+    /// Along a Hilbert curve from the upper left corner to the lower left one. Where the side is no power of two, the
+    /// curve of the next one, without what lies outside: it jumps where it leaves the image, and is as local elsewhere.
     Hilbert,
     /// Any other.
     Fixed(Permutation),
@@ -135,8 +136,8 @@ impl Order {
         Permutation::new(points.into_iter().map(|(row, column)| (row * side + column) as i64)).map(Some)
     }
 
-    /// How many pixels, from the first of the order on, a completion is shown: the upper half, the left half, the whole rings
-    /// that come closest to half the image, or simply the first half.
+    /// How many pixels, from the first of the order on, a completion is shown: the upper half, the left half, the whole
+    /// rings that come closest to half the image, or simply the first half.
     pub fn prompt(&self, side: usize) -> usize {
         let length = side * side;
         match self {
@@ -185,8 +186,8 @@ fn hilbert(side: usize) -> Vec<(usize, usize)> {
     (0..whole * whole).map(|place| hilbert_point(whole, place)).filter(inside).collect()
 }
 
-/// Point number `place` of the Hilbert curve over a square of `whole` (a power of two), from the smallest square that holds
-/// it outwards: each pair of bits of `place` is a quadrant, in whose upper half the curve lies turned.
+/// Point number `place` of the Hilbert curve over a square of `whole` (a power of two), from the smallest square that
+/// holds it outwards: each pair of bits of `place` is a quadrant, in whose upper half the curve lies turned.
 fn hilbert_point(whole: usize, mut place: usize) -> (usize, usize) {
     let (mut row, mut column) = (0, 0);
     let mut half = 1;

@@ -51,8 +51,8 @@ impl Transformer {
         &self.ids
     }
 
-    /// Runs all blocks over `ids` `[B, T]` and returns the final norm's output `[B, T, d]`; `observe` is shown every depth
-    /// on the way, `layers + 1` of them.
+    /// Runs all blocks over `ids` `[B, T]` and returns the final norm's output `[B, T, d]`; `observe` is shown every
+    /// depth on the way, `layers + 1` of them.
     pub fn features<D: Device, R: Recorder<D>>(
         &self,
         f: &mut Forward<'_, D, R>,

@@ -31,8 +31,8 @@ pub struct Schedule {
 }
 
 impl Schedule {
-    /// The rate of update `step`, counted from 0. The last update of the warm-up is at the peak, as in llm.c, and the cosine reaches zero
-    /// where update `steps` would be, so that the last update still moves.
+    /// The rate of update `step`, counted from 0. The last update of the warm-up is at the peak, as in llm.c, and the
+    /// cosine reaches zero where update `steps` would be, so that the last update still moves.
     pub fn learning_rate(&self, step: u64) -> f64 {
         if step < self.warmup {
             return self.peak * (step + 1) as f64 / self.warmup as f64;

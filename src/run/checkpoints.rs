@@ -58,8 +58,8 @@ pub fn clean(run: &Path) -> Result<()> {
     Ok(atomic_dir::clean_leftovers(&run.join(CHECKPOINTS))?)
 }
 
-/// The checkpoint that a user means by `dir`: itself if it is one; of a run folder the best one if it keeps one, else the
-/// latest.
+/// The checkpoint that a user means by `dir`: itself if it is one; of a run folder the best one if it keeps one, else
+/// the latest.
 pub fn resolve(dir: &Path) -> Result<PathBuf> {
     if dir.join(MODEL_FILE).is_file() {
         return Ok(dir.to_owned());

@@ -1,7 +1,7 @@
 //! `metrics.jsonl`: a line per training step and per validation, made to survive kills.
 //!
-//! Lines are appended whole. A kill can tear the last one, and can leave lines past the last checkpoint: reading ignores
-//! a torn end, and resuming drops both.
+//! Lines are appended whole. A kill can tear the last one, and can leave lines past the last checkpoint: reading
+//! ignores a torn end, and resuming drops both.
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, Write};
@@ -81,7 +81,8 @@ pub enum Record {
     /// `{"step", "loss", "lr", "grad_norm", "tokens_per_second", "elapsed"}`, in fine-tuning `"generative_loss"` and
     /// `"class_loss"` too
     Train(TrainRecord),
-    /// `{"step", "val_loss", "unigram_entropy", "images", "elapsed"}`, in fine-tuning `"class_loss"` and `"accuracy"` too
+    /// `{"step", "val_loss", "unigram_entropy", "images", "elapsed"}`, in fine-tuning `"class_loss"` and `"accuracy"`
+    /// too
     Validation(ValidationRecord),
 }
 
@@ -100,8 +101,8 @@ fn number<'de, D: Deserializer<'de>>(deserializer: D) -> Result<f64, D::Error> {
     Ok(Option::deserialize(deserializer)?.unwrap_or(f64::NAN))
 }
 
-/// Reads all records in order. A torn last line is ignored, a file that is not there has none; any other line that is no
-/// record is an error with its number.
+/// Reads all records in order. A torn last line is ignored, a file that is not there has none; any other line that is
+/// no record is an error with its number.
 pub fn read(path: &Path) -> Result<Vec<Record>, RunFolderError> {
     let text = match std::fs::read(path) {
         Ok(text) => text,

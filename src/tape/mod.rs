@@ -1,9 +1,9 @@
 //! Reverse-mode differentiation: a list of ops to walk backwards.
 //!
-//! An op is recorded by handing over a value that implements [`Backward`]; there is no other way onto a [`Tape`], so an op
-//! without a gradient is a type error and not a model that trains as if frozen. [`NoTape`] records nothing and keeps
-//! nothing alive: inference cannot pay for gradients by accident. A tape is walked once, newest node first, and each node
-//! frees what it saved as soon as it has been used.
+//! An op is recorded by handing over a value that implements [`Backward`]; there is no other way onto a [`Tape`], so an
+//! op without a gradient is a type error and not a model that trains as if frozen. [`NoTape`] records nothing and keeps
+//! nothing alive: inference cannot pay for gradients by accident. A tape is walked once, newest node first, and each
+//! node frees what it saved as soon as it has been used.
 
 mod ops;
 mod parameters;
@@ -52,10 +52,10 @@ pub struct BackwardContext<'a, D: Device> {
     pub parameters: &'a Parameters<D>,
 }
 
-/// The gradients of a backward pass under way.
+/// The gradients of a backward pass in progress.
 pub struct Gradients<'a, D: Device> {
-    /// Of values, by [`Var::id`]; absent until an op adds to it, and again once taken. Shared where one gradient belongs
-    /// to several values (the two inputs of a residual sum).
+    /// Of values, by [`Var::id`]; absent until an op adds to it, and again once taken. Shared where one gradient
+    /// belongs to several values (the two inputs of a residual sum).
     values: Vec<Option<Rc<D::Tensor>>>,
     /// Of parameters, by [`ParameterId`]: accumulated over micro-batches.
     parameters: &'a mut [D::Tensor],
@@ -113,7 +113,7 @@ fn unshare<D: Device>(device: &D, gradient: Rc<D::Tensor>) -> Result<D::Tensor> 
     }
 }
 
-/// The place of a value's gradient, without its tensor: nodes keep slots so that they do not keep memory.
+/// The index of a value's gradient, without its tensor: nodes keep slots so that they do not keep memory.
 #[derive(Clone, Copy)]
 struct Slot(usize);
 
@@ -142,7 +142,7 @@ impl<D: Device> Recorder<D> for NoTape {
     fn record<N: Backward<D> + 'static>(&mut self, _node: impl FnOnce() -> N) {}
 }
 
-/// A forward pass under way: where it computes, with which parameters, and where its ops are recorded.
+/// A forward pass in progress: where it computes, with which parameters, and where its ops are recorded.
 ///
 /// Its methods are the ops that a tape knows, so a model reads like its formula: `f.linear(block.c_attn, InOut, &x)?`.
 pub struct Forward<'a, D: Device, R: Recorder<D>> {

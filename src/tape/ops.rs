@@ -1,7 +1,7 @@
 //! The ops that can stand on a tape: each forward beside its backward.
 //!
-//! A forward runs the device's op, wraps the output, and records a node with what the backward needs. Where the gradient of
-//! an output is absent (nothing downstream used it) the node passes nothing on.
+//! A forward runs the device's op, wraps the output, and records a node with what the backward needs. Where the
+//! gradient of an output is absent (nothing downstream used it) the node passes nothing on.
 
 use std::rc::Rc;
 
@@ -16,7 +16,8 @@ impl<D: Device> Var<D> {
 }
 
 impl<D: Device, R: Recorder<D>> Forward<'_, D, R> {
-    /// Token and position embeddings of `ids` `[B, T]`: `[B, T, d]`. See [`EmbeddingOps::embedding`](crate::device::EmbeddingOps::embedding).
+    /// Token and position embeddings of `ids` `[B, T]`: `[B, T, d]`. See
+    /// [`EmbeddingOps::embedding`](crate::device::EmbeddingOps::embedding).
     pub fn embedding(
         &mut self,
         wte: ParameterId,
@@ -65,7 +66,8 @@ impl<D: Device, R: Recorder<D>> Forward<'_, D, R> {
 }
 
 impl<D: Device, R: Recorder<D>> Forward<'_, D, R> {
-    /// The new residual stream `x + delta` and its normalisation. See [`LayerNormOps::residual_layernorm`](crate::device::LayerNormOps::residual_layernorm).
+    /// The new residual stream `x + delta` and its normalisation, each `[.., d]`. See
+    /// [`LayerNormOps::residual_layernorm`](crate::device::LayerNormOps::residual_layernorm).
     pub fn residual_layernorm(
         &mut self,
         ids: NormIds,
@@ -75,6 +77,8 @@ impl<D: Device, R: Recorder<D>> Forward<'_, D, R> {
     ) -> Result<(Var<D>, Var<D>)> {
         let (gain, bias) = (self.parameters.get(ids.gain), ids.bias.map(|id| self.parameters.get(id)));
         let out = self.device.residual_layernorm(norm, x.value(), delta.value(), gain, bias)?;
+
+        // Backward needs the sum, which is what was normalised; the summands themselves it does not.
         let (sum, normed) = (self.recorder.value(out.sum), self.recorder.value(out.normed));
         self.recorder.record(|| LayerNormNode {
             norm,
@@ -103,12 +107,14 @@ impl<D: Device> Backward<D> for LayerNormNode<D> {
     fn backward(self: Box<Self>, context: &BackwardContext<'_, D>, gradients: &mut Gradients<'_, D>) -> Result<()> {
         let device = context.device;
         let dy = gradients.take(&self.normed);
-        // What reached `x` residual_grad the norm. For the residual form that is the sum's own gradient, and this node made the sum;
-        // otherwise it belongs to `x`, whose maker collects it.
+
+        // The gradient that reached `x` by the skip connection, not through the norm. In the residual form `x` is the
+        // sum that this node made; otherwise an earlier node made `x` and takes the gradient that is left for it here.
         let residual_grad = gradients.take(&self.x.slot());
         let dx = match (dy, residual_grad) {
             (None, None) => return Ok(()),
             (None, Some(residual_grad)) => residual_grad,
+            // Through the norm as well: the device adds the norm's gradient to the other in place.
             (Some(dy), residual_grad) => {
                 let residual_grad = residual_grad.map(|residual_grad| unshare(device, residual_grad)).transpose()?;
                 let gain = context.parameters.get(self.ids.gain);
@@ -126,6 +132,8 @@ impl<D: Device> Backward<D> for LayerNormNode<D> {
                 )?)
             }
         };
+
+        // Both summands of a residual sum have its gradient.
         match self.residual {
             None => gradients.add(device, &self.x.slot(), dx),
             Some([x, delta]) => {
@@ -203,6 +211,8 @@ impl<D: Device> Backward<D> for MlpNode<D> {
     fn backward(self: Box<Self>, context: &BackwardContext<'_, D>, gradients: &mut Gradients<'_, D>) -> Result<()> {
         let Some(dy) = gradients.take(&self.output) else { return Ok(()) };
         let weights = mlp_weights(context.parameters, self.up, self.down);
+
+        // Where the weights' gradients are accumulated.
         let slots = match (self.up.bias, self.down.bias) {
             (Some(up_bias), Some(down_bias)) => {
                 let [up, down, up_bias, down_bias] =
@@ -214,13 +224,15 @@ impl<D: Device> Backward<D> for MlpNode<D> {
                 MlpGradients { up, up_bias: None, down, down_bias: None }
             }
         };
+
         let dx = context.device.mlp_backward(&dy, self.x.value(), &self.hidden, weights, self.activation, slots)?;
         gradients.add(context.device, &self.x.slot(), Rc::new(dx))
     }
 }
 
 impl<D: Device, R: Recorder<D>> Forward<'_, D, R> {
-    /// Multi-head attention over `qkv` `[B, T, 3d]`. See [`AttentionOps::attention`](crate::device::AttentionOps::attention).
+    /// Multi-head attention over `qkv` `[B, T, 3d]`. See
+    /// [`AttentionOps::attention`](crate::device::AttentionOps::attention).
     pub fn attention(&mut self, heads: usize, mask: Mask, qkv: &Var<D>) -> Result<Var<D>> {
         let Attended { output, logsumexp } = self.device.attention(qkv.value(), heads, mask)?;
         let output = self.recorder.value(output);
@@ -247,7 +259,8 @@ impl<D: Device> Backward<D> for AttentionNode<D> {
 }
 
 impl<D: Device, R: Recorder<D>> Forward<'_, D, R> {
-    /// The scalar loss of `logits`, with each row's nll: `(loss [1], nll [R])`. See [`CrossEntropyOps::cross_entropy`](crate::device::CrossEntropyOps::cross_entropy).
+    /// The scalar loss of `logits` `[.., V]`, with each row's nll: `(loss [1], nll [R])`. See
+    /// [`CrossEntropyOps::cross_entropy`](crate::device::CrossEntropyOps::cross_entropy).
     ///
     /// A loss is where a backward pass starts: its own gradient is 1.
     pub fn cross_entropy(

@@ -12,7 +12,8 @@ pub struct Pace {
     pub tokens_per_second: f64,
     /// Seconds since the run's first step, over all its sessions.
     pub elapsed: f64,
-    /// Fraction of this session's time, its first batch apart, that was spent waiting for data: 0 where loading keeps ahead.
+    /// Fraction of this session's time, its first batch apart, that was spent waiting for data: 0 where loading keeps
+    /// ahead.
     pub data_wait: f64,
 }
 

@@ -62,8 +62,8 @@ pub struct Session<'a, D: Device> {
 }
 
 impl<'a, D: Device> Session<'a, D> {
-    /// Opens the images, builds or loads the model and makes the run folder; with the settings of an `earlier` session of the
-    /// same run, goes on where that one stopped. `show_progress` shows bars while images are looked through.
+    /// Opens the images, builds or loads the model and makes the run folder; with the settings of an `earlier` session
+    /// of the same run, goes on where that one stopped. `show_progress` shows bars while images are looked through.
     ///
     /// # Errors
     /// Whatever does not fit together or cannot be read, before anything is trained.

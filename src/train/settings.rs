@@ -1,7 +1,7 @@
 //! What a training run is told, to the last number: what `config.toml` holds.
 //!
-//! The command line reads flags and files into layers with gaps; [`Settings::complete`] fills the gaps, checks the numbers, and
-//! is the one place that knows the defaults.
+//! The command line reads flags and files into layers with gaps; [`Settings::complete`] fills the gaps, checks the
+//! numbers, and is the one place that knows the defaults.
 
 use std::path::{Path, PathBuf};
 
@@ -312,8 +312,8 @@ impl Settings {
         Ok(())
     }
 
-    /// Refuses to go on with a run of the settings `earlier` under these. It may go on longer, be watched or saved more often,
-    /// or move to other hardware; what decides the numbers must stay.
+    /// Refuses to go on with a run of the settings `earlier` under these. It may go on longer, be watched or saved more
+    /// often, or move to other hardware; what decides the numbers must stay.
     pub(super) fn check_resume_compatible(&self, earlier: &Self) -> Result<()> {
         let free = Self {
             steps: earlier.steps,

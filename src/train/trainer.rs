@@ -83,8 +83,8 @@ impl<'a, D: Device> Trainer<'a, D> {
         Ok(Self { device, model, parameters, gradients, adam, schedule, criterion, graphs, inputs, recorded })
     }
 
-    /// Whether steps are recorded once and then repeated, where the device can; they are if nobody says otherwise. The numbers
-    /// are the same either way.
+    /// Whether steps are recorded once and then repeated, where the device can; they are if nobody says otherwise. The
+    /// numbers are the same either way.
     pub fn with_graphs(mut self, graphs: bool) -> Self {
         self.graphs = graphs;
         self

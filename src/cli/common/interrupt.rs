@@ -7,8 +7,8 @@ use anyhow::{Context, Result};
 
 use super::output::tell;
 
-/// Set by the first Ctrl-C; the second ends the process at once. One for all commands, since `demo` runs several of them in one
-/// process, which can listen only once.
+/// Set by the first Ctrl-C; the second ends the process at once. One for all commands, since `demo` runs several of
+/// them in one process, which can listen only once.
 pub fn stop_flag() -> Result<&'static AtomicBool> {
     static STOP: AtomicBool = AtomicBool::new(false);
     static PRESSED: AtomicBool = AtomicBool::new(false);

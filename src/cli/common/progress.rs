@@ -12,8 +12,8 @@ use super::output::{print_json, tell};
 use crate::eval::Evaluation;
 use crate::train::{Events, Pace, StepOutcome};
 
-/// The watcher that fits: JSON lines if asked for, a bar on a terminal, else lines. `stop` is set when the lines' reader
-/// has gone: the run then saves and ends rather than lose its work.
+/// The watcher that fits: JSON lines if asked for, a bar on a terminal, else lines. `stop` is set when the lines'
+/// reader has gone: the run then saves and ends rather than lose its work.
 pub fn watcher(json: bool, stop: &'static AtomicBool) -> Box<dyn Events> {
     if json {
         Box::new(JsonLines { stop })

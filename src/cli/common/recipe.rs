@@ -11,8 +11,8 @@ use crate::recipe::{Command, Recipe};
 /// The command that is meant.
 const COMMAND: &str = "probe";
 
-/// The arguments of the process, `args[0]` its name, with `--config FILE` (and `--scale-down N`) of `probe` replaced by the
-/// recipe's settings.
+/// The arguments of the process, `args[0]` its name, with `--config FILE` (and `--scale-down N`) of `probe` replaced by
+/// the recipe's settings.
 pub fn expand(args: Vec<OsString>) -> Result<Vec<OsString>> {
     if args.get(1).is_none_or(|command| command != COMMAND) {
         return Ok(args);

@@ -1,5 +1,5 @@
-//! What `finetune` can be told: the settings of `train` that make sense for a model that is there, and a few of its own.
-//! They are layered as those of `train` are.
+//! What `finetune` can be told: the settings of `train` that make sense for a model that is there, and a few of its
+//! own. They are layered as those of `train` are.
 
 use std::path::{Path, PathBuf};
 
@@ -25,7 +25,8 @@ pub struct TuningArgs {
     /// Stop after this many validations in a row without a better accuracy; 0 to make all steps [default: 5]
     #[arg(long, value_name = "N", value_parser = whole::<u64>(), help_heading = "Fine-tuning")]
     pub patience: Option<u64>,
-    /// Afterwards train anew on training and validation images together, for as many steps as were best, into OUT/folded
+    /// Afterwards train anew on training and validation images together, for as many steps as were best, into
+    /// OUT/folded
     #[arg(long, num_args = 0..=1, require_equals = true, default_missing_value = "true", value_name = "BOOL",
           help_heading = "Fine-tuning")]
     pub fold_validation: Option<bool>,

@@ -1,9 +1,9 @@
 //! What `train` can be told: on the command line, in a TOML file, or left to defaults — one set of names for all three.
 //!
 //! Three layers are merged key by key, the later winning: defaults, `--config` (or, on `--resume`, the run's own
-//! `config.toml`), flags. [`TrainArgs`] is one such layer, everything optional and with its help text; the merged result is
-//! the library's [`Settings`], where nothing is optional that a run must know. Both list the same names, since each says of
-//! a setting what the other cannot: what the user reads of it, and what it is.
+//! `config.toml`), flags. [`TrainArgs`] is one such layer, everything optional and with its help text; the merged
+//! result is the library's [`Settings`], where nothing is optional that a run must know. Both list the same names,
+//! since each says of a setting what the other cannot: what the user reads of it, and what it is.
 
 use std::path::{Path, PathBuf};
 
@@ -47,7 +47,8 @@ pub struct TrainArgs {
     /// How images are shrunk [default: bilinear]
     #[arg(long, value_name = "FILTER", value_parser = named::<Filter>(), help_heading = "Data")]
     pub filter: Option<Filter>,
-    /// Fraction of the training images held out for validation [default: 0.1; 0.04 for images: and imagenet:, 0 for tokens:]
+    /// Fraction of the training images held out for validation [default: 0.1; 0.04 for images: and imagenet:, 0 for
+    /// tokens:]
     #[arg(long, value_name = "FRACTION", help_heading = "Data")]
     pub holdout: Option<f64>,
     /// Leave out bad image files instead of stopping at the first; with =N, up to N of them. The next good one of its
@@ -87,11 +88,12 @@ pub struct TrainArgs {
     #[arg(long, num_args = 0..=1, require_equals = true, default_missing_value = "true", value_name = "BOOL",
           help_heading = "Model")]
     pub bias: Option<bool>,
-    /// Order in which pixels are read: raster, columns, spiral (inwards), hilbert, or file:PERM.npy (integers, the pixel
-    /// at each position counted in raster order) [default: raster, or that of --init]
+    /// Order in which pixels are read: raster, columns, spiral (inwards), hilbert, or file:PERM.npy (integers, the
+    /// pixel at each position counted in raster order) [default: raster, or that of --init]
     #[arg(long, value_name = "ORDER", help_heading = "Model")]
     pub order: Option<OrderSpec>,
-    /// Start from the weights of a checkpoint, a run, or a Hugging Face ImageGPT folder; the model's shape comes with them
+    /// Start from the weights of a checkpoint, a run, or a Hugging Face ImageGPT folder; the model's shape comes with
+    /// them
     #[arg(long, value_name = "DIR", help_heading = "Model")]
     pub init: Option<PathBuf>,
 

@@ -27,8 +27,8 @@ pub struct LayerArgs {
     /// Settings from a file: the flags' names as keys, e.g. `batch = 32`; flags on the command line win
     #[arg(long, value_name = "FILE.toml")]
     config: Option<PathBuf>,
-    /// Divide the sizes in --config by N, to try a recipe on a smaller machine: layers, width, batch and steps by N, the
-    /// resolution by √N. Flags are not divided
+    /// Divide the sizes in --config by N, to try a recipe on a smaller machine: layers, width, batch and steps by N,
+    /// the resolution by √N. Flags are not divided
     #[arg(long, value_name = "N", default_value_t = 1, hide_default_value = true)]
     scale_down: u64,
     /// Go on with the run in --out (or start it, if it has not been)
@@ -74,8 +74,8 @@ pub fn earlier<L: Layer>(out: PathBuf) -> Result<Option<L>> {
     Ok(Some(earlier))
 }
 
-/// The device that a run asks for. A run that is resumed keeps its precision where the device has it, so only another one
-/// counts as asked for.
+/// The device that a run asks for. A run that is resumed keeps its precision where the device has it, so only another
+/// one counts as asked for.
 pub fn device_request(settings: &Settings, earlier: Option<&Settings>) -> Request {
     let kept = earlier.and_then(|earlier| earlier.precision);
     let precision = settings.precision.filter(|precision| Some(*precision) != kept);

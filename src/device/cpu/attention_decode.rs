@@ -47,8 +47,8 @@ impl AttentionDecodeOps for CpuDevice {
     }
 }
 
-/// One head of one image: `scores` `[length]` become softmax numerators, `output` `[head_dim]` the mixed values. Keys and
-/// values lie `width` floats apart.
+/// One head of one image: `scores` `[length]` become softmax numerators, `output` `[head_dim]` the mixed values. Keys
+/// and values lie `width` floats apart.
 #[multiversion(targets("x86_64+avx512f+avx2+fma", "x86_64+avx2+fma"))]
 fn attend(query: &[f32], keys: &[f32], values: &[f32], width: usize, scores: &mut [f32], output: &mut [f32]) {
     const FMA: bool = target_cfg_f!(any(target_feature = "fma", target_arch = "aarch64"));

@@ -1,19 +1,19 @@
 //! Matrix products, by faer.
 //!
-//! Measured at the shapes of training steps (two threads, Zen 4, of 221 GFLOP/s): faer 0.24 165 to 207, gemm 0.19 95 to 204,
-//! matrixmultiply 0.3 92 to 187.
+//! Measured at the shapes of training steps (two threads, Zen 4, of 221 GFLOP/s): faer 0.24 165 to 207, gemm 0.19 95 to
+//! 204, matrixmultiply 0.3 92 to 187.
 //!
-//! faer's own threads split the product once and wait for each other; our tiles are stolen. A training step of the tiny model
-//! (4 images of 1,024 tokens, two threads): alone on the machine 224 ms with faer's threads and 227 ms with tiles, beside
-//! other load 756 ms and 446 ms.
+//! faer's own threads split the product once and wait for each other; our tiles are stolen. A training step of the tiny
+//! model (4 images of 1,024 tokens, two threads): alone on the machine 224 ms with faer's threads and 227 ms with
+//! tiles, beside other load 756 ms and 446 ms.
 
 use faer::linalg::matmul::matmul;
 use faer::{Accum, MatMut, MatRef, Par};
 
 use super::CpuDevice;
 
-/// Multiply-adds of a task: enough to pay for packing its operands, few enough that a thread whose core is busy elsewhere
-/// does not keep the others waiting.
+/// Multiply-adds of a task: enough to pay for packing its operands, few enough that a thread whose core is busy
+/// elsewhere does not keep the others waiting.
 const TASK: usize = 16 << 20;
 /// Rows and columns of the smallest task: two of faer's register tiles (8 × 48 with AVX-512).
 const FEWEST_ROWS: usize = 16;
@@ -37,8 +37,8 @@ impl CpuDevice {
     }
 }
 
-/// Halves the output until each part is a task of its own that an idle thread can steal. The sum is never split, so results
-/// do not depend on the threads.
+/// Halves the output until each part is a task of its own that an idle thread can steal. The sum is never split, so
+/// results do not depend on the threads.
 fn tiles(out: MatMut<'_, f32>, accumulate: Accum, a: MatRef<'_, f32>, b: MatRef<'_, f32>) {
     let (rows, columns) = (out.nrows(), out.ncols());
     let splits = (rows >= 2 * FEWEST_ROWS, columns >= 2 * FEWEST_COLUMNS);

@@ -150,8 +150,8 @@ fn normalise(norm: Norm, x: &[f32], gain: &[f32], bias: Option<&[f32]>, y: &mut 
     [mean, rstd]
 }
 
-/// With `u = gain · dy` and `n = (x − mean) / deviation`: `dx = (u − mean(u) − n · mean(u · n)) / deviation`, where RMS has no
-/// `mean(u)`.
+/// With `u = gain · dy` and `n = (x − mean) / deviation`: `dx = (u − mean(u) − n · mean(u · n)) / deviation`, where RMS
+/// has no `mean(u)`.
 #[multiversion(targets("x86_64+avx512f+avx2+fma", "x86_64+avx2+fma"))]
 #[allow(clippy::too_many_arguments)]
 fn normalise_backward(

@@ -1,9 +1,9 @@
 //! The arithmetic of inner loops, in shapes that the compiler turns into vectors.
 //!
-//! Every loop that matters is a `#[multiversion]` function, compiled for AVX-512, for AVX2 and for the baseline (which on
-//! aarch64 has NEON), and chosen when first called. What it calls is `#[inline(always)]`, so that it is compiled along. A
-//! fused multiply-add is one instruction on the first two and a slow library call on baseline x86-64; so these helpers take
-//! `const FMA: bool`, which the loop sets with `target_cfg_f!`.
+//! Every loop that matters is a `#[multiversion]` function, compiled for AVX-512, for AVX2 and for the baseline (which
+//! on aarch64 has NEON), and chosen when first called. What it calls is `#[inline(always)]`, so that it is compiled
+//! along. A fused multiply-add is one instruction on the first two and a slow library call on baseline x86-64; so these
+//! helpers take `const FMA: bool`, which the loop sets with `target_cfg_f!`.
 
 use multiversion::{multiversion, target::target_cfg_f};
 
@@ -19,10 +19,11 @@ pub(super) fn mul_add<const FMA: bool>(a: f32, b: f32, c: f32) -> f32 {
     if FMA { a.mul_add(b, c) } else { a * b + c }
 }
 
-/// `eˣ` within 2 units in the last place: 0 below −87.3 (where results would be subnormal), infinite above 88.3, NaN for NaN.
+/// `eˣ` within 2 units in the last place: 0 below −87.3 (where results would be subnormal), infinite above 88.3, NaN
+/// for NaN.
 ///
-/// `x = n·ln 2 + r` with `|r| ≤ ln 2 / 2`, in two parts for exactness; a polynomial of degree 6 (Cephes `expf`) for `eʳ`; `n`
-/// goes into the exponent.
+/// `x = n·ln 2 + r` with `|r| ≤ ln 2 / 2`, in two parts for exactness; a polynomial of degree 6 (Cephes `expf`) for
+/// `eʳ`; `n` goes into the exponent.
 #[inline(always)]
 pub(super) fn exp<const FMA: bool>(x: f32) -> f32 {
     const LOWEST: f32 = -87.3;
@@ -48,7 +49,8 @@ pub(super) fn exp<const FMA: bool>(x: f32) -> f32 {
 /// `2ˣ` for `x ≤ 0`, within 2 units in the last place; at and below −126 it stays at 2⁻¹²⁶, which no sum with a 1 in it
 /// notices. NaN for NaN.
 ///
-/// `x = n + r` with `|r| ≤ ½`; the polynomial of degree 6 that is closest to `2ʳ` (relative error 2e-9, by Remez exchange).
+/// `x = n + r` with `|r| ≤ ½`; the polynomial of degree 6 that is closest to `2ʳ` (relative error 2e-9, by Remez
+/// exchange).
 #[inline(always)]
 pub(super) fn exp2<const FMA: bool>(x: f32) -> f32 {
     const LOWEST: f32 = -126.0;

@@ -1,6 +1,7 @@
 //! The MLP of a block: `act(x · up + up_bias) · down + down_bias`.
 //!
-//! Forward keeps the hidden values before the activation; backward applies the same function again and gets the same bits.
+//! Forward keeps the hidden values before the activation; backward applies the same function again and gets the same
+//! bits.
 
 use multiversion::{multiversion, target::target_cfg_f};
 

@@ -1,7 +1,7 @@
 //! The CPU device: f32, all cores, vectors of whatever width the machine has.
 //!
-//! Results are bit for bit the same on any number of threads: work is cut into blocks of fixed size, and sums over blocks
-//! are combined in order.
+//! Results are bit for bit the same on any number of threads: work is cut into blocks of fixed size, and sums over
+//! blocks are combined in order.
 
 mod adam;
 mod attention;

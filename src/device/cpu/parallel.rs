@@ -1,7 +1,7 @@
 //! Loops over blocks of rows, shared between the threads.
 //!
-//! Blocks have a fixed size and each is computed by one task, so results do not depend on the number of threads or on who
-//! ran what. Sums over rows go through [`CpuDevice::for_each_block`] into partial sums by block, which
+//! Blocks have a fixed size and each is computed by one task, so results do not depend on the number of threads or on
+//! who ran what. Sums over rows go through [`CpuDevice::for_each_block`] into partial sums by block, which
 //! [`add_partial_sums`] combines in order.
 
 use super::CpuDevice;

@@ -1,7 +1,8 @@
 //! Tensors, and the pool that their memory comes from and goes back to.
 //!
-//! A step takes and drops the same tensors as the step before, so the pool keeps every buffer by its exact length and after
-//! the first step nothing is allocated: fresh pages are what costs Hugging Face, candle and burn a factor of 2 to 4 here.
+//! A step takes and drops the same tensors as the step before, so the pool keeps every buffer by its exact length and
+//! after the first step nothing is allocated: fresh pages are what costs Hugging Face, candle and burn a factor of 2 to
+//! 4 here.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};

@@ -30,7 +30,7 @@ impl Factors {
         ]
     }
 
-    /// Those of `step`, written when it is another than last time.
+    /// The numbers of `step` on the device, written only when the step has changed.
     fn pointer(device: &CudaDevice, step: AdamStep) -> Result<Pointer> {
         let mut slot = device.factors.borrow_mut();
         if let Some(factors) = slot.as_ref().filter(|factors| factors.step == step) {
@@ -68,9 +68,12 @@ impl AdamOps for CudaDevice {
             clip.as_ref().map(|clip| clip.norm.dimensions()),
             step.step,
         )?;
+
         let count = parameter.shape.volume();
         let gradient = self.floats(gradient)?;
         let norm = clip.as_ref().map(|clip| self.floats(clip.norm)).transpose()?;
+
+        // The update, and the bf16 copy of the parameter where there is one.
         let (values, copy) = parameter.both_mut(OP)?;
         let arguments = (
             values,
@@ -83,7 +86,7 @@ impl AdamOps for CudaDevice {
             clip.as_ref().map_or(0.0, |clip| clip.max_norm),
             count as u64,
         );
-        // SAFETY: the contract has checked the shapes; the copy is as long as the parameter.
+        // SAFETY: `check` has checked the shapes; the copy is as long as the parameter.
         unsafe { self.driver.launch(&ADAM, self.strided(count, 4), arguments) }
     }
 }

@@ -98,7 +98,7 @@ impl Variant {
         }
     }
 
-    /// Own rows of a block of the backward, and its dynamic shared memory in bytes.
+    /// Rows that a block of the backward owns, and its dynamic shared memory in bytes.
     fn backward_block(&self, precision: Precision) -> (usize, usize) {
         match precision {
             Precision::F32 => (32, 4 * 32 * (self.columns + 4) * 4 + 2 * 32 * 4),
@@ -120,12 +120,16 @@ impl AttentionOps for CudaDevice {
         let variant = Variant::of(self, dims.head_dim)?;
         let output = self.tensor(qkv.shape.with_last(dims.width()))?;
         let logsumexp = self.floats_of("attention", &[dims.batch, heads, dims.tokens])?;
+
         let (tokens, head_dim, causal, aligned, scale) = common(self, dims, mask)?;
         let arguments =
             (self.operand(qkv)?, output.pointer(), logsumexp.pointer(), tokens, head_dim, causal, aligned, scale);
+
+        // A block per tile of queries, head and image.
         let blocks = [dims.tokens.div_ceil(variant.tile[0]), heads, dims.batch];
         let grid = Grid { blocks, ..Grid::line(1, 128).with_shared(variant.forward_shared(self.precision)) };
-        // SAFETY: the contract has checked the shapes; the variant's tile holds the head, and its shared memory is what its tiles take.
+        // SAFETY: `check` has checked the shapes; the variant's tile holds the head, and its shared memory is what its
+        // tiles take.
         unsafe { self.driver.launch(&variant.forward, grid, arguments)? };
         Ok(Attended { output, logsumexp })
     }
@@ -143,22 +147,25 @@ impl AttentionOps for CudaDevice {
         let dims = check_backward(dy.dimensions(), qkv.dimensions(), saved, lse, heads)?;
         let variant = Variant::of(self, dims.head_dim)?;
         let d_qkv = self.tensor(qkv.shape)?;
-        // [batch, heads, tokens]
+
+        // D, the row sums of dO ∘ O: [batch, heads, tokens].
         let rows = dims.batch * heads * dims.tokens;
         let delta = self.scratch(rows)?;
         let (dy, qkv, output) = (self.operand(dy)?, self.operand(qkv)?, self.operand(output)?);
         let logsumexp = self.floats(logsumexp)?;
         let (tokens, head_dim, causal, aligned, scale) = common(self, dims, mask)?;
+        let delta_arguments = (output, dy, delta.pointer(), int(rows)?, tokens, int(heads)?, head_dim, aligned);
         let delta_kernel = match self.precision {
             Precision::F32 => &DELTA_F32,
             Precision::Bf16 => &DELTA_BF16,
         };
+
+        // dK and dV by blocks that each own a tile of keys, then dQ by blocks that each own a tile of queries.
         let (own_rows, shared) = variant.backward_block(self.precision);
         let blocks = [dims.tokens.div_ceil(own_rows), heads, dims.batch];
         let grid = Grid { blocks, ..Grid::line(1, 128).with_shared(shared) };
         let arguments =
             (qkv, dy, logsumexp.pointer(), delta.pointer(), d_qkv.pointer(), tokens, head_dim, causal, aligned, scale);
-        let delta_arguments = (output, dy, delta.pointer(), int(rows)?, tokens, int(heads)?, head_dim, aligned);
         // SAFETY: as in `attention`.
         unsafe {
             self.driver.launch(delta_kernel, Grid::line(rows.div_ceil(32), 256), delta_arguments)?;

@@ -26,13 +26,17 @@ impl AttentionDecodeOps for CudaDevice {
         let DecodeDims { batch, positions, heads, head_dim } = dims;
         let width = heads * head_dim;
         let output = self.tensor(qkv.shape.with_last(width))?;
+
         let kernel = match self.precision {
             Precision::F32 => &F32,
             Precision::Bf16 => &BF16,
         };
-        // The query, four partial outputs, a number for each warp, and the scores.
+
+        // A block per head and image. Its shared memory holds the query, four partial outputs, a number per warp, and
+        // the scores.
         let shared = (5 * head_dim + 4 + position + 1) * size_of::<f32>();
         let grid = Grid { blocks: [heads, batch, 1], ..Grid::line(1, 128).with_shared(shared) };
+
         let arguments = (
             self.operand(qkv)?,
             keys.floats_mut(OP, "keys")?,
@@ -44,7 +48,7 @@ impl AttentionDecodeOps for CudaDevice {
             int(head_dim)?,
             1.0 / (head_dim as f32).sqrt(),
         );
-        // SAFETY: the contract has checked the shapes and the position.
+        // SAFETY: `check` has checked the shapes and the position.
         unsafe { self.driver.launch(kernel, grid, arguments)? };
         Ok(output)
     }

@@ -1,4 +1,4 @@
-//! Work recorded as a CUDA graph: hundreds of launches become one call.
+//! CUDA graph capture: hundreds of launches become one call.
 
 use std::rc::Rc;
 
@@ -13,7 +13,7 @@ use crate::device::{Capture, Error, Result};
 /// Launches that are repeated together, on the same memory each time.
 pub struct Recording {
     graph: CudaGraph,
-    /// The buffers that they use for themselves.
+    /// The buffers that only these launches use.
     free_list: Rc<FreeList>,
     pool: Rc<Pool>,
 }
@@ -29,15 +29,19 @@ impl Capture for CudaDevice {
 
     fn record<T>(&self, work: impl FnOnce() -> Result<T>) -> Result<(T, Option<Recording>)> {
         let stream = &self.driver.stream;
+
         // Relaxed: a kernel that is first used here may be loaded, and memory allocated outside the stream.
         let mode = CUstreamCaptureMode::CU_STREAM_CAPTURE_MODE_RELAXED;
         stream.begin_capture(mode).map_err(failed("cuStreamBeginCapture"))?;
         self.memory.begin_recording();
         let outcome = work();
-        // Ends in any case, or the stream could not be used any more.
+
+        // The capture ends even if the work failed, or the stream could not be used any more.
         let graph = stream.end_capture(CUgraphInstantiate_flags(0));
         let free_list = self.memory.end_recording();
         let value = outcome?;
+
+        // Capturing does not compute: the first replay does.
         let graph = graph.map_err(failed("cuStreamEndCapture"))?.ok_or_else(|| Error::Driver {
             call: "cuStreamEndCapture".to_owned(),
             message: "the recorded work launched nothing".to_owned(),

@@ -16,7 +16,7 @@ const BF16_ANY: Rows = kernel!(CROSS_ENTROPY_BF16_ANY);
 
 const WEIGHTED_SUM: Kernel<(Pointer, Pointer, Pointer, i32)> = kernel!(WEIGHTED_SUM);
 
-/// Rows of a block.
+/// Rows per block: a warp each.
 const ROWS: usize = 8;
 
 impl CrossEntropyOps for CudaDevice {
@@ -30,6 +30,8 @@ impl CrossEntropyOps for CudaDevice {
         let dims = check(logits.dimensions(), targets.shape, weights.dimensions())?;
         targets.check_targets(dims.vocabulary, || self.values(weights))?;
         let (loss, nll) = (self.floats_of(OP, &[1])?, self.floats_of(OP, &[dims.rows])?);
+
+        // The kernel: rows of up to 512 logits stay in registers.
         let mut logits = self.in_precision(logits)?;
         let weights = self.floats(weights)?;
         let in_registers = dims.vocabulary <= 512 && dims.vocabulary.is_multiple_of(8);
@@ -39,10 +41,12 @@ impl CrossEntropyOps for CudaDevice {
             (Precision::Bf16, true) => &BF16_512,
             (Precision::Bf16, false) => &BF16_ANY,
         };
+
+        // nll and gradient row by row, the gradient over the logits; then loss = Σ weight · nll.
         let rows = int(dims.rows)?;
         let (gradient, targets, weights) = (logits.pointer_mut(), targets.ids.pointer(), weights.pointer());
         let arguments = (gradient, targets, weights, nll.pointer(), rows, int(dims.vocabulary)?);
-        // SAFETY: the contract has checked the shapes.
+        // SAFETY: `check` has checked the shapes.
         unsafe {
             self.driver.launch(kernel, Grid::line(dims.rows.div_ceil(ROWS), 32 * ROWS as u32), arguments)?;
             let arguments = (nll.pointer(), weights, loss.pointer(), rows);

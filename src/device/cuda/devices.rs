@@ -1,4 +1,4 @@
-//! What CUDA devices a machine has, for people.
+//! Which CUDA devices a machine has: for `doctor`.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
@@ -36,8 +36,8 @@ pub struct DeviceInfo {
 /// Asks the driver, in builds without kernels too.
 ///
 /// # Errors
-/// [`Error::Unavailable`] without a driver, or with one that is too old; [`Error::Driver`] if it refuses, as it does where
-/// there is no device.
+/// [`Error::Unavailable`] without a driver, or with one that is too old; [`Error::Driver`] if it refuses, as it does
+/// where there is no device.
 pub fn enumerate_devices() -> Result<Devices> {
     error::present()?;
     catch_unwind(AssertUnwindSafe(ask)).unwrap_or_else(|_| Err(error::too_old()))

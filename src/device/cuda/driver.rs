@@ -16,8 +16,11 @@ use crate::device::{Error, Result};
 /// Oldest compute capability that the kernels run on.
 pub(super) const OLDEST: (i32, i32) = (8, 0);
 
-/// Most blocks in y and z.
-const MOST_BLOCKS: usize = 65_535;
+/// Largest number of blocks in y and in z.
+const MAX_BLOCKS: usize = 65_535;
+
+/// What is wrong with a build without `nvcc`.
+const NO_KERNELS: &str = "this build has no CUDA kernels";
 
 /// A device's context, its stream, and the kernels loaded so far.
 pub(super) struct Driver {
@@ -29,7 +32,7 @@ pub(super) struct Driver {
     pub(super) capability: (i32, i32),
     /// Streaming multiprocessors.
     pub(super) multiprocessors: usize,
-    /// Most shared memory of a block, in bytes.
+    /// Largest shared memory of a block, in bytes.
     shared_limit: usize,
     /// Bytes of the device's memory.
     pub(super) total_memory: u64,
@@ -46,9 +49,8 @@ impl Driver {
     pub(super) fn open(ordinal: usize) -> Result<Self> {
         if KERNELS.is_empty() {
             return Err(Error::unavailable(
-                "this build has no CUDA kernels: install the compiler with `cargo xtask toolkit` (no GPU needed) and build \
-                 again, or use --device cpu",
-                "",
+                NO_KERNELS,
+                "install the compiler with `cargo xtask toolkit` (no GPU needed) and build again, or use --device cpu",
             ));
         }
         present()?;
@@ -65,9 +67,12 @@ impl Driver {
                 "see nvidia-smi, or use --device cpu",
             )
         };
+
         let context = CudaContext::new(ordinal).map_err(unusable)?;
         // SAFETY: there is one stream, so there is nothing that events would have to order.
         unsafe { context.disable_event_tracking() };
+
+        // Is it new enough for the kernels?
         let attribute = |attribute| context.attribute(attribute).map_err(failed("cuDeviceGetAttribute"));
         let capability = (
             attribute(Attribute::CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MAJOR)?,
@@ -83,6 +88,8 @@ impl Driver {
                 "use --device cpu",
             ));
         }
+
+        // What launches are checked against, and room for the modules and kernels that will be loaded.
         let count = |value: i32| usize::try_from(value).unwrap_or(0);
         Ok(Self {
             multiprocessors: count(attribute(Attribute::CU_DEVICE_ATTRIBUTE_MULTIPROCESSOR_COUNT)?).max(1),
@@ -107,16 +114,18 @@ impl Driver {
     /// Launches `kernel`, unless the grid is one that no device has.
     ///
     /// # Safety
-    /// `arguments` must be what the contract at the head of the kernel's file asks for, on this device: pointers to so many elements,
-    /// aligned as it says.
+    /// `arguments` must be what the contract at the head of the kernel's file asks for: pointers into this device's
+    /// memory, to as many elements and as aligned as it says.
     pub(super) unsafe fn launch<A: Arguments>(&self, kernel: &Kernel<A>, grid: Grid, arguments: A) -> Result<()> {
         let Some(info) = kernel.info() else {
-            return Err(Error::unavailable("this build has no CUDA kernels", ""));
+            return Err(Error::unavailable(NO_KERNELS, "use --device cpu"));
         };
         let call = |what: &str| format!("{what}({})", info.name);
+
+        // Would the device take this grid?
         let [x, y, z] = grid.blocks;
         let [width, height] = grid.threads;
-        let fits = x > 0 && x <= i32::MAX as usize && [y, z].iter().all(|&blocks| (1..=MOST_BLOCKS).contains(&blocks));
+        let fits = x > 0 && x <= i32::MAX as usize && [y, z].iter().all(|&blocks| (1..=MAX_BLOCKS).contains(&blocks));
         if !fits || width * height > info.max_threads || grid.shared > self.shared_limit {
             return Err(Error::Driver {
                 call: call("cuLaunchKernel"),
@@ -126,11 +135,13 @@ impl Driver {
                 ),
             });
         }
+
+        // The launch, between two events if launches are timed.
         let function = self.function(info, grid.shared)?;
         let before = self.timer.before(&self.stream)?;
         arguments.with_addresses(|addresses| {
-            // SAFETY: the arguments are as many and of the types that the PTX declares, which `Kernel::new` has checked; what they
-            // point to, the caller answers for.
+            // SAFETY: the arguments are as many and of the types that the PTX declares, which `Kernel::new` has
+            // checked; what they point to, the caller answers for.
             let result = unsafe {
                 cudarc::driver::result::launch_kernel(
                     function.cu_function(),
@@ -152,17 +163,19 @@ impl Driver {
             let module = self.module(info.module)?;
             let function = module.load_function(info.name);
             let function = function.map_err(|cause| error(format!("cuModuleGetFunction({})", info.name), cause))?;
+
             if shared > 0 {
                 // All there is, once: later launches may ask for more than this one.
                 let fixed = info.resources.iter().map(|used| used.shared as usize).max().unwrap_or(0);
-                let most = self.shared_limit.saturating_sub(fixed);
+                let max = self.shared_limit.saturating_sub(fixed);
                 let attribute = FunctionAttribute::CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES;
-                let set = function.set_attribute(attribute, most as i32);
-                set.map_err(|cause| error(format!("cuFuncSetAttribute({}, {most} bytes)", info.name), cause))?;
+                let set = function.set_attribute(attribute, max as i32);
+                set.map_err(|cause| error(format!("cuFuncSetAttribute({}, {max} bytes)", info.name), cause))?;
             }
+
             let _ = self.functions[info.index].set(function);
         }
-        self.functions[info.index].get().ok_or_else(|| Error::unavailable(format!("{} vanished", info.name), ""))
+        self.functions[info.index].get().ok_or_else(|| not_loaded(info.name))
     }
 
     fn module(&self, index: usize) -> Result<&Arc<CudaModule>> {
@@ -172,6 +185,11 @@ impl Driver {
             let loaded = loaded.map_err(|cause| error(format!("cuModuleLoadData({}.cu)", module.name), cause))?;
             let _ = self.modules[index].set(loaded);
         }
-        self.modules[index].get().ok_or_else(|| Error::unavailable(format!("{} vanished", MODULES[index].name), ""))
+        self.modules[index].get().ok_or_else(|| not_loaded(MODULES[index].name))
     }
+}
+
+/// The error of a kernel or module that is not there although it was just loaded.
+fn not_loaded(name: &str) -> Error {
+    Error::unavailable(format!("the CUDA kernel {name} is not loaded"), "start again, or use --device cpu")
 }

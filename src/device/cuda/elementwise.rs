@@ -29,7 +29,7 @@ impl ElementwiseOps for CudaDevice {
             Precision::Bf16 => (&BF16, self.operand(other)?),
         };
         let grid = self.strided(count, into.precision.vector());
-        // SAFETY: both hold `count` elements of the kernel's type, which the contract and the conversions make sure of.
+        // SAFETY: both hold `count` elements of the kernel's type, as `check` and the conversions make sure.
         unsafe { self.driver.launch(kernel, grid, (into.pointer_mut(), other, count as u64)) }
     }
 }

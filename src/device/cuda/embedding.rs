@@ -37,16 +37,20 @@ impl EmbeddingOps for CudaDevice {
         let dims = check(table.dimensions(), positions.dimensions(), ids.shape, first)?;
         ids.check_rows(dims.rows)?;
         let y = self.tensor(Shape::new("embedding", &[dims.batch, dims.tokens, dims.width])?)?;
+
+        // Row `first` of the positions is the first token's.
         let (table, positions) = (self.floats(table)?, self.floats(positions)?);
         let positions = positions.pointer().offset(first * dims.width * size_of::<f32>());
         let kernel = match self.precision {
             Precision::F32 => &FORWARD_F32,
             Precision::Bf16 => &FORWARD_BF16,
         };
+
+        // A block per token.
         let grid = Grid::line(dims.batch * dims.tokens, 128);
         let arguments =
             (table.pointer(), positions, ids.ids.pointer(), y.pointer(), int(dims.tokens)?, int(dims.width)?);
-        // SAFETY: the contract has checked the shapes and that the positions reach; every id is a row of the table or blank.
+        // SAFETY: `check` has checked the shapes and that the positions reach; every id is a row of the table or blank.
         unsafe { self.driver.launch(kernel, grid, arguments)? };
         Ok(y)
     }
@@ -68,25 +72,30 @@ impl EmbeddingOps for CudaDevice {
             Precision::F32 => (&TABLE_F32, &POSITIONS_F32),
             Precision::Bf16 => (&TABLE_BF16, &POSITIONS_BF16),
         };
-        let places = dims.batch * dims.tokens;
-        let chunks = places.div_ceil(CHUNK);
-        // [chunks, rows, width] and [chunks, rows]; not used by one chunk.
+
+        // Partial sums of the table's gradient, [chunks, rows, width], and how many tokens each has, [chunks, rows]. A
+        // single chunk adds to the gradient itself.
+        let count = dims.batch * dims.tokens;
+        let chunks = count.div_ceil(CHUNK);
         let scratch = match chunks {
             1 => None,
             _ => Some((self.scratch(chunks * dims.rows * dims.width)?, self.scratch(chunks * dims.rows)?)),
         };
         let (partials, counts) =
             scratch.as_ref().map_or((NULL, NULL), |(partials, counts)| (partials.pointer(), counts.pointer()));
+
+        // d_table by chunks of tokens, the chunks in order, then d_positions.
         let width = int(dims.width)?;
         let grid = Grid { blocks: [dims.rows, chunks, 1], ..Grid::line(1, 256) };
-        let arguments = (dy, ids.ids.pointer(), d_table, partials, counts, int(places)?, width);
-        // SAFETY: the contract has checked the shapes; the scratch is as large as the kernels say.
+        let arguments = (dy, ids.ids.pointer(), d_table, partials, counts, int(count)?, width);
+        // SAFETY: `check_backward` has checked the shapes; the scratch is as large as the kernels say.
         unsafe {
             self.driver.launch(table, grid, arguments)?;
             if chunks > 1 {
                 let grid = Grid { blocks: [dims.width.div_ceil(256), dims.rows, 1], ..Grid::line(1, 256) };
                 self.driver.launch(&CHUNKS, grid, (partials, counts, d_table, int(chunks)?, width))?;
             }
+
             let length = dims.tokens * dims.width;
             let grid = Grid::line(length.div_ceil(256), 256);
             self.driver.launch(positions, grid, (dy, d_positions, int(dims.batch)?, int(length)?))

@@ -1,7 +1,8 @@
 //! Kernels as typed values: the arguments of a launch are checked against the PTX when this crate is compiled.
 //!
-//! The build script writes a [`KernelInfo`] for every kernel. `kernel!` makes of it a [`Kernel`] of a tuple of arguments, in a constant;
-//! if the kernel takes other parameters, the constant does not evaluate and the crate does not compile.
+//! The build script writes a [`KernelInfo`] for every kernel. `kernel!` makes of it a [`Kernel`] of a tuple of
+//! arguments, in a constant; if the kernel takes other parameters, the constant does not evaluate and the crate does
+//! not compile.
 
 use std::borrow::Cow;
 use std::cell::RefCell;
@@ -62,11 +63,11 @@ pub struct Resources {
 pub struct KernelInfo {
     /// Its name in the PTX.
     pub name: &'static str,
-    /// Its place in [`KERNELS`].
+    /// Its index in [`KERNELS`].
     pub index: usize,
-    /// Its file's place in [`MODULES`].
+    /// Its file's index in [`MODULES`].
     pub module: usize,
-    /// Most threads of a block.
+    /// Largest number of threads of a block.
     pub max_threads: u32,
     /// In order.
     pub parameters: &'static [Parameter],
@@ -90,8 +91,8 @@ thread_local! {
     static PLANTED: RefCell<BTreeMap<String, Vec<u8>>> = const { RefCell::new(BTreeMap::new()) };
 }
 
-/// For tests, which plant bugs in kernels to see that they are found: modules called `module` that this thread loads from
-/// now on are loaded from `image`.
+/// For tests, which plant bugs in kernels to see that they are found: modules called `module` that this thread loads
+/// from now on are loaded from `image`.
 #[doc(hidden)]
 pub fn plant(module: &str, image: Vec<u8>) {
     PLANTED.with_borrow_mut(|planted| planted.insert(module.to_owned(), image));
@@ -241,14 +242,14 @@ mod tests {
                     kernel.name,
                     used.arch
                 );
-                // A block of most threads fits a multiprocessor.
+                // A block of as many threads as it takes fits a multiprocessor.
                 assert!(used.registers.next_multiple_of(8) * kernel.max_threads <= 65_536, "{}", kernel.name);
             }
         }
     }
 
     #[test]
-    fn places_are_right() {
+    fn indices_and_offsets_are_right() {
         for (index, kernel) in KERNELS.iter().enumerate() {
             assert_eq!(kernel.index, index);
             assert!(MODULES[kernel.module].image.starts_with(&0xba55_ed50u32.to_le_bytes()));

@@ -49,8 +49,8 @@ const BF16_ODD: [Variant; 2] = [
 const WARP_COLUMNS: usize = 512;
 /// Warps of a block.
 const BLOCK_WARPS: usize = 8;
-/// Most blocks of a backward, and so most partial sums of its gains: about two a multiprocessor.
-const BACKWARD_BLOCKS: usize = 256;
+/// Largest number of blocks of a backward, and so of partial sums of its gains: about two per multiprocessor.
+const MAX_BACKWARD_BLOCKS: usize = 256;
 
 fn variant(device: &CudaDevice, width: usize) -> Result<&'static Variant> {
     let variants: &[Variant] = match (device.precision, width.is_multiple_of(8)) {
@@ -63,7 +63,7 @@ fn variant(device: &CudaDevice, width: usize) -> Result<&'static Variant> {
         let max_width = BLOCK_WARPS * WARP_COLUMNS;
         Error::unavailable(
             format!("layernorm: a width of {width} is more than the {max_width} of the CUDA kernels"),
-            "",
+            "use a narrower model, or --device cpu",
         )
     })
 }
@@ -92,6 +92,7 @@ fn forward(
     let NormDims { rows, width } = dims;
     let variant = variant(device, width)?;
     let (normed, stats) = (device.tensor(x.shape)?, device.floats_of(op, &[rows, 2])?);
+
     let (gain, bias) = (device.floats(gain)?, device.maybe_floats(bias)?);
     let arguments = (
         device.operand(x)?,
@@ -106,8 +107,10 @@ fn forward(
         NORM_EPSILON,
         centre(norm),
     );
+
+    // `variant.warps` warps hold a row, so a block takes several rows of a narrow model.
     let grid = Grid::line(rows.div_ceil(BLOCK_WARPS / variant.warps), 32 * BLOCK_WARPS as u32);
-    // SAFETY: the contract has checked the shapes; the variant fits the width, whose divisibility by 8 aligns all rows.
+    // SAFETY: the caller has checked the shapes; the variant fits the width, whose divisibility by 8 aligns all rows.
     unsafe { device.driver.launch(&variant.forward, grid, arguments)? };
     Ok(LayerNormed { normed, stats })
 }
@@ -163,6 +166,8 @@ impl LayerNormOps for CudaDevice {
             d_bias.as_deref().map(CudaTensor::dimensions),
         )?;
         let variant = variant(self, width)?;
+
+        // dx takes the place of the stream's gradient, where there is one.
         let d_gain = d_gain.floats_mut(OP, "d_gain")?;
         let d_bias = d_bias.map(|d_bias| d_bias.floats_mut(OP, "d_bias")).transpose()?;
         let add = i32::from(d_stream.is_some());
@@ -170,9 +175,10 @@ impl LayerNormOps for CudaDevice {
             Some(stream) => self.in_precision(stream)?,
             None => self.tensor(x.shape)?,
         };
+
+        // Each block's partial sums of the gradients of gain and bias: [blocks, width] each.
         let (gain, stats) = (self.floats(gain)?, self.floats(stats)?);
-        let blocks = rows.div_ceil(BLOCK_WARPS / variant.warps).min(BACKWARD_BLOCKS);
-        // [blocks, width] each.
+        let blocks = rows.div_ceil(BLOCK_WARPS / variant.warps).min(MAX_BACKWARD_BLOCKS);
         let gains = self.scratch(blocks * width)?;
         let biases = d_bias.map(|_| self.scratch(blocks * width)).transpose()?;
         let arguments = (
@@ -188,6 +194,7 @@ impl LayerNormOps for CudaDevice {
             centre(norm),
             add,
         );
+
         // SAFETY: as in `forward`; the partial sums have a row for each block.
         unsafe {
             self.driver.launch(&variant.backward, Grid::line(blocks, 32 * BLOCK_WARPS as u32), arguments)?;

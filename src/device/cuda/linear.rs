@@ -11,8 +11,8 @@ use crate::device::{Precision, Result, WeightLayout};
 type Bf16 = Kernel<(Pointer, Pointer, i32, i32, i32, Pointer, Pointer, Pointer, Pointer, Pointer, i32, i32)>;
 type F32 = Kernel<(Pointer, Pointer, i32, i32, i32, Pointer, Pointer, Pointer, Pointer, Pointer, i32, i32, i32)>;
 
-/// One product in its variants, and which of its dimensions lie along rows.
-pub(super) struct Product {
+/// One GEMM in its variants, and which of its dimensions lie along rows.
+pub(super) struct Gemm {
     large: Bf16,
     small: Bf16,
     odd: Bf16,
@@ -29,9 +29,9 @@ enum RowsOf {
     MAndN,
 }
 
-macro_rules! product {
+macro_rules! gemm {
     ($rows_of:ident, $large:ident, $small:ident, $odd:ident, $f32:ident) => {
-        Product {
+        Gemm {
             large: kernel!($large),
             small: kernel!($small),
             odd: kernel!($odd),
@@ -41,13 +41,13 @@ macro_rules! product {
     };
 }
 /// `a` `[m, k] · b` `[k, n]`.
-pub(super) const FORWARD: Product =
-    product!(KAndN, LINEAR_FORWARD_BF16_128, LINEAR_FORWARD_BF16_64, LINEAR_FORWARD_BF16_ODD, LINEAR_FORWARD_F32);
+pub(super) const FORWARD: Gemm =
+    gemm!(KAndN, LINEAR_FORWARD_BF16_128, LINEAR_FORWARD_BF16_64, LINEAR_FORWARD_BF16_ODD, LINEAR_FORWARD_F32);
 /// [`FORWARD`] and then the activation.
-pub(super) const ACTIVATE: Product =
-    product!(KAndN, LINEAR_ACTIVATE_BF16_128, LINEAR_ACTIVATE_BF16_64, LINEAR_ACTIVATE_BF16_ODD, LINEAR_ACTIVATE_F32);
+pub(super) const ACTIVATE: Gemm =
+    gemm!(KAndN, LINEAR_ACTIVATE_BF16_128, LINEAR_ACTIVATE_BF16_64, LINEAR_ACTIVATE_BF16_ODD, LINEAR_ACTIVATE_F32);
 /// `a` `[m, k] · bᵀ`, b `[n, k]`.
-pub(super) const TRANSPOSED: Product = product!(
+pub(super) const TRANSPOSED: Gemm = gemm!(
     KAndN,
     LINEAR_TRANSPOSED_BF16_128,
     LINEAR_TRANSPOSED_BF16_64,
@@ -55,7 +55,7 @@ pub(super) const TRANSPOSED: Product = product!(
     LINEAR_TRANSPOSED_F32
 );
 /// [`TRANSPOSED`] times the activation's derivative.
-pub(super) const ACTIVATE_BACKWARD: Product = product!(
+pub(super) const ACTIVATE_BACKWARD: Gemm = gemm!(
     KAndN,
     LINEAR_ACTIVATE_BACKWARD_BF16_128,
     LINEAR_ACTIVATE_BACKWARD_BF16_64,
@@ -63,10 +63,10 @@ pub(super) const ACTIVATE_BACKWARD: Product = product!(
     LINEAR_ACTIVATE_BACKWARD_F32
 );
 /// `aᵀ · b`, a `[k, m]`, b `[k, n]`, into f32.
-const WEIGHT: Product =
-    product!(MAndN, LINEAR_WEIGHT_BF16_128, LINEAR_WEIGHT_BF16_64, LINEAR_WEIGHT_BF16_ODD, LINEAR_WEIGHT_F32);
+const WEIGHT: Gemm =
+    gemm!(MAndN, LINEAR_WEIGHT_BF16_128, LINEAR_WEIGHT_BF16_64, LINEAR_WEIGHT_BF16_ODD, LINEAR_WEIGHT_F32);
 
-/// Sizes of a product: `[m, k] · [k, n]`.
+/// Sizes of a GEMM: `[m, k] · [k, n]`.
 #[derive(Clone, Copy)]
 pub(super) struct Sizes {
     pub m: usize,
@@ -74,8 +74,8 @@ pub(super) struct Sizes {
     pub k: usize,
 }
 
-/// Where a product's results go; [`NULL`] for what it has none of. `out`, `hidden` and `activated` `[m, n]` in the device's
-/// precision, `bias` `[n]` and `total` `[m, n]` f32.
+/// What the epilogue of a GEMM reads and writes; [`NULL`] for what it does without. `out`, `hidden` and `activated` are
+/// `[m, n]` in the device's precision, `bias` `[n]` and `total` `[m, n]` are f32.
 #[derive(Clone, Copy)]
 pub(super) struct Outputs {
     pub out: Pointer,
@@ -94,30 +94,32 @@ impl Outputs {
     }
 }
 
-/// Tile of k in both precisions' kernels, at least.
+/// The tile of k is at least this in the kernels of both precisions.
 const TILE_K: usize = 32;
 /// Dynamic shared memory of the bf16 kernels: `SHARED_BYTES` of `gemm/bf16.cuh`.
 const SHARED_128: usize = 128 * (128 + 8) * 4;
 const SHARED_64: usize = 4 * (64 + 64) * TILE_K * 2;
 
-/// Launches a product with shares of k.
+/// Launches a GEMM, with k divided into `splits` parts (split-K).
 ///
 /// # Safety
-/// The operands must be of these sizes in the device's precision, and the outputs those that the product writes.
+/// The operands must be of these sizes in the device's precision, and the outputs those that the GEMM writes.
 pub(super) unsafe fn launch(
     device: &CudaDevice,
-    product: &Product,
+    gemm: &Gemm,
     [a, b]: [Pointer; 2],
     sizes: Sizes,
     outputs: Outputs,
-    shares: usize,
+    splits: usize,
 ) -> Result<()> {
     let Sizes { m, n, k } = sizes;
     let Outputs { out, bias, hidden, activated, total, activation, add } = outputs;
     let add = i32::from(add);
     let driver = &device.driver;
-    let tiles = |tile: usize| [m.div_ceil(tile) * n.div_ceil(tile), 1, shares];
+    // One block per tile of the output and split of k.
+    let tiles = |tile: usize| [m.div_ceil(tile) * n.div_ceil(tile), 1, splits];
     let (rows, columns, depth) = (int(m)?, int(n)?, int(k)?);
+
     match device.precision {
         Precision::F32 => {
             let arguments = (
@@ -135,39 +137,45 @@ pub(super) unsafe fn launch(
                 add,
                 i32::from(n.is_multiple_of(4)),
             );
+
             let grid = Grid { blocks: tiles(64), ..Grid::line(1, 128) };
             // SAFETY: as the caller says; this kernel takes all shapes.
-            unsafe { driver.launch(&product.f32, grid, arguments) }
+            unsafe { driver.launch(&gemm.f32, grid, arguments) }
         }
         Precision::Bf16 => {
             let arguments = (a, b, rows, columns, depth, out, bias, hidden, activated, total, activation, add);
+
+            // The tensor-core variants copy 16 bytes at a time, so they need rows of a multiple of 8 elements.
             let aligned = n.is_multiple_of(8)
-                && match product.rows_of {
+                && match gemm.rows_of {
                     RowsOf::KAndN => k.is_multiple_of(8),
                     RowsOf::MAndN => m.is_multiple_of(8),
                 };
-            let (kernel, tile, shared) = match (aligned, tile(device, sizes, shares)) {
-                (true, 128) => (&product.large, 128, SHARED_128),
-                (true, _) => (&product.small, 64, SHARED_64),
-                (false, _) => (&product.odd, 64, SHARED_64),
+            let (kernel, tile, shared) = match (aligned, tile(device, sizes, splits)) {
+                (true, 128) => (&gemm.large, 128, SHARED_128),
+                (true, _) => (&gemm.small, 64, SHARED_64),
+                (false, _) => (&gemm.odd, 64, SHARED_64),
             };
+
             let grid = Grid { blocks: tiles(tile), ..Grid::line(1, 128).with_shared(shared) };
-            // SAFETY: as the caller says; rows of aligned variants are multiples of 8 elements, and buffers start aligned.
+            // SAFETY: as the caller says; rows of aligned variants are multiples of 8 elements, and buffers start
+            // aligned.
             unsafe { driver.launch(kernel, grid, arguments) }
         }
     }
 }
 
-/// The large tile moves half as much per product; the small one fills the device when there is little to do.
-fn tile(device: &CudaDevice, Sizes { m, n, .. }: Sizes, shares: usize) -> usize {
-    let large = m.div_ceil(128) * n.div_ceil(128) * shares;
+/// Side of the output tile. The large tile moves half as many bytes per FLOP; the small one fills the device when there
+/// is little to do.
+fn tile(device: &CudaDevice, Sizes { m, n, .. }: Sizes, splits: usize) -> usize {
+    let large = m.div_ceil(128) * n.div_ceil(128) * splits;
     if m >= 128 && n >= 128 && 2 * large >= device.driver.multiprocessors { 128 } else { 64 }
 }
 
 /// `total` `[m, n] += aᵀ · b` in f32, for `a` `[k, m]` and `b` `[k, n]`.
 ///
-/// Where there are fewer tiles than multiprocessors, as in the gradient of a small weight by many rows, k is shared out and the
-/// shares' sums are added in order.
+/// Where there are fewer tiles than multiprocessors, as in the gradient of a small weight by many rows, k is
+/// split (split-K), and the partial sums are added in order.
 ///
 /// # Safety
 /// The operands must be of these sizes in the device's precision, and the total in f32.
@@ -178,22 +186,28 @@ pub(super) unsafe fn add_weight_gradient(
     total: Pointer,
 ) -> Result<()> {
     let Sizes { m, n, k } = sizes;
+
+    // How many splits fill the device, at 8 tiles of k or more per split: a partial sum must be worth its way through
+    // memory.
     let large = device.precision == Precision::Bf16 && m >= 128 && n >= 128;
     let edge = if large { 128 } else { 64 };
     let tiles = m.div_ceil(edge) * n.div_ceil(edge);
-    // At least 8 tiles of k a share: the partial sums have to be worth their way through memory.
-    let shares = (2 * device.driver.multiprocessors / tiles).min(k / (8 * TILE_K)).clamp(1, 64);
+    let splits = (2 * device.driver.multiprocessors / tiles).min(k / (8 * TILE_K)).clamp(1, 64);
+
+    // A single split adds to the total itself.
     let outputs = Outputs { total, add: true, ..Outputs::to(NULL) };
-    if shares == 1 {
+    if splits == 1 {
         // SAFETY: as the caller says.
         return unsafe { launch(device, &WEIGHT, operands, sizes, outputs, 1) };
     }
-    let partials = device.scratch(shares * m * n)?;
+
+    // Several write partial sums, [splits, m, n], which a second kernel adds in order.
+    let partials = device.scratch(splits * m * n)?;
     let outputs = Outputs { total: partials.pointer(), add: false, ..outputs };
-    // SAFETY: as the caller says; the partial sums have room for every share.
+    // SAFETY: as the caller says; the partial sums have room for every split.
     unsafe {
-        launch(device, &WEIGHT, operands, sizes, outputs, shares)?;
-        sum_partials(device, partials.pointer(), shares, m * n, total)
+        launch(device, &WEIGHT, operands, sizes, outputs, splits)?;
+        sum_partials(device, partials.pointer(), splits, m * n, total)
     }
 }
 
@@ -208,15 +222,17 @@ impl LinearOps for CudaDevice {
         let bias_shape = bias.map(CudaTensor::dimensions);
         let LinearDims { rows, inputs, outputs } = check(x.dimensions(), weight.dimensions(), layout, bias_shape)?;
         let y = self.tensor(x.shape.with_last(outputs))?;
+
+        // y [rows, outputs] = x [rows, inputs] · W, plus the bias in the epilogue.
         let bias = self.maybe_floats(bias)?;
-        let product = match layout {
+        let gemm = match layout {
             WeightLayout::InOut => &FORWARD,
             WeightLayout::OutIn => &TRANSPOSED,
         };
         let to = Outputs { bias: bias.as_ref().map_or(NULL, Operand::pointer), ..Outputs::to(y.pointer()) };
         let sizes = Sizes { m: rows, n: outputs, k: inputs };
-        // SAFETY: the contract has checked the shapes, and `operand` the precision.
-        unsafe { launch(self, product, [self.operand(x)?, self.operand(weight)?], sizes, to, 1)? };
+        // SAFETY: `check` has checked the shapes, and `operand` the precision.
+        unsafe { launch(self, gemm, [self.operand(x)?, self.operand(weight)?], sizes, to, 1)? };
         Ok(y)
     }
 
@@ -239,11 +255,14 @@ impl LinearOps for CudaDevice {
             d_bias.as_deref().map(CudaTensor::dimensions),
         )?;
         let dx = self.tensor(x.shape)?;
+
         let d_weight = d_weight.floats_mut(OP, "d_weight")?;
         let d_bias = d_bias.map(|d_bias| d_bias.floats_mut(OP, "d_bias")).transpose()?;
         let (dy, x, weight) = (self.operand(dy)?, self.operand(x)?, self.operand(weight)?);
+
+        // dx = dy · Wᵀ, d_weight += xᵀ · dy (or its transpose, as the weight lies), d_bias += Σ_rows dy.
         let to_inputs = Sizes { m: rows, n: inputs, k: outputs };
-        // SAFETY: the contract has checked the shapes, and `operand` the precision.
+        // SAFETY: `check_backward` has checked the shapes, and `operand` the precision.
         unsafe {
             match layout {
                 WeightLayout::InOut => {

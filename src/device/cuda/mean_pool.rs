@@ -23,10 +23,11 @@ impl MeanPoolOps for CudaDevice {
     fn mean_pool(&self, x: &CudaTensor) -> Result<CudaTensor> {
         let dims = check(x.dimensions())?;
         let y = self.tensor(Shape::new("mean_pool", &[dims.batch, dims.width])?)?;
+
         let [forward, _] = kernels(self);
         let grid = Grid { blocks: [dims.width.div_ceil(32), dims.batch, 1], threads: [32, 8], shared: 0 };
         let arguments = (self.operand(x)?, y.pointer(), int(dims.tokens)?, int(dims.width)?);
-        // SAFETY: the contract has checked the shape.
+        // SAFETY: `check` has checked the shape.
         unsafe { self.driver.launch(forward, grid, arguments)? };
         Ok(y)
     }
@@ -34,10 +35,11 @@ impl MeanPoolOps for CudaDevice {
     fn mean_pool_backward(&self, dy: &CudaTensor, tokens: usize) -> Result<CudaTensor> {
         let dims = check_backward(dy.dimensions(), tokens)?;
         let dx = self.tensor(Shape::new("mean_pool_backward", &[dims.batch, tokens, dims.width])?)?;
+
         let [_, backward] = kernels(self);
         let grid = Grid { blocks: [dims.width.div_ceil(256), tokens, dims.batch], ..Grid::line(1, 256) };
         let arguments = (self.operand(dy)?, dx.pointer(), int(tokens)?, int(dims.width)?);
-        // SAFETY: the contract has checked the shape.
+        // SAFETY: `check_backward` has checked the shape.
         unsafe { self.driver.launch(backward, grid, arguments)? };
         Ok(dx)
     }

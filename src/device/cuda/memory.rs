@@ -1,8 +1,8 @@
 //! Device memory: a pool of buffers that a step takes and gives back.
 //!
-//! A step takes and drops the same buffers as the step before, so the pool keeps each by its size, and after the first step
-//! nothing is allocated. All work runs on one stream in order, so a buffer may be used again as soon as it is dropped: whatever
-//! reads it was launched before whatever writes it next.
+//! A step takes and drops the same buffers as the step before, so the pool keeps each by its size, and after the first
+//! step nothing is allocated. All work runs on one stream in order, so a buffer may be used again as soon as it is
+//! dropped: whatever reads it was launched before whatever writes it next.
 
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
@@ -58,6 +58,8 @@ impl Pool {
     /// A buffer of at least `bytes` bytes, whatever they are.
     pub(super) fn take(self: &Rc<Self>, bytes: usize) -> Result<Buffer> {
         let size = bytes.next_multiple_of(GRAIN);
+
+        // From the recording's free list, then from everybody's, then from the driver.
         let recording = self.recording.borrow().clone();
         let reused =
             recording.as_ref().and_then(|free_list| free_list.take(size)).or_else(|| self.free_list.take(size));
@@ -65,6 +67,8 @@ impl Pool {
             Some(slice) => slice,
             None => self.allocate(size, recording.is_some())?,
         };
+
+        // A buffer taken while recording goes back to the recording.
         let pointer = Pointer(slice.device_ptr(&self.stream).0);
         let home = recording.unwrap_or_else(|| Rc::clone(&self.free_list));
         self.count(size as isize, 0);
@@ -76,11 +80,11 @@ impl Pool {
         Ok(buffer)
     }
 
-    /// New memory. During a capture it is allocated outside the stream, synchronously, or the allocation would be captured:
-    /// it is there at once and stays, like that of any recorded buffer.
+    /// New memory. During a capture it is allocated outside the stream, synchronously, or the allocation would be
+    /// captured: it is there at once and stays, like that of any recorded buffer.
     fn allocate(&self, size: usize, recording: bool) -> Result<CudaSlice<u8>> {
-        // SAFETY: nothing reads a buffer before a kernel or a copy has written it: every op writes all of its results, which
-        // the tests check with poisoned memory. What `malloc_sync` returns is `size` bytes that nobody else owns.
+        // SAFETY: nothing reads a buffer before a kernel or a copy has written it: every op writes all of its results,
+        // which the tests check with poisoned memory. What `malloc_sync` returns is `size` bytes that nobody else owns.
         let slice = unsafe {
             match recording {
                 false => self.stream.alloc::<u8>(size),
@@ -150,20 +154,22 @@ impl Buffer {
         result.map_err(failed("cuMemsetD8Async"))
     }
 
-    /// Overwrites its beginning.
+    /// Overwrites its first bytes with `values`.
     ///
     /// # Panics
     /// If `values` are more than it holds.
     pub(super) fn upload<T: DeviceRepr>(&mut self, values: &[T]) -> Result<()> {
         assert!(size_of_val(values) <= self.size, "more values than the buffer holds");
-        // SAFETY: the buffer is long enough; the driver copies from pageable memory before the call returns, or stages it.
+        // SAFETY: the buffer is long enough; the driver copies from pageable memory before the call returns, or stages
+        // it.
         let result =
             unsafe { cudarc::driver::result::memcpy_htod_async(self.pointer.0, values, self.pool.stream.cu_stream()) };
         result.map_err(failed("cuMemcpyHtoDAsync"))
     }
 
-    /// Overwrites its beginning without waiting for the device: the values are copied to one of two pinned buffers of the
-    /// host, which are used in turn, and from there when the stream gets to it. For what is overwritten again and again.
+    /// [`Buffer::upload`] without waiting for the device: the values are copied to one of two pinned buffers of the
+    /// host, which are used in turn, and from there when the stream gets to it. For what is overwritten again and
+    /// again.
     ///
     /// # Panics
     /// If `values` are more than it holds.
@@ -178,7 +184,7 @@ impl Buffer {
         pinned.copy_to(self.pointer, values)
     }
 
-    /// Its first values, as many as `values` has, once all work before is done.
+    /// Fills `values` from its first bytes, once all work before is done.
     ///
     /// # Panics
     /// If that is more than it holds.

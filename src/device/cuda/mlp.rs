@@ -1,4 +1,4 @@
-//! The MLP of a block: two products with the activation in the epilogue of one (`linear.cu`, `gemm/activation.cuh`).
+//! The MLP of a block: two GEMMs with the activation in the epilogue of one (`linear.cu`, `gemm/activation.cuh`).
 
 use super::CudaDevice;
 use super::linear::{self, Outputs, Sizes, add_weight_gradient};
@@ -36,6 +36,9 @@ impl MlpOps for CudaDevice {
         let hidden = self.tensor(x.shape.with_last(inner))?;
         let activated = self.tensor(hidden.shape)?;
         let output = self.tensor(x.shape)?;
+
+        // Epilogues: hidden = x · up + up_bias and act(hidden), both [rows, inner]; output = act(hidden) · down +
+        // down_bias.
         let (up_bias, down_bias) = (self.maybe_floats(weights.up_bias)?, self.maybe_floats(weights.down_bias)?);
         let pointer = |bias: Option<&Operand>| bias.map_or(NULL, Operand::pointer);
         let up = Outputs {
@@ -45,8 +48,9 @@ impl MlpOps for CudaDevice {
             ..Outputs::to(activated.pointer())
         };
         let down = Outputs { bias: pointer(down_bias.as_ref()), ..Outputs::to(output.pointer()) };
+
         let (x, up_weight, down_weight) = (self.operand(x)?, self.operand(weights.up)?, self.operand(weights.down)?);
-        // SAFETY: the contract has checked the shapes, and `operand` the precision.
+        // SAFETY: `check` has checked the shapes, and `operand` the precision.
         unsafe {
             let sizes = Sizes { m: rows, n: inner, k: width };
             linear::launch(self, &linear::ACTIVATE, [x, up_weight], sizes, up, 1)?;
@@ -75,8 +79,10 @@ impl MlpOps for CudaDevice {
         let MlpDims { rows, width, hidden: inner } =
             check_backward(dy.dimensions(), x.dimensions(), hidden.dimensions(), shapes(&weights), gradient_shapes)?;
         let dx = self.tensor(x.shape)?;
-        // Both [rows, inner].
+        // The hidden values' gradient, and the activation once more: both [rows, inner].
         let (d_hidden, activated) = (self.tensor(hidden.shape)?, self.tensor(hidden.shape)?);
+
+        // Where the gradients are accumulated, and the operands.
         let floats = |slot: Option<&mut CudaTensor>, name| -> Result<Option<Pointer>> {
             slot.map(|tensor| tensor.floats_mut(OP, name)).transpose()
         };
@@ -86,6 +92,9 @@ impl MlpOps for CudaDevice {
         let d_down_bias = floats(gradients.down_bias, "the gradient of down_bias")?;
         let (dy, x) = (self.operand(dy)?, self.operand(x)?);
         let (up, down) = (self.operand(weights.up)?, self.operand(weights.down)?);
+
+        // d_hidden = (dy · downᵀ) ∘ act'(hidden); d_down += act(hidden)ᵀ · dy, d_up += xᵀ · d_hidden, dx = d_hidden ·
+        // upᵀ.
         let to_hidden = Outputs {
             hidden: self.operand(hidden)?,
             activated: activated.pointer(),
@@ -93,7 +102,7 @@ impl MlpOps for CudaDevice {
             ..Outputs::to(d_hidden.pointer())
         };
         let (d_hidden, activated) = (d_hidden.pointer(), activated.pointer());
-        // SAFETY: the contract has checked the shapes, and `operand` the precision.
+        // SAFETY: `check_backward` has checked the shapes, and `operand` the precision.
         unsafe {
             let sizes = Sizes { m: rows, n: inner, k: width };
             linear::launch(self, &linear::ACTIVATE_BACKWARD, [dy, down], sizes, to_hidden, 1)?;

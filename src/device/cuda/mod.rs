@@ -1,8 +1,9 @@
 //! The CUDA device: the kernels of `kernels/`, launched through NVIDIA's driver on one stream.
 //!
-//! In f32 everything is f32. In bf16 activations and the weights of products are bf16, and sums, statistics, gradients of
-//! parameters, moments and master weights f32 ([`Precision`]). Results are deterministic: no kernel adds floats atomically,
-//! and sums over blocks are combined in order. Nothing is allocated once a step's buffers have been taken for the first time.
+//! In f32 everything is f32. In bf16, activations and matmul weights are bf16; accumulators, statistics, gradients of
+//! parameters, moments and master weights are f32 ([`Precision`]). Results are deterministic: no kernel adds floats
+//! atomically, and sums over blocks are combined in order. Nothing is allocated once a step's buffers have been taken
+//! for the first time.
 
 mod adam;
 mod attention;
@@ -58,8 +59,9 @@ impl CudaDevice {
     /// Device `ordinal` as the driver counts them, from 0.
     ///
     /// # Errors
-    /// [`Error::Unavailable`](super::Error::Unavailable) if this build has no kernels, or the machine no driver, no such device, or one
-    /// that is too old; each says what to do. [`Error::Driver`](super::Error::Driver) if the driver refuses.
+    /// [`Error::Unavailable`](super::Error::Unavailable) if this build has no kernels, or the machine no driver, no
+    /// such device, or one that is too old; each says what to do. [`Error::Driver`](super::Error::Driver) if the driver
+    /// refuses.
     pub fn new(ordinal: usize, precision: Precision) -> Result<Self> {
         Self::build(ordinal, precision, false)
     }
@@ -82,7 +84,7 @@ impl CudaDevice {
         self.precision
     }
 
-    /// What tensors and scratch hold, held at most, and took from the driver.
+    /// Bytes in tensors and scratch now and at the peak, and bytes taken from the driver.
     pub fn memory_use(&self) -> MemoryUse {
         self.memory.memory()
     }

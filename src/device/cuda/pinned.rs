@@ -1,6 +1,7 @@
 //! Pinned host memory: numbers cross between host and device while both go on working.
 //!
-//! Every buffer has an event that says when its last copy is done, so nobody touches it too early and nobody waits for more.
+//! Every buffer has an event that says when its last copy is done, so nobody touches it too early and nobody waits for
+//! more.
 
 use std::cell::RefCell;
 use std::sync::Arc;
@@ -35,15 +36,16 @@ impl Pinned {
         self.copied.synchronize().map_err(failed("cuEventSynchronize"))
     }
 
-    /// Copies `values` into this buffer at once, and from it to the device in stream order. Call [`Pinned::wait`] first.
+    /// Copies `values` into this buffer at once, and from it to the device in stream order. Call [`Pinned::wait`]
+    /// first.
     ///
     /// # Panics
     /// If `values` are more than it holds.
     pub(super) fn copy_to<T: DeviceRepr + Copy>(&mut self, to: Pointer, values: &[T]) -> Result<()> {
         let bytes = size_of_val(values);
         assert!(bytes <= self.bytes, "more values than the pinned buffer holds");
-        // SAFETY: there is room, no copy is in flight, and numbers may be copied as bytes. The device's buffer is as large as this
-        // one, and this one is not touched until its event says that the copy is done.
+        // SAFETY: there is room, no copy is in flight, and numbers may be copied as bytes. The device's buffer is as
+        // large as this one, and this one is not touched until its event says that the copy is done.
         unsafe {
             std::ptr::copy_nonoverlapping(values.as_ptr().cast::<u8>(), self.address, bytes);
             let staged = std::slice::from_raw_parts(self.address, bytes);
@@ -91,7 +93,7 @@ pub(super) struct Readbacks {
     free: RefCell<Vec<Pinned>>,
 }
 
-/// Readbacks that are under way at once as a rule: a step's, and that of the step before.
+/// Readbacks that are in flight at once as a rule: a step's, and that of the step before.
 const IN_FLIGHT: usize = 2;
 
 impl Readbacks {
@@ -99,14 +101,15 @@ impl Readbacks {
         Self { stream: Arc::clone(stream), free: RefCell::default() }
     }
 
-    /// Starts to copy floats, each part so many from there.
+    /// Starts to copy floats to the host: from each part's address, as many as it says, one part after the other.
     pub(super) fn start(&self, parts: impl Iterator<Item = (Pointer, usize)> + Clone) -> Result<PendingRead> {
         let count: usize = parts.clone().map(|(_, count)| count).sum();
         let pinned = self.pinned(count * size_of::<f32>())?;
+
         let mut done = 0;
         for (from, count) in parts {
-            // SAFETY: there is room for all parts; `from` is a tensor of `count` floats; nobody reads the values before the
-            // event that is recorded behind the copies.
+            // SAFETY: there is room for all parts; `from` is a tensor of `count` floats; nobody reads the values before
+            // the event that is recorded behind the copies.
             unsafe {
                 let to = std::slice::from_raw_parts_mut(pinned.address.cast::<f32>().add(done), count);
                 let copied = result::memcpy_dtoh_async(to, from.0, self.stream.cu_stream());
@@ -114,17 +117,20 @@ impl Readbacks {
             }
             done += count;
         }
+
+        // What `finish` waits for.
         pinned.copied.record(&self.stream).map_err(failed("cuEventRecord"))?;
         Ok(PendingRead { pinned, count })
     }
 
-    /// A free buffer of at least `bytes`. Where there is none, as many are made as are used at once, so that later steps
-    /// find theirs.
+    /// A free buffer of at least `bytes`. Where there is none, [`IN_FLIGHT`] of them are made at once, so that
+    /// later steps find theirs.
     fn pinned(&self, bytes: usize) -> Result<Pinned> {
         let mut free = self.free.borrow_mut();
         if let Some(index) = free.iter().position(|pinned| pinned.bytes >= bytes) {
             return Ok(free.swap_remove(index));
         }
+
         // Smaller ones were for another kind of step.
         free.clear();
         for _ in 1..IN_FLIGHT {

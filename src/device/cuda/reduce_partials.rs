@@ -1,4 +1,4 @@
-//! Sums of what several blocks summed (`sum_partials.cu`).
+//! Partial sums of several blocks, added in order (`sum_partials.cu`).
 
 use super::CudaDevice;
 use super::kernel::{Grid, Kernel, kernel};
@@ -12,13 +12,13 @@ type ColumnSums = Kernel<(Pointer, Pointer, i32, i32, i32)>;
 const COLUMN_SUMS_F32: ColumnSums = kernel!(COLUMN_SUMS_F32);
 const COLUMN_SUMS_BF16: ColumnSums = kernel!(COLUMN_SUMS_BF16);
 
-/// Columns, and threads of a column, of a block.
+/// Columns of a block, and threads per column.
 const BLOCK: [u32; 2] = [32, 8];
 
 /// `total` `[length] += Σ partials` `[count, length]`, both f32.
 ///
 /// # Safety
-/// Both must hold that many.
+/// Both must be of these shapes.
 pub(super) unsafe fn sum_partials(
     device: &CudaDevice,
     partials: Pointer,
@@ -34,7 +34,7 @@ pub(super) unsafe fn sum_partials(
 /// `total` `[width] += Σ_rows x` `[rows, width]`; `x` in the device's precision, `total` f32.
 ///
 /// # Safety
-/// Both must hold that many.
+/// Both must be of these shapes.
 pub(super) unsafe fn add_column_sums(
     device: &CudaDevice,
     x: Pointer,
@@ -42,10 +42,11 @@ pub(super) unsafe fn add_column_sums(
     width: usize,
     total: Pointer,
 ) -> Result<()> {
-    // At least 64 rows a block, and no more than 64 blocks of rows.
+    // Partial sums of blocks of rows, [blocks, width]: at least 64 rows per block, and no more than 64 blocks.
     let block_rows = rows.div_ceil(64).max(64);
     let blocks = rows.div_ceil(block_rows);
     let partials = device.scratch(blocks * width)?;
+
     let kernel = match device.precision {
         Precision::F32 => &COLUMN_SUMS_F32,
         Precision::Bf16 => &COLUMN_SUMS_BF16,

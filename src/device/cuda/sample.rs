@@ -18,6 +18,8 @@ impl SampleOps for CudaDevice {
         let mut on_device = self.scratch(dims.rows)?;
         on_device.upload(uniforms)?;
         let ids = self.memory.take(dims.rows * size_of::<u16>())?;
+
+        // A block per row of logits.
         let kernel = match logits.precision {
             Precision::F32 => &F32,
             Precision::Bf16 => &BF16,
@@ -31,7 +33,7 @@ impl SampleOps for CudaDevice {
             options.temperature,
             int(top_k)?,
         );
-        // SAFETY: the contract has checked the shapes.
+        // SAFETY: `check` has checked the shapes.
         unsafe { self.driver.launch(kernel, Grid::line(dims.rows, 128), arguments)? };
         Ok(CudaTokens { shape: [dims.rows, 1], ids, known: Known::Below(dims.vocabulary) })
     }

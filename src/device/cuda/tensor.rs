@@ -1,8 +1,8 @@
 //! Tensors: f32 from outside, the device's precision from its ops.
 //!
-//! In bf16, what the host makes (parameters, gradients, moments, caches) is f32: master weights, and sums that lose nothing.
-//! What ops return is bf16. Where a matrix product wants a parameter in bf16, a rounded copy is made once and kept beside it;
-//! Adam writes both, and anything else that changes the tensor drops the copy.
+//! In bf16, what the host makes (parameters, gradients, moments, caches) is f32: master weights, and accumulators that
+//! lose no digits. What ops return is bf16. Where a GEMM wants a parameter in bf16, a rounded copy is made once and
+//! kept beside it; Adam writes both, and anything else that changes the tensor drops the copy.
 
 use std::cell::OnceCell;
 
@@ -157,7 +157,8 @@ impl CudaDevice {
         unsafe { self.driver.launch(kernel, self.strided(count, 4), (to, from, count as u64)) }
     }
 
-    /// The grid of a kernel whose threads stride over `count` elements, `vector` at a time: enough to fill the device, no more.
+    /// The grid of a kernel whose threads stride over `count` elements, `vector` at a time: enough to fill the device,
+    /// no more.
     pub(super) fn strided(&self, count: usize, vector: usize) -> Grid {
         let blocks = count.div_ceil(256 * vector).clamp(1, self.driver.multiprocessors * 8);
         Grid::line(blocks, 256)

@@ -42,8 +42,8 @@ fn event(stream: &Arc<CudaStream>) -> Result<CudaEvent> {
 }
 
 impl CudaDevice {
-    /// The kernels that `work` launches, in order, with their times in milliseconds by CUDA events. Not to be called while
-    /// launches are captured in a graph.
+    /// The kernels that `work` launches, in order, with their times in milliseconds by CUDA events. Not to be called
+    /// while launches are captured in a graph.
     ///
     /// # Errors
     /// [`Error::Driver`](crate::device::Error::Driver) if the driver fails, and what `work` returns.

@@ -28,7 +28,8 @@ impl CudaTokens {
         }
     }
 
-    /// Checks that every row that counts has a target below `vocabulary`; asks for the weights only if some token is not.
+    /// Checks that every row that counts has a target below `vocabulary`; asks for the weights only if some token is
+    /// not.
     pub(super) fn check_targets(&self, vocabulary: usize, weights: impl FnOnce() -> Result<Vec<f32>>) -> Result<()> {
         let inside = match &self.known {
             Known::Ids(ids) => ids.iter().all(|&id| usize::from(id) < vocabulary),

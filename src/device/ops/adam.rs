@@ -28,7 +28,8 @@ pub struct Clip<'a, T> {
 
 /// The ops of `adam`.
 pub trait AdamOps: Tensors {
-    /// Sets the step that the next calls of [`AdamOps::adam`] take, replayed ones included: a recording holds no step of its own.
+    /// Sets the step that the next calls of [`AdamOps::adam`] take, replayed ones included: a recording holds no step
+    /// of its own.
     fn set_adam_step(&self, step: AdamStep) -> Result<()>;
 
     /// One Adam update of `parameter` and its moments; `gradient` is clipped on the way if `clip` says so.

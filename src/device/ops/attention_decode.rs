@@ -7,7 +7,8 @@ use crate::device::{Result, Tensors};
 /// The ops of `attention_decode`.
 pub trait AttentionDecodeOps: Tensors {
     /// One step of causal attention with a cache: stores this position's keys and values in `keys` and `values`
-    /// (`[B, positions, d]`) at `position`, and attends from `qkv` `[B, 1, 3d]` to positions `0..=position`; `[B, 1, d]`.
+    /// (`[B, positions, d]`) at `position`, and attends from `qkv` `[B, 1, 3d]` to positions `0..=position`;
+    /// `[B, 1, d]`.
     fn attention_decode(
         &self,
         qkv: &Self::Tensor,

@@ -26,7 +26,8 @@ pub const NORM_EPSILON: f32 = 1e-5;
 pub struct LayerNormed<T> {
     /// Normalised rows, shape of the input.
     pub normed: T,
-    /// What backward needs of each row: `[R, 2]`, mean (zero for the RMS norm) and rstd, the reciprocal standard deviation.
+    /// What backward needs of each row: `[R, 2]`, mean (zero for the RMS norm) and rstd, the reciprocal standard
+    /// deviation.
     pub stats: T,
 }
 
@@ -62,9 +63,9 @@ pub trait LayerNormOps: Tensors {
         bias: Option<&Self::Tensor>,
     ) -> Result<ResidualLayerNormed<Self::Tensor>>;
 
-    /// Gradient with respect to the norm's input `x` (the `sum` of the residual form), given `dy` of its output; where the
-    /// input is a residual stream, `d_stream` is the gradient that reached it by the skip connection, and is added to in place.
-    /// `d_gain`, `d_bias`: `+=`.
+    /// Gradient with respect to the norm's input `x` (the `sum` of the residual form), given `dy` of its output; where
+    /// the input is a residual stream, `d_stream` is the gradient that reached it by the skip connection, and is added
+    /// to in place. `d_gain`, `d_bias`: `+=`.
     #[allow(clippy::too_many_arguments)]
     fn layernorm_backward(
         &self,

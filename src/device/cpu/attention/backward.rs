@@ -1,8 +1,8 @@
 //! Backward: the weights are computed again from the scores and the forward's logarithms, one tile of 64 queries and 64
 //! keys at a time.
 //!
-//! With `P` the weights, `dP = dO · Vᵀ` and `D` the row sums of `dO ∘ O`: `dS = P ∘ (dP − D)`, `dQ = dS · K`, `dK = dSᵀ · Q` (both
-//! over √head_dim), `dV = Pᵀ · dO` (Dao et al. 2022, algorithm 4).
+//! With `P` the weights, `dP = dO · Vᵀ` and `D` the row sums of `dO ∘ O`: `dS = P ∘ (dP − D)`, `dQ = dS · K`,
+//! `dK = dSᵀ · Q` (both over √head_dim), `dV = Pᵀ · dO` (Dao et al. 2022, algorithm 4).
 
 use multiversion::{multiversion, target::target_cfg_f};
 
@@ -62,8 +62,8 @@ impl Packed<'_> {
     }
 }
 
-/// Sets `d_queries` (`[dimensions / 32, 2]` blocks; still to be scaled) for the queries of `block` and the one after it,
-/// and adds to `d_keys` and `d_values`.
+/// Sets `d_queries` (`[dimensions / 32, 2]` blocks; still to be scaled) for the queries of `block` and the one after
+/// it, and adds to `d_keys` and `d_values`.
 #[multiversion(targets("x86_64+avx512f+avx2+fma", "x86_64+avx2+fma"))]
 pub(super) fn backward_blocks(
     packed: &mut Packed<'_>,

@@ -1,7 +1,7 @@
 //! Forward: one block of 32 queries at a time against the keys that it sees, 128 at a time.
 //!
-//! The softmax runs along: when a tile of keys has a larger score than all before, what was summed so far is scaled down
-//! (Milakov & Gimelshein 2018).
+//! The softmax runs along: when a tile of keys has a larger score than all before, what was summed so far is scaled
+//! down (Milakov & Gimelshein 2018).
 
 use multiversion::{multiversion, target::target_cfg_f};
 

@@ -1,7 +1,7 @@
 //! The products inside attention: packed operands, and the register tile that multiplies them.
 //!
-//! Operands are packed per head into strips of 32 floats, with tokens and head dimension padded by zeros to multiples of
-//! 32, so that no product has an edge. A matrix `[tokens, head_dim]` is packed
+//! Operands are packed per head into strips of 32 floats, with tokens and head dimension padded by zeros to multiples
+//! of 32, so that no product has an edge. A matrix `[tokens, head_dim]` is packed
 //! * by token: strip `[c][t]` holds columns `32c..` of row `t`, the right side of a product that sums over tokens;
 //! * by dimension: strip `[b][e]` holds column `e` of rows `32b..`, either side of a product that sums over dimensions.
 //!
@@ -41,8 +41,8 @@ fn accumulate<'a, const FMA: bool>(mut sums: Sums, terms: impl Iterator<Item = (
     sums
 }
 
-/// The scores of a block of queries and a block of keys, `left · rightᵀ` of operands packed by dimension, into the columns
-/// from `column` on of 32 rows of a tile.
+/// The scores of a block of queries and a block of keys, `left · rightᵀ` of operands packed by dimension, into the
+/// columns from `column` on of 32 rows of a tile.
 #[inline(always)]
 pub(super) fn scores<const FMA: bool, const KEYS: usize>(
     left: &[Strip],
@@ -59,7 +59,8 @@ pub(super) fn scores<const FMA: bool, const KEYS: usize>(
     }
 }
 
-/// `out += weights · right` over the weights' first `keys` columns; `weights` are 32 rows of a tile, `right` is packed by token.
+/// `out += weights · right` over the weights' first `keys` columns; `weights` are 32 rows of a tile, `right` is packed
+/// by token.
 #[inline(always)]
 pub(super) fn mix<const FMA: bool, const KEYS: usize>(
     weights: &[[f32; KEYS]],
