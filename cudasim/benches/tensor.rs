@@ -9,9 +9,9 @@ pub const MMA_ROUNDS: u64 = 2_000;
 pub const WGMMA_ROUNDS: u64 = 50;
 
 /// 8 of one `mma` with four f32 sums a thread, onto the same sums.
-pub fn mma_body(spelling: &str) -> String {
+pub fn mma_body(mnemonic: &str) -> String {
     let c = "{%f0, %f1, %f2, %f3}";
-    format!("mma.sync.aligned.{spelling} {c}, {{%r0, %r1, %r2, %r3}}, {{%r4, %r5}}, {c};\n").repeat(8)
+    format!("mma.sync.aligned.{mnemonic} {c}, {{%r0, %r1, %r2, %r3}}, {{%r4, %r5}}, {c};\n").repeat(8)
 }
 
 /// What the inner loop of a GEMM does: 3 `ldmatrix.x4`, then 8 `mma` of m16n8k16 onto 8 tiles of sums.
@@ -64,6 +64,7 @@ pub fn wgmma_kernel(n: u64, k: u64, types: &str, immediates: &str) -> String {
             2 * slice
         )
     };
+
     let zeros: String = (0..registers).map(|i| format!("mov.f32 %f{i}, 0f00000000; ")).collect();
     format!(
         ".version 9.0\n.target sm_90a\n.address_size 64\n

@@ -15,9 +15,11 @@ fn main() -> ExitCode {
                 continue;
             }
         };
+
         let start = Instant::now();
         let module = ptx::parse(&text);
         let took = start.elapsed().as_secs_f64() * 1e3;
+
         match module {
             Ok(module) => {
                 let instructions =

@@ -56,7 +56,7 @@ pub enum StreamOrder {
 /// Options of the device; every check has its own.
 #[derive(Clone, Debug)]
 pub struct Options {
-    /// Order of blocks, warps and streams, and everything else that is left open.
+    /// Chooses the interleaving of blocks, warps and streams, and everything else that is left open.
     pub seed: u64,
     /// Host threads that run blocks; 0 for all.
     pub threads: usize,

@@ -103,7 +103,7 @@ fn calls_are_compared_with_the_function() {
 }
 
 #[test]
-fn modules_that_are_none() {
+fn texts_that_are_not_modules() {
     let header = ".version 8.0\n.target sm_80\n.address_size 64\n";
     for (text, expected) in [
         ("", "line 1, column 1: expected `.version`"),

@@ -42,6 +42,7 @@ fn mutated() {
     let pieces: [&[u8]; 16] =
         [b"{", b"}", b"[", b"]", b"(", b")", b";", b",", b":", b".", b"-", b"|", b"99999999999", b"<", b"\"", b"/*"];
     let (mut accepted, mut refused) = (0, 0);
+
     for round in 0..4000 {
         let mut bytes = TEXTS[round % TEXTS.len()].as_bytes().to_vec();
         for _ in 0..=random.below(4) {
@@ -64,6 +65,7 @@ fn mutated() {
         }
         *if parse(&bytes) { &mut accepted } else { &mut refused } += 1;
     }
+
     assert!(accepted > 20 && refused > 1000, "{accepted} accepted, {refused} refused: too tame or too wild");
 }
 

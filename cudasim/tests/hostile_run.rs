@@ -64,9 +64,11 @@ fn apply(text: &str, edit: &Edit) -> String {
     let characters: Vec<char> = text.chars().collect();
     let at = |share: f64| ((share * characters.len() as f64) as usize).min(characters.len().saturating_sub(1));
     let join = |parts: &[&[char]]| parts.concat().into_iter().collect::<String>();
+
     if characters.is_empty() {
         return String::new();
     }
+
     match *edit {
         Edit::Cut(share) => join(&[&characters[..at(share)]]),
         Edit::Replace(share, character) => {
@@ -107,6 +109,7 @@ fn load_and_run(text: &str, seed: u64, checks: bool) -> usize {
         assert_eq!(memory.used(), 0, "a module that is refused leaves nothing behind");
         return 0;
     };
+
     let data = memory.allocate(1 << 12, None).expect("memory");
     memory.write(data, &[0; 1 << 12]).expect("a live allocation");
     let options = Options {
@@ -120,6 +123,7 @@ fn load_and_run(text: &str, seed: u64, checks: bool) -> usize {
         output: Output::to(|_| {}),
         ..Options::default()
     };
+
     for kernel in program.kernels() {
         // A launch that the driver would refuse.
         if kernel.static_shared > 100 << 10 || kernel.parameter_bytes > 4096 {
@@ -130,6 +134,7 @@ fn load_and_run(text: &str, seed: u64, checks: bool) -> usize {
         // Whatever comes of it.
         let _ = run(kernel, &launch, &memory.map(), &options, seed);
     }
+
     program.kernels().len()
 }
 

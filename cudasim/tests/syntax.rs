@@ -15,9 +15,9 @@ fn entry(module: &Module) -> (&Function, &Body) {
     (function, function.body.as_ref().unwrap())
 }
 
-/// The nth instruction of this spelling.
-fn nth<'m>(body: &'m Body, spelling: &str, n: usize) -> &'m Instruction {
-    body.instructions.iter().filter(|i| i.form.spelling == spelling).nth(n).unwrap()
+/// The nth instruction of this mnemonic.
+fn nth<'m>(body: &'m Body, mnemonic: &str, n: usize) -> &'m Instruction {
+    body.instructions.iter().filter(|i| i.form.mnemonic == mnemonic).nth(n).unwrap()
 }
 
 fn register(body: &Body, operand: &Operand) -> String {
@@ -133,7 +133,7 @@ fn guards_and_operands() {
 fn rules_say_what_is_read_and_written() {
     let module = module();
     let (_, body) = entry(&module);
-    let accesses = |spelling| nth(body, spelling, 0).rules().iter().map(|rule| rule.access).collect::<Vec<_>>();
+    let accesses = |mnemonic| nth(body, mnemonic, 0).rules().iter().map(|rule| rule.access).collect::<Vec<_>>();
     assert_eq!(accesses("ld.global.v4.f32"), [Access::Write, Access::Read]);
     assert_eq!(accesses("st.shared.v2.b32"), [Access::Read, Access::Read]);
     assert!(body.instructions.iter().all(|i| i.form.opcode == Opcode::Call || i.operands.len() <= i.rules().len()));
@@ -143,11 +143,12 @@ fn rules_say_what_is_read_and_written() {
 fn labels_and_registers_are_scoped() {
     let module = module();
     let (_, body) = entry(&module);
+
     // `bra` in order: $done, then WAIT and DONE of the first scope and of the second.
     let targets: Vec<usize> = body
         .instructions
         .iter()
-        .filter(|i| i.form.spelling == "bra")
+        .filter(|i| i.form.mnemonic == "bra")
         .map(|i| match i.operands[0] {
             Operand::Label(LabelId(label)) => body.labels[label as usize].target,
             _ => panic!("{i:?}"),
@@ -157,10 +158,12 @@ fn labels_and_registers_are_scoped() {
         let line = nth(body, "setp.ne.b32", n).line;
         body.instructions.iter().position(|i| i.line == line).unwrap()
     };
+
     assert_eq!(targets[1..], [wait(0), wait(0) + 3, wait(1), wait(1) + 3]);
     assert_eq!(targets[0], body.instructions.len() - 1);
     // %r1 is the function's in the first scope, the scope's own in the second.
     let compared = |n: usize| nth(body, "setp.ne.b32", n).operands[1].clone();
+
     assert_ne!(compared(0), compared(1));
     assert_eq!(register(body, &compared(0)), register(body, &compared(1)));
     assert_eq!(body.branch_tables.len(), 1);
@@ -185,9 +188,9 @@ fn calls() {
 fn positions_with_their_inlining() {
     let module = module();
     let (_, body) = entry(&module);
-    let chain = |spelling: &str| {
+    let chain = |mnemonic: &str| {
         let mut chain = Vec::new();
-        let mut next = nth(body, spelling, 0).source;
+        let mut next = nth(body, mnemonic, 0).source;
         while let Some(SourceId(id)) = next {
             let Source { file, line, column, inlined_at } = body.sources[id as usize];
             chain.push((file, line, column));

@@ -12,6 +12,7 @@ fn kernels_of_triton_agree_with_numpy() {
             writeln!(std::io::stderr(), "SKIPPED: Triton's kernels; `cargo xtask test` installs Triton and runs them");
         return;
     };
+
     let library = std::env::current_exe().expect("a path").with_file_name("libcudasim.so");
     let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/triton/check.py");
     let output = Command::new(python)
@@ -21,6 +22,7 @@ fn kernels_of_triton_agree_with_numpy() {
         .env("TRITON_CACHE_DIR", Path::new(env!("CARGO_TARGET_TMPDIR")).join("triton"))
         .output()
         .expect("Python starts");
+
     let (text, errors) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
     assert!(output.status.success(), "{text}{errors}");
     assert!(text.lines().filter(|line| line.starts_with("ok: ")).count() >= 20, "too few cases ran:\n{text}");

@@ -5,7 +5,7 @@ use std::ffi::CStr;
 use crate::report::FaultKind;
 
 macro_rules! codes {
-    ($($name:ident $code:literal $spelling:literal $text:literal,)*) => {
+    ($($name:ident $code:literal $symbol:literal $text:literal,)*) => {
         /// A `CUresult` other than success.
         #[derive(Clone, Copy, Debug, PartialEq, Eq)]
         #[repr(i32)]
@@ -21,7 +21,7 @@ macro_rules! codes {
 
             /// The name in `cuda.h` and the text.
             pub fn texts(self) -> (&'static CStr, &'static CStr) {
-                match self { $(Self::$name => ($spelling, $text),)* }
+                match self { $(Self::$name => ($symbol, $text),)* }
             }
         }
     };

@@ -34,7 +34,7 @@ fn number<const BYTES: usize>(bytes: &[u8], at: usize) -> Option<u64> {
     Some(u64::from_le_bytes(word))
 }
 
-/// How many bytes a fat binary with this header has; `None` where it is none.
+/// How many bytes a fat binary with this header has; `None` where it is not one.
 pub fn length(header: &[u8]) -> Option<usize> {
     if number::<4>(header, 0)? != u64::from(MAGIC) {
         return None;

@@ -182,7 +182,7 @@ impl HostPointer {
         copy
     }
 
-    /// Writes there, for a transfer of as many bytes.
+    /// Writes `bytes` there.
     pub fn write(self, bytes: &[u8]) {
         if !bytes.is_empty() {
             // SAFETY: the caller of the C function promises the range.

@@ -41,6 +41,7 @@ impl Function {
         match number {
             8 => {
                 let room = limits::SHARED_OPT_IN.saturating_sub(self.kernel.static_shared as u32);
+
                 match u32::try_from(value).ok().filter(|&bytes| bytes <= room) {
                     Some(bytes) => self.max_dynamic_shared = bytes,
                     None => return invalid(format!("kernel {}: {value} bytes; {room} at most", self.kernel.name)),
@@ -51,6 +52,7 @@ impl Function {
                 if self.kernel.bounds.required_cluster.is_some() {
                     return invalid("the kernel's cluster size was fixed when it was compiled".into());
                 }
+
                 self.cluster[number as usize - 11] = u32::try_from(value).map_err(|_| CudaError::InvalidValue)?;
             }
             14 if (0..=1).contains(&value) => self.non_portable_cluster = value == 1,

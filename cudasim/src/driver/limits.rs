@@ -34,7 +34,7 @@ pub const CLUSTER: u32 = 16;
 /// Bytes of parameters.
 pub const PARAMETERS: u64 = 32764;
 
-/// Registers that a block of so many threads takes: they are given out by warps, 256 at a time.
+/// Registers of a block of `threads` threads with `registers` each: warps get them in units of 256.
 fn registers_of(threads: u32, registers: u32) -> u32 {
     threads.div_ceil(32) * (registers * 32).next_multiple_of(256)
 }
@@ -94,8 +94,8 @@ impl Function {
         if let Some(required) = kernel.bounds.required_threads.filter(|required| required != block) {
             return invalid(format!("a block of {block:?} threads; the kernel requires {required:?} (.reqntid)"));
         }
-        if let Some(most) = kernel.bounds.max_threads {
-            let total: u64 = most.iter().map(|&n| u64::from(n)).product();
+        if let Some(max_threads) = kernel.bounds.max_threads {
+            let total: u64 = max_threads.iter().map(|&n| u64::from(n)).product();
             if u64::from(threads) > total {
                 return invalid(format!("a block of {threads} threads; its launch bounds allow {total} (.maxntid)"));
             }
@@ -149,8 +149,8 @@ impl Function {
 
         // How many blocks a cluster has.
         let blocks: u64 = cluster.iter().map(|&n| u64::from(n)).product();
-        let most = if self.non_portable_cluster { CLUSTER } else { PORTABLE_CLUSTER };
-        if blocks == 0 || blocks > most.into() {
+        let max_blocks = if self.non_portable_cluster { CLUSTER } else { PORTABLE_CLUSTER };
+        if blocks == 0 || blocks > max_blocks.into() {
             return invalid(format!(
                 "a cluster of {blocks} blocks; at most {PORTABLE_CLUSTER}, or {CLUSTER} where \
                  CU_FUNC_ATTRIBUTE_NON_PORTABLE_CLUSTER_SIZE_ALLOWED is set"
@@ -166,8 +166,8 @@ impl Function {
         if let Some(required) = bounds.required_cluster.filter(|required| required != cluster) {
             return invalid(format!("a cluster of {cluster:?} blocks; the kernel requires {required:?}"));
         }
-        if let Some(most) = bounds.max_cluster_rank.filter(|&most| blocks > most.into()) {
-            return invalid(format!("a cluster of {blocks} blocks; the kernel allows {most} (.maxclusterrank)"));
+        if let Some(max_rank) = bounds.max_cluster_rank.filter(|&max_rank| blocks > max_rank.into()) {
+            return invalid(format!("a cluster of {blocks} blocks; the kernel allows {max_rank} (.maxclusterrank)"));
         }
 
         if bounds.explicit_cluster && !launch.explicit_cluster {

@@ -34,13 +34,14 @@ fn best(
     let (mut state, _) = enter()?;
     let function: &Function = state.function(function)?;
 
-    let most = function.max_threads().min(u32::try_from(limit).ok().filter(|&n| n > 0).unwrap_or(u32::MAX));
+    let max_threads = function.max_threads().min(u32::try_from(limit).ok().filter(|&n| n > 0).unwrap_or(u32::MAX));
     let resident = |threads: u32| {
         let shared = shared_of.map_or(shared, |of| of(threads as c_int));
         u32::try_from(shared).map_or(0, |shared| limits::resident(function, threads, shared))
     };
 
-    let sizes = (1..=most / 32).map(|warps| warps * 32).chain((!most.is_multiple_of(32)).then_some(most));
+    let sizes =
+        (1..=max_threads / 32).map(|warps| warps * 32).chain((!max_threads.is_multiple_of(32)).then_some(max_threads));
     let found = sizes.max_by_key(|&threads| (threads * resident(threads), threads)).unwrap_or(0);
     grid.put((resident(found) * limits::MULTIPROCESSORS) as c_int)?;
     block.put(found as c_int)
@@ -53,9 +54,9 @@ impl LaunchConfig {
         let cluster = self.cluster()?.or(function.kernel.bounds.required_cluster).unwrap_or([1; 3]);
         let blocks = cluster.iter().product::<u32>().max(1);
         // Not counted: a GPU's groups of multiprocessors, inside which a cluster must find its place.
-        let most = if function.non_portable_cluster { limits::CLUSTER } else { limits::PORTABLE_CLUSTER };
-        let clusters = if blocks > most { 0 } else { limits::MULTIPROCESSORS * per_multiprocessor / blocks };
-        Ok((clusters, most))
+        let max_cluster = if function.non_portable_cluster { limits::CLUSTER } else { limits::PORTABLE_CLUSTER };
+        let clusters = if blocks > max_cluster { 0 } else { limits::MULTIPROCESSORS * per_multiprocessor / blocks };
+        Ok((clusters, max_cluster))
     }
 }
 
@@ -91,8 +92,8 @@ exports! {
         let (blocks, _) = (threads(blocks)?, threads(block)?);
         let each = limits::SHARED_PER_MULTIPROCESSOR / blocks / 128 * 128;
         let taken = function.kernel.static_shared as u32 + limits::SHARED_RESERVED;
-        let most = limits::SHARED_OPT_IN.saturating_sub(function.kernel.static_shared as u32);
-        bytes.put(each.saturating_sub(taken).min(most) as usize)
+        let max_shared = limits::SHARED_OPT_IN.saturating_sub(function.kernel.static_shared as u32);
+        bytes.put(each.saturating_sub(taken).min(max_shared) as usize)
     }
 
     fn cuOccupancyMaxActiveClusters(clusters: Out<c_int>, function: Handle, config: In<LaunchConfig>) {

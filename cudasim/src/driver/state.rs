@@ -156,7 +156,7 @@ fn append(variable: &str, line: &str) {
 impl State {
     /// A handle that was never used.
     pub fn new_handle(&mut self) -> Handle {
-        // Above what the special handles of streams are; looks like a pointer, and is none.
+        // Above what the special handles of streams are; looks like a pointer, but is not one.
         self.handles += 1;
         0x51_0000_0000 + self.handles * 16
     }

@@ -37,6 +37,7 @@ impl Common {
         if !map.address().is_multiple_of(64) {
             return Err(refuse(CudaError::InvalidValue, "the tensor map is not aligned to 64 bytes"));
         }
+
         let dims = self.of_rank(self.dims, 0)?;
         let strides = self.of_rank(self.strides, 1)?;
         let element_strides = self.of_rank(self.element_strides, 0)?;
@@ -52,6 +53,7 @@ impl Common {
             l2_promotion: self.promotion,
             fill: self.fill,
         };
+
         let made = make(&arguments).map_err(|why| refuse(CudaError::InvalidValue, why))?;
         map.put(made.encode())
     }

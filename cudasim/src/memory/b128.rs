@@ -57,7 +57,7 @@ pub(super) unsafe fn update(at: *mut u8, mut change: impl FnMut(u128) -> u128) -
     old
 }
 
-/// The two halves, perhaps of different moments.
+/// The two halves, perhaps of different times.
 unsafe fn halves(at: *mut u8) -> u128 {
     // SAFETY: as the callers promise.
     let (low, high) = unsafe { (<u64 as Word>::load(at), <u64 as Word>::load(at.add(8))) };

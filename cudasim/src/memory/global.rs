@@ -47,8 +47,8 @@ pub struct AddressMap {
 }
 
 impl AddressMap {
-    /// Numbers for the `agents` agents of a launch, from which accesses of earlier launches are told: the first of them. 0
-    /// where there are too many to tell their races.
+    /// Numbers for the `agents` agents of a launch, higher than those of earlier launches: the first of them. 0 where there are
+    /// too many for their races to be found.
     pub fn start_launch(&self, agents: u64) -> u64 {
         let mut taken = self.agents.lock().unwrap_or_else(PoisonError::into_inner);
         if agents >= AGENTS - 1 {

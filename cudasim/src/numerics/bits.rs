@@ -195,6 +195,7 @@ pub fn prmt(mode: Permute, a: u32, b: u32, c: u32) -> u32 {
     let pair = u64::from(b) << 32 | u64::from(a);
     let selected = c & 3;
     let mut result = 0;
+
     for i in 0..4 {
         let index = match mode {
             Permute::Index => c >> (4 * i) & 7,
@@ -210,6 +211,7 @@ pub fn prmt(mode: Permute, a: u32, b: u32, c: u32) -> u32 {
         let byte = if replicate { (byte as i8 >> 7) as u8 } else { byte };
         result |= u32::from(byte) << (8 * i);
     }
+
     result
 }
 

@@ -262,6 +262,7 @@ mod tests {
     fn carries_chain_like_wider_integers() {
         let values = [0, 1, 0x7fff_ffff, 0x8000_0000, 0xffff_fffe, 0xffff_ffff_u32];
         let wide = |low: u32, high: u32| u64::from(high) << 32 | u64::from(low);
+
         for a in values {
             for b in values {
                 for c in values {
@@ -284,6 +285,7 @@ mod tests {
                 }
             }
         }
+
         // A carry that comes of the carry in alone.
         assert_eq!(add_carry_32(u32::MAX, 0, true), (0, true));
         assert_eq!(sub_borrow_32(5, 5, true), (u32::MAX, true));

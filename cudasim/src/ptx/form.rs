@@ -22,7 +22,7 @@ pub struct Form {
     /// 2, 4 or 8 with `.v2`, `.v4`, `.v8`; 1 without.
     pub vector: u32,
     /// As the text spells it.
-    pub spelling: String,
+    pub mnemonic: String,
     /// The operand lists that it takes; an instruction says which it follows.
     pub signatures: Vec<Vec<OperandRule>>,
 }
@@ -85,8 +85,8 @@ impl Form {
     ///
     /// # Errors
     /// A message that names what the table does not know.
-    pub fn new(opcode: &str, modifiers: &[&str], spelling: &str) -> Result<Self, String> {
-        let known = Opcode::from_name(opcode).ok_or_else(|| format!("unknown instruction {}", quote(spelling)))?;
+    pub fn new(opcode: &str, modifiers: &[&str], mnemonic: &str) -> Result<Self, String> {
+        let known = Opcode::from_name(opcode).ok_or_else(|| format!("unknown instruction {}", quote(mnemonic)))?;
 
         // The rows of the table that these modifiers fit; else, the modifier that no row takes.
         let mut furthest = 0;
@@ -97,8 +97,8 @@ impl Form {
             .collect();
         if rows.is_empty() {
             return Err(match modifiers.get(furthest) {
-                Some(word) => format!("{} does not take {} here", quote(spelling), quote(&format!(".{word}"))),
-                None => format!("{} lacks a modifier or type at its end", quote(spelling)),
+                Some(word) => format!("{} does not take {} here", quote(mnemonic), quote(&format!(".{word}"))),
+                None => format!("{} lacks a modifier or type at its end", quote(mnemonic)),
             });
         }
 
@@ -110,7 +110,7 @@ impl Form {
             spaces: Vec::new(),
             shape: None,
             vector: 1,
-            spelling: spelling.into(),
+            mnemonic: mnemonic.into(),
             signatures: Vec::new(),
         };
         for word in modifiers {
@@ -120,7 +120,7 @@ impl Form {
         // Each row is one signature.
         for operands in rows {
             let signature = operands.iter().filter_map(|pattern| form.rule(pattern).transpose());
-            let signature = signature.collect::<Result<_, _>>().map_err(|m| format!("{}: {m}", quote(spelling)))?;
+            let signature = signature.collect::<Result<_, _>>().map_err(|m| format!("{}: {m}", quote(mnemonic)))?;
             form.signatures.push(signature);
         }
         Ok(form)
@@ -141,7 +141,7 @@ impl Form {
                 } else if let Some(shape) = Shape::from_name(word) {
                     self.shape = Some(shape);
                 } else {
-                    return Err(format!("{} is not a shape that {} has", quote(word), quote(&self.spelling)));
+                    return Err(format!("{} is not a shape that {} has", quote(word), quote(&self.mnemonic)));
                 }
             }
         }
@@ -224,9 +224,9 @@ impl Form {
 mod tests {
     use super::*;
 
-    fn form(spelling: &str) -> Result<Form, String> {
-        let mut words = spelling.split('.');
-        Form::new(words.next().unwrap(), &words.collect::<Vec<_>>(), spelling)
+    fn form(mnemonic: &str) -> Result<Form, String> {
+        let mut words = mnemonic.split('.');
+        Form::new(words.next().unwrap(), &words.collect::<Vec<_>>(), mnemonic)
     }
 
     #[test]
@@ -242,7 +242,7 @@ mod tests {
 
     #[test]
     fn fragments_have_the_length_of_shape_and_type() {
-        for (spelling, expected) in [
+        for (mnemonic, expected) in [
             ("mma.sync.aligned.m16n8k16.row.col.f32.bf16.bf16.f32", [4, 4, 2, 4]),
             ("mma.sync.aligned.m16n8k16.row.col.f16.f16.f16.f16", [2, 4, 2, 2]),
             ("mma.sync.aligned.m16n8k8.row.col.f32.tf32.tf32.f32", [4, 4, 2, 4]),
@@ -251,7 +251,7 @@ mod tests {
             ("mma.sync.aligned.m8n8k4.col.row.f32.f16.f16.f32", [8, 2, 2, 8]),
             ("mma.sync.aligned.m8n8k128.row.col.s32.b1.b1.s32.xor.popc", [2, 1, 1, 2]),
         ] {
-            let form = form(spelling).unwrap();
+            let form = form(mnemonic).unwrap();
             let counts: Vec<_> = form.signatures[0]
                 .iter()
                 .map(|rule| match rule.kind {
@@ -259,7 +259,7 @@ mod tests {
                     _ => 0,
                 })
                 .collect();
-            assert_eq!(counts, expected, "{spelling}");
+            assert_eq!(counts, expected, "{mnemonic}");
         }
 
         let wgmma = form("wgmma.mma_async.sync.aligned.m64n256k16.f32.bf16.bf16").unwrap();

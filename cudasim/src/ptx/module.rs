@@ -280,6 +280,6 @@ impl Instruction {
 
 impl fmt::Debug for Instruction {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "line {}: {:?} {} {:?}", self.line, self.guard, self.form.spelling, self.operands)
+        write!(f, "line {}: {:?} {} {:?}", self.line, self.guard, self.form.mnemonic, self.operands)
     }
 }

@@ -18,7 +18,7 @@ macro_rules! names {
                 match self { $($enum::$variant => $name,)* }
             }
 
-            /// The value of this spelling.
+            /// The value of this name.
             pub fn from_name(name: &str) -> Option<Self> {
                 match name { $($name => Some($enum::$variant),)* _ => None }
             }
@@ -109,7 +109,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn spellings_are_one_to_one() {
+    fn names_are_one_to_one() {
         for &opcode in Opcode::ALL {
             assert_eq!(Opcode::from_name(opcode.name()), Some(opcode));
         }

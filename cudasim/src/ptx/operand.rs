@@ -49,21 +49,25 @@ pub enum Immediate {
 
 impl Immediate {
     /// Reads a number as the lexer gives it (no sign): decimal, `0x`, `0b`, octal, with or without `U`; `0f` and `0d`
-    /// with the bits in hexadecimal; decimal fractions. `None` where it is none of these or does not fit 64 bits.
+    /// with the bits in hexadecimal; decimal fractions. `None` where it is not one of these or does not fit 64 bits.
     pub fn from_text(text: &str) -> Option<Self> {
         let hex = |digits: &str, length: usize| {
             let well = digits.len() == length && digits.bytes().all(|digit| digit.is_ascii_hexdigit());
             well.then(|| u64::from_str_radix(digits, 16).ok()).flatten()
         };
+
         if let Some(digits) = text.strip_prefix("0f").or_else(|| text.strip_prefix("0F")) {
             return hex(digits, 8).map(|bits| Self::F32(bits as u32));
         }
+
         if let Some(digits) = text.strip_prefix("0d").or_else(|| text.strip_prefix("0D")) {
             return hex(digits, 16).map(Self::F64);
         }
+
         if text.contains('.') {
             return text.parse::<f64>().ok().map(|value| Self::F64(value.to_bits()));
         }
+
         let digits = text.strip_suffix('U').unwrap_or(text);
         let (digits, radix) = if let Some(rest) = digits.strip_prefix("0x").or_else(|| digits.strip_prefix("0X")) {
             (rest, 16)
@@ -74,6 +78,7 @@ impl Immediate {
         } else {
             (digits, 10)
         };
+
         let plain = digits.bytes().all(|digit| digit.is_ascii_alphanumeric());
         plain.then(|| u64::from_str_radix(digits, radix).ok()).flatten().map(Self::Integer)
     }
@@ -180,6 +185,7 @@ mod tests {
         ] {
             assert_eq!(Immediate::from_text(text), expected, "{text}");
         }
+
         assert_eq!(Immediate::Integer(4).negated(), Immediate::Integer(u64::MAX - 3));
         assert_eq!(Immediate::F32(0).negated(), Immediate::F32(0x8000_0000));
     }

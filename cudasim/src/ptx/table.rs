@@ -1,4 +1,4 @@
-//! The table of instructions: reads `table/*.txt` once and matches spellings against it.
+//! The table of instructions: reads `table/*.txt` once and matches mnemonics against it.
 //!
 //! A row is `opcode  slot slot ... : operand operand ...`. An instruction that fits no row is refused, so adding one
 //! is adding its row (and its names to [`super::opcode`]).
@@ -24,7 +24,7 @@ use super::types::ScalarType;
 use std::collections::HashMap;
 use std::sync::OnceLock;
 
-/// One legal spelling of an instruction, with the operands it takes.
+/// One legal mnemonic of an instruction, with the operands it takes.
 #[derive(Debug)]
 pub(super) struct Row {
     slots: Vec<Slot>,

@@ -27,7 +27,7 @@ pub const BYTES: usize = 128;
 
 const MAGIC: &[u8; 8] = b"cudasTMA";
 
-/// The most dimensions.
+/// Dimensions at most.
 pub const MAX_RANK: usize = 5;
 
 /// Types of elements, in the order of `CUtensorMapDataType`.

@@ -88,6 +88,7 @@ fn contexts_are_current_by_thread_and_stacked() {
         cu!(cuCtxGetCurrent(&mut context)).unwrap();
         context
     };
+
     let primary = current();
     let mut other = std::ptr::null_mut();
     cu!(cuCtxCreate_v4(&mut other, std::ptr::null_mut(), 0, device.ordinal as c_int)).unwrap();
@@ -95,7 +96,8 @@ fn contexts_are_current_by_thread_and_stacked() {
     let mut popped = std::ptr::null_mut();
     cu!(cuCtxPopCurrent_v2(&mut popped)).unwrap();
     assert_eq!((popped, current()), (other, primary));
-    // Memory of one context is none of the other's.
+
+    // Memory of one context does not belong to the other.
     let memory = device.upload(&[1, 2, 3]);
     cu!(cuCtxPushCurrent_v2(other)).unwrap();
     assert_eq!(code(cu!(cuMemsetD32Async(memory, 0, 3, std::ptr::null_mut()))), 1);

@@ -19,6 +19,7 @@ fn a_fault_stays_with_its_context_and_names_its_place() {
     assert_eq!(code(device.launch(add, 1, 32, null(), &[y, x, 1])), 700, "the context is lost");
     assert_eq!(code(cu!(cuMemAlloc_v2(&mut 0, 4))), 700);
     let json = device.simulator.take_reports_json(Some(device.ordinal));
+
     for part in [
         "\"kind\":\"out of bounds\"",
         "\"kernel\":\"add\"",
@@ -31,9 +32,11 @@ fn a_fault_stays_with_its_context_and_names_its_place() {
     ] {
         assert!(json.contains(part), "{part} in {json}");
     }
+
     assert_eq!(device.reports(), "", "reports are taken once");
     other.context.bind_to_thread().unwrap();
     cu!(cuCtxSynchronize()).unwrap();
+
     // Reset makes the device as new.
     device.simulator.reset(Some(device.ordinal)).unwrap();
     let mut context = null();
@@ -143,9 +146,11 @@ fn memory_is_filled_and_copied_by_rows() {
         WidthInBytes: 8,
         Height: 2,
     };
+
     cu!(cuMemcpy2D_v2(&copy)).unwrap();
     assert_eq!(device.download(memory, 3, null()).unwrap(), [2, 3, 7]);
     assert_eq!(device.download(memory + pitch as u64, 3, null()).unwrap(), [5, 6, 7]);
+
     // Memory that nothing was written to is not zero.
     let mut fresh = 0;
     cu!(cuMemAlloc_v2(&mut fresh, 4)).unwrap();
@@ -158,6 +163,7 @@ fn host_memory_is_registered_once_and_seen_by_kernels() {
     let add = device.raw_function(ADD, "add");
     let mut words = vec![1_u32; 64];
     let (pointer, bytes) = (words.as_mut_ptr().cast::<c_void>(), 256);
+
     assert_eq!(code(cu!(cuMemHostUnregister(pointer))), 713);
     cu!(cuMemHostRegister_v2(pointer, bytes, 0)).unwrap();
     assert_eq!(code(cu!(cuMemHostRegister_v2(pointer, 4, 0))), 712);

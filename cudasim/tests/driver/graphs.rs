@@ -25,10 +25,12 @@ fn work_of_two_streams_is_captured_and_replayed() {
             // SAFETY: the arguments are the kernel's, and it stays below n.
             unsafe { launch.launch(LaunchConfig::for_num_elems(n as u32)) }.unwrap();
         };
+
         let address = |slice: &cudarc::driver::CudaSlice<u32>| slice.device_ptr(&one).0;
         let (x_at, y_at, z_at) = (address(&x), address(&y), address(&z));
         one.begin_capture(GLOBAL).unwrap();
         launch(&one, y_at, x_at);
+
         // y += x is done before z += y on the other stream, and that before y += z on this one.
         other.join(&one).unwrap();
         launch(&other, z_at, y_at);
@@ -36,6 +38,7 @@ fn work_of_two_streams_is_captured_and_replayed() {
         launch(&one, y_at, z_at);
         let graph =
             one.end_capture(sys::CUgraphInstantiate_flags_enum::CUDA_GRAPH_INSTANTIATE_FLAG_AUTO_FREE_ON_LAUNCH);
+
         let graph = graph.unwrap().expect("a graph");
         assert_eq!(one.clone_dtoh(&y).unwrap(), vec![0; n as usize], "nothing ran yet");
         let (mut y_here, mut z_here) = (0, 0);
@@ -45,6 +48,7 @@ fn work_of_two_streams_is_captured_and_replayed() {
             z_here += y_here;
             y_here += z_here;
         }
+
         assert_eq!(one.clone_dtoh(&y).unwrap(), vec![y_here; n as usize]);
         assert_eq!(one.clone_dtoh(&z).unwrap(), vec![z_here; n as usize]);
         assert_eq!(device.reports(), "");
@@ -72,6 +76,7 @@ fn what_a_capture_forbids_invalidates_it() {
     let allocate = |_: &Device, _| cu!(cuMemAlloc_v2(&mut 0, 16)).map_or_else(|error| error.0 as i32, |()| 0);
     assert_eq!(capture(GLOBAL, allocate), (900, 901));
     assert_eq!(capture(RELAXED, allocate), (0, 0));
+
     let legacy = |device: &Device, _| {
         let empty = device.raw_function(EMPTY, "empty");
         code(device.launch(empty, 1, 1, std::ptr::null_mut(), &[]))
@@ -101,6 +106,7 @@ fn a_capture_ends_joined_and_where_it_began() {
         device.launch(empty, 1, 1, other, &[]).unwrap();
         other
     };
+
     assert_eq!(
         capture(RELAXED, |device, stream| {
             fork(device, stream);
@@ -108,17 +114,20 @@ fn a_capture_ends_joined_and_where_it_began() {
         }),
         (0, 904)
     );
+
     let elsewhere = |device: &Device, stream| {
         let other = fork(device, stream);
         code(cu!(cuStreamEndCapture(other, &mut std::ptr::null_mut())))
     };
     assert_eq!(capture(RELAXED, elsewhere), (903, 901));
+
     let device = Device::new("");
     let stream = device.stream();
     assert_eq!(code(cu!(cuStreamEndCapture(stream, &mut std::ptr::null_mut()))), 401);
     assert_eq!(code(cu!(cuStreamBeginCapture_v2(std::ptr::null_mut(), GLOBAL))), 900);
     cu!(cuStreamBeginCapture_v2(stream, GLOBAL)).unwrap();
     assert_eq!(code(cu!(cuStreamBeginCapture_v2(stream, GLOBAL))), 401);
+
     let ended = std::thread::scope(|scope| {
         let (stream, context) = (stream as usize, &device.context);
         let end = move || {
@@ -139,6 +148,7 @@ fn copies_and_fills_of_a_graph_see_memory_as_it_is_at_each_launch() {
     cu!(cuMemcpyHtoDAsync_v2(memory, host.as_ptr().cast(), 4, stream)).unwrap();
     cu!(cuMemcpyDtoDAsync_v2(memory + 4, memory, 4, stream)).unwrap();
     cu!(cuMemsetD32Async(memory, 100, 1, stream)).unwrap();
+
     let (mut graph, mut executable) = (std::ptr::null_mut(), std::ptr::null_mut());
     cu!(cuStreamEndCapture(stream, &mut graph)).unwrap();
     let mut nodes = 0;
@@ -146,6 +156,7 @@ fn copies_and_fills_of_a_graph_see_memory_as_it_is_at_each_launch() {
     assert_eq!(nodes, 3);
     cu!(cuGraphInstantiateWithFlags(&mut executable, graph, 0)).unwrap();
     cu!(cuGraphDestroy(graph)).unwrap();
+
     for value in [7, 8] {
         host[0] = value;
         cu!(cuGraphLaunch(executable, stream)).unwrap();

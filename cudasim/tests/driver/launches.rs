@@ -21,6 +21,7 @@ fn shape(function: sys::CUfunction, grid: [u32; 3], block: [u32; 3], shared: u32
 fn shapes_are_limited() {
     let device = Device::new("");
     let empty = device.raw_function(EMPTY, "empty");
+
     for (grid, block, expected) in [
         ([1, 1, 1], [1024, 1, 1], 0),
         ([1, 1, 1], [1025, 1, 1], 1),
@@ -33,8 +34,10 @@ fn shapes_are_limited() {
     ] {
         assert_eq!(shape(empty, grid, block, 0), expected, "{grid:?} {block:?}");
     }
+
     let bounded = device.raw_function(".visible .entry bounded() .maxntid 128, 1, 1 { ret; }", "bounded");
     assert_eq!((shape(bounded, [1; 3], [128, 1, 1], 0), shape(bounded, [1; 3], [129, 1, 1], 0)), (0, 1));
+
     let exact = device.raw_function(".visible .entry exact() .reqntid 8, 4, 1 { ret; }", "exact");
     assert_eq!((shape(exact, [1; 3], [8, 4, 1], 0), shape(exact, [1; 3], [4, 8, 1], 0)), (0, 1));
     cu!(cuCtxSynchronize()).unwrap();
@@ -108,10 +111,12 @@ fn clusters_are_limited() {
         };
         cu!(cuLaunchKernelEx(&config, empty, null(), null())).map_or_else(|error| error.0 as i32, |()| 0)
     };
+
     assert_eq!((launch(16, 8), launch(16, 16), launch(12, 8)), (0, 912, 912));
     let allow = sys::CUfunction_attribute_enum::CU_FUNC_ATTRIBUTE_NON_PORTABLE_CLUSTER_SIZE_ALLOWED;
     cu!(cuFuncSetAttribute(empty, allow, 1)).unwrap();
     assert_eq!((launch(16, 16), launch(17, 17)), (0, 912));
+
     let fixed = device.raw_function(".visible .entry fixed() .reqnctapercluster 2 { ret; }", "fixed");
     assert_eq!((shape(fixed, [4, 1, 1], [1; 3], 0), shape(fixed, [3, 1, 1], [1; 3], 0)), (0, 912));
     cu!(cuCtxSynchronize()).unwrap();

@@ -78,6 +78,7 @@ fn images_that_a_simulator_cannot_run_are_refused_as_the_driver_does() {
     assert_eq!(code(load(&fat_binary(1, 0x2000))), 209);
     assert_eq!(code(load(&fat_binary(1, 0x8000))), 209);
     assert_eq!(code(load(&fat_binary(2, 0))), 209);
+
     // A header that promises less than an entry's header takes, and an entry that ends behind the binary.
     let mut short = fat_binary(1, 0);
     short[8] = 16;
@@ -85,11 +86,13 @@ fn images_that_a_simulator_cannot_run_are_refused_as_the_driver_does() {
     let mut long = fat_binary(1, 0);
     long[16 + 8] = 255;
     assert_eq!(code(load(&long)), 200);
+
     let text = |text: &str| code(load(&CString::new(text).unwrap().into_bytes_with_nul()));
     assert_eq!(text("this is no PTX"), 218);
     assert_eq!(text(&module_text(".visible .entry k() { frobnicate.b32 %r1; }")), 218);
     assert_eq!(text(&module_text(EMPTY).replace("sm_90a", "sm_100")), 218);
     assert_eq!(text(&module_text(EMPTY).replace(".version 8.0", ".version 9.9")), 222);
+
     let big = ".visible .entry k() { .shared .align 4 .b8 much[49153]; .reg .b32 %r<2>; mov.u32 %r1, much; ret; }";
     assert_eq!(text(&module_text(big)), 218);
     let (mut module, path) = (std::ptr::null_mut(), c"/no/such/file.ptx");

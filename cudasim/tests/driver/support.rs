@@ -97,7 +97,7 @@ impl Device {
         Ok(words)
     }
 
-    /// Page-locked host memory for so many words, all zero.
+    /// Page-locked host memory of `count` words, all zero.
     pub fn pinned(&self, count: usize) -> &'static mut [u32] {
         let mut memory = std::ptr::null_mut();
         cu!(cuMemHostAlloc(&mut memory, count * 4, 0)).unwrap();

@@ -128,6 +128,7 @@ fn check(op: &str, ty: &str, values: &[u64], expected: impl Fn(u64, u64) -> u64)
                     if op == "exch" && !comes {
                         continue;
                     }
+
                     let (now, came) = apply(space, &instruction, "v", ty, &bytes(old), &bytes(x), &[]);
                     assert_eq!(now, bytes(expected(old, x)), "{instruction} of {old:#x} and {x:#x}");
                     if comes {
@@ -226,6 +227,7 @@ fn halves_and_vectors() {
     let (a, b) = ([1.5_f32, -2.0, 0.25, 96.0, 7.0, -8.5, 0.0, 3.0], [0.5_f32, 4.0, -1.25, 32.0, -7.5, 2.5, 1.0, -5.0]);
     let pack =
         |ty: &str, values: &[f32]| values.iter().flat_map(|&value| half(ty, value).to_le_bytes()).collect::<Vec<u8>>();
+
     type Op = fn(f32, f32) -> f32;
     for ty in ["f16", "bf16"] {
         for (op, f) in [("add", (|x, y| x + y) as Op), ("min", f32::min), ("max", f32::max)] {
@@ -273,6 +275,7 @@ fn halves_and_vectors() {
             }
         }
     }
+
     let words = |values: &[f32]| values.iter().flat_map(|value| value.to_le_bytes()).collect::<Vec<u8>>();
     for vector in [2, 4] {
         let expected: Vec<f32> = a.iter().zip(&b).map(|(x, y)| x + y).collect();
@@ -300,6 +303,7 @@ fn nothing_is_lost_between_threads_of_the_host() {
         let n = 40 * 100;
         let (sums, tickets) = (machine.upload(&[0; 3]), machine.upload(&vec![u32::MAX; n]));
         machine.launch("k", 40, 100, &[sums, tickets]).unwrap();
+
         let count = n as u32;
         assert_eq!(machine.download(sums, 3), [count * (count - 1) / 2, (n as f32).to_bits(), count]);
         let mut order = machine.download(tickets, n);

@@ -1,4 +1,4 @@
-//! Planted bugs, one for each check of memory and registers, each with its report; and code that looks like them and is well.
+//! Mutants, one for each check of memory and registers, each with its report; and code that looks like them but is correct.
 
 use cudasim::report::{FaultKind, Report};
 
@@ -97,9 +97,11 @@ fn uninitialised_memory() {
     let kind = FaultKind::UninitialisedMemory;
     let read = ["setp.lt.u32 %p1, %r1, 5;", "@%p1 st.global.u32 [%rd2], %r1;", "ld.global.u32 %r2, [%rd2];"];
     let message = fails(&read, kind, 3, 5, Some("byte 20 of allocation 1 of 160 bytes"));
+
     assert_eq!(message, "global memory is read that nothing was written to");
     assert!(fails(&[ALONE, "red.global.add.u32 [%rd2], 1;"], kind, 2, 0, None).contains("global"));
     assert!(fails(&["ld.shared.u32 %r2, [%r19+8];"], kind, 1, 0, None).contains("shared"));
+
     // One byte of the word is missing.
     let holes = [
         "st.local.u16 [own], %h1;",
@@ -107,6 +109,7 @@ fn uninitialised_memory() {
         "ld.local.u16 %h2, [own];",
         "ld.local.u32 %r2, [own];",
     ];
+
     assert!(fails(&[&["mov.u16 %h1, 3;"], &holes[..]].concat(), kind, 5, 0, None).contains("local"));
     let line = [
         "mov.u32 %r4, 0;",
@@ -114,6 +117,7 @@ fn uninitialised_memory() {
         "discard.global.L2 [%rd18], 128;",
         "ld.global.u32 %r2, [%rd18];",
     ];
+
     fails(&[&[ALONE], &line[..]].concat(), kind, 5, 0, Some("byte 0 of allocation 0"));
 }
 
@@ -173,6 +177,7 @@ fn spaces() {
         "mov.u32 %r4, 0; st.u32 [%rd5], %r4;",
         "atom.add.u32 %r2, [%rd5], 1;",
     ];
+
     fails(&local, FaultKind::InvalidAddressSpace, 4, 0, None);
     let questions = [
         "cvta.shared.u64 %rd5, %rd17; mov.u64 %rd6, own; cvta.local.u64 %rd6, %rd6; mov.u32 %r10, 0;",
@@ -182,6 +187,7 @@ fn spaces() {
         "isspacep.const %p1, %rd1; @%p1 or.b32 %r10, %r10, 64;",
         "st.global.u32 [%rd2], %r10;",
     ];
+
     let machine = Machine::new(&kernel(&questions));
     let output = machine.upload(&[0; 8]);
     machine.launch("k", 1, 8, &[output, output]).unwrap();

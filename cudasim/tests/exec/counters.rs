@@ -38,9 +38,11 @@ fn counts(seed: u64, threads: usize) -> String {
 fn counts_are_exact() {
     let json = counts(0, 1);
     let warps = 12;
+
     // Lanes 4n leave at once, others go 1, 2 or 3 rounds of 4 instructions; a branch counts for the lanes that take it.
     let rounds = 3 * 4 - 1;
     let steps = 16 + 1 + rounds + 2;
+
     for expected in [
         format!("\"warp_instructions\":{}", warps * steps),
         format!("\"thread_instructions\":{}", warps * (32 * 18 - 24 + 24 + 8 * (1 + 2 + 3) * 4 - 24)),

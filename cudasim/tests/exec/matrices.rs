@@ -53,9 +53,11 @@ fn matrices_are_loaded() {
             tile[(row_address(row) / 4 + word) as usize] = element(2 * word + 1) << 16 | element(2 * word);
         }
     }
+
     for count in [1, 2, 4] {
         for (transposed, generic) in [(false, false), (true, false), (false, true), (true, true)] {
             let machine = Machine::new(&load(count, transposed, generic));
+
             // Addresses of lanes whose rows are not wanted may be anything.
             let addresses: Vec<u32> =
                 (0..32).map(|row| if row < 8 * count { row_address(row) } else { 0x00f0_0001 }).collect();
@@ -123,6 +125,7 @@ fn matrices_are_stored() {
                 4 * count,
                 8 * count
             );
+
             let machine = Machine::new(&text);
             // Rows in reverse, so that every row of the tile is written.
             let last = 8 * count - 1;
@@ -131,6 +134,7 @@ fn matrices_are_stored() {
             let (rows, data, out) =
                 (machine.upload(&addresses), machine.upload(&held), machine.upload(&vec![0; 32 * count as usize]));
             machine.launch("k", 1, 32, &[rows, data, out]).unwrap_or_else(|report| panic!("{report}"));
+
             let mut expected = vec![0; 32 * count as usize];
             for row in 0..=last {
                 for word in 0..4 {

@@ -59,6 +59,7 @@ fn registers_may_be_wider_than_the_type() {
             if bytes > width {
                 continue;
             }
+
             for (input, output) in
                 run(&format!("ld.global.{ty} {register}, [%rd1+8]; st.global.b{} [%rd2], {register};", width * 8))
             {
@@ -68,6 +69,7 @@ fn registers_may_be_wider_than_the_type() {
                 expected[..bytes].copy_from_slice(&input[8..8 + bytes]);
                 assert_eq!(output, expected, "{ty} into {register}");
             }
+
             // Stores take the low bits of wide registers.
             let body = format!("ld.global.b{} {register}, [%rd1]; st.global.{ty} [%rd2+16], {register};", width * 8);
             for (input, output) in run(&body) {
@@ -100,6 +102,7 @@ fn vectors_go_through_every_space() {
             format!("st.{space}.v{vector}.{ty} [{address}], {0}; ld.{space}.v{vector}.{ty} {0}, [{address}];", list(4))
         };
         let generic = format!("st.v{vector}.{ty} [%rd11], {0}; ld.v{vector}.{ty} {0}, [%rd11];", list(4));
+
         let body = format!(
             ".shared .align 16 .b8 tile[1024]; .local .align 16 .b8 own[32];
             mov.u32 %r10, tile; mad.lo.u32 %r11, %r1, 16, %r10; mov.u64 %rd12, own;
@@ -113,6 +116,7 @@ fn vectors_go_through_every_space() {
             through("local", "own+16"),
             list(4),
         );
+
         for (input, output) in run(&body) {
             let bytes = bytes * vector;
             let mut expected = [0xcd; 64];
@@ -170,12 +174,14 @@ fn operators_and_hints_change_nothing() {
         "st.mmio.relaxed.sys.global",
         "st",
     ];
+
     let pairs = (0..loads.len()).map(|i| (loads[i], stores[i % stores.len()]));
     for (load, store) in pairs {
         for (input, output) in run(&format!("{load}.u32 %r2, [%rd1+4]; {store}.u32 [%rd2], %r2;")) {
             assert_eq!(output[..4], input[4..8], "{load} {store}");
         }
     }
+
     let policy = "mov.u64 %rd5, 1; ld.global.L2::cache_hint.v2.u32 {%r2, _}, [%rd1], %rd5;
         st.global.L2::cache_hint.u32 [%rd2], %r2, %rd5;";
     for (input, output) in run(policy) {

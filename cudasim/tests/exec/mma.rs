@@ -144,7 +144,7 @@ fn layout_c(m: usize, bits: u32) -> Layout {
 }
 
 /// A kernel of one instruction: A, B, C and D are arrays of lanes' registers.
-fn kernel(spelling: &str, [d, a, b, c]: [(&str, usize, u32); 4]) -> String {
+fn kernel(mnemonic: &str, [d, a, b, c]: [(&str, usize, u32); 4]) -> String {
     let mut text = String::from(".visible .entry k(.param .u64 a, .param .u64 b, .param .u64 c, .param .u64 d)\n{\n");
     text += ".reg .b64 %rd<8>; .reg .b32 %t; mov.u32 %t, %laneid;\n";
 
@@ -164,7 +164,7 @@ fn kernel(spelling: &str, [d, a, b, c]: [(&str, usize, u32); 4]) -> String {
         }
     }
 
-    text += &format!("{spelling} {}, {}, {}, {};\n", lists[0], lists[1], lists[2], lists[3]);
+    text += &format!("{mnemonic} {}, {}, {}, {};\n", lists[0], lists[1], lists[2], lists[3]);
     for i in 0..d.1 {
         text += &format!("st.global.{} [%rd2+{}], %d{i};\n", d.0, i * d.2 as usize / 8);
     }
@@ -172,9 +172,9 @@ fn kernel(spelling: &str, [d, a, b, c]: [(&str, usize, u32); 4]) -> String {
 }
 
 /// Runs one instruction on fragments.
-fn run(spelling: &str, types: [&str; 4], a: &Fragments, b: &Fragments, c: &Fragments, d: &mut Fragments) {
+fn run(mnemonic: &str, types: [&str; 4], a: &Fragments, b: &Fragments, c: &Fragments, d: &mut Fragments) {
     let of = |fragments: &Fragments, ty| (ty, fragments.count, (fragments.words / fragments.count * 32) as u32);
-    let text = kernel(spelling, [of(d, types[0]), of(a, types[1]), of(b, types[2]), of(c, types[3])]);
+    let text = kernel(mnemonic, [of(d, types[0]), of(a, types[1]), of(b, types[2]), of(c, types[3])]);
     let machine = Machine::new(&text);
     let places = [a, b, c].map(|fragments| machine.upload(&fragments.data));
     let out = machine.upload(&d.data);
@@ -223,15 +223,18 @@ pub fn element(types: [&str; 4], flags: &str, c: u64, a: &[u64], b: &[u64]) -> u
             let rounding = rounding.iter().find(|(name, _)| flags.contains(name)).map_or(Rounding::Rn, |found| found.1);
             dot_f64(rounding, f64::from_bits(c), &wide(a), &wide(b)).to_bits()
         }
+
         (_, "b1") => {
             let word = |x: &[u64]| x.iter().enumerate().fold(0, |word, (i, &bit)| word | (bit as u32) << i);
             let words = a.chunks(32).zip(b.chunks(32));
             words.fold(c as i32, |sum, (a, b)| dot_b1(flags.contains("and"), sum, word(a), word(b))) as u32 as u64
         }
+
         ("s32", _) => {
             let wide = |ty, x: &[u64]| x.iter().map(|&x| integer(ty, x)).collect::<Vec<_>>();
             dot_s32(satfinite, c as i32, &wide(types[1], a), &wide(types[2], b)) as u32 as u64
         }
+
         (d, _) => {
             let wide = |ty, x: &[u64]| x.iter().map(|&x| float(ty, x)).collect::<Vec<_>>();
             let (a, b) = (wide(types[1], a), wide(types[2], b));
@@ -266,8 +269,8 @@ pub fn small(ty: &str, value: i32) -> u64 {
     }
 }
 
-/// Checks one spelling: with small integers that code row and column, and with any bits.
-fn check(m: usize, k: usize, types: [&str; 4], flags: &str, spelling: &str) {
+/// Checks one mnemonic: with small integers that code row and column, and with any bits.
+fn check(m: usize, k: usize, types: [&str; 4], flags: &str, mnemonic: &str) {
     let [bits_d, bits_a, bits_b, bits_c] = types.map(bits_of);
     let (a, b) = (layout_a(m, k, bits_a), layout_b(k, bits_b));
     let (c, d) = (layout_c(m, bits_c), layout_c(m, bits_d));
@@ -278,7 +281,7 @@ fn check(m: usize, k: usize, types: [&str; 4], flags: &str, spelling: &str) {
     };
     let names = [register(bits_d, types[0]), register(bits_a, "b"), register(bits_b, "b"), register(bits_c, types[3])];
 
-    let mut noise = Noise::new(spelling.len() as u64 + 7);
+    let mut noise = Noise::new(mnemonic.len() as u64 + 7);
     for round in 0..4 {
         let mut fill = |count: usize, columns: usize, ty: &str, prime: usize| -> Vec<u64> {
             let mask = u64::MAX >> (64 - bits_of(ty));
@@ -294,7 +297,7 @@ fn check(m: usize, k: usize, types: [&str; 4], flags: &str, spelling: &str) {
 
         let (va, vb, vc) = (fill(m * k, k, types[1], 3), fill(k * 8, 8, types[2], 5), fill(m * 8, 8, types[3], 11));
         let mut fragments = Fragments::new(d.registers(), d.register);
-        run(spelling, names, &a.load(&va), &b.load(&vb), &c.load(&vc), &mut fragments);
+        run(mnemonic, names, &a.load(&va), &b.load(&vb), &c.load(&vc), &mut fragments);
 
         let result = d.store(&fragments);
         for row in 0..m {
@@ -302,7 +305,7 @@ fn check(m: usize, k: usize, types: [&str; 4], flags: &str, spelling: &str) {
                 let along: Vec<u64> = (0..k).map(|l| vb[l * 8 + column]).collect();
                 let expected = element(types, flags, vc[row * 8 + column], &va[row * k..][..k], &along);
                 let got = result[row * 8 + column];
-                assert_eq!(got, expected, "{spelling} round {round} row {row} column {column}: {got:#x} {expected:#x}");
+                assert_eq!(got, expected, "{mnemonic} round {round} row {row} column {column}: {got:#x} {expected:#x}");
             }
         }
     }
@@ -313,11 +316,11 @@ fn all(shapes: &[(usize, usize)], types: &[[&str; 4]], flags: &[&str]) {
         for &types in types {
             for &flags in flags {
                 let [d, a, b, c] = types;
-                let spelling = match flags {
+                let mnemonic = match flags {
                     "xor.popc" | "and.popc" => format!("mma.sync.aligned.m{m}n8k{k}.row.col.{d}.{a}.{b}.{c}.{flags}"),
                     _ => format!("mma.sync.aligned.m{m}n8k{k}.row.col{flags}.{d}.{a}.{b}.{c}"),
                 };
-                check(m, k, types, flags, &spelling);
+                check(m, k, types, flags, &mnemonic);
             }
         }
     }
@@ -437,7 +440,7 @@ fn quads() {
     for layouts in [["row", "row"], ["row", "col"], ["col", "row"], ["col", "col"]] {
         for (d_type, c_type) in [("f16", "f16"), ("f32", "f16"), ("f32", "f32")] {
             let [a_layout, b_layout] = layouts;
-            let spelling = format!("mma.sync.aligned.m8n8k4.{a_layout}.{b_layout}.{d_type}.f16.f16.{c_type}");
+            let mnemonic = format!("mma.sync.aligned.m8n8k4.{a_layout}.{b_layout}.{d_type}.f16.f16.{c_type}");
             let mut noise = Noise::new(3);
             for round in 0..2 {
                 let mut value = |i: usize, ty: &str| match round {
@@ -453,11 +456,11 @@ fn quads() {
                 let [a, b, c] = operands.fragments(layouts, c_type);
                 let mut d = quad_accumulator(d_type);
                 let name = |ty| if ty == "f16" { "b32" } else { "f32" };
-                run(&spelling, [name(d_type), "b32", "b32", name(c_type)], &a, &b, &c, &mut d);
+                run(&mnemonic, [name(d_type), "b32", "b32", name(c_type)], &a, &b, &c, &mut d);
 
                 for (lane, i) in (0..32).flat_map(|lane| (0..8).map(move |i| (lane, i))) {
                     let expected = operands.expected(d_type, c_type, lane, i);
-                    assert_eq!(d.get(lane, i, bits_of(d_type)), expected, "{spelling} {round} {lane} {i}");
+                    assert_eq!(d.get(lane, i, bits_of(d_type)), expected, "{mnemonic} {round} {lane} {i}");
                 }
             }
         }

@@ -1,4 +1,4 @@
-//! Races in shared and global memory: planted ones with their reports, and kernels that order their accesses.
+//! Races in shared and global memory: racing kernels with their reports, and kernels that synchronise their accesses.
 
 use cudasim::report::{FaultKind, Report};
 
@@ -57,7 +57,7 @@ fn races(body: &str, blocks: u32, kind: FaultKind) -> Box<Report> {
 const EXCHANGE: &str = "st.shared.u32 [%r5], %r4; BARRIER xor.b32 %r6, %r1, 32; mad.lo.u32 %r7, %r6, 4, %r19;
     ld.shared.u32 %r8, [%r7]; st.global.u32 [%rd3], %r8;";
 
-/// All of it written, and everybody knows.
+/// All of it written, before every access of the kernel.
 const CLEARED: &str = "mov.u32 %r10, 0; st.shared.u32 [%r5], %r10; bar.sync 0;";
 
 #[test]

@@ -210,6 +210,7 @@ fn correctly_rounded_but_for_f64_error() {
         let unit = (bits.next() >> 11) as f64 / 2_f64.powi(53);
         let x = ((unit - 0.5) * 250.0) as f32;
         let (wide, positive) = (f64::from(x), f64::from(x.abs()));
+
         // Half an ulp, and a little for the reference's own rounding.
         for (name, result, exact) in [
             ("ex2", ex2_f32(false, x), wide.exp2()),
@@ -238,6 +239,7 @@ fn every_half() {
             let result = f64::from(decode(result));
             assert!(result == exact || (result - exact).abs() <= absolute.max(relative * exact.abs()), "{what} {x:#x}");
         };
+
         let (f16, bf16) = (f64::from(f16_to_f32(x)), f64::from(bf16_to_f32(x)));
         if f16.is_nan() {
             assert_eq!((ex2_f16(x), tanh_f16(x)), (NAN_F16, NAN_F16));
@@ -247,10 +249,12 @@ fn every_half() {
         } else {
             assert_eq!(ex2_f16(x), 0x7c00);
         }
+
         if bf16.is_nan() {
             assert_eq!((ex2_bf16(x), tanh_bf16(x)), (NAN_F16, NAN_F16));
             continue;
         }
+
         near(tanh_bf16(x), bf16_to_f32, bf16.tanh(), 2_f64.powi(-8), 2_f64.powi(-134), "tanh.bf16");
         if bf16 >= 128.0 {
             assert_eq!(ex2_bf16(x), 0x7f80);
@@ -266,6 +270,7 @@ fn every_half() {
 fn gross_f64_approximations() {
     let inf = f64::INFINITY;
     let tiny = f64::from_bits(1 << 40);
+
     for (x, expected) in [
         (-inf, -0.0),
         (-tiny, -inf),
@@ -280,9 +285,11 @@ fn gross_f64_approximations() {
     ] {
         assert_eq!(rcp_approx_ftz_f64(x).to_bits(), expected.to_bits(), "{x:e}");
     }
+
     for (x, expected) in [(-0.0, -inf), (0.0, inf), (tiny, inf), (inf, 0.0), (4.0, 0.5), (-tiny, -inf)] {
         assert_eq!(rsqrt_approx_ftz_f64(x).to_bits(), expected.to_bits(), "{x:e}");
     }
+
     assert!(rsqrt_approx_ftz_f64(-1.0).is_nan() && rcp_approx_ftz_f64(f64::NAN).is_nan());
     assert_eq!(rcp_approx_ftz_f64(3.0).to_bits() & 0xffff_ffff, 0);
     assert!((rcp_approx_ftz_f64(3.0) * 3.0 - 1.0).abs() < 2_f64.powi(-19));

@@ -81,6 +81,7 @@ fn bit_fields() {
                     );
                     assert_eq!(bfe_64(signed, a, position, length), bfe(signed, 63, a, position, length));
                 }
+
                 let b = a.rotate_left(17) ^ 0x5555;
                 let narrow = u64::from(bfi_32(a as u32, b as u32, position, length));
                 assert_eq!(narrow, bfi(31, a & 0xffff_ffff, b & 0xffff_ffff, position, length));
@@ -94,13 +95,16 @@ fn bit_fields() {
 fn highest_bits() {
     for i in 0..64 {
         let a = (1_u64 << i) | (1 << i) >> 3;
+
         assert_eq!((bfind_u64(false, a), bfind_u64(true, a)), (i, 63 - i));
         if i < 63 {
             assert_eq!((bfind_s64(false, !a as i64), bfind_s64(true, a as i64)), (i, 63 - i));
         }
+
         if i < 32 {
             assert_eq!((bfind_u32(false, a as u32), bfind_u32(true, a as u32)), (i, 31 - i));
         }
+
         if i < 31 {
             assert_eq!((bfind_s32(false, a as i32), bfind_s32(true, !a as i32)), (i, 31 - i));
         }
@@ -140,6 +144,7 @@ fn nth_set_bit() {
 fn byte_permutations() {
     // Byte i of [b:a] has the value i, so that the result reads as the ISA's table: d.b3 to d.b0 for selectors 0 to 3.
     let (a, b) = (0x0302_0100, 0x0706_0504);
+
     for (mode, table) in [
         (Permute::Forward4, [0x0302_0100, 0x0403_0201, 0x0504_0302, 0x0605_0403]),
         (Permute::Backward4, [0x0506_0700, 0x0607_0001, 0x0700_0102, 0x0001_0203]),
@@ -153,6 +158,7 @@ fn byte_permutations() {
             assert_eq!(prmt(mode, a, b, selector | 0xffff_fff0), expected, "only two bits of the selector count");
         }
     }
+
     assert_eq!(prmt(Permute::Index, a, b, 0x7520), 0x0705_0200);
     assert_eq!(prmt(Permute::Index, a, b, 0xabcd_7520), 0x0705_0200);
     // The top bit of a nibble replicates the sign of its byte.

@@ -64,6 +64,7 @@ fn floats_to_integers() {
         let x = 2_f64.powi(i);
         [x, x.next_up(), x.next_down(), x + 0.5, x - 0.5, x + 0.25, x + 0.75, 1.5 * x, x - 1.0]
     });
+
     let random = std::iter::repeat_with(|| bits.f64()).filter(|x| x.abs() < 1e20 && x.abs() > 1e-9).take(2000);
     let operands: Vec<f64> = near_powers.chain(random).flat_map(|x| [x, -x]).collect();
     for to in INTS {
@@ -135,6 +136,7 @@ fn integers_to_floats() {
             }
         }
     }
+
     assert_eq!(int_to_f32(Rm, Int::s(32), 0).to_bits(), 0);
     assert_eq!((int_to_f16(Rn, Int::u(32), 65520), int_to_f16(Rz, Int::u(32), 65520)), (0x7c00, 0x7bff));
     // 2^56 + 2^48 is a tie of bf16, one more is not, and in f64 there is no difference.
@@ -167,6 +169,7 @@ fn f64_to_f32_by_mode() {
         let (x, up) = (f64::from(x), f64::from(x.next_up()));
         [x, x.next_up(), x.next_down(), (x + up) / 2.0, ((x + up) / 2.0).next_up()]
     });
+
     for x in edges.chain(in_range) {
         let [near, zero, down, up] = MODES.map(|rounding| f64_to_f32(Mode::of(rounding), x));
         if x.is_nan() {
@@ -181,6 +184,7 @@ fn f64_to_f32_by_mode() {
         assert_eq!(up.is_sign_negative(), x.is_sign_negative());
         assert_eq!(down.is_sign_negative(), x.is_sign_negative());
     }
+
     let ftz = Mode { ftz: true, ..Mode::of(Rp) };
     assert_eq!(f64_to_f32(ftz, 1e-40), 0.0);
     assert_eq!(f64_to_f32(Mode { sat: true, ..Mode::RN }, 1e300), 1.0);
@@ -211,6 +215,7 @@ fn floats_to_integral_floats() {
             assert_eq!(half, f16_from_f32(Narrow::RN, expected), "{x} {rounding:?}");
         }
     }
+
     let tiny = f32::from_bits(1);
     assert_eq!(f32_to_f32(Some(Rp), true, false, tiny), 0.0);
     assert_eq!(f32_to_f32(Some(Rp), false, false, tiny), 1.0);
@@ -226,6 +231,7 @@ fn floats_to_integral_floats() {
 fn packed_places() {
     let rn = Narrow::RN;
     let relu = Narrow { relu: true, ..rn };
+
     // cvt.rn.bf16x2.f32 d, a, b: a above.
     assert_eq!(bf16x2_from_f32(rn, 1.0, -2.0), 0x3f80_c000);
     assert_eq!(bf16x2_from_f32(relu, 1.0, -2.0), 0x3f80_0000);

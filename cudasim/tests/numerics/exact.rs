@@ -22,6 +22,7 @@ pub fn sign_of(products: &[(f64, f64)]) -> Ordering {
             digits[digit + i + 1] += sign * (shifted >> 32) as i64;
         }
     }
+
     let mut carry = 0;
     let mut nonzero = false;
     for digit in &mut digits {
@@ -29,6 +30,7 @@ pub fn sign_of(products: &[(f64, f64)]) -> Ordering {
         nonzero |= total & 0xffff_ffff != 0;
         carry = total >> 32;
     }
+
     if carry < 0 {
         Ordering::Less
     } else if nonzero || carry > 0 {

@@ -129,6 +129,7 @@ fn every_gap_rounds_by_mode() {
             let (a, b) = (format.value(low), format.value(high));
             let middle = (a + b) / 2.0;
             let even = if low & 1 == 0 { low } else { high };
+
             // A value in the gap, and its nearest.
             for (x, nearest) in [
                 (format.beside(a, true), low),
@@ -158,6 +159,7 @@ fn overflow_by_mode_and_modifier() {
         let half_step = (format.value(largest) - format.value(largest - 1)) / 2.0;
         let edge = format.value(largest) + half_step;
         let encode = |rounding, satfinite, x| (format.encode)(Narrow { satfinite, ..Narrow::of(rounding) }, x);
+
         assert_eq!(encode(Rn, false, format.beside(edge, false)), largest, "{}", format.name);
         for x in [edge, edge * 2.0, f64::INFINITY] {
             if format.name == "tf32" && (x as f32).is_infinite() && x.is_finite() {
@@ -177,6 +179,7 @@ fn overflow_by_mode_and_modifier() {
                 assert_eq!(encode(Rp, false, -x), largest | sign);
             }
         }
+
         assert_eq!(encode(Rn, false, 1e-300), 0);
         assert_eq!((format.encode)(Narrow::of(Rp), f64::from(f32::from_bits(1))), 1, "{}", format.name);
         assert_eq!((format.encode)(Narrow::of(Rm), -f64::from(f32::from_bits(1))), 1 | sign, "{}", format.name);
@@ -199,11 +202,13 @@ fn relu_and_nan() {
         }
         assert_eq!((format.encode)(relu, 1.0), (format.encode)(Narrow::RN, 1.0));
     }
+
     assert_eq!(tf32_from_f32(Narrow::RN, f32::NAN), NAN_F32);
     for bits in 0x7c01..=0x7fff {
         assert_eq!(f16_to_f32(bits).to_bits(), NAN_F32);
         assert_eq!(f16_to_f32(bits | 0x8000).to_bits(), NAN_F32);
     }
+
     assert_eq!(f16_to_f32(0xfc00), f32::NEG_INFINITY);
     assert_eq!(e5m2_to_f32(0x7c), f32::INFINITY);
     assert_eq!((e4m3_to_f32(0xff).to_bits(), e5m2_to_f32(0x7d).to_bits()), (NAN_F32, NAN_F32));

@@ -13,21 +13,25 @@ fn check_nearest(decode: fn(u16) -> f32, infinity: u16, result: u16, a: f64, b: 
     let what = format!("{a:e} * {b:e} + {c:e} = {result:#x}");
     let exact = sign_of(&[(a, b), (c, 1.0)]);
     let (magnitude, negative) = (result & 0x7fff, result & 0x8000 != 0);
+
     assert!(exact == Equal || negative == (exact == Less), "sign of {what}");
     assert!(magnitude <= infinity, "{what}");
     let sign = if negative { -1.0 } else { 1.0 };
+
     // Twice the exact magnitude against the sum of two neighbours' magnitudes.
     let against = |x: f64, y: f64| sign_of(&[(a, 2.0 * b * sign), (c, 2.0 * sign), (x, -1.0), (y, -1.0)]);
     let value = |bits: u16| {
         // Overflow begins where the next number would be.
         if bits == infinity { 2.0 * f64::from(decode(infinity & (infinity << 1))) } else { decode(bits).into() }
     };
+
     if magnitude > 0 {
         let below = against(value(magnitude - 1), value(magnitude));
         assert!(below == Greater || below == Equal && magnitude & 1 == 0, "{what} is too large");
     } else {
         assert!(exact == Equal || against(0.0, 0.0) == Greater, "{what}");
     }
+
     if magnitude < infinity {
         let above = against(value(magnitude), value(magnitude + 1));
         assert!(above == Less || above == Equal && magnitude & 1 == 0, "{what} is too small");
@@ -107,6 +111,7 @@ fn modifiers() {
     let (relu, sat) = (Half { relu: true, ..Half::default() }, Half { sat: true, ..Half::default() });
     let ftz = Half { ftz: true, ..Half::default() };
     let one = 0x3c00;
+
     assert_eq!(fma_f16(relu, one, 0xbc00, 0x0000), 0);
     assert_eq!(fma_f16(relu, one, 0x8000, 0x8000), 0);
     assert_eq!(fma_f16(relu, one, 0x7e01, 0x0000), NAN_F16);
@@ -120,6 +125,7 @@ fn modifiers() {
     assert_eq!(mul_f16(Half::default(), 0x8400, 0x3800), 0x8200);
     assert_eq!(add_f16(ftz, 0x03ff, 0x0001), 0);
     assert_eq!((flush_f16(0x83ff), flush_f16(0x8400)), (0x8000, 0x8400));
+
     // Invalid operations, and infinities.
     assert_eq!(sub_f16(Half::default(), 0x7c00, 0x7c00), NAN_F16);
     assert_eq!(mul_bf16(0x7f80, 0x0000), NAN_F16);

@@ -10,9 +10,11 @@ fn expected(how: Select, a: f32, b: f32) -> f32 {
     let flush = |x| if how.ftz { flush_f32(x) } else { x };
     let (mut a, mut b) = (flush(a), flush(b));
     let negative = a.is_sign_negative() != b.is_sign_negative();
+
     if how.xorsign_abs {
         (a, b) = (a.abs(), b.abs());
     }
+
     let nan = f32::from_bits(NAN_F32);
     let result = if a.is_nan() && b.is_nan() || how.nan && (a.is_nan() || b.is_nan()) {
         return nan;
@@ -25,6 +27,7 @@ fn expected(how: Select, a: f32, b: f32) -> f32 {
         let (low, high) = if a.total_cmp(&b).is_lt() { (a, b) } else { (b, a) };
         if how.max { high } else { low }
     };
+
     match (how.xorsign_abs, negative) {
         (false, _) => result,
         (true, false) => result.abs(),
@@ -56,6 +59,7 @@ fn the_other_formats_order_alike() {
     let f64s = [0_u64, 1, 1 << 52, 1023 << 52, (0x7ff << 52) - 1, 0x7ff << 52, 0x7ff8 << 48, (0x7ff << 52) + 1];
     let f16s = [0_u16, 1, 0x0400, 0x3c00, 0x7bff, 0x7c00, 0x7e00, 0x7c01];
     let bf16s = [0_u16, 1, 0x0080, 0x3f80, 0x7f7f, 0x7f80, 0x7fc0, 0x7f81];
+
     for how in every_modifier() {
         for i in 0..16 {
             for j in 0..16 {

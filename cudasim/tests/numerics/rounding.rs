@@ -49,14 +49,16 @@ fn check<F: Float>(rounding: Rounding, result: F, what: &str, order: impl Fn(f64
         f64::NEG_INFINITY => Greater,
         x => order(x, x),
     };
+
     let value: f64 = result.into();
     let (low, high) = match exact(value) {
         Equal => return,
         Greater => (value, result.up()),
         Less => (result.down(), value),
     };
+
     // The exact value lies between neighbours, and the result is the one that the mode names.
-    assert!(exact(low) == Greater && exact(high) == Less, "{what} {rounding:?}: {result:?} is no neighbour");
+    assert!(exact(low) == Greater && exact(high) == Less, "{what} {rounding:?}: {result:?} is not a neighbour");
     let choice = match rounding {
         Rm => low,
         Rp => high,
@@ -71,6 +73,7 @@ fn check<F: Float>(rounding: Rounding, result: F, what: &str, order: impl Fn(f64
             Equal => value,
         },
     };
+
     assert!(value == choice, "{what} {rounding:?}: {result:?}, not {choice:?}");
     assert!(value != 0.0 || value.is_sign_negative() == (exact(0.0) == Less), "{what} {rounding:?}: sign of zero");
 }
@@ -111,6 +114,7 @@ fn check_f32(a: f32, b: f32, c: f32) {
         let mode = Mode::of(rounding);
         let what = format!("{a:?} {b:?} {c:?}");
         let finite = a.is_finite() && b.is_finite();
+
         if finite {
             check(rounding, add_f32(mode, a, b), &what, fma_order(wide_a, 1.0, wide_b));
             check(rounding, sub_f32(mode, a, b), &what, fma_order(wide_a, 1.0, -wide_b));
@@ -120,21 +124,25 @@ fn check_f32(a: f32, b: f32, c: f32) {
             same_f32(&what, sub_f32(mode, a, b), a - b);
             same_f32(&what, mul_f32(mode, a, b), a * b);
         }
+
         if finite && c.is_finite() {
             check(rounding, fma_f32(mode, a, b, c), &what, fma_order(wide_a, wide_b, wide_c));
         } else {
             same_f32(&what, fma_f32(mode, a, b, c), a.mul_add(b, c));
         }
+
         if finite && b != 0.0 {
             check(rounding, div_f32(mode, a, b), &what, div_order(wide_a, wide_b));
         } else {
             same_f32(&what, div_f32(mode, a, b), a / b);
         }
+
         if b.is_finite() && b != 0.0 {
             check(rounding, rcp_f32(mode, b), &what, div_order(1.0, wide_b));
         } else {
             same_f32(&what, rcp_f32(mode, b), 1.0 / b);
         }
+
         if a.is_finite() && a > 0.0 {
             check(rounding, sqrt_f32(mode, a), &what, sqrt_order(wide_a));
         } else {
@@ -152,6 +160,7 @@ fn check_f64(a: f64, b: f64, c: f64) {
     for rounding in MODES {
         let what = format!("{a:?} {b:?} {c:?}");
         let finite = a.is_finite() && b.is_finite();
+
         if finite {
             check(rounding, add_f64(rounding, a, b), &what, fma_order(a, 1.0, b));
             check(rounding, sub_f64(rounding, a, b), &what, fma_order(a, 1.0, -b));
@@ -161,21 +170,25 @@ fn check_f64(a: f64, b: f64, c: f64) {
             same_f64(&what, sub_f64(rounding, a, b), a - b);
             same_f64(&what, mul_f64(rounding, a, b), a * b);
         }
+
         if finite && c.is_finite() {
             check(rounding, fma_f64(rounding, a, b, c), &what, fma_order(a, b, c));
         } else {
             same_f64(&what, fma_f64(rounding, a, b, c), a.mul_add(b, c));
         }
+
         if finite && b != 0.0 {
             check(rounding, div_f64(rounding, a, b), &what, div_order(a, b));
         } else {
             same_f64(&what, div_f64(rounding, a, b), a / b);
         }
+
         if b.is_finite() && b != 0.0 {
             check(rounding, rcp_f64(rounding, b), &what, div_order(1.0, b));
         } else {
             same_f64(&what, rcp_f64(rounding, b), 1.0 / b);
         }
+
         if a.is_finite() && a > 0.0 {
             check(rounding, sqrt_f64(rounding, a), &what, sqrt_order(a));
         } else {
@@ -235,6 +248,7 @@ fn exact_zeros_are_negative_in_rm_only() {
     for rounding in MODES {
         let mode = Mode::of(rounding);
         let cancelled = if rounding == Rm { -0.0_f32 } else { 0.0 };
+
         // Operands, and the sum.
         for (a, b, sum) in [
             (1.5, -1.5, cancelled),
@@ -253,6 +267,7 @@ fn exact_zeros_are_negative_in_rm_only() {
             assert_eq!(sub_f64(rounding, wide_a, -wide_b).to_bits(), sum, "{a} - -{b} {rounding:?}");
             assert_eq!(fma_f64(rounding, -wide_a, -1.0, wide_b).to_bits(), sum, "fma {a} {b} {rounding:?}");
         }
+
         assert_eq!(mul_f32(mode, -0.0, 5.0).to_bits(), 0x8000_0000);
         assert_eq!(mul_f64(rounding, -5.0, 0.0).to_bits(), 1 << 63);
         assert_eq!(div_f64(rounding, -0.0, 5.0).to_bits(), 1 << 63);
@@ -265,6 +280,7 @@ fn exact_zeros_are_negative_in_rm_only() {
 fn overflow_and_underflow_by_mode() {
     let (max, tiny) = (f32::MAX, f32::from_bits(1));
     let inf = f32::INFINITY;
+
     // Rows: sum of two, then the results in .rn, .rz, .rm, .rp.
     for (a, b, expected) in
         [(max, max, [inf, max, max, inf]), (-max, -max, [-inf, -max, -inf, -max]), (max, tiny, [max, max, max, inf])]
@@ -273,17 +289,20 @@ fn overflow_and_underflow_by_mode() {
             assert_eq!(add_f32(Mode::of(rounding), a, b), expected, "{a} + {b} {rounding:?}");
         }
     }
+
     for (a, b, expected) in [(tiny, 0.25, [0.0, 0.0, 0.0, tiny]), (-tiny, 0.25, [-0.0, -0.0, -tiny, -0.0])] {
         for (rounding, expected) in MODES.into_iter().zip(expected) {
             assert_eq!(mul_f32(Mode::of(rounding), a, b).to_bits(), expected.to_bits(), "{a} * {b} {rounding:?}");
         }
     }
+
     let (max, tiny) = (f64::MAX, f64::from_bits(1));
     for (rounding, expected) in MODES.into_iter().zip([f64::INFINITY, max, max, f64::INFINITY]) {
         assert_eq!(mul_f64(rounding, max, 1.5), expected);
         assert_eq!(div_f64(rounding, max, 0.5), expected);
         assert_eq!(fma_f64(rounding, max, 1.0, max), expected);
     }
+
     for (rounding, expected) in MODES.into_iter().zip([-0.0, -0.0, -tiny, -0.0]) {
         assert_eq!(mul_f64(rounding, tiny, -tiny).to_bits(), expected.to_bits());
         assert_eq!(div_f64(rounding, -tiny, max).to_bits(), expected.to_bits());
@@ -295,6 +314,7 @@ fn nan_results() {
     let payload = f32::from_bits(0xffc1_2345);
     for rounding in MODES {
         let mode = Mode::of(rounding);
+
         for result in [
             add_f32(mode, payload, 1.0),
             sub_f32(mode, 1.0, payload),
@@ -304,6 +324,7 @@ fn nan_results() {
         ] {
             assert_eq!(result.to_bits(), NAN_F32);
         }
+
         let (signaling, other) = (f64::from_bits(0x7ff0_0000_0000_0007), f64::from_bits(0xfff8_0000_0000_0001));
         assert_eq!(add_f64(rounding, signaling, other).to_bits(), 0x7ff8_0000_0000_0007);
         assert_eq!(sub_f64(rounding, 1.0, other).to_bits(), 0xfff8_0000_0000_0001);

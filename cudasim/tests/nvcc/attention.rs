@@ -10,6 +10,7 @@ fn flash_attention() {
     let (q, k, v) = (tensor(1), tensor(2), tensor(3));
     let mut mixed = Vec::new();
     let mut logsumexp = Vec::new();
+
     for head in 0..heads {
         for query in 0..tokens {
             let row = |of: &[f32], token: usize| -> Vec<f64> {
@@ -19,10 +20,10 @@ fn flash_attention() {
                 row(&q, query).iter().zip(row(&k, key)).map(|(q, k)| q * k).sum::<f64>() / (d as f64).sqrt()
             };
             let scores: Vec<f64> = (0..=query).map(dot).collect();
-            let most = scores.iter().copied().fold(f64::MIN, f64::max);
-            let weights: Vec<f64> = scores.iter().map(|score| (score - most).exp()).collect();
+            let max_score = scores.iter().copied().fold(f64::MIN, f64::max);
+            let weights: Vec<f64> = scores.iter().map(|score| (score - max_score).exp()).collect();
             let sum: f64 = weights.iter().sum();
-            logsumexp.push(most + sum.ln());
+            logsumexp.push(max_score + sum.ln());
             let mut out = vec![0.0; d];
             for (key, weight) in weights.iter().enumerate() {
                 out.iter_mut().zip(row(&v, key)).for_each(|(out, v)| *out += weight * v / sum);
@@ -30,6 +31,7 @@ fn flash_attention() {
             mixed.extend(out);
         }
     }
+
     under_all_seeds(&ptx, |device| {
         let (out, lse) = (device.allocate::<f32>(q.len()), device.allocate::<f32>(heads * tokens));
         let parameters = parameters!(device.upload(&q), device.upload(&k), device.upload(&v), out, lse, tokens as i32);

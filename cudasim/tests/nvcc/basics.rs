@@ -67,6 +67,7 @@ fn library_functions_with_their_slow_paths() {
         let out = device.allocate::<f32>(6 * x.len());
         device.launch("library", [2, 1, 1], 128, parameters!(device.upload(&x), out, x.len() as i32));
         let results = device.download::<f32>(out, 6 * x.len());
+
         for (&x, results) in x.iter().zip(results.chunks_exact(6)) {
             let wide = f64::from(x);
             let expected = [
@@ -120,6 +121,7 @@ fn calls_direct_and_through_pointers() {
             }
             steps
         };
+
         let expected: Vec<i32> = (0..n as i32).map(|i| if i % 3 != 0 { collatz(i + 1) } else { -1 }).collect();
         assert_eq!(device.download::<i32>(direct, n), expected);
         let expected = (0..n as i32).map(|i| match i % 3 {
@@ -127,6 +129,7 @@ fn calls_direct_and_through_pointers() {
             1 => (i + 1) * (i + 1),
             _ => collatz(i + 1),
         });
+
         assert_eq!(device.download::<i32>(indirect, n), expected.collect::<Vec<_>>());
     });
 }

@@ -36,11 +36,13 @@ pub fn compiled(name: &str, options: &[&str]) -> Option<Vec<u8>> {
         );
         return None;
     };
+
     let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/cuda").join(format!("{name}.cu"));
     let text = fs::read_to_string(&source).unwrap_or_else(|error| panic!("{}: {error}", source.display()));
     let mut hasher = DefaultHasher::new();
     (&text, options, &nvcc).hash(&mut hasher);
     let output = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("{name}-{:016x}", hasher.finish()));
+
     if !output.exists() {
         // Tests run side by side, in several processes: each compiles to a file of its own, and the last to finish wins.
         let thread = format!("{:?}", std::thread::current().id()).replace(['(', ')'], "");
@@ -56,5 +58,6 @@ pub fn compiled(name: &str, options: &[&str]) -> Option<Vec<u8>> {
         assert!(run.status.success(), "{}: {}", source.display(), String::from_utf8_lossy(&run.stderr));
         fs::rename(&own, &output).unwrap_or_else(|error| panic!("{}: {error}", output.display()));
     }
+
     Some(fs::read(&output).unwrap_or_else(|error| panic!("{}: {error}", output.display())))
 }

@@ -15,6 +15,7 @@ fn block_scan() {
         device.launch("block_scan", [ROWS as u32, 1, 1], THREADS as u32, parameters!(device.upload(&x), out, totals));
         let mut expected = Vec::new();
         let mut sums = Vec::new();
+
         for row in x.chunks_exact(ROW) {
             let mut sum = 0;
             for x in row {
@@ -23,6 +24,7 @@ fn block_scan() {
             }
             sums.push(sum);
         }
+
         assert_eq!(device.download::<i32>(out, x.len()), expected);
         assert_eq!(device.download::<i32>(totals, ROWS), sums);
     });

@@ -105,7 +105,7 @@ impl Device {
     }
 }
 
-/// Runs `test` on a fresh device under 20 seeds, with asynchronous operations landing late, early and by the seed.
+/// Runs `test` on a fresh device under 20 seeds, with asynchronous operations that complete late, early and by the seed.
 pub fn under_all_seeds(ptx: &str, test: impl Fn(&Device)) {
     for seed in 0..20 {
         let mut device = Device::new(ptx);

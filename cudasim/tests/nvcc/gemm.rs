@@ -52,11 +52,13 @@ fn mma_with_asynchronous_copies() {
             problem.check(&device.download(c, m * n));
         });
     }
+
     let problem = Problem::new(64, 64, 128);
     let device = Device::new(&ptx);
     let c = device.allocate::<f32>(64 * 64);
     let parameters = parameters!(device.upload(&problem.a), device.upload(&problem.b), c, 64_i32, 64_i32, 128_i32);
     let report = device.try_launch("mma_gemm_lax", [1; 3], 128, parameters).expect_err("a missing wait");
+
     assert_eq!(report.fault.kind, FaultKind::MissingWait, "{report}");
     assert!(report.source.iter().any(|line| line.file.ends_with("mma_gemm.cu")), "{report}");
 }
@@ -72,6 +74,7 @@ fn launch(device: &mut Device, problem: &Problem, kernel: &str) -> Result<Vec<f3
         true => (0..k * n).map(|i| problem.b[i % n * k + i / n]).collect(),
         false => problem.b.clone(),
     };
+
     let map = |address: u64, rows: usize, columns: usize, extent: [u32; 2]| {
         let arguments = Arguments {
             element: 9,
@@ -87,11 +90,13 @@ fn launch(device: &mut Device, problem: &Problem, kernel: &str) -> Result<Vec<f3
         };
         TensorMap::tiled(&arguments, &extent).unwrap_or_else(|message| panic!("{message}")).encode()
     };
+
     let map_a = map(device.upload(&problem.a), m, k, [64, 64]);
     let map_b = match n_major {
         true => map(device.upload(&b), k, n, [64, 64]),
         false => map(device.upload(&b), n, k, [64, 128]),
     };
+
     let c = device.allocate::<f32>(m * n);
     let kernel_parameters = device.kernel(kernel).parameters.clone();
     let mut block = vec![0; device.kernel(kernel).parameter_bytes as usize];
@@ -103,9 +108,11 @@ fn launch(device: &mut Device, problem: &Problem, kernel: &str) -> Result<Vec<f3
         &(n as i32).to_le_bytes(),
         &(k as i32).to_le_bytes(),
     ];
+
     for (parameter, value) in kernel_parameters.iter().zip(values) {
         block[parameter.offset as usize..][..value.len()].copy_from_slice(value);
     }
+
     device.dynamic_shared = TILES;
     device.try_launch(kernel, [n.div_ceil(128) as u32, m.div_ceil(64) as u32, 1], 256, block)?;
     Ok(device.download(c, m * n))

@@ -1,5 +1,5 @@
-//! Bugs of the kinds that people write, each planted in a right kernel of `mutants.cu`: every one is reported, as what it is
-//! and at the line where it shows, under every seed; the right kernels never.
+//! Mutants of the kernels of `mutants.cu`, each with a bug of a kind that people write: every one is reported, as what it is and
+//! at the line where it shows, under every seed; the correct kernels never.
 
 use cudasim::counters::{Direction, GlobalTraffic, SharedTraffic};
 use cudasim::options::Completion;
@@ -193,7 +193,7 @@ const BUGS: &[Bug] = &[
     bug(28, "lanes", &[SharedRace]),
     bug(29, "stages", &[MissingWait]),
     bug(30, "stages", &[MissingWait]),
-    // Another warp has not begun to copy, its copies are on their way, or they have landed without a barrier.
+    // Another warp has not begun to copy, its copies are in flight, or they have completed without a barrier.
     bug(31, "stages", &[UninitialisedMemory, MissingWait, SharedRace]),
     bug(32, "stages", &[SharedRace, MissingWait]),
     bug(33, "matrix", &[Misaligned]),
@@ -244,16 +244,17 @@ fn complaints(source: &str, bug: &Bug, report: &Report) -> Vec<String> {
 }
 
 #[test]
-fn every_planted_bug_is_reported_where_it_is() {
+fn every_mutant_is_reported_where_it_is() {
     let Some(ptx) = ptx("mutants", "compute_90a") else { return };
     let source = include_str!("../cuda/mutants.cu");
     let mut wrong = Vec::new();
+
     for bug in BUGS {
         let kernel = format!("{}_{}", bug.kernel, bug.number);
         let mut seen = Vec::new();
         let mut device = Device::new(&ptx);
         for seed in 0..20 {
-            // Copies land late: that shows waits that are missing.
+            // Copies complete late, which shows missing waits.
             device.options.seed = seed;
             device.options.threads = 1 + seed as usize % 2;
             let dynamic = if bug.number == 14 { 508 } else { dynamic_bytes(bug.kernel) };
@@ -274,6 +275,7 @@ fn every_planted_bug_is_reported_where_it_is() {
             wrong.push(format!("{kernel}: never {:?}, but {seen:?}", bug.kinds[0]));
         }
     }
+
     assert!(wrong.is_empty(), "{} of {}\n{}", wrong.len(), BUGS.len(), wrong.join("\n"));
 }
 
@@ -282,12 +284,14 @@ fn slow_access_is_right_and_is_counted() {
     let Some(ptx) = ptx("mutants", "compute_90a") else { return };
     let input: Vec<i32> = (0..1024).collect();
     let transposed: Vec<i32> = (0..1024).map(|i| i % 32 * 32 + i / 32).collect();
+
     // 32 times a warp reads, and writes, a row: 4 sectors, and one wavefront unless the banks are in conflict.
     let rows = GlobalTraffic { requests: 32, sectors: 32 * 4, bytes: 4096 };
     let columns = GlobalTraffic { sectors: 32 * 32, ..rows };
     let free = SharedTraffic { requests: 32, wavefronts: 32, conflicts: 0, bytes: 4096 };
     let conflicts = SharedTraffic { wavefronts: 32 * 32, conflicts: 32 * 31, ..free };
     let (load, store) = (Direction::Load as usize, Direction::Store as usize);
+
     for (kernel, read, gathered) in
         [("transpose_0", rows, free), ("transpose_46", rows, conflicts), ("transpose_47", columns, free)]
     {

@@ -77,7 +77,7 @@ impl Context<'_> {
         let knows = KnowsGlobal { order, agent, number, now, lanes: by_lane };
         let old = self.grid.first_agent << 40;
         let mut visit =
-            Visit { cell, old, known: self.warp.known_moments[0], knows, lanes: by_lane, write: touch.write };
+            Visit { cell, old, known: self.warp.known_moments[0], order: knows, lanes: by_lane, write: touch.write };
         let race = visitor(shadow, &mut visit, allocation.base());
         self.warp.known_moments[0] = visit.known;
         match race {
@@ -155,7 +155,7 @@ impl Context<'_> {
         };
         let known = place.map_or(0, |place| self.warp.known_moments[place]);
         let mut visit =
-            Visit { cell, old: 1, known, knows: Knows { order, agent, now, lanes }, lanes, write: touch.write };
+            Visit { cell, old: 1, known, order: Knows { order, agent, now, lanes }, lanes, write: touch.write };
         let race = visitor(shadow, &mut visit);
         if let Some(place) = place {
             self.warp.known_moments[place] = visit.known;

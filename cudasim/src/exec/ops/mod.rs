@@ -100,7 +100,7 @@ fn compute_of_values(decoder: &mut Decoder<'_>, instruction: &Instruction, funct
 
 /// The refusal of an instruction that no family executes.
 fn unsupported(instruction: &Instruction) -> String {
-    format!("the simulator does not execute `{}`", instruction.form.spelling)
+    format!("the simulator does not execute `{}`", instruction.form.mnemonic)
 }
 
 /// Decodes a call of a function that the system provides: where its arguments and results lie in local memory, with their

@@ -34,9 +34,9 @@ pub(in crate::exec) struct KnowsGlobal<'a> {
     pub(in crate::exec) lanes: bool,
 }
 
-impl crate::memory::shadow::Knows for KnowsGlobal<'_> {
+impl crate::memory::shadow::HappensBefore for KnowsGlobal<'_> {
     #[inline]
-    fn knows(&mut self, other: Cell, mine: Cell) -> bool {
+    fn happens_before(&mut self, other: Cell, mine: Cell) -> bool {
         match other.agent() == self.number {
             true => !self.lanes || other.time() < self.now || other.lane() == mine.lane(),
             false => self.order.knows_global(self.agent, other.agent(), other.time()),
@@ -52,9 +52,9 @@ pub(in crate::exec) struct Knows<'a> {
     pub(in crate::exec) lanes: bool,
 }
 
-impl crate::memory::shadow::Knows for Knows<'_> {
+impl crate::memory::shadow::HappensBefore for Knows<'_> {
     #[inline]
-    fn knows(&mut self, other: Cell, mine: Cell) -> bool {
+    fn happens_before(&mut self, other: Cell, mine: Cell) -> bool {
         match other.agent() == self.agent as u64 + 1 {
             true => !self.lanes || other.time() < self.now || other.lane() == mine.lane(),
             false => self.order.knows(self.agent, other.agent() as usize - 1, other.time()),

@@ -147,7 +147,7 @@ fn report(grid: &Grid<'_>, block: &Block, warp: u32, failure: Failure) -> Report
         kernel: grid.kernel.name.clone(),
         block: block.index,
         thread: grid.thread_index(warp * 32 + lane),
-        instruction: origin.map_or_else(String::new, |origin| origin.form.spelling.clone()),
+        instruction: origin.map_or_else(String::new, |origin| origin.form.mnemonic.clone()),
         ptx_line: origin.map_or(0, |origin| origin.line),
         source: grid.kernel.source_lines(pc as usize),
         fault,

@@ -1,9 +1,10 @@
 //! Who touched each word of memory last: what races are told from.
 //!
-//! After FastTrack (Flanagan & Freund 2009): a word of 4 bytes has cells that say who wrote it and who read it, at which
-//! moment of whose time. Its accesses race where neither knew of the other. Where FastTrack keeps any number of readers, here
-//! are two: of more readers at once the others are not seen, so that a race may be missed but none is invented. Two agents
-//! that touch different bytes of a word do not race.
+//! After FastTrack (Flanagan & Freund 2009): a word of 4 bytes has cells for the last writes and reads, each with its agent
+//! and epoch. An agent is what has a vector clock of its own: a warp, or the asynchronous operations of a block. Two accesses
+//! race where neither happens before the other. FastTrack keeps any number of readers; here there are two. Of more
+//! concurrent readers the others are not noted, so a race may be missed, but none is invented. Two agents that touch
+//! different bytes of a word do not race.
 //!
 //! Whole warps mostly use whole rows of 32 words, for which one cell does (`rows.rs`).
 
@@ -15,9 +16,9 @@ use super::error::MemoryError;
 use super::zeroed::zeroed;
 use rows::Taken;
 
-/// One access: whose, when, of which bytes of the word. 0 is none.
+/// One access: its agent, its epoch, and which bytes of the word it touched. 0 stands for no access.
 ///
-/// From the top: agent (24 bits), time (15), whether the slot behind this one is used (1), bytes (4), strong (1),
+/// From the top: agent (24 bits), time of the agent's clock (15), whether the slot behind this one is used (1), bytes (4), strong (1),
 /// lane (5), step (14).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Cell(pub u64);
@@ -49,8 +50,8 @@ impl Cell {
         (self.0 >> 25) as u32 & 0x7fff
     }
 
-    /// Agent and time as one number.
-    pub fn moment(self) -> u64 {
+    /// The epoch, as FastTrack calls it: agent and time as one number.
+    pub fn epoch(self) -> u64 {
         self.0 >> 25
     }
 
@@ -87,15 +88,15 @@ pub struct Shadow {
 const WRITERS: usize = 0;
 const READERS: usize = 2;
 
-/// Whether one access comes after another.
-pub trait Knows {
-    /// Whether `mine` comes after `other`.
-    fn knows(&mut self, other: Cell, mine: Cell) -> bool;
+/// The happens-before relation of a launch.
+pub trait HappensBefore {
+    /// Whether `other` happens before `mine`.
+    fn happens_before(&mut self, other: Cell, mine: Cell) -> bool;
 }
 
-impl<F: FnMut(Cell, Cell) -> bool> Knows for F {
+impl<F: FnMut(Cell, Cell) -> bool> HappensBefore for F {
     #[inline]
-    fn knows(&mut self, other: Cell, mine: Cell) -> bool {
+    fn happens_before(&mut self, other: Cell, mine: Cell) -> bool {
         self(other, mine)
     }
 }
@@ -106,10 +107,10 @@ pub struct Visit<K> {
     pub cell: Cell,
     /// Cells below this are of an earlier launch.
     pub old: u64,
-    /// An agent and time that `knows` has said yes to.
+    /// An epoch that is known to happen before: the newest answer of `order`.
     pub known: u64,
-    /// Whether the second access comes after the first, given by their cells.
-    pub knows: K,
+    /// Which accesses happen before this one.
+    pub order: K,
     /// Whether accesses by lanes of the same agent may race.
     pub lanes: bool,
     /// Whether it writes.
@@ -158,7 +159,7 @@ impl Shadow {
         self.cells[slot * self.words + word].store(cell, Ordering::Relaxed);
     }
 
-    /// Who wrote the word at this offset last, and when: one, or two that did not know of one another.
+    /// Who wrote the word at this offset last, and when: one, or two that are concurrent.
     pub fn last_writers(&self, offset: u64) -> impl Iterator<Item = (u64, u32)> {
         let word = offset as usize / 4;
         let writers = match self.row_writer(word) {
@@ -174,7 +175,13 @@ impl Shadow {
     /// Notes an access by the lanes of `mask` of `bytes` bytes at each of these offsets; multiples of `bytes`, which is a power
     /// of two. The first race, if there is one.
     #[inline(always)]
-    pub fn visit<K: Knows>(&self, visit: &mut Visit<K>, offsets: &[u64; 32], mask: u32, bytes: u64) -> Option<Race> {
+    pub fn visit<K: HappensBefore>(
+        &self,
+        visit: &mut Visit<K>,
+        offsets: &[u64; 32],
+        mask: u32,
+        bytes: u64,
+    ) -> Option<Race> {
         // Two common shapes of a whole warp: lanes side by side, and all lanes at one place.
         if mask == u32::MAX && !visit.lanes {
             let (mut contiguous, mut same) = (0, 0);
@@ -205,7 +212,7 @@ impl Shadow {
 
     /// The same of 32 lanes side by side, the first at `offset`. `visit.lanes` must be false.
     #[inline]
-    pub fn visit_run<K: Knows>(&self, visit: &mut Visit<K>, offset: u64, bytes: u64) -> Option<Race> {
+    pub fn visit_run<K: HappensBefore>(&self, visit: &mut Visit<K>, offset: u64, bytes: u64) -> Option<Race> {
         // Whole rows have cells of their own.
         let each = bytes as usize / 4;
         if each != 0 && offset.is_multiple_of(rows::BYTES) {
@@ -268,7 +275,13 @@ impl Shadow {
     }
 
     /// Notes an access by one lane of any `bytes` at `offset`.
-    pub fn visit_lane<K: Knows>(&self, visit: &mut Visit<K>, lane: usize, offset: u64, bytes: u64) -> Option<Race> {
+    pub fn visit_lane<K: HappensBefore>(
+        &self,
+        visit: &mut Visit<K>,
+        lane: usize,
+        offset: u64,
+        bytes: u64,
+    ) -> Option<Race> {
         // Whole rows.
         if (offset | bytes).is_multiple_of(rows::BYTES) && !visit.lanes {
             let row = |offset: u64| (offset / rows::BYTES) as usize;
@@ -294,7 +307,13 @@ impl Shadow {
 
     /// The same, word by word, of rows that are taken apart.
     #[inline(always)]
-    fn visit_words<K: Knows>(&self, visit: &mut Visit<K>, lane: usize, offset: u64, bytes: u64) -> Option<Race> {
+    fn visit_words<K: HappensBefore>(
+        &self,
+        visit: &mut Visit<K>,
+        lane: usize,
+        offset: u64,
+        bytes: u64,
+    ) -> Option<Race> {
         let end = offset + bytes;
         for word in offset / 4..end.div_ceil(4) {
             let first = offset.saturating_sub(word * 4);
@@ -309,7 +328,7 @@ impl Shadow {
     }
 
     #[inline(always)]
-    fn visit_word<K: Knows>(&self, visit: &mut Visit<K>, mine: Cell, word: usize) -> Option<(Cell, bool)> {
+    fn visit_word<K: HappensBefore>(&self, visit: &mut Visit<K>, mine: Cell, word: usize) -> Option<(Cell, bool)> {
         // Racing with a writer, or with a reader where this access writes.
         let after_writers = match self.comes_after(visit, mine, WRITERS, word) {
             Ok(after) => after,
@@ -323,7 +342,7 @@ impl Shadow {
             };
             let all = Cell(merged(mine, self.get(WRITERS, word)));
             if after_writers && after_readers && all.bytes() == 15 {
-                // Whoever knows of this write knows of all that it comes after.
+                // What this write happens before, all that it comes after happens before as well.
                 self.set(WRITERS, word, all.0);
                 self.set(READERS, word, 0);
                 return None;
@@ -354,7 +373,13 @@ impl Shadow {
     /// # Errors
     /// One of them, where it does not and the two race.
     #[inline(always)]
-    fn comes_after<K: Knows>(&self, visit: &mut Visit<K>, mine: Cell, pair: usize, word: usize) -> Result<bool, Cell> {
+    fn comes_after<K: HappensBefore>(
+        &self,
+        visit: &mut Visit<K>,
+        mine: Cell,
+        pair: usize,
+        word: usize,
+    ) -> Result<bool, Cell> {
         let first = self.get(pair, word);
         if first.0 < visit.old {
             return Ok(true);
@@ -377,22 +402,22 @@ impl Shadow {
     }
 }
 
-/// `mine`, with the bytes that the same agent touched at the same moment in the same way.
+/// `mine`, with the bytes that the same agent touched in the same epoch in the same way.
 fn merged(mine: Cell, before: Cell) -> u64 {
-    let same = mine.moment() == before.moment() && (mine.0 ^ before.0) & STRONG == 0;
+    let same = mine.epoch() == before.epoch() && (mine.0 ^ before.0) & STRONG == 0;
     mine.0 | if same { before.bytes() << BYTES_SHIFT } else { 0 }
 }
 
-impl<K: Knows> Visit<K> {
+impl<K: HappensBefore> Visit<K> {
     #[inline]
     fn has_seen(&mut self, cell: Cell, mine: Cell) -> bool {
-        if cell.moment() == self.known || !self.lanes && cell.agent() == self.cell.agent() {
+        if cell.epoch() == self.known || !self.lanes && cell.agent() == self.cell.agent() {
             return true;
         }
 
-        let known = self.knows.knows(cell, mine);
+        let known = self.order.happens_before(cell, mine);
         if known && cell.agent() != self.cell.agent() {
-            self.known = cell.moment();
+            self.known = cell.epoch();
         }
         known
     }
@@ -402,10 +427,10 @@ impl<K: Knows> Visit<K> {
 mod tests {
     use super::*;
 
-    /// An access by an agent that knows of nobody but itself and `friend`.
+    /// An access after those of its own agent and of `friend`, and of no other.
     fn visit(agent: u64, friend: u64, write: bool) -> Visit<impl FnMut(Cell, Cell) -> bool> {
-        let knows = move |other: Cell, _: Cell| other.agent() == agent || other.agent() == friend;
-        Visit { cell: Cell::new(agent, 7, false, 3).unwrap(), old: 1 << 40, known: 0, knows, lanes: false, write }
+        let order = move |other: Cell, _: Cell| other.agent() == agent || other.agent() == friend;
+        Visit { cell: Cell::new(agent, 7, false, 3).unwrap(), old: 1 << 40, known: 0, order, lanes: false, write }
     }
 
     #[test]
@@ -430,10 +455,11 @@ mod tests {
             seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
             (seed >> 33) % limit
         };
+
         let (mut races, mut quiet) = (0, 0);
         for _ in 0..3000 {
             let (rows, words) = (Shadow::new(1024).unwrap(), Shadow::new(1024).unwrap());
-            // What agents 1 to 3 know of one another, and where their own time is.
+            // The vector clocks of agents 1 to 3.
             let mut clocks = [[0_u32; 4], [0, 1, 0, 0], [0, 0, 1, 0], [0, 0, 0, 1]];
             for _ in 0..12 {
                 let agent = 1 + below(3) as usize;
@@ -447,9 +473,9 @@ mod tests {
                 }
                 let (clock, write, strong) = (clocks[agent], below(2) == 0, below(6) == 0);
                 let visit = || {
-                    let knows = move |other: Cell, _: Cell| clock[other.agent() as usize] >= other.time();
+                    let order = move |other: Cell, _: Cell| clock[other.agent() as usize] >= other.time();
                     let cell = Cell::new(agent as u64, clock[agent], strong, 3).unwrap();
-                    Visit { cell, old: 1 << 40, known: 0, knows, lanes: false, write }
+                    Visit { cell, old: 1 << 40, known: 0, order, lanes: false, write }
                 };
                 let bytes = 1 << below(5);
                 let (offsets, mask) = match below(6) {
@@ -476,6 +502,7 @@ mod tests {
                 quiet += 1;
             }
         }
+
         assert!(races > 500 && quiet > 5000, "{races} races, {quiet} not");
     }
 

@@ -2,11 +2,11 @@
 //!
 //! As long as each access of a row takes all of it, a row has one cell for its writer and two for its readers, in place of
 //! four cells for each word. The first access that takes only some of it writes the words' cells from the row's and goes on
-//! with these; the next whole write that knows of all of them makes it one again.
+//! with these; the next whole write that comes after all of them makes it one again.
 
 use std::sync::atomic::Ordering;
 
-use super::{BYTES_SHIFT, Cell, Knows, LANE_SHIFT, MORE, READERS, Race, Shadow, Visit, WRITERS};
+use super::{BYTES_SHIFT, Cell, HappensBefore, LANE_SHIFT, MORE, READERS, Race, Shadow, Visit, WRITERS};
 
 /// Words of a row.
 pub(super) const WORDS: usize = 32;
@@ -36,7 +36,7 @@ pub(super) struct Taken {
 const ALL: u64 = 8;
 const PARTED: u64 = 0;
 
-/// How many cells the rows of so many words have.
+/// How many cells the rows of `words` words have.
 pub(super) fn slots(words: usize) -> usize {
     words.div_ceil(WORDS) * PLACES
 }
@@ -68,7 +68,7 @@ impl Shadow {
 
     /// Notes an access of a whole row. The first race, if there is one.
     #[inline(always)]
-    pub(super) fn visit_row<K: Knows>(&self, visit: &mut Visit<K>, row: usize, taken: Taken) -> Option<Race> {
+    pub(super) fn visit_row<K: HappensBefore>(&self, visit: &mut Visit<K>, row: usize, taken: Taken) -> Option<Race> {
         let each = if taken.each == WORDS { ALL } else { taken.each as u64 };
         let mine = Cell(visit.cell.0 | each << BYTES_SHIFT | (taken.first as u64) << LANE_SHIFT);
         if self.take_row(visit, row, mine) { None } else { self.visit_row_by_words(visit, row, taken, mine) }
@@ -76,7 +76,7 @@ impl Shadow {
 
     /// Notes an access of a whole row, where it comes after the others that must come before it; else notes nothing.
     #[inline(always)]
-    fn take_row<K: Knows>(&self, visit: &mut Visit<K>, row: usize, mine: Cell) -> bool {
+    fn take_row<K: HappensBefore>(&self, visit: &mut Visit<K>, row: usize, mine: Cell) -> bool {
         // The writer must come before, and the row must be whole.
         let writer = self.row(row, WRITER);
         if writer.0 >= visit.old && (writer.bytes() == PARTED || !visit.has_seen(writer, mine)) {
@@ -95,7 +95,7 @@ impl Shadow {
             return after;
         }
 
-        // Of more than two readers that do not know of one another the others are not noted.
+        // Of more than two concurrent readers the others are not noted.
         if free(visit, reader) {
             self.set_row(row, READER, mine.0);
         } else if free(visit, second) {
@@ -104,7 +104,7 @@ impl Shadow {
         true
     }
 
-    /// Whoever knows of this write knows of all that it comes after.
+    /// What this write happens before, all that it comes after happens before as well.
     #[inline(always)]
     fn write_row(&self, row: usize, mine: Cell) {
         self.set_row(row, READER, 0);
@@ -113,7 +113,13 @@ impl Shadow {
     }
 
     #[inline(never)]
-    fn visit_row_by_words<K: Knows>(&self, visit: &mut Visit<K>, row: usize, taken: Taken, mine: Cell) -> Option<Race> {
+    fn visit_row_by_words<K: HappensBefore>(
+        &self,
+        visit: &mut Visit<K>,
+        row: usize,
+        taken: Taken,
+        mine: Cell,
+    ) -> Option<Race> {
         self.part_row(visit, row);
         let first = row * WORDS;
 

@@ -247,7 +247,7 @@ impl<'a> Parser<'a> {
 
         // The operand list that these operands follow.
         let signature = check::signature(&form, &operands, &frame.body)
-            .map_err(|message| error_at(start, format!("{}: {message}", quote(&form.spelling))))?;
+            .map_err(|message| error_at(start, format!("{}: {message}", quote(&form.mnemonic))))?;
 
         // Where a value is wanted, `{%r1}` is `%r1`.
         let mut operands = operands;
@@ -281,14 +281,14 @@ impl<'a> Parser<'a> {
         }
 
         // Forms are made once and shared.
-        let spelling = self.cursor.slice(start, last);
-        if let Some(form) = self.forms.get(spelling) {
+        let mnemonic = self.cursor.slice(start, last);
+        if let Some(form) = self.forms.get(mnemonic) {
             return Ok(Arc::clone(form));
         }
 
-        let form = Form::new(start.text, modifiers.get(..count).unwrap_or(&[]), spelling);
+        let form = Form::new(start.text, modifiers.get(..count).unwrap_or(&[]), mnemonic);
         let form = Arc::new(form.map_err(|message| error_at(start, message))?);
-        self.forms.insert(spelling, Arc::clone(&form));
+        self.forms.insert(mnemonic, Arc::clone(&form));
         Ok(form)
     }
 

@@ -54,9 +54,11 @@ impl<'a> Parser<'a> {
                         && sizes(&known.parameters).eq(sizes(&function.parameters))
                         && sizes(&known.results).eq(sizes(&function.results))
                 });
+
                 if same {
                     return Ok(id as usize);
                 }
+
                 Err(error_at(name, format!("{} was declared with other parameters", quote(name.text))))
             }
             Some(_) => Err(error_at(name, format!("{} is declared twice", quote(name.text)))),

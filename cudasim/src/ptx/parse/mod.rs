@@ -21,7 +21,7 @@ struct Parser<'a> {
     module: Module,
     /// Variables and functions of module scope.
     symbols: HashMap<&'a str, Symbol>,
-    /// Instructions that were met, by spelling: most of a kernel repeats a few dozen.
+    /// Instructions that were met, by mnemonic: most of a kernel repeats a few dozen.
     forms: HashMap<&'a str, Arc<Form>>,
     /// Bytes of initial values so far.
     initial_bytes: usize,

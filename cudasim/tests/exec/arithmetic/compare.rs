@@ -53,6 +53,7 @@ fn integers_are_compared() {
             ("slct.u32.s32 {d}, {a}, {b}, {c};", |a, b, c| if c as i32 >= 0 { a } else { b }),
         ],
     );
+
     check(
         [32, 64, 64, 64],
         &integers(),
@@ -63,6 +64,7 @@ fn integers_are_compared() {
             ("set.gt.u32.s64 {d}, {a}, {b};", |a, b, _| if a as i64 > b as i64 { u64::MAX } else { 0 }),
         ],
     );
+
     check(
         [32, 16, 16, 16],
         &integers(),
@@ -72,6 +74,7 @@ fn integers_are_compared() {
             (flag!("setp.gt.u16"), |a, b, _| u64::from(a > b)),
         ],
     );
+
     check([64; 4], &integers(), &[("selp.b64 {d}, {a}, {b}, {p};", |a, b, c| if c & 1 != 0 { a } else { b })]);
     check([16; 4], &integers(), &[("selp.u16 {d}, {a}, {b}, {p};", |a, b, c| if c & 1 != 0 { a } else { b })]);
 }
@@ -138,6 +141,7 @@ fn packed_halves_are_compared_each() {
                     let value = |x: u64| cudasim::numerics::formats::f16_to_f32((x >> shift) as u16);
                     u64::from(value(a) < value(b))
                 };
+
                 less(0) + 2 * less(16)
             }),
             ("set.ge.bf16x2.bf16x2 {d}, {a}, {b};", |a, b, _| {
@@ -145,6 +149,7 @@ fn packed_halves_are_compared_each() {
                     let value = |x: u64| f32::from_bits(((x >> shift) as u32) << 16);
                     if value(a) >= value(b) { 0x3f80 << shift } else { 0 }
                 };
+
                 part(0) | part(16)
             }),
         ],

@@ -110,6 +110,7 @@ fn integers_become_floats() {
             }),
         ],
     );
+
     check([64, 32, 32, 32], &integers(), &[("cvt.rn.f64.s32 {d}, {a};", |a, _, _| f64::from(a as i32).to_bits())]);
     check(
         [32, 64, 64, 64],
@@ -119,6 +120,7 @@ fn integers_become_floats() {
             ("cvt.rn.f32.s64 {d}, {a};", |a, _, _| (a as i64 as f32).to_bits().into()),
         ],
     );
+
     check([64; 4], &integers(), &[("cvt.rn.f64.u64 {d}, {a};", |a, _, _| (a as f64).to_bits())]);
 }
 
@@ -172,6 +174,7 @@ fn wider_formats_keep_every_value() {
         &(0..=0xffff_u64).step_by(7).map(|x| [x, 0, 0]).collect::<Vec<_>>(),
         &[("cvt.f32.f16 {c}, {a}; cvt.rn.f16.f32 {d}, {c};", |a, _, _| if a & 0x7fff > 0x7c00 { 0x7fff } else { a })],
     );
+
     check(
         [64, 32, 32, 32],
         &singles(),
@@ -179,6 +182,7 @@ fn wider_formats_keep_every_value() {
             if f(a).is_nan() { 0 } else { f64::from(f(a)).to_bits() }
         })],
     );
+
     check(
         [32, 64, 64, 64],
         &doubles(),

@@ -122,6 +122,7 @@ fn directed_rounding_brackets_the_exact_result() {
                         0
                     };
                 }
+
                 let near = exact as f32;
                 single(match near {
                     x if x.is_nan() => x,
@@ -219,6 +220,7 @@ fn approximations_are_near() {
     fn near(result: f64) -> u64 {
         u64::from((result as f32).to_bits())
     }
+
     let positive: Vec<[u64; 3]> =
         (1..400).map(|i| [u64::from((i as f32 * 0.173).to_bits()), u64::from((i as f32 + 0.5).to_bits()), 0]).collect();
     check(
@@ -237,6 +239,7 @@ fn approximations_are_near() {
             ("tanh.approx.f32 {d}, {a};", |a, _, _| near(f64::from(f(a)).tanh())),
         ],
     );
+
     check(
         [32; 4],
         &[[0x7f80_0000, 0, 0], [0xff80_0000, 0, 0], [0, 0, 0], [0x8000_0000, 0, 0], [0x7fc0_0000, 0, 0]],

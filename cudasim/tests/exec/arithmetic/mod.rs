@@ -149,6 +149,7 @@ pub fn singles() -> Vec<[u64; 3]> {
         0.5,
         2.5,
     ];
+
     let mut bits: Vec<u64> = edges.iter().map(|x| u64::from(x.to_bits())).collect();
     bits.extend([0x8000_0000, 0x7f80_0001, 0xffc0_0000, 0x007f_ffff]);
     triples(&bits, |random| match random >> 62 {

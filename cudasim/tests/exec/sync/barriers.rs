@@ -137,6 +137,7 @@ fn wrong_barriers_are_reported() {
     let check = |body: &str, threads, kind, part: &str| {
         Case { body, threads, declarations: BUFFER, ..Case::default() }.fails(kind, part)
     };
+
     let half = "setp.lt.u32 %p0, %thread, 16; @%p0 bar.sync 0;";
     check(half, 64, FaultKind::DivergentBarrier, "skipped by 0xffff0000");
     let both = "setp.lt.u32 %p0, %thread, 16; @%p0 bra A; bar.sync 0; bra B; A: bar.sync 0; B:";

@@ -47,16 +47,18 @@ fn global_memory_comes_and_the_mbarrier_hears_of_it() {
     case(&few, 128, Options::default()).fails(FaultKind::Deadlock, "16 bytes");
 }
 
-/// A store may land after a copy that comes later, unless a proxy fence stands between them; a read may not.
+/// A store may take effect after a later copy, unless a proxy fence stands between them; a read may not.
 #[test]
 fn what_a_copy_overwrites_is_fenced_where_it_was_written_and_not_where_it_was_read() {
     let store = "st.shared.u32 [%to], 77;";
     let fenced = format!(
         "{START} {store} fence.proxy.async.shared::cta; bar.sync 0; {COPY}{WAIT} ld.shared.u32 %r1, [%to]; st.global.u32 [%place], %r1;"
     );
+
     for options in every_way() {
         assert_eq!(case(&fenced, 128, options).run().unwrap(), each(128, |thread| thread * 5 + 2));
     }
+
     let unfenced = fenced.replace("fence.proxy.async.shared::cta;", "");
     for options in every_way() {
         let report = case(&unfenced, 128, options).fails(FaultKind::MissingFence, "overwrites");
@@ -65,10 +67,12 @@ fn what_a_copy_overwrites_is_fenced_where_it_was_written_and_not_where_it_was_re
     // Only warp 3 has not fenced: its words, and no others.
     let some = fenced.replace("fence.proxy", "setp.lt.u32 %p1, %thread, 96; @%p1 fence.proxy");
     case(&some, 128, Options::default()).fails(FaultKind::MissingFence, "thread of warp 3");
+
     let by_who_copies = unfenced.replace(COPY, &format!("@%p9 fence.proxy.async; {COPY}"));
     assert!(case(&by_who_copies, 128, Options::default()).run().is_ok(), "a fence by the thread that copies is enough");
     let too_early = unfenced.replace(store, &format!("fence.proxy.async; {store}"));
     case(&too_early, 128, Options::default()).fails(FaultKind::MissingFence, "overwrites");
+
     // What nothing orders is a race.
     let (before, _) = unfenced.split_once("bar.sync 0; @%p9 mbarrier.arrive").unwrap();
     let rest = "@%p9 mbarrier.arrive.expect_tx.shared::cta.b64 _, [bar], 512; @%p9 cp.async.bulk.shared::cluster.global.mbarrier::complete_tx::bytes [buffer+128], [%in], 256, [bar];";
@@ -76,6 +80,7 @@ fn what_a_copy_overwrites_is_fenced_where_it_was_written_and_not_where_it_was_re
         let report = case(&format!("{before} {rest} {WAIT}"), 128, options).fault();
         assert!(matches!(report.fault.kind, FaultKind::SharedRace | FaultKind::MissingWait), "{report}");
     }
+
     // Read, then overwritten by the next copy into the same place: the barrier is enough.
     let again =
         COPY.replace("[%in]", "[%rd1]").replace("mbarrier.arrive", "add.u64 %rd1, %in, 256; @%p9 mbarrier.arrive");
@@ -95,10 +100,12 @@ fn shared_memory_goes_in_groups() {
         mul.lo.u32 %r1, %thread, 9; st.shared.u32 [%to], %r1; fence.proxy.async.shared::cta; bar.sync 0;\n";
     let store =
         "@%p9 cp.async.bulk.global.shared::cta.bulk_group [%out], [buffer], 256; @%p9 cp.async.bulk.commit_group;\n";
+
     let good = format!("{start}{store} @%p9 cp.async.bulk.wait_group.read 0; bar.sync 0; st.shared.u32 [%to], 0;");
     for options in every_way() {
         assert_eq!(case(&good, 64, options).run().unwrap(), each(64, |thread| thread * 9));
     }
+
     let unfenced = good.replace("fence.proxy.async.shared::cta;", "");
     let report = case(&unfenced, 64, Options::default()).fails(FaultKind::MissingFence, "ordinary store");
     assert_eq!(report.thread, [0, 0, 0]);
@@ -108,12 +115,14 @@ fn shared_memory_goes_in_groups() {
         1,
     );
     assert!(case(&late, 64, Options::default()).run().is_ok(), "a fence by the thread that copies is enough");
+
     let overwritten = format!("{start}{store} bar.sync 0; st.shared.u32 [%to], 0; @%p9 cp.async.bulk.wait_group 0;");
     case(&overwritten, 64, completion(Completion::Late)).fails(FaultKind::MissingWait, "may still read");
     let left = format!("{start}{store}");
     case(&left, 64, completion(Completion::Late)).fails(FaultKind::MissingWait, "wait_group.read");
     let one = format!("{start}{store}{store} @%p9 cp.async.bulk.wait_group 1;");
     case(&one, 64, completion(Completion::Late)).fails(FaultKind::MissingWait, "wait_group.read");
+
     // Without `.read` the thread sees what it has written; with it, it need not.
     let seen = |read: &str| {
         format!(
@@ -165,6 +174,7 @@ fn reductions_of_every_operation_and_type() {
         ("min.f16", [0x3c00_bc00, 0, 0, 0], [0x4000_3c00, 0, 0, 0], [0x3c00_bc00, 0, 0, 0]),
         ("max.bf16", [0x3f80_bf80, 0, 0, 0], [0x4000_3f80, 0, 0, 0], [0x4000_3f80, 0, 0, 0]),
     ];
+
     type Doubles = [u64; 2];
     let halves: [(&str, Doubles, Doubles, Doubles); 6] = [
         ("and.b64", [12, 5 << 40], [10, 4 << 40], [8, 4 << 40]),
@@ -174,6 +184,7 @@ fn reductions_of_every_operation_and_type() {
         ("max.s64", [u64::MAX, 5], [3, 4], [3, 5]),
         ("add.f64", [1.5f64.to_bits(), 0], [2.25f64.to_bits(), 1f64.to_bits()], [3.75f64.to_bits(), 1f64.to_bits()]),
     ];
+
     let both = |pair: [u64; 2]| [wide(pair[0]), wide(pair[1])].concat().try_into().unwrap();
     let wide_cases = halves.map(|(op, old, new, expected)| (op, both(old), both(new), both(expected)));
     for &(op, old, new, expected) in cases.iter().chain(&wide_cases) {
@@ -251,11 +262,13 @@ fn wrong_bulk_copies_are_reported() {
         let body = format!("{START}{rest}");
         case(&body, 32, Options::default()).fails(kind, part)
     };
+
     let load = |to: &str, from: &str, size: u32| {
         format!(
             "@%p9 cp.async.bulk.shared::cluster.global.mbarrier::complete_tx::bytes [{to}], [{from}], {size}, [bar];"
         )
     };
+
     check(&load("buffer", "%in", 24), FaultKind::Misaligned, "24 bytes");
     check(&load("buffer+8", "%in", 16), FaultKind::Misaligned, "multiple of 16");
     check(&load("buffer", "%in+4", 16), FaultKind::Misaligned, "multiple of 16");
@@ -267,6 +280,7 @@ fn wrong_bulk_copies_are_reported() {
         FaultKind::UninitialisedMemory,
         "shared",
     );
+
     let remote = format!("{} ", load("%r1", "%in", 16));
     let body = format!("{START}{PEER} add.u32 %r1, %r0, %r8; {remote} {BYE}");
     Case { blocks: 2, cluster: 2, ..case(&body, 32, Options::default()) }

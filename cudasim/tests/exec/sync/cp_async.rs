@@ -42,6 +42,7 @@ fn each_size_with_zeros_and_ignored_sources() {
                     let kept = std::array::from_fn(|byte| if nth * 4 + (byte as u32) < read { all[byte] } else { 0 });
                     u32::from_le_bytes(kept)
                 };
+
                 let later = if thread >= 16 { 0 } else { word(0) * 3 + 1 };
                 value(0) + value(words - 1) * 100 + later * 10000
             });
@@ -51,26 +52,30 @@ fn each_size_with_zeros_and_ignored_sources() {
 }
 
 #[test]
-fn groups_land_in_order_and_only_as_many_as_are_waited_for() {
+fn groups_complete_in_order_and_only_as_many_as_are_waited_for() {
     let copy = |nth: u32| {
         format!("cp.async.ca.shared.global [%to+{}], [%from+{}], 4; cp.async.commit_group;\n", nth * 512, nth * 128)
     };
+
     let start = "mad.wide.u32 %from, %thread, 4, %in; mov.u32 %r0, buffer; mad.lo.u32 %to, %thread, 4, %r0;\n";
     let three = [start.to_owned(), copy(0), copy(1), copy(2)].concat();
     let good = format!(
         "{three} cp.async.wait_group 1; ld.shared.u32 %r1, [%to]; ld.shared.u32 %r2, [%to+512];
         add.u32 %r1, %r1, %r2; st.global.u32 [%place], %r1;"
     );
+
     for options in every_way() {
         let got = Case { options, ..case(&good, 32) }.run().unwrap();
         assert_eq!(got, each(32, |thread| thread * 3 + 1 + (thread + 32) * 3 + 1));
     }
+
     let early = format!("{three} cp.async.wait_group 1; ld.shared.u32 %r1, [%to+1024];");
     case(&early, 32).fails(FaultKind::MissingWait, "not waited for");
     assert!(Case { options: completion(Completion::Early), ..case(&early, 32) }.run().is_ok());
     let uncommitted = format!(
         "{start} cp.async.ca.shared.global [%to], [%from], 4; cp.async.wait_group 0; ld.shared.u32 %r1, [%to];"
     );
+
     case(&uncommitted, 32).fails(FaultKind::MissingWait, "not waited for");
     let written = format!("{three} st.shared.u32 [%to], 0;");
     case(&written, 32).fails(FaultKind::MissingWait, "is written while");

@@ -91,6 +91,7 @@ impl Tensor {
                 }
                 coordinates.push(n as i64);
                 coordinates[0] = (rest * self.slice + index % self.slice) as i64;
+
                 let padded = coordinates[0] >= self.dims[0] as i64;
                 let value = if padded { PADDING } else { self.cut(Self::value(&coordinates)) };
                 let at = (n * self.outermost_stride() + index * self.element) as usize;
@@ -126,6 +127,7 @@ impl Tensor {
         let between: u64 = extent[1..last].iter().map(|&size| u64::from(size)).product();
         let slices = u64::from(extent[0]) / self.slice;
         let mut order = Vec::new();
+
         for n in 0..i64::from(extent[last]) {
             for slice in 0..slices {
                 for pixel in 0..between {
@@ -142,6 +144,7 @@ impl Tensor {
                 }
             }
         }
+
         order
     }
 
@@ -160,6 +163,7 @@ impl Tensor {
     fn loads(&self, extent: &[u32], start: &[i64], options: Options) {
         let bytes = extent.iter().product::<u32>() as usize * self.element as usize;
         assert!(bytes <= TILE, "the tile holds {TILE} bytes");
+
         let rank = self.rank();
         let body = format!(
             "{START} @%p9 mbarrier.arrive.expect_tx.shared::cta.b64 _, [bar], {bytes};
@@ -169,6 +173,7 @@ impl Tensor {
             list(start),
             dump(bytes)
         );
+
         let declarations = declarations();
         let case = Case {
             body: &body,
@@ -178,6 +183,7 @@ impl Tensor {
             options,
             ..Case::default()
         };
+
         let got = case.run_with(|address, _| self.map(address, extent).encode().to_vec());
         let got = got.unwrap_or_else(|report| panic!("{report}"));
         let values: Vec<u32> = self.order(extent, start).iter().map(|place| self.at(place)).collect();
@@ -255,6 +261,7 @@ fn boxes_are_stored_and_reduced_slice_by_slice() {
                  @%p9 cp.{how} [%map, {{{}}}], [tile]; @%p9 cp.async.bulk.commit_group; @%p9 cp.async.bulk.wait_group 0;",
                 list(start)
             );
+
             let (declarations, output) = (declarations(), tensor.bytes());
             let case =
                 Case { body: &body, declarations: &declarations, output: output.clone(), options, ..Case::default() };
@@ -265,6 +272,7 @@ fn boxes_are_stored_and_reduced_slice_by_slice() {
                 TensorMap::tiled(&arguments, &extent).unwrap().encode().to_vec()
             });
             let got = super::bytes(&got.unwrap_or_else(|report| panic!("{report}")));
+
             let mut expected = output;
             let width = tensor.element as usize;
             for (place, value) in order.iter().zip(&values) {
@@ -305,6 +313,8 @@ fn im2col_takes_a_slice_of_each_pixel() {
             TensorMap::im2col(&tensor.arguments(address, &strides, &[1; 4]), &corners).unwrap().encode().to_vec()
         });
         let got = got.unwrap_or_else(|report| panic!("{report}"));
+
+        // All pixels of the box from the first one on.
         let [c, mut w, mut h, mut n] = start;
         let mut values = Vec::new();
         for _ in 0..pixels {
@@ -317,6 +327,7 @@ fn im2col_takes_a_slice_of_each_pixel() {
                 (h, n) = (-1, n + 1);
             }
         }
+
         assert_eq!(got[..bytes / 4], tensor.laid_out(&values)[..], "{start:?}");
     }
 }
@@ -341,6 +352,7 @@ fn what_the_documentation_leaves_open_is_refused() {
         assert_eq!(report.fault.kind, FaultKind::InvalidUse, "{report}");
         assert!(report.to_string().contains(part), "{report} lacks {part}");
     };
+
     refused(&[4, 0, 0, 0], &[1; 4], &[8, 2, 2, 1], "cut a slice");
     refused(&[-12, 0, 0, 0], &[1; 4], &[8, 2, 2, 1], "cut a slice");
     refused(&[0, 0, 0, 0], &[1; 4], &[12, 2, 2, 1], "cut a slice");

@@ -132,6 +132,7 @@ fn wrong_mbarriers_are_reported() {
         InvalidUse,
         "overwritten",
     );
+
     after("mbarrier.arrive.shared::cta.b64 %state, [bar], 3;", InvalidUse, "only 2 are pending");
     after("mbarrier.arrive.noComplete.shared::cta.b64 %state, [bar], 2;", InvalidUse, "completes");
     after(
@@ -139,6 +140,7 @@ fn wrong_mbarriers_are_reported() {
         InvalidUse,
         "expect",
     );
+
     after("mbarrier.complete_tx.shared::cta.b64 [bar], 1048576;", InvalidUse, "counts down");
     after("mbarrier.test_wait.parity.shared::cta.b64 %p0, [bar], 2;", InvalidUse, "parity 2");
     after(
@@ -147,19 +149,23 @@ fn wrong_mbarriers_are_reported() {
         InvalidUse,
         "phase 0 is waited for in phase 2",
     );
+
     after(
         "mbarrier.arrive.expect_tx.shared::cta.b64 %state, [bar], 48;
          A: mbarrier.try_wait.parity.shared::cta.b64 %p0, [bar], 0; @!%p0 bra A;",
         Deadlock,
         "1 threads at the mbarrier at shared address 0x400, whose phase 0 lacks 1 of 2 arrivals and 48 bytes",
     );
+
     // Nothing orders the second warp after the initialisation by the first.
     let body = format!("{INIT} 64; A: @%p9 bra B; nanosleep.u32 1; B: mbarrier.arrive.shared::cta.b64 %state, [bar];");
     let mut races = 0;
+
     for options in every_way() {
         let report = Case { body: &body, declarations: BAR, threads: 64, options, ..Case::default() }.fault();
         races += u32::from(report.fault.kind == SharedRace);
         assert!(matches!(report.fault.kind, SharedRace | InvalidUse), "{report}");
     }
+
     assert!(races > 0);
 }

@@ -79,6 +79,7 @@ impl Case<'_> {
              }}",
             self.declarations, self.body
         );
+
         let memory = GlobalMemory::new(1 << 26);
         let program = Program::load(&text, &memory).unwrap_or_else(|error| panic!("{error}"));
         let upload = |bytes: &[u8]| {
@@ -86,6 +87,7 @@ impl Case<'_> {
             memory.write(address, bytes).unwrap();
             address
         };
+
         let mut output = self.output.clone();
         output.resize(output.len().max(4 * (self.threads * self.blocks) as usize), 0);
         let (input, place) = (upload(&self.input), upload(&output));
@@ -131,7 +133,7 @@ pub fn words(bytes: &[u8]) -> Vec<u32> {
     bytes.chunks_exact(4).map(|word| u32::from_le_bytes([word[0], word[1], word[2], word[3]])).collect()
 }
 
-/// 20 seeds in each completion.
+/// 20 seeds for each completion.
 pub fn every_way() -> impl Iterator<Item = Options> {
     [Completion::Late, Completion::Early, Completion::Random]
         .into_iter()

@@ -1,4 +1,4 @@
-//! Warp-specialised pipelines, clean in every completion and with bugs planted.
+//! Warp-specialised pipelines, without a report under every completion, and with mutants.
 
 use super::{Case, bytes, completion, each, every_way};
 use cudasim::options::{Completion, Options};
@@ -57,7 +57,7 @@ fn a_pipeline_of_bulk_copies_is_clean() {
     }
 }
 
-/// What a planted bug does over all seeds and completions: kinds of reports, and how often the result was merely wrong.
+/// What a mutant does over all seeds and completions: kinds of reports, and how often the result was merely wrong.
 fn reports(body: &str) -> (Vec<FaultKind>, u32) {
     let (mut kinds, mut wrong) = (Vec::new(), 0);
     for options in every_way() {
@@ -70,36 +70,42 @@ fn reports(body: &str) -> (Vec<FaultKind>, u32) {
 }
 
 #[test]
-fn planted_bugs_in_the_pipeline_are_reported() {
+fn mutants_of_the_pipeline_are_reported() {
     use FaultKind::{Deadlock, InvalidUse, MissingFence, MissingWait, SharedRace};
-    let planted = |from: &str, to: &str| {
+    let mutant = |from: &str, to: &str| {
         assert!(PIPELINE.contains(from), "{from}");
         PIPELINE.replace(from, to)
     };
     let no_full =
-        planted("WAIT_FULL: mbarrier.try_wait.parity.shared::cta.b64 %p0, [%r4], %r2; @!%p0 bra WAIT_FULL;", "");
+        mutant("WAIT_FULL: mbarrier.try_wait.parity.shared::cta.b64 %p0, [%r4], %r2; @!%p0 bra WAIT_FULL;", "");
+
     let (kinds, _) = reports(&no_full);
     assert!(kinds.iter().any(|kind| matches!(kind, MissingWait)), "{kinds:?}");
     let no_empty =
-        planted("WAIT_EMPTY: mbarrier.try_wait.parity.shared::cta.b64 %p0, [%r5], %r3; @!%p0 bra WAIT_EMPTY;", "");
+        mutant("WAIT_EMPTY: mbarrier.try_wait.parity.shared::cta.b64 %p0, [%r5], %r3; @!%p0 bra WAIT_EMPTY;", "");
     let (kinds, wrong) = reports(&no_empty);
     assert!(kinds.iter().any(|kind| matches!(kind, MissingWait | InvalidUse | SharedRace)) || wrong > 0, "{kinds:?}");
-    let no_fence = planted("@%p9 fence.mbarrier_init.release.cluster;", "");
+
+    let no_fence = mutant("@%p9 fence.mbarrier_init.release.cluster;", "");
     let (kinds, _) = reports(&no_fence);
     assert!(kinds.len() == 60 && kinds.iter().all(|&kind| kind == MissingFence), "{kinds:?}");
-    let no_barrier = planted("bar.sync 0;", "");
+
+    let no_barrier = mutant("bar.sync 0;", "");
     let (kinds, _) = reports(&no_barrier);
     assert!(
         kinds.iter().all(|kind| matches!(kind, SharedRace | InvalidUse)) && kinds.contains(&SharedRace),
         "{kinds:?}"
     );
-    let parity = planted("xor.b32 %r3, %r2, 1;", "mov.u32 %r3, %r2;");
+
+    let parity = mutant("xor.b32 %r3, %r2, 1;", "mov.u32 %r3, %r2;");
     let (kinds, _) = reports(&parity);
     assert!(kinds.len() == 60 && kinds.iter().all(|&kind| kind == Deadlock), "{kinds:?}");
-    let bytes = planted("[%r4], 256;", "[%r4], 272;");
+
+    let bytes = mutant("[%r4], 256;", "[%r4], 272;");
     let report = case(&bytes, completion(Completion::Late)).fails(Deadlock, "16 bytes");
     assert!(report.to_string().contains("threads at the mbarrier"), "{report}");
+
     let arrivals =
-        planted("@%p9 mbarrier.init.shared::cta.b64 [empty], 2;", "@%p9 mbarrier.init.shared::cta.b64 [empty], 3;");
+        mutant("@%p9 mbarrier.init.shared::cta.b64 [empty], 2;", "@%p9 mbarrier.init.shared::cta.b64 [empty], 3;");
     case(&arrivals, completion(Completion::Late)).fails(Deadlock, "lacks 1 of 3 arrivals");
 }

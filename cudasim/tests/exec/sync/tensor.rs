@@ -16,7 +16,7 @@ pub fn declarations() -> String {
 /// What makes the mbarrier, and `%map` and `%p9` (thread 0).
 pub const START: &str = "mov.b64 %map, map; cvta.param.u64 %map, %map; setp.eq.u32 %p9, %thread, 0;
     @%p9 mbarrier.init.shared::cta.b64 [bar], 1; @%p9 fence.proxy.async; bar.sync 0; mov.b16 %h0, 0;\n";
-/// Until the copy has landed.
+/// Until the copy is complete.
 pub const WAIT: &str = "W: mbarrier.try_wait.parity.shared::cta.b64 %p0, [bar], 0; @!%p0 bra W;\n";
 
 /// Writes `bytes` of the tile to `%out`.
@@ -134,6 +134,7 @@ fn load(tensor: &Tensor, extent: &[u32], coordinates: &[i64], options: Options) 
                 }
             })
             .collect();
+
     let bytes = counts.iter().product::<usize>() * 2;
     let rank = extent.len();
     let body = format!(
@@ -143,6 +144,7 @@ fn load(tensor: &Tensor, extent: &[u32], coordinates: &[i64], options: Options) 
         list(coordinates),
         dump(bytes)
     );
+
     let declarations = declarations();
     let case = Case {
         body: &body,
@@ -155,6 +157,7 @@ fn load(tensor: &Tensor, extent: &[u32], coordinates: &[i64], options: Options) 
     let got = case
         .run_with(|address, _| TensorMap::tiled(&tensor.arguments(address), extent).unwrap().encode().to_vec())
         .unwrap_or_else(|report| panic!("{report}"));
+
     let mut elements = Vec::new();
     for index in 0..counts.iter().product::<usize>() {
         let mut rest = index;
@@ -227,9 +230,11 @@ fn im2col_takes_the_pixels_of_a_bounding_box_with_offsets() {
             output: vec![0; bytes],
             ..Case::default()
         };
+
         let got = case
             .run_with(|address, _| TensorMap::im2col(&tensor.arguments(address), &corners).unwrap().encode().to_vec());
         let got = got.unwrap_or_else(|report| panic!("{report}"));
+
         // All pixels of the box in the order of N, H, W, from the first one on.
         let (sw, sh) = (i64::from(strides[1]), i64::from(strides[2]));
         let mut elements = Vec::new();
@@ -248,6 +253,7 @@ fn im2col_takes_the_pixels_of_a_bounding_box_with_offsets() {
                 n += 1;
             }
         }
+
         assert_eq!(got[..bytes / 4], laid_out(2, &elements)[..], "{start:?}");
     }
 }
@@ -332,12 +338,14 @@ fn tensor_maps_are_replaced_field_by_field() {
             dump(1024)
         )
     };
+
     let map = TensorMap::tiled(&tensor.arguments(0), &[64, 8]).unwrap();
     let input = [map.encode().to_vec(), tensor.bytes()].concat();
     let declarations = declarations();
     let good = body(
         "@%p9 fence.proxy.tensormap::generic.release.gpu; @%p9 fence.proxy.tensormap::generic.acquire.gpu [%in], 128;",
     );
+
     let case = Case { body: &good, declarations: &declarations, input, output: vec![0; 1024], ..Case::default() };
     let got = case.run().unwrap_or_else(|report| panic!("{report}"));
     let elements: Vec<u16> =
@@ -351,6 +359,7 @@ fn tensor_maps_are_replaced_field_by_field() {
 fn a_tensor_copy_over_ordinary_stores_needs_a_fence() {
     let tensor = Tensor::new(&[64, 8], 3);
     let declarations = declarations();
+
     // One word, in the last row.
     let body = |fence: &str| {
         format!(
@@ -360,6 +369,7 @@ fn a_tensor_copy_over_ordinary_stores_needs_a_fence() {
              {WAIT}"
         )
     };
+
     let map = |address| TensorMap::tiled(&tensor.arguments(address), &[64, 8]).unwrap().encode().to_vec();
     for options in every_way() {
         let run = |body: &str| {
@@ -391,6 +401,7 @@ fn wrong_tensor_copies_are_reported() {
         assert_eq!(report.fault.kind, kind, "{report}");
         assert!(report.to_string().contains(part), "{report} lacks {part}");
     };
+
     let right = |address| TensorMap::tiled(&tensor.arguments(address), &[64, 8]).unwrap().encode().to_vec();
     let load = "cp.async.bulk.tensor.2d.shared::cluster.global.tile.mbarrier::complete_tx::bytes [tile], [%map, {0, 0}], [bar];";
     check(load, &|_| vec![0; 128], FaultKind::InvalidUse, "not a tensor map");

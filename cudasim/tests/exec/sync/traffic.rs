@@ -28,7 +28,7 @@ fn bulk(global: [[u64; 3]; 3], shared: [[u64; 3]; 3]) -> BulkTraffic {
 
 const NONE: [[u64; 3]; 3] = [[0; 3]; 3];
 
-/// The counts of a kernel, the same whenever its copies land.
+/// The counts of a kernel, the same whenever its copies complete.
 fn counts(body: &str, declarations: &str, cluster: u32, input: &[u8], map: &dyn Fn(u64, u64) -> Vec<u8>) -> Counts {
     let of = |completion, seed| {
         let options = Options { counters: true, completion, seed, threads: 1, ..Options::default() };
@@ -81,12 +81,14 @@ fn the_counts_as_json() {
     let launch = cudasim::exec::Launch::new([1; 3], [1; 3], 0, data.to_le_bytes().to_vec());
     let counts = cudasim::exec::run(&kernel, &launch, &machine.memory.map(), &options, 0).unwrap().expect("counts");
     let json = counts.json(&kernel);
+
     let traffic = |what: &str, load: [u64; 3], store: [u64; 3]| {
         let part = |[requests, units, bytes]: [u64; 3]| {
             format!("{{\"requests\":{requests},\"{what}\":{units},\"bytes\":{bytes}}}")
         };
         format!("{{\"load\":{},\"store\":{},\"atomic\":{}}}", part(load), part(store), part([0; 3]))
     };
+
     let (global, shared) = (traffic("sectors", [0; 3], [1, 1, 16]), traffic("lines", [1, 1, 16], [0; 3]));
     let nothing = "{\"matrices\":0,\"wavefronts\":0,\"bytes\":0}";
     let expected = format!(
@@ -128,6 +130,7 @@ fn blocks_copy_reduce_and_store_in_one_another() {
         2,
     );
     assert_eq!(got.bulk, bulk(NONE, [[4, 4, 480], [2, 2, 224], [2, 2, 256]]));
+
     // Words are a warp's: one request of each of the two blocks.
     let got = plain(
         &format!(
@@ -141,6 +144,7 @@ fn blocks_copy_reduce_and_store_in_one_another() {
         2,
     );
     assert_eq!(got.bulk, BulkTraffic::default());
+
     let shared = |requests, wavefronts, bytes| SharedTraffic { requests, wavefronts, conflicts: 0, bytes };
     // `st.shared`, then 8 bytes of each lane, served half a warp at a time.
     assert_eq!(got.shared[Direction::Store as usize], shared(4, 6, 768));
@@ -181,6 +185,7 @@ fn tensor_copies_count_what_lies_inside() {
         };
         TensorMap::tiled(&arguments, &[64, 16]).unwrap().encode().to_vec()
     };
+
     let load = |x: i32, y: i32| {
         let body = format!(
             "{MAP} @%p9 mbarrier.arrive.expect_tx.shared::cta.b64 _, [bar], 2048;
@@ -189,11 +194,13 @@ fn tensor_copies_count_what_lies_inside() {
         );
         counts(&body, &declarations(), 1, &[1; 224 * 40], &|input, _| map(input)).bulk
     };
+
     // Rows of 128 bytes from the middle of a sector on: 5 sectors each.
     assert_eq!(load(24, 3), bulk([[1, 16 * 5, 2048], [0; 3], [0; 3]], [[0; 3], [1, 16, 2048], [0; 3]]));
     // Four rows of 56 elements are inside: 112 bytes, 4 sectors each. The rest is filled.
     assert_eq!(load(-8, 36), bulk([[1, 16, 448], [0; 3], [0; 3]], [[0; 3], [1, 16, 2048], [0; 3]]));
     assert_eq!(load(100, 0), bulk([[1, 0, 0], [0; 3], [0; 3]], [[0; 3], [1, 16, 2048], [0; 3]]));
+
     let store = |how: &str, x: i32, y: i32| {
         let body = format!(
             "{MAP} @%p9 mbarrier.arrive.expect_tx.shared::cta.b64 _, [bar], 2048;
@@ -203,12 +210,13 @@ fn tensor_copies_count_what_lies_inside() {
         );
         counts(&body, &declarations(), 1, &[1; 224 * 40], &|_, output| map(output)).bulk
     };
+
     let (loaded, written) = ([1, 16 * 4, 2048], [1, 16, 2048]);
     assert_eq!(
         store("async.bulk.tensor.2d.global.shared::cta.tile.bulk_group", 24, 3),
         bulk([loaded, [1, 16 * 5, 2048], [0; 3]], [written, written, [0; 3]])
     );
-    // What is outside is read neither.
+    // What is outside is not read either.
     assert_eq!(
         store("reduce.async.bulk.tensor.2d.global.shared::cta.add.tile.bulk_group", -8, 36),
         bulk([loaded, [0; 3], [1, 16, 448]], [[1, 4, 448], written, [0; 3]])

@@ -55,11 +55,13 @@ fn printed(format: &str, values: &[(u64, u32)]) -> String {
     bytes.push("0".into());
     let mut at = 0_u32;
     let mut stores = String::new();
+
     for &(value, size) in values {
         at = at.next_multiple_of(size);
         stores += &format!("mov.u64 %rd3, {value}; st.local.b{} [depot+{at}], %rd3;\n", size * 8);
         at += size;
     }
+
     let text = format!(
         ".version 9.0\n.target sm_90a\n.address_size 64
          .extern .func (.param .b32 result) vprintf (.param .b64 format, .param .b64 values);
@@ -80,6 +82,7 @@ fn printed(format: &str, values: &[(u64, u32)]) -> String {
         bytes.join(", "),
         stores.replace("mov.u64 %rd3, 3735928559;", "mov.u64 %rd3, %rd4;")
     );
+
     let memory = GlobalMemory::new(1 << 20);
     let program = Program::load(&text, &memory).unwrap_or_else(|error| panic!("{error}"));
     let written = Arc::new(Mutex::new(String::new()));
@@ -103,6 +106,7 @@ const WORD: u64 = 3_735_928_559;
 fn printf_writes_as_c_does() {
     let int = |value: i32| (u64::from(value as u32), 4);
     let float = |value: f64| (value.to_bits(), 8);
+
     // The expected text is that of C's printf.
     for (format, values, expected) in [
         ("plain 100%%\n", vec![], "plain 100%\n"),
@@ -140,6 +144,7 @@ fn assertions_name_what_failed_where() {
         let bytes: Vec<String> = text.bytes().chain([0]).map(|byte| byte.to_string()).collect();
         (bytes.len(), bytes.join(", "))
     };
+
     let (m, mb) = string("i < n");
     let (f, fb) = string("kernel.cu");
     let (n, nb) = string("void k()");
@@ -155,6 +160,7 @@ fn assertions_name_what_failed_where() {
             @%p call.uni __assertfail, (a, b, c, d, e);
             ret; }}"
     );
+
     let memory = GlobalMemory::new(1 << 20);
     let program = Program::load(&text, &memory).unwrap_or_else(|error| panic!("{error}"));
     let launch = cudasim::exec::Launch::new([1; 3], [32, 1, 1], 0, Vec::new());

@@ -38,10 +38,12 @@ fn shfl_takes_from_the_lane_that_the_isa_names() {
                  shfl.sync.{mode}.b32 %r1|%p0, %r0, {b}, {c}, 0xffffffff;
                  selp.u32 %r2, 1, 0, %p0; add.u32 %r1, %r1, %r2; st.global.u32 [%place], %r1;"
             );
+
             let expected = each(32, |lane| {
                 let (source, inside) = shfl(mode, lane as i32, b, c);
                 source * 1000 + 7 + u32::from(inside)
             });
+
             let got = Case { body: &body, ..Case::default() }.run().unwrap();
             assert_eq!(got, expected, "{mode} {b} {c:#x}");
         }
@@ -132,6 +134,7 @@ fn redux_in_every_operation() {
     let value = |lane: u32| lane.wrapping_mul(0x9e37_79b9) ^ 0x5bd1;
     let all = || (0..32).map(value);
     let signed = || all().map(|x| x as i32);
+
     for (name, expected) in [
         ("add.u32", all().fold(0, u32::wrapping_add)),
         ("add.s32", all().fold(0, u32::wrapping_add)),

@@ -21,7 +21,7 @@ fn in_registers() -> Case {
 }
 
 #[test]
-fn missing_waits_are_found_however_it_lands() {
+fn missing_waits_are_found_however_it_completes() {
     for completion in [Completion::Late, Completion::Early, Completion::Random] {
         for (what, case, middle) in [
             ("no wait", plain(), format!("{READY} {FENCE} {} {COMMIT}", plain().instruction())),
@@ -46,6 +46,7 @@ fn missing_waits_are_found_however_it_lands() {
             assert_eq!(kind, FaultKind::MissingWait, "{what} {completion:?}: {report}");
         }
     }
+
     let lax = format!("{READY} {FENCE} {} {COMMIT}", plain().instruction());
     let (_, report) = fault_of(&plain(), &lax, Completion::Late);
     assert!(report.contains("%d0 is read while a wgmma in flight accumulates in it"), "{report}");
@@ -75,9 +76,11 @@ fn missing_fences_are_found() {
         let (kind, report) = fault_of(&plain(), &middle, Completion::Late);
         assert_eq!(kind, FaultKind::MissingFence, "{what}: {report}");
     }
+
     let case = in_registers();
     let middle = format!("{READY} {FENCE} add.u32 %a3, %a3, 1; {} {COMMIT} {WAIT}", case.instruction());
     assert_eq!(fault_of(&case, &middle, Completion::Early).0, FaultKind::MissingFence);
+
     // Compilers put copies there, which the assembler moves before the fence.
     let middle = format!("{READY} {FENCE} mov.b32 %a3, %a3; {} {COMMIT} {WAIT}", case.instruction());
     let data = Data::new(&case, 0);
@@ -94,6 +97,7 @@ fn operations_are_chained_in_order() {
     let middle =
         format!("{READY} {FENCE} {i} {i} {COMMIT} {i} {COMMIT} wgmma.wait_group.sync.aligned 1; {i} {COMMIT} {WAIT}");
     let mut machine = Machine::new(&kernel(&case, &middle));
+
     // Small integers: four times the product is exact.
     let mut expected = Data::new(&case, 0);
     for _ in 0..4 {
@@ -105,6 +109,7 @@ fn operations_are_chained_in_order() {
             }
         }
     }
+
     let expected: Vec<u32> = (0..512)
         .map(|i| {
             let (row, column) = place_d(i / 4, i % 4);
@@ -125,6 +130,7 @@ fn a_whole_warpgroup_must_run_the_same() {
     let i = case.instruction();
     let kind = |middle: String| fault_of(&case, &middle, Completion::Late);
     let (fault, report) = kind(format!("{READY} {FENCE} setp.lt.u32 %q, %r0, 3; @%q {i} {COMMIT} {WAIT}"));
+
     assert_eq!(fault, FaultKind::DivergentBarrier, "{report}");
     let (fault, report) = kind(format!("{READY} {FENCE} setp.lt.u32 %q, %r0, 96; @%q {i} {COMMIT} {WAIT}"));
     assert!(matches!(fault, FaultKind::Deadlock | FaultKind::DivergentBarrier), "{report}");
@@ -132,10 +138,12 @@ fn a_whole_warpgroup_must_run_the_same() {
     let (fault, report) = kind(format!(
         "{READY} {FENCE} shr.u32 %r4, %r0, 5; cvt.u64.u32 %rd5, %r4; add.u64 %db, %db, %rd5; {i} {COMMIT} {WAIT}"
     ));
+
     assert_eq!(fault, FaultKind::InvalidUse, "{report}");
     let (fault, report) =
         kind(format!("{READY} {FENCE} cvt.u64.u32 %rd5, %r0; add.u64 %db, %db, %rd5; {i} {COMMIT} {WAIT}"));
     assert!(fault == FaultKind::InvalidUse && report.contains("differs between lanes"), "{report}");
+
     let (fault, report) = kind(format!("{READY} {FENCE} setp.lt.u32 %p, %r0, 7; {i} {COMMIT} {WAIT}"));
     assert!(fault == FaultKind::InvalidUse && report.contains("scale-d"), "{report}");
     let machine = Machine::new(&kernel(&case, &good(&case)));
@@ -172,7 +180,7 @@ fn a_missing_proxy_fence_is_found() {
             assert!(report.contains("fence.proxy.async"), "{report}");
         }
     }
-    // A fence by who reads, once it knows of the writes, is enough; one that comes before the writes are known is not.
+    // A fence by the reader after it has synchronised with the writes is enough; a fence before that is not.
     let late = format!("bar.sync 0; fence.proxy.async; {FENCE} {i} {COMMIT} {WAIT}");
     let data = Data::new(&plain(), 0);
     let got = data.launch(&Machine::new(&kernel(&plain(), &late)), &plain(), 128);
@@ -209,7 +217,7 @@ fn one_warp_may_release_what_all_have_read() {
         machine.options.seed = seed;
         for completion in [Completion::Late, Completion::Early, Completion::Random] {
             machine.options.completion = completion;
-            // A warp that has landed early does not know that others have; those that have not must not be disturbed.
+            // A warp whose operation is complete knows nothing of the other warps; operations in flight must not be disturbed.
             let data = Data::new(&case, 0);
             let got =
                 data.launch(&machine, &case, 128).unwrap_or_else(|report| panic!("{seed} {completion:?} {report}"));

@@ -138,6 +138,7 @@ impl Case {
             format!("{{{}}}", (0..count).map(|i| format!("%{name}{i}")).collect::<Vec<_>>().join(", "))
         };
         let a = if self.a.is_some() { "%da".to_owned() } else { list("a", 4) };
+
         let mut immediates = String::new();
         if !matches!(self.types[0], "s32") {
             immediates += &format!(", {}, {}", self.signs[0], self.signs[1]);
@@ -148,6 +149,7 @@ impl Case {
             }
             immediates += if self.b.rows { ", 1" } else { ", 0" };
         }
+
         let flags = if self.types[1] == "b1" { ".and.popc" } else { self.flags };
         let (before, after) = if flags == ".satfinite" { (flags, "") } else { ("", flags) };
         format!(
@@ -177,6 +179,7 @@ fn kernel(case: &Case, middle: &str) -> String {
             })
             .collect()
     };
+
     format!(
         ".visible .entry k(.param .u64 image, .param .u64 words, .param .u64 a, .param .u64 d, .param .u64 da,
             .param .u64 db, .param .u64 accumulate, .param .u64 out) {{
@@ -236,6 +239,7 @@ impl Data {
     fn new(case: &Case, round: usize) -> Self {
         let k = case.k();
         let [bits_d, bits_a, bits_b] = case.types.map(|ty| bits_of(ty) as usize);
+
         let mut noise = Noise::new(round as u64);
         let mut fill = |count: usize, columns: usize, ty: &str, prime: usize| -> Vec<u64> {
             let mask = u64::MAX >> (64 - bits_of(ty));
@@ -248,10 +252,14 @@ impl Data {
         };
         let (a, b) = (fill(64 * k, k, case.types[1], 3), fill(case.n * k, k, case.types[2], 5));
         let d = fill(64 * case.n, case.n, case.types[0], 11);
+
+        // A and B in shared memory, one behind the other.
         let mut image = vec![0; 49152];
         let a_bytes = case.a.map_or(0, |layout| layout.write(&mut image, &a, k, bits_a));
         let used = a_bytes + case.b.write(&mut image[a_bytes..], &b, k, bits_b);
         image.truncate(used);
+
+        // A and D in registers.
         let (mut a_registers, mut d_registers) = (vec![0; 128 * 4], vec![0; 128 * case.registers()]);
         for thread in 0..128 {
             for i in 0..64 * k / 128 {
@@ -264,6 +272,7 @@ impl Data {
                 put(registers, i, bits_d, d[row * case.n + column]);
             }
         }
+
         let image = image.as_chunks::<4>().0.iter().map(|word| u32::from_le_bytes(*word)).collect();
         let descriptor_a = case.a.map_or(0, |layout| layout.descriptor(BASE));
         let descriptors = [descriptor_a, case.b.descriptor(BASE + a_bytes as u64)];
@@ -293,9 +302,11 @@ impl Data {
             let top = 1_u64 << (bits_of(ty) - 1);
             values.iter().map(|&x| if sign < 0 { x ^ top } else { x }).collect()
         };
+
         let (va, vb) = (negated(&self.a, a, case.signs[0]), negated(&self.b, b, case.signs[1]));
         let flags = if a == "b1" { "and" } else { case.flags };
         let bits = bits_of(d) as usize;
+
         let mut words = vec![0; self.d_registers.len()];
         for thread in 0..128 {
             let registers = &mut words[thread * case.registers()..][..case.registers()];

@@ -43,6 +43,7 @@ fn every_type() {
     let integers = ["u8", "s8"].map(|a| ["u8", "s8"].map(|b| ["s32", a, b]));
     let others = [BF16, ["f16", "f16", "f16"], ["f32", "f16", "f16"], ["f32", "tf32", "tf32"], ["s32", "b1", "b1"]];
     let all = fp8.into_iter().flatten().flatten().chain(integers.into_iter().flatten()).chain(others);
+
     for types in all {
         for a in [None, Some(k_major(128, 1))] {
             for accumulate in [true, false] {

@@ -61,7 +61,7 @@ pub(super) fn decode(decoder: &mut Decoder<'_>, instruction: &Instruction) -> De
     let bytes = decoder.integer(&o[2])?;
     let allowed: &[i64] = if has(Modifier::Cg) { &[16] } else { &[4, 8, 16] };
     if !allowed.contains(&bytes) {
-        return Err(format!("`{}` copies {allowed:?} bytes, not {bytes}", form.spelling));
+        return Err(format!("`{}` copies {allowed:?} bytes, not {bytes}", form.mnemonic));
     }
     // The fourth operand may be how many bytes to read, a predicate to ignore the source, or a cache policy.
     let rule = instruction.rules().get(3).map(|rule| rule.kind);

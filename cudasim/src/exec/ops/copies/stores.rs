@@ -16,7 +16,7 @@ use crate::ptx::types::StateSpace;
 pub(super) fn decode(decoder: &mut Decoder<'_>, instruction: &Instruction) -> Decode {
     let form = &instruction.form;
     let [to, value, mbarrier] = instruction.operands.as_slice() else {
-        return Err(format!("`{}` takes three operands", form.spelling));
+        return Err(format!("`{}` takes three operands", form.mnemonic));
     };
     let ty = form.types[0];
     let reduction = match form.opcode {
@@ -30,7 +30,7 @@ pub(super) fn decode(decoder: &mut Decoder<'_>, instruction: &Instruction) -> De
     let width = ty.bytes() as usize;
     let bytes = width * values.len();
     if bytes > 16 {
-        return Err(format!("`{}` stores more than 16 bytes", form.spelling));
+        return Err(format!("`{}` stores more than 16 bytes", form.mnemonic));
     }
     let direction = if reduction.is_some() { Direction::Atomic } else { Direction::Store };
     Ok(Decoded::effect(move |context, mask| {
