@@ -40,15 +40,8 @@ fn apply(
 /// A kernel whose threads apply `instruction` to 96 bytes of `memory` each, in global or shared memory, and give what came back
 /// in 32 bytes of `result`.
 fn kernel(space: &str, instruction: &str, register: &str, ty: &str) -> String {
-    let count = if instruction.contains(".v2") {
-        2
-    } else if instruction.contains(".v4") {
-        4
-    } else if instruction.contains(".v8") {
-        8
-    } else {
-        1
-    };
+    let count = [(".v2", 2), (".v4", 4), (".v8", 8)].iter().find(|(part, _)| instruction.contains(part));
+    let count = count.map_or(1, |&(_, count)| count);
 
     let list = |name: &str| match count {
         1 => format!("%{register}{name}"),
@@ -275,7 +268,11 @@ fn halves_and_vectors() {
             }
         }
     }
+}
 
+#[test]
+fn vectors_of_singles() {
+    let (a, b) = ([1.5_f32, -2.0, 0.25, 96.0], [0.5_f32, 4.0, -1.25, 32.0]);
     let words = |values: &[f32]| values.iter().flat_map(|value| value.to_le_bytes()).collect::<Vec<u8>>();
     for vector in [2, 4] {
         let expected: Vec<f32> = a.iter().zip(&b).map(|(x, y)| x + y).collect();

@@ -135,12 +135,29 @@ fn shared_memory_goes_in_groups() {
     }
 }
 
+type Words = [u32; 4];
+
+/// Operation, old values, operands and results; a value is two words.
+fn reductions_of_double_words() -> [(&'static str, Words, Words, Words); 6] {
+    let wide = |x: u64| [x as u32, (x >> 32) as u32];
+    type Doubles = [u64; 2];
+    let halves: [(&'static str, Doubles, Doubles, Doubles); 6] = [
+        ("and.b64", [12, 5 << 40], [10, 4 << 40], [8, 4 << 40]),
+        ("add.u64", [u64::MAX, 5 << 40], [3, 4 << 40], [2, 9 << 40]),
+        ("min.s64", [u64::MAX, 5], [3, 4], [u64::MAX, 4]),
+        ("max.u64", [u64::MAX, 5], [3, 4], [u64::MAX, 5]),
+        ("max.s64", [u64::MAX, 5], [3, 4], [3, 5]),
+        ("add.f64", [1.5f64.to_bits(), 0], [2.25f64.to_bits(), 1f64.to_bits()], [3.75f64.to_bits(), 1f64.to_bits()]),
+    ];
+
+    let both = |pair: [u64; 2]| [wide(pair[0]), wide(pair[1])].concat().try_into().unwrap();
+    halves.map(|(op, old, new, expected)| (op, both(old), both(new), both(expected)))
+}
+
 #[test]
 fn reductions_of_every_operation_and_type() {
     // Old values are those of `output`, operands those in shared memory: four words, or eight halves.
     let f = |x: f32| x.to_bits();
-    let wide = |x: u64| [x as u32, (x >> 32) as u32];
-    type Words = [u32; 4];
     let cases: &[(&str, Words, Words, Words)] = &[
         ("and.b32", [12, 5, u32::MAX, 0], [10, 3, 7, 9], [8, 1, 7, 0]),
         ("or.b32", [12, 5, 0, 1], [10, 3, 7, 9], [14, 7, 7, 9]),
@@ -175,19 +192,7 @@ fn reductions_of_every_operation_and_type() {
         ("max.bf16", [0x3f80_bf80, 0, 0, 0], [0x4000_3f80, 0, 0, 0], [0x4000_3f80, 0, 0, 0]),
     ];
 
-    type Doubles = [u64; 2];
-    let halves: [(&str, Doubles, Doubles, Doubles); 6] = [
-        ("and.b64", [12, 5 << 40], [10, 4 << 40], [8, 4 << 40]),
-        ("add.u64", [u64::MAX, 5 << 40], [3, 4 << 40], [2, 9 << 40]),
-        ("min.s64", [u64::MAX, 5], [3, 4], [u64::MAX, 4]),
-        ("max.u64", [u64::MAX, 5], [3, 4], [u64::MAX, 5]),
-        ("max.s64", [u64::MAX, 5], [3, 4], [3, 5]),
-        ("add.f64", [1.5f64.to_bits(), 0], [2.25f64.to_bits(), 1f64.to_bits()], [3.75f64.to_bits(), 1f64.to_bits()]),
-    ];
-
-    let both = |pair: [u64; 2]| [wide(pair[0]), wide(pair[1])].concat().try_into().unwrap();
-    let wide_cases = halves.map(|(op, old, new, expected)| (op, both(old), both(new), both(expected)));
-    for &(op, old, new, expected) in cases.iter().chain(&wide_cases) {
+    for &(op, old, new, expected) in cases.iter().chain(&reductions_of_double_words()) {
         let body = format!(
             "st.shared.v4.u32 [buffer], {{{}, {}, {}, {}}}; fence.proxy.async;
              cp.reduce.async.bulk.global.shared::cta.bulk_group.{op} [%out], [buffer], 16;
