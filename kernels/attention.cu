@@ -27,20 +27,15 @@
         attention_f32::forward<D>(qkv, output, logsumexp, tokens, head_dim, causal, aligned, scale);          \
     }
 
-// Each width in both precisions.
 KERNEL_BF16(16, 1, 64, true, 3)
+KERNEL_BF16(32, 2, 64, true, 2)
+KERNEL_BF16(64, 2, 64, true, 2)
+KERNEL_BF16(96, 1, 64, true, 2)
+KERNEL_BF16(128, 1, 64, true, 2)
+KERNEL_BF16(192, 1, 32, false, 2)
 
 KERNEL_F32(32, 4)
-KERNEL_BF16(32, 2, 64, true, 2)
-
 KERNEL_F32(64, 3)
-KERNEL_BF16(64, 2, 64, true, 2)
-
 KERNEL_F32(96, 3)
-KERNEL_BF16(96, 1, 64, true, 2)
-
 KERNEL_F32(128, 3)
-KERNEL_BF16(128, 1, 64, true, 2)
-
 KERNEL_F32(192, 2)
-KERNEL_BF16(192, 1, 32, false, 2)

@@ -42,6 +42,7 @@ KERNEL_BF16(attention_backward_keys, 64, true, 64, 32, true, 2)
 KERNEL_BF16(attention_backward_keys, 96, true, 64, 16, false, 2)
 KERNEL_BF16(attention_backward_keys, 128, true, 64, 16, false, 2)
 KERNEL_BF16(attention_backward_keys, 192, true, 32, 16, false, 2)
+
 KERNEL_BF16(attention_backward_queries, 16, false, 64, 32, true, 3)
 KERNEL_BF16(attention_backward_queries, 32, false, 64, 32, true, 2)
 KERNEL_BF16(attention_backward_queries, 64, false, 64, 32, true, 2)
