@@ -5,7 +5,7 @@ use crate::exec::race::clocks::Order;
 use crate::exec::schedule::warp;
 use crate::exec::schedule::warp::{Failure, Turn};
 use crate::exec::state::block::Block;
-use crate::exec::state::context::Grid;
+use crate::exec::state::context::{Context, Grid};
 use crate::exec::state::families::BlockState;
 use crate::exec::state::warp::Warp;
 use crate::exec::state::worker::Worker;
@@ -83,7 +83,9 @@ impl Cluster {
                 _ => 16384,
             };
             let warp = &mut self.warps[rank][id];
-            let turn = warp::run(grid, worker, &mut self.blocks, &mut self.order, rank, warp, budget)
+            let blocks = &mut self.blocks;
+            let mut context = Context { grid, worker, blocks, order: &mut self.order, rank, warp, pc: 0 };
+            let turn = warp::run(&mut context, budget)
                 .map_err(|failure| Box::new(report(grid, &self.blocks[rank], warp.id, *failure)))?;
             moved |= !matches!(turn, Turn::Waiting(false));
             if warp.instructions > grid.options.warp_instructions {
