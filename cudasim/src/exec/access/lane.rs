@@ -2,7 +2,7 @@
 
 use crate::exec::program::address::{Address, Space};
 use crate::exec::program::address::{Window, window};
-use crate::exec::race::detector::{Spot, Touch};
+use crate::exec::race::detector::{AccessKind, SyncLocation};
 use crate::exec::state::context::Context;
 use crate::memory::{ByteState, CLUSTER_RANK_SHIFT, SharedMemory, Word};
 use crate::report::{Fault, FaultKind};
@@ -33,11 +33,11 @@ pub(in crate::exec) enum Found {
 }
 
 impl Found {
-    /// As a place where something is handed on; `address` is the access's own.
-    pub(in crate::exec) fn spot(self, address: u64) -> Spot {
+    /// As a location of synchronisation; `address` is that of the access.
+    pub(in crate::exec) fn location(self, address: u64) -> SyncLocation {
         match self {
-            Self::Global(..) => Spot::Global(address),
-            Self::Shared(rank, offset) => Spot::Shared(rank, offset),
+            Self::Global(..) => SyncLocation::Global(address),
+            Self::Shared(rank, offset) => SyncLocation::Shared(rank, offset),
         }
     }
 }
@@ -100,8 +100,8 @@ impl Context<'_> {
                     return Err(uninitialised("global", lane, address));
                 }
                 let value = allocation.load(offset);
-                let touch = Touch { write: false, strong: access.strong };
-                self.touch_global(index, &[address; 32], 1 << lane, T::BYTES, touch)?;
+                let kind = AccessKind { write: false, strong: access.strong };
+                self.check_global(index, &[address; 32], 1 << lane, T::BYTES, kind)?;
                 Ok(value)
             }
             Window::Shared => {
@@ -154,8 +154,8 @@ impl Context<'_> {
                     allocation.store(offset, value);
                     allocation.set_written(offset, T::BYTES, true);
                 }
-                let touch = Touch { write: true, strong: access.strong };
-                self.touch_global(index, &[address; 32], 1 << lane, T::BYTES, touch)
+                let kind = AccessKind { write: true, strong: access.strong };
+                self.check_global(index, &[address; 32], 1 << lane, T::BYTES, kind)
             }
             Window::Shared => {
                 let agent = self.agent();
@@ -182,8 +182,8 @@ impl Context<'_> {
         self.read_shared_as(agent, false, lane, address, into)
     }
 
-    /// As [`Context::read_shared`], by any agent of [`Order`](crate::exec::race::clocks::Order): an asynchronous operation reads as
-    /// `context.order.asynchronous(rank, warp)`, whose accesses race with those of threads that do not know of it. `strong`:
+    /// As [`Context::read_shared`], by any agent of [`ClockSet`](crate::exec::race::clocks::ClockSet): an asynchronous operation reads as
+    /// `context.clocks.asynchronous(rank, warp)`, whose accesses race with those of threads that nothing orders after it. `strong`:
     /// an atomic or the like.
     ///
     /// # Errors
@@ -208,7 +208,7 @@ impl Context<'_> {
         if self.grid.options.uninitialised && states.contains(&ByteState::Unwritten) {
             return Err(uninitialised("shared", lane, crate::memory::SHARED_WINDOW + address));
         }
-        self.touch_shared_range(agent, rank, lane, offset, into.len(), Touch { write: false, strong })
+        self.check_shared_range(agent, rank, lane, offset, into.len(), AccessKind { write: false, strong })
     }
 
     /// Writes bytes of shared memory for a lane.
@@ -238,7 +238,7 @@ impl Context<'_> {
         let offset = memory.offset(inside, from.len() as u64).map_err(at)?;
         writable(memory, offset, from.len()).map_err(at)?;
         memory.put(offset, from);
-        self.touch_shared_range(agent, rank, lane, offset, from.len(), Touch { write: true, strong })
+        self.check_shared_range(agent, rank, lane, offset, from.len(), AccessKind { write: true, strong })
     }
 
     /// Index of the allocation that the step that runs has hit last, or another that shares its place.

@@ -2,7 +2,7 @@
 
 use crate::exec::program::address::Space;
 use crate::exec::race::clocks::Clock;
-use crate::exec::race::detector::{Knows, KnowsGlobal, Spot, Touch};
+use crate::exec::race::detector::{AccessKind, HappensBeforeInCluster, HappensBeforeInGrid, SyncLocation};
 use crate::exec::state::context::Context;
 use crate::mask::{FULL, Mask, lanes};
 use crate::memory::shadow::{Cell, Race, Shadow, Visit};
@@ -13,7 +13,7 @@ impl Context<'_> {
     /// The agent of the warp that runs.
     #[inline]
     pub fn agent(&self) -> usize {
-        self.order.warp(self.rank, self.warp.id)
+        self.clocks.warp(self.rank, self.warp.id)
     }
 
     /// Checks and notes an access of global memory by the lanes of `mask`, all in allocation `index`.
@@ -21,15 +21,15 @@ impl Context<'_> {
     /// # Errors
     /// `GlobalRace`.
     #[inline]
-    pub(in crate::exec) fn touch_global(
+    pub(in crate::exec) fn check_global(
         &mut self,
         index: usize,
         addresses: &[u64; 32],
         mask: Mask,
         bytes: u64,
-        touch: Touch,
+        kind: AccessKind,
     ) -> Result<(), Fault> {
-        let race = self.visit_global(index, touch, |shadow, visit, base| {
+        let race = self.visit_global(index, kind, |shadow, visit, base| {
             shadow.visit(visit, &addresses.map(|address| address.wrapping_sub(base)), mask, bytes)
         });
         race.map_err(|(lane, fault)| fault.at(addresses[lane]))
@@ -38,16 +38,16 @@ impl Context<'_> {
     /// The same of all lanes side by side, the first at `address`.
     ///
     /// # Errors
-    /// As [`Context::touch_global`].
+    /// As [`Context::check_global`].
     #[inline]
-    pub(in crate::exec) fn touch_global_run(
+    pub(in crate::exec) fn check_global_run(
         &mut self,
         index: usize,
         address: u64,
         bytes: u64,
-        touch: Touch,
+        kind: AccessKind,
     ) -> Result<(), Fault> {
-        let race = self.visit_global(index, touch, |shadow, visit, base| match !visit.lanes {
+        let race = self.visit_global(index, kind, |shadow, visit, base| match !visit.lanes {
             true => shadow.visit_run(visit, address - base, bytes),
             false => {
                 let offsets = std::array::from_fn(|lane| address - base + lane as u64 * bytes);
@@ -61,8 +61,8 @@ impl Context<'_> {
     fn visit_global(
         &mut self,
         index: usize,
-        touch: Touch,
-        visitor: impl FnOnce(&Shadow, &mut Visit<KnowsGlobal<'_>>, u64) -> Option<Race>,
+        kind: AccessKind,
+        visitor: impl FnOnce(&Shadow, &mut Visit<HappensBeforeInGrid<'_>>, u64) -> Option<Race>,
     ) -> Result<(), (usize, Fault)> {
         if self.grid.first_agent == 0 {
             return Ok(());
@@ -71,20 +71,20 @@ impl Context<'_> {
         let Some(allocation) = self.grid.memory.get(index) else { return Ok(()) };
         let Some(shadow) = allocation.shadow() else { return Ok(()) };
         let by_lane = self.grid.options.lane_races;
-        let order = &*self.order;
-        let (number, now) = (order.global_agent(agent), order.now(agent));
-        let Some(cell) = Cell::new(number, now, touch.strong, self.pc) else { return Ok(()) };
-        let knows = KnowsGlobal { order, agent, number, now, lanes: by_lane };
+        let clocks = &*self.clocks;
+        let (number, now) = (clocks.global_agent(agent), clocks.now(agent));
+        let Some(cell) = Cell::new(number, now, kind.strong, self.pc) else { return Ok(()) };
+        let knows = HappensBeforeInGrid { clocks, agent, number, now, lanes: by_lane };
         let old = self.grid.first_agent << 40;
         let mut visit =
-            Visit { cell, old, known: self.warp.known_moments[0], order: knows, lanes: by_lane, write: touch.write };
+            Visit { cell, old, known: self.warp.proven_epochs[0], order: knows, lanes: by_lane, write: kind.write };
         let race = visitor(shadow, &mut visit, allocation.base());
-        self.warp.known_moments[0] = visit.known;
+        self.warp.proven_epochs[0] = visit.known;
         match race {
             None => Ok(()),
             Some(race) => {
-                let (cluster, agent) = order.of_global(race.other.agent());
-                let message = self.race(touch, &race, cluster, agent);
+                let (cluster, agent) = clocks.of_global(race.other.agent());
+                let message = self.race(kind, &race, cluster, agent);
                 Err((race.lane, Fault::new(FaultKind::GlobalRace, message).lane(race.lane)))
             }
         }
@@ -96,35 +96,35 @@ impl Context<'_> {
     /// # Errors
     /// `SharedRace`.
     #[inline]
-    pub(in crate::exec) fn touch_shared(
+    pub(in crate::exec) fn check_shared(
         &mut self,
         agent: usize,
         rank: usize,
         addresses: &[u64; 32],
         mask: Mask,
         bytes: u64,
-        touch: Touch,
+        kind: AccessKind,
     ) -> Result<(), Fault> {
         let offsets = addresses.map(|address| address.wrapping_sub(SHARED_RESERVED));
-        let race = self.visit_shared(agent, rank, touch, |shadow, visit| shadow.visit(visit, &offsets, mask, bytes));
+        let race = self.visit_shared(agent, rank, kind, |shadow, visit| shadow.visit(visit, &offsets, mask, bytes));
         race.map_err(|(lane, fault)| fault.at(SHARED_WINDOW + addresses[lane]))
     }
 
     /// The same of any range of bytes for one lane: what an asynchronous copy calls, as its own agent
-    /// (`order.asynchronous(rank, warp)`), where it reads or writes.
+    /// (`clocks.asynchronous(rank, warp)`), where it reads or writes.
     ///
     /// # Errors
     /// `SharedRace`.
-    pub fn touch_shared_range(
+    pub fn check_shared_range(
         &mut self,
         agent: usize,
         rank: usize,
         lane: usize,
         offset: usize,
         bytes: usize,
-        touch: Touch,
+        kind: AccessKind,
     ) -> Result<(), Fault> {
-        let race = self.visit_shared(agent, rank, touch, |shadow, visit| {
+        let race = self.visit_shared(agent, rank, kind, |shadow, visit| {
             shadow.visit_lane(visit, lane, offset as u64, bytes as u64)
         });
         race.map_err(|(_, fault)| fault.at(SHARED_WINDOW + SHARED_RESERVED + offset as u64))
@@ -135,45 +135,51 @@ impl Context<'_> {
         &mut self,
         agent: usize,
         rank: usize,
-        touch: Touch,
-        visitor: impl FnOnce(&Shadow, &mut Visit<Knows<'_>>) -> Option<Race>,
+        kind: AccessKind,
+        visitor: impl FnOnce(&Shadow, &mut Visit<HappensBeforeInCluster<'_>>) -> Option<Race>,
     ) -> Result<(), (usize, Fault)> {
         if !self.grid.options.shared_races {
             return Ok(());
         }
         let lanes = self.grid.options.lane_races;
         let Some(shadow) = self.blocks[rank].shared.shadow() else { return Ok(()) };
-        let order = &*self.order;
-        let now = order.now(agent);
+        let clocks = &*self.clocks;
+        let now = clocks.now(agent);
         // 0 is no agent.
-        let Some(cell) = Cell::new(agent as u64 + 1, now, touch.strong, self.pc) else { return Ok(()) };
-        // What the warp itself is known to know, or its asynchronous operations.
+        let Some(cell) = Cell::new(agent as u64 + 1, now, kind.strong, self.pc) else { return Ok(()) };
+        // The cache of epochs already proven to happen before the warp, or before its asynchronous operations.
         let place = match agent {
-            _ if agent == order.warp(self.rank, self.warp.id) => Some(1),
-            _ if agent == order.asynchronous(self.rank, self.warp.id) => Some(2),
+            _ if agent == clocks.warp(self.rank, self.warp.id) => Some(1),
+            _ if agent == clocks.asynchronous(self.rank, self.warp.id) => Some(2),
             _ => None,
         };
-        let known = place.map_or(0, |place| self.warp.known_moments[place]);
-        let mut visit =
-            Visit { cell, old: 1, known, order: Knows { order, agent, now, lanes }, lanes, write: touch.write };
+        let known = place.map_or(0, |place| self.warp.proven_epochs[place]);
+        let mut visit = Visit {
+            cell,
+            old: 1,
+            known,
+            order: HappensBeforeInCluster { clocks, agent, now, lanes },
+            lanes,
+            write: kind.write,
+        };
         let race = visitor(shadow, &mut visit);
         if let Some(place) = place {
-            self.warp.known_moments[place] = visit.known;
+            self.warp.proven_epochs[place] = visit.known;
         }
         match race {
             None => Ok(()),
             Some(race) => {
-                let (cluster, _) = order.of_global(order.global_agent(0));
-                let message = self.race(touch, &race, cluster, race.other.agent() as usize - 1);
+                let (cluster, _) = clocks.of_global(clocks.global_agent(0));
+                let message = self.race(kind, &race, cluster, race.other.agent() as usize - 1);
                 Err((race.lane, Fault::new(FaultKind::SharedRace, message).lane(race.lane)))
             }
         }
     }
 
     /// A race in words.
-    fn race(&self, touch: Touch, race: &Race, cluster: u64, agent: usize) -> String {
+    fn race(&self, kind: AccessKind, race: &Race, cluster: u64, agent: usize) -> String {
         let grid = self.grid;
-        let (rank, warp, asynchronous) = self.order.describe(agent);
+        let (rank, warp, asynchronous) = self.clocks.describe(agent);
         let [bx, by, bz] = grid.block_index(cluster, rank as u32);
         let [x, y, z] = grid.thread_index(warp * 32 + race.other.lane());
         let who = match asynchronous {
@@ -190,46 +196,46 @@ impl Context<'_> {
         });
         format!(
             "{} here and {} by {who}{}, with nothing that orders the two",
-            if touch.write { "written" } else { "read" },
+            if kind.write { "written" } else { "read" },
             if race.wrote { "written" } else { "read" },
             place.unwrap_or_default(),
         )
     }
 
-    /// A volatile, relaxed or atomic read of `bytes` at a spot: the warp learns what was handed on there.
+    /// A volatile, relaxed or atomic read of `bytes` at a location: the warp acquires what was released there.
     /// To be called after the value was read.
-    pub(in crate::exec) fn learn(&mut self, spot: Spot, bytes: u64) {
+    pub(in crate::exec) fn acquire_at(&mut self, location: SyncLocation, bytes: u64) {
         let agent = self.agent();
-        match spot {
-            Spot::Global(address) if self.grid.handoffs.any() => {
+        match location {
+            SyncLocation::Global(address) if self.grid.sync_locations.any() => {
                 for word in (address & !3..address + bytes).step_by(4) {
-                    let knowledge = self.grid.handoffs.get(word);
-                    self.order.import(agent, &knowledge);
+                    let knowledge = self.grid.sync_locations.get(word);
+                    self.clocks.import(agent, &knowledge);
                 }
             }
-            Spot::Shared(rank, offset) if self.order.any_shared() => {
+            SyncLocation::Shared(rank, offset) if self.clocks.any_shared() => {
                 for word in offset / 4..(offset + bytes as usize).div_ceil(4) {
-                    self.order.learn_shared(agent, rank, word);
+                    self.clocks.acquire_at_shared(agent, rank, word);
                 }
             }
             _ => {}
         }
     }
 
-    /// [`Context::learn`] for the lanes of a strong load.
-    pub(in crate::exec) fn learn_all(&mut self, space: Space, mask: Mask, addresses: &[u64; 32], bytes: u64) {
-        if !self.grid.handoffs.any() && !self.order.any_shared() {
+    /// [`Context::acquire_at`] for the lanes of a strong load.
+    pub(in crate::exec) fn acquire_at_all(&mut self, space: Space, mask: Mask, addresses: &[u64; 32], bytes: u64) {
+        if !self.grid.sync_locations.any() && !self.clocks.any_shared() {
             return;
         }
         for lane in lanes(mask) {
             if let Ok(found) = self.find(space, lane, addresses[lane], bytes) {
-                self.learn(found.spot(addresses[lane]), bytes);
+                self.acquire_at(found.location(addresses[lane]), bytes);
             }
         }
     }
 
-    /// [`Context::hand_on`] for the lanes of a strong store. Where it will fail it hands on nothing.
-    pub(in crate::exec) fn hand_on_all(
+    /// [`Context::release_at`] for the lanes of a strong store. Where it will fail it releases nothing.
+    pub(in crate::exec) fn release_at_all(
         &mut self,
         space: Space,
         mask: Mask,
@@ -237,35 +243,35 @@ impl Context<'_> {
         bytes: u64,
         releases: bool,
     ) {
-        let Some(clock) = self.handed(releases) else { return };
+        let Some(clock) = self.clock_to_release(releases) else { return };
         for lane in lanes(mask) {
             if let Ok(found) = self.find(space, lane, addresses[lane], bytes) {
-                self.hand_on(found.spot(addresses[lane]), bytes, &clock, false);
+                self.release_at(found.location(addresses[lane]), bytes, &clock, false);
             }
         }
     }
 
-    /// What a volatile, relaxed or atomic write hands on: what the warp knew at its last releasing fence or, where the write
-    /// itself `releases`, knows now. `None` where that is nothing.
+    /// The clock that a volatile, relaxed or atomic write releases: that of the warp's last releasing fence or, where the write
+    /// itself `releases`, that of now. `None` where there is none.
     #[inline]
-    pub(in crate::exec) fn handed(&mut self, releases: bool) -> Option<Clock> {
+    pub(in crate::exec) fn clock_to_release(&mut self, releases: bool) -> Option<Clock> {
         let agent = self.agent();
-        self.order.handed(agent, releases)
+        self.clocks.clock_to_release(agent, releases)
     }
 
-    /// Hands on what [`Context::handed`] gave at a spot of `bytes`. `beside`: an atomic, which leaves in place what others
-    /// have handed on. To be called before the value is there, as who sees it learns.
-    pub(in crate::exec) fn hand_on(&mut self, spot: Spot, bytes: u64, clock: &Clock, beside: bool) {
-        match spot {
-            Spot::Global(address) => {
-                let knowledge = self.order.export(clock);
+    /// Releases the clock that [`Context::clock_to_release`] gave at a location of `bytes`. `beside`: an atomic, which leaves in
+    /// place what others have released. To be called before the value is written, as who reads that acquires the clock.
+    pub(in crate::exec) fn release_at(&mut self, location: SyncLocation, bytes: u64, clock: &Clock, beside: bool) {
+        match location {
+            SyncLocation::Global(address) => {
+                let knowledge = self.clocks.export(clock);
                 for word in (address & !3..address + bytes).step_by(4) {
-                    self.grid.handoffs.put(word, &knowledge, beside);
+                    self.grid.sync_locations.put(word, &knowledge, beside);
                 }
             }
-            Spot::Shared(rank, offset) => {
+            SyncLocation::Shared(rank, offset) => {
                 for word in offset / 4..(offset + bytes as usize).div_ceil(4) {
-                    self.order.hand_on_shared(rank, word, clock, beside);
+                    self.clocks.release_at_shared(rank, word, clock, beside);
                 }
             }
         }

@@ -6,7 +6,7 @@ use crate::counters::Direction;
 use crate::exec::access::lane::{Access, Found, aligned, locate};
 use crate::exec::program::address::Space;
 use crate::exec::program::address::Window;
-use crate::exec::race::detector::Touch;
+use crate::exec::race::detector::AccessKind;
 use crate::exec::state::context::Context;
 use crate::mask::{FULL, Mask, lanes};
 use crate::memory::{CLUSTER_RANK_SHIFT, Word};
@@ -43,21 +43,26 @@ impl Context<'_> {
             && let Some(allocation) = self.grid.memory.get(index)
             && (allocation.load_run(offset, into) || !self.grid.options.uninitialised)
         {
-            return self.touch_global_run(index, addresses[0], bytes, Touch { write: false, strong: access.strong });
+            return self.check_global_run(
+                index,
+                addresses[0],
+                bytes,
+                AccessKind { write: false, strong: access.strong },
+            );
         }
         let mut places = fill(addresses, mask);
         match self.place(access.space, &mut places, bytes) {
             Place::Global(index) => {
                 let Some(allocation) = self.grid.memory.get(index) else { return Ok(()) };
                 if allocation.gather(&places, into) || !self.grid.options.uninitialised {
-                    let touch = Touch { write: false, strong: access.strong };
-                    return self.touch_global(index, &places, mask, bytes, touch);
+                    let kind = AccessKind { write: false, strong: access.strong };
+                    return self.check_global(index, &places, mask, bytes, kind);
                 }
             }
             Place::Shared(rank) => {
                 if self.blocks[rank].shared.gather(&places, into, self.grid.options.uninitialised) {
-                    let touch = Touch { write: false, strong: access.strong };
-                    return self.touch_shared(self.agent(), rank, &places, mask, bytes, touch);
+                    let kind = AccessKind { write: false, strong: access.strong };
+                    return self.check_shared(self.agent(), rank, &places, mask, bytes, kind);
                 }
             }
             Place::Local => {
@@ -94,19 +99,30 @@ impl Context<'_> {
             && let Some(allocation) = self.grid.memory.get(index)
         {
             allocation.store_run(offset, from);
-            return self.touch_global_run(index, addresses[0], bytes, Touch { write: true, strong: access.strong });
+            return self.check_global_run(
+                index,
+                addresses[0],
+                bytes,
+                AccessKind { write: true, strong: access.strong },
+            );
         }
         let mut places = fill(addresses, mask);
         match self.place(access.space, &mut places, bytes) {
             Place::Global(index) => {
                 let Some(allocation) = self.grid.memory.get(index) else { return Ok(()) };
                 allocation.scatter(&places, mask, from);
-                return self.touch_global(index, &places, mask, bytes, Touch { write: true, strong: access.strong });
+                return self.check_global(
+                    index,
+                    &places,
+                    mask,
+                    bytes,
+                    AccessKind { write: true, strong: access.strong },
+                );
             }
             Place::Shared(rank) if !self.blocks[rank].shared.is_guarded() => {
                 self.blocks[rank].shared.scatter(&places, mask, from);
-                let touch = Touch { write: true, strong: access.strong };
-                return self.touch_shared(self.agent(), rank, &places, mask, bytes, touch);
+                let kind = AccessKind { write: true, strong: access.strong };
+                return self.check_shared(self.agent(), rank, &places, mask, bytes, kind);
             }
             Place::Local => {
                 self.store_local(&places, mask, from);
@@ -156,7 +172,7 @@ impl Context<'_> {
             allocation.store_wide(offset, value);
             allocation.set_written(offset, 16, true);
         }
-        self.touch_global(index, &[address; 32], 1 << lane, 16, Touch { write: true, strong: true })?;
+        self.check_global(index, &[address; 32], 1 << lane, 16, AccessKind { write: true, strong: true })?;
         Ok(true)
     }
 

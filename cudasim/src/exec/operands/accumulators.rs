@@ -7,7 +7,7 @@ use crate::ptx::opcode::Shape;
 
 /// The registers that wgmma names, by slot, and what else is known of its accumulators.
 #[derive(Default)]
-pub struct Watch {
+pub struct AccumulatorRegisters {
     /// Their numbers.
     pub(in crate::exec) numbers: HashMap<Slot, u32>,
     /// Accumulators and shapes so far.

@@ -6,7 +6,7 @@ use crate::exec::program::address::Space;
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use crate::exec::operands::accumulators::Watch;
+use crate::exec::operands::accumulators::AccumulatorRegisters;
 
 use crate::exec::program::registers::{Predicate, Slot};
 use crate::exec::program::step::Control;
@@ -44,7 +44,7 @@ pub struct Decoder<'a> {
     pub(in crate::exec) shared_start: u64,
     pub(in crate::exec) dynamic_shared: u64,
     /// Registers of wgmma.
-    pub(in crate::exec) watch: Watch,
+    pub(in crate::exec) watch: AccumulatorRegisters,
 }
 
 impl<'a> Decoder<'a> {
@@ -64,7 +64,7 @@ impl<'a> Decoder<'a> {
             shared_variables: Vec::new(),
             shared_start,
             dynamic_shared: shared_start,
-            watch: Watch::default(),
+            watch: AccumulatorRegisters::default(),
         }
     }
 

@@ -11,7 +11,7 @@ use crate::exec::program::address::Address;
 use crate::exec::program::registers::{Lane, Slot};
 use crate::exec::program::step::Flow;
 use crate::exec::race::clocks::Clock;
-use crate::exec::race::detector::Touch;
+use crate::exec::race::detector::AccessKind;
 use crate::exec::state::context::Context;
 use crate::mask::Mask;
 use crate::memory::{ByteState, SHARED_RESERVED, SHARED_WINDOW, Word};
@@ -146,7 +146,7 @@ fn run<T: Word + Lane>(
     let bytes = T::BYTES * plan.a.len() as u64;
     let b = context.warp.registers.get::<T>(plan.b);
     context.count(plan.address.space, Direction::Atomic, &addresses, mask, bytes);
-    let clock = context.handed(plan.releases);
+    let clock = context.clock_to_release(plan.releases);
     let mut found = [Found::Shared(0, 0); 32];
     let mut changed = false;
     each(context, mask, |context, lane| {
@@ -184,7 +184,7 @@ fn run<T: Word + Lane>(
         }
     }
     each(context, mask, |context, lane| {
-        context.learn(found[lane].spot(addresses[lane]), bytes);
+        context.acquire_at(found[lane].location(addresses[lane]), bytes);
         Ok(())
     })?;
     // A lock that is not free moves nobody on.
@@ -201,7 +201,7 @@ fn wide(context: &mut Context<'_>, mask: Mask, plan: &Plan, compare: bool) -> Re
     let addresses = context.addresses(&plan.address);
     let (a, b) = (context.warp.registers.get::<u128>(plan.a[0]), context.warp.registers.get::<u128>(plan.b));
     context.count(plan.address.space, Direction::Atomic, &addresses, mask, 16);
-    let clock = context.handed(plan.releases);
+    let clock = context.clock_to_release(plan.releases);
     let mut all = [0; 32];
     each(context, mask, |context, lane| {
         let found = context.find(plan.address.space, lane, addresses[lane], 16)?;
@@ -221,7 +221,7 @@ fn wide(context: &mut Context<'_>, mask: Mask, plan: &Plan, compare: bool) -> Re
                 old
             }
         };
-        context.learn(found.spot(addresses[lane]), 16);
+        context.acquire_at(found.location(addresses[lane]), 16);
         Ok(())
     })?;
     if let Some(&target) = plan.targets.first() {
@@ -247,7 +247,7 @@ fn each(
     Ok(())
 }
 
-/// The checks of an atomic access, and what it hands on.
+/// The checks of an atomic access, and the clock that it releases.
 fn begin(
     context: &mut Context<'_>,
     found: Found,
@@ -257,14 +257,14 @@ fn begin(
     clock: Option<&Clock>,
 ) -> Result<(), Fault> {
     let asked = context.grid.options.uninitialised;
-    let touch = Touch { write: true, strong: true };
+    let kind = AccessKind { write: true, strong: true };
     match found {
         Found::Global(index, offset) => {
             let allocation = context.grid.memory.get(index);
             if asked && allocation.is_some_and(|allocation| !allocation.is_written(offset, bytes)) {
                 return Err(uninitialised("global", lane, address));
             }
-            context.touch_global(index, &[address; 32], 1 << lane, bytes, touch)?;
+            context.check_global(index, &[address; 32], 1 << lane, bytes, kind)?;
         }
         Found::Shared(rank, offset) => {
             let states = context.blocks[rank].shared.states(offset, bytes as usize);
@@ -277,11 +277,11 @@ fn begin(
                 return Err(uninitialised("shared", lane, SHARED_WINDOW + SHARED_RESERVED + offset as u64));
             }
             let agent = context.agent();
-            context.touch_shared_range(agent, rank, lane, offset, bytes as usize, touch)?;
+            context.check_shared_range(agent, rank, lane, offset, bytes as usize, kind)?;
         }
     }
     if let Some(clock) = clock {
-        context.hand_on(found.spot(address), bytes, clock, true);
+        context.release_at(found.location(address), bytes, clock, true);
     }
     Ok(())
 }

@@ -2,7 +2,7 @@
 //!
 //! A barrier counts threads; a warp that is there as a whole counts 32, as the ISA has it. Threads that have left count as
 //! arrived where no count is given. Who has arrived is kept per warp, since a waiting instruction is run again and must
-//! know that it has begun, and since lanes of a warp may come one after another to a barrier that is not `.aligned`.
+//! not arrive twice, and since lanes of a warp may come one after another to a barrier that is not `.aligned`.
 
 use crate::exec::operands::decoded::{Decode, Decoded};
 use crate::exec::operands::decoder::Decoder;
@@ -85,7 +85,7 @@ fn step(
     kind: Kind,
     result: Option<Target>,
 ) -> Result<Mask, Fault> {
-    let agent = context.order.warp(context.rank, context.warp.id);
+    let agent = context.clocks.warp(context.rank, context.warp.id);
     let (live, id) = (context.warp.live(), context.warp.id as usize);
     let block = &mut context.blocks[context.rank];
     let Some(barrier) = block.state.barriers.named.get_mut(number as usize) else {
@@ -109,7 +109,7 @@ fn step(
             barrier.votes.all += new.count_ones();
             barrier.votes.yes += (context.warp.registers.holds(predicate) & new).count_ones();
         }
-        context.order.release_into(agent, &mut barrier.clock);
+        context.clocks.release_into(agent, &mut barrier.clock);
         context.worker.events += 1;
     }
     if barrier.is_complete(block.live_threads) {
@@ -124,7 +124,7 @@ fn step(
     done |= group & at.released;
     barrier.warps[id].released &= !done;
     if done != 0 {
-        context.order.acquire(agent, &barrier.passed);
+        context.clocks.acquire(agent, &barrier.passed);
         match result {
             Some(Target::Count(d)) => context.warp.registers.set(d, done, &[at.votes.yes; 32]),
             Some(Target::Verdict(d, all)) => {
@@ -138,23 +138,23 @@ fn step(
 }
 
 fn warp_sync(context: &mut Context<'_>, mask: Mask, members: Slot) -> Result<Flow, Fault> {
-    let (ready, _) = context.meet(mask, members)?;
+    let (ready, _) = context.converge(mask, members)?;
     let named = context.warp.registers.get::<u32>(members);
     let live = context.warp.live();
-    let agent = context.order.warp(context.rank, context.warp.id);
-    let WarpSync { meetings, released } = &mut context.warp.state.warp_sync;
-    if ready == mask && meetings.is_empty() && *released == 0 {
-        context.order.meet(agent);
+    let agent = context.clocks.warp(context.rank, context.warp.id);
+    let WarpSync { pending, released } = &mut context.warp.state.warp_sync;
+    if ready == mask && pending.is_empty() && *released == 0 {
+        context.clocks.converge(agent);
         return Ok(Flow::Next);
     }
     let mut done = mask & *released;
     for lane in lanes(mask & !done) {
-        match meetings.iter_mut().find(|(members, _)| *members == named[lane]) {
+        match pending.iter_mut().find(|(members, _)| *members == named[lane]) {
             Some((_, there)) => *there |= 1 << lane,
-            None => meetings.push((named[lane], 1 << lane)),
+            None => pending.push((named[lane], 1 << lane)),
         }
     }
-    meetings.retain(|&(members, there)| {
+    pending.retain(|&(members, there)| {
         let complete = members & live & !there == 0;
         if complete {
             *released |= there;
@@ -164,7 +164,7 @@ fn warp_sync(context: &mut Context<'_>, mask: Mask, members: Slot) -> Result<Flo
     done |= mask & *released;
     *released &= !done;
     if done != 0 {
-        context.order.meet(agent);
+        context.clocks.converge(agent);
         context.progress();
     }
     Ok(if done == mask { Flow::Next } else { Flow::Part(done) })
@@ -183,7 +183,7 @@ fn cluster(instruction: &Instruction) -> Decoded {
 }
 
 fn cluster_arrive(context: &mut Context<'_>, mask: Mask, relaxed: bool) -> Result<(), Fault> {
-    let agent = context.order.warp(context.rank, context.warp.id);
+    let agent = context.clocks.warp(context.rank, context.warp.id);
     let phase = context.blocks[0].state.cluster.phase;
     let mine = &mut context.warp.state.cluster;
     if mine.arrived & mask != 0 {
@@ -196,9 +196,9 @@ fn cluster_arrive(context: &mut Context<'_>, mask: Mask, relaxed: bool) -> Resul
     context.blocks[context.rank].state.cluster.arrived += mask.count_ones();
     let clock = &mut context.blocks[0].state.cluster.clock;
     match relaxed {
-        false => context.order.release_into(agent, clock),
+        false => context.clocks.release_into(agent, clock),
         // A fence before a relaxed arrival makes a release of the two.
-        true => clock.join(context.order.published(agent)),
+        true => clock.join(context.clocks.published(agent)),
     }
     context.progress();
     complete_cluster(context);
@@ -221,7 +221,7 @@ fn complete_cluster(context: &mut Context<'_>) {
 
 fn cluster_wait(context: &mut Context<'_>, mask: Mask) -> Result<Flow, Fault> {
     complete_cluster(context);
-    let agent = context.order.warp(context.rank, context.warp.id);
+    let agent = context.clocks.warp(context.rank, context.warp.id);
     let barrier = &context.blocks[0].state.cluster;
     let mine = &mut context.warp.state.cluster;
     if mask & !mine.arrived != 0 {
@@ -232,7 +232,7 @@ fn cluster_wait(context: &mut Context<'_>, mask: Mask) -> Result<Flow, Fault> {
     let done = lanes(mask).filter(|&lane| mine.phases[lane] != barrier.phase).fold(0, |done, lane| done | 1 << lane);
     mine.arrived &= !done;
     if done != 0 {
-        context.order.acquire(agent, &barrier.passed);
+        context.clocks.acquire(agent, &barrier.passed);
     }
     Ok(if done == mask { Flow::Next } else { Flow::Part(done) })
 }

@@ -1,7 +1,7 @@
 //! `membar`, `fence` and `griddepcontrol`.
 //!
 //! Memory is sequentially consistent here, so a fence moves no data. It matters to the checks: what a thread did before a
-//! releasing fence is handed on by its relaxed atomics after it, and a proxy fence makes ordinary writes to shared memory
+//! releasing fence is released by its relaxed atomics after it, and a proxy fence makes ordinary writes to shared memory
 //! fit for asynchronous copies and wgmma.
 
 use crate::exec::operands::decoded::{Decode, Decoded};
@@ -28,16 +28,16 @@ pub(super) fn decode(decoder: &mut Decoder<'_>, instruction: &Instruction) -> De
         let asynchronous = shared && (has(Modifier::Async) || has(Modifier::AsyncGeneric));
         return Ok(Decoded::effect(move |context, _| {
             if asynchronous {
-                let agent = context.order.warp(context.rank, context.warp.id);
-                context.order.proxy_fence(agent);
+                let agent = context.clocks.warp(context.rank, context.warp.id);
+                context.clocks.proxy_fence(agent);
             }
             Ok(Flow::Next)
         }));
     }
     if has(Modifier::MbarrierInit) {
         return Ok(Decoded::effect(|context, _| {
-            let (agent, warp) = (context.order.warp(context.rank, context.warp.id), context.warp.id);
-            context.order.fence(agent, false, true);
+            let (agent, warp) = (context.clocks.warp(context.rank, context.warp.id), context.warp.id);
+            context.clocks.fence(agent, false, true);
             context.block().state.mbarriers.fence_initialisation(warp);
             Ok(Flow::Next)
         }));
@@ -45,8 +45,8 @@ pub(super) fn decode(decoder: &mut Decoder<'_>, instruction: &Instruction) -> De
     let acquires = !has(Modifier::Release);
     let releases = !has(Modifier::Acquire);
     Ok(Decoded::effect(move |context, _| {
-        let agent = context.order.warp(context.rank, context.warp.id);
-        context.order.fence(agent, acquires, releases);
+        let agent = context.clocks.warp(context.rank, context.warp.id);
+        context.clocks.fence(agent, acquires, releases);
         Ok(Flow::Next)
     }))
 }

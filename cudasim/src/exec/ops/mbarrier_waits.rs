@@ -15,7 +15,7 @@ use crate::ptx::opcode::Modifier;
 use crate::ptx::types::ScalarType;
 use crate::report::Fault;
 
-/// One of how many successful `try_wait`s says no all the same: it may, since its time may be over at any moment.
+/// One in this many successful `try_wait`s fails all the same: it may, since its time limit may expire at any point.
 const SPURIOUS: usize = 16;
 
 pub(super) fn decode(decoder: &mut Decoder<'_>, instruction: &Instruction) -> Decode {
@@ -72,13 +72,13 @@ fn ask(
     if is_over(barrier, phase, parity)? {
         barrier.asked.retain(|&(other, _)| other != warp);
         if !relaxed {
-            let agent = context.order.warp(context.rank, warp);
+            let agent = context.clocks.warp(context.rank, warp);
             let Some(barrier) =
                 context.blocks[place.rank].state.mbarriers.live.iter().find(|b| b.offset == place.offset)
             else {
                 return Ok(true);
             };
-            context.order.acquire(agent, &barrier.passed);
+            context.clocks.acquire(agent, &barrier.passed);
         }
         return Ok(true);
     }

@@ -51,10 +51,10 @@ pub(super) fn find<'b>(context: &'b mut Context<'_>, place: Place) -> Result<&'b
 
 /// As [`find`], for a thread of the warp that runs: it must come after the initialisation.
 pub(super) fn find_ordered<'b>(context: &'b mut Context<'_>, place: Place) -> Result<&'b mut Mbarrier, Fault> {
-    let warp = context.order.warp(context.rank, context.warp.id);
+    let warp = context.clocks.warp(context.rank, context.warp.id);
     let barrier = find(context, place)?;
     let (agent, time) = (barrier.agent, barrier.time);
-    if context.grid.options.shared_races && agent != warp && !context.order.knows(warp, agent, time) {
+    if context.grid.options.shared_races && agent != warp && !context.clocks.happens_before(warp, agent, time) {
         let message = "an mbarrier is used by a thread that no barrier orders after its initialisation";
         return Err(Fault::new(FaultKind::SharedRace, message));
     }
@@ -120,7 +120,7 @@ fn count_off(barrier: &mut Mbarrier, count: u32, drop: bool) -> Result<(), Fault
 pub(super) fn check_asynchronous(context: &mut Context<'_>, place: Place, agent: usize) -> Result<(), Fault> {
     let barrier = find_ordered(context, place)?;
     let (fenced, by, time) = (barrier.fenced, barrier.agent, barrier.time);
-    if context.grid.options.shared_races && !fenced && !context.order.is_fenced(agent, by, time) {
+    if context.grid.options.shared_races && !fenced && !context.clocks.is_fenced(agent, by, time) {
         let message = "an asynchronous copy uses an mbarrier whose initialisation no fence.mbarrier_init or \
                        fence.proxy.async has made visible to it";
         return Err(Fault::new(FaultKind::MissingFence, message));
@@ -189,7 +189,7 @@ pub(super) fn decode(decoder: &mut Decoder<'_>, instruction: &Instruction) -> De
         return Ok(each(address, |context, _, place| {
             find_ordered(context, place)?;
             let block = &mut context.blocks[place.rank];
-            if block.state.flights.any(place.offset) {
+            if block.state.pending.any(place.offset) {
                 return Err(invalid("an mbarrier is invalidated while copies are on their way that it counts"));
             }
             block.state.mbarriers.live.retain(|barrier| barrier.offset != place.offset);
@@ -240,8 +240,8 @@ fn initialise(context: &mut Context<'_>, place: Place, count: u32) -> Result<(),
     if count == 0 || count > LIMIT {
         return Err(invalid(format!("an mbarrier for {count} arrivals; 1 to {LIMIT} are possible")));
     }
-    let (agent, warp) = (context.order.warp(context.rank, context.warp.id), context.warp.id);
-    let time = context.order.now(agent);
+    let (agent, warp) = (context.clocks.warp(context.rank, context.warp.id), context.warp.id);
+    let time = context.clocks.now(agent);
     let block = context.block();
     if let Some(other) = block.state.mbarriers.live.iter().find(|other| other.offset.abs_diff(place.offset) < 8) {
         // Whoever overwrote it has other plans with the place.
@@ -285,22 +285,22 @@ fn arrive(decoder: &mut Decoder<'_>, instruction: &Instruction) -> Decode {
     Ok(Decoded::effect(move |context, mask| {
         let addresses = context.addresses(&address);
         let numbers = number.map(|number| context.registers().get::<u32>(number));
-        let agent = context.order.warp(context.rank, context.warp.id);
-        // The lanes of a warp hand on the same: once for each mbarrier and phase is enough.
-        let mut handed = None;
+        let agent = context.clocks.warp(context.rank, context.warp.id);
+        // The lanes of a warp release the same clock: once for each mbarrier and phase is enough.
+        let mut released = None;
         for lane in lanes(mask) {
             let place = shared_address::shared(context, address.space, lane, addresses[lane], 8, 8)?;
             let number = numbers.map_or(1, |numbers| numbers[lane]);
             let mut arrive = |context: &mut Context<'_>| {
                 let state = find_ordered(context, place)?.state();
-                if handed != Some(place) {
+                if released != Some(place) {
                     // A fence before a relaxed arrival makes a release of the two.
                     let clock = match relaxed {
-                        true => context.order.published(agent).clone(),
-                        false => context.order.release(agent),
+                        true => context.clocks.published(agent).clone(),
+                        false => context.clocks.release(agent),
                     };
                     find(context, place)?.clock.join(&clock);
-                    handed = Some(place);
+                    released = Some(place);
                 }
                 let ended = change(context, place, |barrier| {
                     if expects {
@@ -313,7 +313,7 @@ fn arrive(decoder: &mut Decoder<'_>, instruction: &Instruction) -> Decode {
                     Ok(())
                 })?;
                 if ended {
-                    handed = None;
+                    released = None;
                 }
                 Ok(state)
             };

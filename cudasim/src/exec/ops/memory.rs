@@ -104,7 +104,7 @@ fn load<T: Word + Lane, const N: usize>(plan: Plan, pieces: &[Piece; N]) -> Deco
                     *values = halves[part / each].map(|half| T::cut(half >> shift));
                 }
             }
-            context.learn_all(access.space, mask, &addresses, N as u64 * T::BYTES);
+            context.acquire_at_all(access.space, mask, &addresses, N as u64 * T::BYTES);
             let lane = mask.trailing_zeros() as usize & 31;
             spins = context.spins(addresses[lane], values[0][lane].into());
         }
@@ -126,7 +126,7 @@ fn store<T: Word + Lane, const N: usize>(plan: Plan, pieces: &[Piece; N]) -> Dec
             false => context.warp.registers.get::<T>(slots[part]),
         });
         if access.strong {
-            context.hand_on_all(access.space, mask, &addresses, N as u64 * T::BYTES, releases);
+            context.release_at_all(access.space, mask, &addresses, N as u64 * T::BYTES, releases);
             let mut rest = mask;
             for lane in lanes(mask).filter(|_| N as u64 * T::BYTES == 16) {
                 let all =

@@ -1,6 +1,6 @@
 //! What lanes of a warp say to one another: `shfl`, `vote`, `match`, `redux`, `elect`, `activemask`.
 //!
-//! All but `activemask` wait for the lanes of their member mask ([`Context::meet`]).
+//! All but `activemask` wait for the lanes of their member mask ([`Context::converge`]).
 
 use crate::exec::operands::decoded::{Decode, Decoded};
 use crate::exec::operands::decoder::Decoder;
@@ -67,7 +67,7 @@ fn shfl(decoder: &mut Decoder<'_>, instruction: &Instruction) -> Decode {
     let p = decoder.second_predicate(target);
     let [a, b, c, members] = values(decoder, [a, b, c, members])?;
     Ok(Decoded::effect(move |context, mask| {
-        let (ready, groups) = context.meet(mask, members)?;
+        let (ready, groups) = context.converge(mask, members)?;
         let registers = context.registers();
         let (from, b, c) = (registers.get::<u32>(a), registers.get::<u32>(b), registers.get::<u32>(c));
         let mut values = from;
@@ -112,7 +112,7 @@ fn vote(decoder: &mut Decoder<'_>, instruction: &Instruction) -> Decode {
     if form.has(Modifier::Ballot) {
         let d = decoder.target(target, ScalarType::B32)?;
         return Ok(Decoded::effect(move |context, mask| {
-            let (ready, groups) = context.meet(mask, members)?;
+            let (ready, groups) = context.converge(mask, members)?;
             let registers = context.registers();
             let votes = registers.holds(source);
             registers.set(d, ready, &groups.map(|group| group & votes));
@@ -122,7 +122,7 @@ fn vote(decoder: &mut Decoder<'_>, instruction: &Instruction) -> Decode {
     let d = decoder.target_predicate(target)?;
     let (all, any) = (form.has(Modifier::All), form.has(Modifier::Any));
     Ok(Decoded::effect(move |context, mask| {
-        let (ready, groups) = context.meet(mask, members)?;
+        let (ready, groups) = context.converge(mask, members)?;
         let registers = context.registers();
         let votes = registers.holds(source);
         let verdict = |group: Mask| match group & votes {
@@ -149,7 +149,7 @@ fn matching<T: Lane + PartialEq + Send + Sync + 'static>(
     let a = decoder.value(a, instruction.form.types[0])?;
     let members = decoder.value(members, ScalarType::B32)?;
     Ok(Decoded::effect(move |context, mask| {
-        let (ready, groups) = context.meet(mask, members)?;
+        let (ready, groups) = context.converge(mask, members)?;
         let registers = context.registers();
         let values = registers.get::<T>(a);
         let mut result = [0_u32; 32];
@@ -193,7 +193,7 @@ fn redux(decoder: &mut Decoder<'_>, instruction: &Instruction) -> Decode {
     let d = decoder.target(target, ScalarType::B32)?;
     let [a, members] = values(decoder, [a, members])?;
     Ok(Decoded::effect(move |context, mask| {
-        let (ready, groups) = context.meet(mask, members)?;
+        let (ready, groups) = context.converge(mask, members)?;
         let registers = context.registers();
         let values = registers.get::<u32>(a);
         let mut result = [0; 32];
@@ -216,7 +216,7 @@ fn elect(decoder: &mut Decoder<'_>, instruction: &Instruction) -> Decode {
     let p = decoder.second_predicate(target);
     let members = decoder.value(members, ScalarType::B32)?;
     Ok(Decoded::effect(move |context: &mut Context<'_>, mask| {
-        let (ready, groups) = context.meet(mask, members)?;
+        let (ready, groups) = context.converge(mask, members)?;
         let leaders = groups.map(u32::trailing_zeros);
         let registers = context.registers();
         registers.set(d, ready, &leaders);

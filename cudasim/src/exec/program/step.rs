@@ -16,7 +16,8 @@ pub enum Flow {
     Next,
     /// They go on with the next instruction, but others should have a turn first (a failed `try_wait`, `nanosleep`).
     Yield,
-    /// They stay at this instruction, which is run again when others have had a turn. It must know that it has begun.
+    /// They stay at this instruction, which is run again when others have had a turn. Effects are re-run, so they must be
+    /// idempotent.
     Wait,
     /// These lanes go on with the next instruction; the others stay as with [`Flow::Wait`].
     Part(Mask),

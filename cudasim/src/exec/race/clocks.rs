@@ -1,32 +1,33 @@
-//! What happened before what: vector clocks, from which races are told (Mattern 1989; FastTrack, Flanagan & Freund 2009).
+//! Happens-before as vector clocks, by which races are detected (Mattern 1989; FastTrack, Flanagan & Freund 2009).
 //!
-//! The agents are the warps of a cluster, and for each warp one more for the asynchronous operations that it issued. An
-//! agent's clock says up to which moment of every other agent's time it knows what that agent did.
+//! The *agents* (the threads of the literature; here a thread is a lane) are the warps of a cluster, and for each warp one
+//! more for the asynchronous operations that it issued. An agent's time is a count of *epochs*; its clock holds, for every
+//! agent, the newest epoch that happens before what it does next.
 
 use std::collections::HashMap;
 
 use crate::exec::race::sync_locations::Knowledge;
 
-/// One agent's knowledge of the others, or what a barrier hands on.
+/// The clock of an agent, or of what is released at a barrier.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Clock {
-    /// Up to which moment of each agent.
+    /// The newest epoch of each agent that happens before.
     known: Vec<u32>,
-    /// The same for what a `fence.proxy.async` has made visible to the asynchronous proxy: never more than is known.
+    /// The same for what a `fence.proxy.async` has made visible to the asynchronous proxy: never newer than `known`.
     fenced: Vec<u32>,
-    /// What is known of other clusters.
+    /// The same for the agents of other clusters.
     foreign: Knowledge,
 }
 
 impl Clock {
-    /// Takes over what another clock knows.
+    /// The elementwise maximum with another clock.
     pub fn join(&mut self, other: &Self) {
         self.foreign.join(&other.foreign);
         join(&mut self.known, &other.known);
         join(&mut self.fenced, &other.fenced);
     }
 
-    /// Up to which of `agent`'s moments this clock knows.
+    /// The newest epoch of `agent` that happens before.
     pub fn of(&self, agent: usize) -> u32 {
         self.known.get(agent).copied().unwrap_or(0)
     }
@@ -50,22 +51,22 @@ fn join(mine: &mut Vec<u32>, theirs: &[u32]) {
 
 /// The clocks of a cluster.
 #[derive(Debug)]
-pub struct Order {
+pub struct ClockSet {
     clocks: Vec<Clock>,
-    /// What an agent's relaxed atomics hand on since its last releasing fence.
+    /// What an agent's relaxed atomics release: its clock at its last releasing fence.
     published: Vec<Clock>,
-    /// What an agent's relaxed loads have seen and its next acquiring fence lets it know.
+    /// What an agent's relaxed loads have seen and its next acquiring fence acquires.
     observed: Vec<Clock>,
     warps_of_block: usize,
     /// Number of the cluster in the grid.
     cluster: u64,
     /// Number that the first agent of the grid has among those of all launches.
     first_agent: u64,
-    /// What is handed on at words of shared memory, by block and word.
+    /// What was released at words of shared memory, by block and word.
     shared: HashMap<(usize, usize), Clock>,
 }
 
-impl Order {
+impl ClockSet {
     /// Of a cluster of `blocks` with this many warps each.
     pub fn new(blocks: usize, warps_of_block: usize) -> Self {
         let agents = 2 * blocks * warps_of_block;
@@ -113,17 +114,17 @@ impl Order {
         (warp / self.warps_of_block, (warp % self.warps_of_block) as u32, agent >= half)
     }
 
-    /// Whether `agent` knows of the moment `time` of any agent of the grid.
-    pub fn knows_global(&self, agent: usize, number: u64, time: u32) -> bool {
+    /// Whether epoch `epoch` of the agent `number`, of any cluster of the grid, happens before what `agent` does next.
+    pub fn happens_before_in_grid(&self, agent: usize, number: u64, epoch: u32) -> bool {
         match self.of_global(number) {
-            (cluster, other) if cluster == self.cluster => self.knows(agent, other, time),
-            (cluster, other) => self.clocks[agent].foreign.of(cluster, other) >= time,
+            (cluster, other) if cluster == self.cluster => self.happens_before(agent, other, epoch),
+            (cluster, other) => self.clocks[agent].foreign.of(cluster, other) >= epoch,
         }
     }
 
-    /// What a strong write by `agent` hands on: what it knew at its last releasing fence, or with `releases` all it knows.
+    /// The clock that a strong write by `agent` releases: that of its last releasing fence, or with `releases` that of now.
     /// `None` where there is nothing.
-    pub fn handed(&mut self, agent: usize, releases: bool) -> Option<Clock> {
+    pub fn clock_to_release(&mut self, agent: usize, releases: bool) -> Option<Clock> {
         if releases {
             let mut clock = self.release(agent);
             clock.join(&self.published[agent]);
@@ -133,14 +134,14 @@ impl Order {
         (!published.known.is_empty()).then(|| published.clone())
     }
 
-    /// A clock in words that other clusters understand.
+    /// A clock with the number of its cluster, for other clusters.
     pub fn export(&self, clock: &Clock) -> Knowledge {
         let mut knowledge = clock.foreign.clone();
         knowledge.add(self.cluster, &clock.known);
         knowledge
     }
 
-    /// `agent` learns what is handed on in global memory.
+    /// `agent` acquires what was released in global memory.
     pub fn import(&mut self, agent: usize, knowledge: &Knowledge) {
         for (cluster, times) in knowledge.iter() {
             match cluster == self.cluster {
@@ -150,15 +151,15 @@ impl Order {
         }
     }
 
-    /// `agent` learns what is handed on at a word of shared memory.
-    pub fn learn_shared(&mut self, agent: usize, rank: usize, word: usize) {
+    /// `agent` acquires what was released at a word of shared memory.
+    pub fn acquire_at_shared(&mut self, agent: usize, rank: usize, word: usize) {
         if let Some(clock) = self.shared.get(&(rank, word)) {
             self.clocks[agent].join(clock);
         }
     }
 
-    /// Hands on at a word of shared memory, in place of what was there or, for atomics, beside it.
-    pub fn hand_on_shared(&mut self, rank: usize, word: usize, clock: &Clock, beside: bool) {
+    /// Releases at a word of shared memory, in place of what was there or, for atomics, joined with it.
+    pub fn release_at_shared(&mut self, rank: usize, word: usize, clock: &Clock, beside: bool) {
         let place = self.shared.entry((rank, word)).or_default();
         if !beside {
             place.clear();
@@ -166,14 +167,14 @@ impl Order {
         place.join(clock);
     }
 
-    /// Whether anything was handed on in shared memory.
+    /// Whether anything was released in shared memory.
     #[inline]
     pub fn any_shared(&self) -> bool {
         !self.shared.is_empty()
     }
 
-    /// Lanes of `agent` that meet at a `.sync` are ordered from here on.
-    pub fn meet(&mut self, agent: usize) {
+    /// Lanes of `agent` that converge at a `.sync` are ordered from here on.
+    pub fn converge(&mut self, agent: usize) {
         self.clocks[agent].known[agent] += 1;
     }
 
@@ -187,41 +188,41 @@ impl Order {
         self.clocks.len() / 2 + self.warp(rank, warp)
     }
 
-    /// The moment at which `agent` is.
+    /// The epoch of `agent`.
     #[inline]
     pub fn now(&self, agent: usize) -> u32 {
         self.clocks[agent].of(agent)
     }
 
-    /// Whether `agent` knows of the moment `time` of `other`.
+    /// Whether epoch `epoch` of `other` happens before what `agent` does next.
     #[inline]
-    pub fn knows(&self, agent: usize, other: usize, time: u32) -> bool {
-        self.clocks[agent].of(other) >= time
+    pub fn happens_before(&self, agent: usize, other: usize, epoch: u32) -> bool {
+        self.clocks[agent].of(other) >= epoch
     }
 
-    /// What `agent` hands on when it arrives at a barrier or publishes data; what it does from now on is not included.
+    /// A release by `agent`, at a barrier or with data that it publishes: its clock; what it does from now on is a new epoch.
     pub fn release(&mut self, agent: usize) -> Clock {
         let clock = self.clocks[agent].clone();
         self.clocks[agent].known[agent] += 1;
         clock
     }
 
-    /// As [`Order::release`], added to a clock that others have handed on to.
+    /// As [`ClockSet::release`], joined into a clock that others have released into.
     pub fn release_into(&mut self, agent: usize, clock: &mut Clock) {
         clock.join(&self.clocks[agent]);
         self.clocks[agent].known[agent] += 1;
     }
 
-    /// `fence.proxy.async`: whatever `agent` knows of by now may be read and overwritten by the asynchronous proxy.
+    /// `fence.proxy.async`: whatever happens before `agent`'s fence may be read and overwritten by the asynchronous proxy.
     pub fn proxy_fence(&mut self, agent: usize) {
         let Clock { known, fenced, .. } = &mut self.clocks[agent];
         join(fenced, known);
         known[agent] += 1;
     }
 
-    /// Whether a proxy fence stands between the moment `time` of `other` and now, as `agent` knows.
-    pub fn is_fenced(&self, agent: usize, other: usize, time: u32) -> bool {
-        self.clocks[agent].fenced.get(other).is_some_and(|&fenced| fenced >= time)
+    /// Whether a proxy fence that happens before what `agent` does next follows epoch `epoch` of `other`.
+    pub fn is_fenced(&self, agent: usize, other: usize, epoch: u32) -> bool {
+        self.clocks[agent].fenced.get(other).is_some_and(|&fenced| fenced >= epoch)
     }
 
     /// `fence` and `membar`: relaxed atomics before an acquiring fence order what follows it, and those after a releasing
@@ -236,25 +237,25 @@ impl Order {
         }
     }
 
-    /// What a relaxed atomic write by `agent` hands on to whoever reads it.
+    /// What a relaxed atomic write by `agent` releases to whoever reads it.
     pub fn published(&self, agent: usize) -> &Clock {
         &self.published[agent]
     }
 
-    /// A relaxed atomic read by `agent` found what `clock` was handed on with.
+    /// A relaxed atomic read by `agent` found a value that `clock` was released with.
     pub fn observe(&mut self, agent: usize, clock: &Clock) {
         self.observed[agent].join(clock);
     }
 
-    /// An asynchronous operation that warp `agent` issues: it comes after what the warp did so far, but the warp does not
-    /// learn of its end.
+    /// An asynchronous operation that warp `agent` issues: what the warp did so far happens before it, but its end does not
+    /// happen before what the warp does next.
     pub fn issue(&mut self, agent: usize) {
         let asynchronous = self.clocks.len() / 2 + agent;
         let clock = self.release(agent);
         self.acquire(asynchronous, &clock);
     }
 
-    /// `agent` learns what a barrier or published data hands on.
+    /// An acquire by `agent` of what was released at a barrier or with published data.
     pub fn acquire(&mut self, agent: usize, clock: &Clock) {
         self.clocks[agent].join(clock);
     }
@@ -266,48 +267,48 @@ mod tests {
 
     #[test]
     fn knowledge_is_handed_on_and_ends_at_the_release() {
-        let mut order = Order::new(1, 3);
-        let (a, b, c) = (order.warp(0, 0), order.warp(0, 1), order.warp(0, 2));
-        let written = order.now(a);
-        assert!(!order.knows(b, a, written));
-        let handed = order.release(a);
-        let later = order.now(a);
-        order.acquire(b, &handed);
-        assert!(order.knows(b, a, written) && !order.knows(b, a, later));
-        let handed = order.release(b);
-        order.acquire(c, &handed);
-        assert!(order.knows(c, a, written), "through b");
-        assert_ne!(order.asynchronous(0, 1), b);
+        let mut clocks = ClockSet::new(1, 3);
+        let (a, b, c) = (clocks.warp(0, 0), clocks.warp(0, 1), clocks.warp(0, 2));
+        let written = clocks.now(a);
+        assert!(!clocks.happens_before(b, a, written));
+        let released = clocks.release(a);
+        let later = clocks.now(a);
+        clocks.acquire(b, &released);
+        assert!(clocks.happens_before(b, a, written) && !clocks.happens_before(b, a, later));
+        let released = clocks.release(b);
+        clocks.acquire(c, &released);
+        assert!(clocks.happens_before(c, a, written), "through b");
+        assert_ne!(clocks.asynchronous(0, 1), b);
     }
 
     #[test]
     fn fences_order_what_relaxed_atomics_hand_on() {
-        let mut order = Order::new(1, 2);
-        let (a, b) = (order.warp(0, 0), order.warp(0, 1));
-        let written = order.now(a);
-        order.fence(a, true, true);
-        let later = order.now(a);
-        let flag = order.published(a).clone();
-        order.observe(b, &flag);
-        assert!(!order.knows(b, a, written), "not before b's fence");
-        order.fence(b, true, false);
-        assert!(order.knows(b, a, written) && !order.knows(b, a, later));
+        let mut clocks = ClockSet::new(1, 2);
+        let (a, b) = (clocks.warp(0, 0), clocks.warp(0, 1));
+        let written = clocks.now(a);
+        clocks.fence(a, true, true);
+        let later = clocks.now(a);
+        let flag = clocks.published(a).clone();
+        clocks.observe(b, &flag);
+        assert!(!clocks.happens_before(b, a, written), "not before b's fence");
+        clocks.fence(b, true, false);
+        assert!(clocks.happens_before(b, a, written) && !clocks.happens_before(b, a, later));
     }
 
     #[test]
     fn a_proxy_fence_covers_what_is_known_and_travels_with_it() {
-        let mut order = Order::new(1, 2);
-        let (a, b) = (order.warp(0, 0), order.warp(0, 1));
-        let before = order.now(a);
-        order.proxy_fence(a);
-        let after = order.now(a);
-        assert!(order.is_fenced(a, a, before) && !order.is_fenced(a, a, after));
-        let handed = order.release(a);
-        order.acquire(b, &handed);
-        assert!(order.is_fenced(b, a, before) && !order.is_fenced(b, a, after), "the later write is known only");
-        order.proxy_fence(b);
-        assert!(order.is_fenced(b, a, after), "a fence by whoever knows is enough");
-        order.issue(b);
-        assert!(order.is_fenced(order.asynchronous(0, 1), a, after));
+        let mut clocks = ClockSet::new(1, 2);
+        let (a, b) = (clocks.warp(0, 0), clocks.warp(0, 1));
+        let before = clocks.now(a);
+        clocks.proxy_fence(a);
+        let after = clocks.now(a);
+        assert!(clocks.is_fenced(a, a, before) && !clocks.is_fenced(a, a, after));
+        let released = clocks.release(a);
+        clocks.acquire(b, &released);
+        assert!(clocks.is_fenced(b, a, before) && !clocks.is_fenced(b, a, after), "the later write is known only");
+        clocks.proxy_fence(b);
+        assert!(clocks.is_fenced(b, a, after), "a fence by whoever knows is enough");
+        clocks.issue(b);
+        assert!(clocks.is_fenced(clocks.asynchronous(0, 1), a, after));
     }
 }

@@ -1,11 +1,11 @@
 //! Checks for races: every access of shared and global memory is compared with the last ones of the same word.
 
-use crate::exec::race::clocks::Order;
+use crate::exec::race::clocks::ClockSet;
 use crate::memory::shadow::Cell;
 
 /// What is said of an access that is checked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Touch {
+pub struct AccessKind {
     /// Whether it writes.
     pub write: bool,
     /// Whether it is atomic, volatile or relaxed: two of these do not race.
@@ -13,20 +13,20 @@ pub struct Touch {
 }
 
 /// What a copy does to shared memory, for the checks for races.
-pub(in crate::exec) const WRITE: Touch = Touch { write: true, strong: false };
+pub(in crate::exec) const WRITE: AccessKind = AccessKind { write: true, strong: false };
 
-/// Where something is handed on.
+/// A location through which threads synchronise: a release there happens before the acquire that reads it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Spot {
+pub enum SyncLocation {
     /// At a global address.
     Global(u64),
     /// At an offset of the shared memory of a block of the cluster.
     Shared(usize, usize),
 }
 
-/// What an agent knows of all others of the grid.
-pub(in crate::exec) struct KnowsGlobal<'a> {
-    pub(in crate::exec) order: &'a Order,
+/// What happens before the accesses of an agent, among all agents of all launches.
+pub(in crate::exec) struct HappensBeforeInGrid<'a> {
+    pub(in crate::exec) clocks: &'a ClockSet,
     pub(in crate::exec) agent: usize,
     /// Its number among those of all launches.
     pub(in crate::exec) number: u64,
@@ -34,30 +34,30 @@ pub(in crate::exec) struct KnowsGlobal<'a> {
     pub(in crate::exec) lanes: bool,
 }
 
-impl crate::memory::shadow::HappensBefore for KnowsGlobal<'_> {
+impl crate::memory::shadow::HappensBefore for HappensBeforeInGrid<'_> {
     #[inline]
     fn happens_before(&mut self, other: Cell, mine: Cell) -> bool {
         match other.agent() == self.number {
             true => !self.lanes || other.time() < self.now || other.lane() == mine.lane(),
-            false => self.order.knows_global(self.agent, other.agent(), other.time()),
+            false => self.clocks.happens_before_in_grid(self.agent, other.agent(), other.time()),
         }
     }
 }
 
-/// What an agent knows of others in its cluster.
-pub(in crate::exec) struct Knows<'a> {
-    pub(in crate::exec) order: &'a Order,
+/// What happens before the accesses of an agent, among the agents of its cluster.
+pub(in crate::exec) struct HappensBeforeInCluster<'a> {
+    pub(in crate::exec) clocks: &'a ClockSet,
     pub(in crate::exec) agent: usize,
     pub(in crate::exec) now: u32,
     pub(in crate::exec) lanes: bool,
 }
 
-impl crate::memory::shadow::HappensBefore for Knows<'_> {
+impl crate::memory::shadow::HappensBefore for HappensBeforeInCluster<'_> {
     #[inline]
     fn happens_before(&mut self, other: Cell, mine: Cell) -> bool {
         match other.agent() == self.agent as u64 + 1 {
             true => !self.lanes || other.time() < self.now || other.lane() == mine.lane(),
-            false => self.order.knows(self.agent, other.agent() as usize - 1, other.time()),
+            false => self.clocks.happens_before(self.agent, other.agent() as usize - 1, other.time()),
         }
     }
 }

@@ -1,4 +1,4 @@
-//! What clusters learn from one another: atomics, and volatile and relaxed accesses, hand on what was fenced before them.
+//! Synchronisation between clusters: atomics, and volatile and relaxed accesses, release what was fenced before them.
 //!
 //! The ISA wants a fence on both sides: before the write of a flag and after its read. Here the second is not asked for, as
 //! CUDA's own samples read a counter, pass a `__syncthreads()` and go on without one; the first is.
@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-/// Up to which moment something is known of each agent of each cluster.
+/// The newest epoch of each agent of each cluster that happens before.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Knowledge(Option<Arc<BTreeMap<u64, Arc<[u32]>>>>);
 
@@ -17,7 +17,7 @@ impl Knowledge {
         self.0.is_none()
     }
 
-    /// Up to which moment of `agent` of `cluster`.
+    /// The newest epoch of `agent` of `cluster`.
     pub fn of(&self, cluster: u64, agent: usize) -> u32 {
         let times = self.0.as_ref().and_then(|known| known.get(&cluster));
         times.and_then(|times| times.get(agent)).copied().unwrap_or(0)
@@ -39,7 +39,7 @@ impl Knowledge {
         }
     }
 
-    /// Adds what another knows.
+    /// Joins another.
     pub fn join(&mut self, other: &Self) {
         let Some(theirs) = &other.0 else { return };
         match &self.0 {
@@ -57,35 +57,35 @@ impl Knowledge {
 
 const SHARDS: usize = 64;
 
-/// What is handed on at each word of global memory during a launch.
-pub struct Handoffs {
+/// What was released at each word of global memory during a launch.
+pub struct SyncLocations {
     shards: [Mutex<HashMap<u64, Knowledge>>; SHARDS],
     any: AtomicBool,
 }
 
-impl Default for Handoffs {
+impl Default for SyncLocations {
     fn default() -> Self {
         Self { shards: std::array::from_fn(|_| Mutex::default()), any: AtomicBool::new(false) }
     }
 }
 
-impl Handoffs {
+impl SyncLocations {
     fn shard(&self, word: u64) -> MutexGuard<'_, HashMap<u64, Knowledge>> {
         self.shards[word as usize % SHARDS].lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Whether anything was handed on anywhere.
+    /// Whether anything was released anywhere.
     #[inline]
     pub fn any(&self) -> bool {
         self.any.load(Ordering::Acquire)
     }
 
-    /// What is handed on at the word that an address is in.
+    /// What was released at the word that an address is in.
     pub fn get(&self, address: u64) -> Knowledge {
         self.shard(address / 4).get(&(address / 4)).cloned().unwrap_or_default()
     }
 
-    /// Hands on at the word that an address is in, in place of what was there or, for atomics, beside it.
+    /// Releases at the word that an address is in, in place of what was there or, for atomics, joined with it.
     pub fn put(&self, address: u64, knowledge: &Knowledge, beside: bool) {
         let mut shard = self.shard(address / 4);
         match beside {
@@ -108,12 +108,12 @@ mod tests {
         b.add(9, &[7]);
         a.join(&b);
         assert_eq!([a.of(3, 0), a.of(3, 1), a.of(9, 0), a.of(9, 1), a.of(4, 0)], [2, 5, 7, 0, 0]);
-        let handoffs = Handoffs::default();
-        assert!(!handoffs.any() && handoffs.get(64).is_empty());
-        handoffs.put(64, &a, true);
-        handoffs.put(66, &b, false);
-        assert!(handoffs.any());
-        assert_eq!(handoffs.get(64), b);
-        assert!(handoffs.get(68).is_empty());
+        let sync_locations = SyncLocations::default();
+        assert!(!sync_locations.any() && sync_locations.get(64).is_empty());
+        sync_locations.put(64, &a, true);
+        sync_locations.put(66, &b, false);
+        assert!(sync_locations.any());
+        assert_eq!(sync_locations.get(64), b);
+        assert!(sync_locations.get(68).is_empty());
     }
 }

@@ -1,7 +1,7 @@
 //! A cluster of blocks on one host thread: its warps take turns in a seeded order.
 
 use crate::exec::program::registers::Registers;
-use crate::exec::race::clocks::Order;
+use crate::exec::race::clocks::ClockSet;
 use crate::exec::schedule::warp;
 use crate::exec::schedule::warp::{Failure, Turn};
 use crate::exec::state::block::Block;
@@ -18,7 +18,7 @@ use crate::report::{Fault, FaultKind, Report};
 pub struct Cluster {
     blocks: Vec<Block>,
     warps: Vec<Vec<Warp>>,
-    order: Order,
+    clocks: ClockSet,
     /// Turns since something last happened that a waiting warp may wait for.
     idle: u32,
     events: u64,
@@ -57,9 +57,9 @@ impl Cluster {
             .collect::<Vec<_>>();
         let warps =
             blocks.iter().map(|block| (0..block.threads.div_ceil(32)).map(|id| start(grid, block, id)).collect());
-        let order =
-            Order::new(blocks.len(), grid.launch.threads().div_ceil(32) as usize).in_grid(number, grid.first_agent);
-        Self { warps: warps.collect(), blocks, order, idle: 0, events: 0 }
+        let clocks =
+            ClockSet::new(blocks.len(), grid.launch.threads().div_ceil(32) as usize).in_grid(number, grid.first_agent);
+        Self { warps: warps.collect(), blocks, clocks, idle: 0, events: 0 }
     }
 
     /// Gives each warp a turn.
@@ -84,7 +84,7 @@ impl Cluster {
             };
             let warp = &mut self.warps[rank][id];
             let blocks = &mut self.blocks;
-            let mut context = Context { grid, worker, blocks, order: &mut self.order, rank, warp, pc: 0 };
+            let mut context = Context { grid, worker, blocks, clocks: &mut self.clocks, rank, warp, pc: 0 };
             let turn = warp::run(&mut context, budget)
                 .map_err(|failure| Box::new(report(grid, &self.blocks[rank], warp.id, *failure)))?;
             moved |= !matches!(turn, Turn::Waiting(false));

@@ -9,7 +9,7 @@ use std::sync::{Mutex, PoisonError};
 
 use crate::counters::Counts;
 use crate::exec::program::registers::Registers;
-use crate::exec::race::sync_locations::Handoffs;
+use crate::exec::race::sync_locations::SyncLocations;
 use crate::exec::rng::Rng;
 use crate::exec::schedule::cluster::{Cluster, Progress};
 use crate::exec::state::context::Kernel;
@@ -41,8 +41,8 @@ pub fn run(
     }
     let agents = 2 * launch.clusters() * u64::from(launch.cluster_size() * launch.threads().div_ceil(32));
     let first_agent = if options.global_races { memory.start_launch(agents) } else { 0 };
-    let handoffs = Handoffs::default();
-    let grid = Grid { kernel, launch, memory, options, number, template, first_agent, handoffs };
+    let sync_locations = SyncLocations::default();
+    let grid = Grid { kernel, launch, memory, options, number, template, first_agent, sync_locations };
     let mut order: Vec<u64> = (0..launch.clusters()).collect();
     Rng::new(options.seed, number).shuffle(&mut order);
     let available = std::thread::available_parallelism().map_or(1, usize::from);

@@ -67,7 +67,7 @@ struct Run {
     budget: u32,
     /// Whether lanes have got past a step.
     progressed: bool,
-    /// The split that runs was picked out of turn: it goes on, though others have a lower pc, until it meets one of them.
+    /// The split that runs was picked out of turn: it goes on, though others have a lower pc, until it reaches one of them.
     out_of_turn: bool,
 }
 
@@ -182,7 +182,7 @@ impl Run {
         // Only with that option does it matter which lane of a warp did something.
         let grid = context.grid;
         if grid.options.lane_races && grid.kernel.origins[pc as usize].form.has(Modifier::Sync) {
-            context.order.meet(context.agent());
+            context.clocks.converge(context.agent());
         }
         // Counted when it is done, not each time that it is tried.
         if let (Some(counts), Ok(flow)) = (&mut context.worker.counts, &flow) {

@@ -29,7 +29,7 @@ pub(in crate::exec) struct Barrier {
     pub(in crate::exec) votes: Votes,
     /// By warp; empty until the barrier is first used.
     pub(in crate::exec) warps: Vec<WarpAt>,
-    /// What those who have arrived hand on, and what those who were last let go take over.
+    /// What those who have arrived release, and what those who were last let go acquire.
     pub(in crate::exec) clock: Clock,
     pub(in crate::exec) passed: Clock,
 }
@@ -141,11 +141,11 @@ impl Barrier {
     }
 }
 
-/// What lanes of a warp know of one another at `bar.warp.sync`, which need not be the same instruction for all.
+/// Which lanes of a warp are at `bar.warp.sync`, which need not be the same instruction for all.
 #[derive(Default)]
 pub struct WarpSync {
     /// Member masks, with those who are there.
-    pub(in crate::exec) meetings: Vec<(Mask, Mask)>,
+    pub(in crate::exec) pending: Vec<(Mask, Mask)>,
     pub(in crate::exec) released: Mask,
 }
 
@@ -159,7 +159,7 @@ pub struct ClusterBarrier {
     pub(in crate::exec) passed: Clock,
 }
 
-/// What a warp knows of its cluster's barrier.
+/// The lanes of a warp at its cluster's barrier.
 #[derive(Default)]
 pub struct ClusterArrivals {
     /// Lanes that have arrived and not waited, and in which phase.

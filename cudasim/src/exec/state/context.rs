@@ -4,8 +4,8 @@ use crate::exec::program;
 use crate::exec::program::address::{Window, window};
 use crate::exec::program::registers::{Registers, Slot};
 use crate::exec::program::step::Flow;
-use crate::exec::race::clocks::Order;
-use crate::exec::race::sync_locations::Handoffs;
+use crate::exec::race::clocks::ClockSet;
+use crate::exec::race::sync_locations::SyncLocations;
 use crate::exec::state::block::Block;
 use crate::exec::state::launch::Launch;
 use crate::exec::state::warp::Warp;
@@ -62,8 +62,8 @@ pub struct Grid<'a> {
     pub template: Registers,
     /// Number of the first agent of this launch; 0 where races in global memory are not looked for.
     pub first_agent: u64,
-    /// What atomics hand on between clusters.
-    pub handoffs: Handoffs,
+    /// What atomics release to other clusters.
+    pub sync_locations: SyncLocations,
 }
 
 impl Grid<'_> {
@@ -113,7 +113,7 @@ pub struct Context<'a> {
     /// The blocks of the cluster, by rank.
     pub blocks: &'a mut [Block],
     /// What happened before what in the cluster.
-    pub order: &'a mut Order,
+    pub clocks: &'a mut ClockSet,
     /// Rank of the warp's own block.
     pub rank: usize,
     /// The warp.
@@ -141,7 +141,7 @@ impl Context<'_> {
     ///
     /// # Errors
     /// A lane runs it that is no member of its own mask.
-    pub fn meet(&self, mask: Mask, members: Slot) -> Result<(Mask, [Mask; 32]), Fault> {
+    pub fn converge(&self, mask: Mask, members: Slot) -> Result<(Mask, [Mask; 32]), Fault> {
         let named = self.warp.registers.get::<u32>(members);
         let first = named[mask.trailing_zeros() as usize & 31];
         let live = self.warp.live();

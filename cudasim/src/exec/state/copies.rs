@@ -17,12 +17,12 @@ pub struct Place {
 
 /// The operations of a block's mbarriers that have not landed.
 #[derive(Default)]
-pub struct Flights {
-    pub(in crate::exec) list: Vec<Flight>,
+pub struct PendingOperations {
+    pub(in crate::exec) list: Vec<Pending>,
 }
 
-/// An operation, with the mbarrier that hears of it and what it hands on.
-pub(in crate::exec) struct Flight {
+/// An operation, with the mbarrier that counts it and the clock that it releases.
+pub(in crate::exec) struct Pending {
     pub(in crate::exec) mbarrier: Place,
     pub(in crate::exec) what: What,
     pub(in crate::exec) clock: Clock,
@@ -80,7 +80,7 @@ pub struct Arrivals {
     pub before: u64,
 }
 
-impl Flights {
+impl PendingOperations {
     /// Whether an operation is on its way that the mbarrier at this offset will hear of.
     pub fn any(&self, mbarrier: usize) -> bool {
         self.list.iter().any(|flight| flight.mbarrier.offset == mbarrier)
@@ -88,7 +88,7 @@ impl Flights {
 
     /// Adds arrivals.
     pub fn add_arrivals(&mut self, mbarrier: Place, arrivals: Arrivals, clock: Clock) {
-        self.list.push(Flight { mbarrier, what: What::Arrivals(arrivals), clock });
+        self.list.push(Pending { mbarrier, what: What::Arrivals(arrivals), clock });
     }
 }
 
@@ -160,6 +160,6 @@ pub(in crate::exec) struct Issued {
     pub(in crate::exec) store: Store,
     /// The bytes, once they have been read.
     pub(in crate::exec) read: Option<Vec<u8>>,
-    /// What who waits for it learns.
+    /// What who waits for it acquires.
     pub(in crate::exec) clock: Clock,
 }

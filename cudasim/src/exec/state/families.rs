@@ -11,7 +11,7 @@ pub struct WarpState {
     /// Decoded matrices.
     pub tensor: Scratch,
     /// wgmma in flight.
-    pub wgmma: wgmma::Flight,
+    pub wgmma: wgmma::PendingGroups,
     /// `bar.warp.sync`
     pub warp_sync: barriers::WarpSync,
     /// `barrier.cluster`
@@ -35,7 +35,7 @@ pub struct BlockState {
     /// `cp.async`
     pub copies: copies::ThreadCopies,
     /// Asynchronous operations that an mbarrier of the block will hear of.
-    pub flights: copies::Flights,
+    pub pending: copies::PendingOperations,
     /// `setmaxnreg`
     pub registers: register_changes::RegisterChanges,
     /// Of rank 0: addresses of tensor maps that were changed and not fenced since.
@@ -50,7 +50,7 @@ impl BlockState {
             cluster: barriers::ClusterBarrier::default(),
             mbarriers: mbarriers::Mbarriers::default(),
             copies: copies::ThreadCopies::new(warps),
-            flights: copies::Flights::default(),
+            pending: copies::PendingOperations::default(),
             registers: register_changes::RegisterChanges::new(warps),
             changed_maps: Vec::new(),
             warpgroups: warpgroups::Warpgroups::default(),

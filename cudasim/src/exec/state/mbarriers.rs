@@ -10,7 +10,7 @@ pub(in crate::exec) struct Mbarrier {
     pub(in crate::exec) pending: u32,
     pub(in crate::exec) bytes: i32,
     pub(in crate::exec) phase: u64,
-    /// What the threads hand on that have arrived in this phase, and what those learn who see that a phase is over.
+    /// What the threads have released that arrived in this phase, and what those acquire who see that a phase is over.
     pub(in crate::exec) clock: Clock,
     pub(in crate::exec) passed: Clock,
     /// Who initialised it when, and whether a fence has made that visible to asynchronous copies.
@@ -46,7 +46,7 @@ impl Mbarrier {
         self.phase += 1;
         self.pending = self.expected;
         std::mem::swap(&mut self.clock, &mut self.passed);
-        // Who arrives from now on may not know of the phases before.
+        // Nothing need order who arrives from now on after the phases before.
         self.clock.clear();
         self.asked.clear();
         true

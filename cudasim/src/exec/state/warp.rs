@@ -24,9 +24,9 @@ pub struct Warp {
     pub local: Vec<u8>,
     /// For each byte of it: 0 until it is written, then 1.
     pub local_written: Vec<u8>,
-    /// Moments of other agents that this warp is known to know, in global and in shared memory, and that its asynchronous
-    /// operations know, in shared memory: what checks ask first.
-    pub known_moments: [u64; 3],
+    /// Cache of the newest epochs already proven to happen before this warp (global, shared) and before its async proxy
+    /// (shared); race checks consult it first.
+    pub proven_epochs: [u64; 3],
     /// Step, address and value of the last volatile or relaxed load, or atomic in vain: a second one is a loop that waits.
     pub last_poll: (u32, u64, u64),
     /// For each register that may lack a value: the lanes that hold one.
@@ -49,7 +49,7 @@ impl Warp {
             id,
             local: vec![0; local_bytes as usize * 32],
             local_written: vec![0; local_bytes as usize * 32],
-            known_moments: [0; 3],
+            proven_epochs: [0; 3],
             last_poll: (u32::MAX, 0, 0),
             defined: Vec::new(),
             state: crate::exec::state::families::WarpState::default(),

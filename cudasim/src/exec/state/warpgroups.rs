@@ -77,7 +77,7 @@ impl Warpgroups {
         &mut self.0[place]
     }
 
-    /// Notes that a warp issues an operation; `reads` is the moment of its reads of shared memory.
+    /// Notes that a warp issues an operation; `reads` is the clock of its reads of shared memory.
     ///
     /// # Errors
     /// Another warp of the group has issued a different one in its place.

@@ -15,7 +15,7 @@ pub struct Issued {
     pub descriptors: [u64; 2],
     /// `scale-d`: whether D is added to.
     pub accumulate: bool,
-    /// Whether its result is in D already. The kernel may not know that.
+    /// Whether its result is in D already. The kernel may not rely on that.
     pub landed: bool,
 }
 
@@ -32,9 +32,9 @@ struct Use {
     written: bool,
 }
 
-/// A warp's share of the operations in flight.
+/// The operations of a warp that are in flight.
 #[derive(Default)]
-pub struct Flight {
+pub struct PendingGroups {
     /// The operations that were not waited for, oldest first.
     pub pending: VecDeque<Issued>,
     /// How many of the last of these are in no group yet.
@@ -51,15 +51,15 @@ pub struct Flight {
 
 /// A register that some wgmma names.
 #[derive(Clone, Debug)]
-pub struct Watched {
+pub struct NamedRegister {
     /// Its number among those.
     pub number: u32,
     /// Its name in the text.
     pub name: String,
 }
 
-impl Flight {
-    fn of(&mut self, watched: &Watched) -> &mut Use {
+impl PendingGroups {
+    fn of(&mut self, watched: &NamedRegister) -> &mut Use {
         let place = watched.number as usize;
         if self.uses.len() <= place {
             self.uses.resize(place + 1, Use::default());
@@ -79,7 +79,7 @@ impl Flight {
     ///
     /// # Errors
     /// An operation in flight will write one.
-    pub fn read(&mut self, registers: &[Watched]) -> Result<(), Fault> {
+    pub fn read(&mut self, registers: &[NamedRegister]) -> Result<(), Fault> {
         for register in registers {
             if self.of(register).accumulators != 0 {
                 return Err(self.missing_wait(register, "read", "accumulates in"));
@@ -92,7 +92,7 @@ impl Flight {
     ///
     /// # Errors
     /// An operation in flight will read or write one.
-    pub fn write(&mut self, registers: &[Watched]) -> Result<(), Fault> {
+    pub fn write(&mut self, registers: &[NamedRegister]) -> Result<(), Fault> {
         for register in registers {
             let held = *self.of(register);
             if held.accumulators != 0 {
@@ -106,7 +106,7 @@ impl Flight {
     }
 
     /// The registers must be fenced before the next wgmma names them.
-    pub fn modify(&mut self, registers: &[Watched]) {
+    pub fn modify(&mut self, registers: &[NamedRegister]) {
         for register in registers {
             if !std::mem::replace(&mut self.of(register).written, true) {
                 self.written.push(register.number);
@@ -114,7 +114,7 @@ impl Flight {
         }
     }
 
-    fn missing_wait(&self, register: &Watched, done: &str, how: &str) -> Fault {
+    fn missing_wait(&self, register: &NamedRegister, done: &str, how: &str) -> Fault {
         let why = match self.uncommitted {
             0 => "no wgmma.wait_group has waited for it",
             _ => "it may not even be in a group: wgmma.commit_group comes first, then wgmma.wait_group",
@@ -220,9 +220,9 @@ pub struct Operation {
     /// Operations with the same accumulators and shape have the same number.
     pub family: u32,
     /// The registers of D.
-    pub d_watched: Vec<Watched>,
+    pub d_watched: Vec<NamedRegister>,
     /// The registers of A.
-    pub a_watched: Vec<Watched>,
+    pub a_watched: Vec<NamedRegister>,
 }
 
 /// Packed words of multiplicands, kept so that nothing is allocated while kernels run.

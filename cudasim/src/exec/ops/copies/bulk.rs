@@ -63,19 +63,19 @@ impl Issued {
 pub fn launch_store(context: &mut Context<'_>, lane: usize, store: Store) -> Result<(), Fault> {
     super::traffic::count_store(context, &store);
     let rank = context.rank;
-    let agent = context.order.warp(context.rank, context.warp.id);
-    context.order.issue(agent);
-    let asynchronous = context.order.asynchronous(context.rank, context.warp.id);
+    let agent = context.clocks.warp(context.rank, context.warp.id);
+    context.clocks.issue(agent);
+    let asynchronous = context.clocks.asynchronous(context.rank, context.warp.id);
     for piece in &store.pieces {
         let mut bytes = vec![0; piece.bytes as usize];
         let address = crate::memory::SHARED_RESERVED + u64::from(piece.from);
         context.read_shared_as(asynchronous, false, lane, address, &mut bytes)?;
     }
-    let clock = context.order.release(asynchronous);
+    let clock = context.clocks.release(asynchronous);
     let group = context.warp.state.bulk.committed[lane];
     let mut issued = Issued { lane, group, store, read: None, clock };
     if lands_now(context) {
-        // It stays in its group, with nothing left to do: who waits for that learns of it.
+        // It stays in its group, with nothing left to do: who waits for that acquires its clock.
         issued.write(context);
         issued.store.pieces.clear();
         issued.read = Some(Vec::new());
@@ -94,8 +94,8 @@ fn wait(context: &mut Context<'_>, mask: Mask, pending: u32, only_read: bool) {
     stores.retain_mut(|issued| {
         let waits = mask >> issued.lane & 1 != 0 && issued.group.saturating_add(pending) < committed[issued.lane];
         if waits {
-            let agent = context.order.warp(context.rank, context.warp.id);
-            context.order.acquire(agent, &issued.clock);
+            let agent = context.clocks.warp(context.rank, context.warp.id);
+            context.clocks.acquire(agent, &issued.clock);
         }
         if waits && only_read {
             issued.read(context);
@@ -175,7 +175,7 @@ impl Destination {
                 }
             }
         }
-        let agent = context.order.warp(context.rank, context.warp.id);
+        let agent = context.clocks.warp(context.rank, context.warp.id);
         for &(_, mbarrier) in &pairs {
             mbarriers::check_asynchronous(context, mbarrier, agent)
                 .map_err(|fault| mbarriers::at(fault, lane, mbarrier))?;

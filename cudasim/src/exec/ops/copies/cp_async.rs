@@ -126,9 +126,9 @@ fn issue(
             check_global(context, lane, sources[lane], size.into())?;
         }
         // The copy belongs to the thread: whoever waits for it and hands that on makes it known as a store.
-        let agent = context.order.warp(context.rank, context.warp.id);
+        let agent = context.clocks.warp(context.rank, context.warp.id);
         context
-            .touch_shared_range(
+            .check_shared_range(
                 agent,
                 context.rank,
                 lane,
@@ -212,8 +212,8 @@ pub(super) fn land_before(context: &mut Context<'_>, rank: usize, warp: usize, m
 fn arrive(context: &mut Context<'_>, mask: Mask, address: &Address, noinc: bool) -> Result<Flow, Fault> {
     let addresses = context.addresses(address);
     let warp = context.warp.id as usize;
-    let agent = context.order.warp(context.rank, context.warp.id);
-    let clock = context.order.release(agent);
+    let agent = context.clocks.warp(context.rank, context.warp.id);
+    let clock = context.clocks.release(agent);
     let mut rest = mask;
     while rest != 0 {
         let lane = rest.trailing_zeros() as usize;
@@ -233,7 +233,7 @@ fn arrive(context: &mut Context<'_>, mask: Mask, address: &Address, noinc: bool)
         if waits {
             let flight =
                 crate::exec::state::copies::Arrivals { rank: context.rank, warp, lanes: group, before: number };
-            context.blocks[place.rank].state.flights.add_arrivals(place, flight, clock.clone());
+            context.blocks[place.rank].state.pending.add_arrivals(place, flight, clock.clone());
             continue;
         }
         for _ in lanes(group) {

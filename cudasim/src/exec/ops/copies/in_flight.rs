@@ -4,11 +4,11 @@
 use super::bytes::read_global;
 use super::{cp_async, lands_now};
 use crate::exec::ops::mbarriers;
-use crate::exec::race::detector::Touch;
+use crate::exec::race::detector::AccessKind;
 use crate::exec::race::detector::WRITE;
 use crate::exec::state::context::Context;
 use crate::exec::state::copies::Arrivals;
-use crate::exec::state::copies::Flight;
+use crate::exec::state::copies::Pending;
 use crate::exec::state::copies::Piece;
 use crate::exec::state::copies::Place;
 use crate::exec::state::copies::What;
@@ -24,7 +24,7 @@ use crate::report::{Fault, FaultKind};
 /// What it writes is in flight already.
 pub fn launch(context: &mut Context<'_>, mbarrier: Place, copy: Copy) -> Result<(), Fault> {
     let rank = mbarrier.rank;
-    let warp = context.order.warp(context.rank, context.warp.id);
+    let warp = context.clocks.warp(context.rank, context.warp.id);
     for piece in &copy.pieces {
         let target = &context.blocks[rank].shared;
         let states = target.states(piece.to as usize, piece.bytes as usize);
@@ -38,8 +38,8 @@ pub fn launch(context: &mut Context<'_>, mbarrier: Place, copy: Copy) -> Result<
         let address = crate::memory::SHARED_WINDOW + crate::memory::SHARED_RESERVED + u64::from(piece.to);
         return Err(Fault::new(FaultKind::MissingWait, format!("an asynchronous copy {word}")).at(address));
     }
-    context.order.issue(warp);
-    let asynchronous = context.order.asynchronous(context.rank, context.warp.id);
+    context.clocks.issue(warp);
+    let asynchronous = context.clocks.asynchronous(context.rank, context.warp.id);
     for piece in &copy.pieces {
         let (to, bytes) = (piece.to as usize, piece.bytes as usize);
         if let From::Shared(from, offset) = piece.from {
@@ -48,11 +48,11 @@ pub fn launch(context: &mut Context<'_>, mbarrier: Place, copy: Copy) -> Result<
             context.read_shared_as(asynchronous, false, 0, address, &mut vec![0; bytes])?;
         }
         // Reductions are atomic, word by word.
-        let touch = Touch { strong: copy.reduction.is_some(), ..WRITE };
-        context.touch_shared_range(asynchronous, rank, 0, to, bytes, touch)?;
+        let kind = AccessKind { strong: copy.reduction.is_some(), ..WRITE };
+        context.check_shared_range(asynchronous, rank, 0, to, bytes, kind)?;
     }
-    let clock = context.order.release(asynchronous);
-    let flight = Flight { mbarrier, what: What::Copy(copy), clock };
+    let clock = context.clocks.release(asynchronous);
+    let flight = Pending { mbarrier, what: What::Copy(copy), clock };
     if lands_now(context) {
         return land(context, flight);
     }
@@ -63,7 +63,7 @@ pub fn launch(context: &mut Context<'_>, mbarrier: Place, copy: Copy) -> Result<
         }
         context.blocks[rank].shared.mark(piece.to as usize, piece.bytes as usize, ByteState::InFlight);
     }
-    context.blocks[rank].state.flights.list.push(flight);
+    context.blocks[rank].state.pending.list.push(flight);
     Ok(())
 }
 
@@ -88,22 +88,22 @@ pub(super) fn free_source(context: &mut Context<'_>, rank: usize, offset: usize,
 /// # Errors
 /// The mbarrier does not take what lands.
 pub fn land_one(context: &mut Context<'_>, mbarrier: Place) -> Result<(), Fault> {
-    let list = &context.blocks[mbarrier.rank].state.flights.list;
+    let list = &context.blocks[mbarrier.rank].state.pending.list;
     let count = list.iter().filter(|flight| flight.mbarrier.offset == mbarrier.offset).count();
     // Asking once is not yet waiting.
     if count == 0 || context.grid.options.completion == Completion::Late && context.worker.rng.below(2) == 0 {
         return Ok(());
     }
     let nth = context.worker.rng.below(count);
-    let list = &mut context.blocks[mbarrier.rank].state.flights.list;
+    let list = &mut context.blocks[mbarrier.rank].state.pending.list;
     let mut places = list.iter().enumerate().filter(|(_, flight)| flight.mbarrier.offset == mbarrier.offset);
     let Some((place, _)) = places.nth(nth) else { return Ok(()) };
     let flight = list.remove(place);
     land(context, flight)
 }
 
-fn land(context: &mut Context<'_>, flight: Flight) -> Result<(), Fault> {
-    let Flight { mbarrier, what, clock } = flight;
+fn land(context: &mut Context<'_>, flight: Pending) -> Result<(), Fault> {
+    let Pending { mbarrier, what, clock } = flight;
     match what {
         What::Copy(copy) => {
             let mut buffer = Vec::new();
@@ -171,7 +171,7 @@ pub(super) fn leave(context: &mut Context<'_>) -> Result<(), Fault> {
     if block.live_threads != 0 {
         return Ok(());
     }
-    let copies = block.state.flights.list.iter().filter(|flight| matches!(flight.what, What::Copy(_))).count();
+    let copies = block.state.pending.list.iter().filter(|flight| matches!(flight.what, What::Copy(_))).count();
     if copies == 0 {
         return Ok(());
     }

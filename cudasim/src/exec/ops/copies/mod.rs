@@ -2,11 +2,11 @@
 //!
 //! An asynchronous operation is checked when it is issued and *lands* later: as late as its program allows, at once, or
 //! by chance ([`Completion`]). Until it lands, what it writes is in flight and what it reads must not be
-//! overwritten, which shared memory knows of ([`ByteState`](crate::memory::ByteState)).
+//! overwritten, which shared memory records ([`ByteState`](crate::memory::ByteState)).
 //!
 //! ```text
 //! cp_async   each thread's groups, landing at cp.async.wait_group
-//! flights    what an mbarrier counts, landing one by one when somebody asks the mbarrier in vain
+//! in_flight  operations that an mbarrier counts: each failed test of it lets one of them complete
 //! bulk       operands of bulk copies; bulk groups, landing at cp.async.bulk.wait_group
 //! tensor     tensor copies; layout: which pieces of memory one is
 //! stores     st.async and red.async
@@ -72,7 +72,7 @@ fn check_fenced(context: &mut Context<'_>, lane: usize, place: Place, bytes: u64
 }
 
 /// That what an asynchronous copy is to overwrite in the shared memory of block `rank` cannot be written again by an earlier
-/// store that takes effect late. Reading it earlier needs no fence, only an order.
+/// store that takes effect late. Reading it earlier needs no fence, only an clocks.
 ///
 /// # Errors
 /// As [`check_fenced`].
@@ -94,15 +94,18 @@ fn check_proxy(
         return Ok(());
     }
     let agent = context.agent();
-    let order = &*context.order;
+    let clocks = &*context.clocks;
     let Some(shadow) = context.blocks[rank].shared.shadow() else { return Ok(()) };
     for offset in (range.start & !3..range.end).step_by(4) {
         for (writer, time) in shadow.last_writers(offset as u64) {
             // Cells of shared memory count agents from 1.
             let writer = writer as usize - 1;
-            let (_, warp, by_proxy) = order.describe(writer);
+            let (_, warp, by_proxy) = clocks.describe(writer);
             // A store that is not ordered before an overwriting copy at all is a race, and reported as one.
-            if by_proxy || order.is_fenced(agent, writer, time) || overwrites && !order.knows(agent, writer, time) {
+            if by_proxy
+                || clocks.is_fenced(agent, writer, time)
+                || overwrites && !clocks.happens_before(agent, writer, time)
+            {
                 continue;
             }
             let uses = if overwrites { "overwrites" } else { "reads" };

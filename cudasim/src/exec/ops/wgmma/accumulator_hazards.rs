@@ -4,7 +4,7 @@ use crate::exec::operands::decoded::Decoded;
 use crate::exec::operands::decoder::Decoder;
 use crate::exec::program::registers::Slot;
 use crate::exec::program::step::{Action, Flow};
-use crate::exec::state::wgmma::Watched;
+use crate::exec::state::wgmma::NamedRegister;
 use crate::ptx::Access;
 use crate::ptx::ScalarType;
 use crate::ptx::module::{Instruction, RegisterId};
@@ -54,8 +54,8 @@ impl Decoder<'_> {
     }
 
     /// The registers of a vector that some wgmma names, each once; none of anything else.
-    pub(super) fn watched(&self, operand: &Operand) -> Vec<Watched> {
-        let mut found: Vec<Watched> = Vec::new();
+    pub(super) fn watched(&self, operand: &Operand) -> Vec<NamedRegister> {
+        let mut found: Vec<NamedRegister> = Vec::new();
         registers(operand, &mut |id| {
             let body = self.body();
             if body.register_type(id) == Some(ScalarType::Pred) {
@@ -64,7 +64,7 @@ impl Decoder<'_> {
             if let Some(&number) = self.watch.numbers.get(&self.slot_of(id))
                 && found.iter().all(|other| other.number != number)
             {
-                found.push(Watched { number, name: body.register_name(id).unwrap_or_default() });
+                found.push(NamedRegister { number, name: body.register_name(id).unwrap_or_default() });
             }
         });
         found
@@ -102,7 +102,7 @@ impl Decoder<'_> {
         }
         // Compilers put copies between a fence and the wgmma that it is for, and the assembler moves them away.
         let modifies = instruction.form.opcode != Opcode::Mov;
-        let check = move |flight: &mut crate::exec::state::wgmma::Flight| {
+        let check = move |flight: &mut crate::exec::state::wgmma::PendingGroups| {
             flight.read(&reads)?;
             flight.write(&writes)?;
             if modifies {

@@ -151,11 +151,11 @@ fn issue(
     context.warp.state.wgmma.may_issue(operation)?;
     let (warp, pc) = (context.warp.id, context.pc);
     // The reads come after what the warp has done so far, and end before what waits for them.
-    let agent = context.order.warp(context.rank, warp);
-    context.order.issue(agent);
+    let agent = context.clocks.warp(context.rank, warp);
+    context.clocks.issue(agent);
     operation.check(context, descriptors)?;
-    let asynchronous = context.order.asynchronous(context.rank, warp);
-    let reads = context.order.release(asynchronous);
+    let asynchronous = context.clocks.asynchronous(context.rank, warp);
+    let reads = context.clocks.release(asynchronous);
     context.block().state.warpgroups.issue(warp, Issue { pc, descriptors, accumulate }, reads)?;
     context.progress();
     let issued = Issued { operation: Arc::clone(operation), descriptors, accumulate, landed: false };
@@ -190,7 +190,7 @@ fn wait(context: &mut Context<'_>, mask: Mask, left: usize) -> Result<Flow, Faul
 }
 
 /// Computes those of the first `count` operations in flight that have not landed, in order. Where they are `complete`, the
-/// warp learns of their end, and the other warps keep what they still need.
+/// warp acquires their completion, and the other warps keep what they still need.
 fn land_first(context: &mut Context<'_>, count: usize, complete: bool) -> Result<(), Fault> {
     let mut pending = std::mem::take(&mut context.warp.state.wgmma.pending);
     let (rank, warp) = (context.rank, context.warp.id);
@@ -206,8 +206,8 @@ fn land_first(context: &mut Context<'_>, count: usize, complete: bool) -> Result
             }
         }
         if complete && let Some(done) = context.blocks[rank].state.warpgroups.done(warp, number) {
-            let agent = context.order.warp(rank, warp);
-            context.order.acquire(agent, done);
+            let agent = context.clocks.warp(rank, warp);
+            context.clocks.acquire(agent, done);
         }
     }
     context.warp.state.wgmma.pending = pending;

@@ -169,7 +169,7 @@ fn check_eight(
 
 /// Checks a chunk that an operation reads which is issued now, and notes that it is read.
 fn check_chunk(context: &mut Context<'_>, address: u64) -> Result<(), Fault> {
-    let asynchronous = context.order.asynchronous(context.rank, context.warp.id);
+    let asynchronous = context.clocks.asynchronous(context.rank, context.warp.id);
     let rank = context.rank;
     let offset = context.blocks[rank].shared.offset(address, CHUNK as u64);
     let offset = offset.map_err(|fault| fault.at(SHARED_WINDOW + address))?;
@@ -182,8 +182,8 @@ fn check_chunk(context: &mut Context<'_>, address: u64) -> Result<(), Fault> {
         for (agent, time) in shadow.last_writers(word as u64) {
             // Cells of shared memory count agents from 1.
             let agent = agent as usize - 1;
-            let (_, warp, by_proxy) = context.order.describe(agent);
-            if !by_proxy && !context.order.is_fenced(asynchronous, agent, time) {
+            let (_, warp, by_proxy) = context.clocks.describe(agent);
+            if !by_proxy && !context.clocks.is_fenced(asynchronous, agent, time) {
                 let message = format!(
                     "a wgmma reads shared memory that a thread of warp {warp} has written with an ordinary store, and no \
                      fence.proxy.async followed"
