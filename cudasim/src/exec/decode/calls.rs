@@ -26,61 +26,90 @@ impl Code {
         };
         let arguments = arguments.iter().map(|operand| decoder.call_operand(operand)).collect::<Result<Vec<_>, _>>()?;
         let results = results.iter().map(|operand| decoder.call_operand(operand)).collect::<Result<Vec<_>, _>>()?;
-        let copies_back = match callee {
+        match callee {
             Operand::Symbol(Symbol::Function(id), 0) => {
                 let function = *id as usize;
-                if decoder.module().functions.get(function).is_none_or(|function| function.body.is_none()) {
-                    let name = decoder.module().functions.get(function).map_or("", |f| f.name.as_str()).to_owned();
-                    let decoded = ops::system_call(&name, &arguments, &results)?;
-                    self.push(decoded, decoder, instruction, index);
-                    // What the system returns counts as written.
-                    let written = Decoded::effect(move |context, mask| {
-                        mark_local(context.warp, &results, mask);
-                        Ok(Flow::Next)
-                    });
-                    self.push(written, decoder, instruction, index);
-                    return Ok(());
+                match decoder.module().functions.get(function) {
+                    Some(callee) if callee.body.is_some() => {}
+                    callee => {
+                        let name = callee.map_or("", |callee| callee.name.as_str()).to_owned();
+                        return self.system_call(decoder, index, instruction, &name, &arguments, results);
+                    }
                 }
                 let call = decoder.call(function, &arguments)?;
                 self.push(Control::Call(Box::new(call)).into(), decoder, instruction, index);
-                decoder.results(function, &results)?
-            }
-            Operand::Register(_) => {
-                let slot = decoder.value(callee, ScalarType::B64)?;
-                let lengths: Vec<u64> = arguments.iter().map(|&(_, length)| length).collect();
-                let mut calls = Vec::new();
-                // Each function leaves its results in a place of its own.
-                let mut back = Vec::new();
-                for function in 0..decoder.module().functions.len() {
-                    let fits = decoder.fits(function, &lengths, &results);
-                    calls.push(if fits { Some(Box::new(decoder.call(function, &arguments)?)) } else { None });
-                    back.push(if fits { decoder.results(function, &results)? } else { Vec::new() });
-                }
-                self.push(Control::CallIndirect(slot, calls).into(), decoder, instruction, index);
-                if !results.is_empty() {
+                let back = decoder.results(function, &results)?;
+                if !back.is_empty() {
                     let copy = Decoded::effect(move |context, mask| {
-                        let functions = context.registers().get::<u64>(slot);
-                        for lane in lanes(mask) {
-                            let function = functions[lane].wrapping_sub(FUNCTION_WINDOW) as usize;
-                            if let Some(pieces) = back.get(function) {
-                                copy_local(context.warp, pieces, 1 << lane);
-                            }
-                        }
+                        copy_local(context.warp, &back, mask);
                         Ok(Flow::Next)
                     });
                     self.push(copy, decoder, instruction, index);
                 }
-                return Ok(());
+                Ok(())
             }
-            _ => return Err("a call of something that is no function".into()),
-        };
-        if !copies_back.is_empty() {
-            let copy = Decoded::effect(move |context, mask| {
-                copy_local(context.warp, &copies_back, mask);
-                Ok(Flow::Next)
-            });
-            self.push(copy, decoder, instruction, index);
+            Operand::Register(_) => self.indirect_call(decoder, index, instruction, &arguments, &results),
+            _ => Err("a call of something that is no function".into()),
         }
+    }
+
+    /// A call of a function that is only declared: the system may have it.
+    fn system_call(
+        &mut self,
+        decoder: &Decoder<'_>,
+        index: usize,
+        instruction: &Instruction,
+        name: &str,
+        arguments: &[(u64, u64)],
+        results: Vec<(u64, u64)>,
+    ) -> Result<(), String> {
+        let decoded = ops::system_call(name, arguments, &results)?;
+        self.push(decoded, decoder, instruction, index);
+
+        // What the system returns counts as written.
+        let written = Decoded::effect(move |context, mask| {
+            mark_local(context.warp, &results, mask);
+            Ok(Flow::Next)
+        });
+        self.push(written, decoder, instruction, index);
+        Ok(())
+    }
+
+    /// A call through a register, of any function that has these arguments and results.
+    fn indirect_call(
+        &mut self,
+        decoder: &mut Decoder<'_>,
+        index: usize,
+        instruction: &Instruction,
+        arguments: &[(u64, u64)],
+        results: &[(u64, u64)],
+    ) -> Result<(), String> {
+        let slot = decoder.value(&instruction.operands[1], ScalarType::B64)?;
+        let lengths: Vec<u64> = arguments.iter().map(|&(_, length)| length).collect();
+
+        // Each function leaves its results in a place of its own.
+        let (mut calls, mut back) = (Vec::new(), Vec::new());
+        for function in 0..decoder.module().functions.len() {
+            let fits = decoder.fits(function, &lengths, results);
+            calls.push(if fits { Some(Box::new(decoder.call(function, arguments)?)) } else { None });
+            back.push(if fits { decoder.results(function, results)? } else { Vec::new() });
+        }
+        self.push(Control::CallIndirect(slot, calls).into(), decoder, instruction, index);
+        if results.is_empty() {
+            return Ok(());
+        }
+
+        let copy = Decoded::effect(move |context, mask| {
+            let functions = context.registers().get::<u64>(slot);
+            for lane in lanes(mask) {
+                let function = functions[lane].wrapping_sub(FUNCTION_WINDOW) as usize;
+                if let Some(pieces) = back.get(function) {
+                    copy_local(context.warp, pieces, 1 << lane);
+                }
+            }
+            Ok(Flow::Next)
+        });
+        self.push(copy, decoder, instruction, index);
         Ok(())
     }
 

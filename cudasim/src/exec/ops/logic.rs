@@ -3,24 +3,36 @@
 use crate::exec::operands::decoded::{Decode, Decoded};
 use crate::exec::operands::decoder::Decoder;
 use crate::exec::program::lanes::compute;
+use crate::exec::program::step::Compute;
 use crate::numerics::bits::{self as n, Amount, Permute};
+use crate::ptx::form::Form;
 use crate::ptx::module::Instruction;
 use crate::ptx::opcode::{Modifier, Opcode};
-use crate::ptx::types::ScalarType::*;
+use crate::ptx::types::ScalarType::{self, *};
 
 pub(super) fn decode(decoder: &mut Decoder<'_>, instruction: &Instruction) -> Decode {
     let form = &instruction.form;
-    let ty = form.types[0];
-    let has = |modifier| form.has(modifier);
+    let (ty, bits) = (form.types[0], form.types[0].bits());
     if ty == Pred {
         return predicates(decoder, instruction);
     }
-    if form.opcode == Opcode::Lop3 {
-        return lop3(decoder, instruction);
-    }
-    let bits = ty.bits();
-    let mut constant = 0;
-    let function = match (form.opcode, bits) {
+
+    let (function, constant) = match form.opcode {
+        Opcode::Lop3 => return lop3(decoder, instruction),
+        Opcode::And | Opcode::Or | Opcode::Xor | Opcode::Not | Opcode::Cnot => (bitwise(form.opcode, bits), 0),
+        Opcode::Shl | Opcode::Shr | Opcode::Shf => (shift(form, ty), 0),
+        Opcode::Prmt => permutation(form),
+        Opcode::Bfe | Opcode::Bfi | Opcode::Bfind | Opcode::Bmsk => field(form, ty),
+        Opcode::Brev | Opcode::Clz | Opcode::Popc => (count(form.opcode, bits), 0),
+        Opcode::Fns => (compute!(|a: u32, b: u32, c: i32| -> u32 { n::fns(a, b, c) }), 0),
+        _ => return Err(super::unsupported(instruction)),
+    };
+    super::compute_of_values(decoder, instruction, function, constant)
+}
+
+/// `and`, `or`, `xor`, `not` and `cnot` of this many bits.
+fn bitwise(opcode: Opcode, bits: u32) -> Compute {
+    match (opcode, bits) {
         (Opcode::And, 16) => compute!(|a: u16, b: u16| -> u16 { a & b }),
         (Opcode::And, 32) => compute!(|a: u32, b: u32| -> u32 { a & b }),
         (Opcode::And, _) => compute!(|a: u64, b: u64| -> u64 { a & b }),
@@ -35,7 +47,13 @@ pub(super) fn decode(decoder: &mut Decoder<'_>, instruction: &Instruction) -> De
         (Opcode::Not, _) => compute!(|a: u64| -> u64 { !a }),
         (Opcode::Cnot, 16) => compute!(|a: u16| -> u16 { u16::from(a == 0) }),
         (Opcode::Cnot, 32) => compute!(|a: u32| -> u32 { u32::from(a == 0) }),
-        (Opcode::Cnot, _) => compute!(|a: u64| -> u64 { u64::from(a == 0) }),
+        _ => compute!(|a: u64| -> u64 { u64::from(a == 0) }),
+    }
+}
+
+/// `shl`, `shr` and `shf`.
+fn shift(form: &Form, ty: ScalarType) -> Compute {
+    match (form.opcode, ty.bits()) {
         (Opcode::Shl, 16) => compute!(|a: u16, b: u32| -> u16 { n::shl_b16(a, b) }),
         (Opcode::Shl, 32) => compute!(|a: u32, b: u32| -> u32 { n::shl_b32(a, b) }),
         (Opcode::Shl, _) => compute!(|a: u64, b: u32| -> u64 { n::shl_b64(a, b) }),
@@ -45,63 +63,76 @@ pub(super) fn decode(decoder: &mut Decoder<'_>, instruction: &Instruction) -> De
         (Opcode::Shr, 32) => compute!(|a: u32, b: u32| -> u32 { n::shr_u32(a, b) }),
         (Opcode::Shr, _) if ty == S64 => compute!(|a: i64, b: u32| -> i64 { n::shr_s64(a, b) }),
         (Opcode::Shr, _) => compute!(|a: u64, b: u32| -> u64 { n::shr_u64(a, b) }),
-        (Opcode::Shf, _) => match (has(Modifier::Left), has(Modifier::Wrap)) {
+        _ => match (form.has(Modifier::Left), form.has(Modifier::Wrap)) {
             (true, true) => compute!(|a: u32, b: u32, c: u32| -> u32 { n::shf_l(Amount::Wrap, a, b, c) }),
             (true, false) => compute!(|a: u32, b: u32, c: u32| -> u32 { n::shf_l(Amount::Clamp, a, b, c) }),
             (false, true) => compute!(|a: u32, b: u32, c: u32| -> u32 { n::shf_r(Amount::Wrap, a, b, c) }),
             (false, false) => compute!(|a: u32, b: u32, c: u32| -> u32 { n::shf_r(Amount::Clamp, a, b, c) }),
         },
-        (Opcode::Prmt, _) => {
-            let mode = form.modifiers.iter().find_map(|modifier| match modifier {
-                Modifier::F4e => Some(Permute::Forward4),
-                Modifier::B4e => Some(Permute::Backward4),
-                Modifier::Rc8 => Some(Permute::Replicate8),
-                Modifier::Ecl => Some(Permute::EdgeLeft),
-                Modifier::Ecr => Some(Permute::EdgeRight),
-                Modifier::Rc16 => Some(Permute::Replicate16),
-                _ => None,
-            });
-            match mode {
-                None => compute!(|a: u32, b: u32, c: u32| -> u32 { n::prmt(Permute::Index, a, b, c) }),
-                Some(mode) => {
-                    constant = mode as u64;
-                    compute!(|o; a: u32, b: u32, c: u32| -> u32 { n::prmt(permute(o.constant), a, b, c) })
-                }
-            }
+    }
+}
+
+/// `prmt`, and its mode as the constant.
+fn permutation(form: &Form) -> (Compute, u64) {
+    let mode = form.modifiers.iter().find_map(|modifier| match modifier {
+        Modifier::F4e => Some(Permute::Forward4),
+        Modifier::B4e => Some(Permute::Backward4),
+        Modifier::Rc8 => Some(Permute::Replicate8),
+        Modifier::Ecl => Some(Permute::EdgeLeft),
+        Modifier::Ecr => Some(Permute::EdgeRight),
+        Modifier::Rc16 => Some(Permute::Replicate16),
+        _ => None,
+    });
+
+    match mode {
+        None => (compute!(|a: u32, b: u32, c: u32| -> u32 { n::prmt(Permute::Index, a, b, c) }), 0),
+        Some(mode) => {
+            let function = compute!(|o; a: u32, b: u32, c: u32| -> u32 { n::prmt(permute(o.constant), a, b, c) });
+            (function, mode as u64)
         }
+    }
+}
+
+/// `bfe`, `bfi`, `bfind` and `bmsk`, with the constant that says whether the field is signed or a shift amount is wanted.
+fn field(form: &Form, ty: ScalarType) -> (Compute, u64) {
+    let function = match (form.opcode, ty.bits()) {
         (Opcode::Bfe, 32) => {
-            constant = u64::from(ty.is_signed());
-            compute!(|o; a: u32, b: u32, c: u32| -> u32 { n::bfe_32(o.constant != 0, a, b, c) })
+            let signed = u64::from(ty.is_signed());
+            return (compute!(|o; a: u32, b: u32, c: u32| -> u32 { n::bfe_32(o.constant != 0, a, b, c) }), signed);
         }
         (Opcode::Bfe, _) => {
-            constant = u64::from(ty.is_signed());
-            compute!(|o; a: u64, b: u32, c: u32| -> u64 { n::bfe_64(o.constant != 0, a, b, c) })
+            let signed = u64::from(ty.is_signed());
+            return (compute!(|o; a: u64, b: u32, c: u32| -> u64 { n::bfe_64(o.constant != 0, a, b, c) }), signed);
         }
         (Opcode::Bfi, 32) => compute!(|a: u32, b: u32, c: u32, e: u32| -> u32 { n::bfi_32(a, b, c, e) }),
         (Opcode::Bfi, _) => compute!(|a: u64, b: u64, c: u32, e: u32| -> u64 { n::bfi_64(a, b, c, e) }),
         (Opcode::Bfind, _) => {
-            constant = u64::from(has(Modifier::Shiftamt));
-            match ty {
+            let function = match ty {
                 U32 => compute!(|o; a: u32| -> u32 { n::bfind_u32(o.constant != 0, a) }),
                 S32 => compute!(|o; a: i32| -> u32 { n::bfind_s32(o.constant != 0, a) }),
                 U64 => compute!(|o; a: u64| -> u32 { n::bfind_u64(o.constant != 0, a) }),
                 _ => compute!(|o; a: i64| -> u32 { n::bfind_s64(o.constant != 0, a) }),
-            }
+            };
+            return (function, u64::from(form.has(Modifier::Shiftamt)));
         }
-        (Opcode::Bmsk, _) => match has(Modifier::Wrap) {
+        _ => match form.has(Modifier::Wrap) {
             true => compute!(|a: u32, b: u32| -> u32 { n::bmsk(Amount::Wrap, a, b) }),
             false => compute!(|a: u32, b: u32| -> u32 { n::bmsk(Amount::Clamp, a, b) }),
         },
+    };
+    (function, 0)
+}
+
+/// `brev`, `clz` and `popc` of this many bits.
+fn count(opcode: Opcode, bits: u32) -> Compute {
+    match (opcode, bits) {
         (Opcode::Brev, 32) => compute!(|a: u32| -> u32 { a.reverse_bits() }),
         (Opcode::Brev, _) => compute!(|a: u64| -> u64 { a.reverse_bits() }),
         (Opcode::Clz, 32) => compute!(|a: u32| -> u32 { a.leading_zeros() }),
         (Opcode::Clz, _) => compute!(|a: u64| -> u32 { a.leading_zeros() }),
         (Opcode::Popc, 32) => compute!(|a: u32| -> u32 { a.count_ones() }),
-        (Opcode::Popc, _) => compute!(|a: u64| -> u32 { a.count_ones() }),
-        (Opcode::Fns, _) => compute!(|a: u32, b: u32, c: i32| -> u32 { n::fns(a, b, c) }),
-        _ => return Err(super::unsupported(instruction)),
-    };
-    super::compute_of_values(decoder, instruction, function, constant)
+        _ => compute!(|a: u64| -> u32 { a.count_ones() }),
+    }
 }
 
 fn permute(constant: u64) -> Permute {

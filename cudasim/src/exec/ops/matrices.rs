@@ -9,9 +9,10 @@ use crate::exec::operands::decoder::Decoder;
 use crate::exec::ops::matrix_warp::whole_warp;
 use crate::exec::program::address::{Address, Space};
 use crate::exec::program::address::{Window, window};
+use crate::exec::program::registers::Slot;
 use crate::exec::program::step::Flow;
 use crate::exec::state::context::Context;
-use crate::mask::FULL;
+use crate::mask::{FULL, Mask};
 use crate::memory::SHARED_WINDOW;
 use crate::ptx::module::Instruction;
 use crate::ptx::opcode::{Modifier, Opcode};
@@ -32,51 +33,12 @@ pub(super) fn decode(decoder: &mut Decoder<'_>, instruction: &Instruction) -> De
         (Opcode::Ldmatrix, [targets, address]) => {
             let targets = decoder.targets(targets, ScalarType::B32)?;
             let address = decoder.address(address, form.space())?;
-            Ok(Decoded::effect(move |context, mask| {
-                if whole_warp(context, mask)? == Flow::Wait {
-                    return Ok(Flow::Wait);
-                }
-                let rows = rows(context, &address, targets.len())?;
-                let lanes = (u64::from(u32::MAX) >> (32 - 8 * targets.len())) as u32;
-                context.count(address.space, Direction::Load, &rows, lanes, ROW as u64);
-                for (i, &target) in targets.iter().enumerate() {
-                    let mut matrix = [0; 32];
-                    for (row, words) in matrix.as_chunks_mut::<4>().0.iter_mut().enumerate() {
-                        let mut bytes = [0; ROW];
-                        context.read_shared(8 * i + row, rows[8 * i + row], &mut bytes)?;
-                        *words = std::array::from_fn(|word| {
-                            u32::from_le_bytes(std::array::from_fn(|byte| bytes[4 * word + byte]))
-                        });
-                    }
-                    let matrix = if transposed { transpose(&matrix) } else { matrix };
-                    context.registers().set::<u32>(target, FULL, &matrix);
-                }
-                Ok(Flow::Next)
-            }))
+            Ok(Decoded::effect(move |context, mask| load(context, mask, &address, &targets, transposed)))
         }
         (Opcode::Stmatrix, [address, sources]) => {
             let sources = decoder.values(sources, ScalarType::B32)?;
             let address = decoder.address(address, form.space())?;
-            Ok(Decoded::effect(move |context, mask| {
-                if whole_warp(context, mask)? == Flow::Wait {
-                    return Ok(Flow::Wait);
-                }
-                let rows = rows(context, &address, sources.len())?;
-                let lanes = (u64::from(u32::MAX) >> (32 - 8 * sources.len())) as u32;
-                context.count(address.space, Direction::Store, &rows, lanes, ROW as u64);
-                for (i, &source) in sources.iter().enumerate() {
-                    let matrix = context.registers().get::<u32>(source);
-                    let matrix = if transposed { transpose(&matrix) } else { matrix };
-                    for (row, words) in matrix.as_chunks::<4>().0.iter().enumerate() {
-                        let mut bytes = [0; ROW];
-                        for (place, word) in bytes.as_chunks_mut::<4>().0.iter_mut().zip(words) {
-                            *place = word.to_le_bytes();
-                        }
-                        context.write_shared(8 * i + row, rows[8 * i + row], &bytes)?;
-                    }
-                }
-                Ok(Flow::Next)
-            }))
+            Ok(Decoded::effect(move |context, mask| store(context, mask, &address, &sources, transposed)))
         }
         (Opcode::Movmatrix, [target, source]) => {
             let (d, a) = (decoder.target(target, ScalarType::B32)?, decoder.value(source, ScalarType::B32)?);
@@ -91,6 +53,65 @@ pub(super) fn decode(decoder: &mut Decoder<'_>, instruction: &Instruction) -> De
         }
         _ => Err(super::unsupported(instruction)),
     }
+}
+
+/// `ldmatrix`: a matrix into each of the targets.
+fn load(
+    context: &mut Context<'_>,
+    mask: Mask,
+    address: &Address,
+    targets: &[Slot],
+    transposed: bool,
+) -> Result<Flow, Fault> {
+    if whole_warp(context, mask)? == Flow::Wait {
+        return Ok(Flow::Wait);
+    }
+
+    let rows = rows(context, address, targets.len())?;
+    let lanes = (u64::from(u32::MAX) >> (32 - 8 * targets.len())) as u32;
+    context.count(address.space, Direction::Load, &rows, lanes, ROW as u64);
+
+    for (i, &target) in targets.iter().enumerate() {
+        let mut matrix = [0; 32];
+        for (row, words) in matrix.as_chunks_mut::<4>().0.iter_mut().enumerate() {
+            let mut bytes = [0; ROW];
+            context.read_shared(8 * i + row, rows[8 * i + row], &mut bytes)?;
+            *words = std::array::from_fn(|word| u32::from_le_bytes(std::array::from_fn(|byte| bytes[4 * word + byte])));
+        }
+        let matrix = if transposed { transpose(&matrix) } else { matrix };
+        context.registers().set::<u32>(target, FULL, &matrix);
+    }
+    Ok(Flow::Next)
+}
+
+/// `stmatrix`: a matrix from each of the sources.
+fn store(
+    context: &mut Context<'_>,
+    mask: Mask,
+    address: &Address,
+    sources: &[Slot],
+    transposed: bool,
+) -> Result<Flow, Fault> {
+    if whole_warp(context, mask)? == Flow::Wait {
+        return Ok(Flow::Wait);
+    }
+
+    let rows = rows(context, address, sources.len())?;
+    let lanes = (u64::from(u32::MAX) >> (32 - 8 * sources.len())) as u32;
+    context.count(address.space, Direction::Store, &rows, lanes, ROW as u64);
+
+    for (i, &source) in sources.iter().enumerate() {
+        let matrix = context.registers().get::<u32>(source);
+        let matrix = if transposed { transpose(&matrix) } else { matrix };
+        for (row, words) in matrix.as_chunks::<4>().0.iter().enumerate() {
+            let mut bytes = [0; ROW];
+            for (place, word) in bytes.as_chunks_mut::<4>().0.iter_mut().zip(words) {
+                *place = word.to_le_bytes();
+            }
+            context.write_shared(8 * i + row, rows[8 * i + row], &bytes)?;
+        }
+    }
+    Ok(Flow::Next)
 }
 
 fn transpose(matrix: &Matrix) -> Matrix {

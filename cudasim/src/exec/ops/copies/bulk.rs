@@ -208,40 +208,32 @@ pub(super) fn decode(decoder: &mut Decoder<'_>, instruction: &Instruction) -> De
         false => None,
         true => Some(Reduction::new(form, form.types[0]).ok_or_else(|| super::super::unsupported(instruction))?),
     };
-    let (target, source) = (form.spaces[0], form.spaces[1]);
-    let to = decoder.address(&o[0], Some(target))?;
-    let from = decoder.address(&o[1], Some(source))?;
+    let to = decoder.address(&o[0], Some(form.spaces[0]))?;
+    let from = decoder.address(&o[1], Some(form.spaces[1]))?;
     let size = decoder.value(&o[2], ScalarType::B32)?;
-    if target == StateSpace::Global {
+    if form.spaces[0] == StateSpace::Global {
         return Ok(Decoded::effect(move |context, mask| {
-            let (targets, sizes) = (context.addresses(&to), context.registers().get::<u32>(size));
-            let sources = context.addresses(&from);
+            let (targets, sources) = (context.addresses(&to), context.addresses(&from));
+            let sizes = context.registers().get::<u32>(size);
             for lane in lanes(mask) {
-                let bytes = check_size(lane, sizes[lane])?;
-                let place = shared_address::shared(context, from.space, lane, sources[lane], bytes, 16)?;
-                if place.rank != context.rank {
-                    let message = "a bulk copy reads the shared memory of its own block only";
-                    return Err(Fault::new(FaultKind::InvalidUse, message).lane(lane).at(sources[lane]));
-                }
-                check_address(context, lane, targets[lane], bytes)?;
-                super::check_fenced(context, lane, place, bytes)?;
-                let piece = StorePiece { from: place.offset as u32, to: targets[lane], bytes: bytes as u32 };
-                launch_store(context, lane, Store { pieces: vec![piece], reduction })?;
+                store(context, lane, targets[lane], (from.space, sources[lane]), sizes[lane], reduction)?;
             }
             Ok(Flow::Next)
         }));
     }
+
     let mbarrier = decoder.address(&o[3], Some(StateSpace::SharedCluster))?;
     let multicast = match has(Modifier::MulticastCluster) {
         true => Some(decoder.value(&o[4], ScalarType::B16)?),
         false => None,
     };
     let destination = Destination { to, mbarrier, multicast };
+    let from_global = form.spaces[1] == StateSpace::Global;
     Ok(Decoded::effect(move |context, mask| {
         let (sources, sizes) = (context.addresses(&from), context.registers().get::<u32>(size));
         for lane in lanes(mask) {
             let bytes = check_size(lane, sizes[lane])?;
-            let from = if source == StateSpace::Global {
+            let from = if from_global {
                 check_address(context, lane, sources[lane], bytes)?;
                 From::Global(sources[lane])
             } else {
@@ -249,17 +241,58 @@ pub(super) fn decode(decoder: &mut Decoder<'_>, instruction: &Instruction) -> De
                 super::check_fenced(context, lane, place, bytes)?;
                 From::Shared(place.rank, place.offset as u32)
             };
-            let places = destination.places(context, lane, bytes, 16)?;
-            for (index, (to, mbarrier)) in places.into_iter().enumerate() {
-                let piece = Piece { from, to: to.offset as u32, bytes: bytes as u32 };
-                let copy = Copy { pieces: vec![piece], bytes: bytes as u32, reduction, flush: false };
-                super::check_overwritten(context, lane, to.rank, &copy)?;
-                super::traffic::count_copy(context, &copy, index != 0);
-                in_flight::launch(context, mbarrier, copy).map_err(|fault| fault.lane(lane))?;
-            }
+            load(context, lane, from, &destination, bytes, reduction)?;
         }
         Ok(Flow::Next)
     }))
+}
+
+/// One lane's copy from the shared memory of its block to global memory.
+///
+/// # Errors
+/// Size, alignment, bounds and fences.
+fn store(
+    context: &mut Context<'_>,
+    lane: usize,
+    target: u64,
+    (space, source): (Space, u64),
+    size: u32,
+    reduction: Option<Reduction>,
+) -> Result<(), Fault> {
+    let bytes = check_size(lane, size)?;
+    let place = shared_address::shared(context, space, lane, source, bytes, 16)?;
+    if place.rank != context.rank {
+        let message = "a bulk copy reads the shared memory of its own block only";
+        return Err(Fault::new(FaultKind::InvalidUse, message).lane(lane).at(source));
+    }
+    check_address(context, lane, target, bytes)?;
+    super::check_fenced(context, lane, place, bytes)?;
+
+    let piece = StorePiece { from: place.offset as u32, to: target, bytes: bytes as u32 };
+    launch_store(context, lane, Store { pieces: vec![piece], reduction })
+}
+
+/// One lane's copy to the shared memory of one or more blocks, which their mbarriers count.
+///
+/// # Errors
+/// What an mbarrier must be, and copies in flight.
+fn load(
+    context: &mut Context<'_>,
+    lane: usize,
+    from: From,
+    destination: &Destination,
+    bytes: u64,
+    reduction: Option<Reduction>,
+) -> Result<(), Fault> {
+    let places = destination.places(context, lane, bytes, 16)?;
+    for (index, (to, mbarrier)) in places.into_iter().enumerate() {
+        let piece = Piece { from, to: to.offset as u32, bytes: bytes as u32 };
+        let copy = Copy { pieces: vec![piece], bytes: bytes as u32, reduction, flush: false };
+        super::check_overwritten(context, lane, to.rank, &copy)?;
+        super::traffic::count_copy(context, &copy, index != 0);
+        in_flight::launch(context, mbarrier, copy).map_err(|fault| fault.lane(lane))?;
+    }
+    Ok(())
 }
 
 fn check_size(lane: usize, bytes: u32) -> Result<u64, Fault> {

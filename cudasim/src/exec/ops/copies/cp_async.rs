@@ -12,8 +12,10 @@ use crate::exec::program::address::{Window, window};
 use crate::exec::program::registers::holds;
 use crate::exec::program::registers::{Predicate, Slot};
 use crate::exec::program::step::Flow;
+use crate::exec::race::detector::WRITE;
 use crate::exec::state::context::Context;
 use crate::exec::state::copies::Batch;
+use crate::exec::state::copies::Place;
 use crate::mask::{Mask, lanes};
 use crate::memory::ByteState;
 use crate::ptx::form::OperandKind;
@@ -104,51 +106,15 @@ fn issue(
     let mut batch =
         Batch { number: 0, mask, groups: [0; 32], sources, places: [0; 32], reads: [0; 32], bytes: bytes as u8 };
     for lane in lanes(mask) {
-        let place = shared_address::shared(context, to.space, lane, targets[lane], bytes, bytes)?;
-        if place.rank != context.rank {
-            let message = "cp.async copies into the block's own shared memory only";
-            return Err(Fault::new(FaultKind::InvalidUse, message).lane(lane).at(targets[lane]));
-        }
         let size = if ignored >> lane & 1 != 0 { 0 } else { sizes[lane] };
-        if u64::from(size) > bytes {
-            let message = format!("cp.async of {bytes} bytes is to read {size}");
-            return Err(Fault::new(FaultKind::InvalidUse, message).lane(lane));
-        }
-        if size != 0 {
-            if !sources[lane].is_multiple_of(bytes) {
-                let message = format!("address {:#x} is not a multiple of {bytes}", sources[lane]);
-                return Err(Fault::new(FaultKind::Misaligned, message).lane(lane).at(sources[lane]));
-            }
-            if from.space == Space::Generic && window(sources[lane]).0 != Window::Global {
-                let message = "cp.async reads global memory only";
-                return Err(Fault::new(FaultKind::InvalidAddressSpace, message).lane(lane).at(sources[lane]));
-            }
-            check_global(context, lane, sources[lane], size.into())?;
-        }
-        // The copy belongs to the thread: whoever waits for it and hands that on makes it known as a store.
-        let agent = context.clocks.warp(context.rank, context.warp.id);
-        context
-            .check_shared_range(
-                agent,
-                context.rank,
-                lane,
-                place.offset,
-                bytes as usize,
-                crate::exec::race::detector::WRITE,
-            )
-            .map_err(|fault| fault.lane(lane))?;
-        let shared = &mut context.blocks[context.rank].shared;
-        if shared.states(place.offset, bytes as usize).contains(&ByteState::InFlight) {
-            let message = "cp.async writes where another asynchronous copy is on its way";
-            let fault = Fault::new(FaultKind::MissingWait, message);
-            return Err(fault.lane(lane).at(crate::memory::SHARED_WINDOW + place.address));
-        }
+        let place = check(context, lane, (to.space, targets[lane]), (from.space, sources[lane]), bytes, size)?;
         batch.places[lane] = place.offset as u32;
         batch.reads[lane] = size as u8;
         if !now {
-            shared.mark(place.offset, bytes as usize, ByteState::InFlight);
+            context.block().shared.mark(place.offset, bytes as usize, ByteState::InFlight);
         }
     }
+
     count(context, mask, to, &batch);
     if now {
         land_lanes(context, context.rank, &batch, mask);
@@ -161,6 +127,55 @@ fn issue(
     copies.next += 1;
     copies.batches.push(batch);
     Ok(Flow::Next)
+}
+
+/// Checks one lane's copy of `bytes` bytes, of which `size` are read; returns where it goes.
+///
+/// # Errors
+/// Alignment, bounds, races and copies in flight.
+fn check(
+    context: &mut Context<'_>,
+    lane: usize,
+    (to_space, to): (Space, u64),
+    (from_space, from): (Space, u64),
+    bytes: u64,
+    size: u32,
+) -> Result<Place, Fault> {
+    // The target: shared memory of the warp's own block.
+    let place = shared_address::shared(context, to_space, lane, to, bytes, bytes)?;
+    if place.rank != context.rank {
+        let message = "cp.async copies into the block's own shared memory only";
+        return Err(Fault::new(FaultKind::InvalidUse, message).lane(lane).at(to));
+    }
+
+    // The source: global memory, where anything is read.
+    if u64::from(size) > bytes {
+        let message = format!("cp.async of {bytes} bytes is to read {size}");
+        return Err(Fault::new(FaultKind::InvalidUse, message).lane(lane));
+    }
+    if size != 0 {
+        if !from.is_multiple_of(bytes) {
+            let message = format!("address {from:#x} is not a multiple of {bytes}");
+            return Err(Fault::new(FaultKind::Misaligned, message).lane(lane).at(from));
+        }
+        if from_space == Space::Generic && window(from).0 != Window::Global {
+            let message = "cp.async reads global memory only";
+            return Err(Fault::new(FaultKind::InvalidAddressSpace, message).lane(lane).at(from));
+        }
+        check_global(context, lane, from, size.into())?;
+    }
+
+    // The copy belongs to the thread: a wait and a release after it order it as they order a store.
+    let agent = context.clocks.warp(context.rank, context.warp.id);
+    context
+        .check_shared_range(agent, context.rank, lane, place.offset, bytes as usize, WRITE)
+        .map_err(|fault| fault.lane(lane))?;
+    if context.block().shared.states(place.offset, bytes as usize).contains(&ByteState::InFlight) {
+        let message = "cp.async writes where another asynchronous copy is on its way";
+        let fault = Fault::new(FaultKind::MissingWait, message);
+        return Err(fault.lane(lane).at(crate::memory::SHARED_WINDOW + place.address));
+    }
+    Ok(place)
 }
 
 /// Counts what the lanes read, where they read something, and write: what is not read becomes zero.

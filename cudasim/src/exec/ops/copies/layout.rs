@@ -122,53 +122,71 @@ impl Layout {
                 at += bytes;
             }
         };
+
         match map.kind {
-            Kind::Tiled { .. } => {
-                // Slices lie between the outermost dimension and the others.
-                let outermost = (map.rank as usize).saturating_sub(2);
-                let inner: u64 = self.rows[..outermost].iter().product();
-                let per_outer = inner * self.slices;
-                for index in 0..per_outer * self.rows[outermost] {
-                    let slice = index / inner % self.slices;
-                    let first = coordinates[0] + (slice * self.row) as i64;
-                    let mut rest = index % inner;
-                    let (mut inside, mut outer) = (true, map.address);
-                    for (axis, &start) in coordinates.iter().enumerate().take(map.rank as usize).skip(1) {
-                        let step = if axis - 1 == outermost { index / per_outer } else { rest % self.rows[axis - 1] };
-                        rest /= self.rows[axis - 1];
-                        let x = start + step as i64 * i64::from(map.element_strides[axis]);
-                        inside &= (0..map.dims[axis] as i64).contains(&x);
-                        outer = outer.wrapping_add_signed(x.wrapping_mul(map.strides[axis - 1] as i64));
-                    }
-                    row(inside, first, outer);
-                }
-            }
+            Kind::Tiled { .. } => self.visit_box(map, coordinates, &mut row),
             Kind::Im2col { lower, upper, .. } => {
-                let pixel = map.rank as usize - 2;
-                let mut position = *coordinates;
-                for _ in 0..self.rows[0] {
-                    let (mut inside, mut outer) = (true, map.address);
-                    for axis in 1..=pixel + 1 {
-                        let x = position[axis] + if axis <= pixel { offsets[axis - 1] } else { 0 };
-                        inside &= (0..map.dims[axis] as i64).contains(&x);
-                        outer = outer.wrapping_add_signed(x.wrapping_mul(map.strides[axis - 1] as i64));
-                    }
-                    row(inside, coordinates[0], outer);
-                    // The next pixel of the bounding box; behind its last one, the next image.
-                    let mut axis = 1;
-                    loop {
-                        if axis > pixel {
-                            position[axis] += 1;
-                            break;
-                        }
-                        position[axis] += i64::from(map.element_strides[axis]);
-                        if position[axis] < map.dims[axis] as i64 + i64::from(upper[axis - 1]) {
-                            break;
-                        }
-                        position[axis] = lower[axis - 1].into();
-                        axis += 1;
-                    }
+                self.visit_im2col(map, coordinates, offsets, (&lower[..], &upper[..]), &mut row);
+            }
+        }
+    }
+
+    /// Calls `row` for each row of a box with whether it is inside the tensor, its first element and its global address.
+    fn visit_box(&self, map: &TensorMap, coordinates: &[i64; MAX_RANK], row: &mut impl FnMut(bool, i64, u64)) {
+        // Slices lie between the outermost dimension and the others.
+        let outermost = (map.rank as usize).saturating_sub(2);
+        let inner: u64 = self.rows[..outermost].iter().product();
+        let per_outer = inner * self.slices;
+
+        for index in 0..per_outer * self.rows[outermost] {
+            let slice = index / inner % self.slices;
+            let first = coordinates[0] + (slice * self.row) as i64;
+            let mut rest = index % inner;
+            let (mut inside, mut outer) = (true, map.address);
+            for (axis, &start) in coordinates.iter().enumerate().take(map.rank as usize).skip(1) {
+                let step = if axis - 1 == outermost { index / per_outer } else { rest % self.rows[axis - 1] };
+                rest /= self.rows[axis - 1];
+                let x = start + step as i64 * i64::from(map.element_strides[axis]);
+                inside &= (0..map.dims[axis] as i64).contains(&x);
+                outer = outer.wrapping_add_signed(x.wrapping_mul(map.strides[axis - 1] as i64));
+            }
+            row(inside, first, outer);
+        }
+    }
+
+    /// The same for the pixels of an im2col column, in a bounding box that begins `lower` and ends `upper` off the tensor's.
+    fn visit_im2col(
+        &self,
+        map: &TensorMap,
+        coordinates: &[i64; MAX_RANK],
+        offsets: &[i64; 3],
+        (lower, upper): (&[i32], &[i32]),
+        row: &mut impl FnMut(bool, i64, u64),
+    ) {
+        let pixel = map.rank as usize - 2;
+        let mut position = *coordinates;
+        for _ in 0..self.rows[0] {
+            let (mut inside, mut outer) = (true, map.address);
+            for axis in 1..=pixel + 1 {
+                let x = position[axis] + if axis <= pixel { offsets[axis - 1] } else { 0 };
+                inside &= (0..map.dims[axis] as i64).contains(&x);
+                outer = outer.wrapping_add_signed(x.wrapping_mul(map.strides[axis - 1] as i64));
+            }
+            row(inside, coordinates[0], outer);
+
+            // The next pixel of the bounding box; behind its last one, the next image.
+            let mut axis = 1;
+            loop {
+                if axis > pixel {
+                    position[axis] += 1;
+                    break;
                 }
+                position[axis] += i64::from(map.element_strides[axis]);
+                if position[axis] < map.dims[axis] as i64 + i64::from(upper[axis - 1]) {
+                    break;
+                }
+                position[axis] = lower[axis - 1].into();
+                axis += 1;
             }
         }
     }

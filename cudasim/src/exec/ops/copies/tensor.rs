@@ -7,7 +7,7 @@ use crate::exec::operands::decoded::{Decode, Decoded};
 use crate::exec::operands::decoder::Decoder;
 use crate::exec::ops::copies::in_flight;
 use crate::exec::ops::shared_address;
-use crate::exec::program::address::Address;
+use crate::exec::program::address::{Address, Space};
 use crate::exec::program::reduction::Reduction;
 use crate::exec::program::registers::Slot;
 use crate::exec::program::step::Flow;
@@ -15,6 +15,7 @@ use crate::exec::state::context::Context;
 use crate::exec::state::copies::{Copy, From, Piece};
 use crate::exec::state::copies::{Store, StorePiece};
 use crate::mask::lanes;
+use crate::ptx::form::Form;
 use crate::ptx::module::Instruction;
 use crate::ptx::opcode::Modifier;
 use crate::ptx::operand::Operand;
@@ -29,6 +30,8 @@ pub(super) fn decode(decoder: &mut Decoder<'_>, instruction: &Instruction) -> De
     let form = &instruction.form;
     let o = &instruction.operands;
     let has = |modifier| form.has(modifier);
+
+    // The tensor operand: a tensor map and as many coordinates as the tensor has dimensions.
     let dims = [Modifier::D1, Modifier::D2, Modifier::D3, Modifier::D4, Modifier::D5];
     let rank = dims.into_iter().position(&has).ok_or("a tensor copy without its dimensions")? + 1;
     let stores = form.spaces[0] == StateSpace::Global;
@@ -41,6 +44,8 @@ pub(super) fn decode(decoder: &mut Decoder<'_>, instruction: &Instruction) -> De
         coordinates.iter().map(|operand| decoder.value(operand, ScalarType::B32)).collect::<Result<Vec<_>, _>>()?;
     let im2col = has(Modifier::Im2col) || has(Modifier::Im2colNoOffs);
     let mut access = Access { map: decoder.address(tensor, None)?, coordinates, im2col, offsets: Vec::new() };
+
+    // Shared -> global.
     if stores {
         let from = decoder.address(&o[1], Some(StateSpace::SharedCta))?;
         let reduces = has(Modifier::Reduce);
@@ -48,36 +53,14 @@ pub(super) fn decode(decoder: &mut Decoder<'_>, instruction: &Instruction) -> De
         return Ok(Decoded::effect(move |context, mask| {
             let sources = context.addresses(&from);
             for lane in lanes(mask) {
-                let map = access.map(context, lane)?;
-                let reduction = match reduces {
-                    false => None,
-                    true => Some(Reduction::of_elements(&form, map.element).ok_or_else(|| {
-                        let message = format!("this reduction of elements of type {:?}", map.element);
-                        Fault::new(FaultKind::InvalidUse, message).lane(lane)
-                    })?),
-                };
-                let layout = access.layout(context, lane, &map)?;
-                let place = shared_address::shared(context, from.space, lane, sources[lane], layout.room(&map), ALIGN)?;
-                if place.rank != context.rank {
-                    let message = "a tensor copy reads the shared memory of its own block only";
-                    return Err(Fault::new(FaultKind::InvalidUse, message).lane(lane).at(sources[lane]));
-                }
-                super::check_fenced(context, lane, place, layout.bytes())?;
-                let mut pieces = Vec::new();
-                let (coordinates, offsets) = access.values(context, lane);
-                layout.visit(&map, &coordinates, &offsets, place.address, |to, from, bytes| {
-                    if let Some(address) = from {
-                        pieces.push(StorePiece { from: shared_offset(to), to: address, bytes });
-                    }
-                });
-                for piece in &pieces {
-                    check_global(context, lane, piece.to, piece.bytes.into())?;
-                }
-                launch_store(context, lane, Store { pieces, reduction })?;
+                let reduction = if reduces { Some(&*form) } else { None };
+                store(context, &access, lane, from.space, sources[lane], reduction)?;
             }
             Ok(Flow::Next)
         }));
     }
+
+    // Global -> shared: im2col offsets, then the mask of a multicast.
     let mut next = 3;
     if has(Modifier::Im2col) {
         access.offsets = decoder.values(&o[next], ScalarType::B16)?;
@@ -94,33 +77,87 @@ pub(super) fn decode(decoder: &mut Decoder<'_>, instruction: &Instruction) -> De
     let mbarrier = decoder.address(&o[2], Some(StateSpace::SharedCluster))?;
     let destination = Destination { to, mbarrier, multicast };
     Ok(Decoded::effect(move |context, mask| {
-        for lane in lanes(mask) {
-            let map = access.map(context, lane)?;
-            let layout = access.layout(context, lane, &map)?;
-            let places = destination.places(context, lane, layout.room(&map), ALIGN)?;
-            let (coordinates, offsets) = access.values(context, lane);
-            let fill = fill(&map);
-            for (index, (to, mbarrier)) in places.into_iter().enumerate() {
-                let mut pieces = Vec::new();
-                layout.visit(&map, &coordinates, &offsets, to.address, |to, from, bytes| {
-                    let from = from.map_or(fill, From::Global);
-                    pieces.push(Piece { from, to: shared_offset(to), bytes });
-                });
-                for piece in &pieces {
-                    if let From::Global(address) = piece.from {
-                        check_global(context, lane, address, piece.bytes.into())?;
-                    }
-                }
-                let bytes = layout.bytes() as u32;
-                let flush = matches!(map.element, Element::F32Ftz | Element::Tf32Ftz);
-                let copy = Copy { pieces, bytes, reduction: None, flush };
-                super::check_overwritten(context, lane, to.rank, &copy)?;
-                super::traffic::count_copy(context, &copy, index != 0);
-                in_flight::launch(context, mbarrier, copy).map_err(|fault| fault.lane(lane))?;
-            }
-        }
+        lanes(mask).try_for_each(|lane| load(context, &access, lane, &destination))?;
         Ok(Flow::Next)
     }))
+}
+
+/// One lane's copy from shared to global memory; `reduction`: the form of a `cp.reduce`.
+///
+/// # Errors
+/// Bounds, fences, and what a tensor map must be.
+fn store(
+    context: &mut Context<'_>,
+    access: &Access,
+    lane: usize,
+    space: Space,
+    source: u64,
+    reduction: Option<&Form>,
+) -> Result<(), Fault> {
+    let map = access.map(context, lane)?;
+    let reduction = match reduction {
+        None => None,
+        Some(form) => Some(Reduction::of_elements(form, map.element).ok_or_else(|| {
+            let message = format!("this reduction of elements of type {:?}", map.element);
+            Fault::new(FaultKind::InvalidUse, message).lane(lane)
+        })?),
+    };
+
+    // The source, which a proxy fence must have made visible.
+    let layout = access.layout(context, lane, &map)?;
+    let place = shared_address::shared(context, space, lane, source, layout.room(&map), ALIGN)?;
+    if place.rank != context.rank {
+        let message = "a tensor copy reads the shared memory of its own block only";
+        return Err(Fault::new(FaultKind::InvalidUse, message).lane(lane).at(source));
+    }
+    super::check_fenced(context, lane, place, layout.bytes())?;
+
+    // The pieces inside the tensor.
+    let mut pieces = Vec::new();
+    let (coordinates, offsets) = access.values(context, lane);
+    layout.visit(&map, &coordinates, &offsets, place.address, |to, from, bytes| {
+        if let Some(address) = from {
+            pieces.push(StorePiece { from: shared_offset(to), to: address, bytes });
+        }
+    });
+    for piece in &pieces {
+        check_global(context, lane, piece.to, piece.bytes.into())?;
+    }
+    launch_store(context, lane, Store { pieces, reduction })
+}
+
+/// One lane's copy from global memory to shared memory of one or more blocks.
+///
+/// # Errors
+/// As [`store`], and what an mbarrier must be.
+fn load(context: &mut Context<'_>, access: &Access, lane: usize, destination: &Destination) -> Result<(), Fault> {
+    let map = access.map(context, lane)?;
+    let layout = access.layout(context, lane, &map)?;
+    let places = destination.places(context, lane, layout.room(&map), ALIGN)?;
+    let (coordinates, offsets) = access.values(context, lane);
+    let fill = fill(&map);
+
+    for (index, (to, mbarrier)) in places.into_iter().enumerate() {
+        // What lies outside the tensor is filled.
+        let mut pieces = Vec::new();
+        layout.visit(&map, &coordinates, &offsets, to.address, |to, from, bytes| {
+            let from = from.map_or(fill, From::Global);
+            pieces.push(Piece { from, to: shared_offset(to), bytes });
+        });
+        for piece in &pieces {
+            if let From::Global(address) = piece.from {
+                check_global(context, lane, address, piece.bytes.into())?;
+            }
+        }
+
+        let bytes = layout.bytes() as u32;
+        let flush = matches!(map.element, Element::F32Ftz | Element::Tf32Ftz);
+        let copy = Copy { pieces, bytes, reduction: None, flush };
+        super::check_overwritten(context, lane, to.rank, &copy)?;
+        super::traffic::count_copy(context, &copy, index != 0);
+        in_flight::launch(context, mbarrier, copy).map_err(|fault| fault.lane(lane))?;
+    }
+    Ok(())
 }
 
 fn shared_offset(address: u64) -> u32 {

@@ -9,41 +9,15 @@ use crate::exec::program::step::Flow;
 use crate::mask::lanes;
 use crate::ptx::module::Instruction;
 use crate::ptx::opcode::Modifier;
-use crate::ptx::operand::Operand;
 use crate::ptx::types::ScalarType;
 use crate::report::{Fault, FaultKind};
 use crate::tensor_map::{self, Field};
 
 pub(super) fn decode(decoder: &mut Decoder<'_>, instruction: &Instruction) -> Decode {
     let form = &instruction.form;
-    let has = |modifier| form.has(modifier);
     let o = &instruction.operands;
     let address = decoder.address(&o[0], form.space())?;
-    let index = |operand: Option<&Operand>| -> Result<usize, String> {
-        let index = decoder.integer(operand.ok_or("a field without its index")?)?;
-        usize::try_from(index).map_err(|_| "a field's index is not negative".to_owned())
-    };
-    let field = if has(Modifier::GlobalAddress) {
-        Field::Address
-    } else if has(Modifier::Rank) {
-        Field::Rank
-    } else if has(Modifier::BoxDim) {
-        Field::Extent(index(o.get(1))?)
-    } else if has(Modifier::GlobalDim) {
-        Field::Dim(index(o.get(1))?)
-    } else if has(Modifier::GlobalStride) {
-        Field::Stride(index(o.get(1))?)
-    } else if has(Modifier::ElementStride) {
-        Field::ElementStride(index(o.get(1))?)
-    } else if has(Modifier::Elemtype) {
-        Field::Element
-    } else if has(Modifier::InterleaveLayout) {
-        Field::Interleave
-    } else if has(Modifier::SwizzleMode) {
-        Field::Swizzle
-    } else {
-        Field::Fill
-    };
+    let field = field(decoder, instruction)?;
     let value = o.last().ok_or("a field without its value")?;
     let wide = matches!(field, Field::Address | Field::Stride(_));
     let value = decoder.value(value, if wide { ScalarType::B64 } else { ScalarType::B32 })?;
@@ -76,4 +50,35 @@ pub(super) fn decode(decoder: &mut Decoder<'_>, instruction: &Instruction) -> De
         }
         Ok(Flow::Next)
     }))
+}
+
+/// The field that an instruction names, with its index where it is one of several.
+fn field(decoder: &Decoder<'_>, instruction: &Instruction) -> Result<Field, String> {
+    let has = |modifier| instruction.form.has(modifier);
+    let index = || -> Result<usize, String> {
+        let index = decoder.integer(instruction.operands.get(1).ok_or("a field without its index")?)?;
+        usize::try_from(index).map_err(|_| "a field's index is not negative".to_owned())
+    };
+
+    Ok(if has(Modifier::GlobalAddress) {
+        Field::Address
+    } else if has(Modifier::Rank) {
+        Field::Rank
+    } else if has(Modifier::BoxDim) {
+        Field::Extent(index()?)
+    } else if has(Modifier::GlobalDim) {
+        Field::Dim(index()?)
+    } else if has(Modifier::GlobalStride) {
+        Field::Stride(index()?)
+    } else if has(Modifier::ElementStride) {
+        Field::ElementStride(index()?)
+    } else if has(Modifier::Elemtype) {
+        Field::Element
+    } else if has(Modifier::InterleaveLayout) {
+        Field::Interleave
+    } else if has(Modifier::SwizzleMode) {
+        Field::Swizzle
+    } else {
+        Field::Fill
+    })
 }
