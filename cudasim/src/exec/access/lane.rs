@@ -91,6 +91,7 @@ impl Context<'_> {
     /// As [`Context::load`].
     pub fn load_as<T: Word>(&mut self, access: Access, lane: usize, address: u64) -> Result<T, Fault> {
         aligned(address, T::BYTES, lane)?;
+
         let (place, inside) = locate(access.space, address);
         match place {
             Window::Global => {
@@ -147,6 +148,7 @@ impl Context<'_> {
         let (place, inside) = locate(access.space, address);
         let bytes = value.into().to_le_bytes();
         let bytes = &bytes[..T::BYTES as usize];
+
         match place {
             Window::Global => {
                 let (index, offset) = self.global(lane, address, T::BYTES)?;

@@ -80,6 +80,7 @@ impl Context<'_> {
             Visit { cell, old, known: self.warp.proven_epochs[0], order: knows, lanes: by_lane, write: kind.write };
         let race = visitor(shadow, &mut visit, allocation.base());
         self.warp.proven_epochs[0] = visit.known;
+
         match race {
             None => Ok(()),
             Some(race) => {
@@ -145,14 +146,17 @@ impl Context<'_> {
         let Some(shadow) = self.blocks[rank].shared.shadow() else { return Ok(()) };
         let clocks = &*self.clocks;
         let now = clocks.now(agent);
+
         // 0 is no agent.
         let Some(cell) = Cell::new(agent as u64 + 1, now, kind.strong, self.pc) else { return Ok(()) };
+
         // The cache of epochs already proven to happen before the warp, or before its asynchronous operations.
         let place = match agent {
             _ if agent == clocks.warp(self.rank, self.warp.id) => Some(1),
             _ if agent == clocks.asynchronous(self.rank, self.warp.id) => Some(2),
             _ => None,
         };
+
         let known = place.map_or(0, |place| self.warp.proven_epochs[place]);
         let mut visit = Visit {
             cell,
@@ -162,10 +166,12 @@ impl Context<'_> {
             lanes,
             write: kind.write,
         };
+
         let race = visitor(shadow, &mut visit);
         if let Some(place) = place {
             self.warp.proven_epochs[place] = visit.known;
         }
+
         match race {
             None => Ok(()),
             Some(race) => {
@@ -186,6 +192,7 @@ impl Context<'_> {
             true => format!("an asynchronous operation of warp {warp} of block ({bx}, {by}, {bz})"),
             false => format!("thread ({x}, {y}, {z}) of block ({bx}, {by}, {bz})"),
         };
+
         let place = race.other.step().and_then(|step| {
             let line = grid.kernel.origins.get(step)?.line;
             let source = grid.kernel.source_lines(step).into_iter().next();
@@ -194,6 +201,7 @@ impl Context<'_> {
                     + &format!(" (PTX line {line})"),
             )
         });
+
         format!(
             "{} here and {} by {who}{}, with nothing that orders the two",
             if kind.write { "written" } else { "read" },

@@ -39,6 +39,8 @@ impl Context<'_> {
     ) -> Result<(), Fault> {
         let bytes = N as u64 * T::BYTES;
         self.count(access.space, Direction::Load, addresses, mask, bytes);
+
+        // All 32 lanes side by side in one allocation: one copy.
         if let Some((index, offset)) = self.run(access.space, mask, addresses, bytes)
             && let Some(allocation) = self.grid.memory.get(index)
             && (allocation.load_run(offset, into) || !self.grid.options.uninitialised)
@@ -50,6 +52,8 @@ impl Context<'_> {
                 AccessKind { write: false, strong: access.strong },
             );
         }
+
+        // All lanes in one allocation, one block's shared memory or local memory: checked at once.
         let mut places = fill(addresses, mask);
         match self.place(access.space, &mut places, bytes) {
             Place::Global(index) => {
@@ -72,6 +76,8 @@ impl Context<'_> {
             }
             Place::Mixed => {}
         }
+
+        // Anything else lane by lane, with its faults.
         for lane in lanes(mask) {
             aligned(addresses[lane], bytes, lane)?;
             for (part, values) in into.iter_mut().enumerate() {
@@ -95,6 +101,8 @@ impl Context<'_> {
     ) -> Result<(), Fault> {
         let bytes = N as u64 * T::BYTES;
         self.count(access.space, Direction::Store, addresses, mask, bytes);
+
+        // All 32 lanes side by side in one allocation: one copy.
         if let Some((index, offset)) = self.run(access.space, mask, addresses, bytes)
             && let Some(allocation) = self.grid.memory.get(index)
         {
@@ -106,6 +114,8 @@ impl Context<'_> {
                 AccessKind { write: true, strong: access.strong },
             );
         }
+
+        // All lanes in one allocation, one block's shared memory or local memory: checked at once.
         let mut places = fill(addresses, mask);
         match self.place(access.space, &mut places, bytes) {
             Place::Global(index) => {
@@ -130,6 +140,8 @@ impl Context<'_> {
             }
             Place::Shared(_) | Place::Mixed => {}
         }
+
+        // Anything else lane by lane, with its faults.
         for lane in lanes(mask) {
             aligned(addresses[lane], bytes, lane)?;
             for (part, values) in from.iter().enumerate() {
@@ -200,6 +212,7 @@ impl Context<'_> {
     fn run(&mut self, space: Space, mask: Mask, addresses: &[u64; 32], bytes: u64) -> Option<(usize, u64)> {
         let first = addresses[0];
         let at = |lane: usize| first.wrapping_add(lane as u64 * bytes);
+
         // Most that is no run is seen at its end.
         if mask != FULL || addresses[31] != at(31) || locate(space, first).0 != Window::Global {
             return None;
@@ -234,6 +247,7 @@ impl Context<'_> {
                 addresses.iter_mut().for_each(|address| *address &= 0xffff_ffff);
             }
         }
+
         match window {
             Window::Global => {
                 let map = self.grid.memory;

@@ -26,6 +26,7 @@ impl Code {
         };
         let arguments = arguments.iter().map(|operand| decoder.call_operand(operand)).collect::<Result<Vec<_>, _>>()?;
         let results = results.iter().map(|operand| decoder.call_operand(operand)).collect::<Result<Vec<_>, _>>()?;
+
         match callee {
             Operand::Symbol(Symbol::Function(id), 0) => {
                 let function = *id as usize;
@@ -94,6 +95,7 @@ impl Code {
             calls.push(if fits { Some(Box::new(decoder.call(function, arguments)?)) } else { None });
             back.push(if fits { decoder.results(function, results)? } else { Vec::new() });
         }
+
         self.push(Control::CallIndirect(slot, calls).into(), decoder, instruction, index);
         if results.is_empty() {
             return Ok(());
@@ -109,6 +111,7 @@ impl Code {
             }
             Ok(Flow::Next)
         });
+
         self.push(copy, decoder, instruction, index);
         Ok(())
     }

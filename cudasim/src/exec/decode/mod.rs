@@ -41,6 +41,7 @@ pub fn kernel(placement: &Placement<'_>, entry: usize) -> Result<Kernel, PtxErro
     let reached = reach::functions(module, entry);
     let mut decoder = Decoder::new(placement, SHARED_RESERVED);
     decoder.place_shared(&reached).map_err(|message| PtxError::new(function.line, 0, message))?;
+
     // Frames first: a call must know where the parameters of a function lie that comes later.
     for &index in &reached {
         decoder.add_frame(index, index == entry);
@@ -49,6 +50,7 @@ pub fn kernel(placement: &Placement<'_>, entry: usize) -> Result<Kernel, PtxErro
         let message = format!("local memory of {} bytes is over the limit of {MAX_LOCAL_BYTES}", decoder.local_bytes());
         return Err(PtxError::new(function.line, 0, message));
     }
+
     let mut code = Code::default();
     for &index in &reached {
         let body = module.functions[index].body.as_ref();
@@ -57,6 +59,7 @@ pub fn kernel(placement: &Placement<'_>, entry: usize) -> Result<Kernel, PtxErro
         decoder.find_watched();
         code.function(&mut decoder, index, body)?;
     }
+
     if decoder.units() > MAX_UNITS {
         return Err(PtxError::new(function.line, 0, "too many registers"));
     }
@@ -73,6 +76,7 @@ fn finish(decoder: Decoder<'_>, entry: usize, code: Code) -> Kernel {
     let mut specials: Vec<_> = decoder.specials.iter().map(|(&special, &slot)| (slot, special)).collect();
     specials.sort_unstable_by_key(|&(slot, _)| slot);
     let static_end = decoder.shared_variables.iter().map(|(_, start, bytes)| start + bytes).max();
+
     Kernel {
         name: function.name.clone(),
         parameters: function.parameters.clone(),
@@ -125,23 +129,28 @@ impl Code {
         let first = self.steps.len();
         self.starts.insert(index, first as u32);
         self.places.clear();
+
         for instruction in &body.instructions {
             self.places.push(self.steps.len() as u32);
             self.instruction(decoder, index, instruction)
                 .map_err(|message| PtxError::new(instruction.line, 0, message))?;
         }
+
         self.places.push(self.steps.len() as u32);
+
         // A body that ends without `ret` returns.
         if let Some(last) = body.instructions.last() {
             let end = Instruction { guard: None, ..last.clone() };
             self.push(decoder.leave().into(), decoder, &end, index);
         }
+
         // Labels are known only now.
         let places = &self.places;
         let place = |label: u32| -> u32 {
             let target = body.labels.get(label as usize).map_or(0, |label| label.target);
             places.get(target).copied().unwrap_or(0)
         };
+
         for step in &mut self.steps[first..] {
             match &mut step.action {
                 Action::Control(Control::Branch(target)) => *target = place(*target),
@@ -149,6 +158,7 @@ impl Code {
                 _ => {}
             }
         }
+
         self.note(decoder, body);
         Ok(())
     }
@@ -203,6 +213,7 @@ impl Code {
                 decoder.watch(instruction, decoded)
             }
         };
+
         self.push(decoded, decoder, instruction, index);
         Ok(())
     }

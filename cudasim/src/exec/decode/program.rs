@@ -63,12 +63,14 @@ impl Program {
             };
             self.addresses.push(address);
         }
+
         for (variable, &address) in self.module.variables.iter().zip(&self.addresses) {
             if address == 0 {
                 continue;
             }
             let mut bytes = variable.initial.clone();
             bytes.resize(usize::try_from(variable.size).map_err(|_| LoadError::Memory(MemoryError::OutOfMemory))?, 0);
+
             for relocation in &variable.relocations {
                 let value = self.address(relocation.symbol, relocation.generic).wrapping_add_signed(relocation.addend);
                 let at = relocation.at as usize;
@@ -77,6 +79,7 @@ impl Program {
                     place.copy_from_slice(&value.to_le_bytes()[..width]);
                 }
             }
+
             memory.write(address, &bytes).map_err(LoadError::Memory)?;
         }
         Ok(())

@@ -27,6 +27,7 @@ pub(super) fn notes(
     let facts: Vec<Facts> = body.instructions.iter().enumerate().map(|(at, i)| Facts::new(i, actions(at))).collect();
     let Some(lacking) = lacking(body, &facts) else { return Vec::new() };
     let mut index = HashMap::new();
+
     for (facts, lacks) in facts.iter().zip(&lacking) {
         for &register in facts.reads.iter().chain(&facts.guard).filter(|register| lacks.contains(register)) {
             index.entry(register).or_insert_with(|| {
@@ -35,9 +36,11 @@ pub(super) fn notes(
             });
         }
     }
+
     if index.is_empty() {
         return Vec::new();
     }
+
     let mut notes = Vec::new();
     for (at, (facts, lacks)) in facts.iter().zip(&lacking).enumerate() {
         let find = |register: &RegisterId| lacks.contains(register).then(|| index.get(register).copied()).flatten();
@@ -48,6 +51,7 @@ pub(super) fn notes(
             writes: facts.writes.iter().filter_map(|register| index.get(register).copied()).collect(),
             hands_on: facts.hands_on,
         };
+
         let instruction = &body.instructions[at];
         if instruction.form.opcode == Opcode::Selp
             && !note.reads.is_empty()
@@ -60,6 +64,7 @@ pub(super) fn notes(
             };
             note.select = Some(Select { predicate, operands: [of(a), of(b)], by: of(p) });
         }
+
         if note.guard.is_some() || !note.reads.is_empty() || !note.writes.is_empty() {
             notes.push((at, note));
         }
@@ -85,9 +90,11 @@ impl Facts {
             writes: Vec::new(),
             hands_on: computes,
         };
+
         // Data for local memory and parameters may have holes, as structures do.
         let private = matches!(form.space(), Some(StateSpace::Local | StateSpace::Param | StateSpace::ParamFunc));
         let forgiving = form.opcode == Opcode::St && private || form.opcode == Opcode::Shfl;
+
         for (operand, rule) in instruction.operands.iter().zip(instruction.rules()) {
             match rule.access {
                 Access::Write => facts.visit(operand, true),
@@ -157,6 +164,7 @@ const LIMIT: usize = 1 << 24;
 /// Of each instruction, which of its own operands may lack a value when it runs; `None` where the function is too large.
 fn lacking(body: &Body, facts: &[Facts]) -> Option<Vec<Vec<RegisterId>>> {
     let count = body.instructions.len();
+
     // Basic blocks: their first instructions.
     let mut starts: Vec<usize> =
         body.labels.iter().map(|label| label.target).filter(|&target| target < count).collect();
@@ -165,6 +173,8 @@ fn lacking(body: &Body, facts: &[Facts]) -> Option<Vec<Vec<RegisterId>>> {
     starts.extend((1..count).filter(|&at| leaves(&body.instructions[at - 1])));
     starts.sort_unstable();
     starts.dedup();
+
+    // Which registers may lack a value before each block: at first all, before the entry.
     let words = body.register_count().div_ceil(64);
     if starts.len() * words > LIMIT || count == 0 {
         return None;
@@ -173,6 +183,8 @@ fn lacking(body: &Body, facts: &[Facts]) -> Option<Vec<Vec<RegisterId>>> {
     let none = Set(vec![0; words]);
     let mut before = vec![none; starts.len()];
     before[0] = Set(vec![u64::MAX; words]);
+
+    // Data flow, until nothing changes: a set grows by what its predecessors leave unwritten.
     let mut waiting = vec![0];
     let mut seen = vec![false; starts.len()];
     while let Some(block) = waiting.pop() {
@@ -182,9 +194,12 @@ fn lacking(body: &Body, facts: &[Facts]) -> Option<Vec<Vec<RegisterId>>> {
         for facts in &facts[starts[block]..end] {
             step(&mut set, facts);
         }
+
+        // Where the block's last instruction goes.
         let last = &body.instructions[end - 1];
         let mut targets = Vec::new();
         let mut go = |label: LabelId| targets.extend(body.labels.get(label.index()).map(|label| label.target));
+
         match (last.form.opcode, last.operands.as_slice()) {
             (Opcode::Bra, [Operand::Label(label), ..]) => go(*label),
             (Opcode::Brx, [_, Operand::Targets(table), ..]) => {
@@ -192,6 +207,7 @@ fn lacking(body: &Body, facts: &[Facts]) -> Option<Vec<Vec<RegisterId>>> {
             }
             _ => {}
         }
+
         if !leaves(last) || last.guard.is_some() {
             targets.push(end);
         }
@@ -201,6 +217,8 @@ fn lacking(body: &Body, facts: &[Facts]) -> Option<Vec<Vec<RegisterId>>> {
             }
         }
     }
+
+    // What each instruction may lack, of its own operands.
     let mut result = Vec::with_capacity(count);
     for (block, set) in before.iter_mut().enumerate() {
         let end = starts.get(block + 1).copied().unwrap_or(count);
@@ -211,6 +229,7 @@ fn lacking(body: &Body, facts: &[Facts]) -> Option<Vec<Vec<RegisterId>>> {
             step(set, facts);
         }
     }
+
     Some(result)
 }
 

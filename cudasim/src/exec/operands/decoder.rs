@@ -113,6 +113,7 @@ impl<'a> Decoder<'a> {
         let mut next = self.shared_start;
         let mut dynamic_align = 16;
         let mut dynamic = Vec::new();
+
         for &function in functions {
             let Some(body) = &module.functions[function].body else { continue };
             for symbol in reach::symbols(body) {
@@ -147,6 +148,7 @@ impl<'a> Decoder<'a> {
                 };
             }
         }
+
         self.dynamic_shared = next.next_multiple_of(dynamic_align);
         for id in dynamic {
             self.shared_globals.insert(id, self.dynamic_shared);
@@ -158,6 +160,7 @@ impl<'a> Decoder<'a> {
     pub(in crate::exec) fn add_frame(&mut self, index: usize, is_kernel: bool) {
         let function = &self.module().functions[index];
         let Some(body) = &function.body else { return };
+
         let mut registers = Vec::with_capacity(body.register_count());
         for range in &body.registers {
             for _ in 0..range.count {
@@ -167,6 +170,7 @@ impl<'a> Decoder<'a> {
                 });
             }
         }
+
         let (variables, next) = lay_out(self.local_bytes.next_multiple_of(16), of_variables(&body.variables));
         let (parameters, next) = match is_kernel {
             true => (function.parameters.iter().map(|parameter| parameter.offset).collect(), next),
@@ -347,6 +351,7 @@ impl<'a> Decoder<'a> {
             Some(StateSpace::Param | StateSpace::ParamEntry) => Space::Parameter,
             Some(StateSpace::Reg) => return Err("registers have no address".into()),
         };
+
         let (base, wide) = match address.base {
             AddressBase::Register(id) => {
                 let wide = self.body().register_type(id).is_some_and(|ty| ty.bits() == 64);
@@ -362,6 +367,7 @@ impl<'a> Decoder<'a> {
             }
             AddressBase::Absolute => (self.constant(64, 0), true),
         };
+
         Ok(Address { space, base, wide, offset: address.offset })
     }
 

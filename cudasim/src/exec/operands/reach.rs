@@ -8,6 +8,7 @@ use crate::ptx::operand::{AddressBase, Operand};
 /// is taken anywhere in the module.
 pub fn functions(module: &Module, entry: usize) -> Vec<usize> {
     let mut reached = vec![entry];
+
     let mut next = 0;
     while let Some(&index) = reached.get(next) {
         next += 1;
@@ -19,6 +20,7 @@ pub fn functions(module: &Module, entry: usize) -> Vec<usize> {
             }
         };
         named(body).for_each(&mut add);
+
         let indirect = body
             .instructions
             .iter()

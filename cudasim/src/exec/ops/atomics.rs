@@ -67,6 +67,7 @@ pub(super) fn decode(decoder: &mut Decoder<'_>, instruction: &Instruction) -> De
         return Ok(Decoded::effect(move |context, mask| wide(context, mask, &plan, compare)));
     }
     let Some(operation) = operation(form, ty) else { return Err(super::unsupported(instruction)) };
+
     Ok(match ty.bytes() {
         2 => Decoded::effect(move |context, mask| run::<u16>(context, mask, &plan, operation)),
         4 => Decoded::effect(move |context, mask| run::<u32>(context, mask, &plan, operation)),
@@ -77,6 +78,7 @@ pub(super) fn decode(decoder: &mut Decoder<'_>, instruction: &Instruction) -> De
 fn operation(form: &Form, ty: ScalarType) -> Option<Operation> {
     use ScalarType::*;
     let has = |modifier| form.has(modifier);
+
     let change: Change = match ty {
         _ if has(Modifier::Exch) => |_, a, _| a,
         _ if has(Modifier::Cas) => |old, a, b| if old == a { b } else { old },
@@ -119,6 +121,7 @@ fn operation(form: &Form, ty: ScalarType) -> Option<Operation> {
         Bf16x2 if has(Modifier::Max) => |old, a, _| halves(old, a, |x, y| select_bf16(Select::MAX, x, y)),
         _ => return None,
     };
+
     Some(change.into())
 }
 
@@ -147,18 +150,23 @@ fn run<T: Word + Lane>(
     let b = context.warp.registers.get::<T>(plan.b);
     context.count(plan.address.space, Direction::Atomic, &addresses, mask, bytes);
     let clock = context.clock_to_release(plan.releases);
+
+    // Checks, and the release, come before the first change.
     let mut found = [Found::Shared(0, 0); 32];
     let mut changed = false;
     each(context, mask, |context, lane| {
         found[lane] = context.find(plan.address.space, lane, addresses[lane], bytes)?;
         begin(context, found[lane], lane, addresses[lane], bytes, clock.as_ref())
     })?;
+
+    // Read, change and write each part, lane by lane.
     for (part, &slot) in plan.a.iter().enumerate() {
         let a = context.warp.registers.get::<T>(slot);
         let mut old = [T::default(); 32];
         let at = part as u64 * T::BYTES;
         let change =
             |change: Change, lane: usize| move |old: T| T::cut(change(old.into(), a[lane].into(), b[lane].into()));
+
         each(context, mask, |context, lane| {
             old[lane] = match found[lane] {
                 Found::Global(index, offset) => {
@@ -179,14 +187,18 @@ fn run<T: Word + Lane>(
             };
             Ok(())
         })?;
+
         if let Some(&target) = plan.targets.get(part) {
             context.registers().set(target, mask, &old);
         }
     }
+
+    // The acquire comes after the value was read.
     each(context, mask, |context, lane| {
         context.acquire_at(found[lane].location(addresses[lane]), bytes);
         Ok(())
     })?;
+
     // A lock that is not free moves nobody on.
     if changed {
         context.progress();
@@ -203,6 +215,7 @@ fn wide(context: &mut Context<'_>, mask: Mask, plan: &Plan, compare: bool) -> Re
     context.count(plan.address.space, Direction::Atomic, &addresses, mask, 16);
     let clock = context.clock_to_release(plan.releases);
     let mut all = [0; 32];
+
     each(context, mask, |context, lane| {
         let found = context.find(plan.address.space, lane, addresses[lane], 16)?;
         begin(context, found, lane, addresses[lane], 16, clock.as_ref())?;
@@ -211,6 +224,7 @@ fn wide(context: &mut Context<'_>, mask: Mask, plan: &Plan, compare: bool) -> Re
             true => old,
             false => a[lane],
         };
+
         all[lane] = match found {
             Found::Global(index, offset) => context.grid.memory.get(index).map_or(0, |m| m.update_wide(offset, change)),
             Found::Shared(rank, offset) => {
@@ -221,9 +235,11 @@ fn wide(context: &mut Context<'_>, mask: Mask, plan: &Plan, compare: bool) -> Re
                 old
             }
         };
+
         context.acquire_at(found.location(addresses[lane]), 16);
         Ok(())
     })?;
+
     if let Some(&target) = plan.targets.first() {
         context.registers().set(target, mask, &all);
     }
@@ -258,6 +274,7 @@ fn begin(
 ) -> Result<(), Fault> {
     let asked = context.grid.options.uninitialised;
     let kind = AccessKind { write: true, strong: true };
+
     match found {
         Found::Global(index, offset) => {
             let allocation = context.grid.memory.get(index);
@@ -280,6 +297,7 @@ fn begin(
             context.check_shared_range(agent, rank, lane, offset, bytes as usize, kind)?;
         }
     }
+
     if let Some(clock) = clock {
         context.release_at(found.location(address), bytes, clock, true);
     }

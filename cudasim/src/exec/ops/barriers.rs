@@ -28,29 +28,37 @@ pub(super) fn decode(decoder: &mut Decoder<'_>, instruction: &Instruction) -> De
     if has(Modifier::Cluster) {
         return Ok(cluster(instruction));
     }
+
+    // `bar` and `barrier`: [result,] barrier[, count][, predicate].
     let aligned = form.opcode == Opcode::Bar || has(Modifier::Aligned);
     let reduces = has(Modifier::Red);
+
     let (first, kind) = match o.last() {
         Some(predicate) if reduces => (1, Kind::Reduce(decoder.predicate(predicate)?)),
         _ if has(Modifier::Arrive) => (0, Kind::Arrive),
         _ => (0, Kind::Sync),
     };
+
     let barrier = decoder.value(&o[first], ScalarType::B32)?;
     let count = match o.get(first + 1) {
         Some(count) if first + 1 + usize::from(reduces) < o.len() => Some(decoder.value(count, ScalarType::B32)?),
         _ => None,
     };
+
     let result = match kind {
         Kind::Reduce(_) if has(Modifier::Popc) => Some(Target::Count(decoder.target(&o[0], ScalarType::U32)?)),
         Kind::Reduce(_) => Some(Target::Verdict(decoder.target_predicate(&o[0])?, has(Modifier::And))),
         _ => None,
     };
+
     Ok(Decoded::effect(move |context, mask| {
         if aligned && context.whole_warp(mask)? == Flow::Wait {
             return Ok(Flow::Wait);
         }
         let numbers = context.registers().get::<u32>(barrier);
         let counts = count.map(|count| context.registers().get::<u32>(count));
+
+        // Lanes that name the same barrier and count go together.
         let mut done = 0;
         let mut rest = mask;
         while rest != 0 {
@@ -65,6 +73,7 @@ pub(super) fn decode(decoder: &mut Decoder<'_>, instruction: &Instruction) -> De
             done |= step(context, group, numbers[lane], counts.map(|counts| counts[lane]), kind, result)?;
             rest &= !group;
         }
+
         Ok(if done == mask { Flow::Next } else { Flow::Part(done) })
     }))
 }
@@ -88,6 +97,7 @@ fn step(
     let agent = context.clocks.warp(context.rank, context.warp.id);
     let (live, id) = (context.warp.live(), context.warp.id as usize);
     let block = &mut context.blocks[context.rank];
+
     let Some(barrier) = block.state.barriers.named.get_mut(number as usize) else {
         return Err(Fault::new(FaultKind::InvalidUse, format!("barrier {number}; a block has 0 to 15")));
     };
@@ -100,6 +110,8 @@ fn step(
         );
         return Err(Fault::new(FaultKind::InvalidUse, message));
     }
+
+    // Arrive: lanes that are neither released nor waiting are here for the first time.
     let mut at = barrier.warps.get(id).copied().unwrap_or_default();
     let mut done = group & at.released;
     let new = group & !done & !at.waiting;
@@ -112,6 +124,7 @@ fn step(
         context.clocks.release_into(agent, &mut barrier.clock);
         context.worker.events += 1;
     }
+
     if barrier.is_complete(block.live_threads) {
         barrier.complete();
         context.worker.events += 1;
@@ -120,9 +133,11 @@ fn step(
         return Ok(group);
     }
     at = barrier.warps[id];
-    // Lanes that came after the barrier had let others go are still waiting.
+
+    // Go on where the barrier is complete; lanes that came after it had let others go are still waiting.
     done |= group & at.released;
     barrier.warps[id].released &= !done;
+
     if done != 0 {
         context.clocks.acquire(agent, &barrier.passed);
         match result {
@@ -134,6 +149,7 @@ fn step(
             None => {}
         }
     }
+
     Ok(done)
 }
 
@@ -147,6 +163,7 @@ fn warp_sync(context: &mut Context<'_>, mask: Mask, members: Slot) -> Result<Flo
         context.clocks.converge(agent);
         return Ok(Flow::Next);
     }
+
     let mut done = mask & *released;
     for lane in lanes(mask & !done) {
         match pending.iter_mut().find(|(members, _)| *members == named[lane]) {
@@ -154,6 +171,7 @@ fn warp_sync(context: &mut Context<'_>, mask: Mask, members: Slot) -> Result<Flo
             None => pending.push((named[lane], 1 << lane)),
         }
     }
+
     pending.retain(|&(members, there)| {
         let complete = members & live & !there == 0;
         if complete {
@@ -185,12 +203,14 @@ fn cluster(instruction: &Instruction) -> Decoded {
 fn cluster_arrive(context: &mut Context<'_>, mask: Mask, relaxed: bool) -> Result<(), Fault> {
     let agent = context.clocks.warp(context.rank, context.warp.id);
     let phase = context.blocks[0].state.cluster.phase;
+
     let mine = &mut context.warp.state.cluster;
     if mine.arrived & mask != 0 {
         let message = "a thread arrives at the cluster's barrier again, without having waited at it";
         let lane = (mine.arrived & mask).trailing_zeros() as usize;
         return Err(Fault::new(FaultKind::InvalidUse, message).lane(lane));
     }
+
     mine.arrived |= mask;
     lanes(mask).for_each(|lane| mine.phases[lane] = phase);
     context.blocks[context.rank].state.cluster.arrived += mask.count_ones();

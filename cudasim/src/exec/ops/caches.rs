@@ -17,6 +17,7 @@ const POLICY: u64 = 0x14f0_0000_0000_0000;
 pub(super) fn decode(decoder: &mut Decoder<'_>, instruction: &Instruction) -> Decode {
     let form = &instruction.form;
     let o = &instruction.operands;
+
     match form.opcode {
         Opcode::Createpolicy => {
             let d = decoder.target(&o[0], crate::ptx::ScalarType::B64)?;

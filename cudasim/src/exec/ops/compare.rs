@@ -167,6 +167,7 @@ fn setp_function(ty: ScalarType) -> Option<Compute> {
             }
         };
     }
+
     for_type!(ty, write)
 }
 
@@ -238,6 +239,7 @@ fn selp(decoder: &mut Decoder<'_>, instruction: &Instruction) -> Decode {
     let o = &instruction.operands;
     let (d, a, b) = (decoder.target(&o[0], ty)?, decoder.value(&o[1], ty)?, decoder.value(&o[2], ty)?);
     let p = decoder.predicate(&o[3])?;
+
     macro_rules! choose {
         ($ty:ty) => {
             compute!(|r, o, mask| {
@@ -251,11 +253,13 @@ fn selp(decoder: &mut Decoder<'_>, instruction: &Instruction) -> Decode {
             })
         };
     }
+
     let function = match ty.bits() {
         64 => choose!(u64),
         16 => choose!(u16),
         _ => choose!(u32),
     };
+
     Ok(Decoded::compute(function, &[d, a, b, p.index], if p.negated { u32::MAX.into() } else { 0 }))
 }
 
@@ -285,6 +289,7 @@ fn testp(decoder: &mut Decoder<'_>, instruction: &Instruction) -> Decode {
     let property = property.ok_or_else(|| super::unsupported(instruction))?;
     let o = &instruction.operands;
     let (p, a) = (decoder.target_predicate(&o[0])?, decoder.value(&o[1], ty)?);
+
     let function = match ty {
         F32 => compute!(|r, o, mask| {
             let property = PROPERTIES[o.constant as usize].1;
@@ -297,6 +302,7 @@ fn testp(decoder: &mut Decoder<'_>, instruction: &Instruction) -> Decode {
             r.set_predicate(o.slots[0], mask, holds);
         }),
     };
+
     Ok(Decoded::compute(function, &[p, a, a], property as u64))
 }
 

@@ -25,6 +25,7 @@ pub(super) fn decode(decoder: &mut Decoder<'_>, instruction: &Instruction) -> De
         });
         return super::compute_of_values(decoder, instruction, function, constant);
     }
+
     let (to, from) = (form.types[0], form.types[1]);
     let o = &instruction.operands;
     let how = How::of(form);
@@ -32,11 +33,13 @@ pub(super) fn decode(decoder: &mut Decoder<'_>, instruction: &Instruction) -> De
         return pack(decoder, instruction, to);
     }
     let d = decoder.target(&o[0], to)?;
+
     if let [_, a, b] = o.as_slice() {
         let (a, b) = (decoder.value(a, from)?, decoder.value(b, from)?);
         let function = packed(to, how).ok_or_else(|| super::unsupported(instruction))?;
         return Ok(Decoded::compute(function, &[d, a, b], how.bits(to, from)));
     }
+
     let a = decoder.value(&o[1], from)?;
     let (wide_d, wide_a) = (decoder.width(&o[0], to) > 32, decoder.width(&o[1], from) > 32);
     if let Some(function) = common(to, from, how, wide_d, wide_a) {
@@ -45,6 +48,7 @@ pub(super) fn decode(decoder: &mut Decoder<'_>, instruction: &Instruction) -> De
     if convert(to, from, how, 0).is_none() {
         return Err(super::unsupported(instruction));
     }
+
     // A 16-bit register keeps the low half: registers hold narrow values zero-extended.
     let narrow_d = decoder.width(&o[0], to) == 16;
     let function = match (wide_d, wide_a, narrow_d) {
@@ -55,6 +59,7 @@ pub(super) fn decode(decoder: &mut Decoder<'_>, instruction: &Instruction) -> De
         (false, true, true) => compute!(|o; a: u64| -> u16 { general(o.constant, a) as u16 }),
         (false, false, true) => compute!(|o; a: u32| -> u16 { general(o.constant, a.into()) as u16 }),
     };
+
     Ok(Decoded::compute(function, &[d, a], how.bits(to, from)))
 }
 
@@ -206,6 +211,7 @@ fn convert(to: ScalarType, from: ScalarType, how: How, x: u64) -> Option<u64> {
     let mode = Mode { rounding, ftz, sat };
     let single = |x: u64| f32::from_bits(x as u32);
     let integral = how.integral.then_some(rounding);
+
     Some(match (integer(to), integer(from)) {
         (Some(to), Some(from)) => n::int_to_int(to, from, sat, x),
         (Some(to), None) => match from {

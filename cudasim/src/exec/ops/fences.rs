@@ -22,6 +22,7 @@ pub(super) fn decode(decoder: &mut Decoder<'_>, instruction: &Instruction) -> De
     if has(Modifier::TensormapGeneric) {
         return tensormap(decoder, instruction);
     }
+
     if has(Modifier::Proxy) {
         // `.proxy.alias` has nothing to order: no two addresses here mean the same memory.
         let shared = form.spaces.iter().any(|&space| space != StateSpace::Global) || form.spaces.is_empty();
@@ -34,6 +35,7 @@ pub(super) fn decode(decoder: &mut Decoder<'_>, instruction: &Instruction) -> De
             Ok(Flow::Next)
         }));
     }
+
     if has(Modifier::MbarrierInit) {
         return Ok(Decoded::effect(|context, _| {
             let (agent, warp) = (context.clocks.warp(context.rank, context.warp.id), context.warp.id);
@@ -42,8 +44,10 @@ pub(super) fn decode(decoder: &mut Decoder<'_>, instruction: &Instruction) -> De
             Ok(Flow::Next)
         }));
     }
+
     let acquires = !has(Modifier::Release);
     let releases = !has(Modifier::Acquire);
+
     Ok(Decoded::effect(move |context, _| {
         let agent = context.clocks.warp(context.rank, context.warp.id);
         context.clocks.fence(agent, acquires, releases);
@@ -61,6 +65,7 @@ fn tensormap(decoder: &mut Decoder<'_>, instruction: &Instruction) -> Decode {
         return Err(format!("a tensor map has 128 bytes, not {size}"));
     }
     let address = decoder.address(address, None)?;
+
     Ok(Decoded::effect(move |context, mask| {
         let addresses = context.addresses(&address);
         for lane in crate::mask::lanes(mask) {

@@ -16,6 +16,7 @@ pub(super) fn decode(decoder: &mut Decoder<'_>, instruction: &Instruction) -> De
     let form = &instruction.form;
     let ty = form.types[0];
     let mode = mode(form);
+
     let (function, constant) = match form.opcode {
         Opcode::Abs | Opcode::Neg | Opcode::Copysign => (sign(form.opcode, ty), pack_mode(mode)),
         Opcode::Min | Opcode::Max => {
@@ -38,6 +39,7 @@ pub(super) fn decode(decoder: &mut Decoder<'_>, instruction: &Instruction) -> De
             }
         },
     };
+
     let function = function.ok_or_else(|| super::unsupported(instruction))?;
     super::compute_of_values(decoder, instruction, function, constant)
 }
@@ -246,6 +248,7 @@ fn approximate(form: &Form, ty: ScalarType) -> Option<Compute> {
             }
         };
     }
+
     Some(match (form.opcode, ty) {
         (Opcode::Div, F32) if form.has(Modifier::Full) => f32_of!(|ftz; a, b| approx::div_full_f32(ftz, a, b)),
         (Opcode::Div, F32) => f32_of!(|ftz; a, b| approx::div_approx_f32(ftz, a, b)),

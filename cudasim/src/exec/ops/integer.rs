@@ -14,6 +14,7 @@ pub(super) fn decode(decoder: &mut Decoder<'_>, instruction: &Instruction) -> De
     let ty = form.types[0];
     let has = |modifier| form.has(modifier);
     let high = has(Modifier::Hi);
+
     let (function, constant) = match form.opcode {
         Opcode::Add if has(Modifier::Cc) => (add_with_carry(ty), 2),
         Opcode::Addc => (add_with_carry(ty), 1 | u64::from(has(Modifier::Cc)) << 1),
@@ -60,6 +61,7 @@ pub(super) fn decode(decoder: &mut Decoder<'_>, instruction: &Instruction) -> De
         }
         _ => (None, 0),
     };
+
     let function = function.ok_or_else(|| super::unsupported(instruction))?;
     super::compute_of_values(decoder, instruction, function, constant)
 }

@@ -120,6 +120,7 @@ fn field(form: &Form, ty: ScalarType) -> (Compute, u64) {
             false => compute!(|a: u32, b: u32| -> u32 { n::bmsk(Amount::Clamp, a, b) }),
         },
     };
+
     (function, 0)
 }
 
@@ -150,6 +151,7 @@ fn predicates(decoder: &mut Decoder<'_>, instruction: &Instruction) -> Decode {
         Opcode::Not => 3,
         _ => return Err(super::unsupported(instruction)),
     };
+
     let o = &instruction.operands;
     let (d, a) = (decoder.target_predicate(&o[0])?, decoder.predicate(&o[1])?);
     let b = match o.get(2) {
@@ -157,6 +159,7 @@ fn predicates(decoder: &mut Decoder<'_>, instruction: &Instruction) -> Decode {
         None => a,
     };
     let constant = u64::from(a.negated) | u64::from(b.negated) << 1 | operation << 2;
+
     let function = compute!(|r, o, mask| {
         let negated = |place: u32| if o.constant >> place & 1 != 0 { u32::MAX } else { 0 };
         let a = r.predicate(o.slots[1]) ^ negated(0);
@@ -169,6 +172,7 @@ fn predicates(decoder: &mut Decoder<'_>, instruction: &Instruction) -> Decode {
         };
         r.set_predicate(o.slots[0], mask, value);
     });
+
     Ok(Decoded::compute(function, &[d, a.index, b.index], constant))
 }
 
@@ -186,6 +190,7 @@ fn lop3(decoder: &mut Decoder<'_>, instruction: &Instruction) -> Decode {
     let p = decoder.second_predicate(&o[0]).unwrap_or_else(|| decoder.new_predicate());
     let or = instruction.form.has(Modifier::Or);
     let constant = table | u64::from(or) << 8 | u64::from(q.negated) << 9;
+
     let function = compute!(|r, o, mask| {
         let [a, b, c] = [1, 2, 3].map(|place: usize| r.get::<u32>(o.slots[place]));
         let result: [u32; 32] = std::array::from_fn(|lane| n::lop3(a[lane], b[lane], c[lane], o.constant as u8));
@@ -194,5 +199,6 @@ fn lop3(decoder: &mut Decoder<'_>, instruction: &Instruction) -> Decode {
         r.set(o.slots[0], mask, &result);
         r.set_predicate(o.slots[4], mask, if o.constant & 1 << 8 != 0 { set | q } else { set & q });
     });
+
     Ok(Decoded::compute(function, &[d, a, b, c, p, q.index], constant))
 }

@@ -28,6 +28,7 @@ type Matrix = [u32; 32];
 pub(super) fn decode(decoder: &mut Decoder<'_>, instruction: &Instruction) -> Decode {
     let form = &instruction.form;
     let transposed = form.has(Modifier::Trans);
+
     let o = instruction.operands.as_slice();
     match (form.opcode, o) {
         (Opcode::Ldmatrix, [targets, address]) => {

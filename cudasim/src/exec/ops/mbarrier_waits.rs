@@ -26,6 +26,7 @@ pub(super) fn decode(decoder: &mut Decoder<'_>, instruction: &Instruction) -> De
     let d = decoder.target_predicate(&o[0])?;
     let address = decoder.address(&o[1], form.space())?;
     let phase = decoder.value(&o[2], if parity { ScalarType::B32 } else { ScalarType::B64 })?;
+
     Ok(Decoded::effect(move |context, mask| {
         let addresses = context.addresses(&address);
         let phases = match parity {
@@ -35,6 +36,7 @@ pub(super) fn decode(decoder: &mut Decoder<'_>, instruction: &Instruction) -> De
         let first = mask.trailing_zeros() as usize & 31;
         let same = lanes(mask).all(|lane| (addresses[lane], phases[lane]) == (addresses[first], phases[first]));
         let mut passed = 0;
+
         for lane in lanes(if same { mask & mask.wrapping_neg() } else { mask }) {
             let place = shared_address::shared(context, address.space, lane, addresses[lane], 8, 8)?;
             let asking = if same { mask } else { 1 << lane };
@@ -43,6 +45,7 @@ pub(super) fn decode(decoder: &mut Decoder<'_>, instruction: &Instruction) -> De
                 passed |= asking;
             }
         }
+
         if tries && passed != 0 && context.worker.rng.below(SPURIOUS) == 0 {
             passed = 0;
         }
@@ -68,6 +71,7 @@ fn ask(
         copies::land_one(context, place)?;
     }
     let warp = context.warp.id;
+
     let barrier = find(context, place)?;
     if is_over(barrier, phase, parity)? {
         barrier.asked.retain(|&(other, _)| other != warp);
@@ -82,6 +86,7 @@ fn ask(
         }
         return Ok(true);
     }
+
     match barrier.asked.iter_mut().find(|(other, _)| *other == warp) {
         Some((_, mask)) => *mask |= asking,
         None => barrier.asked.push((warp, asking)),

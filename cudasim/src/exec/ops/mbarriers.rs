@@ -169,6 +169,7 @@ pub(super) fn decode(decoder: &mut Decoder<'_>, instruction: &Instruction) -> De
     let form = &instruction.form;
     let o = &instruction.operands;
     let has = |modifier| form.has(modifier);
+
     if has(Modifier::PendingCount) {
         let (d, state) = (decoder.target(&o[0], ScalarType::B32)?, decoder.value(&o[1], ScalarType::B64)?);
         return Ok(Decoded::effect(move |context, mask| {
@@ -177,6 +178,7 @@ pub(super) fn decode(decoder: &mut Decoder<'_>, instruction: &Instruction) -> De
             Ok(Flow::Next)
         }));
     }
+
     if has(Modifier::Init) {
         let (address, count) = (decoder.address(&o[0], form.space())?, decoder.value(&o[1], ScalarType::B32)?);
         return Ok(each(address, move |context, lane, place| {
@@ -184,6 +186,7 @@ pub(super) fn decode(decoder: &mut Decoder<'_>, instruction: &Instruction) -> De
             initialise(context, place, count)
         }));
     }
+
     if has(Modifier::Inval) {
         let address = decoder.address(&o[0], form.space())?;
         return Ok(each(address, |context, _, place| {
@@ -197,9 +200,12 @@ pub(super) fn decode(decoder: &mut Decoder<'_>, instruction: &Instruction) -> De
             Ok(())
         }));
     }
+
     if has(Modifier::Arrive) || has(Modifier::ArriveDrop) {
         return arrive(decoder, instruction);
     }
+
+    // `expect_tx` and `complete_tx`.
     let (address, bytes) = (decoder.address(&o[0], form.space())?, decoder.value(&o[1], ScalarType::B32)?);
     let expects = has(Modifier::ExpectTx);
     Ok(each(address, move |context, lane, place| {
@@ -242,6 +248,7 @@ fn initialise(context: &mut Context<'_>, place: Place, count: u32) -> Result<(),
     }
     let (agent, warp) = (context.clocks.warp(context.rank, context.warp.id), context.warp.id);
     let time = context.clocks.now(agent);
+
     let block = context.block();
     if let Some(other) = block.state.mbarriers.live.iter().find(|other| other.offset.abs_diff(place.offset) < 8) {
         // Whoever overwrote it has other plans with the place.
@@ -251,6 +258,7 @@ fn initialise(context: &mut Context<'_>, place: Place, count: u32) -> Result<(),
         let offset = other.offset;
         block.state.mbarriers.live.retain(|barrier| barrier.offset != offset);
     }
+
     let barrier = Mbarrier {
         offset: place.offset,
         expected: count,
@@ -265,6 +273,7 @@ fn initialise(context: &mut Context<'_>, place: Place, count: u32) -> Result<(),
         fenced: false,
         asked: Vec::new(),
     };
+
     block.shared.put(place.offset, &barrier.word().to_le_bytes());
     block.state.mbarriers.live.push(barrier);
     Ok(())
@@ -282,10 +291,12 @@ fn arrive(decoder: &mut Decoder<'_>, instruction: &Instruction) -> Decode {
     let number = o.get(2).map(|operand| decoder.value(operand, ScalarType::B32)).transpose()?;
     let (expects, drops, relaxed) = (has(Modifier::ExpectTx), has(Modifier::ArriveDrop), has(Modifier::Relaxed));
     let no_complete = has(Modifier::NoComplete);
+
     Ok(Decoded::effect(move |context, mask| {
         let addresses = context.addresses(&address);
         let numbers = number.map(|number| context.registers().get::<u32>(number));
         let agent = context.clocks.warp(context.rank, context.warp.id);
+
         // The lanes of a warp release the same clock: once for each mbarrier and phase is enough.
         let mut released = None;
         for lane in lanes(mask) {
@@ -320,6 +331,7 @@ fn arrive(decoder: &mut Decoder<'_>, instruction: &Instruction) -> Decode {
             let state = arrive(context).map_err(|fault| at(fault, lane, place))?;
             context.registers().set_lane(d, lane, state);
         }
+
         context.progress();
         Ok(Flow::Next)
     }))

@@ -26,6 +26,7 @@ pub(super) fn decode(decoder: &mut Decoder<'_>, instruction: &Instruction) -> De
         single => std::slice::from_ref(single),
     };
     let mut pieces = Vec::new();
+
     for element in elements {
         let slot = match form.opcode {
             Opcode::St => decoder.value(element, ty)?,
@@ -38,6 +39,7 @@ pub(super) fn decode(decoder: &mut Decoder<'_>, instruction: &Instruction) -> De
             pieces.push(Piece { slot: slot + 2, width });
         }
     }
+
     let plan = Plan { access, address, signed: ty.is_signed(), releases: form.has(Modifier::Release) };
     let decoded = match (form.opcode, ty.bytes()) {
         (Opcode::St, 1) => store_any::<u8>(plan, &pieces),
@@ -49,6 +51,7 @@ pub(super) fn decode(decoder: &mut Decoder<'_>, instruction: &Instruction) -> De
         (_, 4) => load_any::<u32>(plan, &pieces),
         (_, _) => load_any::<u64>(plan, &pieces),
     };
+
     decoded.ok_or_else(|| super::unsupported(instruction))
 }
 
@@ -88,10 +91,12 @@ fn store_any<T: Word + Lane>(plan: Plan, pieces: &[Piece]) -> Option<Decoded> {
 fn load<T: Word + Lane, const N: usize>(plan: Plan, pieces: &[Piece; N]) -> Decoded {
     let Plan { access, address, signed, .. } = plan;
     let targets = pieces.map(|piece| (piece.slot, writer::<T>(signed, piece.width)));
+
     Decoded::effect(move |context, mask| {
         let addresses = context.addresses(&address);
         let mut values = [[T::default(); 32]; N];
         context.load_warp(access, mask, &addresses, &mut values)?;
+
         let mut spins = false;
         if access.strong {
             // 16 bytes travel in one piece: the status and the value of a scan's tile.
@@ -108,6 +113,7 @@ fn load<T: Word + Lane, const N: usize>(plan: Plan, pieces: &[Piece; N]) -> Deco
             let lane = mask.trailing_zeros() as usize & 31;
             spins = context.spins(addresses[lane], values[0][lane].into());
         }
+
         for ((slot, write), values) in targets.iter().zip(&values) {
             write(context.registers(), *slot, mask, values);
         }
@@ -119,12 +125,14 @@ fn store<T: Word + Lane, const N: usize>(plan: Plan, pieces: &[Piece; N]) -> Dec
     let Plan { access, address, releases, .. } = plan;
     let wide = pieces.map(|piece| piece.width > 32 && T::BYTES < 8);
     let slots = pieces.map(|piece| piece.slot);
+
     Decoded::effect(move |context, mask| {
         let addresses = context.addresses(&address);
         let values: [[T; 32]; N] = std::array::from_fn(|part| match wide[part] {
             true => context.warp.registers.get::<u64>(slots[part]).map(T::cut),
             false => context.warp.registers.get::<T>(slots[part]),
         });
+
         if access.strong {
             context.release_at_all(access.space, mask, &addresses, N as u64 * T::BYTES, releases);
             let mut rest = mask;
@@ -141,6 +149,7 @@ fn store<T: Word + Lane, const N: usize>(plan: Plan, pieces: &[Piece; N]) -> Dec
             context.progress();
             return Ok(Flow::Next);
         }
+
         context.store_warp(access, mask, &addresses, &values)?;
         Ok(Flow::Next)
     })

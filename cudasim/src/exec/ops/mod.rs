@@ -51,6 +51,7 @@ pub fn leave(context: &mut crate::exec::state::context::Context<'_>, gone: crate
 /// What the simulator does not execute.
 pub fn decode(decoder: &mut Decoder<'_>, instruction: &Instruction) -> Decode {
     use Opcode::*;
+
     let form = &instruction.form;
     let family = match form.opcode {
         Mov | Cvta => moves::decode,
@@ -80,6 +81,7 @@ pub fn decode(decoder: &mut Decoder<'_>, instruction: &Instruction) -> Decode {
         Trap | Brkpt | Nanosleep | Pmevent | Setmaxnreg => traps::decode,
         Bra | Brx | Call | Ret | Exit => return Err(unsupported(instruction)),
     };
+
     family(decoder, instruction)
 }
 

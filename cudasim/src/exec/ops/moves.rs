@@ -19,6 +19,7 @@ pub(super) fn decode(decoder: &mut Decoder<'_>, instruction: &Instruction) -> De
 fn mov(decoder: &mut Decoder<'_>, instruction: &Instruction) -> Decode {
     let ty = instruction.form.types[0];
     let [target, source] = instruction.operands.as_slice() else { return Err("mov takes two operands".into()) };
+
     if ty == ScalarType::Pred {
         let (d, a) = (decoder.target_predicate(target)?, decoder.predicate(source)?);
         let f = compute!(|registers, o, mask| {
@@ -27,6 +28,7 @@ fn mov(decoder: &mut Decoder<'_>, instruction: &Instruction) -> Decode {
         });
         return Ok(Decoded::compute(f, &[d, a.index], if a.negated { u32::MAX.into() } else { 0 }));
     }
+
     match (target, source) {
         (Operand::Vector(elements), source) => {
             let bits = ty.bits() / elements.len() as u32;
@@ -93,6 +95,7 @@ fn unpack(slots: &[u32], a: u32, whole: u32, bits: u32) -> Decode {
         }),
         _ => return Err(format!("cannot unpack {whole} bits into pieces of {bits}")),
     };
+
     Ok(Decoded::compute(f, &[&[a], slots].concat(), 0))
 }
 
@@ -118,20 +121,24 @@ fn cvta(decoder: &mut Decoder<'_>, instruction: &Instruction) -> Decode {
     let form = &instruction.form;
     let ty = form.types[0];
     let [target, source] = instruction.operands.as_slice() else { return Err("cvta takes two operands".into()) };
+
     let base = match form.space() {
         Some(StateSpace::Global | StateSpace::Const) | None => 0,
         Some(StateSpace::Local) => LOCAL_WINDOW,
         Some(StateSpace::Param | StateSpace::ParamEntry | StateSpace::ParamFunc) => PARAMETER_WINDOW,
         Some(_) => SHARED_WINDOW,
     };
+
     if ty.bits() != 64 && base != 0 {
         return Err("generic addresses have 64 bits; compile for `.address_size 64`".into());
     }
     let (d, a) = (decoder.target(target, ty)?, decoder.value(source, ty)?);
+
     let f = match (ty.bits(), form.has(Modifier::To)) {
         (64, true) => compute!(|o; a: u64| -> u64 { a.wrapping_sub(o.constant) }),
         (64, false) => compute!(|o; a: u64| -> u64 { a.wrapping_add(o.constant) }),
         _ => compute!(|a: u32| -> u32 { a }),
     };
+
     Ok(Decoded::compute(f, &[d, a], base))
 }

@@ -30,6 +30,7 @@ const WIDEST: usize = 4096;
 pub fn format(context: &mut Context<'_>, lane: usize, format: &str, values: u64) -> Result<(String, u32), Fault> {
     let mut text = String::new();
     let mut arguments = Arguments { next: values, start: values, count: 0 };
+
     let mut characters = format.chars().peekable();
     while let Some(character) = characters.next() {
         if character != '%' {
@@ -41,8 +42,10 @@ pub fn format(context: &mut Context<'_>, lane: usize, format: &str, values: u64)
             text.push('%');
             continue;
         }
+
         let mut conversion = Conversion { bytes: 4, ..Conversion::default() };
         let mut has_precision = false;
+
         loop {
             let Some(character) = characters.next() else {
                 return Err(Fault::new(FaultKind::InvalidUse, format!("the format `{format}` ends in a conversion")));
@@ -82,8 +85,10 @@ pub fn format(context: &mut Context<'_>, lane: usize, format: &str, values: u64)
                 }
             }
         }
+
         text.push_str(&convert(context, lane, &conversion, &mut arguments)?);
     }
+
     Ok((text, arguments.count))
 }
 
@@ -200,6 +205,7 @@ impl Conversion {
         }
         let magnitude = value.abs();
         let precision = self.precision.unwrap_or(6);
+
         let text = match self.letter.to_ascii_lowercase() {
             'f' => fixed(magnitude, precision, self.alternate),
             'e' => exponential(magnitude, precision, self.alternate),
@@ -212,6 +218,7 @@ impl Conversion {
                 );
             }
         };
+
         self.number(negative, &case(text), "")
     }
 
@@ -248,6 +255,7 @@ fn exponential(magnitude: f64, precision: usize, point: bool) -> String {
 /// `%a` without its `0x`.
 fn hexadecimal(magnitude: f64, precision: Option<usize>) -> String {
     let bits = magnitude.to_bits();
+
     let (mut mantissa, exponent) = (bits & ((1 << 52) - 1), (bits >> 52) as i32);
     let exponent = match (exponent, mantissa) {
         (0, 0) => 0,
@@ -257,6 +265,7 @@ fn hexadecimal(magnitude: f64, precision: Option<usize>) -> String {
             exponent - 1023
         }
     };
+
     if let Some(precision) = precision.filter(|&precision| precision < 13) {
         // To nearest, ties to even; a carry may make the leading digit 2.
         let unit = 1_u64 << (52 - 4 * precision);
@@ -266,6 +275,7 @@ fn hexadecimal(magnitude: f64, precision: Option<usize>) -> String {
             mantissa += unit;
         }
     }
+
     let digits = format!("{:013x}", mantissa & ((1 << 52) - 1));
     let digits = match precision {
         Some(precision) => format!("{digits:0<precision$}")[..precision].to_owned(),

@@ -29,6 +29,7 @@ pub fn shared(
             }
         },
     };
+
     let at = |fault: Fault| fault.lane(lane).at(SHARED_WINDOW + inside);
     let (rank, address) = context.shared_block(inside).map_err(at)?;
     if !address.is_multiple_of(align) {

@@ -18,6 +18,7 @@ const INSIDE: u64 = (1 << CLUSTER_RANK_SHIFT) - 1;
 pub(super) fn decode(decoder: &mut Decoder<'_>, instruction: &Instruction) -> Decode {
     let form = &instruction.form;
     let o = &instruction.operands;
+
     match form.opcode {
         Opcode::Isspacep => {
             let space = form.space().ok_or("isspacep without a space")?;
@@ -97,6 +98,7 @@ fn is_constant(context: &Context<'_>, address: u64) -> bool {
 fn map(context: &mut Context<'_>, mask: Mask, (d, a, rank): (u32, u32, u32), is_wide: bool) -> Result<Flow, Fault> {
     let (addresses, ranks) = (read(context, a, is_wide), context.warp.registers.get::<u32>(rank));
     let blocks = context.blocks.len();
+
     for lane in lanes(mask) {
         if ranks[lane] as usize >= blocks {
             let message = format!("rank {} in a cluster of {blocks}", ranks[lane]);
@@ -107,6 +109,7 @@ fn map(context: &mut Context<'_>, mask: Mask, (d, a, rank): (u32, u32, u32), is_
             return Err(Fault::new(FaultKind::InvalidAddressSpace, message).lane(lane).at(addresses[lane]));
         }
     }
+
     let mapped: [u64; 32] = std::array::from_fn(|lane| {
         let window = addresses[lane] & !0xffff_ffff;
         window | addresses[lane] & INSIDE | (u64::from(ranks[lane]) + 1) << CLUSTER_RANK_SHIFT

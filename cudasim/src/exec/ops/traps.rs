@@ -44,6 +44,7 @@ fn change_registers(context: &mut Context<'_>, change: Change) -> Result<(), Fau
     context.warp.state.register_changes += 1;
     let changes = &mut context.block().state.registers.groups[group];
     let invalid = |message: String| Err(Fault::new(FaultKind::InvalidUse, message));
+
     if let Some(before) = nth.checked_sub(1).and_then(|before| changes.get(before))
         && (before.0.registers > change.registers) == change.grows
         && before.0.registers != change.registers
@@ -51,6 +52,7 @@ fn change_registers(context: &mut Context<'_>, change: Change) -> Result<(), Fau
         let (verb, from, to) = (if change.grows { "inc" } else { "dec" }, before.0.registers, change.registers);
         return invalid(format!("setmaxnreg.{verb} from {from} registers to {to}"));
     }
+
     match changes.get_mut(nth) {
         None => changes.push((change, 1)),
         Some((other, warps)) if *other == change => *warps += 1,

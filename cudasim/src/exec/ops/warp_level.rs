@@ -66,12 +66,14 @@ fn shfl(decoder: &mut Decoder<'_>, instruction: &Instruction) -> Decode {
     let d = decoder.target(target, ScalarType::B32)?;
     let p = decoder.second_predicate(target);
     let [a, b, c, members] = values(decoder, [a, b, c, members])?;
+
     Ok(Decoded::effect(move |context, mask| {
         let (ready, groups) = context.converge(mask, members)?;
         let registers = context.registers();
         let (from, b, c) = (registers.get::<u32>(a), registers.get::<u32>(b), registers.get::<u32>(c));
         let mut values = from;
         let mut inside = 0;
+
         for lane in lanes(ready) {
             let (source, within) = shfl_source(mode, lane, b[lane], c[lane]);
             inside |= u32::from(within) << lane;
@@ -80,6 +82,7 @@ fn shfl(decoder: &mut Decoder<'_>, instruction: &Instruction) -> Decode {
             }
             values[lane] = from[source];
         }
+
         registers.set(d, ready, &values);
         if let Some(p) = p {
             registers.set_predicate(p, ready, inside);
@@ -109,6 +112,7 @@ fn vote(decoder: &mut Decoder<'_>, instruction: &Instruction) -> Decode {
     let form = &instruction.form;
     let source = decoder.predicate(source)?;
     let members = decoder.value(members, ScalarType::B32)?;
+
     if form.has(Modifier::Ballot) {
         let d = decoder.target(target, ScalarType::B32)?;
         return Ok(Decoded::effect(move |context, mask| {
@@ -119,8 +123,10 @@ fn vote(decoder: &mut Decoder<'_>, instruction: &Instruction) -> Decode {
             Ok(flow(mask, ready))
         }));
     }
+
     let d = decoder.target_predicate(target)?;
     let (all, any) = (form.has(Modifier::All), form.has(Modifier::Any));
+
     Ok(Decoded::effect(move |context, mask| {
         let (ready, groups) = context.converge(mask, members)?;
         let registers = context.registers();
@@ -148,18 +154,21 @@ fn matching<T: Lane + PartialEq + Send + Sync + 'static>(
     let p = decoder.second_predicate(target);
     let a = decoder.value(a, instruction.form.types[0])?;
     let members = decoder.value(members, ScalarType::B32)?;
+
     Ok(Decoded::effect(move |context, mask| {
         let (ready, groups) = context.converge(mask, members)?;
         let registers = context.registers();
         let values = registers.get::<T>(a);
         let mut result = [0_u32; 32];
         let mut same = 0;
+
         for lane in lanes(ready) {
             let group = groups[lane];
             let equal = lanes(group).filter(|&other| values[other] == values[lane]).fold(0, |m, other| m | 1 << other);
             same |= u32::from(equal == group) << lane;
             result[lane] = if all && equal != group { 0 } else { equal };
         }
+
         registers.set(d, ready, &result);
         if let Some(p) = p {
             registers.set_predicate(p, ready, same);
@@ -174,6 +183,7 @@ fn redux(decoder: &mut Decoder<'_>, instruction: &Instruction) -> Decode {
     };
     let form = &instruction.form;
     let signed = form.types[0] == ScalarType::S32;
+
     let combine: fn(u32, u32) -> u32 = if form.has(Modifier::Add) {
         u32::wrapping_add
     } else if form.has(Modifier::And) {
@@ -190,13 +200,16 @@ fn redux(decoder: &mut Decoder<'_>, instruction: &Instruction) -> Decode {
             (false, true) => |a, b| (a as i32).max(b as i32) as u32,
         }
     };
+
     let d = decoder.target(target, ScalarType::B32)?;
     let [a, members] = values(decoder, [a, members])?;
+
     Ok(Decoded::effect(move |context, mask| {
         let (ready, groups) = context.converge(mask, members)?;
         let registers = context.registers();
         let values = registers.get::<u32>(a);
         let mut result = [0; 32];
+
         let mut rest = ready;
         while rest != 0 {
             let group = groups[rest.trailing_zeros() as usize];
@@ -204,6 +217,7 @@ fn redux(decoder: &mut Decoder<'_>, instruction: &Instruction) -> Decode {
             lanes(group).for_each(|lane| result[lane] = total);
             rest &= !group;
         }
+
         registers.set(d, ready, &result);
         Ok(flow(mask, ready))
     }))

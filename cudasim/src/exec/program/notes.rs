@@ -49,12 +49,14 @@ impl Note {
             let message = format!("register {} is used, but nothing was written to it", names[watched]);
             Err(Fault::new(FaultKind::UninitialisedRegister, message).lane(lacks.trailing_zeros() as usize & 31))
         };
+
         if let Some(guard) = self.guard {
             let lacks = lacking(guard, mask);
             if lacks != 0 {
                 return report(guard, lacks);
             }
         }
+
         let lacks = match &self.select {
             Some(Select { predicate, operands: [yes, no], by }) => {
                 let taken = registers.holds(*predicate);
@@ -73,6 +75,7 @@ impl Note {
                 all
             }
         };
+
         for &watched in &self.writes {
             defined[watched] = defined[watched] & !active | active & !lacks;
         }

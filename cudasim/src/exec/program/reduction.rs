@@ -44,6 +44,7 @@ impl Reduction {
             (Modifier::Min, Op::Min),
             (Modifier::Max, Op::Max),
         ];
+
         let op = ops.into_iter().find(|(modifier, _)| form.has(*modifier))?.1;
         let fits = match op {
             Op::And | Op::Or | Op::Xor => matches!(ty, B32 | B64 | U32 | S32 | U64 | S64),
@@ -51,6 +52,7 @@ impl Reduction {
             Op::Inc | Op::Dec => ty == U32,
             Op::Min | Op::Max => matches!(ty, U32 | S32 | U64 | S64 | F16 | Bf16),
         };
+
         fits.then_some(Self { op, ty })
     }
 
@@ -82,6 +84,7 @@ impl Reduction {
         let mask = if self.ty.bits() == 64 { u64::MAX } else { (1 << self.ty.bits()) - 1 };
         let select = |max| if max { Select::MAX } else { Select::MIN };
         let half = Half { ftz: false, ..Half::default() };
+
         let value = match (self.op, self.ty) {
             (Op::And, _) => old & operand,
             (Op::Or, _) => old | operand,
@@ -102,6 +105,7 @@ impl Reduction {
             (Op::Min, _) => old.min(operand),
             _ => old.max(operand),
         };
+
         value & mask
     }
 

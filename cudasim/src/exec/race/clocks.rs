@@ -78,6 +78,7 @@ impl ClockSet {
             })
             .collect();
         let none = vec![Clock::default(); agents];
+
         Self {
             published: none.clone(),
             observed: none,

@@ -44,6 +44,7 @@ pub(super) fn targets(control: &Control, warp: &mut Warp, pc: u32, active: Mask)
             let functions = warp.registers.get::<u64>(*slot);
             let mut rest = active;
             let mut targets = [0; 32];
+            // Lanes that call the same function enter it together.
             while rest != 0 {
                 let lane = rest.trailing_zeros() as usize;
                 let together = lanes(rest).filter(|&l| functions[l] == functions[lane]).fold(0, |m, l| m | 1 << l);

@@ -55,6 +55,7 @@ impl Cluster {
                 }
             })
             .collect::<Vec<_>>();
+
         let warps =
             blocks.iter().map(|block| (0..block.threads.div_ceil(32)).map(|id| start(grid, block, id)).collect());
         let clocks =
@@ -75,6 +76,7 @@ impl Cluster {
             return Ok(Progress::Done);
         }
         worker.rng.shuffle(&mut order);
+
         let mut moved = false;
         for (rank, id) in order {
             // Short turns now and then let warps overtake one another in the middle of things.
@@ -88,12 +90,14 @@ impl Cluster {
             let turn = warp::run(&mut context, budget)
                 .map_err(|failure| Box::new(report(grid, &self.blocks[rank], warp.id, *failure)))?;
             moved |= !matches!(turn, Turn::Waiting(false));
+
             if warp.instructions > grid.options.warp_instructions {
                 let fault =
                     Fault::new(FaultKind::Timeout, format!("a warp has run {} instructions", warp.instructions));
                 return Err(Box::new(self.report_waiting(grid, rank, id, fault)));
             }
         }
+
         self.idle = if worker.events == self.events { self.idle + 1 } else { 0 };
         self.events = worker.events;
         Ok(if moved && self.idle < PATIENCE { Progress::Running } else { Progress::Stuck })
@@ -104,6 +108,7 @@ impl Cluster {
         let waiting = self.warps.iter().enumerate().flat_map(|(rank, warps)| {
             warps.iter().enumerate().filter(|(_, warp)| !warp.is_done()).map(move |(id, _)| (rank, id))
         });
+
         // Lanes that wait for lanes of their own warp explain the rest.
         let missing = |&(rank, id): &(usize, usize)| {
             let splits = self.warps[rank][id].splits();
@@ -113,6 +118,7 @@ impl Cluster {
         let missed = waiting.iter().copied().find(missing);
         let (rank, id) = missed.or(waiting.last().copied()).unwrap_or((0, 0));
         let warp = &self.warps[rank][id];
+
         let fault = match missed.is_some() {
             true => Fault::new(
                 FaultKind::DivergentBarrier,
@@ -124,6 +130,7 @@ impl Cluster {
                 Fault::new(FaultKind::Deadlock, format!("every thread waits for something that cannot come: {detail}"))
             }
         };
+
         Box::new(self.report_waiting(grid, rank, id, fault))
     }
 
@@ -188,6 +195,7 @@ fn special_value(grid: &Grid<'_>, block: &Block, warp: u32, lane: u32, special: 
     let cluster = launch.cluster;
     let divided = |of: [u32; 3]| std::array::from_fn(|axis| of[axis] / cluster[axis]);
     let inside = std::array::from_fn(|axis| block.index[axis] % cluster[axis]);
+
     match special {
         Tid(axis) => along(axis, grid.thread_index(warp * 32 + lane)),
         Ntid(axis) => along(axis, launch.block),

@@ -32,6 +32,7 @@ pub fn run(
     options: &Options,
     number: u64,
 ) -> Result<Option<Counts>, Box<Report>> {
+    // The registers that every warp starts with.
     let mut template = Registers::new(kernel.units, kernel.predicates);
     for &(slot, bits, value) in &kernel.constants {
         match bits {
@@ -39,14 +40,18 @@ pub fn run(
             _ => template.set(slot, FULL, &[value; 32]),
         }
     }
+
     let agents = 2 * launch.clusters() * u64::from(launch.cluster_size() * launch.threads().div_ceil(32));
     let first_agent = if options.global_races { memory.start_launch(agents) } else { 0 };
     let sync_locations = SyncLocations::default();
     let grid = Grid { kernel, launch, memory, options, number, template, first_agent, sync_locations };
+
+    // Clusters in a seeded order, on as many threads as there is work for.
     let mut order: Vec<u64> = (0..launch.clusters()).collect();
     Rng::new(options.seed, number).shuffle(&mut order);
     let available = std::thread::available_parallelism().map_or(1, usize::from);
     let threads = if options.threads == 0 { available } else { options.threads }.min(order.len()).max(1);
+
     let shared = Shared {
         grid: &grid,
         order,
@@ -56,6 +61,7 @@ pub fn run(
         moves: AtomicU64::new(0),
         idle: (0..threads).map(|_| AtomicU64::new(0)).collect(),
     };
+
     let counts: Vec<Option<Counts>> = if threads == 1 {
         vec![shared.work(0)]
     } else {
@@ -68,6 +74,7 @@ pub fn run(
                 .collect()
         })
     };
+
     if let Some(report) = shared.report.into_inner().unwrap_or_else(PoisonError::into_inner) {
         return Err(report);
     }
@@ -91,6 +98,7 @@ struct Shared<'a> {
 }
 
 impl Shared<'_> {
+    /// Runs clusters on the host thread `index` until none is left or one has failed.
     fn work(&self, index: usize) -> Option<Counts> {
         let Grid { options, number, .. } = *self.grid;
         let mut worker = Worker {
@@ -107,13 +115,19 @@ impl Shared<'_> {
         worker.counts
     }
 
+    /// The next cluster, unless all have been started.
     fn start(&self) -> Option<Cluster> {
         let next = self.order.get(self.next.fetch_add(1, Ordering::Relaxed))?;
         Some(Cluster::new(self.grid, *next))
     }
 
+    /// Runs clusters; several are resident where one waits for another.
+    ///
+    /// # Errors
+    /// The report of a fault or of a deadlock.
     fn clusters(&self, worker: &mut Worker, index: usize) -> Result<(), Box<Report>> {
         let mut resident = VecDeque::new();
+
         // A pass is a look at every resident cluster, begun when there had been `seen` moves.
         let (mut seen, mut stuck_in_a_row, mut passes) = (0, 0, 0);
         if self.grid.launch.cooperative {
@@ -122,11 +136,14 @@ impl Shared<'_> {
                 resident.push_back(cluster);
             }
         }
+
         while !self.stop.load(Ordering::Relaxed) {
             let Some(mut cluster) = resident.pop_front().or_else(|| self.start()) else { break };
             if stuck_in_a_row == 0 {
                 seen = self.moves.load(Ordering::SeqCst);
             }
+
+            // Some rounds of turns.
             let mut progress = Progress::Running;
             for _ in 0..ROUNDS {
                 progress = cluster.turn(self.grid, worker)?;
@@ -134,6 +151,7 @@ impl Shared<'_> {
                     break;
                 }
             }
+
             if progress == Progress::Stuck {
                 stuck_in_a_row += 1;
             } else {
@@ -143,6 +161,7 @@ impl Shared<'_> {
                     continue;
                 }
             }
+
             // It may wait for a block that has not started.
             if let Some(other) = self.start() {
                 resident.push_back(other);
@@ -156,8 +175,10 @@ impl Shared<'_> {
                 }
                 std::thread::yield_now();
             }
+
             resident.push_back(cluster);
         }
+
         // A thread without work helps nobody who waits; what it did last, others must look at first.
         self.moves.fetch_add(1, Ordering::SeqCst);
         self.idle[index].store(GONE, Ordering::SeqCst);

@@ -95,18 +95,21 @@ impl Barrier {
             self.warps.resize(warps, WarpAt::default());
         }
         let wrong = |message: String| Err(Fault::new(FaultKind::InvalidUse, message));
+
         if self.expected != expected {
             let already = self.expected;
             return wrong(format!(
                 "barrier {number} for {expected} threads, while threads are there that wait for {already}"
             ));
         }
+
         if self.reduces != reduces {
             return wrong(format!("barrier {number} is used for a reduction and without one at the same time"));
         }
         self.all &= count.is_none();
         let at = &mut self.warps[warp];
         let before = at.waiting;
+
         // Lanes that do not exist or have left make up the warp's 32 once the others are all there.
         let weight = |mask: Mask| if mask == live { 32 } else { mask.count_ones() };
         if kind == Kind::Arrive {
@@ -115,6 +118,7 @@ impl Barrier {
             at.waiting |= new;
             self.counted += weight(at.waiting) - if before == 0 { 0 } else { weight(before) };
         }
+
         self.there += new.count_ones();
         if !self.all && self.counted > self.expected {
             let (counted, expected) = (self.counted, self.expected);

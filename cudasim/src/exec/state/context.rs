@@ -145,12 +145,14 @@ impl Context<'_> {
         let named = self.warp.registers.get::<u32>(members);
         let first = named[mask.trailing_zeros() as usize & 31];
         let live = self.warp.live();
+
         let skipping = self.skipping(mask);
         if let Some(lane) = crate::mask::lanes(mask).find(|&lane| named[lane] & skipping != 0) {
             let (members, skipping) = (named[lane], named[lane] & skipping);
             let message = format!("the member mask {members:#010x} names lanes that skip it: {skipping:#010x}");
             return Err(Fault::new(FaultKind::DivergentBarrier, message).lane(lane));
         }
+
         if crate::mask::lanes(mask).all(|lane| named[lane] == first) {
             if mask & !first != 0 {
                 return Err(no_member((mask & !first).trailing_zeros() as usize, mask, first));
@@ -158,6 +160,7 @@ impl Context<'_> {
             let group = first & live;
             return Ok((if group & !mask == 0 { mask } else { 0 }, [group; 32]));
         }
+
         let mut ready = 0;
         for lane in crate::mask::lanes(mask) {
             if named[lane] >> lane & 1 == 0 {
@@ -169,6 +172,7 @@ impl Context<'_> {
                 ready |= 1 << lane;
             }
         }
+
         Ok((ready, named.map(|members| members & live)))
     }
 

@@ -87,6 +87,7 @@ impl Warp {
             }
             same
         });
+
         match self.splits.iter().rposition(|split| !split.waiting) {
             Some(place) => {
                 let split = self.splits.remove(place);

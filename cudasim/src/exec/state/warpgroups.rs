@@ -88,6 +88,7 @@ impl Warpgroups {
             return Err(alone(warp / 4 * 4 + gone as u32, group.issued[gone]));
         }
         group.issued[warp as usize % 4] += 1;
+
         let Some(Open { issue: other, done, .. }) = group.open(number) else {
             group.open.push_back(Open { issue, done: reads, operands: None, landed: [false; 4] });
             return Ok(());
@@ -101,6 +102,7 @@ impl Warpgroups {
             );
             return Err(Fault::new(FaultKind::InvalidUse, message));
         }
+
         done.join(&reads);
         Ok(())
     }

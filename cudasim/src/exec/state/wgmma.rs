@@ -132,11 +132,13 @@ impl PendingGroups {
         if !self.fenced {
             return fence("the first wgmma.mma_async comes before any wgmma.fence".into());
         }
+
         for register in operation.d_watched.iter().chain(&operation.a_watched) {
             if self.of(register).written {
                 return fence(format!("{} was written and no wgmma.fence followed", register.name));
             }
         }
+
         for register in &operation.d_watched {
             let held = *self.of(register);
             if held.accumulators != 0 && held.family != operation.family {
@@ -146,6 +148,7 @@ impl PendingGroups {
                 return Err(self.missing_wait(register, "accumulated in", "reads A from"));
             }
         }
+
         for register in &operation.a_watched {
             if self.of(register).accumulators != 0 {
                 return Err(self.missing_wait(register, "read as A", "accumulates in"));

@@ -182,6 +182,7 @@ impl Accumulators {
         let wide_a = room(&mut scratch.a, m * k);
         a.unpack(&from.a[..m * words], wide_a);
         let wide_b = room(&mut scratch.b, k * n);
+
         match from.b {
             Columns::Rows(rows) => b.unpack(rows, wide_b),
             Columns::Whole(columns) => {
@@ -190,12 +191,14 @@ impl Accumulators {
                 transpose(whole, wide_b, n, k);
             }
         }
+
         if from.negate_a {
             wide_a.iter_mut().for_each(|x| *x = -*x);
         }
         if from.negate_b {
             wide_b.iter_mut().for_each(|x| *x = -*x);
         }
+
         if half {
             let tile = room(&mut scratch.halves, m * n);
             if from_zero {
@@ -232,12 +235,14 @@ impl Accumulators {
         } else {
             fragment::gather_c(registers, &self.c, m, n, tile);
         }
+
         for row in 0..m {
             for column in 0..n {
                 let c = &mut tile[row * n + column];
                 *c = element(*c, row, column);
             }
         }
+
         fragment::scatter_d(registers, &self.d, m, n, tile);
     }
 }

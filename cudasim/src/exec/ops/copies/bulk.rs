@@ -66,20 +66,24 @@ pub fn launch_store(context: &mut Context<'_>, lane: usize, store: Store) -> Res
     let agent = context.clocks.warp(context.rank, context.warp.id);
     context.clocks.issue(agent);
     let asynchronous = context.clocks.asynchronous(context.rank, context.warp.id);
+
     for piece in &store.pieces {
         let mut bytes = vec![0; piece.bytes as usize];
         let address = crate::memory::SHARED_RESERVED + u64::from(piece.from);
         context.read_shared_as(asynchronous, false, lane, address, &mut bytes)?;
     }
+
     let clock = context.clocks.release(asynchronous);
     let group = context.warp.state.bulk.committed[lane];
     let mut issued = Issued { lane, group, store, read: None, clock };
+
     if lands_now(context) {
         // It stays in its group, with nothing left to do: who waits for that acquires its clock.
         issued.write(context);
         issued.store.pieces.clear();
         issued.read = Some(Vec::new());
     }
+
     for piece in &issued.store.pieces {
         guard_source(context, rank, piece.from as usize, piece.bytes as usize);
     }
@@ -112,12 +116,14 @@ pub(super) fn leave(context: &mut Context<'_>, gone: Mask) -> Result<(), Fault> 
     if context.warp.state.bulk.stores.is_empty() {
         return Ok(());
     }
+
     let mut stores = std::mem::take(&mut context.warp.state.bulk.stores);
     if let Some(unread) = stores.iter().find(|issued| gone >> issued.lane & 1 != 0 && issued.read.is_none()) {
         let message = "a thread leaves while its bulk copies may still read shared memory: \
                        cp.async.bulk.wait_group.read must come first";
         return Err(Fault::new(FaultKind::MissingWait, message).lane(unread.lane));
     }
+
     stores.retain_mut(|issued| {
         let leaves = gone >> issued.lane & 1 != 0;
         if leaves {
@@ -157,6 +163,7 @@ impl Destination {
         let to = shared_address::shared(context, self.to.space, lane, to, room, align)?;
         let mbarrier = shared_address::shared(context, self.mbarrier.space, lane, mbarrier, 8, 8)?;
         let mut pairs = Vec::new();
+
         match self.multicast {
             None if to.rank != mbarrier.rank => {
                 let message = "an asynchronous copy and its mbarrier are in different blocks";
@@ -175,6 +182,7 @@ impl Destination {
                 }
             }
         }
+
         let agent = context.clocks.warp(context.rank, context.warp.id);
         for &(_, mbarrier) in &pairs {
             mbarriers::check_asynchronous(context, mbarrier, agent)
@@ -187,6 +195,7 @@ impl Destination {
 pub(super) fn decode(decoder: &mut Decoder<'_>, instruction: &Instruction) -> Decode {
     let form = &instruction.form;
     let o = &instruction.operands;
+
     let has = |modifier| form.has(modifier);
     if has(Modifier::CommitGroup) {
         return Ok(Decoded::effect(|context, mask| {
@@ -195,6 +204,7 @@ pub(super) fn decode(decoder: &mut Decoder<'_>, instruction: &Instruction) -> De
             Ok(Flow::Next)
         }));
     }
+
     if has(Modifier::WaitGroup) {
         let pending = u32::try_from(decoder.integer(&o[0])?)
             .map_err(|_| "cp.async.bulk.wait_group takes a number of groups from 0")?;
@@ -204,6 +214,7 @@ pub(super) fn decode(decoder: &mut Decoder<'_>, instruction: &Instruction) -> De
             Ok(Flow::Next)
         }));
     }
+
     let reduction = match has(Modifier::Reduce) {
         false => None,
         true => Some(Reduction::new(form, form.types[0]).ok_or_else(|| super::super::unsupported(instruction))?),
@@ -211,6 +222,7 @@ pub(super) fn decode(decoder: &mut Decoder<'_>, instruction: &Instruction) -> De
     let to = decoder.address(&o[0], Some(form.spaces[0]))?;
     let from = decoder.address(&o[1], Some(form.spaces[1]))?;
     let size = decoder.value(&o[2], ScalarType::B32)?;
+
     if form.spaces[0] == StateSpace::Global {
         return Ok(Decoded::effect(move |context, mask| {
             let (targets, sources) = (context.addresses(&to), context.addresses(&from));
@@ -229,6 +241,7 @@ pub(super) fn decode(decoder: &mut Decoder<'_>, instruction: &Instruction) -> De
     };
     let destination = Destination { to, mbarrier, multicast };
     let from_global = form.spaces[1] == StateSpace::Global;
+
     Ok(Decoded::effect(move |context, mask| {
         let (sources, sizes) = (context.addresses(&from), context.registers().get::<u32>(size));
         for lane in lanes(mask) {

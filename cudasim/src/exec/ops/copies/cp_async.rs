@@ -26,6 +26,7 @@ use crate::report::{Fault, FaultKind};
 
 pub(super) fn decode(decoder: &mut Decoder<'_>, instruction: &Instruction) -> Decode {
     let form = &instruction.form;
+
     let has = |modifier| form.has(modifier);
     if has(Modifier::CommitGroup) {
         return Ok(Decoded::effect(|context, mask| {
@@ -35,6 +36,7 @@ pub(super) fn decode(decoder: &mut Decoder<'_>, instruction: &Instruction) -> De
             Ok(Flow::Next)
         }));
     }
+
     if has(Modifier::WaitGroup) {
         let pending = u32::try_from(decoder.integer(&instruction.operands[0])?)
             .map_err(|_| "cp.async.wait_group takes a number of groups from 0")?;
@@ -46,17 +48,20 @@ pub(super) fn decode(decoder: &mut Decoder<'_>, instruction: &Instruction) -> De
             Ok(Flow::Next)
         }));
     }
+
     if has(Modifier::WaitAll) {
         return Ok(Decoded::effect(|context, mask| {
             land(context, context.rank, context.warp.id as usize, mask, |_, _| true);
             Ok(Flow::Next)
         }));
     }
+
     if has(Modifier::Mbarrier) {
         let address = decoder.address(&instruction.operands[0], form.space())?;
         let noinc = has(Modifier::Noinc);
         return Ok(Decoded::effect(move |context, mask| arrive(context, mask, &address, noinc)));
     }
+
     let o = &instruction.operands;
     let to = decoder.address(&o[0], form.spaces.first().copied())?;
     let from = decoder.address(&o[1], form.spaces.get(1).copied())?;
@@ -65,6 +70,7 @@ pub(super) fn decode(decoder: &mut Decoder<'_>, instruction: &Instruction) -> De
     if !allowed.contains(&bytes) {
         return Err(format!("`{}` copies {allowed:?} bytes, not {bytes}", form.mnemonic));
     }
+
     // The fourth operand may be how many bytes to read, a predicate to ignore the source, or a cache policy.
     let rule = instruction.rules().get(3).map(|rule| rule.kind);
     let read = match (o.get(3), rule) {
@@ -74,6 +80,7 @@ pub(super) fn decode(decoder: &mut Decoder<'_>, instruction: &Instruction) -> De
         }
         _ => Read::All,
     };
+
     Ok(Decoded::effect(move |context, mask| issue(context, mask, &to, &from, bytes as u64, read)))
 }
 
@@ -105,6 +112,7 @@ fn issue(
     let now = lands_now(context);
     let mut batch =
         Batch { number: 0, mask, groups: [0; 32], sources, places: [0; 32], reads: [0; 32], bytes: bytes as u8 };
+
     for lane in lanes(mask) {
         let size = if ignored >> lane & 1 != 0 { 0 } else { sizes[lane] };
         let place = check(context, lane, (to.space, targets[lane]), (from.space, sources[lane]), bytes, size)?;
@@ -170,11 +178,13 @@ fn check(
     context
         .check_shared_range(agent, context.rank, lane, place.offset, bytes as usize, WRITE)
         .map_err(|fault| fault.lane(lane))?;
+
     if context.block().shared.states(place.offset, bytes as usize).contains(&ByteState::InFlight) {
         let message = "cp.async writes where another asynchronous copy is on its way";
         let fault = Fault::new(FaultKind::MissingWait, message);
         return Err(fault.lane(lane).at(crate::memory::SHARED_WINDOW + place.address));
     }
+
     Ok(place)
 }
 
@@ -229,6 +239,7 @@ fn arrive(context: &mut Context<'_>, mask: Mask, address: &Address, noinc: bool)
     let warp = context.warp.id as usize;
     let agent = context.clocks.warp(context.rank, context.warp.id);
     let clock = context.clocks.release(agent);
+
     let mut rest = mask;
     while rest != 0 {
         let lane = rest.trailing_zeros() as usize;
@@ -237,13 +248,16 @@ fn arrive(context: &mut Context<'_>, mask: Mask, address: &Address, noinc: bool)
         let place = shared_address::shared(context, address.space, lane, addresses[lane], 8, 8)?;
         let at = |fault| mbarriers::at(fault, lane, place);
         mbarriers::check(context, place).map_err(at)?;
+
         if !noinc {
             for _ in lanes(group) {
                 mbarriers::add_pending(context, place).map_err(at)?;
             }
         }
+
         let copies = &context.block().state.copies.warps[warp];
         let number = copies.next;
+
         let waits = copies.batches.iter().any(|batch| batch.mask & group != 0);
         if waits {
             let flight =
@@ -251,6 +265,7 @@ fn arrive(context: &mut Context<'_>, mask: Mask, address: &Address, noinc: bool)
             context.blocks[place.rank].state.pending.add_arrivals(place, flight, clock.clone());
             continue;
         }
+
         for _ in lanes(group) {
             mbarriers::arrive_asynchronously(context, place, &clock).map_err(at)?;
         }

@@ -25,8 +25,10 @@ use crate::report::{Fault, FaultKind};
 pub fn launch(context: &mut Context<'_>, mbarrier: Place, copy: Copy) -> Result<(), Fault> {
     let rank = mbarrier.rank;
     let warp = context.clocks.warp(context.rank, context.warp.id);
+
     for piece in &copy.pieces {
         let target = &context.blocks[rank].shared;
+
         let states = target.states(piece.to as usize, piece.bytes as usize);
         let word = if states.contains(&ByteState::InFlight) {
             "writes where another asynchronous copy is on its way"
@@ -35,11 +37,14 @@ pub fn launch(context: &mut Context<'_>, mbarrier: Place, copy: Copy) -> Result<
         } else {
             continue;
         };
+
         let address = crate::memory::SHARED_WINDOW + crate::memory::SHARED_RESERVED + u64::from(piece.to);
         return Err(Fault::new(FaultKind::MissingWait, format!("an asynchronous copy {word}")).at(address));
     }
+
     context.clocks.issue(warp);
     let asynchronous = context.clocks.asynchronous(context.rank, context.warp.id);
+
     for piece in &copy.pieces {
         let (to, bytes) = (piece.to as usize, piece.bytes as usize);
         if let From::Shared(from, offset) = piece.from {
@@ -51,18 +56,21 @@ pub fn launch(context: &mut Context<'_>, mbarrier: Place, copy: Copy) -> Result<
         let kind = AccessKind { strong: copy.reduction.is_some(), ..WRITE };
         context.check_shared_range(asynchronous, rank, 0, to, bytes, kind)?;
     }
+
     let clock = context.clocks.release(asynchronous);
     let flight = Pending { mbarrier, what: What::Copy(copy), clock };
     if lands_now(context) {
         return land(context, flight);
     }
     let What::Copy(copy) = &flight.what else { return Ok(()) };
+
     for piece in &copy.pieces {
         if let From::Shared(from, offset) = piece.from {
             guard_source(context, from, offset as usize, piece.bytes as usize);
         }
         context.blocks[rank].shared.mark(piece.to as usize, piece.bytes as usize, ByteState::InFlight);
     }
+
     context.blocks[rank].state.pending.list.push(flight);
     Ok(())
 }
@@ -127,6 +135,7 @@ fn land_piece(context: &mut Context<'_>, rank: usize, piece: &Piece, copy: &Copy
     let (to, bytes) = (piece.to as usize, piece.bytes as usize);
     buffer.clear();
     buffer.resize(bytes, 0);
+
     let written = match piece.from {
         From::Global(address) => read_global(context, address, buffer),
         From::Shared(from, offset) => {
@@ -142,6 +151,7 @@ fn land_piece(context: &mut Context<'_>, rank: usize, piece: &Piece, copy: &Copy
             true
         }
     };
+
     if copy.flush {
         for word in buffer.chunks_exact_mut(4) {
             if let [_, _, high, top] = word
@@ -153,12 +163,14 @@ fn land_piece(context: &mut Context<'_>, rank: usize, piece: &Piece, copy: &Copy
             }
         }
     }
+
     let target = &mut context.blocks[rank].shared;
     if let Some(reduction) = copy.reduction {
         let mut old = target.bytes(to, bytes).to_vec();
         reduction.into_bytes(&mut old, buffer);
         buffer.copy_from_slice(&old);
     }
+
     target.put(to, buffer);
     if !written {
         target.mark(to, bytes, ByteState::Unwritten);

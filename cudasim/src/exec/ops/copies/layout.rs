@@ -51,13 +51,16 @@ impl Layout {
                 extent[0]
             }
         };
+
         let element = map.element.bytes();
         let plain = Self { row: row.into(), slices: 1, rows, element, slice_stride: None };
+
         let slice = match map.interleave {
             Interleave::None => return Ok(plain),
             Interleave::B16 => 16 / element,
             Interleave::B32 => 32 / element,
         };
+
         let open = |what: String| Err(format!("{what}, and the documentation does not say what the copy would do"));
         if !plain.row.is_multiple_of(slice) || !first.unsigned_abs().is_multiple_of(slice) {
             let taken = format!("{row} channels from channel {first} of a tensor that is interleaved by {slice}");
@@ -69,6 +72,7 @@ impl Layout {
         if plain.row != slice && matches!(map.kind, Kind::Im2col { .. }) {
             return open(format!("{row} channels for each pixel are more than one slice of {slice}"));
         }
+
         // An interleave comes with a rank of 3 at least.
         let between = map.rank as usize - 2;
         let slice_stride = Some(map.dims[between].saturating_mul(map.strides[between - 1]));
@@ -115,6 +119,7 @@ impl Layout {
                 false => (self.row, self.row),
             };
             let end = end.max(start);
+
             let address = self.start(first, outer).wrapping_add(start * self.element);
             for (from, elements) in [(None, start), (Some(address), end - start), (None, self.row - end)] {
                 let bytes = elements * self.element;
@@ -143,6 +148,7 @@ impl Layout {
             let first = coordinates[0] + (slice * self.row) as i64;
             let mut rest = index % inner;
             let (mut inside, mut outer) = (true, map.address);
+
             for (axis, &start) in coordinates.iter().enumerate().take(map.rank as usize).skip(1) {
                 let step = if axis - 1 == outermost { index / per_outer } else { rest % self.rows[axis - 1] };
                 rest /= self.rows[axis - 1];
@@ -150,6 +156,7 @@ impl Layout {
                 inside &= (0..map.dims[axis] as i64).contains(&x);
                 outer = outer.wrapping_add_signed(x.wrapping_mul(map.strides[axis - 1] as i64));
             }
+
             row(inside, first, outer);
         }
     }
@@ -165,6 +172,7 @@ impl Layout {
     ) {
         let pixel = map.rank as usize - 2;
         let mut position = *coordinates;
+
         for _ in 0..self.rows[0] {
             let (mut inside, mut outer) = (true, map.address);
             for axis in 1..=pixel + 1 {
@@ -172,6 +180,7 @@ impl Layout {
                 inside &= (0..map.dims[axis] as i64).contains(&x);
                 outer = outer.wrapping_add_signed(x.wrapping_mul(map.strides[axis - 1] as i64));
             }
+
             row(inside, coordinates[0], outer);
 
             // The next pixel of the bounding box; behind its last one, the next image.
@@ -206,6 +215,7 @@ fn swizzled(
         }
         return;
     }
+
     while bytes != 0 {
         let count = bytes.min(16 - at % 16);
         piece(map.swizzle.apply(at), from, count as u32);

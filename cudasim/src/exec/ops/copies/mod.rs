@@ -96,6 +96,7 @@ fn check_proxy(
     let agent = context.agent();
     let clocks = &*context.clocks;
     let Some(shadow) = context.blocks[rank].shared.shadow() else { return Ok(()) };
+
     for offset in (range.start & !3..range.end).step_by(4) {
         for (writer, time) in shadow.last_writers(offset as u64) {
             // Cells of shared memory count agents from 1.

@@ -33,9 +33,11 @@ pub(super) fn decode(decoder: &mut Decoder<'_>, instruction: &Instruction) -> De
         return Err(format!("`{}` stores more than 16 bytes", form.mnemonic));
     }
     let direction = if reduction.is_some() { Direction::Atomic } else { Direction::Store };
+
     Ok(Decoded::effect(move |context, mask| {
         let targets = context.addresses(&destination.to);
         context.count(destination.to.space, direction, &targets, mask, bytes as u64);
+
         for lane in lanes(mask) {
             let mut value = [0; 16];
             for (place, &slot) in value.chunks_exact_mut(width).zip(&values) {

@@ -69,6 +69,7 @@ pub(super) fn decode(decoder: &mut Decoder<'_>, instruction: &Instruction) -> De
         }
         next += 1;
     }
+
     let multicast = match has(Modifier::MulticastCluster) {
         true => Some(decoder.value(&o[next], ScalarType::B16)?),
         false => None,
@@ -144,6 +145,7 @@ fn load(context: &mut Context<'_>, access: &Access, lane: usize, destination: &D
             let from = from.map_or(fill, From::Global);
             pieces.push(Piece { from, to: shared_offset(to), bytes });
         });
+
         for piece in &pieces {
             if let From::Global(address) = piece.from {
                 check_global(context, lane, address, piece.bytes.into())?;
@@ -180,11 +182,13 @@ impl Access {
             let message = format!("the tensor map's address {address:#x} is not a multiple of 64");
             return Err(Fault::new(FaultKind::Misaligned, message).lane(lane).at(address));
         }
+
         if context.blocks[0].state.changed_maps.contains(&address) {
             let message = "a tensor map is used that tensormap.replace has changed, without a \
                            fence.proxy.tensormap::generic.acquire after it";
             return Err(Fault::new(FaultKind::MissingFence, message).lane(lane).at(address));
         }
+
         let bytes = read_words(context, self.map.space, lane, address)?;
         let map = TensorMap::decode(&bytes).map_err(invalid)?;
         if map.rank as usize != self.coordinates.len() {

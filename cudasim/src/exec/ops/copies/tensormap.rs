@@ -21,6 +21,7 @@ pub(super) fn decode(decoder: &mut Decoder<'_>, instruction: &Instruction) -> De
     let value = o.last().ok_or("a field without its value")?;
     let wide = matches!(field, Field::Address | Field::Stride(_));
     let value = decoder.value(value, if wide { ScalarType::B64 } else { ScalarType::B32 })?;
+
     Ok(Decoded::effect(move |context, mask| {
         let addresses = context.addresses(&address);
         for lane in lanes(mask) {

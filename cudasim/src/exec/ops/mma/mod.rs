@@ -43,6 +43,7 @@ pub(super) fn decode(decoder: &mut Decoder<'_>, instruction: &Instruction) -> De
     if tile.m * words > A_WORDS || tile.n * words > B_WORDS {
         return Err(super::unsupported(instruction));
     }
+
     Ok(Decoded::effect(move |context, mask| {
         if whole_warp(context, mask)? == Flow::Wait {
             return Ok(Flow::Wait);

@@ -61,6 +61,7 @@ impl Quads {
         for lane in 0..32 {
             let quad = lane / 4 % 4;
             let (inner, outer) = (lane % 4, lane / 16 * 4);
+
             for i in 0..4 {
                 let half = |slots: &[Slot]| {
                     f16_to_f32((registers.get_lane::<u32>(slots[i / 2], lane) >> (16 * (i % 2))) as u16)
@@ -71,6 +72,7 @@ impl Quads {
                 let (k, column) = if self.b_rows { (inner, outer + i) } else { (i, outer + inner) };
                 b[quad][column][k] = half(&self.b);
             }
+
             for i in 0..8 {
                 if self.c_half {
                     let (row, column) = place_f16(lane, i);
@@ -82,6 +84,7 @@ impl Quads {
                 }
             }
         }
+
         for quad in 0..4 {
             for row in 0..8 {
                 for column in 0..8 {
@@ -89,6 +92,7 @@ impl Quads {
                 }
             }
         }
+
         if self.d_half {
             for (r, &slot) in self.d.iter().enumerate() {
                 let words = std::array::from_fn(|lane| {

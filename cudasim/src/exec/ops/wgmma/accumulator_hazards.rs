@@ -86,6 +86,7 @@ impl Decoder<'_> {
             return decoded;
         }
         let (mut reads, mut writes) = (Vec::new(), Vec::new());
+
         for (operand, rule) in instruction.operands.iter().zip(instruction.rules()) {
             let found = self.watched(operand);
             match rule.access {
@@ -97,9 +98,11 @@ impl Decoder<'_> {
                 }
             }
         }
+
         if reads.is_empty() && writes.is_empty() {
             return decoded;
         }
+
         // Compilers put copies between a fence and the wgmma that it is for, and the assembler moves them away.
         let modifies = instruction.form.opcode != Opcode::Mov;
         let check = move |flight: &mut crate::exec::state::wgmma::PendingGroups| {
@@ -110,6 +113,7 @@ impl Decoder<'_> {
             }
             Ok(())
         };
+
         let Decoded { action, operands } = decoded;
         match action {
             Action::Compute(function) => Decoded::effect(move |context, mask| {

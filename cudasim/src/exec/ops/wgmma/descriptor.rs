@@ -101,17 +101,21 @@ mod tests {
         assert_eq!(rows.along_k(0, 0), 0x2000);
         assert_eq!(rows.along_k(3, 0), 0x2000 + 3 * 128 + 3 * 16);
         assert_eq!(rows.along_k(13, 1), 0x2000 + 13 * 128 + (1 ^ 5) * 16);
+
         // The next 16 elements of k: the start moves by 32 bytes inside the pattern. Chunk 3 of row 3 lies first.
         assert_eq!(descriptor(0x2020, 16, 1024, 0, 1).along_k(3, 1), 0x2000 + 3 * 128);
+
         // Core matrices of 8 x 16 bytes, one after another along k, 256 bytes from eight rows to the next.
         let cores = descriptor(0x400, 128, 256, 0, 0);
         assert_eq!(cores.along_k(9, 1), 0x400 + 16 + 256 + 128);
+
         // N-major in 64-byte rows: 32 columns, then the next tile; eight rows of k, then the next eight.
         let columns = descriptor(0x4000, 4096, 512, 0, 2);
         assert_eq!(columns.along_rows(0, 1), 0x4000 + 64);
         assert_eq!(columns.along_rows(1, 2), 0x4000 + 128, "chunk 1 of the line of k = 2 lies first");
         assert_eq!(columns.along_rows(5, 8), 0x4000 + 4096 + 512 + 16);
         assert_eq!(descriptor(0x4000, 512, 128, 0, 0).along_rows(3, 9), 0x4000 + 16 + 512 + 3 * 128);
+
         // A pattern that starts 2 lines after a multiple of 1024 bytes.
         assert_eq!(descriptor(0x2100, 16, 1024, 2, 1).along_k(1, 0), 0x2100 + 128 + 16);
     }

@@ -34,6 +34,7 @@ pub(super) fn decode(decoder: &mut Decoder<'_>, instruction: &Instruction) -> De
     if form.has(Modifier::MmaAsync) {
         return mma_async(decoder, instruction);
     }
+
     if form.has(Modifier::Fence) {
         return Ok(Decoded::effect(|context, mask| {
             if warpgroup(context, mask)? == Flow::Wait {
@@ -43,6 +44,7 @@ pub(super) fn decode(decoder: &mut Decoder<'_>, instruction: &Instruction) -> De
             Ok(Flow::Next)
         }));
     }
+
     if form.has(Modifier::CommitGroup) {
         return Ok(Decoded::effect(|context, mask| {
             if warpgroup(context, mask)? == Flow::Wait {
@@ -52,6 +54,7 @@ pub(super) fn decode(decoder: &mut Decoder<'_>, instruction: &Instruction) -> De
             Ok(Flow::Next)
         }));
     }
+
     let [left] = instruction.operands.as_slice() else { return Err(super::unsupported(instruction)) };
     let left = usize::try_from(decoder.integer(left)?).map_err(|_| "a negative number of groups")?;
     Ok(Decoded::effect(move |context, mask| wait(context, mask, left)))
@@ -99,6 +102,7 @@ fn mma_async(decoder: &mut Decoder<'_>, instruction: &Instruction) -> Decode {
     };
     let b_slot = decoder.value(b, ScalarType::B64)?;
     let scale_d = decoder.predicate(scale_d)?;
+
     let operation = Arc::new(Operation {
         tile: Accumulators { kind, m: ROWS, n: shape.n as usize, words: 8, c: d_slots.clone(), d: d_slots },
         a: a_source,
@@ -109,6 +113,7 @@ fn mma_async(decoder: &mut Decoder<'_>, instruction: &Instruction) -> Decode {
         d_watched,
         a_watched,
     });
+
     Ok(Decoded::effect(move |context, mask| issue(context, mask, &operation, (a_slot, b_slot), scale_d)))
 }
 
@@ -140,6 +145,7 @@ fn issue(
         return Ok(Flow::Wait);
     }
     let descriptors = [a.map_or(Ok(0), |a| uniform(context, a))?, uniform(context, b)?];
+
     let accumulate = match context.registers().holds(scale_d) {
         0 => false,
         FULL => true,
@@ -148,8 +154,10 @@ fn issue(
             return Err(Fault::new(FaultKind::InvalidUse, message));
         }
     };
+
     context.warp.state.wgmma.may_issue(operation)?;
     let (warp, pc) = (context.warp.id, context.pc);
+
     // The reads come after what the warp has done so far, and end before what waits for them.
     let agent = context.clocks.warp(context.rank, warp);
     context.clocks.issue(agent);
@@ -160,11 +168,13 @@ fn issue(
     context.progress();
     let issued = Issued { operation: Arc::clone(operation), descriptors, accumulate, landed: false };
     context.warp.state.wgmma.issue(issued);
+
     let now = match context.grid.options.completion {
         Completion::Late => false,
         Completion::Early => true,
         Completion::Random => context.worker.rng.below(2) == 0,
     };
+
     if now {
         let all = context.warp.state.wgmma.pending.len();
         land_first(context, all, false)?;
@@ -196,6 +206,7 @@ fn land_first(context: &mut Context<'_>, count: usize, complete: bool) -> Result
     let (rank, warp) = (context.rank, context.warp.id);
     let first = context.warp.state.wgmma.completed;
     let mut result = Ok(());
+
     for (number, issued) in (first..).zip(pending.iter_mut().take(count)) {
         let groups = &mut context.blocks[rank].state.warpgroups;
         if !issued.landed || complete && groups.others_need(warp, number) {
@@ -205,11 +216,13 @@ fn land_first(context: &mut Context<'_>, count: usize, complete: bool) -> Result
                 break;
             }
         }
+
         if complete && let Some(done) = context.blocks[rank].state.warpgroups.done(warp, number) {
             let agent = context.clocks.warp(rank, warp);
             context.clocks.acquire(agent, done);
         }
     }
+
     context.warp.state.wgmma.pending = pending;
     result
 }

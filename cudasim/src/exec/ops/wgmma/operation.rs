@@ -53,6 +53,7 @@ pub fn land(context: &mut Context<'_>, issued: &Issued, number: u64, complete: b
     let quarter = warp as usize % 4;
     let known = context.block().state.warpgroups.take_operands(warp, number);
     let shared = complete || known.is_some();
+
     let mut packed = match known {
         Some(packed) => packed,
         None => {
@@ -64,6 +65,7 @@ pub fn land(context: &mut Context<'_>, issued: &Issued, number: u64, complete: b
             packed
         }
     };
+
     if !issued.landed {
         let own = quarter * ROWS * WORDS..(quarter + 1) * ROWS * WORDS;
         if let SourceA::Registers(slots) = &operation.a {
@@ -79,12 +81,14 @@ pub fn land(context: &mut Context<'_>, issued: &Issued, number: u64, complete: b
         let own = &mut *context.warp;
         operation.tile.multiply(&mut own.registers, &from, !issued.accumulate, &mut own.state.tensor);
     }
+
     let groups = &mut context.block().state.warpgroups;
     if shared {
         groups.put_operands(warp, number, packed);
     } else {
         groups.keep(warp, packed);
     }
+
     groups.landed(warp, number);
     Ok(())
 }
@@ -106,6 +110,7 @@ fn read(
                 Ok(())
             })?;
             let out = &mut packed.a[eight * 8 * WORDS..][..8 * WORDS];
+
             if rows {
                 transpose(&eight_rows, out);
             } else {
@@ -113,8 +118,10 @@ fn read(
             }
         }
     }
+
     let b = Descriptor::new(issued.descriptors[1])?;
     let across = operation.tile.n / 2;
+
     for eight in 0..operation.tile.n / 8 {
         each_chunk(&b, operation.b_rows, eight as u64, |place, address| {
             // By rows, B is [k][n]: chunk `place` is k; by columns [n][words]: two chunks for each column.
@@ -157,6 +164,7 @@ fn check_eight(
         chunks[place] = address;
         check_chunk(context, address)
     })?;
+
     if let Some(counts) = &mut context.worker.counts {
         for half in 0..2 {
             // MN-major eight of k; K-major one half of k of all rows.
@@ -178,6 +186,7 @@ fn check_chunk(context: &mut Context<'_>, address: u64) -> Result<(), Fault> {
         return Ok(());
     }
     let Some(shadow) = context.blocks[rank].shared.shadow() else { return Ok(()) };
+
     for word in (offset..offset + CHUNK).step_by(4) {
         for (agent, time) in shadow.last_writers(word as u64) {
             // Cells of shared memory count agents from 1.
