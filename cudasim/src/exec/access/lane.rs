@@ -184,7 +184,8 @@ impl Context<'_> {
         self.read_shared_as(agent, false, lane, address, into)
     }
 
-    /// As [`Context::read_shared`], by any agent of [`ClockSet`](crate::exec::race::clocks::ClockSet): an asynchronous operation reads as
+    /// As [`Context::read_shared`], by any agent of [`ClockSet`](crate::exec::race::clocks::ClockSet): an asynchronous
+    /// operation reads as
     /// `context.clocks.asynchronous(rank, warp)`, whose accesses race with those of threads that nothing orders after it. `strong`:
     /// an atomic or the like.
     ///

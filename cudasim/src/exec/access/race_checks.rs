@@ -147,7 +147,7 @@ impl Context<'_> {
         let clocks = &*self.clocks;
         let now = clocks.now(agent);
 
-        // 0 is no agent.
+        // Agents count from 1; 0 means none.
         let Some(cell) = Cell::new(agent as u64 + 1, now, kind.strong, self.pc) else { return Ok(()) };
 
         // The cache of epochs already proven to happen before the warp, or before its asynchronous operations.
@@ -259,16 +259,17 @@ impl Context<'_> {
         }
     }
 
-    /// The clock that a volatile, relaxed or atomic write releases: that of the warp's last releasing fence or, where the write
-    /// itself `releases`, that of now. `None` where there is none.
+    /// The clock that a volatile, relaxed or atomic write releases: that of the warp's last releasing fence or, where the
+    /// write itself `releases`, that of now. `None` where there is none.
     #[inline]
     pub(in crate::exec) fn clock_to_release(&mut self, releases: bool) -> Option<Clock> {
         let agent = self.agent();
         self.clocks.clock_to_release(agent, releases)
     }
 
-    /// Releases the clock that [`Context::clock_to_release`] gave at a location of `bytes`. `beside`: an atomic, which leaves in
-    /// place what others have released. To be called before the value is written, as who reads that acquires the clock.
+    /// Releases the clock that [`Context::clock_to_release`] gave at a location of `bytes`. `beside`: an atomic, which
+    /// leaves in place what others have released. To be called before the value is written, as who reads that acquires the
+    /// clock.
     pub(in crate::exec) fn release_at(&mut self, location: SyncLocation, bytes: u64, clock: &Clock, beside: bool) {
         match location {
             SyncLocation::Global(address) => {

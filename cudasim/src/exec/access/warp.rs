@@ -1,6 +1,6 @@
-//! Loads and stores by all lanes of a warp at once: one check for all of them where they lie side by side in global memory or
-//! stay in one allocation, and lane by lane (see [`access`](crate::exec::access::lane)) where they do not or where something is wrong,
-//! which finds the lane to report.
+//! Loads and stores by all lanes of a warp at once: one check for all of them where they lie side by side in global memory
+//! or stay in one allocation, and lane by lane (see [`access`](crate::exec::access::lane)) where they do not or where
+//! something is wrong, which finds the lane to report.
 
 use crate::counters::Direction;
 use crate::exec::access::lane::{Access, Found, aligned, locate};
@@ -213,7 +213,7 @@ impl Context<'_> {
         let first = addresses[0];
         let at = |lane: usize| first.wrapping_add(lane as u64 * bytes);
 
-        // Most that is no run is seen at its end.
+        // The last lane's address rules most others out.
         if mask != FULL || addresses[31] != at(31) || locate(space, first).0 != Window::Global {
             return None;
         }

@@ -50,7 +50,7 @@ impl Code {
                 Ok(())
             }
             Operand::Register(_) => self.indirect_call(decoder, index, instruction, &arguments, &results),
-            _ => Err("a call of something that is no function".into()),
+            _ => Err("a call of something that is not a function".into()),
         }
     }
 

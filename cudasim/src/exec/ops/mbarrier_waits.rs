@@ -1,4 +1,4 @@
-//! `mbarrier.test_wait` and `try_wait`: whether a phase is over. Asking in vain lets operations in flight complete.
+//! `mbarrier.test_wait` and `try_wait`: whether a phase is over. A failed test lets an operation in flight complete.
 
 use crate::exec::operands::decoded::{Decode, Decoded};
 use crate::exec::operands::decoder::Decoder;

@@ -30,7 +30,7 @@ use crate::report::{Fault, FaultKind};
 use crate::exec::ops::shared_address;
 use crate::exec::state::copies::Place;
 
-/// The most arrivals and bytes that an mbarrier counts.
+/// The maximum of arrivals and of bytes that an mbarrier counts.
 const LIMIT: u32 = (1 << 20) - 1;
 
 pub(super) fn invalid(message: impl Into<String>) -> Fault {

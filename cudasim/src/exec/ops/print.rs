@@ -285,7 +285,7 @@ fn hexadecimal(magnitude: f64, precision: Option<usize>) -> String {
     format!("{}{point}{digits}p{exponent:+}", mantissa >> 52)
 }
 
-/// Bytes of a C string that are read at most.
+/// Maximum bytes of a C string that are read.
 const STRING_LIMIT: usize = 1 << 16;
 
 /// The C string at a generic address.

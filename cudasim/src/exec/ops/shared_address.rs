@@ -24,7 +24,7 @@ pub fn shared(
         _ => match window(address) {
             (Window::Shared, inside) => inside,
             _ => {
-                let message = format!("{address:#x} is no generic address of shared memory");
+                let message = format!("{address:#x} is not a generic address of shared memory");
                 return Err(Fault::new(FaultKind::InvalidAddressSpace, message).lane(lane).at(address));
             }
         },

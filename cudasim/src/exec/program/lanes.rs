@@ -85,8 +85,9 @@ pub fn select(fast_variant: Compute, portable: Compute) -> Compute {
     if fast() { fast_variant } else { portable }
 }
 
-/// A [`Compute`](crate::exec::program::step::Compute) from an expression over one lane: `compute!(|a: u32, b: u32| -> u32 { a & b })`,
-/// with as many operands as there are sources, or with the whole step: `compute!(|registers, operands, mask| { ... })`.
+/// A [`Compute`](crate::exec::program::step::Compute) from an expression over one lane: `compute!(|a: u32, b: u32| -> u32 {
+/// a & b })`, with as many operands as there are sources, or with the whole step: `compute!(|registers, operands, mask| {
+/// ... })`.
 macro_rules! compute {
     (|$o:ident; $($name:ident: $ty:ty),+| -> $result:ty $body:block) => {
         $crate::exec::program::lanes::compute!(|registers, $o, mask| {

@@ -52,7 +52,8 @@ pub struct Step<E> {
     pub operands: Operands,
     /// `@p` or `@!p`.
     pub guard: Option<Predicate>,
-    /// Where it reads or writes registers that may lack a value: index of its [`Note`](crate::exec::program::notes::Note), from 1; else 0.
+    /// Where it reads or writes registers that may lack a value: index of its [`Note`](crate::exec::program::notes::Note),
+    /// from 1; else 0.
     pub note: u32,
 }
 

@@ -201,7 +201,8 @@ impl ClockSet {
         self.clocks[agent].of(other) >= epoch
     }
 
-    /// A release by `agent`, at a barrier or with data that it publishes: its clock; what it does from now on is a new epoch.
+    /// A release by `agent`, at a barrier or with data that it publishes: its clock; what it does from now on is a new
+    /// epoch.
     pub fn release(&mut self, agent: usize) -> Clock {
         let clock = self.clocks[agent].clone();
         self.clocks[agent].known[agent] += 1;

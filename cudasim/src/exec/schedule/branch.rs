@@ -51,7 +51,7 @@ pub(super) fn targets(control: &Control, warp: &mut Warp, pc: u32, active: Mask)
                 let index = functions[lane].wrapping_sub(FUNCTION_WINDOW);
                 let call = usize::try_from(index).ok().and_then(|index| calls.get(index)).and_then(Option::as_ref);
                 let call = call.ok_or_else(|| {
-                    let message = format!("{:#x} is no function with this prototype", functions[lane]);
+                    let message = format!("{:#x} is not a function with this prototype", functions[lane]);
                     Fault::new(FaultKind::InvalidCall, message).lane(lane)
                 })?;
                 enter(call, warp, pc, together)?;

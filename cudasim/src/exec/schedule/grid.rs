@@ -93,7 +93,8 @@ struct Shared<'a> {
     report: Mutex<Option<Box<Report>>>,
     /// Turns of clusters in which something moved: whoever waits must look again after each.
     moves: AtomicU64,
-    /// Of each worker: how often in a row it has looked at all its clusters since the last move, in vain. See [`idle`].
+    /// Of each worker: how many passes over all its clusters it has made since the last move without finding one. See
+    /// [`idle`].
     idle: Vec<AtomicU64>,
 }
 
@@ -185,9 +186,9 @@ impl Shared<'_> {
         Ok(())
     }
 
-    /// Whether every worker has looked at all its clusters in vain, often, since anything last moved. A worker that is in the
-    /// middle of a move has not: what let it move was a move of another, which is counted already or by a worker that is not
-    /// idle either.
+    /// Whether every worker has made many passes over its clusters since anything last moved, and found nothing to run. A
+    /// worker that is in the middle of a move has not: what let it move was a move of another, which is counted already or
+    /// by a worker that is not idle either.
     fn is_deadlock(&self) -> bool {
         let moves = self.moves.load(Ordering::SeqCst);
         self.idle.iter().all(|worker| match worker.load(Ordering::SeqCst) {

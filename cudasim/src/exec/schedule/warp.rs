@@ -263,7 +263,8 @@ impl Run {
         }
     }
 
-    /// Where there are several splits, the last now at `pc`: merges those at the same step. `None` where the last one goes on.
+    /// Where there are several splits, the last now at `pc`: merges those at the same step. `None` where the last one goes
+    /// on.
     fn converge(&mut self, context: &mut Context<'_>, pc: u32) -> Option<After> {
         move_last(context, pc);
         let merges = context.warp.splits.iter().rev().skip(1).any(|other| other.pc == pc);
@@ -297,7 +298,8 @@ fn finish(context: &mut Context<'_>, pc: u32) -> Turn {
     // A warp that computes is making progress: if all others wait, that is not yet a deadlock.
     context.progress();
 
-    // Where the host counts, the same lanes must run together whatever the length of turns, unless nothing else gets them on.
+    // Where the host counts, the same lanes must run together whatever the length of turns, unless nothing else gets them
+    // on.
     let warp = &mut *context.warp;
     let diverged = warp.splits.len() > 1;
     warp.diverged_turns = if diverged { warp.diverged_turns + 1 } else { 0 };

@@ -140,7 +140,7 @@ impl Context<'_> {
     /// members are not all there yet wait. Members that have left are not waited for (ISA: "all non-exited threads").
     ///
     /// # Errors
-    /// A lane runs it that is no member of its own mask.
+    /// A lane runs it that is not a member of its own mask.
     pub fn converge(&self, mask: Mask, members: Slot) -> Result<(Mask, [Mask; 32]), Fault> {
         let named = self.warp.registers.get::<u32>(members);
         let first = named[mask.trailing_zeros() as usize & 31];
@@ -176,8 +176,8 @@ impl Context<'_> {
         Ok((ready, named.map(|members| members & live)))
     }
 
-    /// Whether the whole warp, less lanes that have left, is there to run an `.aligned` instruction: it waits for lanes that are
-    /// still on their way.
+    /// Whether the whole warp, less lanes that have left, is there to run an `.aligned` instruction: it waits for lanes
+    /// that are still on their way.
     ///
     /// # Errors
     /// Some lanes are here as well and skip it.

@@ -38,7 +38,7 @@ pub(in crate::exec) enum What {
 pub struct Copy {
     /// What goes where.
     pub pieces: Vec<Piece>,
-    /// Bytes that the mbarrier is told.
+    /// Bytes that the mbarrier counts.
     pub bytes: u32,
     /// What is done with the old value; `None` to replace it.
     pub reduction: Option<Reduction>,
@@ -81,7 +81,7 @@ pub struct Arrivals {
 }
 
 impl PendingOperations {
-    /// Whether an operation is on its way that the mbarrier at this offset will hear of.
+    /// Whether an operation is in flight that the mbarrier at this offset counts.
     pub fn any(&self, mbarrier: usize) -> bool {
         self.list.iter().any(|flight| flight.mbarrier.offset == mbarrier)
     }

@@ -34,7 +34,7 @@ pub struct BlockState {
     pub mbarriers: mbarriers::Mbarriers,
     /// `cp.async`
     pub copies: copies::ThreadCopies,
-    /// Asynchronous operations that an mbarrier of the block will hear of.
+    /// Asynchronous operations in flight that an mbarrier of the block counts.
     pub pending: copies::PendingOperations,
     /// `setmaxnreg`
     pub registers: register_changes::RegisterChanges,

@@ -18,7 +18,7 @@ pub(in crate::exec) struct Mbarrier {
     pub(in crate::exec) warp: u32,
     pub(in crate::exec) time: u32,
     pub(in crate::exec) fenced: bool,
-    /// Warps whose lanes have last asked in vain.
+    /// Warps whose last test failed, with the lanes.
     pub(in crate::exec) asked: Vec<(u32, Mask)>,
 }
 
@@ -54,7 +54,7 @@ impl Mbarrier {
 }
 
 impl Mbarriers {
-    /// What the mbarriers wait for that threads have asked in vain, for the report of a deadlock.
+    /// What the mbarriers wait for that threads have tested, for the report of a deadlock.
     pub fn describe(&self) -> Vec<String> {
         let waited = self.live.iter().filter(|barrier| !barrier.asked.is_empty());
         waited

@@ -27,7 +27,8 @@ pub struct Warp {
     /// Cache of the newest epochs already proven to happen before this warp (global, shared) and before its async proxy
     /// (shared); race checks consult it first.
     pub proven_epochs: [u64; 3],
-    /// Step, address and value of the last volatile or relaxed load, or atomic in vain: a second one is a loop that waits.
+    /// Step, address and value of the last volatile or relaxed load, or atomic that changed nothing: a second one is a loop
+    /// that waits.
     pub last_poll: (u32, u64, u64),
     /// For each register that may lack a value: the lanes that hold one.
     pub defined: Vec<Mask>,

@@ -19,7 +19,8 @@ pub struct Issued {
     pub landed: bool,
 }
 
-/// How registers that some wgmma names are used, by their number among those (see [`crate::exec::ops::wgmma::accumulator_hazards`]).
+/// How registers that some wgmma names are used, by their number among those (see
+/// [`crate::exec::ops::wgmma::accumulator_hazards`]).
 #[derive(Clone, Copy, Default)]
 struct Use {
     /// Operations in flight that accumulate in it.

@@ -7,7 +7,8 @@
 //! ```text
 //! A of 16 rows  register r: row g + 8 (r mod 2), word 4 (r div 2) + t of the row       A of 8 rows: row g, word 4 r + t
 //! B             register r: column g, word 4 r + t of the column
-//! C, D          for each 8 columns: registers p: row g + 8 (p div 2), column 2 t + p mod 2   (f16: row g + 8 p, both columns)
+//! C, D          for each 8 columns: registers p: row g + 8 (p div 2), column 2 t + p mod 2   (f16: row g + 8 p, both
+//! columns)
 //! ```
 
 use crate::exec::program::registers::{Lane, Registers, Slot};

@@ -319,7 +319,7 @@ fn check_size(lane: usize, bytes: u32) -> Result<u64, Fault> {
 /// That a bulk copy may use global memory at `address`.
 fn check_address(context: &mut Context<'_>, lane: usize, address: u64, bytes: u64) -> Result<(), Fault> {
     if window(address).0 != Window::Global {
-        let message = format!("{address:#x} is no address of global memory");
+        let message = format!("{address:#x} is not an address of global memory");
         return Err(Fault::new(FaultKind::InvalidAddressSpace, message).lane(lane).at(address));
     }
     if !address.is_multiple_of(16) {

@@ -1,4 +1,4 @@
-//! Asynchronous operations that an mbarrier hears of: copies into shared memory, and arrivals that `cp.async` triggers. They
+//! Asynchronous operations that an mbarrier counts: copies into shared memory, and arrivals that `cp.async` triggers. They
 //! wait with the block whose mbarrier it is, which for copies is the block that they go to.
 
 use super::bytes::read_global;
@@ -91,7 +91,7 @@ pub(super) fn free_source(context: &mut Context<'_>, rank: usize, offset: usize,
     }
 }
 
-/// Somebody asks an mbarrier in vain: one of the operations that it waits for may land.
+/// A test of an mbarrier has failed: one of the operations that it waits for may complete.
 ///
 /// # Errors
 /// The mbarrier does not take what lands.

@@ -72,7 +72,7 @@ fn check_fenced(context: &mut Context<'_>, lane: usize, place: Place, bytes: u64
 }
 
 /// That what an asynchronous copy is to overwrite in the shared memory of block `rank` cannot be written again by an earlier
-/// store that takes effect late. Reading it earlier needs no fence, only an clocks.
+/// store that takes effect late. Reading it earlier needs no fence, only an order.
 ///
 /// # Errors
 /// As [`check_fenced`].

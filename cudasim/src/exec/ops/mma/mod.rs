@@ -26,7 +26,7 @@ pub(super) fn decode(decoder: &mut Decoder<'_>, instruction: &Instruction) -> De
     let ty = |operand: usize| match instruction.rules().get(operand) {
         Some(rule) => match rule.kind {
             OperandKind::Vector { ty, .. } => Ok(ty),
-            _ => Err("an operand of mma that is no fragment"),
+            _ => Err("an operand of mma that is not a fragment"),
         },
         None => Err("an operand of mma without a rule"),
     };

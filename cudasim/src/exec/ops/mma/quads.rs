@@ -1,5 +1,6 @@
 //! `mma.m8n8k4` of f16, the oldest shape: four products at once, each by a quad of lanes and the quad 16 lanes on
-//! (PTX ISA, "Matrix Fragments for mma.m8n8k4 with .f16 floating point type"). Either multiplicand lies by rows or by columns.
+//! (PTX ISA, "Matrix Fragments for mma.m8n8k4 with .f16 floating point type"). Either multiplicand lies by rows or by
+//! columns.
 
 use crate::exec::operands::decoded::{Decode, Decoded};
 use crate::exec::ops::matrix_warp::whole_warp;
