@@ -1,7 +1,6 @@
 //! Single accesses to memory by a lane, with their checks: what every family that touches memory is built on.
 
-use crate::exec::program::address::{Address, Space};
-use crate::exec::program::address::{Window, window};
+use crate::exec::program::address::{Address, Space, Window, window};
 use crate::exec::race::detector::{AccessKind, SyncLocation};
 use crate::exec::state::context::Context;
 use crate::memory::{ByteState, CLUSTER_RANK_SHIFT, SharedMemory, Word};

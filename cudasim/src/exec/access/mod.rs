@@ -1,4 +1,10 @@
-//! Loads and stores, checked.
+//! Loads and stores by the instructions of a warp, checked for bounds, alignment, missing values and races.
+//!
+//! ```text
+//! lane         one access by one lane
+//! warp         the accesses of all lanes at once, where they are regular
+//! race_checks  what happens before an access, and what it releases and acquires
+//! ```
 
 pub mod lane;
 mod race_checks;

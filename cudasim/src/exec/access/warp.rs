@@ -4,8 +4,7 @@
 
 use crate::counters::Direction;
 use crate::exec::access::lane::{Access, Found, aligned, locate};
-use crate::exec::program::address::Space;
-use crate::exec::program::address::Window;
+use crate::exec::program::address::{Space, Window};
 use crate::exec::race::detector::AccessKind;
 use crate::exec::state::context::Context;
 use crate::mask::{FULL, Mask, lanes};

@@ -8,19 +8,17 @@ mod calls;
 pub mod program;
 mod undefined;
 
-use crate::exec::operands::decoded::Decoded;
-use crate::exec::operands::decoder::Decoder;
-use crate::exec::operands::decoder::Placement;
-use crate::exec::operands::reach;
-use crate::exec::program::notes::Note;
 use std::collections::HashMap;
 use std::sync::Arc;
 
+use crate::exec::operands::decoded::Decoded;
+use crate::exec::operands::decoder::{Decoder, Placement};
+use crate::exec::operands::reach;
 use crate::exec::ops::{self, clock};
 use crate::exec::program::kernel::StepOrigin;
+use crate::exec::program::notes::Note;
 use crate::exec::program::step::{Action, Control};
-use crate::exec::state::context::Kernel;
-use crate::exec::state::context::Step;
+use crate::exec::state::context::{Kernel, Step};
 use crate::memory::SHARED_RESERVED;
 use crate::ptx::PtxError;
 use crate::ptx::module::{Body, Instruction, LabelId};

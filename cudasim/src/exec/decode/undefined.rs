@@ -5,10 +5,9 @@
 //! lack of a value on to its result, as compilers move it in front of the branch that decides whether it is wanted; what
 //! reports it is a use that counts: as an address, a branch, an operand of a store or of anything else with an effect.
 
-use crate::exec::program::notes::Note;
-use crate::exec::program::notes::Select;
 use std::collections::HashMap;
 
+use crate::exec::program::notes::{Note, Select};
 use crate::exec::program::registers::Predicate;
 use crate::exec::program::step::Action;
 use crate::ptx::Access;

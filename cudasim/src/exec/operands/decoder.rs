@@ -1,13 +1,11 @@
 //! Operands to slots and addresses.
 
-use crate::exec::operands::reach;
-use crate::exec::program::address::Address;
-use crate::exec::program::address::Space;
 use std::collections::HashMap;
 use std::sync::Arc;
 
 use crate::exec::operands::accumulators::AccumulatorRegisters;
-
+use crate::exec::operands::reach;
+use crate::exec::program::address::{Address, Space};
 use crate::exec::program::registers::{Predicate, Slot};
 use crate::exec::program::step::Control;
 use crate::memory::FUNCTION_WINDOW;

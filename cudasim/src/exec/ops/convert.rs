@@ -1,5 +1,6 @@
 //! `cvt` and `szext`.
 
+use super::float::{rounding, unpack_rounding};
 use crate::exec::operands::decoded::{Decode, Decoded};
 use crate::exec::operands::decoder::Decoder;
 use crate::exec::program::lanes::compute;
@@ -12,8 +13,6 @@ use crate::ptx::form::Form;
 use crate::ptx::module::Instruction;
 use crate::ptx::opcode::{Modifier, Opcode};
 use crate::ptx::types::ScalarType::{self, *};
-
-use super::float::{rounding, unpack_rounding};
 
 pub(super) fn decode(decoder: &mut Decoder<'_>, instruction: &Instruction) -> Decode {
     let form = &instruction.form;

@@ -2,9 +2,8 @@
 
 use crate::exec::operands::decoded::{Decode, Decoded};
 use crate::exec::operands::decoder::Decoder;
-use crate::exec::ops::copies;
 use crate::exec::ops::mbarriers::{at, find, find_ordered, invalid};
-use crate::exec::ops::shared_address;
+use crate::exec::ops::{copies, shared_address};
 use crate::exec::program::step::Flow;
 use crate::exec::state::context::Context;
 use crate::exec::state::copies::Place;

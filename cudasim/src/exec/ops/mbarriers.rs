@@ -15,10 +15,12 @@
 
 use crate::exec::operands::decoded::{Decode, Decoded};
 use crate::exec::operands::decoder::Decoder;
+use crate::exec::ops::shared_address;
 use crate::exec::program::address::Address;
 use crate::exec::program::step::Flow;
 use crate::exec::race::clocks::Clock;
 use crate::exec::state::context::Context;
+use crate::exec::state::copies::Place;
 use crate::exec::state::mbarriers::Mbarrier;
 use crate::mask::lanes;
 use crate::ptx::module::Instruction;
@@ -26,9 +28,6 @@ use crate::ptx::opcode::Modifier;
 use crate::ptx::operand::Operand;
 use crate::ptx::types::{ScalarType, StateSpace};
 use crate::report::{Fault, FaultKind};
-
-use crate::exec::ops::shared_address;
-use crate::exec::state::copies::Place;
 
 /// The maximum of arrivals and of bytes that an mbarrier counts.
 const LIMIT: u32 = (1 << 20) - 1;

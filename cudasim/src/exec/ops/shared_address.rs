@@ -1,7 +1,6 @@
 //! Where in the shared memory of the cluster an address lies, for what works on it outside `ld` and `st`.
 
-use crate::exec::program::address::Space;
-use crate::exec::program::address::{Window, window};
+use crate::exec::program::address::{Space, Window, window};
 use crate::exec::state::context::Context;
 use crate::exec::state::copies::Place;
 use crate::memory::SHARED_WINDOW;

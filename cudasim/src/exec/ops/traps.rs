@@ -1,18 +1,16 @@
 //! `trap`, `brkpt`, `nanosleep`, `pmevent`, `setmaxnreg`, and calls of the system: `vprintf`, `__assertfail`.
 
+use super::print;
 use crate::exec::operands::decoded::{Decode, Decoded};
 use crate::exec::operands::decoder::Decoder;
 use crate::exec::program::address::Space;
 use crate::exec::program::step::Flow;
 use crate::exec::state::context::Context;
-use crate::exec::state::register_changes::Change;
-use crate::exec::state::register_changes::GROUP;
+use crate::exec::state::register_changes::{Change, GROUP};
 use crate::mask::lanes;
 use crate::ptx::module::Instruction;
 use crate::ptx::opcode::{Modifier, Opcode};
 use crate::report::{Fault, FaultKind};
-
-use super::print;
 
 pub(super) fn decode(decoder: &mut Decoder<'_>, instruction: &Instruction) -> Decode {
     let form = &instruction.form;

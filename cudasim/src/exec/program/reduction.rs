@@ -2,8 +2,7 @@
 
 use crate::numerics::fp16x2::{self, Half};
 use crate::numerics::minmax::{self, Select};
-use crate::numerics::rounding;
-use crate::numerics::{Mode, Rounding};
+use crate::numerics::{Mode, Rounding, rounding};
 use crate::ptx::form::Form;
 use crate::ptx::opcode::Modifier;
 use crate::ptx::types::ScalarType;

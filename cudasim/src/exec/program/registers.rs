@@ -4,8 +4,7 @@
 //! which are written into slots of their own before the warp starts. A slot is a number of units of 128 bytes; values of
 //! up to 32 bits take one unit, of 64 bits two, of 128 bits four (the low half, then the high one). Values narrower than
 //! 32 bits lie zero-extended in their lane. Predicates are bits of a `u32`, one for each lane.
-use crate::mask::FULL;
-use crate::mask::Mask;
+use crate::mask::{FULL, Mask};
 
 /// Where a value of the warp lies: index of its first unit.
 pub type Slot = u32;

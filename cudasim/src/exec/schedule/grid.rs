@@ -1,8 +1,5 @@
 //! A launch: its clusters, in a seeded order, on the host's threads.
 
-use crate::exec::state::context::Grid;
-use crate::exec::state::launch::Launch;
-use crate::exec::state::worker::Worker;
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError};
@@ -12,7 +9,9 @@ use crate::exec::program::registers::Registers;
 use crate::exec::race::sync_locations::SyncLocations;
 use crate::exec::rng::Rng;
 use crate::exec::schedule::cluster::{Cluster, Progress};
-use crate::exec::state::context::Kernel;
+use crate::exec::state::context::{Grid, Kernel};
+use crate::exec::state::launch::Launch;
+use crate::exec::state::worker::Worker;
 use crate::mask::FULL;
 use crate::memory::AddressMap;
 use crate::options::Options;

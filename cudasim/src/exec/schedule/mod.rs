@@ -1,4 +1,11 @@
-//! Who runs when: the clusters of a grid, the warps of a cluster, the steps of a warp.
+//! Who runs when.
+//!
+//! ```text
+//! grid     clusters in a seeded order on host threads; deadlocks
+//! cluster  its warps in turns, in a seeded order
+//! warp     the run loop of one turn
+//! branch   where control steps send lanes
+//! ```
 
 mod branch;
 pub mod cluster;

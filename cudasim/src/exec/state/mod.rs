@@ -1,4 +1,12 @@
-//! What a launch keeps while it runs.
+//! What a launch keeps while it runs, and the context that effects see of it.
+//!
+//! ```text
+//! launch, worker    what is launched how; what each host thread keeps
+//! block, warp       blocks of a cluster; registers, local memory and splits of a warp
+//! families          what each family of instructions keeps for a warp and a block, from the files below
+//! barriers, mbarriers, copies, wgmma, warpgroups, register_changes
+//! context           the grid, and all of it as an effect sees it
+//! ```
 
 pub mod barriers;
 pub mod block;

@@ -1,10 +1,10 @@
 //! What a warp has asked of the tensor cores and not yet waited for, and the registers that this concerns.
 
-use crate::exec::program::registers::Slot;
-use crate::exec::tensor::product::Accumulators;
 use std::collections::VecDeque;
 use std::sync::Arc;
 
+use crate::exec::program::registers::Slot;
+use crate::exec::tensor::product::Accumulators;
 use crate::report::{Fault, FaultKind};
 
 /// A `wgmma.mma_async` that was issued.

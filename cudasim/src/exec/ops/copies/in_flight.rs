@@ -4,15 +4,9 @@
 use super::bytes::read_global;
 use super::{cp_async, lands_now};
 use crate::exec::ops::mbarriers;
-use crate::exec::race::detector::AccessKind;
-use crate::exec::race::detector::WRITE;
+use crate::exec::race::detector::{AccessKind, WRITE};
 use crate::exec::state::context::Context;
-use crate::exec::state::copies::Arrivals;
-use crate::exec::state::copies::Pending;
-use crate::exec::state::copies::Piece;
-use crate::exec::state::copies::Place;
-use crate::exec::state::copies::What;
-use crate::exec::state::copies::{Copy, From};
+use crate::exec::state::copies::{Arrivals, Copy, From, Pending, Piece, Place, What};
 use crate::mask::lanes;
 use crate::memory::ByteState;
 use crate::options::Completion;

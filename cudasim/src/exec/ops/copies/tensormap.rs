@@ -3,8 +3,7 @@
 use super::bulk::read_words;
 use crate::exec::operands::decoded::{Decode, Decoded};
 use crate::exec::operands::decoder::Decoder;
-use crate::exec::program::address::Space;
-use crate::exec::program::address::{Window, window};
+use crate::exec::program::address::{Space, Window, window};
 use crate::exec::program::step::Flow;
 use crate::mask::lanes;
 use crate::ptx::module::Instruction;

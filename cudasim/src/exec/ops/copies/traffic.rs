@@ -2,8 +2,7 @@
 
 use crate::counters::Direction;
 use crate::exec::state::context::Context;
-use crate::exec::state::copies::Store;
-use crate::exec::state::copies::{Copy, From};
+use crate::exec::state::copies::{Copy, From, Store};
 use crate::memory::SHARED_RESERVED;
 
 /// Counts a bulk or tensor copy into the shared memory of a block. `again`: of another block that a multicast reaches, for

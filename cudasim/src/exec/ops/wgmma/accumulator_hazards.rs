@@ -5,11 +5,10 @@ use crate::exec::operands::decoder::Decoder;
 use crate::exec::program::registers::Slot;
 use crate::exec::program::step::{Action, Flow};
 use crate::exec::state::wgmma::NamedRegister;
-use crate::ptx::Access;
-use crate::ptx::ScalarType;
 use crate::ptx::module::{Instruction, RegisterId};
 use crate::ptx::opcode::{Modifier, Opcode, Shape};
 use crate::ptx::operand::{AddressBase, Operand};
+use crate::ptx::{Access, ScalarType};
 
 fn is_mma_async(instruction: &Instruction) -> bool {
     instruction.form.opcode == Opcode::Wgmma && instruction.form.has(Modifier::MmaAsync)

@@ -2,10 +2,7 @@
 
 use super::descriptor::Descriptor;
 use crate::exec::state::context::Context;
-use crate::exec::state::wgmma::Issued;
-use crate::exec::state::wgmma::Operation;
-use crate::exec::state::wgmma::Packed;
-use crate::exec::state::wgmma::SourceA;
+use crate::exec::state::wgmma::{Issued, Operation, Packed, SourceA};
 use crate::exec::tensor::fragment::gather_a;
 use crate::exec::tensor::product::{Columns, Multiplicands};
 use crate::memory::{ByteState, SHARED_WINDOW};
