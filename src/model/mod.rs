@@ -3,7 +3,6 @@
 mod batch;
 mod classifier;
 mod config;
-mod generate;
 mod layout;
 mod loss;
 mod masking;
@@ -14,7 +13,6 @@ mod transformer;
 pub use batch::{HostBatch, ObjectiveBatch, shift_right};
 pub use classifier::ClassBatch;
 pub use config::{ConfigError, ModelConfig, Preset};
-pub use generate::{Decoder, Generation, generate};
 pub use layout::{BlockIds, CLASS_HEAD, ModelIds, model_ids, parameter_specs};
 pub use loss::{Criterion, JointLoss, Loss};
 pub use masking::{MASK_RATE, Masking, modal_class};

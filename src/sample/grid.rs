@@ -8,7 +8,8 @@ use image::{ImageFormat, Rgb, RgbImage, imageops};
 use crate::data::Palette;
 use crate::device::{self, Device};
 use crate::fs::atomic_file;
-use crate::model::{Generation, Transformer, generate};
+use crate::model::Transformer;
+use crate::sample::decode::{Generation, generate};
 use crate::tape::Parameters;
 
 /// Empty pixels around every cell of a grid.

@@ -1,5 +1,6 @@
 //! Images drawn by a model, and the grids that show them.
 
-pub(crate) mod grid;
+mod decode;
+pub mod grid;
 
-pub use grid::*;
+pub use decode::{Decoder, Generation, generate};

@@ -9,10 +9,11 @@ use crate::checkpoint::{self, BestAccuracy, CheckpointContents, Progress, Traini
 use crate::data::{Examples, Palette, Prefetcher};
 use crate::device::{Device, SampleOptions};
 use crate::eval::{Evaluation, EvaluationPlan, Masks, evaluate_with, score, tokens_of};
-use crate::model::{Criterion, Generation, Objective};
+use crate::model::{Criterion, Objective};
 use crate::run::checkpoints;
 use crate::run::folder::RunFolder;
 use crate::run::metrics::{MetricsLog, Record, TrainRecord, ValidationRecord};
+use crate::sample::Generation;
 use crate::sample::grid::{comfortable_scale, completion_grid, write_png};
 
 /// When the loop does what.

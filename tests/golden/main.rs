@@ -15,8 +15,9 @@ use std::path::{Path, PathBuf};
 use igpt_engine::checkpoint;
 use igpt_engine::device::prelude::*;
 use igpt_engine::device::{CpuDevice, Device, Mask, Precision, SampleOptions};
-use igpt_engine::model::{Generation, Objective, ObjectiveBatch, Transformer, generate, parameter_specs};
+use igpt_engine::model::{Objective, ObjectiveBatch, Transformer, parameter_specs};
 use igpt_engine::optim::{Adam, AdamConfig, Schedule, ScheduleKind};
+use igpt_engine::sample::{Decoder, Generation, generate};
 use igpt_engine::tape::{Forward, NoTape, Parameters, Tape};
 use igpt_engine::train::Trainer;
 use safetensors::tensor::{Dtype, SafeTensors};
@@ -339,7 +340,7 @@ fn cached_decoding_is_the_full_forward_pass() {
         let inputs = &part.integers["input_ids"];
         let length = length_of(&part, BATCH);
 
-        let mut decoder = igpt_engine::model::Decoder::new(&device, &model, &parameters, BATCH, length).unwrap();
+        let mut decoder = Decoder::new(&device, &model, &parameters, BATCH, length).unwrap();
         let mut logits = vec![0.0; part.floats["logits"].len()];
         let colours = model.config().vocabulary;
 

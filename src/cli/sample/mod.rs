@@ -16,9 +16,10 @@ use crate::data::{npy, open_image};
 use crate::device::select::{Chosen, DeviceJob};
 use crate::device::{Device, Precision, SampleOptions};
 use crate::eval::tokens_of;
-use crate::model::{Generation, ModelConfig, Transformer};
+use crate::model::{ModelConfig, Transformer};
 use crate::plan::{Memory, Work, limits};
 use crate::run::checkpoints;
+use crate::sample::Generation;
 use crate::sample::grid::{Grid, comfortable_scale, completion_grid, free_grid, write_png};
 
 /// Complete images from their upper half, or draw them from nothing, into a PNG grid
