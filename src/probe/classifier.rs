@@ -58,7 +58,7 @@ impl Classifier {
 
     /// The share of rows whose class is their label.
     pub fn accuracy(&self, rows: &dyn Rows, labels: &[u16]) -> f64 {
-        share_right(&self.predict(rows), labels)
+        accuracy_of(&self.predict(rows), labels)
     }
 }
 
@@ -73,7 +73,7 @@ fn first_highest(logits: &[f64]) -> u16 {
 }
 
 /// The share of `predicted` that equals `labels`.
-pub fn share_right(predicted: &[u16], labels: &[u16]) -> f64 {
+pub fn accuracy_of(predicted: &[u16], labels: &[u16]) -> f64 {
     let right = predicted.iter().zip(labels).filter(|(predicted, label)| predicted == label).count();
     right as f64 / labels.len() as f64
 }

@@ -2,7 +2,11 @@
 
 use std::path::PathBuf;
 
+use crate::checkpoint::CheckpointError;
+use crate::checkpoint::images::ImagesError;
 use crate::data::DataError;
+use crate::model::ConfigError;
+use crate::plan::limits::TooLarge;
 
 /// Result of everything in [`crate::probe`].
 pub type Result<T, E = ProbeError> = std::result::Result<T, E>;
@@ -32,6 +36,29 @@ pub enum ProbeError {
         /// What the system said.
         source: std::io::Error,
     },
+    /// A folder could not be made.
+    #[error("cannot make the folder {}; give another --out: {source}", path.display())]
+    Folder {
+        /// The folder.
+        path: PathBuf,
+        /// What the system said.
+        source: std::io::Error,
+    },
+    /// The checkpoint cannot be read.
+    #[error(transparent)]
+    Checkpoint(#[from] CheckpointError),
+    /// The checkpoint's configuration does not describe a model.
+    #[error(transparent)]
+    Config(#[from] ConfigError),
+    /// The images do not go with the model.
+    #[error(transparent)]
+    Images(#[from] ImagesError),
+    /// There is too little memory.
+    #[error(transparent)]
+    TooLarge(#[from] TooLarge),
+    /// Settings that do not go together.
+    #[error("{0}")]
+    Settings(String),
     /// Rows and labels that no classifier can be fitted to, or options that say nothing.
     #[error("{0}")]
     Unfit(String),

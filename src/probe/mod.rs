@@ -8,23 +8,38 @@
 //! "Generative Pretraining from Pixels", sections 2.4, 3.4 and 4: the features at depth `l` are the mean over positions of
 //! the normalised input of block `l`, or of the final norm's output for `l = L`.
 
+mod arrays;
 mod classifier;
+mod depths;
 pub(crate) mod error;
+mod events;
 pub(crate) mod features;
+mod few_labels;
+mod inputs;
+mod outcome;
 pub(crate) mod protocol;
+mod session;
+mod settings;
 pub(crate) mod solver;
+mod solver_choice;
 
-pub use classifier::{Classifier, share_right};
+pub use arrays::{ArrayOutcome, ArrayPair, ArraySettings, probe_arrays};
+pub use classifier::{Classifier, accuracy_of};
+pub use depths::DepthSpec;
 pub use error::{ProbeError, Result};
-pub use features::design_matrix::Design;
+pub use events::{Events, Silent};
+pub use features::design_matrix::DesignMatrix;
 pub use features::extract::{Shown, pooled_features, window, write_features};
 pub use features::feature_file::{FeatureFile, FeatureView, FeatureWriter, Header};
 pub use features::matrix::{Matrix, Picked, Rows, first_not_finite, pick_labels};
-pub use protocol::{
-    Choice, Labelled, Protocol, Solver, Step, Sweep, Tried, Watch, draw_per_class, mean_and_deviation, split,
-};
+pub use few_labels::{choose_per_class, mean_and_deviation};
+pub use outcome::{FittedClassifier, Outcome, best_trained};
+pub use protocol::{Labelled, Protocol, Step, Sweep, Tried, Watch, split};
+pub use session::Session;
+pub use settings::Settings;
 pub use solver::logistic::{Fit, FitLimits, FitSummary, Regression, TOLERANCE, check_labels};
-pub use solver::objective_f64::Exact;
-pub use solver::preconditioner::{Preconditioner, WIDEST};
+pub use solver::objective_f64::ObjectiveF64;
+pub use solver::preconditioner::{MAX_FACTOR_WIDTH, Preconditioner};
 pub use solver::sgd::{SgdOptions, Shuffled, sgd};
 pub use solver::{lbfgs, line_search};
+pub use solver_choice::{Choice, Solver};

@@ -1,56 +1,17 @@
 //! The paper's protocol around a fit: choose the penalty (or the learning rate) on held-out rows, fit again on all of them,
 //! test; and the same with few labels.
 
-use rand::seq::SliceRandom;
 use serde::{Deserialize, Serialize};
 
 use super::classifier::Classifier;
 use super::error::{ProbeError, Result};
 use super::features::matrix::{Picked, Rows, pick_labels};
-use super::solver::lbfgs::Ending;
+use super::solver::lbfgs::Termination;
 use super::solver::logistic::{Fit, FitLimits, FitSummary, Regression};
 use super::solver::sgd::{SgdOptions, Shuffled, sgd};
+use super::solver_choice::{Choice, Solver};
 use crate::data::hold_out;
 use crate::device::Device;
-use crate::random::{self, Purpose};
-
-/// How a classifier is fitted, and between what its one free number is chosen.
-#[derive(Clone, Debug, PartialEq)]
-pub enum Solver {
-    /// [`Regression`], for each C.
-    Lbfgs {
-        /// Inverse strengths of the penalty.
-        c: Vec<f64>,
-        /// How far to go.
-        limits: FitLimits,
-    },
-    /// [`sgd`], for learning rates from the highest down until the held-out accuracy falls.
-    Sgd {
-        /// The rates.
-        rates: Vec<f64>,
-        /// Everything else; its learning rate is not used.
-        options: SgdOptions,
-    },
-}
-
-/// The number that was chosen.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Choice {
-    /// L-BFGS's penalty.
-    C(f64),
-    /// SGD's first learning rate.
-    LearningRate(f64),
-}
-
-impl std::fmt::Display for Choice {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match self {
-            Choice::C(c) => write!(f, "C = {c}"),
-            Choice::LearningRate(rate) => write!(f, "lr = {rate}"),
-        }
-    }
-}
 
 /// One number tried on the held-out rows.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
@@ -83,7 +44,7 @@ pub struct Step {
     /// Iterations done.
     pub number: usize,
     /// Iterations at most.
-    pub most: usize,
+    pub limit: usize,
     /// Length of the gradient, or the loss.
     pub measure: f64,
 }
@@ -107,7 +68,7 @@ pub struct Protocol<'a, D: Device> {
     /// Classes of the labels.
     pub classes: usize,
     /// Bytes of features that may stay on the device.
-    pub most_resident: usize,
+    pub max_resident: usize,
     /// The solver.
     pub solver: Solver,
 }
@@ -134,7 +95,7 @@ impl<D: Device> Protocol<'_, D> {
         let mut warm: Option<Classifier> = None;
         for choice in self.choices() {
             let Some(fit) = fitter.fit(choice, warm.as_ref(), watch)? else { return Ok(None) };
-            let diverged = fit.summary.ending == Ending::Diverged;
+            let diverged = fit.summary.ending == Termination::Diverged;
             let accuracy = if diverged { 0.0 } else { fit.classifier.accuracy(&held_rows, &held_labels) };
             let this = Tried { choice, validation_accuracy: accuracy, summary: fit.summary };
             tried.push(this);
@@ -183,52 +144,10 @@ impl<D: Device> Protocol<'_, D> {
         }
     }
 
-    /// `per_class` labels a class, drawn by `seed`: the number is chosen on one in five of them, all of them are fitted, and
-    /// the share of `test` rows that are right comes back. `None` if the watcher stopped it.
-    ///
-    /// # Errors
-    /// [`ProbeError::Unfit`] where a class has fewer rows, or too few labels are left to choose by.
-    pub fn few_labels(
-        &self,
-        all: Labelled<'_>,
-        test: Labelled<'_>,
-        per_class: usize,
-        seed: u64,
-        watch: Watch<'_>,
-    ) -> Result<Option<(f64, FitSummary)>> {
-        let drawn = draw_per_class(all.labels, self.classes, per_class, seed)?;
-        let subset: Vec<u32> = drawn.concat();
-        let (rows, labels) = (Picked::new(all.rows, &subset), pick_labels(all.labels, &subset));
-        let choices = self.choices();
-        let (choice, start) = match choices[..] {
-            [only] => (only, None),
-            _ => {
-                let held = per_class.div_ceil(5);
-                if held == per_class {
-                    let problem = "1 label a class leaves none to choose C by; pass a single --c";
-                    return Err(ProbeError::Unfit(problem.into()));
-                }
-                // Places within the subset: classes lie one after the other.
-                let (mut fitted, mut out) = (Vec::new(), Vec::new());
-                for place in 0..subset.len() {
-                    if place % per_class < held { &mut out } else { &mut fitted }.push(place as u32);
-                }
-                let parts = (&fitted[..], &out[..]);
-                let Some(sweep) = self.sweep(Labelled { rows: &rows, labels: &labels }, parts, watch)? else {
-                    return Ok(None);
-                };
-                (sweep.best.choice, Some(sweep.classifier))
-            }
-        };
-        let all = Labelled { rows: &rows, labels: &labels };
-        let Some(fit) = self.fit(all, choice, start.as_ref(), watch)? else { return Ok(None) };
-        Ok(Some((fit.classifier.accuracy(test.rows, test.labels), fit.summary)))
-    }
-
     fn fitter<'f>(&'f self, rows: &'f dyn Rows, labels: &'f [u16]) -> Result<Fitter<'f, D>> {
         Ok(match &self.solver {
             Solver::Lbfgs { limits, .. } => {
-                let regression = Regression::new(self.device, rows, labels, self.classes, self.most_resident)?;
+                let regression = Regression::new(self.device, rows, labels, self.classes, self.max_resident)?;
                 Fitter::Lbfgs(Box::new(regression), *limits)
             }
             Solver::Sgd { options, .. } => Fitter::Sgd { protocol: self, rows, labels, options },
@@ -246,46 +165,23 @@ impl<D: Device> Fitter<'_, D> {
     fn fit(&self, choice: Choice, start: Option<&Classifier>, watch: Watch<'_>) -> Result<Option<Fit>> {
         let fit = match (self, choice) {
             (Fitter::Lbfgs(regression, limits), Choice::C(c) | Choice::LearningRate(c)) => {
-                let most = limits.iterations;
+                let limit = limits.iterations;
                 regression.fit(c, start, *limits, |iteration| {
-                    watch(&Step { choice, number: iteration.number, most, measure: iteration.gradient_norm })
+                    watch(&Step { choice, number: iteration.number, limit, measure: iteration.gradient_norm })
                 })?
             }
             (Fitter::Sgd { protocol, rows, labels, options }, Choice::LearningRate(rate) | Choice::C(rate)) => {
                 let options = SgdOptions { learning_rate: rate, ..**options };
                 let mut stream = Shuffled::new(options.seed, rows.len());
                 let order = |step| stream.batch(step, options.batch);
-                let most = options.steps as usize;
+                let limit = options.steps as usize;
                 sgd(protocol.device, *rows, labels, protocol.classes, &options, order, |number, measure| {
-                    watch(&Step { choice, number: number as usize, most, measure })
+                    watch(&Step { choice, number: number as usize, limit, measure })
                 })?
             }
         };
-        Ok((fit.summary.ending != Ending::Interrupted).then_some(fit))
+        Ok((fit.summary.ending != Termination::Interrupted).then_some(fit))
     }
-}
-
-/// `per_class` rows of each class, drawn by `seed` without regard to their order.
-///
-/// # Errors
-/// [`ProbeError::Unfit`] where a class has fewer.
-pub fn draw_per_class(labels: &[u16], classes: usize, per_class: usize, seed: u64) -> Result<Vec<Vec<u32>>> {
-    let mut by_class = vec![Vec::new(); classes];
-    for (row, label) in labels.iter().enumerate() {
-        if let Some(rows) = by_class.get_mut(usize::from(*label)) {
-            rows.push(row as u32);
-        }
-    }
-    for (class, rows) in by_class.iter_mut().enumerate() {
-        if rows.len() < per_class || per_class == 0 {
-            let problem = format!("class {class} has {} training images, not {per_class}", rows.len());
-            return Err(ProbeError::Unfit(format!("{problem}; give fewer --labels-per-class, at least 1")));
-        }
-        let mut random = random::stream(seed, Purpose::FewLabels, 0, class as u64);
-        rows.shuffle(&mut random);
-        rows.truncate(per_class);
-    }
-    Ok(by_class)
 }
 
 /// The rows to fit on and those held out: the same split that training holds out for the same seed and fraction.
@@ -296,22 +192,14 @@ pub fn split(rows: usize, fraction: f64, seed: u64) -> Result<(Vec<u32>, Vec<u32
     Ok(hold_out(rows, fraction, seed)?)
 }
 
-/// Mean and standard deviation over the sample (n − 1; 0 for one value).
-pub fn mean_and_deviation(values: &[f64]) -> (f64, f64) {
-    let count = values.len() as f64;
-    let mean = values.iter().sum::<f64>() / count;
-    let square = values.iter().map(|value| (value - mean).powi(2)).sum::<f64>();
-    (mean, if values.len() > 1 { (square / (count - 1.0)).sqrt() } else { 0.0 })
-}
-
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::*;
     use crate::device::CpuDevice;
     use crate::probe::features::matrix::Matrix;
 
     /// Three classes around three corners, noisy, in the order 0 1 2 0 1 2 ...
-    fn corners(rows: usize) -> (Matrix, Vec<u16>) {
+    pub fn corners(rows: usize) -> (Matrix, Vec<u16>) {
         let labels: Vec<u16> = (0..rows).map(|row| (row % 3) as u16).collect();
         let noise = |i: usize| ((i * 2_654_435_761 % 1000) as f32 / 500.0 - 1.0) * 1.5;
         let value = |row: usize, column: usize| f32::from(u8::from(row % 3 == column)) * 2.0 + noise(row * 31 + column);
@@ -319,11 +207,11 @@ mod tests {
         (Matrix::new(5, values).unwrap(), labels)
     }
 
-    fn protocol(device: &CpuDevice, solver: Solver) -> Protocol<'_, CpuDevice> {
-        Protocol { device, classes: 3, most_resident: usize::MAX, solver }
+    pub fn protocol(device: &CpuDevice, solver: Solver) -> Protocol<'_, CpuDevice> {
+        Protocol { device, classes: 3, max_resident: usize::MAX, solver }
     }
 
-    const LIMITS: FitLimits = FitLimits { tolerance: 1e-8, iterations: 200 };
+    pub const LIMITS: FitLimits = FitLimits { tolerance: 1e-8, iterations: 200 };
 
     #[test]
     fn the_best_on_held_out_rows_is_chosen_and_refitted() {
@@ -361,34 +249,9 @@ mod tests {
         let sweep = protocol.sweep(all, (&fitted, &held), &mut |_| true).unwrap().unwrap();
         let tried: Vec<_> = sweep.tried.iter().map(|tried| tried.choice).collect();
         assert_eq!(tried, [1e38, 0.3, 1e-30].map(Choice::LearningRate));
-        assert_eq!(sweep.tried[0].summary.ending, Ending::Diverged);
+        assert_eq!(sweep.tried[0].summary.ending, Termination::Diverged);
         assert_eq!(sweep.best.choice, Choice::LearningRate(0.3));
         let hopeless = Protocol { solver: Solver::Sgd { rates: vec![1e38], options }, ..protocol };
         assert!(hopeless.sweep(all, (&fitted, &held), &mut |_| true).unwrap_err().to_string().contains("--lr"));
-    }
-
-    #[test]
-    fn few_labels_are_as_many_of_each_class_and_depend_on_the_seed() {
-        let device = CpuDevice::new(Some(1)).unwrap();
-        let (rows, labels) = corners(600);
-        let drawn = draw_per_class(&labels, 3, 25, 7).unwrap();
-        for (class, drawn) in drawn.iter().enumerate() {
-            assert_eq!(drawn.len(), 25);
-            assert!(drawn.iter().all(|row| usize::from(labels[*row as usize]) == class));
-        }
-        assert_eq!(draw_per_class(&labels, 3, 25, 7).unwrap(), drawn);
-        assert_ne!(draw_per_class(&labels, 3, 25, 8).unwrap(), drawn);
-        assert!(draw_per_class(&labels, 3, 201, 7).is_err() && draw_per_class(&labels, 4, 1, 7).is_err());
-        let all = Labelled { rows: &rows, labels: &labels };
-        let protocol = protocol(&device, Solver::Lbfgs { c: vec![0.1, 1.0], limits: LIMITS });
-        let accuracy = |per_class| protocol.few_labels(all, all, per_class, 0, &mut |_| true).unwrap().unwrap().0;
-        assert!(accuracy(4) > 0.4 && accuracy(100) > accuracy(2).min(0.6));
-        assert!(protocol.few_labels(all, all, 1, 0, &mut |_| true).unwrap_err().to_string().contains("single --c"));
-    }
-
-    #[test]
-    fn means_and_deviations() {
-        assert_eq!(mean_and_deviation(&[2.0, 4.0, 6.0]), (4.0, 2.0));
-        assert_eq!(mean_and_deviation(&[3.0]), (3.0, 0.0));
     }
 }

@@ -6,7 +6,7 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 
 use super::html::{duration, escape, opening, percent};
-use super::probe::{ProbeReport, Row, Source};
+use super::probe::{ProbeReport, Row, Source, describe_depths};
 use super::training::Report;
 
 /// One command of the walk.
@@ -103,7 +103,7 @@ impl Walk {
         let of = |row: Option<&Row>| row.and_then(|row| row.test_accuracy);
         let deepest = |name: &str, source| {
             let row = self.probe.best_of(source);
-            let depth = row.map_or(String::new(), |row| format!(", depth {}", row.depth()));
+            let depth = row.map_or(String::new(), |row| format!(", depth {}", describe_depths(&row.depths)));
             Line { name: format!("{name}{depth}"), accuracy: of(row), of: probes.clone() }
         };
         let pixels = self.probe.best_of(Source::RawPixels);

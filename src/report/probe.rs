@@ -6,8 +6,6 @@ use serde::{Deserialize, Serialize};
 
 use super::charts::{self, Chart, Curve, Mark, Point};
 use super::html::{escape, opening, percent};
-use crate::probe::protocol::{Choice, Tried};
-use crate::probe::solver::logistic::FitSummary;
 
 /// Whose features.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -32,7 +30,7 @@ impl std::fmt::Display for Source {
 }
 
 /// One classifier.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Row {
     /// Whose features.
     pub source: Source,
@@ -40,32 +38,31 @@ pub struct Row {
     pub depths: Vec<usize>,
     /// Number of features.
     pub features: usize,
-    /// The number chosen on the held-out images.
-    pub choice: Choice,
-    /// Share of the held-out images that were right, fitted on the others.
+    /// The number chosen on the held-out images, in words.
+    pub choice: String,
+    /// Accuracy on the held-out images, fitted on the others.
     pub validation_accuracy: f64,
-    /// Share of the test images that were right, fitted on all training images; none where only held-out images were asked.
+    /// Accuracy on the test images, fitted on all training images; none where only held-out images were asked for.
     pub test_accuracy: Option<f64>,
-    /// Of a BERT model, that of the class that most masks of an image name.
-    pub ensemble_accuracy: Option<f64>,
-    /// The fit behind the test accuracy, or else behind the validation accuracy.
-    #[serde(flatten)]
-    pub fit: FitSummary,
-    /// Everything tried on the held-out images.
-    pub tried: Vec<Tried>,
-    /// Seconds that all its fits took.
-    pub seconds: f64,
+    /// Iterations of the solver.
+    pub iterations: usize,
+    /// Whether the solver converged.
+    pub converged: bool,
 }
 
-impl Row {
-    /// `4`, `2-6`, or nothing.
-    pub fn depth(&self) -> String {
-        match self.depths[..] {
-            [] => "–".to_owned(),
-            [only] => only.to_string(),
-            [first, .., last] => format!("{first}-{last}"),
-        }
+/// Depths in words: `4`, `2-6`, or a dash for none.
+pub fn describe_depths(depths: &[usize]) -> String {
+    match depths {
+        [] => "–".to_owned(),
+        [only] => only.to_string(),
+        [first, .., last] => format!("{first}-{last}"),
     }
+}
+
+/// Of the rows of a source, the one with the highest accuracy on the held-out images; of equals the first. `key` says a row's
+/// source and that accuracy.
+pub fn best_of<T>(rows: &[T], source: Source, key: impl Fn(&T) -> (Source, f64)) -> Option<&T> {
+    rows.iter().filter(|row| key(row).0 == source).reduce(|best, row| if key(row).1 > key(best).1 { row } else { best })
 }
 
 /// Accuracies with few labels.
@@ -139,10 +136,7 @@ impl ProbeReport {
 
     /// The row of a source that did best on the held-out images; of equals the first.
     pub fn best_of(&self, source: Source) -> Option<&Row> {
-        self.rows
-            .iter()
-            .filter(|row| row.source == source)
-            .reduce(|best, row| if row.validation_accuracy > best.validation_accuracy { row } else { best })
+        best_of(&self.rows, source, |row| (row.source, row.validation_accuracy))
     }
 
     /// The chart of accuracy by depth, HTML.
@@ -160,17 +154,17 @@ impl ProbeReport {
                 .to_owned();
         for row in &self.rows {
             let class = if best == Some(row) { " class=\"best\"" } else { "" };
-            let converged = if row.fit.converged { "yes" } else { "no" };
+            let converged = if row.converged { "yes" } else { "no" };
             let _ = writeln!(
                 html,
                 "<tr{class}><td>{}</td><td>{}</td><td>{}</td><td>{}</td><td>{}</td><td>{}</td><td>{}</td><td>{converged}</td></tr>",
                 row.source,
-                row.depth(),
+                describe_depths(&row.depths),
                 row.features,
                 row.choice,
                 percent(Some(row.validation_accuracy)),
                 percent(row.test_accuracy),
-                row.fit.iterations
+                row.iterations
             );
         }
         html.push_str("</table>\n");
@@ -219,28 +213,17 @@ impl ProbeReport {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::probe::solver::lbfgs::Ending;
 
     fn row(source: Source, depths: &[usize], validation_accuracy: f64, test: Option<f64>) -> Row {
-        let fit = FitSummary {
-            c: Some(0.1),
-            objective: 3.0,
-            gradient_norm: 1e-6,
-            iterations: 31,
-            converged: true,
-            ending: Ending::Converged,
-        };
         Row {
             source,
             depths: depths.to_vec(),
             features: 128,
-            choice: Choice::C(0.1),
+            choice: "C = 0.1".to_owned(),
             validation_accuracy,
             test_accuracy: test,
-            ensemble_accuracy: None,
-            fit,
-            tried: Vec::new(),
-            seconds: 1.5,
+            iterations: 31,
+            converged: true,
         }
     }
 

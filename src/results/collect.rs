@@ -1,4 +1,4 @@
-//! Finding what runs have found.
+//! Collecting what runs have reached.
 //!
 //! | file of a run folder | gives |
 //! |---|---|
@@ -9,14 +9,14 @@
 //!
 //! Folders without a `config.toml` are searched.
 
-use super::finding::Finding;
 use std::fs;
 use std::path::{Path, PathBuf};
 
 use serde_json::Value;
 
 use super::ResultsError;
-use super::key::{Subject, kind};
+use super::key::{ResultKey, kind};
+use super::measured::MeasuredResult;
 use super::probe;
 use crate::checkpoint;
 use crate::model::ModelConfig;
@@ -32,15 +32,15 @@ const MAX_DEPTH: usize = 6;
 ///
 /// # Errors
 /// [`ResultsError`].
-pub fn gather(folders: &[&Path]) -> Result<Vec<Finding>, ResultsError> {
-    let mut findings = Vec::new();
+pub fn collect(folders: &[&Path]) -> Result<Vec<MeasuredResult>, ResultsError> {
+    let mut results = Vec::new();
     for folder in folders {
-        search(folder, 0, &mut findings)?;
+        search(folder, 0, &mut results)?;
     }
-    Ok(findings)
+    Ok(results)
 }
 
-fn search(folder: &Path, depth: usize, findings: &mut Vec<Finding>) -> Result<(), ResultsError> {
+fn search(folder: &Path, depth: usize, results: &mut Vec<MeasuredResult>) -> Result<(), ResultsError> {
     let read = |source| ResultsError::Read { path: folder.to_owned(), source };
     let mut entries: Vec<PathBuf> = fs::read_dir(folder)
         .and_then(|entries| entries.map(|entry| Ok(entry?.path())).collect::<std::io::Result<_>>())
@@ -52,16 +52,16 @@ fn search(folder: &Path, depth: usize, findings: &mut Vec<Finding>) -> Result<()
         .collect();
     let config = folder.join(RunFolder::CONFIG);
     if config.is_file() {
-        findings.extend(of_run(folder, &Recipe::read(&config)?, &files)?);
+        results.extend(of_run(folder, &Recipe::read(&config)?, &files)?);
     }
     for path in &files {
         for value in lines(path)? {
-            findings.extend(probe::findings(path, &value));
+            results.extend(probe::results(path, &value));
         }
     }
     // A run can hold another: the one after fine-tuning, on validation images too.
     for inner in entries.iter().filter(|path| depth < MAX_DEPTH && path.is_dir() && !is_part_of_a_run(path)) {
-        search(inner, depth + 1, findings)?;
+        search(inner, depth + 1, results)?;
     }
     Ok(())
 }
@@ -74,10 +74,10 @@ fn is_part_of_a_run(path: &Path) -> bool {
 }
 
 /// What a training run found; `None` if it has not measured anything yet.
-fn of_run(folder: &Path, settings: &Recipe, files: &[&PathBuf]) -> Result<Option<Finding>, ResultsError> {
+fn of_run(folder: &Path, settings: &Recipe, files: &[&PathBuf]) -> Result<Option<MeasuredResult>, ResultsError> {
     let Some(model) = model_of(folder, settings)? else { return Ok(None) };
     let records = metrics::read(&folder.join(RunFolder::METRICS))?;
-    let subject = Subject::of(settings, &model);
+    let key = ResultKey::of(settings, &model);
     let steps = records.iter().map(Record::step).max();
     let mut remarks = Vec::new();
     if settings.command == Command::Train {
@@ -86,9 +86,9 @@ fn of_run(folder: &Path, settings: &Recipe, files: &[&PathBuf]) -> Result<Option
             Some(palette) => format!("palette {palette}"),
         });
     }
-    let finding = |value, on_test, remarks: Vec<String>| Finding {
+    let result = |value, on_test, remarks: Vec<String>| MeasuredResult {
         run: folder.to_owned(),
-        subject: subject.clone(),
+        key: key.clone(),
         value,
         deviation: None,
         on_test,
@@ -96,13 +96,13 @@ fn of_run(folder: &Path, settings: &Recipe, files: &[&PathBuf]) -> Result<Option
         remarks,
         settings: Some(settings.clone()),
     };
-    if let Some(test) = on_test_images(files, &subject)? {
+    if let Some(test) = on_test_images(files, &key)? {
         remarks.extend(test.remark);
-        return Ok(Some(finding(test.value, true, remarks)));
+        return Ok(Some(result(test.value, true, remarks)));
     }
     let Some((value, step)) = on_validation_images(&records, settings.command) else { return Ok(None) };
     remarks.push(format!("validation images, step {step}"));
-    Ok(Some(finding(value, false, remarks)))
+    Ok(Some(result(value, false, remarks)))
 }
 
 /// The model of a run: its newest checkpoint's, else what its settings say; `None` where nothing does yet.
@@ -138,11 +138,11 @@ struct Test {
 }
 
 /// The evaluation of most test images among the files; the later one of several.
-fn on_test_images(files: &[&PathBuf], subject: &Subject) -> Result<Option<Test>, ResultsError> {
+fn on_test_images(files: &[&PathBuf], key: &ResultKey) -> Result<Option<Test>, ResultsError> {
     let mut best: Option<Test> = None;
     for path in files {
         for value in lines(path)? {
-            let found = test_result(&value, subject);
+            let found = test_result(&value, key);
             if let Some(found) = found.filter(|found| best.as_ref().is_none_or(|best| found.images >= best.images)) {
                 best = Some(found);
             }
@@ -152,17 +152,17 @@ fn on_test_images(files: &[&PathBuf], subject: &Subject) -> Result<Option<Test>,
 }
 
 /// What a line of `eval --json` says, if it is one about test images of the run's data.
-fn test_result(line: &Value, subject: &Subject) -> Option<Test> {
+fn test_result(line: &Value, key: &ResultKey) -> Option<Test> {
     let data = line.get("data")?.as_str()?;
     let images = line.get("images")?.as_u64()?;
     if line.get("split")? != "test" {
         return None;
     }
     let encoded = matches!(kind(data).as_str(), "shard" | "tokens");
-    if kind(data) != subject.data && !encoded {
+    if kind(data) != key.data && !encoded {
         return None;
     }
-    let value = match subject.command {
+    let value = match key.command {
         Command::Train => line.get("nats_per_token")?.as_f64()?,
         _ => 100.0 * line.get("accuracy")?.as_f64()?,
     };

@@ -1,4 +1,4 @@
-//! What a result is about: two results with the same subject belong in the same row.
+//! What a result is about: two results with the same key belong in the same row.
 
 use serde::Serialize;
 
@@ -7,7 +7,7 @@ use crate::recipe::{Command, Recipe};
 
 /// Command, data, model and protocol.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub struct Subject {
+pub struct ResultKey {
     /// What was done.
     pub command: Command,
     /// Kind of the data set, `imagenet` for either layout.
@@ -26,11 +26,11 @@ pub struct Subject {
     pub labels_per_class: Option<u64>,
 }
 
-impl Subject {
-    /// The subject of a recipe or of a run's settings, about `model`.
+impl ResultKey {
+    /// The key of a recipe or of a run's settings, about `model`.
     pub fn of(recipe: &Recipe, model: &ModelConfig) -> Self {
         let number = |key| recipe.number(key).ok().flatten();
-        Subject {
+        ResultKey {
             command: recipe.command,
             data: kind(recipe.text("data").unwrap_or("sample")),
             layers: model.layers,
@@ -58,9 +58,9 @@ pub(super) fn kind(data: &str) -> String {
     }
 }
 
-impl std::fmt::Display for Subject {
+impl std::fmt::Display for ResultKey {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let Subject { command, data, layers, width, tokens, .. } = self;
+        let ResultKey { command, data, layers, width, tokens, .. } = self;
         let side = tokens.isqrt();
         write!(f, "{command} on {data}: {layers} layers × {width}, {side}×{side}")?;
         if self.bert {

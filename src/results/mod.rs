@@ -6,8 +6,8 @@
 //! smaller models or other data, are listed after the tables.
 
 mod collect;
-mod finding;
 mod key;
+mod measured;
 mod probe;
 mod render;
 
@@ -15,9 +15,9 @@ use std::path::{Path, PathBuf};
 
 use serde::Serialize;
 
-pub use collect::gather;
-pub use finding::Finding;
-pub use key::Subject;
+pub use collect::collect;
+pub use key::ResultKey;
+pub use measured::MeasuredResult;
 pub use render::{markdown, text};
 
 use crate::recipe::{self, Recipe, RecipeError, Table};
@@ -40,8 +40,8 @@ pub enum ResultsError {
     /// A run's metrics are damaged.
     #[error(transparent)]
     Metrics(#[from] RunFolderError),
-    /// A line that is no result.
-    #[error("{}: line {line} is no JSON: {problem}. Remove the line, or the file", path.display())]
+    /// A line that is not a result.
+    #[error("{}: line {line} is not JSON: {problem}. Remove the line, or the file", path.display())]
     Json {
         /// The file.
         path: PathBuf,
@@ -64,12 +64,12 @@ pub struct Row {
     /// Its standard deviation.
     pub published_deviation: Option<f64>,
     /// Our run, if there is one: of several the one on test images, with most steps.
-    pub ours: Option<Finding>,
+    pub ours: Option<MeasuredResult>,
 }
 
 /// A table of the paper.
 #[derive(Clone, Debug, Serialize)]
-pub struct Filled {
+pub struct FilledTable {
     /// Which.
     pub table: Table,
     /// Its title.
@@ -84,9 +84,9 @@ pub struct Filled {
 #[derive(Clone, Debug, Serialize)]
 pub struct Results {
     /// The paper's tables.
-    pub tables: Vec<Filled>,
+    pub tables: Vec<FilledTable>,
     /// Runs that fit no row, or a row that a better run stands in.
-    pub others: Vec<Finding>,
+    pub others: Vec<MeasuredResult>,
 }
 
 impl Results {
@@ -96,24 +96,24 @@ impl Results {
     /// [`ResultsError`].
     pub fn of(folders: &[PathBuf]) -> Result<Self, ResultsError> {
         let folders: Vec<&Path> = folders.iter().map(PathBuf::as_path).collect();
-        Self::fill(gather(&folders)?)
+        Self::fill(collect(&folders)?)
     }
 
-    /// Fills the tables with `findings`.
+    /// Fills the tables with `measured`.
     ///
     /// # Errors
     /// [`ResultsError::Recipe`], short of a damaged program none.
-    pub fn fill(findings: Vec<Finding>) -> Result<Self, ResultsError> {
-        let mut left: Vec<Option<Finding>> = findings.into_iter().map(Some).collect();
-        let mut tables: Vec<Filled> = Table::ALL
+    pub fn fill(measured: Vec<MeasuredResult>) -> Result<Self, ResultsError> {
+        let mut left: Vec<Option<MeasuredResult>> = measured.into_iter().map(Some).collect();
+        let mut tables: Vec<FilledTable> = Table::ALL
             .into_iter()
-            .map(|table| Filled { table, title: table.title(), unit: table.unit(), rows: Vec::new() })
+            .map(|table| FilledTable { table, title: table.title(), unit: table.unit(), rows: Vec::new() })
             .collect();
         for recipe in recipe::built_in()? {
             let Some(paper) = recipe.paper.clone() else { continue };
-            let subject = Subject::of(&recipe, &recipe.model()?);
-            let fitting = left.iter_mut().filter(|finding| finding.as_ref().is_some_and(|f| f.subject == subject));
-            let best = fitting.max_by_key(|finding| finding.as_ref().map(|found| (found.on_test, found.steps)));
+            let key = ResultKey::of(&recipe, &recipe.model()?);
+            let fitting = left.iter_mut().filter(|result| result.as_ref().is_some_and(|f| f.key == key));
+            let best = fitting.max_by_key(|result| result.as_ref().map(|found| (found.on_test, found.steps)));
             let ours = best.and_then(Option::take).map(|found| found.compared_with(&recipe));
             let row = Row {
                 name: paper.row,
@@ -130,7 +130,7 @@ impl Results {
     }
 }
 
-impl Finding {
+impl MeasuredResult {
     /// With remarks on what differs from a recipe.
     fn compared_with(mut self, recipe: &Recipe) -> Self {
         let planned = recipe.number("steps").ok().flatten();

@@ -5,8 +5,8 @@ use std::path::{Path, PathBuf};
 
 use serde_json::Value;
 
-use super::finding::Finding;
-use super::key::{Subject, kind};
+use super::key::{ResultKey, kind};
+use super::measured::MeasuredResult;
 use crate::checkpoint;
 use crate::model::ModelConfig;
 use crate::recipe::Command;
@@ -14,15 +14,15 @@ use crate::run::checkpoints;
 
 /// The best rows and those with few labels of a probe of images; nothing for any other JSON, and for a probe whose
 /// checkpoint is gone, for then nobody knows what model it was of.
-pub(super) fn findings(path: &Path, report: &Value) -> Vec<Finding> {
+pub(super) fn results(path: &Path, report: &Value) -> Vec<MeasuredResult> {
     of_report(path, report).unwrap_or_default()
 }
 
-fn of_report(path: &Path, report: &Value) -> Option<Vec<Finding>> {
+fn of_report(path: &Path, report: &Value) -> Option<Vec<MeasuredResult>> {
     let few = report.get("few_labels")?.as_array()?;
     let data = report.get("data")?.as_str()?;
     let model = model_of(path, report)?;
-    let subject = |concatenated: usize, labels_per_class| Subject {
+    let key = |concatenated: usize, labels_per_class| ResultKey {
         command: Command::Probe,
         data: kind(data),
         layers: model.layers,
@@ -33,7 +33,7 @@ fn of_report(path: &Path, report: &Value) -> Option<Vec<Finding>> {
         labels_per_class,
     };
     let unfinished = (report.get("finished")? != true).then(|| "not finished".to_owned());
-    let mut findings: Vec<Finding> = best_rows(report)
+    let mut results: Vec<MeasuredResult> = best_rows(report)
         .into_iter()
         .filter_map(|(depths, row)| {
             let accuracy = |key: &str| row.get(key).and_then(Value::as_f64).map(|share| 100.0 * share);
@@ -46,9 +46,9 @@ fn of_report(path: &Path, report: &Value) -> Option<Vec<Finding>> {
                 remarks.push("the fit did not converge".to_owned());
             }
             remarks.extend(unfinished.clone());
-            Some(Finding {
+            Some(MeasuredResult {
                 run: path.to_owned(),
-                subject: subject(depths.len(), None),
+                key: key(depths.len(), None),
                 value: tested.or(accuracy("validation_accuracy"))?,
                 deviation: None,
                 on_test: tested.is_some(),
@@ -63,9 +63,9 @@ fn of_report(path: &Path, report: &Value) -> Option<Vec<Finding>> {
         let draws = row.get("accuracies")?.as_array()?.len();
         let mut remarks = vec![depth(&depths), format!("{draws} draws of labels")];
         remarks.extend(unfinished.clone());
-        findings.push(Finding {
+        results.push(MeasuredResult {
             run: path.to_owned(),
-            subject: subject(depths.len(), Some(row.get("labels_per_class")?.as_u64()?)),
+            key: key(depths.len(), Some(row.get("labels_per_class")?.as_u64()?)),
             value: 100.0 * row.get("mean")?.as_f64()?,
             deviation: row.get("deviation").and_then(Value::as_f64).map(|share| 100.0 * share),
             on_test: true,
@@ -74,7 +74,7 @@ fn of_report(path: &Path, report: &Value) -> Option<Vec<Finding>> {
             settings: None,
         });
     }
-    Some(findings)
+    Some(results)
 }
 
 /// For each number of layers that were read together, the trained model's row that did best on the held-out images; one that

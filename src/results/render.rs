@@ -1,6 +1,6 @@
 //! The tables as text and as Markdown.
 
-use super::{Filled, Finding, Results, Row};
+use super::{FilledTable, MeasuredResult, Results, Row};
 use crate::recipe::Command;
 
 /// What stands where there is no run.
@@ -19,17 +19,17 @@ fn cells(row: &Row, digits: usize) -> [String; 4] {
     [row.name.clone(), published, ours, about]
 }
 
-/// A finding outside the tables.
-fn other(found: &Finding) -> [String; 4] {
-    let (digits, unit) = match found.subject.command {
+/// A result outside the tables.
+fn other(found: &MeasuredResult) -> [String; 4] {
+    let (digits, unit) = match found.key.command {
         Command::Train => (4, "nats per token"),
         _ => (1, "%"),
     };
     let ours = format!("{} {unit}", figure(found.value, found.deviation, digits));
-    [found.subject.to_string(), UNPUBLISHED.to_owned(), ours, about(found)]
+    [found.key.to_string(), UNPUBLISHED.to_owned(), ours, about(found)]
 }
 
-fn about(found: &Finding) -> String {
+fn about(found: &MeasuredResult) -> String {
     let mut parts = vec![found.run.display().to_string()];
     parts.extend(found.remarks.iter().cloned());
     parts.join("; ")
@@ -41,7 +41,7 @@ fn figure(value: f64, deviation: Option<f64>, digits: usize) -> String {
 }
 
 /// Digits behind the point of a table's figures, as the paper has them.
-fn digits(table: &Filled) -> usize {
+fn digits(table: &FilledTable) -> usize {
     if table.unit.starts_with('%') { 1 } else { 4 }
 }
 

@@ -1,7 +1,7 @@
 //! The solvers against what Newton's method, scikit-learn and plain f64 SGD found (see `tests/fixtures/README.md`).
 
 use igpt_engine::device::{CpuDevice, Device};
-use igpt_engine::probe::{Classifier, Exact, Fit, FitLimits, Regression, SgdOptions, TOLERANCE, sgd};
+use igpt_engine::probe::{Classifier, Fit, FitLimits, ObjectiveF64, Regression, SgdOptions, TOLERANCE, sgd};
 
 use crate::support::{CLASSES, Golden, WIDTH, worst};
 
@@ -15,7 +15,7 @@ fn the_objective_and_its_gradient_are_scikit_learns() {
         for row in golden.meta["rows"].as_array().unwrap() {
             let (c, number) = (row["C"].as_f64().unwrap(), |key: &str| row[key].as_f64().unwrap());
             let optimum = golden.classifier(&format!("C{c}"));
-            let exact = Exact::evaluate(&optimum, &golden.train, &golden.train_labels, None);
+            let exact = ObjectiveF64::evaluate(&optimum, &golden.train, &golden.train_labels, None);
             let objective = exact.objective(&optimum, c);
             assert!((objective / number("objective") - 1.0).abs() < 1e-13, "{name} {c}: {objective}");
             assert!(exact.gradient_norm(&optimum, c) < 1e-9 * objective, "{name} {c}");
@@ -68,7 +68,7 @@ fn assert_optimum(golden: &Golden, row: &serde_json::Value, fit: impl FnOnce(f64
     assert_eq!(classifier.accuracy(&golden.train, &golden.train_labels), number("acc_train"), "C {c}");
 
     // What is reported is true of what is returned.
-    let exact = Exact::evaluate(&classifier, &golden.train, &golden.train_labels, None);
+    let exact = ObjectiveF64::evaluate(&classifier, &golden.train, &golden.train_labels, None);
     assert!((exact.objective(&classifier, c) / summary.objective - 1.0).abs() < 1e-14);
     assert!((exact.gradient_norm(&classifier, c) / summary.gradient_norm - 1.0).abs() < 1e-6);
 }

@@ -12,6 +12,18 @@ use super::output::{print_json, tell};
 use crate::eval::Evaluation;
 use crate::train::{Events, Pace, StepOutcome};
 
+/// A bar over images or positions; hidden for scripts and away from terminals.
+pub fn image_bar(length: u64, hidden: bool) -> ProgressBar {
+    if hidden {
+        return ProgressBar::hidden();
+    }
+    let bar = ProgressBar::new(length);
+    if let Ok(style) = ProgressStyle::with_template("{bar:28.cyan/blue} {pos}/{len}  {elapsed} spent, {eta} left") {
+        bar.set_style(style.progress_chars("━╸─"));
+    }
+    bar
+}
+
 /// The watcher that fits: JSON lines if asked for, a bar on a terminal, else lines. `stop` is set when the lines'
 /// reader has gone: the run then saves and ends rather than lose its work.
 pub fn watcher(json: bool, stop: &'static AtomicBool) -> Box<dyn Events> {

@@ -10,9 +10,10 @@ use super::stages::{COMPLETIONS, FINETUNED, PRETRAINED, PROBED, Planned, score_f
 use super::state::State;
 use crate::checkpoint;
 use crate::data::DataSpec;
+use crate::probe::FittedClassifier;
 use crate::report::demo::{Stage, TestScore, Walk};
 use crate::report::html::describe_model;
-use crate::report::probe::{ProbeReport, Row};
+use crate::report::probe::ProbeReport;
 use crate::report::training::Report;
 use crate::run::checkpoints;
 use crate::run::folder::RunFolder;
@@ -21,7 +22,7 @@ use crate::run::metrics;
 /// The parts of `probe.json` that are needed.
 #[derive(Deserialize)]
 struct Probed {
-    rows: Vec<Row>,
+    rows: Vec<FittedClassifier>,
     classes: usize,
     train_images: usize,
     test_images: usize,
@@ -53,7 +54,7 @@ impl Found {
             title: String::new(),
             facts: Vec::new(),
             classes: probed.classes,
-            rows: probed.rows,
+            rows: probed.rows.iter().map(Into::into).collect(),
             few_labels: Vec::new(),
         };
         let steps = |folder: &str| steps_of(plan, folder);

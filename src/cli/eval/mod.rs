@@ -7,12 +7,12 @@ use std::path::PathBuf;
 
 use anyhow::{Context, Result, bail};
 use clap::Args;
-use indicatif::{ProgressBar, ProgressStyle};
 
 use super::common::device::{DeviceArgs, on_device};
 use super::common::eval_images::ModelDataArgs;
 use super::common::output::print_json;
 use super::common::output::tell;
+use super::common::progress::image_bar;
 use crate::checkpoint;
 use crate::checkpoint::images::check_classes;
 use crate::cli::common::named::named;
@@ -127,7 +127,7 @@ impl DeviceJob for EvalCommand {
         let given = self.masks.given(images, length)?;
         let masks = self.masks.masks(given.as_deref());
         let plan = EvaluationPlan { images, batch: self.batch, objective, masks };
-        let bar = progress(images as u64, self.json);
+        let bar = image_bar(images as u64, self.json);
         let mut per_token = Vec::new();
         let mut per_class = PerClass::new(model.config().classes.len());
         let result = eval::evaluate_with(&device, &model, &parameters, examples, &plan, |scores| {
@@ -159,16 +159,4 @@ impl DeviceJob for EvalCommand {
         }
         if self.json { print_json(&report.json()) } else { report.print() }
     }
-}
-
-/// A bar over images or positions; hidden for scripts and away from terminals.
-pub fn progress(length: u64, hidden: bool) -> ProgressBar {
-    if hidden {
-        return ProgressBar::hidden();
-    }
-    let bar = ProgressBar::new(length);
-    if let Ok(style) = ProgressStyle::with_template("{bar:28.cyan/blue} {pos}/{len}  {elapsed} spent, {eta} left") {
-        bar.set_style(style.progress_chars("━╸─"));
-    }
-    bar
 }

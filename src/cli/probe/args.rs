@@ -1,73 +1,170 @@
-//! Flags of `probe` that are more than a number.
+//! The flags of `probe`.
 
 use std::path::PathBuf;
-use std::str::FromStr;
 
 use anyhow::{Result, bail};
 use clap::{Args, ValueEnum};
 
-use crate::probe::{FitLimits, SgdOptions, Solver, TOLERANCE};
+use crate::cli::common::device::DeviceArgs;
+use crate::cli::common::named::named;
+use crate::data::{DataSpec, Filter, SkipBad};
+use crate::device::Precision;
+use crate::probe::{ArrayPair, ArraySettings, DepthSpec, FitLimits, Settings, SgdOptions, Solver, TOLERANCE};
 
-/// Two arrays that belong together, `X.npy,Y.npy`.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct ArrayPair {
-    /// Features.
-    pub features: PathBuf,
-    /// Labels.
-    pub labels: PathBuf,
+/// Fit a linear classifier to a model's features, at any depth
+///
+/// A feature is the mean over positions of what a block sees: depth 0 is the embedding, the last one the final norm's output.
+/// On each depth a multinomial logistic regression is fitted; its penalty is chosen on held-out training images, it is fitted
+/// again on all of them, and tested. The result is a table, probe.json and report.html in --out. --config FILE.toml takes
+/// settings from a recipe (flags win), and --scale-down N divides its sizes.
+///
+///   igpt-engine probe --checkpoint RUN --data cifar10:DIR
+///   igpt-engine probe --checkpoint RUN --data cifar10:DIR --untrained --raw-pixels
+///   igpt-engine probe --checkpoint RUN --data images:DIR --depth best --concat 5 --solver sgd
+///   igpt-engine probe --checkpoint RUN --data cifar10:DIR --depth best --labels-per-class 4,25,400
+///   igpt-engine probe --config recipes/probe-cifar10-l.toml --checkpoint RUN
+///   igpt-engine probe --raw-pixels --resolution 16 --data cifar10:DIR
+///   igpt-engine probe --features X.npy,Y.npy --test-features X.npy,Y.npy --c 1
+#[derive(Args, Clone)]
+#[command(verbatim_doc_comment)]
+pub struct ProbeCommand {
+    /// A checkpoint, a run (its latest checkpoint is taken), or a Hugging Face ImageGPT folder
+    #[arg(long, value_name = "DIR", conflicts_with = "features")]
+    pub(super) checkpoint: Option<PathBuf>,
+    /// Images with labels: cifar10:DIR, cifar100:DIR, stl10:DIR, images:DIR, tokens:FILE.npy,LABELS.npy, or sample
+    #[arg(long, value_name = "KIND:PATH", default_value = "sample", conflicts_with = "features")]
+    pub(super) data: DataSpec,
+    /// Test images, if they are not those of --data
+    #[arg(long, value_name = "KIND:PATH", conflicts_with = "features")]
+    pub(super) test_data: Option<DataSpec>,
+    /// Depths to probe: all, best (all on held-out images, the best one tested), or numbers as in 0,6,10-14
+    #[arg(long, value_name = "DEPTHS", default_value = "all", conflicts_with = "features")]
+    pub(super) depth: DepthSpec,
+    /// Probe this many consecutive layers side by side, centred on each of --depth (or the best one); odd
+    #[arg(long, value_name = "K", conflicts_with = "features")]
+    pub(super) concat: Option<usize>,
+    /// Probe the same model with fresh weights too
+    #[arg(long, requires = "checkpoint")]
+    pub(super) untrained: bool,
+    /// Probe the pixels themselves too, at the model's resolution; without --checkpoint, only them
+    #[arg(long, conflicts_with = "features")]
+    pub(super) raw_pixels: bool,
+    /// Resolution of --raw-pixels where there is no --checkpoint
+    #[arg(long, value_name = "N", conflicts_with_all = ["checkpoint", "features"])]
+    pub(super) resolution: Option<u32>,
+    /// Probe with this many labels per class, chosen at random several times over, at the best of --depth
+    #[arg(long, value_name = "LIST", value_delimiter = ',', requires = "checkpoint")]
+    pub(super) labels_per_class: Vec<usize>,
+    /// How many times the labels of --labels-per-class are chosen
+    #[arg(long, value_name = "N", default_value_t = 5)]
+    pub(super) seeds: u64,
+    /// Use only the first N training and the first N test images, for a quick look
+    #[arg(long, value_name = "N", conflicts_with = "features")]
+    pub(super) images: Option<usize>,
+    /// Colours that images are quantised to [default: those saved with the model, else the built-in ones]
+    #[arg(long, value_name = "FILE.npy", conflicts_with = "features")]
+    pub(super) palette: Option<PathBuf>,
+    /// How images are shrunk
+    #[arg(long, value_parser = named::<Filter>(), default_value_t)]
+    pub(super) filter: Filter,
+    /// Leave out bad image files instead of stopping at the first; with =N, up to N of them
+    #[arg(long, num_args = 0..=1, require_equals = true, default_missing_value = "true", value_name = "N")]
+    pub(super) skip_bad: Option<SkipBad>,
+    /// Fraction of the pixels hidden from a BERT model [default: 0.15, as it was trained]
+    #[arg(long, value_name = "FRACTION", requires = "checkpoint")]
+    pub(super) mask_rate: Option<f64>,
+    /// Masks of each test image of a BERT model; with several, the class that most of them name counts too (the paper: 5)
+    #[arg(long, value_name = "N", requires = "checkpoint")]
+    pub(super) masks: Option<u64>,
+    /// Images the model sees at a time
+    #[arg(long, value_name = "N", default_value_t = 16)]
+    pub(super) batch: usize,
+    /// Ready features: float [N, features] and labels, integers [N]
+    #[arg(long, value_name = "X.npy,Y.npy", requires = "test_features")]
+    pub(super) features: Option<ArrayPair>,
+    /// Ready features to test on
+    #[arg(long, value_name = "X.npy,Y.npy", requires = "features")]
+    pub(super) test_features: Option<ArrayPair>,
+    #[command(flatten)]
+    pub(super) solver: SolverArgs,
+    /// Fraction of the training images held out to choose by [default: the data set's own, 10 % of CIFAR, 4 % of ImageNet]
+    #[arg(long, value_name = "FRACTION")]
+    pub(super) holdout: Option<f64>,
+    /// Seed of the held-out images, of fresh weights, and of everything random
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    pub(super) seed: u64,
+    /// Where results and features go [default: a folder "probe" in --checkpoint, or "probe" here]
+    #[arg(long, value_name = "DIR", conflicts_with = "features")]
+    pub(super) out: Option<PathBuf>,
+    /// Remove the files of features at the end; kept, they save the next probe of the same images the pass through the model
+    #[arg(long)]
+    pub(super) discard_features: bool,
+    #[command(flatten)]
+    pub(super) device: DeviceArgs,
+    /// Print one JSON object
+    #[arg(long)]
+    pub(super) json: bool,
 }
 
-impl FromStr for ArrayPair {
-    type Err = String;
+/// Penalties that L-BFGS is tried with where none is given: for images, and for arrays.
+const IMAGE_C: [f64; 5] = [1e-4, 1e-3, 1e-2, 1e-1, 1.0];
+const ARRAY_C: [f64; 1] = [1.0];
 
-    fn from_str(text: &str) -> Result<Self, String> {
-        // At ".npy," and not at any comma, which paths may hold.
-        match text.split_once(".npy,") {
-            Some((stem, labels)) if !stem.is_empty() && !labels.is_empty() => {
-                Ok(ArrayPair { features: format!("{stem}.npy").into(), labels: labels.into() })
-            }
-            _ => Err("give the features and their labels as X.npy,Y.npy".into()),
+impl ProbeCommand {
+    /// Refuses numbers that say nothing.
+    pub(super) fn check(&self) -> Result<()> {
+        self.solver.check()?;
+        if self.batch == 0 || self.images == Some(0) || self.seeds == 0 {
+            bail!("--batch, --images and --seeds must be at least 1");
+        }
+        if !self.mask_rate.is_none_or(|rate| rate > 0.0 && rate <= 1.0) {
+            bail!("--mask-rate must be above 0 and at most 1");
+        }
+        if !self.masks.is_none_or(|masks| (1..=1000).contains(&masks)) {
+            bail!("--masks must be from 1 to 1000");
+        }
+        Ok(())
+    }
+
+    /// What the flags say of a probe of images.
+    pub(super) fn settings(&self, precision: Precision) -> Settings {
+        Settings {
+            checkpoint: self.checkpoint.clone(),
+            data: self.data.clone(),
+            test_data: self.test_data.clone(),
+            depths: self.depth.clone(),
+            concat: self.concat,
+            untrained: self.untrained,
+            raw_pixels: self.raw_pixels,
+            resolution: self.resolution,
+            labels_per_class: self.labels_per_class.clone(),
+            few_label_trials: self.seeds,
+            images: self.images,
+            palette: self.palette.clone(),
+            filter: self.filter,
+            skip_bad: self.skip_bad.unwrap_or_default(),
+            mask_rate: self.mask_rate,
+            masks: self.masks,
+            batch: self.batch,
+            solver: self.solver.solver(self.seed, &IMAGE_C),
+            holdout: self.holdout,
+            seed: self.seed,
+            out: self.out.clone(),
+            discard_features: self.discard_features,
+            precision,
+            progress: !self.json,
         }
     }
-}
 
-/// Which depths are probed.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum DepthSpec {
-    /// Every one.
-    All,
-    /// Every one on held-out images, the best on test images.
-    Best,
-    /// These, ascending.
-    Some(Vec<usize>),
-}
-
-impl FromStr for DepthSpec {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, String> {
-        match text {
-            "all" => return Ok(DepthSpec::All),
-            "best" => return Ok(DepthSpec::Best),
-            _ => {}
-        }
-        let problem = || "give all, best, or depths as in 12, 10-14 or 0,6,12".to_owned();
-        // No model has more layers.
-        let number = |text: &str| text.parse::<usize>().ok().filter(|depth| *depth <= 1024).ok_or_else(problem);
-        let mut depths = Vec::new();
-        for part in text.split(',') {
-            let (first, last) = match part.split_once('-') {
-                Some((first, last)) => (number(first)?, number(last)?),
-                None => (number(part)?, number(part)?),
-            };
-            if first > last {
-                return Err(problem());
-            }
-            depths.extend(first..=last);
-        }
-        depths.sort_unstable();
-        depths.dedup();
-        Ok(DepthSpec::Some(depths))
+    /// What the flags say of a probe of arrays, if it is one.
+    pub(super) fn array_settings(&self) -> Option<ArraySettings> {
+        Some(ArraySettings {
+            train: self.features.clone()?,
+            test: self.test_features.clone()?,
+            solver: self.solver.solver(self.seed, &ARRAY_C),
+            holdout: self.holdout.unwrap_or(0.1),
+            seed: self.seed,
+        })
     }
 }
 
@@ -99,38 +196,38 @@ pub struct SolverArgs {
         default_value = "30,10,3,1,0.3,0.1,0.03"
     )]
     pub lr: Vec<f64>,
-    /// Most iterations of lbfgs, or steps of sgd [default: 1000, or 10000; the paper's for ImageNet are 1000000]
+    /// Maximum iterations of lbfgs, or steps of sgd [default: 1000, or 10000; the paper's for ImageNet are 1000000]
     #[arg(long, value_name = "N")]
     pub iterations: Option<u64>,
     /// Rows of a step of sgd
     #[arg(long, value_name = "N", default_value_t = 128)]
     pub sgd_batch: usize,
-    /// lbfgs has converged when the gradient's squared length is at most this share of the objective, which is then within
-    /// half this share of its minimum
-    #[arg(long, value_name = "SHARE", default_value_t = TOLERANCE, allow_negative_numbers = true)]
+    /// lbfgs has converged when the gradient's squared norm is at most this fraction of the objective, which is then
+    /// within half this fraction of its minimum
+    #[arg(long, value_name = "FRACTION", default_value_t = TOLERANCE, allow_negative_numbers = true)]
     pub tolerance: f64,
 }
 
-/// Longest lists: each entry is a fit.
-const MOST_TRIED: usize = 100;
-/// Most iterations that make sense of any solver.
-const MOST_ITERATIONS: u64 = 1 << 40;
+/// Entries of the longest list: each is a fit.
+const MAX_TRIED: usize = 100;
+/// More iterations than make sense of any solver.
+const MAX_ITERATIONS: u64 = 1 << 40;
 
 impl SolverArgs {
     /// Refuses numbers that no solver takes.
     pub fn check(&self) -> Result<()> {
         let positive = |values: &[f64]| values.iter().all(|value| *value > 0.0 && value.is_finite());
-        if !positive(&self.c) || self.c.len() > MOST_TRIED {
-            bail!("--c {:?}: give up to {MOST_TRIED} positive numbers", self.c);
+        if !positive(&self.c) || self.c.len() > MAX_TRIED {
+            bail!("--c {:?}: give up to {MAX_TRIED} positive numbers", self.c);
         }
-        if !positive(&self.lr) || self.lr.is_empty() || self.lr.len() > MOST_TRIED {
-            bail!("--lr {:?}: give 1 to {MOST_TRIED} positive numbers", self.lr);
+        if !positive(&self.lr) || self.lr.is_empty() || self.lr.len() > MAX_TRIED {
+            bail!("--lr {:?}: give 1 to {MAX_TRIED} positive numbers", self.lr);
         }
         if self.solver == SolverKind::Sgd && self.c.len() > 1 {
             bail!("--solver sgd tries learning rates (--lr); give it one --c, or none for no penalty");
         }
-        if !self.iterations.is_none_or(|count| (1..=MOST_ITERATIONS).contains(&count)) {
-            bail!("--iterations must be from 1 to {MOST_ITERATIONS}");
+        if !self.iterations.is_none_or(|count| (1..=MAX_ITERATIONS).contains(&count)) {
+            bail!("--iterations must be from 1 to {MAX_ITERATIONS}");
         }
         if self.sgd_batch == 0 || self.sgd_batch > 1 << 20 {
             bail!("--sgd-batch must be from 1 to {}", 1 << 20);
@@ -141,11 +238,11 @@ impl SolverArgs {
         Ok(())
     }
 
-    /// The solver with everything it may choose from.
-    pub fn solver(&self, seed: u64) -> Solver {
+    /// The solver with everything it may choose from; L-BFGS has the penalties `default_c` where none is given.
+    pub fn solver(&self, seed: u64, default_c: &[f64]) -> Solver {
         match self.solver {
             SolverKind::Lbfgs => {
-                let c = if self.c.is_empty() { vec![1e-4, 1e-3, 1e-2, 1e-1, 1.0] } else { self.c.clone() };
+                let c = if self.c.is_empty() { default_c.to_vec() } else { self.c.clone() };
                 let iterations = self.iterations.map_or(1000, |count| usize::try_from(count).unwrap_or(usize::MAX));
                 Solver::Lbfgs { c, limits: FitLimits { tolerance: self.tolerance, iterations } }
             }
@@ -160,52 +257,6 @@ impl SolverArgs {
                 };
                 Solver::Sgd { rates: self.lr.clone(), options }
             }
-        }
-    }
-
-    /// The solver in words.
-    pub fn describe(&self) -> String {
-        match self.solver(0) {
-            Solver::Lbfgs { c, limits } => {
-                format!(
-                    "L-BFGS, C of {c:?}, at most {} iterations, tolerance {:e}",
-                    limits.iterations, limits.tolerance
-                )
-            }
-            Solver::Sgd { rates, options } => format!(
-                "SGD, momentum {}, cosine, learning rates {rates:?}, {} steps of {} rows, {}",
-                options.momentum,
-                options.steps,
-                options.batch,
-                options.c.map_or("no penalty".to_owned(), |c| format!("C {c}"))
-            ),
-        }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn depths_as_they_are_written() {
-        let some = |depths: &[usize]| Ok(DepthSpec::Some(depths.to_vec()));
-        assert_eq!("all".parse(), Ok(DepthSpec::All));
-        assert_eq!("best".parse(), Ok(DepthSpec::Best));
-        assert_eq!("12".parse(), some(&[12]));
-        assert_eq!("10-12".parse(), some(&[10, 11, 12]));
-        assert_eq!("6,0,5-7".parse(), some(&[0, 5, 6, 7]));
-        for bad in ["", "x", "3-1", "1-", "-1", "1,,2", "1e3", "99999999999", "0-18446744073709551615"] {
-            assert!(bad.parse::<DepthSpec>().is_err(), "{bad}");
-        }
-    }
-
-    #[test]
-    fn pairs_of_arrays_may_have_commas_in_their_names() {
-        let pair: ArrayPair = "a,b/x.npy,y.npy".parse().unwrap();
-        assert_eq!((pair.features, pair.labels), ("a,b/x.npy".into(), "y.npy".into()));
-        for bad in ["x.npy", "x.npy,", ".npy,y.npy", ""] {
-            assert!(bad.parse::<ArrayPair>().is_err(), "{bad}");
         }
     }
 }

@@ -1,60 +1,136 @@
-//! Progress and the table on the terminal.
+//! Progress, the table and the figures on the terminal.
 
+use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use anyhow::Result;
 use indicatif::{ProgressBar, ProgressStyle};
+use serde_json::{Value, json};
 
-use crate::cli::common::output::say;
-use crate::plan::machine::available_memory;
-use crate::probe::{Choice, Step};
+use crate::cli::common::output::{print_json, say, tell};
+use crate::cli::common::progress::image_bar;
+use crate::probe::{ArrayOutcome, Choice, Events, FittedClassifier, Outcome, Step};
 use crate::report::html::percent;
-use crate::report::probe::{FewLabels, Row};
+use crate::report::probe::{FewLabels, describe_depths};
 
-/// A bar over the iterations of one fit after another.
-pub struct FitBar {
-    bar: ProgressBar,
+/// Bars, and a line per classifier, on standard error; nothing there for scripts.
+pub struct Terminal {
+    quiet: bool,
     stop: &'static AtomicBool,
+    bar: ProgressBar,
+    /// What is being fitted.
     label: String,
 }
 
-impl FitBar {
-    /// A bar that names `label`; `quiet` shows none.
-    pub fn new(label: impl Into<String>, quiet: bool, stop: &'static AtomicBool) -> Self {
-        let bar = if quiet { ProgressBar::hidden() } else { ProgressBar::new(0) };
-        if let Ok(style) = ProgressStyle::with_template("{bar:14.cyan/blue} {pos}/{len} {elapsed}  {wide_msg}") {
-            bar.set_style(style.progress_chars("━╸─"));
-        }
-        FitBar { bar, stop, label: label.into() }
+impl Terminal {
+    /// Shows a probe until `stop` is set; `quiet` shows nothing.
+    pub fn new(quiet: bool, stop: &'static AtomicBool) -> Self {
+        Self { quiet, stop, bar: ProgressBar::hidden(), label: String::new() }
     }
 
-    /// Shows an iteration; whether to go on.
-    pub fn step(&mut self, step: &Step) -> bool {
-        let measure = match step.choice {
-            Choice::C(_) => "gradient norm",
-            Choice::LearningRate(_) => "loss",
-        };
-        self.bar.set_length(step.most as u64);
-        self.bar.set_position(step.number as u64);
-        self.bar.set_message(format!("{}, {}: {measure} {:.3e}", self.label, step.choice, step.measure));
+    fn go_on(&self) -> bool {
         !self.stop.load(Ordering::Relaxed)
     }
 }
 
-impl Drop for FitBar {
+impl Events for Terminal {
+    fn pass_started(&mut self, images: usize) {
+        self.bar = image_bar(images as u64, self.quiet);
+    }
+
+    fn pass_advanced(&mut self, done: usize) -> bool {
+        self.bar.set_position(done as u64);
+        self.go_on()
+    }
+
+    fn pass_ended(&mut self, file: &Path, complete: bool) {
+        self.bar.finish_and_clear();
+        if !complete && !self.quiet {
+            tell(format_args!("{}: the same command continues from what is there", file.display()));
+        }
+    }
+
+    fn fit_started(&mut self, name: &str) {
+        self.bar = if self.quiet { ProgressBar::hidden() } else { ProgressBar::new(0) };
+        if let Ok(style) = ProgressStyle::with_template("{bar:14.cyan/blue} {pos}/{len} {elapsed}  {wide_msg}") {
+            self.bar.set_style(style.progress_chars("━╸─"));
+        }
+        self.label = name.to_owned();
+    }
+
+    fn fit_advanced(&mut self, step: &Step) -> bool {
+        let measure = match step.choice {
+            Choice::C(_) => "gradient norm",
+            Choice::LearningRate(_) => "loss",
+        };
+        self.bar.set_length(step.limit as u64);
+        self.bar.set_position(step.number as u64);
+        self.bar.set_message(format!("{}, {}: {measure} {:.3e}", self.label, step.choice, step.measure));
+        self.go_on()
+    }
+
+    fn fit_ended(&mut self, fitted: Option<&FittedClassifier>) {
+        self.bar.finish_and_clear();
+        if let Some(fitted) = fitted.filter(|_| !self.quiet) {
+            tell(format_args!("{}", line(fitted)));
+        }
+    }
+}
+
+impl Drop for Terminal {
     fn drop(&mut self) {
         self.bar.finish_and_clear();
     }
 }
 
-/// Bytes of features that are kept on the device between products: half of what is free.
-pub fn most_resident() -> usize {
-    (available_memory().unwrap_or(4.0 * (1_u64 << 30) as f64) * 0.5) as usize
+/// What a probe of images found.
+pub fn images(outcome: &Outcome, json: bool) -> Result<()> {
+    if json {
+        return print_json(&outcome.json());
+    }
+    table(&outcome.fitted, outcome.best())?;
+    few_labels(&outcome.few_labels)?;
+    if !outcome.finished {
+        say(format_args!("stopped early: the same command continues with the features that are there"))?;
+    }
+    say(format_args!("report   {}", outcome.report_path().display()))?;
+    say(format_args!("numbers  {}", outcome.json_path().display()))
+}
+
+/// What a probe of arrays found.
+pub fn arrays(outcome: &ArrayOutcome, json: bool) -> Result<()> {
+    let ArrayOutcome { fit, choice, tried, test_accuracy, train_accuracy, classes, features } = outcome;
+    if json {
+        let mut value = serde_json::to_value(fit)?;
+        if let Value::Object(fields) = &mut value {
+            fields.insert("test_accuracy".into(), json!(test_accuracy));
+            fields.insert("train_accuracy".into(), json!(train_accuracy));
+            fields.insert("classes".into(), json!(classes));
+            fields.insert("features".into(), json!(features));
+            fields.insert("chosen".into(), json!(choice));
+            fields.insert("tried".into(), json!(tried));
+        }
+        return print_json(&value);
+    }
+
+    for tried in tried {
+        say(format_args!("{}: {} of the held-out rows", tried.choice, percent(Some(tried.validation_accuracy))))?;
+    }
+    let converged = if fit.converged { "converged" } else { "not converged" };
+    say(format_args!(
+        "{choice}: objective {:.9e}, gradient norm {:.2e}, {} iterations, {converged}",
+        fit.objective, fit.gradient_norm, fit.iterations
+    ))?;
+    say(format_args!(
+        "{} of the test rows, {} of those fitted",
+        percent(Some(*test_accuracy)),
+        percent(Some(*train_accuracy))
+    ))
 }
 
 /// One line for a finished classifier.
-pub fn line(row: &Row) -> String {
-    let depth = if row.depths.is_empty() { String::new() } else { format!(" depth {}", row.depth()) };
+fn line(row: &FittedClassifier) -> String {
+    let depth = if row.depths.is_empty() { String::new() } else { format!(" depth {}", describe_depths(&row.depths)) };
     let tested = row.test_accuracy.map_or(String::new(), |test| format!(", test {}", percent(Some(test))));
     let converged = if row.fit.converged { "converged" } else { "not converged" };
     format!(
@@ -68,7 +144,7 @@ pub fn line(row: &Row) -> String {
 }
 
 /// The table of all classifiers.
-pub fn table(rows: &[Row], best: Option<&Row>) -> Result<()> {
+fn table(rows: &[FittedClassifier], best: Option<&FittedClassifier>) -> Result<()> {
     let head = ["features of", "depth", "features", "chosen", "held out", "test", "iterations", ""];
     let mut lines: Vec<[String; 8]> = vec![head.map(str::to_owned)];
     for row in rows {
@@ -84,7 +160,7 @@ pub fn table(rows: &[Row], best: Option<&Row>) -> Result<()> {
         }
         lines.push([
             row.source.to_string(),
-            row.depth(),
+            describe_depths(&row.depths),
             row.features.to_string(),
             row.choice.to_string(),
             percent(Some(row.validation_accuracy)),
@@ -111,10 +187,10 @@ pub fn table(rows: &[Row], best: Option<&Row>) -> Result<()> {
 }
 
 /// The lines of few-label results.
-pub fn few_labels(results: &[FewLabels]) -> Result<()> {
+fn few_labels(results: &[FewLabels]) -> Result<()> {
     for few in results {
         say(format_args!(
-            "{} labels a class: {:.2} ± {:.2} % of the test images ({} draws, {} converged)",
+            "{} labels per class: {:.2} ± {:.2} % of the test images ({} trials, {} converged)",
             few.labels_per_class,
             100.0 * few.mean,
             100.0 * few.deviation,

@@ -9,7 +9,7 @@ use serde_json::json;
 use super::common::device::{DeviceArgs, on_device};
 use super::common::eval_images::ModelDataArgs;
 use super::common::output::{print_json, say, tell};
-use super::eval::progress;
+use super::common::progress::image_bar;
 use crate::checkpoint;
 use crate::checkpoint::images::resolution_of;
 use crate::data::{npy, open_image};
@@ -185,7 +185,7 @@ impl DeviceJob for SampleCommand {
                 [self.completions.saturating_add(2), shown, drawings],
             )?;
         }
-        let bar = progress(generation.length as u64, self.json);
+        let bar = image_bar(generation.length as u64, self.json);
         let advance = |position: usize| bar.set_position(position as u64);
         let (grid, drawn) = if self.unconditional {
             free_grid(&device, &model, &parameters, &palette, self.count, side, columns, generation, advance)?

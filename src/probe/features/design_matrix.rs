@@ -8,16 +8,15 @@ use std::ops::Range;
 
 use rayon::prelude::*;
 
-use super::matrix::Rows;
+use super::matrix::{ROW_BLOCK, Rows, read_block};
 use crate::device::{Device, WeightLayout};
 use crate::probe::error::{ProbeError, Result};
-use crate::probe::features::matrix::{ROW_BLOCK, read_block};
 
 /// Floats of a block: large enough for all threads to share a product of few classes, small enough to stream.
 const BLOCK: usize = 16 << 20;
 
 /// Rows with their columns' means taken off, on a device.
-pub struct Design<'a, D: Device> {
+pub struct DesignMatrix<'a, D: Device> {
     device: &'a D,
     rows: &'a dyn Rows,
     mean: Vec<f64>,
@@ -27,12 +26,12 @@ pub struct Design<'a, D: Device> {
     resident: Vec<D::Tensor>,
 }
 
-impl<'a, D: Device> Design<'a, D> {
-    /// Rows for products on `device`; kept there if they take no more than `most_resident` bytes, else sent again and again.
+impl<'a, D: Device> DesignMatrix<'a, D> {
+    /// Rows for products on `device`; kept there if they take no more than `max_resident` bytes, else sent again and again.
     ///
     /// # Errors
     /// [`ProbeError::Unfit`] for no rows or values that are not finite; those of the device.
-    pub fn new(device: &'a D, rows: &'a dyn Rows, most_resident: usize) -> Result<Self> {
+    pub fn new(device: &'a D, rows: &'a dyn Rows, max_resident: usize) -> Result<Self> {
         let (count, width) = (rows.len(), rows.width());
         if count == 0 || width == 0 {
             return Err(ProbeError::Unfit(format!("there are {count} rows of {width} features to fit a probe to")));
@@ -56,8 +55,8 @@ impl<'a, D: Device> Design<'a, D> {
             return Err(ProbeError::Unfit(format!("feature {column} (counted from 0) {problem}")));
         }
         let block = (BLOCK / width).clamp(1, count);
-        let mut design = Design { device, rows, mean, block, resident: Vec::new() };
-        if (count * width).saturating_mul(4) <= most_resident {
+        let mut design = DesignMatrix { device, rows, mean, block, resident: Vec::new() };
+        if (count * width).saturating_mul(4) <= max_resident {
             design.resident = (0..design.blocks()).map(|index| design.upload(index)).collect::<Result<_>>()?;
         }
         Ok(design)
@@ -149,7 +148,7 @@ impl<'a, D: Device> Design<'a, D> {
         Ok(gram)
     }
 
-    /// The diagonal of [`Design::gram`], `[F]`.
+    /// The diagonal of [`DesignMatrix::gram`], `[F]`.
     pub fn squares(&self) -> Result<Vec<f64>> {
         let mut squares = vec![0.0; self.rows.width()];
         self.each_block(|_, block| {
@@ -205,7 +204,7 @@ mod tests {
         let weights: Vec<f64> = (0..classes * width).map(|i| (i % 5) as f64 - 2.0).collect();
         let residual: Vec<f32> = (0..rows * classes).map(|i| (i % 3) as f32 - 1.0).collect();
         for resident in [0, usize::MAX] {
-            let mut design = Design::new(&device, &matrix, 0).unwrap();
+            let mut design = DesignMatrix::new(&device, &matrix, 0).unwrap();
             design.block = 300;
             if resident > 0 {
                 design.resident = (0..design.blocks()).map(|index| design.upload(index).unwrap()).collect();
@@ -234,7 +233,7 @@ mod tests {
     fn features_that_are_no_numbers_are_named() {
         let device = CpuDevice::new(Some(1)).unwrap();
         let matrix = Matrix::new(3, vec![1.0, 2.0, f32::NAN, 4.0, 5.0, 6.0]).unwrap();
-        let problem = Design::new(&device, &matrix, 0).err().unwrap().to_string();
+        let problem = DesignMatrix::new(&device, &matrix, 0).err().unwrap().to_string();
         assert!(problem.contains("feature 2"), "{problem}");
     }
 }

@@ -4,6 +4,9 @@ use std::ops::Range;
 
 use crate::probe::error::{ProbeError, Result};
 
+/// Rows that one task works on: fixed, so that sums do not depend on the threads.
+pub(in crate::probe) const ROW_BLOCK: usize = 512;
+
 /// A matrix `[N, F]` that is read some rows at a time.
 pub trait Rows: Sync {
     /// Rows, `N`.
@@ -99,6 +102,14 @@ impl Rows for Picked<'_> {
     }
 }
 
+/// Rows `block · ROW_BLOCK ..` as f64, `[rows, F]`.
+pub(in crate::probe) fn read_block(rows: &dyn Rows, block: usize) -> Vec<f64> {
+    let range = block * ROW_BLOCK..rows.len().min((block + 1) * ROW_BLOCK);
+    let mut values = vec![0.0_f32; range.len() * rows.width()];
+    rows.read(range, &mut values);
+    values.into_iter().map(f64::from).collect()
+}
+
 /// The labels of [`Picked`] rows.
 pub fn pick_labels(labels: &[u16], indices: &[u32]) -> Vec<u16> {
     indices.iter().map(|index| labels[*index as usize]).collect()
@@ -111,15 +122,4 @@ pub fn first_not_finite(rows: &dyn Rows) -> Option<(usize, usize, f32)> {
         rows.row(row, &mut buffer);
         buffer.iter().position(|value| !value.is_finite()).map(|column| (row, column, buffer[column]))
     })
-}
-
-/// Rows that one task works on: fixed, so that sums do not depend on the threads.
-pub(in crate::probe) const ROW_BLOCK: usize = 512;
-
-/// Rows `block · ROW_BLOCK ..` as f64, `[rows, F]`.
-pub(in crate::probe) fn read_block(rows: &dyn Rows, block: usize) -> Vec<f64> {
-    let range = block * ROW_BLOCK..rows.len().min((block + 1) * ROW_BLOCK);
-    let mut values = vec![0.0_f32; range.len() * rows.width()];
-    rows.read(range, &mut values);
-    values.into_iter().map(f64::from).collect()
 }

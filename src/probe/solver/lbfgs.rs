@@ -51,7 +51,7 @@ pub struct Limits {
 /// Why it stopped.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Ending {
+pub enum Termination {
     /// The gradient is short enough.
     Converged,
     /// The iterations allowed are used up.
@@ -74,7 +74,7 @@ pub struct Minimum {
     /// Steps taken.
     pub iterations: usize,
     /// Why.
-    pub ending: Ending,
+    pub ending: Termination,
 }
 
 /// An iteration, for whoever watches.
@@ -137,10 +137,10 @@ impl Lbfgs {
         let mut iterations = 0;
         let ending = loop {
             if norm <= limits.gradient_norm || norm * norm <= limits.relative * value.abs() {
-                break Ending::Converged;
+                break Termination::Converged;
             }
             if iterations >= limits.iterations {
-                break Ending::IterationLimit;
+                break Termination::IterationLimit;
             }
             let mut direction = self.direction(function, &gradient);
             let mut slope = dot(&direction, &gradient);
@@ -150,7 +150,7 @@ impl Lbfgs {
                 direction = self.direction(function, &gradient);
                 slope = dot(&direction, &gradient);
                 if !(slope < 0.0 && slope.is_finite()) {
-                    break Ending::NoProgress;
+                    break Termination::NoProgress;
                 }
             }
             // A quasi-Newton step has the right length; the very first has only the right direction.
@@ -161,7 +161,7 @@ impl Lbfgs {
             let found = search(&rules, start, first, |step| function.along(step))?;
             if found.point.step == 0.0 {
                 if self.pairs.is_empty() {
-                    break Ending::NoProgress;
+                    break Termination::NoProgress;
                 }
                 self.pairs.clear();
                 continue;
@@ -173,7 +173,7 @@ impl Lbfgs {
             norm = function.norm(&gradient);
             iterations += 1;
             if !watch(&Iteration { number: iterations, value, gradient_norm: norm }) {
-                break Ending::Interrupted;
+                break Termination::Interrupted;
             }
         };
         Ok(Minimum { value, gradient_norm: norm, iterations, ending })
@@ -298,7 +298,7 @@ mod tests {
             let start = (0..dimension).map(|i| if i % 2 == 0 { -1.2 } else { 1.0 }).collect();
             let mut function = Plain::new(rosenbrock, start);
             let minimum = Lbfgs::default().minimise(&mut function, TIGHT, |_| true).unwrap();
-            assert_eq!(minimum.ending, Ending::Converged, "{minimum:?}");
+            assert_eq!(minimum.ending, Termination::Converged, "{minimum:?}");
             let worst = function.point.iter().map(|x| (x - 1.0).abs()).fold(0.0, f64::max);
             assert!(worst < 1e-8, "{dimension}: off by {worst}");
             assert!(minimum.iterations < 40 * dimension, "{minimum:?}");
@@ -330,7 +330,7 @@ mod tests {
         let mut function = Plain::new(f, vec![0.0; n]);
         let limits = Limits { gradient_norm: 1e-6, ..TIGHT };
         let minimum = Lbfgs::default().minimise(&mut function, limits, |_| true).unwrap();
-        assert_eq!(minimum.ending, Ending::Converged, "{minimum:?}");
+        assert_eq!(minimum.ending, Termination::Converged, "{minimum:?}");
         let worst = function.point.iter().map(|x| (x - 3.0).abs()).fold(0.0, f64::max);
         assert!(worst < 1e-6, "off by {worst} after {minimum:?}");
         // Nearly every step is taken at the first attempt.
@@ -387,7 +387,7 @@ mod tests {
         let mut function = Conditioned { eigenvalues, inverse, point: vec![0.0; n], direction: vec![0.0; n] };
         let limits = Limits { gradient_norm: 1e-6, ..TIGHT };
         let minimum = Lbfgs::default().minimise(&mut function, limits, |_| true).unwrap();
-        assert!(minimum.ending == Ending::Converged && minimum.iterations < 60, "{minimum:?}");
+        assert!(minimum.ending == Termination::Converged && minimum.iterations < 60, "{minimum:?}");
         assert!(function.point.iter().all(|x| (x - 3.0).abs() < 1e-6));
     }
 
@@ -398,17 +398,17 @@ mod tests {
             Lbfgs::default().minimise(&mut function, limits, go_on).unwrap()
         };
         let few = run(Limits { iterations: 3, ..TIGHT }, |_| true);
-        assert_eq!((few.ending, few.iterations), (Ending::IterationLimit, 3));
+        assert_eq!((few.ending, few.iterations), (Termination::IterationLimit, 3));
         assert!(few.gradient_norm > TIGHT.gradient_norm);
         let stopped = run(TIGHT, |iteration| iteration.number < 5);
-        assert_eq!((stopped.ending, stopped.iterations), (Ending::Interrupted, 5));
+        assert_eq!((stopped.ending, stopped.iterations), (Termination::Interrupted, 5));
         // A kink at the minimum has no short gradient.
         let kink = |x: &[f64], gradient: &mut [f64]| {
             gradient[0] = if x[0] < 0.3 { -1.0 } else { 1.0 };
             (x[0] - 0.3).abs()
         };
         let minimum = Lbfgs::default().minimise(&mut Plain::new(kink, vec![5.0]), TIGHT, |_| true).unwrap();
-        assert!(matches!(minimum.ending, Ending::NoProgress | Ending::IterationLimit), "{minimum:?}");
+        assert!(matches!(minimum.ending, Termination::NoProgress | Termination::IterationLimit), "{minimum:?}");
         assert_eq!(minimum.gradient_norm, 1.0);
     }
 }

@@ -3,7 +3,7 @@
 //! The products with the data are the device's, in f32; sums, logits and the solver's vectors are f64 on the host. f32 alone
 //! stops some 1e-6 of the gradient's first length from the minimum, so the products are only ever taken of *changes*: the
 //! logits move by `X̃ · (step of W)`, and the gradient differs from one known in f64 by `X̃ᵀ · (change of the residuals)`.
-//! When that says it has converged, [`Exact`] has the last word; if the word is no, the solver goes on from there with f64
+//! When that says it has converged, [`ObjectiveF64`] has the last word; if the word is no, the solver goes on from there with f64
 //! logits and gradient (iterative refinement). So the result is as exact as f64 makes it, on any device.
 //!
 //! Steps along a ray need no product at all: its logits are known, and a line search costs exponentials only.
@@ -11,15 +11,14 @@
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
-use super::lbfgs::{Ending, Iteration, Lbfgs, Limits, Smooth, dot};
-use super::objective_f64::{Exact, residual};
-use super::preconditioner::{Preconditioner, WIDEST};
+use super::lbfgs::{Iteration, Lbfgs, Limits, Smooth, Termination, dot};
+use super::objective_f64::{ObjectiveF64, residual};
+use super::preconditioner::{MAX_FACTOR_WIDTH, Preconditioner};
 use crate::device::Device;
 use crate::probe::classifier::Classifier;
 use crate::probe::error::{ProbeError, Result};
-use crate::probe::features::design_matrix::Design;
-use crate::probe::features::matrix::ROW_BLOCK;
-use crate::probe::features::matrix::Rows;
+use crate::probe::features::design_matrix::DesignMatrix;
+use crate::probe::features::matrix::{ROW_BLOCK, Rows};
 
 /// How far to go.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -57,7 +56,7 @@ pub struct FitSummary {
     /// Whether the gradient is as short as was asked for.
     pub converged: bool,
     /// Why the solver stopped.
-    pub ending: Ending,
+    pub ending: Termination,
 }
 
 /// The gradient is corrected in f64 when it has shrunk to this share, ten thousand times the products' rounding ...
@@ -67,7 +66,7 @@ const UNCORRECTED: usize = 100;
 
 /// Data, labels and what is shared by the fits of several C.
 pub struct Regression<'a, D: Device> {
-    design: Design<'a, D>,
+    design: DesignMatrix<'a, D>,
     labels: &'a [u16],
     classes: usize,
     /// `X̃ᵀX̃`, or its diagonal for wide features.
@@ -78,17 +77,17 @@ impl<'a, D: Device> Regression<'a, D> {
     /// Checks the labels and prepares the products.
     ///
     /// # Errors
-    /// [`ProbeError::Unfit`] for labels that do not fit; those of [`Design::new`].
+    /// [`ProbeError::Unfit`] for labels that do not fit; those of [`DesignMatrix::new`].
     pub fn new(
         device: &'a D,
         rows: &'a dyn Rows,
         labels: &'a [u16],
         classes: usize,
-        most_resident: usize,
+        max_resident: usize,
     ) -> Result<Self> {
         check_labels(labels, rows.len(), classes)?;
-        let design = Design::new(device, rows, most_resident)?;
-        let gram = if rows.width() <= WIDEST { design.gram()? } else { design.squares()? };
+        let design = DesignMatrix::new(device, rows, max_resident)?;
+        let gram = if rows.width() <= MAX_FACTOR_WIDTH { design.gram()? } else { design.squares()? };
         Ok(Regression { design, labels, classes, gram })
     }
 
@@ -114,7 +113,7 @@ impl<'a, D: Device> Regression<'a, D> {
         let converged = |objective: f64, norm: f64| norm * norm <= limits.tolerance * objective;
         let ending = loop {
             if converged(objective, gradient_norm) {
-                break Ending::Converged;
+                break Termination::Converged;
             }
             let left = limits.iterations.saturating_sub(iterations);
             let inner = Limits {
@@ -134,14 +133,14 @@ impl<'a, D: Device> Regression<'a, D> {
                 (objective, gradient_norm, classifier) = (value, norm, problem.classifier());
             }
             match minimum.ending {
-                _ if converged(objective, gradient_norm) => break Ending::Converged,
-                Ending::Interrupted => break Ending::Interrupted,
-                _ if iterations >= limits.iterations => break Ending::IterationLimit,
-                _ if !progress => break Ending::NoProgress,
+                _ if converged(objective, gradient_norm) => break Termination::Converged,
+                Termination::Interrupted => break Termination::Interrupted,
+                _ if iterations >= limits.iterations => break Termination::IterationLimit,
+                _ if !progress => break Termination::NoProgress,
                 _ => {}
             }
         };
-        let converged = ending == Ending::Converged;
+        let converged = ending == Termination::Converged;
         let summary = FitSummary { c: Some(c), objective, gradient_norm, iterations, converged, ending };
         Ok(Fit { classifier, summary })
     }
@@ -228,16 +227,18 @@ impl<'a, D: Device> Problem<'a, D> {
     fn correct(&mut self) -> Result<(f64, f64)> {
         let classifier = self.classifier();
         let keep = Some((&mut self.logits[..], &mut self.reference[..]));
-        let exact = Exact::evaluate(&classifier, self.regression.design.rows(), self.regression.labels, keep);
+        let objective_f64 =
+            ObjectiveF64::evaluate(&classifier, self.regression.design.rows(), self.regression.labels, keep);
         let mean = self.regression.design.mean();
         // Xᵀr without the mean's share.
-        self.reference_product.copy_from_slice(&exact.product);
-        for (product, sum) in self.reference_product.chunks_exact_mut(mean.len()).zip(&exact.sums) {
+        self.reference_product.copy_from_slice(&objective_f64.product);
+        for (product, sum) in self.reference_product.chunks_exact_mut(mean.len()).zip(&objective_f64.sums) {
             product.iter_mut().zip(mean).for_each(|(product, mean)| *product -= sum * mean);
         }
         let spread: f64 = self.reference.iter().map(|r| (r.abs() * (1.0 - r.abs())).max(0.0)).sum();
         self.precondition_for(spread / self.reference.len() as f64)?;
-        let (value, norm) = (exact.objective(&classifier, self.c), exact.gradient_norm(&classifier, self.c));
+        let (value, norm) =
+            (objective_f64.objective(&classifier, self.c), objective_f64.gradient_norm(&classifier, self.c));
         if value.is_finite() && norm.is_finite() {
             Ok((value, norm))
         } else {

@@ -5,12 +5,11 @@ use faer::{Accum, MatMut, MatRef, Par};
 use rayon::prelude::*;
 
 use crate::probe::classifier::Classifier;
-use crate::probe::features::matrix::Rows;
-use crate::probe::features::matrix::{ROW_BLOCK, read_block};
+use crate::probe::features::matrix::{ROW_BLOCK, Rows, read_block};
 
 /// `½‖W‖² + C · Σ CE` and its parts at a classifier.
 #[derive(Clone, Debug)]
-pub struct Exact {
+pub struct ObjectiveF64 {
     /// `Σ CE` in nats, over all rows.
     pub cross_entropy: f64,
     /// `Xᵀ(p − y)`, as `[K, F]`.
@@ -22,7 +21,7 @@ pub struct Exact {
 /// Blocks whose `[K, F]` products are held at a time.
 const TOGETHER: usize = 16;
 
-impl Exact {
+impl ObjectiveF64 {
     /// Evaluates a classifier on rows with labels below its classes. `logits` `[N, K]` and `residuals` `[N, K]` (`p − y`),
     /// where wanted, are filled.
     pub fn evaluate(
@@ -32,7 +31,8 @@ impl Exact {
         mut keep: Option<(&mut [f64], &mut [f64])>,
     ) -> Self {
         let Classifier { classes, width, .. } = *classifier;
-        let mut total = Exact { cross_entropy: 0.0, product: vec![0.0; classes * width], sums: vec![0.0; classes] };
+        let mut total =
+            ObjectiveF64 { cross_entropy: 0.0, product: vec![0.0; classes * width], sums: vec![0.0; classes] };
         let blocks: Vec<usize> = (0..rows.len().div_ceil(ROW_BLOCK)).collect();
         for group in blocks.chunks(TOGETHER) {
             let parts: Vec<_> = group
@@ -86,7 +86,7 @@ impl Exact {
         (weights.collect(), self.sums.iter().map(|sum| c * sum).collect())
     }
 
-    /// Length of [`Exact::gradient`].
+    /// Length of [`ObjectiveF64::gradient`].
     pub fn gradient_norm(&self, classifier: &Classifier, c: f64) -> f64 {
         let (weights, intercepts) = self.gradient(classifier, c);
         weights.iter().chain(&intercepts).map(|value| value * value).sum::<f64>().sqrt()
@@ -126,9 +126,10 @@ mod tests {
     fn the_gradient_is_that_of_finite_differences() {
         let (x, labels, classifier) = problem();
         let c = 0.7;
-        let at = |classifier: &Classifier| Exact::evaluate(classifier, &x, &labels, None).objective(classifier, c);
-        let exact = Exact::evaluate(&classifier, &x, &labels, None);
-        let (weights, intercepts) = exact.gradient(&classifier, c);
+        let at =
+            |classifier: &Classifier| ObjectiveF64::evaluate(classifier, &x, &labels, None).objective(classifier, c);
+        let objective_f64 = ObjectiveF64::evaluate(&classifier, &x, &labels, None);
+        let (weights, intercepts) = objective_f64.gradient(&classifier, c);
         let h = 1e-5;
         for (index, gradient) in weights.iter().chain(&intercepts).enumerate() {
             let moved = |by: f64| {
@@ -148,10 +149,10 @@ mod tests {
     fn what_is_known_without_computing() {
         let (x, labels, classifier) = problem();
         let zero = Classifier::zero(3, 5);
-        let exact = Exact::evaluate(&zero, &x, &labels, None);
-        assert!((exact.cross_entropy / labels.len() as f64 - 3_f64.ln()).abs() < 1e-12);
+        let objective_f64 = ObjectiveF64::evaluate(&zero, &x, &labels, None);
+        assert!((objective_f64.cross_entropy / labels.len() as f64 - 3_f64.ln()).abs() < 1e-12);
         // The residuals of a row add up to nothing.
-        let sums = Exact::evaluate(&classifier, &x, &labels, None).sums;
+        let sums = ObjectiveF64::evaluate(&classifier, &x, &labels, None).sums;
         assert!(sums.iter().sum::<f64>().abs() < 1e-9);
         // Far-out logits neither overflow nor become NaN.
         let mut row = [1e4, -1e4, 0.0];

@@ -21,7 +21,7 @@ use faer::{Conj, Mat, MatMut, Par, Spec};
 use crate::probe::error::{ProbeError, Result};
 
 /// Widest features that get a factor: its size is their square, its cost their cube. Wider ones are scaled column by column.
-pub const WIDEST: usize = 4096;
+pub const MAX_FACTOR_WIDTH: usize = 4096;
 
 /// `(I + C·a·X̃ᵀX̃)⁻¹`, or of its diagonal alone.
 pub enum Preconditioner {

@@ -5,9 +5,9 @@
 
 use rand::seq::SliceRandom;
 
-use super::lbfgs::Ending;
+use super::lbfgs::Termination;
 use super::logistic::{Fit, FitSummary, check_labels};
-use super::objective_f64::Exact;
+use super::objective_f64::ObjectiveF64;
 use crate::device::{Device, WeightLayout};
 use crate::optim::{Schedule, ScheduleKind};
 use crate::probe::classifier::Classifier;
@@ -91,7 +91,7 @@ pub fn sgd<D: Device>(
     let decay = c.map_or(0.0, |c| 1.0 / (c * rows.len() as f64)) as f32;
     let mut weights = Updated::new(device, &[classes, width])?;
     let mut intercepts = Updated::new(device, &[classes])?;
-    let (mut done, mut ending) = (0, Ending::IterationLimit);
+    let (mut done, mut ending) = (0, Termination::IterationLimit);
     while done < steps {
         let picked = order(done);
         let mut x = vec![0.0; picked.len() * width];
@@ -115,11 +115,11 @@ pub fn sgd<D: Device>(
         done += 1;
         let loss = device.download(&loss.loss)?.first().copied().map_or(f64::NAN, f64::from);
         if !loss.is_finite() {
-            ending = Ending::Diverged;
+            ending = Termination::Diverged;
             break;
         }
         if !watch(done, loss) {
-            ending = Ending::Interrupted;
+            ending = Termination::Interrupted;
             break;
         }
     }
@@ -133,7 +133,7 @@ pub fn sgd<D: Device>(
     let tolerance = super::logistic::TOLERANCE;
     let converged = gradient_norm * gradient_norm <= tolerance * objective;
     if !objective.is_finite() {
-        ending = Ending::Diverged;
+        ending = Termination::Diverged;
     }
     let summary = FitSummary { c, objective, gradient_norm, iterations: done as usize, converged, ending };
     Ok(Fit { classifier, summary })
@@ -141,12 +141,13 @@ pub fn sgd<D: Device>(
 
 /// Objective and gradient norm in f64; without C those of `Σ CE` alone.
 fn evaluate(classifier: &Classifier, rows: &dyn Rows, labels: &[u16], c: Option<f64>) -> (f64, f64) {
-    let exact = Exact::evaluate(classifier, rows, labels, None);
+    let objective_f64 = ObjectiveF64::evaluate(classifier, rows, labels, None);
     match c {
-        Some(c) => (exact.objective(classifier, c), exact.gradient_norm(classifier, c)),
+        Some(c) => (objective_f64.objective(classifier, c), objective_f64.gradient_norm(classifier, c)),
         None => {
-            let square = exact.product.iter().chain(&exact.sums).map(|value| value * value).sum::<f64>();
-            (exact.cross_entropy, square.sqrt())
+            let square =
+                objective_f64.product.iter().chain(&objective_f64.sums).map(|value| value * value).sum::<f64>();
+            (objective_f64.cross_entropy, square.sqrt())
         }
     }
 }
@@ -242,7 +243,7 @@ mod tests {
         {
             assert!((got - expected).abs() < 1e-6, "{got} {expected}");
         }
-        assert_eq!((fit.summary.ending, fit.summary.iterations), (Ending::IterationLimit, 4));
+        assert_eq!((fit.summary.ending, fit.summary.iterations), (Termination::IterationLimit, 4));
     }
 
     #[test]
@@ -252,7 +253,7 @@ mod tests {
         let options = SgdOptions { learning_rate: 1e30, momentum: 0.9, steps: 50, batch: 2, c: None, seed: 0 };
         let mut stream = Shuffled::new(0, 4);
         let fit = sgd(&device, &x, &[0, 1, 0, 1], 2, &options, |step| stream.batch(step, 2), |_, _| true).unwrap();
-        assert_eq!(fit.summary.ending, Ending::Diverged);
+        assert_eq!(fit.summary.ending, Termination::Diverged);
         assert!(!fit.summary.converged);
     }
 }

@@ -1,20 +1,20 @@
-//! What one run says of itself.
+//! One figure of a run, and what to know beside it.
 
 use std::path::PathBuf;
 
 use serde::Serialize;
 
-use super::key::Subject;
+use super::key::ResultKey;
 use crate::recipe::Recipe;
 
 /// What a run found.
 #[derive(Clone, Debug, Serialize)]
-pub struct Finding {
+pub struct MeasuredResult {
     /// Its folder, or the file.
     pub run: PathBuf,
     /// What it is about.
     #[serde(flatten)]
-    pub subject: Subject,
+    pub key: ResultKey,
     /// The figure: nats per token of pre-training, else % accuracy.
     pub value: f64,
     /// Standard deviation over seeds.

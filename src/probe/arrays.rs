@@ -1,0 +1,201 @@
+//! The solvers on arrays that somebody else made: features and labels in `.npy` files.
+
+use std::path::{Path, PathBuf};
+use std::str::FromStr;
+
+use super::error::{ProbeError, Result};
+use super::events::Events;
+use super::features::matrix::{Matrix, Rows, first_not_finite};
+use super::protocol::{Labelled, Protocol, Tried, split};
+use super::session::max_resident;
+use super::solver::logistic::FitSummary;
+use super::solver_choice::{Choice, Solver};
+use crate::data::npy::Npy;
+use crate::device::Device;
+
+/// Two arrays that belong together, `X.npy,Y.npy`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ArrayPair {
+    /// Features, float `[N, features]`.
+    pub features: PathBuf,
+    /// Labels, integers `[N]`.
+    pub labels: PathBuf,
+}
+
+impl FromStr for ArrayPair {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        // At ".npy," and not at any comma, which paths may hold.
+        match text.split_once(".npy,") {
+            Some((stem, labels)) if !stem.is_empty() && !labels.is_empty() => {
+                Ok(ArrayPair { features: format!("{stem}.npy").into(), labels: labels.into() })
+            }
+            _ => Err("give the features and their labels as X.npy,Y.npy".into()),
+        }
+    }
+}
+
+/// What is fitted and tested, and how.
+#[derive(Clone, Debug)]
+pub struct ArraySettings {
+    /// What is fitted.
+    pub train: ArrayPair,
+    /// What is tested.
+    pub test: ArrayPair,
+    /// How classifiers are fitted.
+    pub solver: Solver,
+    /// Fraction of the training rows held out where there is something to choose.
+    pub holdout: f64,
+    /// Seed of the held-out rows.
+    pub seed: u64,
+}
+
+/// What came of it.
+#[derive(Clone, Debug)]
+pub struct ArrayOutcome {
+    /// How the last fit went.
+    pub fit: FitSummary,
+    /// The number that was chosen.
+    pub choice: Choice,
+    /// What was tried on held-out rows; nothing where there was no choice.
+    pub tried: Vec<Tried>,
+    /// Accuracy on the test rows.
+    pub test_accuracy: f64,
+    /// Accuracy on the rows that were fitted.
+    pub train_accuracy: f64,
+    /// Classes of the labels.
+    pub classes: usize,
+    /// Features per row.
+    pub features: usize,
+}
+
+/// Fits a classifier to arrays and tests it. `None` if it was interrupted.
+///
+/// # Errors
+/// [`ProbeError::Data`] and [`ProbeError::Unfit`] for arrays that cannot be read or do not go together; those of the fits.
+pub fn probe_arrays<D: Device>(
+    device: &D,
+    settings: &ArraySettings,
+    events: &mut dyn Events,
+) -> Result<Option<ArrayOutcome>> {
+    // Read both parts.
+    let (train, train_labels) = load(&settings.train)?;
+    let (test, test_labels) = load(&settings.test)?;
+    if train.width() != test.width() {
+        return Err(ProbeError::Unfit(format!(
+            "{} has {} features and {} has {}; they must be of the same kind",
+            settings.train.features.display(),
+            train.width(),
+            settings.test.features.display(),
+            test.width()
+        )));
+    }
+    let classes = 1 + train_labels.iter().chain(&test_labels).copied().max().map_or(0, usize::from);
+
+    // Choose on held-out rows, if there is a choice.
+    let protocol = Protocol { device, classes, max_resident: max_resident(), solver: settings.solver.clone() };
+    let all = Labelled { rows: &train, labels: &train_labels };
+    events.fit_started(&format!("{} rows of {}", train.len(), train.width()));
+    let mut watch = |step: &_| events.fit_advanced(step);
+    let mut tried = Vec::new();
+    let (choice, start) = match protocol.choices()[..] {
+        [only] => (only, None),
+        _ => {
+            let (fitted, held) = split(train.len(), settings.holdout, settings.seed)?;
+            let Some(sweep) = protocol.sweep(all, (&fitted, &held), &mut watch)? else { return Ok(None) };
+            tried = sweep.tried;
+            (sweep.best.choice, Some(sweep.classifier))
+        }
+    };
+
+    // Fit on all rows, and test.
+    let Some(fit) = protocol.fit(all, choice, start.as_ref(), &mut watch)? else { return Ok(None) };
+    events.fit_ended(None);
+    Ok(Some(ArrayOutcome {
+        fit: fit.summary,
+        choice,
+        tried,
+        test_accuracy: fit.classifier.accuracy(&test, &test_labels),
+        train_accuracy: fit.classifier.accuracy(&train, &train_labels),
+        classes,
+        features: train.width(),
+    }))
+}
+
+/// Reads features `[N, F]` and labels `[N]`.
+fn load(pair: &ArrayPair) -> Result<(Matrix, Vec<u16>)> {
+    let array = Npy::open(&pair.features)?;
+    let &[rows, width] = array.shape() else {
+        return Err(ProbeError::Unfit(format!(
+            "{} has shape {:?}; features are [N, features]",
+            pair.features.display(),
+            array.shape()
+        )));
+    };
+    if rows == 0 || width == 0 || u32::try_from(rows).is_err() {
+        return Err(ProbeError::Unfit(format!(
+            "{} has shape [{rows}, {width}]; needed are 1 to 2^32 - 1 rows",
+            pair.features.display()
+        )));
+    }
+    let matrix = Matrix::new(width, array.to_f32()?)?;
+    if let Some((row, column, value)) = first_not_finite(&matrix) {
+        return Err(ProbeError::Unfit(format!(
+            "{}: row {row} column {column} (counted from 0) is {value}",
+            pair.features.display()
+        )));
+    }
+    let labels = read_labels(&pair.labels)?;
+    if labels.len() != rows {
+        return Err(ProbeError::Unfit(format!(
+            "{} has {} labels for the {rows} rows of {}",
+            pair.labels.display(),
+            labels.len(),
+            pair.features.display()
+        )));
+    }
+    Ok((matrix, labels))
+}
+
+/// Most classes of a probe.
+const MAX_CLASSES: i64 = 1 << 15;
+
+fn read_labels(path: &Path) -> Result<Vec<u16>> {
+    let array = Npy::open(path)?;
+    if array.shape().len() != 1 {
+        return Err(ProbeError::Unfit(format!(
+            "{} has shape {:?}; labels are [N], a class a row counted from 0",
+            path.display(),
+            array.shape()
+        )));
+    }
+    let mut labels = Vec::with_capacity(array.len());
+    for (row, label) in array.integers(0..array.len())?.enumerate() {
+        match u16::try_from(label) {
+            Ok(small) if label < MAX_CLASSES => labels.push(small),
+            _ => {
+                return Err(ProbeError::Unfit(format!(
+                    "{}: row {row} has label {label}; classes are counted from 0 to {}",
+                    path.display(),
+                    MAX_CLASSES - 1
+                )));
+            }
+        }
+    }
+    Ok(labels)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pairs_of_arrays_may_have_commas_in_their_names() {
+        let pair: ArrayPair = "a,b/x.npy,y.npy".parse().unwrap();
+        assert_eq!((pair.features, pair.labels), ("a,b/x.npy".into(), "y.npy".into()));
+        for bad in ["x.npy", "x.npy,", ".npy,y.npy", ""] {
+            assert!(bad.parse::<ArrayPair>().is_err(), "{bad}");
+        }
+    }
+}
