@@ -102,6 +102,19 @@ pub struct ModelImages {
 }
 
 impl ImageSelection {
+    /// The test images of a data set, in the model's own colours, no bad file left out.
+    pub fn test_images(data: DataSpec) -> Self {
+        Self {
+            data,
+            split: Split::Test,
+            palette: None,
+            filter: Filter::default(),
+            skip_bad: SkipBad::default(),
+            seed: 0,
+            progress: false,
+        }
+    }
+
     /// The colours: the file's, else the checkpoint's, else the built-in ones.
     ///
     /// # Errors

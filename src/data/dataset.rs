@@ -111,3 +111,15 @@ impl Examples for ImageExamples {
         format!("{} of {} at {side}x{side}, {} colours", self.len(), self.source.describe(), self.palette.len())
     }
 }
+/// The un-augmented tokens of images `first..first + count`, `[count, length]`.
+///
+/// # Errors
+/// Those of [`Examples::tokens`].
+pub fn tokens_of(examples: &dyn Examples, first: usize, count: usize) -> Result<Vec<u16>, DataError> {
+    let length = examples.sequence_length();
+    let mut tokens = vec![0; count * length];
+    for (offset, row) in tokens.chunks_mut(length).enumerate() {
+        examples.tokens(first + offset, None, row)?;
+    }
+    Ok(tokens)
+}

@@ -38,7 +38,7 @@ pub use codec::kmeans::{FitOptions, Histogram, Quality, fit};
 pub use codec::palette::{MAX_COLOURS, Palette};
 pub use codec::resize::{Filter, resize};
 pub use codec::transform::{Augment, Framing, MAX_RESOLUTION, Transform};
-pub use dataset::{Examples, ImageExamples};
+pub use dataset::{Examples, ImageExamples, tokens_of};
 pub use encode::{Encoded, Encoding};
 pub use error::{DataError, Result};
 pub use fetch::{CIFAR10_FILES, Fetched, Via, fetch_cifar10};

@@ -17,6 +17,7 @@ pub(crate) mod features;
 mod few_labels;
 mod inputs;
 mod outcome;
+mod passes;
 pub(crate) mod protocol;
 mod session;
 mod settings;

@@ -7,8 +7,8 @@ use super::classifier::accuracy_of;
 use super::depths::Depths;
 use super::error::{ProbeError, Result};
 use super::events::Events;
-use super::features::extract::{Shown, pooled_features, window, write_features};
-use super::features::feature_file::{FeatureFile, Header};
+use super::features::extract::window;
+use super::features::feature_file::FeatureFile;
 use super::few_labels::mean_and_deviation;
 use super::inputs::{Images, Model};
 use super::outcome::{FittedClassifier, Outcome, best_trained};
@@ -17,23 +17,23 @@ use super::settings::Settings;
 use super::solver_choice::Solver;
 use crate::checkpoint::MODEL_FILE;
 use crate::checkpoint::images::palette_for;
-use crate::data::{self, Examples, ImageExamples};
+use crate::data::{self, ImageExamples};
 use crate::device::Device;
-use crate::model::{MASK_RATE, Masking, Objective, modal_class, parameter_specs};
+use crate::model::{modal_class, parameter_specs};
+use crate::plan::limits;
 use crate::plan::machine::available_memory;
-use crate::plan::{Memory, Work, limits};
 use crate::report::html::describe_model;
 use crate::report::probe::{FewLabels, ProbeReport, Source};
 use crate::tape::Parameters;
 
 /// A probe that is ready to run: model and images are open and checked.
 pub struct Session<'a, D: Device> {
-    settings: Settings,
-    out: PathBuf,
-    depths: Depths,
+    pub(super) settings: Settings,
+    pub(super) out: PathBuf,
+    pub(super) depths: Depths,
     model: Option<Model<D>>,
-    images: Images,
-    protocol: Protocol<'a, D>,
+    pub(super) images: Images,
+    pub(super) protocol: Protocol<'a, D>,
 }
 
 /// What has been found so far.
@@ -44,16 +44,13 @@ struct Found {
 }
 
 /// Features of both parts of the data.
-struct Features {
-    train: FeatureFile,
+pub(super) struct Features {
+    pub train: FeatureFile,
     /// Of a BERT model, under several masks.
-    test: Vec<FeatureFile>,
+    pub test: Vec<FeatureFile>,
     /// Classes of the images, training and test.
-    labels: [Vec<u16>; 2],
+    pub labels: [Vec<u16>; 2],
 }
-
-/// Features of a batch of images, by depth: from the number of its first image and the images' tokens.
-type ReadFeatures<'a> = &'a dyn Fn(u64, &[u16]) -> Result<Vec<Vec<f32>>>;
 
 impl<'a, D: Device> Session<'a, D> {
     /// Loads the model, opens the images and makes the folder of the results.
@@ -180,141 +177,12 @@ impl<'a, D: Device> Session<'a, D> {
         Ok(true)
     }
 
-    /// Features of a model on both parts of the data. `None` if interrupted.
-    fn model_features(
-        &self,
-        model: &Model<D>,
-        parameters: &Parameters<D>,
-        source: Source,
-        origin: &str,
-        events: &mut dyn Events,
-    ) -> Result<Option<Features>> {
-        let (transformer, device, settings) = (&model.transformer, self.protocol.device, &self.settings);
-        let config = transformer.config();
-        let length = self.images.train.sequence_length();
-        limits::check_device(
-            device,
-            &format!("showing {} images at a time to the model", settings.batch),
-            &Memory::of(config, Work::Forward, settings.batch as f64 * length as f64, settings.precision),
-            "try a smaller --batch",
-        )?;
-
-        // Tokens [images, length] in raster order -> features by depth, [images, d] each.
-        let masking = Masking { rate: settings.mask_rate.unwrap_or(MASK_RATE), seed: settings.seed };
-        let read = |mask: u64, first: u64, tokens: &[u16]| {
-            // In the order that the model reads pixels in, as is the mask.
-            let sequences = transformer.arrange(tokens, length)?;
-            let shown = match config.objective() {
-                Objective::Ar => Shown::autoregressive(&sequences, length, transformer.sos()),
-                Objective::Bert => {
-                    let masked = masking.evaluation(mask, first, tokens.len() / length, length);
-                    Shown::masked(&sequences, &transformer.arrange(&masked, length)?)
-                }
-            };
-            pooled_features(device, transformer, parameters, &shown, length, &self.depths.read)
-        };
-        let (origin, masks) = match config.objective() {
-            Objective::Ar => (origin.to_owned(), 1),
-            Objective::Bert => (format!("{origin}, {masking:?}"), settings.masks.unwrap_or(1)),
-        };
-
-        // Both parts have their images counted from 0, so their masks are told apart by the number of the mask.
-        let header = |part: &str| self.header(part, &origin, &self.depths.read, config.width);
-        let read_train = |first: u64, tokens: &[u16]| read(0, first, tokens);
-        let Some(train) = self.features(source, "train", header("train"), &read_train, events)? else {
-            return Ok(None);
-        };
-        let mut test = Vec::new();
-        for mask in 1..=masks {
-            let part = if mask == 1 { "test".to_owned() } else { format!("test-mask-{mask}") };
-            let read_test = |first: u64, tokens: &[u16]| read(mask, first, tokens);
-            let Some(file) = self.features(source, &part, header(&part), &read_test, events)? else {
-                return Ok(None);
-            };
-            test.push(file);
-        }
-        let labels = [train.labels(), test.first().map(FeatureFile::labels).unwrap_or_default()];
-        Ok(Some(Features { train, test, labels }))
-    }
-
     /// Probes the pixels, from -1 to 1.
-    fn probe_pixels(
-        &self,
-        [train, test]: &[ImageExamples; 2],
-        found: &mut Found,
-        events: &mut dyn Events,
-    ) -> Result<bool> {
-        let length = self.images.train.sequence_length();
-        let width = 3 * length;
-        let read = |examples: &ImageExamples, first: u64, count: usize| -> Result<Vec<Vec<f32>>> {
-            let mut values = Vec::with_capacity(count * width);
-            for index in (first..).take(count) {
-                let image = examples.image(index as usize, None)?;
-                values.extend(image.as_raw().iter().map(|value| f32::from(*value) / 127.5 - 1.0));
-            }
-            Ok(vec![values])
-        };
-
-        let source = Source::RawPixels;
-        let header = |part| self.header(part, "pixels", &[0], width);
-        let read_train = |first: u64, tokens: &[u16]| read(train, first, tokens.len() / length);
-        let read_test = |first: u64, tokens: &[u16]| read(test, first, tokens.len() / length);
-        let Some(train) = self.features(source, "train", header("train"), &read_train, events)? else {
-            return Ok(false);
-        };
-        let Some(test) = self.features(source, "test", header("test"), &read_test, events)? else {
-            return Ok(false);
-        };
-
-        let labels = [train.labels(), test.labels()];
-        let features = Features { train, test: vec![test], labels };
-        let Some(fitted) = self.fit(&features, source, vec![0], true, events)? else { return Ok(false) };
+    fn probe_pixels(&self, pixels: &[ImageExamples; 2], found: &mut Found, events: &mut dyn Events) -> Result<bool> {
+        let Some(features) = self.pixel_features(pixels, events)? else { return Ok(false) };
+        let Some(fitted) = self.fit(&features, Source::RawPixels, vec![0], true, events)? else { return Ok(false) };
         found.fitted.push(FittedClassifier { depths: Vec::new(), ..fitted });
         Ok(true)
-    }
-
-    /// What the file of features of one part of the data holds: `width` features per depth.
-    fn header(&self, part: &str, origin: &str, depths: &[usize], width: usize) -> Header {
-        let images = self.settings.images_of(self.examples(part).len());
-        let origin = format!("{origin}; {part} of {}", self.images.origin);
-        Header::new(images, depths.to_vec(), width, self.protocol.classes, origin)
-    }
-
-    fn examples(&self, part: &str) -> &std::sync::Arc<dyn Examples> {
-        if part == "train" { &self.images.train } else { &self.images.test }
-    }
-
-    /// Writes, or finds, the features of one part of the data. `None` if interrupted.
-    fn features(
-        &self,
-        source: Source,
-        part: &str,
-        header: Header,
-        read: ReadFeatures<'_>,
-        events: &mut dyn Events,
-    ) -> Result<Option<FeatureFile>> {
-        let path = self.feature_path(source, part);
-        events.pass_started(header.images);
-        let file = write_features(&path, header, self.examples(part), self.settings.batch, read, |done| {
-            events.pass_advanced(done)
-        })?;
-        events.pass_ended(&path, file.is_some());
-        Ok(file)
-    }
-
-    fn feature_path(&self, source: Source, part: &str) -> PathBuf {
-        self.out.join(format!("{}-{part}.features", source.to_string().replace(' ', "-")))
-    }
-
-    fn discard_features(&self) {
-        let masked = (2..=self.settings.masks.unwrap_or(1)).map(|mask| format!("test-mask-{mask}"));
-        let parts: Vec<String> = ["train", "test"].map(str::to_owned).into_iter().chain(masked).collect();
-        for source in [Source::Trained, Source::Untrained, Source::RawPixels] {
-            for part in &parts {
-                // What was never written need not be removed.
-                let _ = std::fs::remove_file(self.feature_path(source, part));
-            }
-        }
     }
 
     /// The whole protocol on some depths side by side. `None` if interrupted.

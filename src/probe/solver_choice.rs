@@ -37,12 +37,16 @@ pub enum Choice {
 impl Default for Solver {
     /// L-BFGS with five penalties, to [`TOLERANCE`].
     fn default() -> Self {
-        let limits = FitLimits { tolerance: TOLERANCE, iterations: 1000 };
-        Solver::Lbfgs { c: vec![1e-4, 1e-3, 1e-2, 1e-1, 1.0], limits }
+        Solver::lbfgs(vec![1e-4, 1e-3, 1e-2, 1e-1, 1.0])
     }
 }
 
 impl Solver {
+    /// L-BFGS to [`TOLERANCE`], for each of the inverse strengths `c` of the penalty.
+    pub fn lbfgs(c: Vec<f64>) -> Self {
+        Solver::Lbfgs { c, limits: FitLimits { tolerance: TOLERANCE, iterations: 1000 } }
+    }
+
     /// The solver in words.
     pub fn describe(&self) -> String {
         match self {

@@ -1,0 +1,84 @@
+//! The flags of `sample`.
+
+use std::path::PathBuf;
+
+use clap::Args;
+
+use crate::cli::common::device::DeviceArgs;
+use crate::cli::common::eval_images::ModelDataArgs;
+use crate::device::SampleOptions;
+use crate::sample::{Settings, Source};
+
+/// Complete images from their upper half, or generate them from nothing, into a PNG grid
+///
+/// Each row of a grid of completions shows the original, the half that the model sees, and its completions.
+/// A model that reads pixels in another order than row by row is shown the first ones of its order: by columns the
+/// left half, in a spiral the outer rings, along a Hilbert curve its first half.
+///
+///   igpt-engine sample --checkpoint RUN photo.jpg cat.png       complete the user's own images
+///   igpt-engine sample --checkpoint RUN --data cifar10:DIR      complete images of a data set
+///   igpt-engine sample --checkpoint RUN --unconditional         generate from nothing
+#[derive(Args)]
+#[command(verbatim_doc_comment)]
+pub struct SampleCommand {
+    /// Images to complete (JPEG or PNG), cropped to their middle square; without any, images of --data
+    #[arg(value_name = "IMAGE")]
+    pub(super) images: Vec<PathBuf>,
+    /// A checkpoint, a run (its latest checkpoint is taken), or a Hugging Face ImageGPT folder
+    #[arg(long, value_name = "DIR")]
+    pub(super) checkpoint: PathBuf,
+    #[command(flatten)]
+    pub(super) data: ModelDataArgs,
+    /// Generate whole images from nothing instead of completing any
+    #[arg(long, conflicts_with = "images")]
+    pub(super) unconditional: bool,
+    /// Images of --data to complete, or to generate from nothing
+    #[arg(long, value_name = "N", default_value_t = 8)]
+    pub(super) count: usize,
+    /// Completions of each image
+    #[arg(long, value_name = "N", default_value_t = 4)]
+    pub(super) completions: usize,
+    /// Below 1 safer, above 1 wilder; 0 always takes the likeliest colour
+    #[arg(long, value_name = "T", default_value_t = 1.0)]
+    pub(super) temperature: f32,
+    /// Choose among this many likeliest colours only [default: all]
+    #[arg(long, value_name = "K")]
+    pub(super) top_k: Option<usize>,
+    /// Seed of the random numbers
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    pub(super) sample_seed: u64,
+    /// Where the grid goes
+    #[arg(long, value_name = "FILE.png", default_value = "samples.png")]
+    pub(super) out: PathBuf,
+    /// Pixels of the grid per pixel of an image [default: what makes an image about 128 wide]
+    #[arg(long, value_name = "N")]
+    pub(super) scale: Option<u32>,
+    /// Write the generated tokens too, uint16 [images, tokens of an image]
+    #[arg(long, value_name = "FILE.npy")]
+    pub(super) tokens_out: Option<PathBuf>,
+    #[command(flatten)]
+    pub(super) device: DeviceArgs,
+    /// Print one JSON object
+    #[arg(long)]
+    pub(super) json: bool,
+}
+
+impl SampleCommand {
+    /// What the flags say, for the library.
+    pub(super) fn settings(&self) -> Settings {
+        let source = match (self.unconditional, self.images.is_empty()) {
+            (true, _) => Source::Nothing,
+            (false, true) => Source::DataSet,
+            (false, false) => Source::Files(self.images.clone()),
+        };
+        Settings {
+            checkpoint: self.checkpoint.clone(),
+            source,
+            images: self.data.selection(self.json),
+            count: self.count,
+            completions: self.completions,
+            options: SampleOptions { temperature: self.temperature, top_k: self.top_k },
+            seed: self.sample_seed,
+        }
+    }
+}

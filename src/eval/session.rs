@@ -1,0 +1,201 @@
+//! Scoring a checkpoint on a data set.
+
+use std::path::{Path, PathBuf};
+
+use serde_json::{Value, json};
+
+use super::error::SessionError;
+use super::evaluate::{BatchScores, EvaluationPlan, evaluate_with};
+use super::masks::MaskSettings;
+use super::per_class::{ClassCount, PerClass};
+use super::tally::Evaluation;
+use crate::checkpoint;
+use crate::checkpoint::images::{ImageSelection, ModelImages, check_classes};
+use crate::data::{DataSpec, Split};
+use crate::device::Device;
+use crate::model::{ModelConfig, Objective, Transformer};
+use crate::run::checkpoints;
+use crate::tape::Parameters;
+
+type Result<T> = std::result::Result<T, SessionError>;
+
+/// What is scored, and how.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// A checkpoint, a run, or a Hugging Face folder.
+    pub checkpoint: PathBuf,
+    /// The images.
+    pub images: ImageSelection,
+    /// Only this many of them, from the first.
+    pub limit: Option<usize>,
+    /// Images at a time; changes nothing but speed and memory.
+    pub batch: usize,
+    /// The loss; without it, the one that the model was trained for.
+    pub objective: Option<Objective>,
+    /// Masks of a BERT model.
+    pub masks: MaskSettings,
+    /// Whether every class is counted for itself.
+    pub per_class: bool,
+}
+
+impl Settings {
+    /// All test images of `data`, by the loss that the model was trained for.
+    pub fn new(checkpoint: &Path, data: DataSpec) -> Self {
+        Self {
+            checkpoint: checkpoint.to_owned(),
+            images: ImageSelection::test_images(data),
+            limit: None,
+            batch: 16,
+            objective: None,
+            masks: MaskSettings::default(),
+            per_class: false,
+        }
+    }
+}
+
+/// An evaluation that is ready to run: model and images are open and checked.
+pub struct Session<'a, D: Device> {
+    device: &'a D,
+    settings: Settings,
+    folder: PathBuf,
+    model: Transformer,
+    parameters: Parameters<D>,
+    opened: ModelImages,
+    objective: Objective,
+}
+
+impl<'a, D: Device> Session<'a, D> {
+    /// Loads the model and opens the images.
+    ///
+    /// # Errors
+    /// Whatever cannot be read or does not go together.
+    pub fn open(device: &'a D, settings: Settings) -> Result<Self> {
+        let folder = checkpoints::resolve(&settings.checkpoint)?;
+        let (config, parameters) = checkpoint::load_model(device, &folder)?;
+        let objective = objective(&settings, &config)?;
+        if settings.per_class && config.classes.is_empty() {
+            let problem =
+                "--per-class is for fine-tuned models, and this one has no class head; see `igpt-engine finetune`";
+            return Err(SessionError::Settings(problem.into()));
+        }
+        let model = Transformer::new(config)?;
+
+        let opened = settings.images.open(&folder, model.config())?;
+        let labelled = check_classes(model.config(), opened.examples.as_ref())?;
+        if settings.per_class && !labelled {
+            return Err(SessionError::Settings(format!(
+                "--per-class needs images with labels, and {} has none",
+                opened.description
+            )));
+        }
+        Ok(Self { device, settings, folder, model, parameters, opened, objective })
+    }
+
+    /// The model's configuration.
+    pub fn model(&self) -> &ModelConfig {
+        self.model.config()
+    }
+
+    /// Images that will be scored.
+    pub fn images(&self) -> usize {
+        self.settings.limit.unwrap_or(usize::MAX).min(self.opened.examples.len())
+    }
+
+    /// Tokens per image.
+    pub fn sequence_length(&self) -> usize {
+        self.opened.examples.sequence_length()
+    }
+
+    /// Whether the loss is another than the one that the model was trained for.
+    pub fn is_other_objective(&self) -> bool {
+        self.objective != self.model().objective()
+    }
+
+    /// Scores the images; `each` is given what every batch gave, in order.
+    ///
+    /// # Errors
+    /// Those of the data and the device; [`SessionError::Settings`] for masks that do not go with the images.
+    pub fn run(&self, mut each: impl FnMut(&BatchScores<'_>)) -> Result<Outcome> {
+        let (images, settings, examples) = (self.images(), &self.settings, self.opened.examples.as_ref());
+        let given = settings.masks.given(images, self.sequence_length())?;
+        let masks = settings.masks.masks(given.as_deref());
+        let plan = EvaluationPlan { images, batch: settings.batch, objective: self.objective, masks };
+
+        let mut per_class = PerClass::new(self.model().classes.len());
+        let evaluation = evaluate_with(self.device, &self.model, &self.parameters, examples, &plan, |scores| {
+            per_class.add(scores.first, scores.classes, examples);
+            each(&scores);
+            Ok::<_, SessionError>(())
+        })?;
+        Ok(Outcome {
+            evaluation,
+            objective: self.objective,
+            per_class: settings.per_class.then(|| per_class.rows(&self.model().classes)),
+            split: settings.images.split,
+            data: self.opened.description.clone(),
+            checkpoint: self.folder.clone(),
+            masks: (self.objective == Objective::Bert).then(|| settings.masks.describe()),
+        })
+    }
+}
+
+/// The loss to score by.
+fn objective(settings: &Settings, model: &ModelConfig) -> Result<Objective> {
+    let objective = settings.objective.unwrap_or(model.objective());
+    if objective == Objective::Ar && !model.sos {
+        let problem = "this is a BERT model (no start-of-sequence token), so it cannot be scored with --objective ar";
+        return Err(SessionError::Settings(problem.into()));
+    }
+    settings.masks.check(objective, model)?;
+    Ok(objective)
+}
+
+/// What an evaluation found, and of what.
+#[derive(Clone, Debug)]
+pub struct Outcome {
+    /// The scores.
+    pub evaluation: Evaluation,
+    /// The loss.
+    pub objective: Objective,
+    /// A row per class, where that was asked for.
+    pub per_class: Option<Vec<ClassCount>>,
+    /// Which part of the data.
+    pub split: Split,
+    /// The images in words.
+    pub data: String,
+    /// The checkpoint.
+    pub checkpoint: PathBuf,
+    /// The masks of a BERT model in words.
+    pub masks: Option<String>,
+}
+
+impl Outcome {
+    /// The JSON object.
+    pub fn json(&self) -> Value {
+        let Evaluation { nats_per_token: nats, images, tokens, unigram_entropy, classification } = self.evaluation;
+        let mut value = json!({
+            "nats_per_token": nats,
+            "bits_per_token": nats / std::f64::consts::LN_2,
+            "perplexity": nats.exp(),
+            "unigram_entropy": unigram_entropy,
+            "images": images,
+            "tokens": tokens,
+            "objective": self.objective,
+            "split": self.split,
+            "data": self.data,
+            "checkpoint": self.checkpoint,
+        });
+        if let Some(masks) = &self.masks {
+            value["masks"] = masks.as_str().into();
+        }
+        if let Some(found) = classification {
+            value["accuracy"] = found.accuracy.into();
+            value["class_loss"] = found.loss.into();
+            value["labelled"] = found.images.into();
+        }
+        if let Some(rows) = &self.per_class {
+            value["per_class"] = json!(rows);
+        }
+        value
+    }
+}

@@ -1,0 +1,40 @@
+//! Why no images could be generated.
+
+use crate::checkpoint::CheckpointError;
+use crate::checkpoint::images::ImagesError;
+use crate::data::DataError;
+use crate::model::ConfigError;
+
+/// An error of sampling. The text says what to do.
+#[derive(Debug, thiserror::Error)]
+pub enum SampleError {
+    /// The device could not do an op.
+    #[error(transparent)]
+    Device(#[from] crate::device::Error),
+    /// An image could not be had.
+    #[error(transparent)]
+    Data(#[from] DataError),
+    /// The checkpoint cannot be read.
+    #[error(transparent)]
+    Checkpoint(#[from] CheckpointError),
+    /// The checkpoint's configuration does not describe a model.
+    #[error(transparent)]
+    Config(#[from] ConfigError),
+    /// The images do not go with the model.
+    #[error(transparent)]
+    Images(#[from] ImagesError),
+    /// A BERT model sees all pixels but the masked ones, and has no first one.
+    #[error(
+        "this is a BERT model: it guesses single pixels from all others and cannot draw; give an autoregressive one \
+         (train --objective ar)"
+    )]
+    Bert,
+    /// The images of the data set are not of the model's resolution.
+    #[error("the images have {tokens} tokens and the model draws {length}")]
+    Length {
+        /// Tokens of an image.
+        tokens: usize,
+        /// Tokens of an image that the model makes.
+        length: usize,
+    },
+}
