@@ -1,30 +1,22 @@
 //! `igpt-engine demo`: everything in one walk, by the commands that a user would type.
 
-mod results;
-mod stages;
-mod state;
+use std::path::PathBuf;
+use std::sync::atomic::Ordering;
 
-use std::path::{Path, PathBuf};
-use std::time::Instant;
-
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result};
 use clap::{Args, Parser};
 use serde_json::json;
 
-use self::results::Found;
-use self::stages::{Planned, planned, typed};
-use self::state::{Settings, State};
 use super::Cli;
 use super::common::device::{DeviceArgs, on_device};
 use super::common::interrupt::stop_flag;
 use super::common::output::{print_json, say, tell};
-use crate::data::{self, DataSpec, OpenOptions, Palette, Split};
+use crate::data::DataSpec;
+use crate::demo::{Demo, Outcome, SMALL_SAMPLE, Settings, Stage, typed};
 use crate::device::Device;
 use crate::device::select::{Chosen, DeviceJob, Request};
-use crate::fs::atomic_file;
 use crate::report::html::percent;
 use crate::report::probe::Source;
-use crate::run::folder::RunFolder;
 
 /// Everything in one walk: pre-train a small model, probe every depth, fine-tune, complete images; ends with a report
 ///
@@ -74,68 +66,46 @@ impl DemoCommand {
     pub fn run(self) -> Result<()> {
         let mut device = String::new();
         on_device(Request::from(&self.device), Describe(&mut device))?;
-        self.check_data()?;
-        let settings = Settings { data: self.data.to_string(), quick: self.quick, seed: self.seed };
-        let mut state = State::open(&self.out, settings)?;
+        let mut demo = Demo::open(self.settings())?;
         let stop = stop_flag()?;
         if self.data == DataSpec::Sample && !self.json {
-            tell(format_args!("note: {}", SMALL_SAMPLE));
+            tell(format_args!("note: {SMALL_SAMPLE}"));
         }
-        let plan = planned(&self)?;
-        for (number, stage) in (1..).zip(&plan) {
-            let done = state.is_done(stage);
-            self.announce(number, plan.len(), stage, done)?;
-            if done {
-                continue;
+
+        let stages = demo.len();
+        let stopped_at = demo.walk(|stage, number, done| {
+            self.announce(number, stages, stage, done)?;
+            if !done {
+                let words = stage.words.iter().cloned().chain(self.json.then(|| "--json".to_owned()));
+                Cli::try_parse_from(words).context("cannot run this stage")?.command.run()?;
             }
-            state.forget_from(&plan[number - 1..])?;
-            let begun = Instant::now();
-            let words = stage.words.iter().cloned().chain(self.json.then(|| "--json".to_owned()));
-            Cli::try_parse_from(words).context("cannot run this stage")?.command.run()?;
-            if stop.load(std::sync::atomic::Ordering::Relaxed) {
-                return self.stopped(stage);
-            }
-            state.finish(stage, begun.elapsed().as_secs_f64())?;
+            Ok::<_, anyhow::Error>(!stop.load(Ordering::Relaxed))
+        })?;
+        match stopped_at {
+            Some(stage) => self.stopped(stage),
+            None => self.conclude(&demo.report(device)?),
         }
-        let found = Found::read(&self.out, &plan, &self.data, device)?;
-        let report = self.out.join(RunFolder::REPORT);
-        let caution = self.caution();
-        let page = found.walk(&self.out, &plan, &state, caution)?.render();
-        atomic_file::write_file(&report, |file| file.write_all(page.as_bytes()))
-            .with_context(|| format!("cannot write {}", report.display()))?;
-        self.conclude(&found, &state, &report)
     }
 
-    /// Refuses data that a later stage would refuse, before the first one spends minutes.
-    fn check_data(&self) -> Result<()> {
-        if self.data.is_tokens() {
-            bail!("the demo shrinks and probes images, and {} holds tokens; give images, e.g. cifar10:DIR", self.data);
+    /// What the flags say, for the library.
+    fn settings(&self) -> Settings {
+        let DeviceArgs { device, precision, threads } = self.device;
+        let device_flags = [
+            ("--device", device.map(|device| device.to_string())),
+            ("--precision", precision.map(|precision| precision.to_string())),
+            ("--threads", threads.map(|threads| threads.to_string())),
+        ];
+        let device_flags = device_flags.into_iter().filter_map(|(flag, value)| Some([flag.to_owned(), value?]));
+        Settings {
+            data: self.data.clone(),
+            out: self.out.clone(),
+            quick: self.quick,
+            seed: self.seed,
+            device_flags: device_flags.flatten().collect(),
         }
-        let options = OpenOptions { progress: false, ..OpenOptions::new(Palette::built_in()?.into()) };
-        for split in [Split::Train, Split::Test] {
-            let part = data::open(&self.data, split, &options)?;
-            if part.is_empty() || part.classes() < 2 {
-                bail!(
-                    "the demo tells classes apart, and {} has {} images of {} classes; give images of a data set with labels",
-                    part.describe(),
-                    part.len(),
-                    part.classes()
-                );
-            }
-        }
-        Ok(())
     }
 
-    /// What to know before believing the figures.
-    fn caution(&self) -> Option<String> {
-        let sample = (self.data == DataSpec::Sample).then_some(SMALL_SAMPLE);
-        let quick =
-            self.quick.then_some("This was --quick: a toy model after a few steps, which shows that everything runs.");
-        let said: Vec<&str> = quick.into_iter().chain(sample).collect();
-        (!said.is_empty()).then(|| said.join(" "))
-    }
-
-    fn announce(&self, number: usize, of: usize, stage: &Planned, done: bool) -> Result<()> {
+    fn announce(&self, number: usize, of: usize, stage: &Stage, done: bool) -> Result<()> {
         let command = typed(&stage.words);
         if self.json {
             return print_json(&json!({
@@ -146,14 +116,14 @@ impl DemoCommand {
         say(format_args!("\n{number}/{of} {}{state}: {}\n$ {command}", stage.name, stage.purpose))
     }
 
-    fn stopped(&self, stage: &Planned) -> Result<()> {
+    fn stopped(&self, stage: &str) -> Result<()> {
         if self.json {
-            return print_json(&json!({"event": "demo", "finished": false, "stopped_at": stage.name, "out": self.out}));
+            return print_json(&json!({"event": "demo", "finished": false, "stopped_at": stage, "out": self.out}));
         }
-        say(format_args!("stopped at {}; the same command goes on from here", stage.name))
+        say(format_args!("stopped at {stage}; the same command goes on from here"))
     }
 
-    fn conclude(&self, found: &Found, state: &State, report: &Path) -> Result<()> {
+    fn conclude(&self, found: &Outcome) -> Result<()> {
         let row = |source| found.probe.best_of(source);
         let accuracy = |source| row(source).and_then(|row| row.test_accuracy);
         let depth = row(Source::Trained).and_then(|row| row.depths.first().copied());
@@ -168,11 +138,11 @@ impl DemoCommand {
                 "untrained_accuracy": untrained,
                 "raw_pixels_accuracy": pixels,
                 "finetuned_accuracy": found.score.accuracy,
-                "seconds": state.seconds(),
-                "report": report,
+                "seconds": found.seconds,
+                "report": found.report,
             }));
         }
-        say(format_args!("\nright of the test images"))?;
+        say(format_args!("\naccuracy on the test images"))?;
         let depth = depth.map_or(String::new(), |depth| format!(", depth {depth}"));
         for (accuracy, name) in [
             (trained, format!("linear probe of the pre-trained model{depth}")),
@@ -182,12 +152,7 @@ impl DemoCommand {
         ] {
             say(format_args!("  {:>8}  {name}", percent(accuracy)))?;
         }
-        say(format_args!("{:.0} s in all", state.seconds()))?;
-        say(format_args!("report   {}", report.display()))
+        say(format_args!("{:.0} s in all", found.seconds))?;
+        say(format_args!("report   {}", found.report.display()))
     }
 }
-
-/// What the sample cannot show.
-const SMALL_SAMPLE: &str = "The built-in sample has 1,000 training and 200 test images: enough to see how everything works, too few \
-                            for accuracies that mean much. For those: igpt-engine data fetch cifar10 --out data, then \
-                            igpt-engine demo --data cifar10:data --out demo-cifar10.";

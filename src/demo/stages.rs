@@ -2,14 +2,12 @@
 
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Result};
-
-use super::DemoCommand;
-use crate::cli::common::device::DeviceArgs;
+use super::error::{DemoError, Result};
+use super::settings::Settings;
 use crate::run::folder::RunFolder;
 
 /// One command.
-pub struct Planned {
+pub struct Stage {
     /// Its key in `demo.json`.
     pub name: &'static str,
     /// What it is for.
@@ -21,16 +19,16 @@ pub struct Planned {
 }
 
 /// Folder of the pre-training run.
-pub const PRETRAINED: &str = "pretrain";
+pub(super) const PRETRAINED: &str = "pretrain";
 /// Folder of the fine-tuning run.
-pub const FINETUNED: &str = "finetune";
+pub(super) const FINETUNED: &str = "finetune";
 /// Folder of the probe.
-pub const PROBED: &str = "probe";
+pub(super) const PROBED: &str = "probe";
 /// The picture of completed images.
-pub const COMPLETIONS: &str = "completions.png";
+pub(super) const COMPLETIONS: &str = "completions.png";
 
 /// Score of the fine-tuned model, below the demo's folder.
-pub fn score_file(out: &Path) -> PathBuf {
+pub(super) fn score_file(out: &Path) -> PathBuf {
     out.join(FINETUNED).join("test.json")
 }
 
@@ -62,11 +60,11 @@ const QUICK: Sizes = Sizes {
 };
 
 /// The commands in their order.
-pub fn planned(demo: &DemoCommand) -> Result<Vec<Planned>> {
+pub(super) fn stages(demo: &Settings) -> Result<Vec<Stage>> {
     let sizes = if demo.quick { QUICK } else { FULL };
-    let path = |path: PathBuf| -> Result<String> {
-        let text = path.to_str().with_context(|| format!("--out {}: paths must be UTF-8", demo.out.display()))?;
-        Ok(text.to_owned())
+    let path = |path: PathBuf| match path.to_str() {
+        Some(text) => Ok(text.to_owned()),
+        None => Err(DemoError::NotUtf8 { path: demo.out.clone() }),
     };
     let (pretrained, finetuned) = (path(demo.out.join(PRETRAINED))?, path(demo.out.join(FINETUNED))?);
     let (probed, completions) = (path(demo.out.join(PROBED))?, path(demo.out.join(COMPLETIONS))?);
@@ -80,14 +78,8 @@ pub fn planned(demo: &DemoCommand) -> Result<Vec<Planned>> {
             words.extend(["--seed", &seed].map(str::to_owned));
             words.extend(places.iter().flat_map(|(flag, place)| [(*flag).to_owned(), (*place).to_owned()]));
             words.extend(more.iter().map(|word| (*word).to_owned()));
-            let DeviceArgs { device, precision, threads } = demo.device;
-            let given = [
-                ("--device", device.map(|device| device.to_string())),
-                ("--precision", precision.map(|precision| precision.to_string())),
-                ("--threads", threads.map(|threads| threads.to_string())),
-            ];
-            words.extend(given.into_iter().filter_map(|(flag, value)| Some([flag.to_owned(), value?])).flatten());
-            Planned { name, purpose, words, product }
+            words.extend(demo.device_flags.iter().cloned());
+            Stage { name, purpose, words, product }
         };
     Ok(vec![
         stage(

@@ -2,16 +2,16 @@
 
 use std::path::Path;
 
-use anyhow::{Context, Result};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 
-use super::stages::{COMPLETIONS, FINETUNED, PRETRAINED, PROBED, Planned, score_file, typed};
+use super::error::{DemoError, Result};
+use super::stages::{COMPLETIONS, FINETUNED, PRETRAINED, PROBED, Stage, score_file, typed};
 use super::state::State;
 use crate::checkpoint;
 use crate::data::DataSpec;
 use crate::probe::FittedClassifier;
-use crate::report::demo::{Stage, TestScore, Walk};
+use crate::report::demo::{self as page, TestScore, Walk};
 use crate::report::html::describe_model;
 use crate::report::probe::ProbeReport;
 use crate::report::training::Report;
@@ -36,7 +36,7 @@ struct Scored {
 }
 
 /// All figures.
-pub struct Found {
+pub(super) struct StageResults {
     pub probe: ProbeReport,
     pub score: TestScore,
     train_images: usize,
@@ -45,9 +45,9 @@ pub struct Found {
     finetuning: Report,
 }
 
-impl Found {
+impl StageResults {
     /// Reads what the stages of `plan` have left in `out`.
-    pub fn read(out: &Path, plan: &[Planned], data: &DataSpec, device: String) -> Result<Self> {
+    pub fn read(out: &Path, plan: &[Stage], data: &DataSpec, device: String) -> Result<Self> {
         let probed: Probed = from_json(&out.join(PROBED).join(RunFolder::PROBE))?;
         let scored: Scored = from_json(&score_file(out))?;
         let probe = ProbeReport {
@@ -69,10 +69,10 @@ impl Found {
     }
 
     /// Everything for the page.
-    pub fn walk(&self, out: &Path, plan: &[Planned], state: &State, caution: Option<String>) -> Result<Walk> {
+    pub fn walk(&self, out: &Path, plan: &[Stage], state: &State, caution: Option<String>) -> Result<Walk> {
         let path = out.join(COMPLETIONS);
-        let completions = std::fs::read(&path).with_context(|| format!("cannot read {}", path.display()))?;
-        let stage = |planned: &Planned| Stage {
+        let completions = std::fs::read(&path).map_err(|source| DemoError::Read { path, source })?;
+        let stage = |planned: &Stage| page::Stage {
             name: planned.name,
             command: typed(&planned.words),
             seconds: state.seconds_of(planned),
@@ -93,7 +93,7 @@ impl Found {
 }
 
 /// What `--steps` of a command says.
-fn steps_of(plan: &[Planned], command: &str) -> u64 {
+fn steps_of(plan: &[Stage], command: &str) -> u64 {
     let words = plan.iter().map(|stage| &stage.words).find(|words| words.get(1).is_some_and(|word| word == command));
     let mut after = words.into_iter().flatten().skip_while(|word| *word != "--steps");
     after.nth(1).and_then(|steps| steps.parse().ok()).unwrap_or(0)
@@ -119,8 +119,6 @@ fn run(folder: &Path, data: &DataSpec, device: &str, planned_steps: u64) -> Resu
 }
 
 fn from_json<T: DeserializeOwned>(path: &Path) -> Result<T> {
-    let text = std::fs::read(path).with_context(|| format!("cannot read {}", path.display()))?;
-    serde_json::from_slice(&text).with_context(|| {
-        format!("{} is not what its command writes; remove it, and the same command makes it again", path.display())
-    })
+    let text = std::fs::read(path).map_err(|source| DemoError::Read { path: path.to_owned(), source })?;
+    serde_json::from_slice(&text).map_err(|source| DemoError::Results { path: path.to_owned(), source })
 }
