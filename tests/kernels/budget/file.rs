@@ -64,13 +64,26 @@ pub fn differences(budget: &Table, now: &Table) -> Vec<String> {
     });
     let names: BTreeSet<_> = budget.keys().chain(now.keys()).collect();
     let missing = || "-".to_owned();
-    let differing = names.into_iter().filter(|name| budget.get(*name) != now.get(*name));
+    let differing = names.into_iter().filter(|name| {
+        let (budget, now) = (budget.get(*name), now.get(*name));
+        budget != now && !is_compilers_own(name, budget, now)
+    });
     differing
         .map(|name| {
             let [budget, now] = [&budget, &now].map(|flat| flat.get(name).map_or_else(missing, Value::to_string));
             format!("{name:<60} {budget:>24} {now:>24}")
         })
         .collect()
+}
+
+/// Whether a difference is nvcc's own. It does not write the same PTX every time: of the f32 attention kernels some builds
+/// have one shared-memory load more, although their machine code is the same. The simulator runs the PTX and counts it: up to
+/// 1 % of the wavefronts (2304 of 291840 of `attention_f32_96`, in 1 of 5 builds of one source).
+fn is_compilers_own(name: &str, budget: Option<&Value>, now: Option<&Value>) -> bool {
+    let is_theirs = name.starts_with("counts.attention_") && name.contains("_f32_") && name.ends_with(".wavefronts");
+    let counts = [budget, now].map(|value| value.and_then(Value::as_integer));
+    let [Some(budget), Some(now)] = counts else { return false };
+    is_theirs && 100 * (budget - now).abs() <= budget
 }
 
 fn flatten(prefix: &str, value: &Value, into: &mut BTreeMap<String, Value>) {
@@ -96,4 +109,22 @@ fn a_changed_number_is_named() {
     );
     let words: Vec<Vec<_>> = differences.iter().map(|line| line.split_whitespace().collect()).collect();
     assert_eq!(words, [["counts.adam.read", "4", "5"], ["counts.gone.read", "1", "-"]]);
+}
+
+#[test]
+fn only_the_wavefronts_of_f32_attention_may_vary_and_by_a_hundredth() {
+    let budget = "[counts]\nattention_f32_96 = { wavefronts = 1000, read = 1000 }\nlinear_f32 = { wavefronts = 1000 }";
+    let names = |now: &str| {
+        let lines = differences(&budget.parse().unwrap(), &now.parse().unwrap());
+        lines.iter().map(|line| line.split_whitespace().next().unwrap().to_owned()).collect::<Vec<_>>()
+    };
+    let now = |attention: u32, read: u32, linear: u32| {
+        format!(
+            "[counts]\nattention_f32_96 = {{ wavefronts = {attention}, read = {read} }}\nlinear_f32 = {{ wavefronts = {linear} }}"
+        )
+    };
+    assert!(names(&now(1010, 1000, 1000)).is_empty() && names(&now(990, 1000, 1000)).is_empty());
+    assert_eq!(names(&now(1011, 1000, 1000)), ["counts.attention_f32_96.wavefronts"]);
+    assert_eq!(names(&now(1000, 1001, 1000)), ["counts.attention_f32_96.read"]);
+    assert_eq!(names(&now(1000, 1000, 1001)), ["counts.linear_f32.wavefronts"]);
 }
