@@ -2,7 +2,7 @@
 
 use super::{Result, Tensors};
 
-/// What a device remembers of work, to do it again.
+/// Captures work and replays it.
 pub trait Capture: Tensors {
     /// Captured work; on a GPU, a CUDA graph.
     type Recording;

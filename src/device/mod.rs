@@ -56,7 +56,7 @@ pub mod prelude {
     };
 }
 
-/// A place that holds tensors and computes the ops of an Image GPT on them.
+/// What holds tensors and computes the ops of an Image GPT on them.
 ///
 /// Tensors that a method returns are new; `&mut` gradients are accumulated into (`+=`); nothing else changes. All ops
 /// are deterministic: the same inputs on the same device with the same thread count give the same bits.

@@ -103,7 +103,7 @@ const MAX_THREADS: usize = 1024;
 pub fn on_device<J: DeviceJob>(request: Request, job: J) -> Result<J::Output> {
     if request.threads == Some(0) {
         return Err(Error::unavailable(
-            "--threads 0 leaves nobody to work",
+            "--threads 0 would leave no thread to compute",
             "give 1 or more, or leave it out for all cores",
         ));
     }

@@ -10,7 +10,7 @@ pub(super) struct Shape {
 }
 
 impl Shape {
-    /// `op` is who asks, for the error.
+    /// A shape that an op asks for; the error names `op`.
     pub(super) fn new(op: &'static str, shape: &[usize]) -> shape_check::Result<Self> {
         shape_check::tensor(op, shape)?;
         let mut dimensions = [1; MAX_RANK];

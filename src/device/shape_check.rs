@@ -7,7 +7,7 @@
 
 use std::fmt::Debug;
 
-/// The most dimensions that a tensor has.
+/// The largest number of dimensions of a tensor.
 pub const MAX_RANK: usize = 4;
 
 /// An argument that does not fit an op's other arguments.
@@ -93,7 +93,7 @@ pub fn upload(shape: &[usize], values: usize) -> Result<usize> {
     if volume == values { Ok(volume) } else { error("upload", "values", format!("{volume} for {shape:?}"), values) }
 }
 
-/// Checks that as many `values` came as the tensor holds.
+/// Checks that the tensor holds exactly `values` values.
 pub fn overwrite(shape: &[usize], values: usize) -> Result<()> {
     let volume: usize = shape.iter().product();
     if volume == values { Ok(()) } else { error("overwrite", "values", format!("{volume} for {shape:?}"), values) }

@@ -2,7 +2,7 @@
 
 use super::Result;
 
-/// A place that holds tensors.
+/// What holds tensors.
 ///
 /// Tensors that a method returns are new. No tensor is empty, and none has more than
 /// [`MAX_RANK`](super::shape_check::MAX_RANK) dimensions.
@@ -35,7 +35,7 @@ pub trait Tensors: Sized + 'static {
 
     /// Copies token ids to the device as `[B, T]`.
     fn upload_tokens(&self, shape: [usize; 2], ids: &[u16]) -> Result<Self::Tokens>;
-    /// Overwrites tokens with as many from the host.
+    /// Overwrites tokens with the same number of them from the host.
     fn overwrite_tokens(&self, tokens: &mut Self::Tokens, ids: &[u16]) -> Result<()>;
     /// Copies token ids to the host.
     fn download_tokens(&self, tokens: &Self::Tokens) -> Result<Vec<u16>>;

@@ -1,9 +1,9 @@
-//! Matrix products, by faer.
+//! GEMMs, by faer.
 //!
 //! Measured at the shapes of training steps (two threads, Zen 4, of 221 GFLOP/s): faer 0.24 165 to 207, gemm 0.19 95 to
 //! 204, matrixmultiply 0.3 92 to 187.
 //!
-//! faer's own threads split the product once and wait for each other; our tiles are stolen. A training step of the tiny
+//! faer's own threads split the GEMM once and wait for each other; our tiles are stolen. A training step of the tiny
 //! model (4 images of 1,024 tokens, two threads): alone on the machine 224 ms with faer's threads and 227 ms with
 //! tiles, beside other load 756 ms and 446 ms.
 
@@ -16,8 +16,8 @@ use super::CpuDevice;
 /// elsewhere does not keep the others waiting.
 const TASK: usize = 16 << 20;
 /// Rows and columns of the smallest task: two of faer's register tiles (8 × 48 with AVX-512).
-const FEWEST_ROWS: usize = 16;
-const FEWEST_COLUMNS: usize = 96;
+const MIN_ROWS: usize = 16;
+const MIN_COLUMNS: usize = 96;
 
 /// A row-major `[rows, columns]` matrix.
 pub(super) fn matrix(data: &[f32], rows: usize, columns: usize) -> MatRef<'_, f32> {
@@ -41,15 +41,20 @@ impl CpuDevice {
 /// results do not depend on the threads.
 fn tiles(out: MatMut<'_, f32>, accumulate: Accum, a: MatRef<'_, f32>, b: MatRef<'_, f32>) {
     let (rows, columns) = (out.nrows(), out.ncols());
-    let splits = (rows >= 2 * FEWEST_ROWS, columns >= 2 * FEWEST_COLUMNS);
+
+    // Small enough, or too small to halve.
+    let splits = (rows >= 2 * MIN_ROWS, columns >= 2 * MIN_COLUMNS);
     if rows * columns * a.ncols() <= TASK || splits == (false, false) {
-        matmul(out, accumulate, a, b, 1.0, Par::Seq);
-    } else if splits.0 && (rows >= columns || !splits.1) {
-        let half = (rows / 2).next_multiple_of(FEWEST_ROWS);
+        return matmul(out, accumulate, a, b, 1.0, Par::Seq);
+    }
+
+    // Halves of the longer side.
+    if splits.0 && (rows >= columns || !splits.1) {
+        let half = (rows / 2).next_multiple_of(MIN_ROWS);
         let ((upper, lower), (a_upper, a_lower)) = (out.split_at_row_mut(half), a.split_at_row(half));
         rayon::join(|| tiles(upper, accumulate, a_upper, b), || tiles(lower, accumulate, a_lower, b));
     } else {
-        let half = (columns / 2).next_multiple_of(FEWEST_COLUMNS);
+        let half = (columns / 2).next_multiple_of(MIN_COLUMNS);
         let ((left, right), (b_left, b_right)) = (out.split_at_col_mut(half), b.split_at_col(half));
         rayon::join(|| tiles(left, accumulate, a, b_left), || tiles(right, accumulate, a, b_right));
     }

@@ -30,16 +30,22 @@ pub(super) fn exp<const FMA: bool>(x: f32) -> f32 {
     const HIGHEST: f32 = 88.3;
     const LN2_HIGH: f32 = 0.693_359_4;
     const LN2_LOW: f32 = -2.121_944_4e-4;
+
+    // n and r.
     let clamped = if x < LOWEST { LOWEST } else { x };
     let clamped = if clamped > HIGHEST { HIGHEST } else { clamped };
     let rounded = mul_add::<FMA>(clamped, std::f32::consts::LOG2_E, ROUND);
     let n = rounded - ROUND;
     let r = mul_add::<FMA>(n, -LN2_LOW, mul_add::<FMA>(n, -LN2_HIGH, clamped));
+
+    // eʳ
     let mut p = 1.987_569_1e-4;
     for coefficient in [1.398_199_9e-3, 8.333_452e-3, 4.166_579_6e-2, 1.666_666_5e-1, 0.5] {
         p = mul_add::<FMA>(p, r, coefficient);
     }
     let p = mul_add::<FMA>(p, r * r, r) + 1.0;
+
+    // 2ⁿ · eʳ, and the limits.
     let scale = f32::from_bits((rounded.to_bits() << 23).wrapping_add(0x3f80_0000));
     let y = p * scale;
     let y = if x < LOWEST { 0.0 } else { y };
@@ -55,8 +61,12 @@ pub(super) fn exp<const FMA: bool>(x: f32) -> f32 {
 pub(super) fn exp2<const FMA: bool>(x: f32) -> f32 {
     const LOWEST: f32 = -126.0;
     let x = if x < LOWEST { LOWEST } else { x };
+
+    // n and r.
     let rounded = x + ROUND;
     let r = x - (rounded - ROUND);
+
+    // 2ʳ, then n into the exponent.
     let mut p = 1.535_336_2e-4;
     for coefficient in [1.339_887_4e-3, 9.618_437e-3, 5.550_332_4e-2, 2.402_264_8e-1, 6.931_472e-1, 1.0] {
         p = mul_add::<FMA>(p, r, coefficient);
@@ -77,6 +87,8 @@ pub(super) fn sigmoid<const FMA: bool>(x: f32) -> f32 {
 pub(super) fn normal_cdf<const FMA: bool>(x: f32) -> f32 {
     let z = (x * std::f32::consts::FRAC_1_SQRT_2).abs();
     let t = 1.0 / mul_add::<FMA>(0.5, z, 1.0);
+
+    // P(t)
     let mut p = 0.170_872_77;
     for coefficient in [
         -0.822_152_23,
@@ -91,6 +103,8 @@ pub(super) fn normal_cdf<const FMA: bool>(x: f32) -> f32 {
     ] {
         p = mul_add::<FMA>(p, t, coefficient);
     }
+
+    // erfc(z) / 2 is the tail beyond |x|.
     let tail = 0.5 * t * exp::<FMA>(mul_add::<FMA>(-z, z, p));
     if x < 0.0 { tail } else { 1.0 - tail }
 }
@@ -168,7 +182,7 @@ pub(super) fn dot(a: &[f32], b: &[f32]) -> f32 {
     dot_within::<FMA>(a, b)
 }
 
-/// [`dot`] inside a loop that is compiled for several targets itself: choosing one costs more than a short product.
+/// [`dot`] inside a loop that is compiled for several targets itself: choosing one costs more than a short dot product.
 #[inline(always)]
 pub(super) fn dot_within<const FMA: bool>(a: &[f32], b: &[f32]) -> f32 {
     let n = a.len().min(b.len());

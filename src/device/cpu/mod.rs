@@ -38,7 +38,7 @@ pub struct CpuDevice {
 }
 
 impl CpuDevice {
-    /// A device of so many threads; of as many as the machine has if `None`.
+    /// A device of `threads` threads; `None` for one per core.
     ///
     /// # Errors
     /// [`Error::Unavailable`] if `threads` is zero or the system will not start them.
@@ -71,7 +71,7 @@ impl CpuDevice {
         self.threads
     }
 
-    /// What tensors and scratch hold, held at most, and took from the system.
+    /// Bytes in tensors and scratch now and at the peak, and bytes taken from the system.
     pub fn memory_use(&self) -> MemoryUse {
         self.memory.memory()
     }

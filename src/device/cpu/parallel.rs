@@ -1,4 +1,4 @@
-//! Loops over blocks of rows, shared between the threads.
+//! Loops over blocks of rows, divided among the threads.
 //!
 //! Blocks have a fixed size and each is computed by one task, so results do not depend on the number of threads or on
 //! who ran what. Sums over rows go through [`CpuDevice::for_each_block`] into partial sums by block, which

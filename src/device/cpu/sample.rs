@@ -31,7 +31,7 @@ fn sample_row(logits: &[f32], options: SampleOptions, uniform: f32) -> u16 {
         candidates.sort_unstable();
     }
 
-    // Inverts their cumulative distribution.
+    // Invert their cumulative distribution.
     let max = candidates.iter().map(|&token| logits[usize::from(token)]).fold(f32::NEG_INFINITY, f32::max);
     let weight = |token: u16| {
         let difference = f64::from(logits[usize::from(token)]) - f64::from(max);

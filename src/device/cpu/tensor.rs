@@ -41,6 +41,8 @@ impl Pool {
     /// A buffer of `len` floats, whatever values they have.
     pub(super) fn take(self: &Arc<Self>, len: usize) -> Buffer {
         let lines = len.div_ceil(LINE);
+
+        // A free buffer of this length, and the statistics, under one lock.
         let reused = {
             let mut state = self.lock();
             let reused = state.free.get_mut(&lines).and_then(Vec::pop);
@@ -52,6 +54,7 @@ impl Pool {
             }
             reused
         };
+
         let lines = reused.unwrap_or_else(|| vec![Line([0.0; LINE]); lines]);
         let mut buffer = Buffer { lines, len, pool: Arc::clone(self) };
         if self.poison {

@@ -194,7 +194,6 @@ impl LayerNormOps for CudaDevice {
             centre(norm),
             add,
         );
-
         // SAFETY: as in `forward`; the partial sums have a row for each block.
         unsafe {
             self.driver.launch(&variant.backward, Grid::line(blocks, 32 * BLOCK_WARPS as u32), arguments)?;

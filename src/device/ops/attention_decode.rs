@@ -45,6 +45,8 @@ pub fn check(
     if tokens != 1 {
         return error(OP, "qkv", "[B, 1, 3d]", qkv);
     }
+
+    // The caches.
     let [_, positions, _] = cube(OP, "keys", keys)?;
     exactly(OP, "keys", keys, &[batch, positions, heads * head_dim])?;
     exactly(OP, "values", values, keys)?;

@@ -15,7 +15,7 @@ pub struct CrossEntropy<T> {
 
 /// The ops of `cross_entropy`.
 pub trait CrossEntropyOps: Tensors {
-    /// Softmax cross-entropy of `logits` `[.., V]` against `targets`, a row each, with its gradient in the same pass.
+    /// Softmax cross-entropy of `logits` `[.., V]` against `targets`, one per row, with its gradient in the same pass.
     /// `weights` `[R]` weigh the rows' losses; a row of weight zero has no gradient.
     fn cross_entropy(
         &self,

@@ -16,13 +16,15 @@ pub struct SampleOptions {
 /// The ops of `sample`.
 pub trait SampleOps: Tensors {
     /// Draws a token for each row of `logits` (`[B, V]` or `[B, 1, V]`) by inverting the cumulative distribution at
-    /// `uniforms` (one in `[0, 1)` a row); `[B, 1]`.
+    /// `uniforms` (one in `[0, 1)` per row); `[B, 1]`.
     fn sample(&self, logits: &Self::Tensor, options: SampleOptions, uniforms: &[f32]) -> Result<Self::Tokens>;
 }
 
 /// Checks the shapes of `sample`, whose options and uniforms are checked as well.
 pub fn check(logits: &[usize], options: SampleOptions, uniforms: &[f32]) -> shape_check::Result<LogitsDims> {
     const OP: &str = "sample";
+
+    // The logits.
     let (rows, vocabulary) = match *logits {
         [rows, vocabulary] | [rows, 1, vocabulary] => (rows, vocabulary),
         _ => return error(OP, "logits", "[B, V] or [B, 1, V]", logits),
@@ -30,14 +32,18 @@ pub fn check(logits: &[usize], options: SampleOptions, uniforms: &[f32]) -> shap
     if vocabulary > usize::from(u16::MAX) {
         return error(OP, "logits", "of fewer classes than a token can name", logits);
     }
+
+    // The options.
     if !(options.temperature.is_finite() && options.temperature >= 0.0) {
         return error(OP, "temperature", "finite and not negative", options.temperature);
     }
     if options.top_k == Some(0) {
         return error(OP, "top_k", "at least 1", 0);
     }
+
+    // A number in [0, 1) per row.
     if uniforms.len() != rows {
-        return error(OP, "uniforms", format!("{rows}, one a row"), uniforms.len());
+        return error(OP, "uniforms", format!("{rows}, one per row"), uniforms.len());
     }
     if let Some(outside) = uniforms.iter().find(|uniform| !(0.0..1.0).contains(*uniform)) {
         return error(OP, "uniforms", "in [0, 1)", outside);

@@ -60,7 +60,7 @@ pub fn odd_logits<D: Device>(device: &Tested<D>) {
 pub fn mistakes_are_errors<D: Device>(device: &Tested<D>) {
     let logits = device.zeros(&[2, 3]).unwrap();
     let options = SampleOptions { temperature: 1.0, top_k: None };
-    assert_error(device.sample(&logits, options, &[0.5]), &["sample: uniforms must be 2, one a row, not 1"]);
+    assert_error(device.sample(&logits, options, &[0.5]), &["sample: uniforms must be 2, one per row, not 1"]);
     assert_error(device.sample(&logits, options, &[0.5, 1.0]), &["sample: uniforms must be in [0, 1), not 1.0"]);
     assert_error(device.sample(&logits, options, &[0.5, f32::NAN]), &["sample: uniforms must be in [0, 1), not NaN"]);
     let cold = SampleOptions { temperature: -1.0, ..options };

@@ -4,6 +4,8 @@
 //! With `P` the weights, `dP = dO · Vᵀ` and `D` the row sums of `dO ∘ O`: `dS = P ∘ (dP − D)`, `dQ = dS · K`,
 //! `dK = dSᵀ · Q` (both over √head_dim), `dV = Pᵀ · dO` (Dao et al. 2022, algorithm 4).
 
+use std::ops::Range;
+
 use multiversion::{multiversion, target::target_cfg_f};
 
 use super::tile::{Block, HeadRows, STRIP, Strip, mix, mix_transposed, scores};
@@ -18,7 +20,7 @@ const SIDE: usize = TILE * STRIP;
 
 const EMPTY: Block = [[0.0; STRIP]; STRIP];
 
-/// Packed operands and sums of one head.
+/// Packed operands and accumulators of one head.
 pub(super) struct Packed<'a> {
     /// By dimension, in units of `log₂ e / √head_dim`.
     pub scaled_queries: &'a mut [Strip],
@@ -34,13 +36,13 @@ pub(super) struct Packed<'a> {
     pub keys_by_token: &'a mut [Block],
     /// By token.
     pub dy_by_token: &'a mut [Block],
-    /// By token, summed here; still to be scaled.
+    /// By token, accumulated here; still to be scaled.
     pub d_keys: &'a mut [Block],
-    /// By token, summed here.
+    /// By token, accumulated here.
     pub d_values: &'a mut [Block],
 }
 
-/// Two numbers a query, `[padded tokens / 32]` strips each.
+/// Two numbers per query, `[padded tokens / 32]` strips each.
 pub(super) struct QueryNumbers<'a> {
     /// `log₂` of the softmax denominators.
     pub logsumexp: &'a mut [Strip],
@@ -74,38 +76,21 @@ pub(super) fn backward_blocks(
     d_queries: &mut [Block],
 ) {
     const FMA: bool = target_cfg_f!(any(target_feature = "fma", target_arch = "aarch64"));
-    let dimensions = sizes.dimensions;
     let blocks = sizes.padded_tokens / STRIP;
-    // [queries, keys]
-    let (mut p, mut ds) = ([[0.0; SIDE]; SIDE], [[0.0; SIDE]; SIDE]);
-    d_queries.fill(EMPTY);
     let queries = block..blocks.min(block + TILE);
     let visible = seen.key_blocks(queries.end - 1);
+    d_queries.fill(EMPTY);
+
+    // P and dS of a tile, [queries, keys].
+    let (mut p, mut ds) = ([[0.0; SIDE]; SIDE], [[0.0; SIDE]; SIDE]);
     for first in (0..visible).step_by(TILE) {
         let keys = first..visible.min(first + TILE);
-        for query_block in queries.clone() {
-            let rows = (query_block - block) * STRIP..(query_block - block + 1) * STRIP;
-            let (p, ds) = (&mut p[rows.clone()], &mut ds[rows]);
-            let query = query_block * dimensions..(query_block + 1) * dimensions;
-            let (logsumexp, output_dot) = (&numbers.logsumexp[query_block], &numbers.output_dot[query_block]);
-            for key_block in first..keys.end.min(seen.key_blocks(query_block)) {
-                let column = (key_block - first) * STRIP;
-                let key = key_block * dimensions..(key_block + 1) * dimensions;
-                scores::<FMA, SIDE>(&packed.scaled_queries[query.clone()], &packed.keys[key.clone()], p, column);
-                scores::<FMA, SIDE>(&packed.dy[query.clone()], &packed.values[key], ds, column);
-                for (query, (p, ds)) in p.iter_mut().zip(ds.iter_mut()).enumerate() {
-                    let (p, ds) = (&mut p[column..column + STRIP], &mut ds[column..column + STRIP]);
-                    for (p, ds) in p.iter_mut().zip(ds) {
-                        *p = exp2::<FMA>(*p - logsumexp[query]);
-                        *ds = *p * (*ds - output_dot[query]);
-                    }
-                }
-                seen.fill_unseen(query_block, key_block, p, column, 0.0);
-                seen.fill_unseen(query_block, key_block, ds, column, 0.0);
-            }
-        }
-        for c in 0..dimensions / STRIP {
+        tile_gradients::<FMA>(packed, numbers, sizes, seen, queries.clone(), keys.clone(), &mut p, &mut ds);
+
+        for c in 0..sizes.dimensions / STRIP {
             let at = |block: usize| c * blocks + block;
+
+            // dV += Pᵀ dO and dK += dSᵀ Q
             for key_block in keys.clone() {
                 // The first query that sees these keys.
                 let from = if seen.causal { key_block.max(block) } else { block };
@@ -116,6 +101,8 @@ pub(super) fn backward_blocks(
                 mix_transposed::<FMA, SIDE>(&p[rows.clone()], column, dy.as_flattened(), d_value);
                 mix_transposed::<FMA, SIDE>(&ds[rows], column, q.as_flattened(), d_key);
             }
+
+            // dQ += dS K
             for query_block in queries.clone() {
                 let query = query_block - block;
                 let end = keys.end.min(seen.key_blocks(query_block));
@@ -125,6 +112,48 @@ pub(super) fn backward_blocks(
                     mix::<FMA, SIDE>(rows, k.len(), k, &mut d_queries[c * TILE + query]);
                 }
             }
+        }
+    }
+}
+
+/// `P` and `dS` of the tile of the blocks `queries` and `keys`; 0 for keys that are not seen.
+#[inline(always)]
+#[allow(clippy::too_many_arguments)]
+fn tile_gradients<const FMA: bool>(
+    packed: &Packed<'_>,
+    numbers: &QueryNumbers<'_>,
+    sizes: Sizes,
+    seen: Seen,
+    queries: Range<usize>,
+    keys: Range<usize>,
+    p: &mut [[f32; SIDE]; SIDE],
+    ds: &mut [[f32; SIDE]; SIDE],
+) {
+    let dimensions = sizes.dimensions;
+    for query_block in queries.clone() {
+        let rows = (query_block - queries.start) * STRIP..(query_block - queries.start + 1) * STRIP;
+        let (p, ds) = (&mut p[rows.clone()], &mut ds[rows]);
+        let query = query_block * dimensions..(query_block + 1) * dimensions;
+        let (logsumexp, output_dot) = (&numbers.logsumexp[query_block], &numbers.output_dot[query_block]);
+        for key_block in keys.start..keys.end.min(seen.key_blocks(query_block)) {
+            // S = Q Kᵀ and dP = dO Vᵀ
+            let column = (key_block - keys.start) * STRIP;
+            let key = key_block * dimensions..(key_block + 1) * dimensions;
+            scores::<FMA, SIDE>(&packed.scaled_queries[query.clone()], &packed.keys[key.clone()], p, column);
+            scores::<FMA, SIDE>(&packed.dy[query.clone()], &packed.values[key], ds, column);
+
+            // P = 2^(S − log-sum-exp) and dS = P ∘ (dP − D)
+            for (query, (p, ds)) in p.iter_mut().zip(ds.iter_mut()).enumerate() {
+                let (p, ds) = (&mut p[column..column + STRIP], &mut ds[column..column + STRIP]);
+                for (p, ds) in p.iter_mut().zip(ds) {
+                    *p = exp2::<FMA>(*p - logsumexp[query]);
+                    *ds = *p * (*ds - output_dot[query]);
+                }
+            }
+
+            // Mask.
+            seen.fill_unseen(query_block, key_block, p, column, 0.0);
+            seen.fill_unseen(query_block, key_block, ds, column, 0.0);
         }
     }
 }

@@ -1,7 +1,7 @@
 //! Forward: one block of 32 queries at a time against the keys that it sees, 128 at a time.
 //!
-//! The softmax runs along: when a tile of keys has a larger score than all before, what was summed so far is scaled
-//! down (Milakov & Gimelshein 2018).
+//! Online softmax: when a tile of keys has a larger score than all before it, the sums so far are scaled down
+//! (Milakov & Gimelshein 2018).
 
 use multiversion::{multiversion, target::target_cfg_f};
 
@@ -9,7 +9,8 @@ use super::tile::{Block, HeadRows, STRIP, Strip, mix, scores};
 use super::{Seen, Sizes};
 use crate::device::cpu::math::{exp2, fold};
 
-/// Blocks of keys in a tile: the more, the fewer sums across lanes; 4 keep the tile's scores in half of the L1 cache.
+/// Blocks of keys in a tile: the more, the fewer reductions across lanes; 4 keep the tile's scores in half of the L1
+/// cache.
 const TILE: usize = 4;
 
 /// Keys in a tile.
@@ -25,7 +26,7 @@ pub(super) struct Packed<'a> {
     pub values: &'a mut [Block],
 }
 
-/// Mixed values of one block of queries.
+/// The output of one block of queries.
 pub(super) struct Mixed<'a> {
     /// By token, `[dimensions / 32]`.
     pub output: &'a mut [Block],
@@ -41,51 +42,38 @@ impl Packed<'_> {
     }
 }
 
-/// Sets `mixed` for the queries of `block`.
+/// Sets `mixed` for the queries of `block`: `O = softmax(Q · Kᵀ) · V` by online softmax over tiles of keys.
 #[multiversion(targets("x86_64+avx512f+avx2+fma", "x86_64+avx2+fma"))]
 pub(super) fn forward_block(packed: &Packed<'_>, sizes: Sizes, seen: Seen, block: usize, mixed: &mut Mixed<'_>) {
     const FMA: bool = target_cfg_f!(any(target_feature = "fma", target_arch = "aarch64"));
     let dimensions = sizes.dimensions;
+
+    // Row maximum and row sum of each query, and a tile of scores, [queries, keys].
     let queries = &packed.queries[block * dimensions..][..dimensions];
     let mut max: Strip = [f32::NEG_INFINITY; STRIP];
     let mut sum: Strip = [0.0; STRIP];
     let mut tile = [[0.0; KEYS]; STRIP];
     mixed.output.fill([[0.0; STRIP]; STRIP]);
+
     let visible = seen.key_blocks(block);
     for first in (0..visible).step_by(TILE) {
         let blocks = first..visible.min(first + TILE);
         let keys = blocks.len() * STRIP;
+
+        // S = Q Kᵀ, masked.
         for key_block in blocks.clone() {
             let column = (key_block - first) * STRIP;
             scores::<FMA, KEYS>(queries, &packed.keys[key_block * dimensions..][..dimensions], &mut tile, column);
             seen.fill_unseen(block, key_block, &mut tile, column, f32::NEG_INFINITY);
         }
+
+        // Online softmax: P = 2^(S − max), with the sums so far rescaled where the maximum has risen.
         for (query, scores) in tile.iter_mut().enumerate() {
             let scores = scores[..keys].as_chunks_mut::<STRIP>().0;
-            let mut lanes = [f32::NEG_INFINITY; STRIP];
-            for strip in &*scores {
-                for (lane, &score) in lanes.iter_mut().zip(strip) {
-                    *lane = if score > *lane { score } else { *lane };
-                }
-            }
-            let most = fold(lanes, |a, b| if b > a { b } else { a });
-            if most > max[query] {
-                let factor = exp2::<FMA>(max[query] - most);
-                max[query] = most;
-                sum[query] *= factor;
-                for block in mixed.output.iter_mut() {
-                    block[query].iter_mut().for_each(|value| *value *= factor);
-                }
-            }
-            let mut lanes = [0.0; STRIP];
-            for strip in scores {
-                for (lane, score) in lanes.iter_mut().zip(strip) {
-                    *score = exp2::<FMA>(*score - max[query]);
-                    *lane += *score;
-                }
-            }
-            sum[query] += fold(lanes, |a, b| a + b);
+            online_softmax::<FMA>(scores, query, &mut max[query], &mut sum[query], mixed.output);
         }
+
+        // O += P V; keys that are not seen have weight 0, also in rows that see no key of the tile.
         for key_block in blocks.clone() {
             seen.fill_unseen(block, key_block, &mut tile, (key_block - first) * STRIP, 0.0);
         }
@@ -94,10 +82,50 @@ pub(super) fn forward_block(packed: &Packed<'_>, sizes: Sizes, seen: Seen, block
             mix::<FMA, KEYS>(&tile, keys, values[blocks.clone()].as_flattened(), output);
         }
     }
+
+    // Epilogue: O /= row sum, and the log-sum-exp, which backward needs.
     for query in 0..STRIP {
         mixed.logsumexp[query] = max[query] + sum[query].log2();
         for block in mixed.output.iter_mut() {
             block[query].iter_mut().for_each(|value| *value /= sum[query]);
         }
     }
+}
+
+/// Turns a query's `scores` of one tile into weights, and brings its row maximum, its row sum and its row of `output` up
+/// to date.
+#[inline(always)]
+fn online_softmax<const FMA: bool>(
+    scores: &mut [Strip],
+    query: usize,
+    max: &mut f32,
+    sum: &mut f32,
+    output: &mut [Block],
+) {
+    let mut lanes = [f32::NEG_INFINITY; STRIP];
+    for strip in &*scores {
+        for (lane, &score) in lanes.iter_mut().zip(strip) {
+            *lane = if score > *lane { score } else { *lane };
+        }
+    }
+    let row_max = fold(lanes, |a, b| if b > a { b } else { a });
+
+    // A new maximum: scale what was summed under the old one.
+    if row_max > *max {
+        let factor = exp2::<FMA>(*max - row_max);
+        *max = row_max;
+        *sum *= factor;
+        for block in output {
+            block[query].iter_mut().for_each(|value| *value *= factor);
+        }
+    }
+
+    let mut lanes = [0.0; STRIP];
+    for strip in scores {
+        for (lane, score) in lanes.iter_mut().zip(strip) {
+            *score = exp2::<FMA>(*score - *max);
+            *lane += *score;
+        }
+    }
+    *sum += fold(lanes, |a, b| a + b);
 }

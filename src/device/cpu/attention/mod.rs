@@ -1,7 +1,7 @@
 //! Multi-head attention, without ever holding more than a tile of scores.
 //!
 //! Each head of each image is a task. Its operands are packed once ([`tile`]), then multiplied in register tiles: small
-//! products of fixed size, where a general matrix product would spend its time on packing and edges.
+//! GEMMs of fixed size, where a general GEMM would spend its time on packing and edges.
 
 mod backward;
 mod forward;
@@ -188,7 +188,7 @@ struct Saved<'a> {
     logsumexp: &'a [f32],
 }
 
-/// One head of one image: writes its columns of `d_qkv` `[batch, tokens, 3 · width]`.
+/// One head of one image (task `task` of `batch · heads`): writes its columns of `d_qkv` `[batch, tokens, 3 · width]`.
 fn head_backward(
     device: &CpuDevice,
     dims: AttentionDims,
@@ -227,19 +227,12 @@ fn head_backward(
         d_keys: blocks(operand()),
         d_values: blocks(operand()),
     };
-    let (dy, output) = (head(dims, saved.dy, 1, 0, task), head(dims, saved.output, 1, 0, task));
+    let dy = head(dims, saved.dy, 1, 0, task);
     packed.pack([0, 1, 2].map(|part| head(dims, saved.qkv, 3, part, task)), dy, sizes);
 
-    // Each query's log-sum-exp, and D = dO · O.
-    let [logs, output_dot] = [(); 2].map(|()| take(scratch, sizes.padded_tokens));
-    for token in 0..sizes.padded_tokens {
-        // Rows of padding have no gradient, whatever their numbers are.
-        let in_bounds = token < tokens;
-        let log = if in_bounds { saved.logsumexp[task * tokens + token] } else { 0.0 };
-        logs[token / STRIP][token % STRIP] = log * std::f32::consts::LOG2_E;
-        output_dot[token / STRIP][token % STRIP] = if in_bounds { dot(dy.row(token), output.row(token)) } else { 0.0 };
-    }
-    let numbers = backward::QueryNumbers { logsumexp: logs, output_dot };
+    let [logsumexp, output_dot] = [(); 2].map(|()| take(scratch, sizes.padded_tokens));
+    let mut numbers = backward::QueryNumbers { logsumexp, output_dot };
+    query_numbers(dims, saved, task, &mut numbers);
 
     // dQ block by block; dK and dV collect over all blocks.
     let d_queries = blocks(take(scratch, sizes.dimensions * panel));
@@ -249,4 +242,17 @@ fn head_backward(
     }
     store(1, 0, tokens, packed.d_keys, sizes.padded_tokens / STRIP, sizes.scale());
     store(2, 0, tokens, packed.d_values, sizes.padded_tokens / STRIP, 1.0);
+}
+
+/// Sets each query's log-sum-exp, to base 2, and `D = dO · O`, for one head of one image.
+fn query_numbers(dims: AttentionDims, saved: Saved<'_>, task: usize, numbers: &mut backward::QueryNumbers<'_>) {
+    let (dy, output) = (head(dims, saved.dy, 1, 0, task), head(dims, saved.output, 1, 0, task));
+    for token in 0..dims.tokens.next_multiple_of(STRIP) {
+        // Rows of padding have no gradient, whatever their numbers are.
+        let in_bounds = token < dims.tokens;
+        let log = if in_bounds { saved.logsumexp[task * dims.tokens + token] } else { 0.0 };
+        let (strip, lane) = (token / STRIP, token % STRIP);
+        numbers.logsumexp[strip][lane] = log * std::f32::consts::LOG2_E;
+        numbers.output_dot[strip][lane] = if in_bounds { dot(dy.row(token), output.row(token)) } else { 0.0 };
+    }
 }

@@ -1,11 +1,11 @@
-//! The products inside attention: packed operands, and the register tile that multiplies them.
+//! The GEMMs inside attention: packed operands, and the register tile that multiplies them.
 //!
 //! Operands are packed per head into strips of 32 floats, with tokens and head dimension padded by zeros to multiples
-//! of 32, so that no product has an edge. A matrix `[tokens, head_dim]` is packed
-//! * by token: strip `[c][t]` holds columns `32c..` of row `t`, the right side of a product that sums over tokens;
-//! * by dimension: strip `[b][e]` holds column `e` of rows `32b..`, either side of a product that sums over dimensions.
+//! of 32, so that no GEMM has an edge. A matrix `[tokens, head_dim]` is packed
+//! * by token: strip `[c][t]` holds columns `32c..` of row `t`, the right operand of a GEMM that sums over tokens;
+//! * by dimension: strip `[b][e]` holds column `e` of rows `32b..`, either operand of a GEMM that sums over dimensions.
 //!
-//! The register tile is 8 × 32: 16 AVX-512 registers of sums, 2 of the right side, the left side broadcast.
+//! The register tile is 8 × 32: 16 AVX-512 registers of accumulators, 2 of the right operand, the left one broadcast.
 
 use crate::device::cpu::math::mul_add;
 
@@ -21,12 +21,15 @@ pub(super) type Strip = [f32; STRIP];
 /// 32 tokens of a matrix packed by token.
 pub(super) type Block = [Strip; STRIP];
 
-/// The sums of a register tile.
-type Sums = [Strip; ROWS];
+/// The accumulators of a register tile.
+type Accumulators = [Strip; ROWS];
 
-/// `sums[i][j] += Σ left[i] · right[j]` over `terms`.
+/// `sums[i][j] += Σ left[i] · right[j]` over `terms`, the columns of one operand and the rows of the other.
 #[inline(always)]
-fn accumulate<'a, const FMA: bool>(mut sums: Sums, terms: impl Iterator<Item = ([f32; ROWS], &'a Strip)>) -> Sums {
+fn accumulate<'a, const FMA: bool>(
+    mut sums: Accumulators,
+    terms: impl Iterator<Item = ([f32; ROWS], &'a Strip)>,
+) -> Accumulators {
     // Written out row by row: the compiler then keeps every row in registers, which it does not for a loop.
     macro_rules! rows {
         ($left:ident, $right:ident: $($row:literal)*) => {
