@@ -8,12 +8,12 @@ pub enum Error {
     /// The arguments do not fit together.
     #[error(transparent)]
     Shape(#[from] ShapeError),
-    /// A token that no table row answers to.
+    /// A token without a row in the table.
     #[error("token {token} at position {position} is outside the table of {rows} rows")]
     Token {
         /// The token.
         token: u16,
-        /// Where it stands, counted over the whole batch.
+        /// Its position, counted over the whole batch.
         position: usize,
         /// Rows of the table.
         rows: usize,

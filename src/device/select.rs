@@ -75,12 +75,12 @@ pub struct Request {
     pub threads: Option<usize>,
 }
 
-/// What a job is told of the device that it runs on.
+/// What a job needs to know of the device that it runs on.
 #[derive(Clone, Debug)]
 pub struct Chosen {
     /// How it stores numbers.
     pub precision: Precision,
-    /// Why `auto` chose it, to stand behind its name; empty where the user chose.
+    /// Why `auto` chose it, to be printed after its name; empty where the user chose.
     pub why: String,
 }
 

@@ -1,4 +1,4 @@
-//! Pre-training objectives: from images as tokens to inputs, targets and each row's share of the loss.
+//! Batches of the pre-training objectives: from images as tokens to inputs, targets and each row's weight in the loss.
 
 use std::borrow::Cow;
 use std::rc::Rc;
@@ -12,13 +12,13 @@ pub struct ObjectiveBatch<D: Device> {
     pub inputs: Rc<D::Tokens>,
     /// What should come out, `[B, T]`.
     pub targets: D::Tokens,
-    /// Each row's share of the loss, `[B·T]`.
+    /// Each row's weight in the loss, `[B·T]`.
     pub weights: D::Tensor,
     /// Which positions see which.
     pub mask: Mask,
 }
 
-/// Inputs of the autoregressive objective: `tokens` (images of `length` each) shifted one place to the right behind
+/// Inputs of the autoregressive objective: `tokens` (images of `length` each) shifted one position to the right behind
 /// `sos`. The last pixel is never an input, and the logits at position `i` predict pixel `i`.
 pub fn shift_right(tokens: &[u16], length: usize, sos: u16) -> Vec<u16> {
     tokens.chunks(length).flat_map(|image| std::iter::once(sos).chain(image.iter().copied().take(length - 1))).collect()
@@ -36,32 +36,36 @@ pub struct HostBatch {
 
 impl HostBatch {
     /// See [`ObjectiveBatch::autoregressive`].
-    pub fn autoregressive(tokens: &[u16], length: usize, sos: u16, share: f32) -> Self {
+    pub fn autoregressive(tokens: &[u16], length: usize, sos: u16, scale: f32) -> Self {
         let rows = tokens.len();
         Self {
             shape: [rows / length, length],
             inputs: shift_right(tokens, length, sos),
             targets: tokens.to_vec(),
-            weights: vec![share / rows as f32; rows],
+            weights: vec![scale / rows as f32; rows],
             mask: Mask::Causal,
         }
     }
 
     /// See [`ObjectiveBatch::bert`].
-    pub fn bert(tokens: &[u16], length: usize, masked: &[bool], share: f32) -> Result<Self> {
+    pub fn bert(tokens: &[u16], length: usize, masked: &[bool], scale: f32) -> Result<Self> {
         let images = tokens.len() / length;
         if masked.len() != tokens.len() {
-            return Err(mask_error(format!("{} of them, one a token", tokens.len()), masked.len()));
+            return Err(mask_error(format!("{} of them, one per token", tokens.len()), masked.len()));
         }
+
+        // Each image's masked positions have the same weight in all, however many there are.
         let mut weights = Vec::with_capacity(tokens.len());
         for (image, masked) in masked.chunks(length).enumerate() {
             let count = masked.iter().filter(|masked| **masked).count();
             if count == 0 {
                 return Err(mask_error("at least one in each image".to_owned(), format!("none in image {image}")));
             }
-            let weight = share / (images * count) as f32;
+            let weight = scale / (images * count) as f32;
             weights.extend(masked.iter().map(|masked| if *masked { weight } else { 0.0 }));
         }
+
+        // Masked positions go in without their content.
         let shown = tokens.iter().zip(masked).map(|(token, masked)| if *masked { BLANK } else { *token });
         let (shape, inputs, targets) = ([images, length], shown.collect(), tokens.to_vec());
         Ok(Self { shape, inputs, targets, weights, mask: Mask::Full })
@@ -77,7 +81,7 @@ impl HostBatch {
         })
     }
 
-    /// Puts the batch in the place of another of its shape.
+    /// Overwrites a batch of the same shape on the device.
     ///
     /// # Errors
     /// Another shape, or a batch that a tape still reads.
@@ -94,18 +98,18 @@ impl HostBatch {
 
 impl<D: Device> ObjectiveBatch<D> {
     /// The autoregressive objective on `images` × `length` `tokens`, already in the model's order: mean over all
-    /// positions, times `share` (1 divided by the micro-batches that make up a step).
-    pub fn autoregressive(device: &D, tokens: &[u16], length: usize, sos: u16, share: f32) -> Result<Self> {
-        HostBatch::autoregressive(tokens, length, sos, share).upload(device)
+    /// positions, times `scale` (1 divided by the micro-batches that make up a step).
+    pub fn autoregressive(device: &D, tokens: &[u16], length: usize, sos: u16, scale: f32) -> Result<Self> {
+        HostBatch::autoregressive(tokens, length, sos, scale).upload(device)
     }
 
     /// The BERT objective on `images` × `length` `tokens`, of which those that are `true` in `masked` go in without
-    /// their content and come out: mean over each image's masked positions, then over images, times `share`.
+    /// their content and come out: mean over each image's masked positions, then over images, times `scale`.
     ///
     /// # Errors
     /// A mask of another size, or an image without a masked position: its mean would be of nothing.
-    pub fn bert(device: &D, tokens: &[u16], length: usize, masked: &[bool], share: f32) -> Result<Self> {
-        HostBatch::bert(tokens, length, masked, share)?.upload(device)
+    pub fn bert(device: &D, tokens: &[u16], length: usize, masked: &[bool], scale: f32) -> Result<Self> {
+        HostBatch::bert(tokens, length, masked, scale)?.upload(device)
     }
 }
 
@@ -157,15 +161,15 @@ impl Transformer {
         device: &D,
         tokens: &[u16],
         length: usize,
-        share: f32,
+        scale: f32,
     ) -> Result<ObjectiveBatch<D>> {
-        self.autoregressive_on_host(tokens, length, share)?.upload(device)
+        self.autoregressive_on_host(tokens, length, scale)?.upload(device)
     }
 
     /// [`Transformer::autoregressive_batch`], still on the host.
-    pub fn autoregressive_on_host(&self, tokens: &[u16], length: usize, share: f32) -> Result<HostBatch> {
+    pub fn autoregressive_on_host(&self, tokens: &[u16], length: usize, scale: f32) -> Result<HostBatch> {
         let sequences = self.arrange(tokens, length)?;
-        Ok(HostBatch::autoregressive(&sequences, length, self.sos(), share))
+        Ok(HostBatch::autoregressive(&sequences, length, self.sos(), scale))
     }
 
     /// Images (`tokens` `[B · length]`, raster order, as is `masked`) as a batch of the BERT objective.
@@ -175,14 +179,14 @@ impl Transformer {
         tokens: &[u16],
         length: usize,
         masked: &[bool],
-        share: f32,
+        scale: f32,
     ) -> Result<ObjectiveBatch<D>> {
-        self.bert_on_host(tokens, length, masked, share)?.upload(device)
+        self.bert_on_host(tokens, length, masked, scale)?.upload(device)
     }
 
     /// [`Transformer::bert_batch`], still on the host.
-    pub fn bert_on_host(&self, tokens: &[u16], length: usize, masked: &[bool], share: f32) -> Result<HostBatch> {
+    pub fn bert_on_host(&self, tokens: &[u16], length: usize, masked: &[bool], scale: f32) -> Result<HostBatch> {
         let (sequences, masked) = (self.arrange(tokens, length)?, self.arrange(masked, length)?);
-        HostBatch::bert(&sequences, length, &masked, share)
+        HostBatch::bert(&sequences, length, &masked, scale)
     }
 }

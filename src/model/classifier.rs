@@ -13,19 +13,19 @@ pub struct ClassBatch<D: Device> {
 }
 
 impl<D: Device> ClassBatch<D> {
-    /// The mean over the images of a batch of `images`, times `share`.
+    /// The mean over the images of a batch of `images`, times `scale`.
     ///
     /// # Errors
     /// Fewer or more labels than images.
-    pub fn new(device: &D, labels: &[u16], images: usize, share: f32) -> Result<Self> {
+    pub fn new(device: &D, labels: &[u16], images: usize, scale: f32) -> Result<Self> {
         Self::check(labels, images)?;
         Ok(Self {
             labels: device.upload_tokens([images, 1], labels)?,
-            weights: device.upload(&[images], &vec![share / images as f32; images])?,
+            weights: device.upload(&[images], &vec![scale / images as f32; images])?,
         })
     }
 
-    /// Other images of the same number and share.
+    /// Other images, as many as before, with the same weights.
     ///
     /// # Errors
     /// As [`ClassBatch::new`].
@@ -38,7 +38,7 @@ impl<D: Device> ClassBatch<D> {
         if labels.len() == images {
             return Ok(());
         }
-        let (expected, got) = (format!("{images}, one an image"), labels.len().to_string());
+        let (expected, got) = (format!("{images}, one per image"), labels.len().to_string());
         Err(ShapeError { op: "classify", argument: "labels", expected, got }.into())
     }
 }

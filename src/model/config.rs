@@ -58,7 +58,7 @@ pub struct ModelConfig {
     pub norm: Norm,
     /// Activation of the MLP.
     pub activation: Activation,
-    /// Biases on the four linear layers of a block and on the norms... none in the official models.
+    /// Whether the four linear layers of a block and the norms have biases; the official models have none.
     pub bias: bool,
     /// The order in which an autoregressive model reads the pixels of an image.
     pub order: Order,
@@ -66,18 +66,18 @@ pub struct ModelConfig {
     pub classes: Vec<String>,
 }
 
-/// Why a model configuration cannot be.
+/// Why a model configuration is not valid.
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
 pub enum ConfigError {
     /// A dimension is zero or past what the engine takes.
-    #[error("model {name} is {value}; it must be between 1 and {most}")]
+    #[error("model {name} is {value}; it must be between 1 and {max}")]
     OutOfRange {
         /// Which dimension.
         name: &'static str,
         /// Its value.
         value: usize,
         /// The largest value taken.
-        most: usize,
+        max: usize,
     },
     /// Heads must divide the width.
     #[error("{heads} heads do not divide the width {width}; choose --heads from its divisors")]
@@ -116,28 +116,34 @@ impl ModelConfig {
 
     /// Checks every dimension; call it on anything that came from outside.
     pub fn validate(&self) -> Result<(), ConfigError> {
-        for (name, value, most) in [
+        // No dimension is zero or past what the engine takes.
+        for (name, value, max) in [
             ("layers", self.layers, 1024),
             ("width", self.width, 65_536),
             ("heads", self.heads, 1024),
             ("positions", self.positions, 65_536),
             ("vocabulary", self.vocabulary, 512),
         ] {
-            if value == 0 || value > most {
-                return Err(ConfigError::OutOfRange { name, value, most });
+            if value == 0 || value > max {
+                return Err(ConfigError::OutOfRange { name, value, max });
             }
         }
+
+        // Heads divide the width.
         if !self.width.is_multiple_of(self.heads) {
             return Err(ConfigError::HeadsDoNotDivide { heads: self.heads, width: self.width });
         }
-        // Class labels are tokens to the device, whose largest stands for none.
+
+        // Class labels are tokens to the device, and the largest token means none.
         if self.classes.len() >= usize::from(u16::MAX) {
             return Err(ConfigError::OutOfRange {
                 name: "classes",
                 value: self.classes.len(),
-                most: usize::from(u16::MAX) - 1,
+                max: usize::from(u16::MAX) - 1,
             });
         }
+
+        // The order fits the model and its images.
         if self.order != Order::Raster && !self.sos {
             let problem = "a BERT model reads all pixels at once, so it has no order".to_owned();
             return Err(ConfigError::Order { problem });
@@ -161,7 +167,7 @@ impl ModelConfig {
     }
 
     /// Useful FLOPs of a forward and backward pass, per token of a sequence of `length` tokens: 6 for each
-    /// weight of a matrix product, and attention: over the causal half only, or of a BERT model over all positions.
+    /// matmul weight, and attention: over the causal half only, or of a BERT model over all positions.
     pub fn training_flops_per_token(&self, length: usize) -> f64 {
         let (layers, width) = (self.layers as f64, self.width as f64);
         let attention = if self.sos { 6.0 } else { 12.0 };

@@ -80,8 +80,12 @@ fn lay_out(config: &ModelConfig) -> (Vec<ParameterSpec>, ModelIds) {
     let width = config.width;
     let (d, depth) = (width as f64, config.layers as f64);
     let mut layout = Layout { config, specs: Vec::new() };
+
+    // Embeddings.
     let wte = layout.push("transformer.wte.weight", &[config.embedding_rows(), width], Init::Normal(0.02));
     let wpe = layout.push("transformer.wpe.weight", &[config.positions, width], Init::Normal(0.01));
+
+    // Blocks.
     let blocks = (0..config.layers)
         .map(|layer| {
             let name = |part: &str| format!("transformer.h.{layer}.{part}");
@@ -95,6 +99,8 @@ fn lay_out(config: &ModelConfig) -> (Vec<ParameterSpec>, ModelIds) {
             }
         })
         .collect();
+
+    // Final norm and heads.
     let ln_f = layout.norm("transformer.ln_f");
     let head = layout.push("lm_head.weight", &[config.vocabulary, width], Init::Zero);
     let classes = config.classes.len();

@@ -40,11 +40,11 @@ pub struct Loss<D: Device> {
     pub nll: D::Tensor,
 }
 
-/// The two losses of fine-tuning, each with its weight in it.
+/// The two losses of fine-tuning, each times its weight.
 pub struct JointLoss<D: Device> {
     /// L_GEN, unless it was left out.
     pub generative: Option<Loss<D>>,
-    /// L_CLF, unless there is no class to learn.
+    /// L_CLF, where there are classes to learn.
     pub class: Option<Loss<D>>,
 }
 

@@ -8,7 +8,7 @@ use rand::{Rng, RngExt};
 
 use crate::random::{self, Purpose};
 
-/// The paper's share of masked positions; 20 % did as well there, 25 % and more worse.
+/// The paper's mask rate; 20 % did as well there, 25 % and more worse.
 pub const MASK_RATE: f64 = 0.15;
 
 /// How masks are drawn.
@@ -59,8 +59,8 @@ pub fn modal_class(votes: &[u16], seed: u64, image: u64) -> Option<u16> {
     let mut sorted = votes.to_vec();
     sorted.sort_unstable();
     let runs: Vec<&[u16]> = sorted.chunk_by(|a, b| a == b).collect();
-    let most = runs.iter().map(|run| run.len()).max()?;
-    let tied: Vec<u16> = runs.into_iter().filter(|run| run.len() == most).map(|run| run[0]).collect();
+    let max_votes = runs.iter().map(|run| run.len()).max()?;
+    let tied: Vec<u16> = runs.into_iter().filter(|run| run.len() == max_votes).map(|run| run[0]).collect();
     Some(tied[random::stream(seed, Purpose::TieBreak, 0, image).random_range(0..tied.len())])
 }
 
@@ -73,9 +73,9 @@ mod tests {
         for rate in [0.15, 0.2, 0.5, 1.0] {
             let (images, length) = (100, 1024);
             let masks = Masking { rate, seed: 3 }.training(0, images, length);
-            let share = masks.iter().filter(|masked| **masked).count() as f64 / masks.len() as f64;
+            let fraction = masks.iter().filter(|masked| **masked).count() as f64 / masks.len() as f64;
             let deviation = (rate * (1.0 - rate) / masks.len() as f64).sqrt();
-            assert!((share - rate).abs() <= 4.0 * deviation, "{share} for {rate}");
+            assert!((fraction - rate).abs() <= 4.0 * deviation, "{fraction} for {rate}");
             let both = masks.windows(2).filter(|pair| pair[0] && pair[1]).count() as f64 / masks.len() as f64;
             assert!((both - rate * rate).abs() < 0.01, "neighbours are masked together: {both} for {rate}");
         }
@@ -85,12 +85,12 @@ mod tests {
     fn at_least_one_position_is_masked_and_not_always_the_same() {
         let masking = Masking { rate: 1e-6, seed: 0 };
         let masks = masking.training(0, 400, 4);
-        let mut places = [0; 4];
+        let mut counts = [0; 4];
         for mask in masks.chunks(4) {
             assert_eq!(mask.iter().filter(|masked| **masked).count(), 1);
-            places[mask.iter().position(|masked| *masked).unwrap()] += 1;
+            counts[mask.iter().position(|masked| *masked).unwrap()] += 1;
         }
-        assert!(places.iter().all(|count| (60..140).contains(count)), "{places:?}");
+        assert!(counts.iter().all(|count| (60..140).contains(count)), "{counts:?}");
         assert_eq!(masking.evaluation(0, 0, 3, 1), [true; 3]);
     }
 

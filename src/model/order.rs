@@ -18,19 +18,20 @@ pub enum Order {
     Columns,
     /// Clockwise around the border from the upper left corner, then around what is left, to the centre.
     Spiral,
-    /// Along a Hilbert curve from the upper left corner to the lower left one. Where the side is no power of two, the
-    /// curve of the next one, without what lies outside: it jumps where it leaves the image, and is as local elsewhere.
+    /// Along a Hilbert curve from the upper left corner to the lower left one. Where the side is not a power of two,
+    /// the curve of the next one, without what lies outside: it jumps where it leaves the image, and is as local
+    /// elsewhere.
     Hilbert,
     /// Any other.
     Fixed(Permutation),
 }
 
-/// Which pixel stands at each place of a sequence: every pixel once.
+/// Which pixel stands at each position of a sequence: every pixel once.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Permutation(Arc<[u16]>);
 
 impl Permutation {
-    /// The permutation that puts pixel `pixels[i]` (counted in raster order) at place `i`.
+    /// The permutation that puts pixel `pixels[i]` (counted in raster order) at position `i`.
     ///
     /// # Errors
     /// What is wrong, in words, if a pixel is missing, doubled or past the end, or there are none or more than 65,536.
@@ -40,23 +41,28 @@ impl Permutation {
         if count == 0 || count > 1 << 16 {
             return Err(format!("an order has 1 to 65536 pixels, not {count}"));
         }
+
+        // Where each pixel was seen.
         let mut seen = vec![None; count];
-        for (place, &pixel) in pixels.iter().enumerate() {
+        for (position, &pixel) in pixels.iter().enumerate() {
             let slot = usize::try_from(pixel).ok().and_then(|pixel| seen.get_mut(pixel));
             let Some(slot) = slot else {
                 let last = count - 1;
-                return Err(format!("place {place} holds pixel {pixel}; {count} places hold the pixels 0 to {last}"));
-            };
-            if let Some(first) = slot.replace(place) {
                 return Err(format!(
-                    "pixel {pixel} stands at the places {first} and {place}; each pixel has one place"
+                    "position {position} holds pixel {pixel}; {count} positions hold the pixels 0 to {last}"
+                ));
+            };
+            if let Some(first) = slot.replace(position) {
+                return Err(format!(
+                    "pixel {pixel} stands at the positions {first} and {position}; each pixel has one position"
                 ));
             }
         }
+
         Ok(Self(pixels.into_iter().map(|pixel| pixel as u16).collect()))
     }
 
-    /// The pixel at each place.
+    /// The pixel at each position.
     pub fn pixels(&self) -> &[u16] {
         &self.0
     }
@@ -103,15 +109,15 @@ impl Order {
         }
     }
 
-    /// The order of this name; `None` for `file`, which a name does not say all about, and for anything else.
+    /// The order of this name; `None` for `file`, which says nothing of the pixels, and for anything else.
     pub fn named(name: &str) -> Option<Self> {
         [Order::Raster, Order::Columns, Order::Spiral, Order::Hilbert].into_iter().find(|order| order.name() == name)
     }
 
-    /// The pixel at each place of a sequence of `length` pixels; nothing for raster order, which rearranges none.
+    /// The pixel at each position of a sequence of `length` pixels; nothing for raster order, which rearranges none.
     ///
     /// # Errors
-    /// What does not fit, in words: an image that is no square, or of another size than a fixed order.
+    /// What does not fit, in words: an image that is not square, or of another size than a fixed order.
     pub fn permutation(&self, length: usize) -> Result<Option<Permutation>, String> {
         if let Order::Fixed(fixed) = self {
             let pixels = fixed.len();
@@ -124,12 +130,15 @@ impl Order {
         if *self == Order::Raster {
             return Ok(None);
         }
+
+        // The named orders are of square images.
         let side = length.isqrt();
         if side * side != length || side == 0 || side > 256 {
-            return Err(format!("the order {} is one of square images, and {length} pixels are none", self.name()));
+            return Err(format!("the order {} is for square images, and {length} pixels do not make one", self.name()));
         }
+
         let points: Vec<(usize, usize)> = match self {
-            Order::Columns => (0..length).map(|place| (place % side, place / side)).collect(),
+            Order::Columns => (0..length).map(|position| (position % side, position / side)).collect(),
             Order::Spiral => spiral(side),
             _ => hilbert(side),
         };
@@ -166,6 +175,7 @@ impl Order {
 fn spiral(side: usize) -> Vec<(usize, usize)> {
     let mut points = Vec::with_capacity(side * side);
     for low in 0..side.div_ceil(2) {
+        // The ring from `low` to `high`: right, down, left, up.
         let high = side - 1 - low;
         if low == high {
             points.push((low, low));
@@ -183,26 +193,29 @@ fn spiral(side: usize) -> Vec<(usize, usize)> {
 fn hilbert(side: usize) -> Vec<(usize, usize)> {
     let whole = side.next_power_of_two();
     let inside = |&(row, column): &(usize, usize)| row < side && column < side;
-    (0..whole * whole).map(|place| hilbert_point(whole, place)).filter(inside).collect()
+    (0..whole * whole).map(|index| hilbert_point(whole, index)).filter(inside).collect()
 }
 
-/// Point number `place` of the Hilbert curve over a square of `whole` (a power of two), from the smallest square that
-/// holds it outwards: each pair of bits of `place` is a quadrant, in whose upper half the curve lies turned.
-fn hilbert_point(whole: usize, mut place: usize) -> (usize, usize) {
+/// Point number `index` of the Hilbert curve over a square of `whole` (a power of two), from the smallest square that
+/// holds it outwards: each pair of bits of `index` is a quadrant, and in the left two the curve lies turned.
+fn hilbert_point(whole: usize, mut index: usize) -> (usize, usize) {
     let (mut row, mut column) = (0, 0);
     let mut half = 1;
     while half < whole {
-        let lower = place / 2 % 2;
-        let right = (place % 2) ^ lower;
+        let lower = index / 2 % 2;
+        let right = (index % 2) ^ lower;
+
+        // The left quadrants hold the curve turned.
         if right == 0 {
             if lower == 1 {
                 (row, column) = (half - 1 - row, half - 1 - column);
             }
             (row, column) = (column, row);
         }
+
         row += half * lower;
         column += half * right;
-        place /= 4;
+        index /= 4;
         half *= 2;
     }
     (row, column)
@@ -217,7 +230,9 @@ impl Serialize for Order {
 impl<'de> Deserialize<'de> for Order {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let name = String::deserialize(deserializer)?;
-        Order::named(&name).ok_or_else(|| de::Error::custom(format!("{name} is no order that has a name")))
+        Order::named(&name).ok_or_else(|| {
+            de::Error::custom(format!("unknown order {name:?}; one of raster, columns, spiral and hilbert"))
+        })
     }
 }
 
@@ -237,7 +252,7 @@ mod tests {
         pixels.into_iter().map(|pixel| (pixel / side, pixel % side)).collect()
     }
 
-    /// `Permutation::new` refuses what is no bijection, so reaching the end is the check.
+    /// `Permutation::new` refuses what is not a bijection, so reaching the end is the check.
     #[test]
     fn every_order_of_every_side_is_a_bijection_that_restores() {
         for side in (1..=40).chain([48, 64, 255, 256]) {
@@ -297,7 +312,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_permutation_is_refused_by_its_fault() {
+    fn what_is_not_a_permutation_is_refused_with_its_fault() {
         for (pixels, word) in
             [(vec![], "not 0"), (vec![0, 2, 1, 2], "pixel 2"), (vec![0, 4, 1], "0 to 2"), (vec![-1], "-1")]
         {

@@ -64,7 +64,7 @@ impl Transformer {
         self.blocks(f, ids, 0, |f, _layer, qkv| f.attention(heads, mask, qkv), observe)
     }
 
-    /// The stack of blocks on tokens that stand at positions `first..`, with attention as the caller has it: over the
+    /// The stack of blocks on tokens at positions `first..`, with the caller's attention: over the
     /// sequence, or over a cache when decoding.
     pub fn blocks<D: Device, R: Recorder<D>>(
         &self,

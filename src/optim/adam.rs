@@ -12,7 +12,7 @@ pub struct AdamConfig {
     pub beta2: f32,
     /// Added to the root of the second moment; the paper does not say, this is the usual one.
     pub epsilon: f32,
-    /// Longest global gradient norm; longer gradients are shortened to it. The paper does not clip.
+    /// Clip threshold of the gradients' global norm; `None` for no clipping, as in the paper.
     pub clip: Option<f32>,
 }
 
@@ -22,7 +22,7 @@ impl Default for AdamConfig {
     }
 }
 
-/// The optimiser's state: two moments a parameter, and how many updates were made.
+/// The optimiser's state: two moments per parameter, and how many updates were made.
 pub struct Adam<D: Device> {
     config: AdamConfig,
     first_moments: Vec<D::Tensor>,
@@ -74,7 +74,7 @@ impl<D: Device> Adam<D> {
         self.apply(device, parameters, gradients, step)
     }
 
-    /// Counts one more update and says so to the device, for [`Adam::apply`] or a recording of it.
+    /// Counts one more update and sets it on the device, for [`Adam::apply`] or a recording of it.
     pub fn begin(&mut self, device: &D, learning_rate: f32) -> Result<AdamStep> {
         self.step += 1;
         let AdamConfig { beta1, beta2, epsilon, .. } = self.config;

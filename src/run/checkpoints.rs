@@ -23,6 +23,7 @@ pub fn list(run: &Path) -> Result<Vec<(u64, PathBuf)>> {
     if !folder.is_dir() {
         return Ok(Vec::new());
     }
+
     let mut found = Vec::new();
     for entry in std::fs::read_dir(&folder).map_err(CheckpointError::io("list", &folder))? {
         let path = entry.map_err(CheckpointError::io("list", &folder))?.path();
@@ -64,12 +65,14 @@ pub fn resolve(dir: &Path) -> Result<PathBuf> {
     if dir.join(MODEL_FILE).is_file() {
         return Ok(dir.to_owned());
     }
+    // A run: its best checkpoint, else its latest.
     if is_checkpoint(&dir.join(BEST)) {
         return Ok(dir.join(BEST));
     }
     if let Some((_, path)) = latest(dir)? {
         return Ok(path);
     }
+
     let problem = if dir.join(CHECKPOINTS).is_dir() {
         "the run has not saved a checkpoint yet".to_owned()
     } else {
@@ -82,7 +85,7 @@ fn is_checkpoint(dir: &Path) -> bool {
     [CONFIG_FILE, MODEL_FILE].iter().all(|file| dir.join(file).is_file())
 }
 
-/// `step-00000100` is 100; temporary names are none.
+/// `step-00000100` is 100; a temporary name is `None`.
 fn step_of(name: &str) -> Option<u64> {
     let digits = name.strip_prefix("step-")?;
     (digits.len() >= 8 && digits.bytes().all(|byte| byte.is_ascii_digit())).then(|| digits.parse().ok())?
@@ -117,7 +120,7 @@ mod tests {
         assert_eq!(
             resolve(run.path()).unwrap(),
             checkpoint_path(run.path(), 100_000_000),
-            "an empty folder is no best one"
+            "an empty folder is not a best one"
         );
         fs::write(best.join(CONFIG_FILE), "{}").unwrap();
         fs::write(best.join(MODEL_FILE), "").unwrap();

@@ -60,7 +60,7 @@ pub enum RunFolderError {
     /// A file could not be replaced.
     #[error(transparent)]
     Checkpoint(#[from] CheckpointError),
-    /// Every number is taken.
+    /// All numbers of runs are taken.
     #[error("{} is full; name a folder with --out", parent.display())]
     Full {
         /// The folder of runs.
@@ -139,11 +139,12 @@ impl RunFolder {
         let io = |source| RunFolderError::Io { action: "lock", path: path.clone(), source };
         let lock = File::options().create(true).truncate(false).write(true).open(&path).map_err(io)?;
         match lock.try_lock() {
-            // A file system without locks guards nothing, but is no reason not to train.
+            // A file system without locks guards nothing, and training goes on without.
             Err(TryLockError::Error(error)) if error.kind() != io::ErrorKind::Unsupported => return Err(io(error)),
             Err(TryLockError::WouldBlock) => return Err(RunFolderError::Busy { path: root.to_owned() }),
             Ok(()) | Err(TryLockError::Error(_)) => {}
         }
+
         for folder in [checkpoints::CHECKPOINTS, Self::SAMPLES] {
             create_folder(&root.join(folder))?;
         }

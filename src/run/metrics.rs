@@ -56,7 +56,7 @@ pub struct ValidationRecord {
     /// Fine-tuning: the cross-entropy of the class head, nats per image.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub class_loss: Option<f64>,
-    /// Fine-tuning: share of the validation images whose class was found.
+    /// Fine-tuning: fraction of the validation images that are classified correctly.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub accuracy: Option<f64>,
     /// Images scored.
@@ -101,17 +101,19 @@ fn number<'de, D: Deserializer<'de>>(deserializer: D) -> Result<f64, D::Error> {
     Ok(Option::deserialize(deserializer)?.unwrap_or(f64::NAN))
 }
 
-/// Reads all records in order. A torn last line is ignored, a file that is not there has none; any other line that is
-/// no record is an error with its number.
+/// Reads all records in order. A torn last line is ignored, a file that is not there has none; any other line that
+/// is not a record is an error with its number.
 pub fn read(path: &Path) -> Result<Vec<Record>, RunFolderError> {
     let text = match std::fs::read(path) {
         Ok(text) => text,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
         Err(source) => return Err(RunFolderError::Io { action: "read", path: path.to_owned(), source }),
     };
+
     // A line counts once its newline is there; whatever follows the last newline is torn.
     let mut lines: Vec<_> = text.split(|byte| *byte == b'\n').collect();
     lines.pop();
+
     let last = lines.len();
     let mut records = Vec::with_capacity(last);
     for (line, number) in lines.into_iter().zip(1..) {
@@ -145,6 +147,7 @@ impl MetricsLog {
             Some(step) => read(path)?.into_iter().filter(|record| record.step() <= step).collect(),
             None => Vec::new(),
         };
+
         atomic_file::write_file(path, |out| kept.iter().try_for_each(|record| out.write_all(&line_of(record)?)))
             .map_err(|source| RunFolderError::Io { action: "write", path: path.to_owned(), source })?;
         let file = OpenOptions::new().append(true).open(path);

@@ -10,7 +10,7 @@ use crate::model::Transformer;
 use crate::random::{self, Purpose};
 use crate::tape::{Forward, NoTape, Parameters, Recorder, Var};
 
-/// A batch of images under way: the model's caches, and how far they are filled.
+/// A batch of images in progress: the model's caches, and how far they are filled.
 pub struct Decoder<'a, D: Device> {
     device: &'a D,
     model: &'a Transformer,
@@ -41,6 +41,8 @@ impl<'a, D: Device> Decoder<'a, D> {
     pub fn step(&mut self, ids: D::Tokens) -> Result<Rc<D::Tensor>> {
         let Self { device, model, parameters, caches, position } = self;
         let heads = model.config().heads;
+
+        // Nothing is recorded, and attention reads the cache.
         let mut no_tape = NoTape;
         let mut f = Forward::new(*device, parameters, &mut no_tape);
         let attend = |f: &mut Forward<'_, D, NoTape>, layer: usize, qkv: &Var<D>| {
@@ -48,6 +50,8 @@ impl<'a, D: Device> Decoder<'a, D> {
             let mixed = f.device.attention_decode(qkv.value(), keys, values, *position, heads)?;
             Ok(f.recorder.value(mixed))
         };
+
+        // The token through all blocks to its logits.
         let features = model.blocks(&mut f, &Rc::new(ids), *position, attend, |_| Ok(()))?;
         let logits = model.logits(&mut f, &features)?;
         *position += 1;
@@ -55,7 +59,7 @@ impl<'a, D: Device> Decoder<'a, D> {
     }
 }
 
-/// What to draw, and how.
+/// What to generate, and how.
 #[derive(Clone, Copy, Debug)]
 pub struct Generation {
     /// Tokens of an image.
@@ -69,8 +73,8 @@ pub struct Generation {
 }
 
 /// Completes images: `prompts` holds the first `prompt` tokens of each of `images` in the model's order (none: from
-/// nothing), and the result all `length` tokens of each in raster order, row after row. `progress` hears of every
-/// position done.
+/// nothing), and the result all `length` tokens of each in raster order, row after row. `progress` is called
+/// with the number of positions done.
 ///
 /// # Errors
 /// Those of the device, and a `length` that is not that of the model's order.
@@ -85,17 +89,23 @@ pub fn generate<D: Device>(
 ) -> Result<Vec<u16>> {
     let Generation { length, options, seed, first } = generation;
     let prompt = prompts.len() / images.max(1);
-    // Whatever is wrong with the length is said before anything is drawn.
+    // An error in the length shows before anything is drawn.
     model.restore::<u16>(&[], length)?;
-    let mut draws: Vec<ChaCha8Rng> =
+
+    // A stream of random numbers per image, the caches, and `sos` to start with.
+    let mut rngs: Vec<ChaCha8Rng> =
         (0..images as u64).map(|image| random::stream(seed, Purpose::SampledTokens, 0, first + image)).collect();
     let mut decoder = Decoder::new(device, model, parameters, images, length)?;
     let mut sequences = vec![0_u16; images * length];
     let mut previous = vec![model.sos(); images];
+
     for position in 0..length {
         let logits = decoder.step(device.upload_tokens([images, 1], &previous)?)?;
-        // Drawn at prompted positions too, so that a pixel's number depends on its place alone.
-        let uniforms: Vec<f32> = draws.iter_mut().map(|rng| (rng.next_u32() >> 8) as f32 / (1 << 24) as f32).collect();
+
+        // Uniforms are drawn at prompted positions too, so that a pixel's number depends on its position alone.
+        let uniforms: Vec<f32> = rngs.iter_mut().map(|rng| (rng.next_u32() >> 8) as f32 / (1 << 24) as f32).collect();
+
+        // The token at this position: the prompt's, or one drawn from the logits.
         previous = if position < prompt {
             (0..images).map(|image| prompts[image * prompt + position]).collect()
         } else {
@@ -106,5 +116,6 @@ pub fn generate<D: Device>(
         }
         progress(position + 1);
     }
+
     Ok(model.restore(&sequences, length)?.into_owned())
 }

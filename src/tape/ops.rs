@@ -1,4 +1,4 @@
-//! The ops that can stand on a tape: each forward beside its backward.
+//! The ops that a tape records: each forward beside its backward.
 //!
 //! A forward runs the device's op, wraps the output, and records a node with what the backward needs. Where the
 //! gradient of an output is absent (nothing downstream used it) the node passes nothing on.

@@ -14,10 +14,10 @@ use crate::run::folder::RunFolderError;
 /// Why a run did not start, or stopped short.
 #[derive(Debug, thiserror::Error)]
 pub enum TrainError {
-    /// A setting cannot be, alone or with the others, the data or the checkpoint.
+    /// A setting is invalid, or does not fit the others, the data or the checkpoint.
     #[error(transparent)]
     Settings(#[from] SettingsError),
-    /// The model cannot be.
+    /// The model's configuration is invalid.
     #[error(transparent)]
     Model(#[from] ConfigError),
     /// Images and model do not fit together.
@@ -29,7 +29,7 @@ pub enum TrainError {
     /// The device could not do an op.
     #[error(transparent)]
     Device(#[from] crate::device::Error),
-    /// An image could not be had.
+    /// An image could not be read.
     #[error(transparent)]
     Data(#[from] DataError),
     /// A checkpoint could not be written or read.

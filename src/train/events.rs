@@ -1,4 +1,4 @@
-//! What a run tells whoever watches it: a terminal, a script, or nobody.
+//! The events of a run, for whatever shows them: a terminal, a script, or nothing.
 
 use std::path::Path;
 
@@ -33,7 +33,7 @@ pub trait Events {
     fn note(&mut self, text: &str);
 }
 
-/// Tells nobody.
+/// Ignores all events.
 pub struct Silent;
 
 impl Events for Silent {

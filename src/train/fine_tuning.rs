@@ -1,4 +1,4 @@
-//! What fine-tuning is told beyond pre-training.
+//! The settings of fine-tuning, beside those of pre-training.
 
 use serde::{Deserialize, Serialize};
 
@@ -34,6 +34,7 @@ impl FineTuning {
             let text = format!("--generative-weight {} must be 0 or more; the paper's is 1", self.generative_weight);
             return Err(SettingsError::new(text));
         }
+
         if !is_weight(self.classification_weight) || self.classification_weight as f32 == 0.0 {
             let text =
                 format!("--classification-weight {} must be above 0; the paper's is 1", self.classification_weight);

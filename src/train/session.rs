@@ -23,22 +23,22 @@ use crate::run::metrics::{self, MetricsLog};
 
 type Result<T> = std::result::Result<T, TrainError>;
 
-/// What a run makes, as far as it decides what can be done with it.
+/// What kind of model a run trains.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ModelKind {
     /// A model that completes and draws images.
     Autoregressive,
-    /// A model that guesses masked pixels and draws none.
+    /// A model that predicts masked pixels; it cannot draw.
     Bert,
     /// A fine-tuned model.
     Classifier,
 }
 
-/// How a session ended, and what it left.
+/// How a session ended, and what it wrote.
 pub struct Outcome {
     /// Why it stopped.
     pub stop_reason: StopReason,
-    /// Steps made in all.
+    /// Steps made so far, over all sessions.
     pub step: u64,
     /// The best accuracy on the validation images, where it was measured.
     pub best: Option<BestAccuracy>,
@@ -114,6 +114,7 @@ impl<'a, D: Device> Session<'a, D> {
         setup::check_steps(&settings, progress.step, &settings.out)?;
         write_text(&folder.config(), &settings.to_toml()?)?;
 
+        // The trainer.
         let schedule =
             Schedule { kind: settings.schedule, peak: settings.lr, warmup: settings.warmup, steps: settings.steps };
         let model = Transformer::new(config)?;
@@ -151,6 +152,7 @@ impl<'a, D: Device> Session<'a, D> {
             events.note(&format!("the run has made its {} steps; give more with --steps", settings.steps));
         }
 
+        // The loop.
         let batches = Batches::training(Arc::clone(&train), settings.seed, !settings.no_shuffle)?
             .with_workers(settings.workers.unwrap_or(0))?;
         let mut training = TrainingLoop {
@@ -168,6 +170,7 @@ impl<'a, D: Device> Session<'a, D> {
         };
         let stop_reason = training.run(events, stop)?;
 
+        // The report.
         let (Progress { step, best, .. }, device) = (training.progress, training.trainer.device());
         let config = training.trainer.model().config();
         let report = report(&folder, config, &settings, train.describe(), device.describe())?;
@@ -190,6 +193,7 @@ fn report(
     data: String,
     device: String,
 ) -> Result<Report> {
+    // The sample grids that the folder holds, those of earlier sessions too.
     let mut samples = Vec::new();
     for (step, path) in folder.sample_grids()? {
         let png = std::fs::read(&path).map_err(|source| TrainError::Read { path, source })?;
@@ -197,6 +201,7 @@ fn report(
         let caption = format!("validation images, {shown}, which the model sees, and its completions");
         samples.push(SampleGrid { step, caption, png });
     }
+
     let report = Report {
         title: format!("igpt-engine: {}", folder.root().display()),
         model: describe_model(config),

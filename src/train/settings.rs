@@ -1,4 +1,4 @@
-//! What a training run is told, to the last number: what `config.toml` holds.
+//! All settings of a training run: what `config.toml` holds.
 //!
 //! The command line reads flags and files into layers with gaps; [`Settings::complete`] fills the gaps, checks the
 //! numbers, and is the one place that knows the defaults.
@@ -147,8 +147,9 @@ impl Settings {
     /// Fills what `given` does not say with defaults, some of which depend on what it says, and checks the numbers.
     ///
     /// # Errors
-    /// A key or value that is no setting, or a number out of its range.
+    /// An unknown key, an invalid value, or a number out of its range.
     pub fn complete(given: toml::Table) -> Result<Self> {
+        // Defaults that depend on what is given.
         let known = Known::of(&given)?;
         let steps = known.steps.unwrap_or(if known.is_sample() { 500 } else { 1000 });
         let objective = known.objective.unwrap_or_default();
@@ -159,6 +160,7 @@ impl Settings {
             (Preset::Xl, _) => 0.0003,
         };
         let model_name = || format!("{:?}", known.model.unwrap_or_default()).to_lowercase();
+
         let defaults = Self {
             data: DataSpec::Sample,
             palette: None,
@@ -212,6 +214,7 @@ impl Settings {
     /// # Errors
     /// As [`Settings::complete`]; a setting that the checkpoint decides; no checkpoint.
     pub fn complete_fine_tuning(mut given: toml::Table) -> Result<Self> {
+        // The keys that only fine-tuning has, and those that it does not have.
         let own: toml::Table = FineTuning::KEYS.iter().filter_map(|key| given.remove_entry(*key)).collect();
         if let Some(key) = DECIDED.iter().find(|key| given.contains_key(**key)) {
             let text = format!(
@@ -223,9 +226,11 @@ impl Settings {
             let text = "fine-tuning needs --checkpoint DIR: a pre-trained checkpoint, a run, or a Hugging Face folder";
             return Err(SettingsError::new(text));
         }
+
         let fine_tuning: FineTuning = over(own, toml::Table::try_from(FineTuning::default())?)?;
         fine_tuning.check()?;
 
+        // Defaults of fine-tuning over those of pre-training.
         let known = Known::of(&given)?;
         let steps = known.steps.unwrap_or(if known.is_sample() { 400 } else { 5000 });
         let defaults = toml::Table::from_iter([
@@ -239,6 +244,7 @@ impl Settings {
             entry("schedule", ScheduleKind::Constant)?,
             entry("out", known.out_or_next("finetune")?)?,
         ]);
+
         // The objective is the checkpoint's; whether masks go with it is checked once it is known.
         let mask_rate = given.remove("mask-rate").map(toml::Value::try_into).transpose()?;
         let settings = Self::complete(merged(given, defaults))?;
@@ -251,6 +257,7 @@ impl Settings {
     /// Numbers beyond TOML's, and paths that are not UTF-8.
     pub fn to_toml(&self) -> Result<String> {
         let Some(fine_tuning) = &self.fine_tuning else { return Ok(toml::to_string_pretty(self)?) };
+
         let mut table = toml::Table::try_from(self)?;
         table.retain(|key, _| !DECIDED.contains(&key));
         if let Some(init) = table.remove("init") {
@@ -268,9 +275,13 @@ impl Settings {
                 return fail(format!("{flag} is {value}; it must be from 1 to {MAX_IMAGES}"));
             }
         }
+
+        // Images.
         if self.resolution.is_some_and(|side| side == 0 || side > MAX_PIXELS) {
             return fail(format!("--resolution must be from 1 to {MAX_PIXELS}; the paper uses 32, 48 and 64"));
         }
+
+        // Optimisation.
         if self.steps == 0 {
             return fail("--steps must be at least 1".to_owned());
         }
@@ -280,6 +291,8 @@ impl Settings {
         if self.clip.is_some_and(|clip| !(clip > 0.0 && clip.is_finite())) {
             return fail("--clip must be above 0; leave it out for no limit".to_owned());
         }
+
+        // The run.
         if self.holdout.is_some_and(|fraction| !(0.0..1.0).contains(&fraction)) {
             return fail("--holdout must be at least 0 and below 1".to_owned());
         }
@@ -291,7 +304,7 @@ impl Settings {
         Ok(())
     }
 
-    /// Checks what only one of the objectives has.
+    /// Checks the settings that only one of the objectives has: masks and orders.
     pub(super) fn check_masks(&self) -> Result<()> {
         match (self.objective, self.mask_rate) {
             (Objective::Ar, Some(_)) => {
@@ -305,6 +318,8 @@ impl Settings {
             }
             _ => {}
         }
+
+        // Orders.
         if self.objective == Objective::Bert && self.order.as_ref().is_some_and(|order| *order != OrderSpec::Raster) {
             let text = "--order is for autoregressive models; a BERT model sees all pixels at once, so leave it out";
             return Err(SettingsError::new(text));
@@ -315,6 +330,7 @@ impl Settings {
     /// Refuses to go on with a run of the settings `earlier` under these. It may go on longer, be watched or saved more
     /// often, or move to other hardware; what decides the numbers must stay.
     pub(super) fn check_resume_compatible(&self, earlier: &Self) -> Result<()> {
+        // Settings that may change, set to what they were.
         let free = Self {
             steps: earlier.steps,
             eval_every: earlier.eval_every,
@@ -329,6 +345,8 @@ impl Settings {
             workers: earlier.workers,
             ..self.clone()
         };
+
+        // Everything else must be the same.
         let (now, before) = (toml::Table::try_from(&free)?, toml::Table::try_from(earlier)?);
         for key in now.keys().chain(before.keys()) {
             let show = |table: &toml::Table| table.get(key).map_or("not given".to_owned(), ToString::to_string);
@@ -359,7 +377,7 @@ impl Settings {
     }
 }
 
-/// The given settings on which defaults depend.
+/// The given settings that defaults depend on.
 #[derive(Deserialize)]
 struct Known {
     data: Option<DataSpec>,

@@ -1,6 +1,6 @@
-//! A setting that cannot be.
+//! The error of settings.
 
-/// A setting that cannot be; the text names the flag and the fix.
+/// An invalid setting; the text names the flag and the fix.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{0}")]
 pub struct SettingsError(String);

@@ -25,7 +25,7 @@ fn refuse<T>(text: impl Into<String>) -> Result<T> {
 pub(super) struct Origin {
     /// The latest checkpoint of the run that is resumed.
     pub latest: Option<PathBuf>,
-    /// The checkpoint that `init` names; once there is a latest one, that.
+    /// The checkpoint that `init` names; the latest one of the run once there is one.
     pub init: Option<PathBuf>,
     /// The model in `init`.
     pub init_config: Option<ModelConfig>,
@@ -36,7 +36,7 @@ pub(super) struct Origin {
 impl Origin {
     pub fn find(settings: &Settings, resume: bool) -> Result<Self> {
         let latest = if resume { checkpoints::latest(&settings.out)?.map(|(_, path)| path) } else { None };
-        // A resumed run needs its beginning no more.
+        // A resumed run no longer needs what it was started from.
         let init = match (&settings.init, &latest) {
             (Some(_), Some(latest)) => Some(latest.clone()),
             (init, _) => init.as_deref().map(checkpoints::resolve).transpose()?,
@@ -56,12 +56,13 @@ pub(super) fn open_options(
 ) -> Result<OpenOptions> {
     let resolution = match (settings.resolution, init) {
         (Some(resolution), _) => resolution,
-        // Sequences of tokens have their own length.
+        // Token sequences have their own length.
         (None, _) if settings.data.is_tokens() => 32,
         (None, Some(config)) => resolution_of(config)?,
         (None, None) if settings.data == DataSpec::Sample => 16,
         (None, None) => 32,
     };
+
     let Ok(resolution) = u32::try_from(resolution) else { return refuse("--resolution is too large") };
     Ok(OpenOptions {
         resolution,
@@ -75,7 +76,7 @@ pub(super) fn open_options(
     })
 }
 
-/// The held-out images; none where nothing is held out.
+/// The held-out images; `None` where nothing is held out.
 pub(super) fn open_validation(settings: &Settings, options: &OpenOptions) -> Result<Option<Box<dyn Examples>>> {
     let fraction = settings.holdout.unwrap_or(settings.data.default_holdout());
     if fraction == 0.0 || settings.data.is_tokens() {
@@ -100,7 +101,7 @@ pub(super) fn model_config(
         None => preset_config(settings, train)?,
     };
 
-    // What the settings ask for beyond that.
+    // With the settings' changes.
     let order = match (&settings.order, resumed) {
         (None, _) => config.order.clone(),
         (Some(OrderSpec::File(_)), Some(resumed)) => resumed.order.clone(),
@@ -118,7 +119,7 @@ pub(super) fn model_config(
         ..config.clone()
     };
 
-    // A checkpoint's model is as it is.
+    // The model of a checkpoint cannot be changed.
     if given && settings.objective != config.objective() {
         let (brought, asked) = (config.objective(), settings.objective);
         return refuse(format!(
@@ -173,6 +174,7 @@ pub(super) fn classes_of(
             train.describe()
         ));
     }
+
     if tuning.fold_validation && validation.is_none() {
         return refuse(
             "--fold-validation needs images that are held out to find the number of steps; give a --holdout above 0",
@@ -203,6 +205,8 @@ pub(super) fn weights<D: Device>(
     settings: &Settings,
 ) -> Result<(Parameters<D>, Adam<D>, Progress)> {
     let adam_config = AdamConfig { clip: settings.clip, ..AdamConfig::default() };
+
+    // Those of a resumed run.
     if let Some(folder) = &origin.latest {
         let (saved, parameters) = checkpoint::load_model(device, folder)?;
         if saved != *config {
@@ -215,6 +219,7 @@ pub(super) fn weights<D: Device>(
         return Ok((parameters, adam, progress));
     }
 
+    // Those of a new run: step 0, moments of zero.
     let parameters = match &origin.init {
         Some(init) => checkpoint::load_body(device, init, config)?,
         None => Parameters::init(device, parameter_specs(config), settings.seed)?,

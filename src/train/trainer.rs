@@ -1,4 +1,4 @@
-//! One optimiser step, and everything whose bits a resumed run must have again.
+//! One optimiser step, and the state that a resumed run must restore bit for bit.
 
 use crate::data::Batch;
 use crate::device::{self, AdamStep, Device, tokens};
@@ -17,9 +17,9 @@ pub struct Trainer<'a, D: Device> {
     schedule: Schedule,
     criterion: Criterion,
     graphs: bool,
-    /// The batch on the device, in the same place at every step.
+    /// The batch on the device, in the same tensors at every step.
     inputs: Option<Inputs<D>>,
-    /// A step on those inputs.
+    /// A step on those inputs, captured as a CUDA graph.
     recorded: Option<Recorded<D>>,
 }
 
@@ -34,11 +34,11 @@ struct Inputs<D: Device> {
 
 /// What a step leaves on the device.
 struct Outputs<D: Device> {
-    /// Generative loss, then class loss, as far as there are, of each micro-batch; then the gradient's norm.
+    /// Of each micro-batch the generative loss and the class loss, those that there are; then the gradient's norm.
     scalars: Vec<D::Tensor>,
 }
 
-/// A step to be repeated; the recording goes first, since it uses the outputs.
+/// A captured step to be replayed. The recording is dropped first, since it uses the outputs.
 struct Recorded<D: Device> {
     recording: D::Recording,
     outputs: Outputs<D>,
@@ -58,9 +58,9 @@ pub struct StepOutcome {
     pub step: u64,
     /// Mean loss of the step's batch before the update: what is minimised, nats per token in pre-training.
     pub loss: f64,
-    /// Its generative part without its weight, nats per token; none if it was left out.
+    /// The generative loss, unweighted, nats per token; `None` if it was left out.
     pub generative_loss: Option<f64>,
-    /// Its classifying part without its weight, nats per image; none in pre-training.
+    /// The class loss, unweighted, nats per image; `None` in pre-training.
     pub class_loss: Option<f64>,
     /// Global norm of the gradient before clipping.
     pub gradient_norm: f64,
@@ -83,14 +83,14 @@ impl<'a, D: Device> Trainer<'a, D> {
         Ok(Self { device, model, parameters, gradients, adam, schedule, criterion, graphs, inputs, recorded })
     }
 
-    /// Whether steps are recorded once and then repeated, where the device can; they are if nobody says otherwise. The
-    /// numbers are the same either way.
+    /// Whether a step is captured once and then replayed, where the device can: the default. The numbers are the same
+    /// either way.
     pub fn with_graphs(mut self, graphs: bool) -> Self {
         self.graphs = graphs;
         self
     }
 
-    /// Whether the last step was a repetition of a recorded one, or was recorded.
+    /// Whether the last step was captured or replayed.
     pub fn replays(&self) -> bool {
         self.recorded.is_some()
     }
@@ -130,7 +130,7 @@ impl<'a, D: Device> Trainer<'a, D> {
         self.adam.step()
     }
 
-    /// Takes one step on `micro_batches`, each of as many images of `length` tokens. Micro-batches of one size give the
+    /// Takes one step on `micro_batches` of images of `length` tokens. Micro-batches of one size give the
     /// gradient of the batch that they make together.
     pub fn step(&mut self, micro_batches: &[Batch], length: usize) -> device::Result<StepOutcome> {
         let pending = self.start(micro_batches, length)?;
@@ -143,6 +143,7 @@ impl<'a, D: Device> Trainer<'a, D> {
         let learning_rate = self.schedule.learning_rate(self.adam.step());
         let update = self.adam.begin(self.device, learning_rate as f32)?;
 
+        // Replay the captured step, capture it at the second step of a shape, or compute.
         let pending = match &self.recorded {
             Some(Recorded { recording, outputs }) => {
                 self.device.replay(recording)?;
@@ -160,6 +161,7 @@ impl<'a, D: Device> Trainer<'a, D> {
                 read(self.device, &outputs)?
             }
         };
+
         if let Some(inputs) = &mut self.inputs {
             inputs.used = true;
         }
@@ -172,7 +174,7 @@ impl<'a, D: Device> Trainer<'a, D> {
         let values: Vec<f64> = self.device.wait(pending)?.into_iter().map(f64::from).collect();
         let Losses { generative, class, gradient_norm } = self.losses(&values);
 
-        // Without their weights, where they were computed at all.
+        // Unweighted, where they were computed at all.
         let Criterion { generative_weight, classification_weight, .. } = self.criterion;
         let unweighted = |loss: f64, weight: f32| (weight != 0.0).then(|| loss / f64::from(weight));
         Ok(StepOutcome {
@@ -191,6 +193,7 @@ impl<'a, D: Device> Trainer<'a, D> {
         let Some((&gradient_norm, micro_batches)) = scalars.split_last() else {
             return Losses { generative: 0.0, class: 0.0, gradient_norm: f64::NAN };
         };
+
         let mut losses = Losses { generative: 0.0, class: 0.0, gradient_norm };
         match (generative_weight != 0.0, classification_weight != 0.0) {
             (true, true) => {
@@ -205,15 +208,16 @@ impl<'a, D: Device> Trainer<'a, D> {
         losses
     }
 
-    /// Brings the micro-batches to the device: to where the last step's were if they are of the same shape.
+    /// Copies the micro-batches to the device: over those of the last step if they are of the same shape.
     fn stage(&mut self, micro_batches: &[Batch], length: usize) -> device::Result<()> {
+        // A step's loss is the mean over its micro-batches.
         let fraction = 1.0 / micro_batches.len() as f32;
         let shape = (micro_batches.iter().map(|batch| batch.tokens.len() / length).collect(), length);
         let Self { device, model, criterion, inputs, recorded, .. } = self;
         let device: &D = device;
         let Criterion { objective, masking, generative_weight, classification_weight } = *criterion;
 
-        // A recorded step asks no op, so nothing else would look at the tokens.
+        // A replayed step calls no op that would check the tokens.
         for batch in micro_batches {
             tokens::check_all(&batch.tokens, model.config().vocabulary)?;
             if classification_weight != 0.0 {
@@ -227,7 +231,7 @@ impl<'a, D: Device> Trainer<'a, D> {
             *inputs = None;
         }
 
-        // Into the tensors of the last step, or new ones.
+        // Overwrite the tensors of the last step, or make new ones.
         let mut fresh = Vec::new();
         for (index, batch) in micro_batches.iter().enumerate() {
             let images = batch.tokens.len() / length;
@@ -262,6 +266,7 @@ impl<'a, D: Device> Trainer<'a, D> {
             device.zero(gradient)?;
         }
 
+        // Forward and backward, micro-batch by micro-batch.
         let mut scalars = Vec::new();
         for (batch, classes) in inputs.iter().flat_map(|inputs| &inputs.micro_batches) {
             let mut tape = Tape::default();
@@ -276,12 +281,13 @@ impl<'a, D: Device> Trainer<'a, D> {
             scalars.extend([losses.generative, losses.class].into_iter().flatten().map(|loss| loss.loss));
         }
 
+        // The update.
         scalars.push(adam.apply(device, parameters, gradients, update)?);
         Ok(Outputs { scalars })
     }
 }
 
-/// A step's losses, summed over its micro-batches with their weights in them, and its gradient's norm.
+/// A step's weighted losses, summed over its micro-batches, and its gradient's norm.
 struct Losses {
     generative: f64,
     class: f64,

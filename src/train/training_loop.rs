@@ -69,7 +69,7 @@ pub enum StopReason {
     Interrupted,
 }
 
-/// A run in progress: what it trains, on what, and where it leaves its traces.
+/// A run in progress: what it trains, on what, and where its files go.
 pub(super) struct TrainingLoop<'a, D: Device> {
     /// The model and its optimiser.
     pub trainer: Trainer<'a, D>,
@@ -87,15 +87,15 @@ pub(super) struct TrainingLoop<'a, D: Device> {
     pub log: MetricsLog,
     /// When what is done.
     pub schedule: LoopSchedule,
-    /// Counters that a checkpoint carries.
+    /// The counters that a checkpoint saves.
     pub progress: Progress,
-    /// When the last step was done; none at first.
+    /// When the last step was done; `None` before the first.
     pub finished: Option<Instant>,
     /// Tokens of an image of the last step, `[length]`, on which weights are checked before they are saved.
     pub check_image: Vec<u16>,
 }
 
-/// A step that the device has been asked for, and what will be noted once it is done.
+/// A step in flight on the device, and what will be logged once it is done.
 struct InFlightStep<D: Device> {
     pending: PendingStep<D>,
     start: Instant,
@@ -105,7 +105,7 @@ struct InFlightStep<D: Device> {
     first_image: Vec<u16>,
 }
 
-/// Images in a grid of samples, and drawings of each.
+/// Images in a grid of samples, and completions of each.
 const GRID_ROWS: usize = 6;
 const GRID_COMPLETIONS: usize = 4;
 
@@ -125,13 +125,14 @@ impl<D: Device> TrainingLoop<'_, D> {
                 self.finish(before, events)?;
             }
 
-            // A device that works on its own is given the next step before the host reads this one's numbers.
+            // An asynchronous device is given the next step before the host reads this one's results.
             let due = |every: u64| every > 0 && (step.is_multiple_of(every) || step == steps);
             if D::ASYNCHRONOUS && step < steps && ![eval_every, sample_every, save_every].into_iter().any(due) {
                 in_flight = Some(started);
                 continue;
             }
 
+            // What is due after this step.
             self.finish(started, events)?;
             if due(eval_every) {
                 self.evaluate(step, events)?;
@@ -145,6 +146,7 @@ impl<D: Device> TrainingLoop<'_, D> {
             }
         }
 
+        // The step still in flight, and why the loop ended.
         if let Some(last) = in_flight {
             self.finish(last, events)?;
         }
@@ -172,12 +174,13 @@ impl<D: Device> TrainingLoop<'_, D> {
         let micro_batches =
             (0..self.schedule.accumulate).map_while(|_| self.batches.next()).collect::<Result<Vec<_>, _>>()?;
         let pending = self.trainer.start(&micro_batches, self.length)?;
+
         let first = micro_batches.first().map(|first| first.tokens.iter().take(self.length).copied().collect());
         let tokens = micro_batches.iter().map(|batch| batch.tokens.len()).sum();
         Ok(InFlightStep { pending, start, tokens, first_image: first.unwrap_or_default() })
     }
 
-    /// Waits for a step, checks its numbers and notes them.
+    /// Waits for a step, checks that its results are finite, and logs them.
     fn finish(&mut self, step: InFlightStep<D>, events: &mut dyn Events) -> Result<(), TrainError> {
         let InFlightStep { pending, start, tokens, first_image } = step;
         let outcome = self.trainer.finish(pending)?;
@@ -193,6 +196,8 @@ impl<D: Device> TrainingLoop<'_, D> {
         self.progress.samples += (tokens / self.length) as u64;
         self.progress.tokens += tokens as u64;
         self.progress.elapsed += seconds;
+
+        // Log and show.
         let data_wait = self.batches.wait().fraction();
         let pace = Pace { tokens_per_second: tokens as f64 / seconds, elapsed: self.progress.elapsed, data_wait };
 
@@ -214,7 +219,7 @@ impl<D: Device> TrainingLoop<'_, D> {
         Ok(())
     }
 
-    /// Where a NaN loss is refused: `value` must be a number, or training has diverged at `step`.
+    /// Refuses a NaN or infinite `value`: training has diverged at `step`.
     fn check_finite(&self, what: &'static str, value: f64, step: u64) -> Result<(), TrainError> {
         if value.is_finite() {
             return Ok(());
@@ -226,35 +231,40 @@ impl<D: Device> TrainingLoop<'_, D> {
         Err(TrainError::Diverged { what, value, step, last_good })
     }
 
-    /// An update can ruin weights whose loss was still good before it. Saving them would push a good checkpoint out, so
-    /// they must be finite and score an image of the last step.
+    /// Checks that the weights are finite and give a finite loss on an image of the last step. An update can ruin
+    /// weights whose loss was still good, and saving them would push a good checkpoint out.
     fn check_finite_weights(&self) -> Result<(), TrainError> {
         let (device, model, parameters) = (self.trainer.device(), self.trainer.model(), self.trainer.parameters());
         let step = self.progress.step;
         for tensor in parameters.values() {
-            let ruined = device.download(tensor)?.into_iter().find(|weight| !weight.is_finite());
-            self.check_finite("weight after the update", f64::from(ruined.unwrap_or(0.0)), step)?;
+            let bad = device.download(tensor)?.into_iter().find(|weight| !weight.is_finite());
+            self.check_finite("weight after the update", f64::from(bad.unwrap_or(0.0)), step)?;
         }
+
         let scores = score(device, model, parameters, &self.check_image, self.length)?;
         let loss: f64 = scores.into_iter().map(f64::from).sum();
         self.check_finite("loss after the update", loss, step)
     }
 
-    /// Scores the validation images and notes the result.
+    /// Scores the validation images and logs the result.
     fn evaluate(&mut self, step: u64, events: &mut dyn Events) -> Result<(), TrainError> {
         let Some(validation) = self.validation else { return Ok(()) };
         let start = Instant::now();
+
+        // What is scored, and how.
         let images = if self.schedule.eval_images == 0 { usize::MAX } else { self.schedule.eval_images };
         let Criterion { objective, masking, .. } = *self.trainer.criterion();
         let (device, model, parameters) = (self.trainer.device(), self.trainer.model(), self.trainer.parameters());
         let masks = Masks::Drawn { masking, draws: 1 };
         let plan = EvaluationPlan { images, batch: self.schedule.batch, objective, masks };
+
         let evaluation: Evaluation =
             evaluate_with(device, model, parameters, validation, &plan, |_| Ok::<_, TrainError>(()))?;
         self.check_finite("validation loss", evaluation.nats_per_token, step)?;
         let classification = evaluation.classification;
         self.check_finite("class loss on the validation images", classification.map_or(0.0, |found| found.loss), step)?;
 
+        // Log and show.
         self.progress.elapsed += start.elapsed().as_secs_f64();
         self.log.append(&Record::Validation(ValidationRecord {
             step,
@@ -275,12 +285,13 @@ impl<D: Device> TrainingLoop<'_, D> {
         }
     }
 
-    /// Keeps the weights that were best so far, whatever becomes of those after them.
+    /// Saves the weights if their accuracy is the best so far, else counts one more validation without a better one.
     fn note_accuracy(&mut self, step: u64, accuracy: f64) -> Result<(), TrainError> {
         if let Some(best) = self.progress.best.as_mut().filter(|best| accuracy <= best.accuracy) {
             best.validations_since += 1;
             return Ok(());
         }
+
         self.progress.best = Some(BestAccuracy { step, accuracy, validations_since: 0 });
         let contents = CheckpointContents {
             config: self.trainer.model().config(),
@@ -301,6 +312,7 @@ impl<D: Device> TrainingLoop<'_, D> {
             return Ok(());
         }
 
+        // Completions of the first halves, with temperature 1 and the run's seed.
         let start = Instant::now();
         let originals = tokens_of(examples, 0, GRID_ROWS.min(examples.len()))?;
         let generation = Generation {
@@ -309,7 +321,6 @@ impl<D: Device> TrainingLoop<'_, D> {
             seed: self.schedule.seed,
             first: 0,
         };
-
         let (device, model, parameters) = (self.trainer.device(), self.trainer.model(), self.trainer.parameters());
         let (grid, _) = completion_grid(
             device,
@@ -335,6 +346,7 @@ impl<D: Device> TrainingLoop<'_, D> {
     fn save(&mut self, events: &mut dyn Events) -> Result<(), TrainError> {
         self.check_finite_weights()?;
         let (device, parameters, adam) = (self.trainer.device(), self.trainer.parameters(), self.trainer.adam());
+
         // Sync the metrics before the checkpoint: after a crash no checkpoint may be newer than its log.
         self.log.sync()?;
 

@@ -22,6 +22,8 @@ fn write_report(
     json: bool,
 ) -> std::io::Result<()> {
     let Conversion { config, parameters, dropped, added, colours, sha256 } = done;
+
+    // For scripts.
     if json {
         let value = json!({
             "source": source,
@@ -36,6 +38,7 @@ fn write_report(
         return writeln!(to, "{value}");
     }
 
+    // For people.
     writeln!(to, "{verb} {} to {}", source.display(), out.display())?;
     writeln!(to, "  model       {} layers × {}, {} heads", config.layers, config.width, config.heads)?;
     writeln!(to, "  sequence    {} positions, {} colours", config.positions, config.vocabulary)?;

@@ -13,7 +13,7 @@ pub struct DeviceArgs {
     /// Where to compute: auto (the GPU if there is one that can be used), cpu, cuda, or cuda:N [default: auto]
     #[arg(long, value_name = "DEVICE")]
     pub device: Option<DeviceKind>,
-    /// How a GPU stores activations and the weights of products; the CPU has f32 [default: bf16]
+    /// How a GPU stores activations and matmul weights; the CPU has f32 [default: bf16]
     #[arg(long, value_parser = named::<Precision>(), value_name = "PRECISION")]
     pub precision: Option<Precision>,
     /// Threads of the CPU device [default: all cores]

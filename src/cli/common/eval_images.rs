@@ -33,7 +33,7 @@ pub struct ModelDataArgs {
 }
 
 impl ModelDataArgs {
-    /// What the flags say, for the library; `quiet` draws no progress bars.
+    /// The flags as the library takes them; `quiet` shows no progress bars.
     pub fn selection(&self, quiet: bool) -> ImageSelection {
         ImageSelection {
             data: self.data.clone(),

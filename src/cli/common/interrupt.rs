@@ -13,9 +13,10 @@ pub fn stop_flag() -> Result<&'static AtomicBool> {
     static STOP: AtomicBool = AtomicBool::new(false);
     static PRESSED: AtomicBool = AtomicBool::new(false);
     static HANDLER: OnceLock<()> = OnceLock::new();
+
     if HANDLER.set(()).is_ok() {
         ctrlc::set_handler(|| {
-            // Not STOP's earlier value: a reader that has gone away sets it too, and is no first Ctrl-C.
+            // Not STOP's earlier value: a reader that has gone away sets it too, which is not a first Ctrl-C.
             if PRESSED.swap(true, Ordering::Relaxed) {
                 std::process::exit(130);
             }

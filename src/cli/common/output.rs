@@ -17,7 +17,7 @@ pub fn print_json(value: &impl Serialize) -> Result<()> {
     say(format_args!("{}", serde_json::to_string(value)?))
 }
 
-/// Prints a line on standard error; where that is closed, nobody listens and nothing is lost.
+/// Prints a line on standard error; where that is closed, the line is dropped.
 pub fn tell(line: fmt::Arguments<'_>) {
     // Written whole: lines of several threads do not mix.
     let _ = io::stderr().write_all(format!("{line}\n").as_bytes());

@@ -24,8 +24,8 @@ pub fn image_bar(length: u64, hidden: bool) -> ProgressBar {
     bar
 }
 
-/// The watcher that fits: JSON lines if asked for, a bar on a terminal, else lines. `stop` is set when the lines'
-/// reader has gone: the run then saves and ends rather than lose its work.
+/// The watcher that fits the output: JSON lines if asked for, a bar on a terminal, else lines. `stop` is set when the
+/// lines' reader has gone: the run then saves and ends rather than lose its work.
 pub fn watcher(json: bool, stop: &'static AtomicBool) -> Box<dyn Events> {
     if json {
         Box::new(JsonLines { stop })
@@ -41,7 +41,7 @@ pub fn watcher(json: bool, stop: &'static AtomicBool) -> Box<dyn Events> {
     }
 }
 
-/// One JSON object a line on standard output, and nothing else there.
+/// One JSON object per line on standard output, and nothing else there.
 struct JsonLines {
     stop: &'static AtomicBool,
 }
@@ -111,7 +111,7 @@ impl Events for JsonLines {
     }
 }
 
-/// A progress bar with loss, speed and time left; events of note scroll by above it.
+/// A progress bar with loss, speed and time left; notable events scroll by above it.
 struct Bar {
     bar: ProgressBar,
     /// Of the last step.
@@ -135,7 +135,7 @@ impl Bar {
 impl Events for Bar {
     fn started(&mut self, step: u64, steps: u64) {
         self.bar = ProgressBar::new(steps);
-        // What matters least stands last: a narrow terminal cuts it off.
+        // The least important part comes last, where a narrow terminal cuts it off.
         let template = "{bar:14.cyan/blue} {pos}/{len}  {eta} left  {wide_msg}";
         if let Ok(style) = ProgressStyle::with_template(template) {
             self.bar.set_style(style.progress_chars("━╸─"));
@@ -229,7 +229,7 @@ impl Events for Lines {
     }
 }
 
-/// The losses of a step; in fine-tuning the sum and its classifying part.
+/// The losses of a step; in fine-tuning the weighted sum and the class loss.
 fn losses(outcome: &StepOutcome) -> String {
     match outcome.class_loss {
         None => format!("loss {:.4}", outcome.loss),

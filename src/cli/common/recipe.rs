@@ -8,7 +8,7 @@ use anyhow::{Result, bail};
 
 use crate::recipe::{Command, Recipe};
 
-/// The command that is meant.
+/// The command whose flags come from recipes.
 const COMMAND: &str = "probe";
 
 /// The arguments of the process, `args[0]` its name, with `--config FILE` (and `--scale-down N`) of `probe` replaced by
@@ -17,6 +17,8 @@ pub fn expand(args: Vec<OsString>) -> Result<Vec<OsString>> {
     if args.get(1).is_none_or(|command| command != COMMAND) {
         return Ok(args);
     }
+
+    // The two flags apart from the rest.
     let mut given = args.into_iter();
     let mut expanded: Vec<OsString> = given.by_ref().take(2).collect();
     let (mut config, mut scale_down, mut rest) = (None, None, Vec::new());
@@ -30,6 +32,7 @@ pub fn expand(args: Vec<OsString>) -> Result<Vec<OsString>> {
         }
     }
 
+    // What the recipe is divided by.
     let scale_down = match scale_down {
         None => 1,
         Some(_) if config.is_none() => {
@@ -41,6 +44,7 @@ pub fn expand(args: Vec<OsString>) -> Result<Vec<OsString>> {
         },
     };
 
+    // The recipe's flags in front of those given.
     if let Some(path) = config {
         let recipe = Recipe::read(&PathBuf::from(path))?.scaled_down(scale_down)?;
         // A list that is given replaces the recipe's; clap would put one behind the other.

@@ -1,5 +1,5 @@
-//! What `finetune` can be told: the settings of `train` that make sense for a model that is there, and a few of its
-//! own. They are layered as those of `train` are.
+//! The flags of `finetune`: those of `train` that make sense for a model that exists already, and a few of its own.
+//! They are layered as those of `train` are.
 
 use std::path::{Path, PathBuf};
 
@@ -48,6 +48,7 @@ impl Layer for FinetuneArgs {
         if let Some(init) = table.remove("checkpoint") {
             table.insert("init".to_owned(), init);
         }
+
         let parse = || -> Result<Self> { Ok(Self { tuning: tuning.try_into()?, train: table.try_into()? }) };
         parse().with_context(|| {
             format!(

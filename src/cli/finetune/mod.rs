@@ -17,7 +17,7 @@ use crate::train::{DECIDED, FineTuning, Outcome, Settings, StopReason};
 
 /// Teach a pre-trained model to tell classes apart: all its weights, and a class head that starts at zero
 ///
-/// The head reads the mean over all positions of the final features. What is made smaller is the
+/// The head reads the mean over all positions of the final features. What is minimised is the
 /// generative loss plus the head's cross-entropy, at a constant learning rate, until the accuracy on
 /// held-out images stops rising (the paper, sections 2.3 and 3.4). Autoregressive and BERT models alike.
 ///
@@ -44,6 +44,7 @@ fn of_finetuning(flag: clap::Arg) -> clap::Arg {
     if DECIDED.contains(&id.as_str()) {
         return flag.hide(true);
     }
+
     let help = match id.as_str() {
         "init" => {
             return flag
@@ -93,7 +94,7 @@ impl DeviceJob for FinetuneJob {
             return Ok(());
         }
 
-        // Once more, on the validation images too.
+        // A second run, on the validation images too.
         let best = best.context("no accuracy was measured, so the number of steps for --fold-validation is unknown")?;
         let folded = folded(settings, best.step);
         let before = if resume { earlier::<FinetuneArgs>(folded.out.clone())? } else { None };

@@ -1,4 +1,4 @@
-//! What `train` can be told: on the command line, in a TOML file, or left to defaults — one set of names for all three.
+//! The settings of `train`: on the command line, in a TOML file, or left to defaults — one set of names for all three.
 //!
 //! Three layers are merged key by key, the later winning: defaults, `--config` (or, on `--resume`, the run's own
 //! `config.toml`), flags. [`TrainArgs`] is one such layer, everything optional and with its help text; the merged

@@ -31,7 +31,7 @@ pub struct LayerArgs {
     /// the resolution by √N. Flags are not divided
     #[arg(long, value_name = "N", default_value_t = 1, hide_default_value = true)]
     scale_down: u64,
-    /// Go on with the run in --out (or start it, if it has not been)
+    /// Go on with the run in --out (or start it, if it has not been started)
     #[arg(long)]
     pub resume: bool,
     /// Print JSON lines, one per step, and nothing else on standard output
@@ -45,6 +45,8 @@ impl LayerArgs {
         if self.scale_down != 1 && self.config.is_none() {
             bail!("--scale-down divides what --config says; give a recipe, or smaller numbers");
         }
+
+        // The file below the flags.
         let mut layer = flags.clone();
         if let Some(file) = &self.config {
             layer = layer.over(L::from_file(file, self.scale_down)?)?;
@@ -53,6 +55,7 @@ impl LayerArgs {
             return Ok((layer.resolve()?, None));
         }
 
+        // The resumed run's own settings below both.
         let Some(out) = layer.out().clone() else {
             bail!("--resume needs --out DIR, the run to go on with");
         };

@@ -1,4 +1,4 @@
-//! What is said at the end of a run.
+//! What is printed at the end of a run.
 
 use anyhow::Result;
 use serde_json::{Value, json};
@@ -8,11 +8,13 @@ use crate::cli::common::output::{print_json, say};
 use crate::run::folder::RunFolder;
 use crate::train::{ModelKind, Outcome, StopReason};
 
-/// Says how the run ended and where its traces are.
+/// Prints how the run ended and where its files are.
 pub fn announce(outcome: &Outcome, json: bool) -> Result<()> {
     if json {
         return print_json(&end_line(outcome));
     }
+
+    // Why it ended.
     let Outcome { stop_reason, step, best, kind, report, folder } = outcome;
     let root = folder.root().display();
     match stop_reason {
@@ -22,6 +24,8 @@ pub fn announce(outcome: &Outcome, json: bool) -> Result<()> {
         StopReason::Finished => say(format_args!("done: {step} steps"))?,
         StopReason::StoppedEarly => say(format_args!("done: {step} steps; the accuracy has stopped rising"))?,
     }
+
+    // How good the model is, and where everything lies.
     if *kind == ModelKind::Classifier {
         return announce_tuned(folder, *step, *best);
     }
@@ -38,6 +42,8 @@ pub fn announce(outcome: &Outcome, json: bool) -> Result<()> {
         say(format_args!("samples      {}", folder.sample_grid(grid.step).display()))?;
     }
     say(format_args!("report       {}", folder.report().display()))?;
+
+    // What to do next.
     match kind {
         ModelKind::Autoregressive => say(format_args!("draw more    igpt-engine sample --checkpoint {root}")),
         ModelKind::Bert | ModelKind::Classifier => {
@@ -46,7 +52,7 @@ pub fn announce(outcome: &Outcome, json: bool) -> Result<()> {
     }
 }
 
-/// What fine-tuning left.
+/// The same for fine-tuning: the best accuracy, its checkpoint, and how to test it.
 fn announce_tuned(folder: &RunFolder, step: u64, best: Option<BestAccuracy>) -> Result<()> {
     let checkpoint = match best {
         None => folder.checkpoint(step),
@@ -69,6 +75,7 @@ fn end_line(outcome: &Outcome) -> Value {
         StopReason::StoppedEarly => "stopped early",
         StopReason::Interrupted => "interrupted",
     };
+
     let mut end = json!({
         "event": "end",
         "ending": ending,

@@ -39,7 +39,7 @@ impl CrossEntropyOps for CpuDevice {
 
 /// `logits = weight · (softmax(logits) − onehot(target))`; returns the nll.
 ///
-/// A row without weight may have a target that is no class: its nll is 0.
+/// A row of weight 0 may have a target outside the classes: its nll is 0.
 #[multiversion(targets("x86_64+avx512f+avx2+fma", "x86_64+avx2+fma"))]
 fn softmax_gradient(logits: &mut [f32], target: usize, weight: f32) -> f32 {
     const FMA: bool = target_cfg_f!(any(target_feature = "fma", target_arch = "aarch64"));

@@ -175,7 +175,7 @@ impl<A: Arguments> Kernel<A> {
         Self { info: Some(info), arguments: PhantomData }
     }
 
-    /// In a build without kernels: there is no device then either.
+    /// The kernel of a build without kernels, which never opens a device.
     #[cfg_attr(igpt_kernels, allow(dead_code))]
     pub const fn absent() -> Self {
         Self { info: None, arguments: PhantomData }

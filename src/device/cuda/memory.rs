@@ -44,7 +44,7 @@ pub(super) struct Pool {
     poison: bool,
     free_list: Rc<FreeList>,
     /// The free list of the capture in progress. What recorded work takes is the recording's for as long as it can
-    /// be replayed: others may use it between two replays no more than during one.
+    /// be replayed: others may not use it between two replays either.
     recording: RefCell<Option<Rc<FreeList>>>,
     memory: Cell<MemoryUse>,
 }

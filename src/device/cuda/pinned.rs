@@ -1,6 +1,6 @@
 //! Pinned host memory: numbers cross between host and device while both go on working.
 //!
-//! Every buffer has an event that says when its last copy is done, so nobody touches it too early and nobody waits for
+//! Every buffer has an event that says when its last copy is done, so it is not touched too early and nothing waits for
 //! more.
 
 use std::cell::RefCell;
@@ -93,7 +93,7 @@ pub(super) struct Readbacks {
     free: RefCell<Vec<Pinned>>,
 }
 
-/// Readbacks that are in flight at once as a rule: a step's, and that of the step before.
+/// Readbacks that are usually in flight at once: a step's, and that of the step before.
 const IN_FLIGHT: usize = 2;
 
 impl Readbacks {
@@ -108,7 +108,7 @@ impl Readbacks {
 
         let mut done = 0;
         for (from, count) in parts {
-            // SAFETY: there is room for all parts; `from` is a tensor of `count` floats; nobody reads the values before
+            // SAFETY: there is room for all parts; `from` is a tensor of `count` floats; nothing reads the values before
             // the event that is recorded behind the copies.
             unsafe {
                 let to = std::slice::from_raw_parts_mut(pinned.address.cast::<f32>().add(done), count);

@@ -92,8 +92,8 @@ pub(super) fn forward_block(packed: &Packed<'_>, sizes: Sizes, seen: Seen, block
     }
 }
 
-/// Turns a query's `scores` of one tile into weights, and brings its row maximum, its row sum and its row of `output` up
-/// to date.
+/// Turns a query's `scores` of one tile into weights, and brings its row maximum, its row sum and its row of `output`
+/// up to date.
 #[inline(always)]
 fn online_softmax<const FMA: bool>(
     scores: &mut [Strip],
