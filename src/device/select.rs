@@ -101,6 +101,7 @@ const MAX_THREADS: usize = 1024;
 /// # Errors
 /// [`Error::Unavailable`] if there is no such device, or it lacks what was asked for.
 pub fn on_device<J: DeviceJob>(request: Request, job: J) -> Result<J::Output> {
+    // A number of threads that makes sense.
     if request.threads == Some(0) {
         return Err(Error::unavailable(
             "--threads 0 would leave no thread to compute",
@@ -114,6 +115,7 @@ pub fn on_device<J: DeviceJob>(request: Request, job: J) -> Result<J::Output> {
         ));
     }
 
+    // The device; `auto` falls back to the CPU and says why.
     let precision = request.precision.or(request.kept).unwrap_or(Precision::Bf16);
     match request.kind {
         DeviceKind::Cuda(number) => {

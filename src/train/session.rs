@@ -202,6 +202,7 @@ fn report(
         samples.push(SampleGrid { step, caption, png });
     }
 
+    // The page without its records, then with those of the log.
     let report = Report {
         title: format!("igpt-engine: {}", folder.root().display()),
         model: describe_model(config),
@@ -215,6 +216,7 @@ fn report(
         samples,
         config: settings.to_toml()?,
     };
+
     Ok(report.with_records(&metrics::read(&folder.metrics())?))
 }
 

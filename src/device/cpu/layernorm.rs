@@ -60,6 +60,8 @@ impl LayerNormOps for CpuDevice {
         self.for_each_block(rows.div_ceil(ROW_BLOCK), x.len(), outputs, |index, [sum, normed, stats]| {
             let x = x[index * block..][..sum.len()].chunks_exact(width);
             let delta = delta[index * block..][..sum.len()].chunks_exact(width);
+
+            // Row by row: the sum, then its normalised form while it is in the cache.
             let outputs =
                 sum.chunks_exact_mut(width).zip(normed.chunks_exact_mut(width)).zip(stats.chunks_exact_mut(2));
             for ((x, delta), ((sum, normed), stats)) in x.zip(delta).zip(outputs) {

@@ -49,6 +49,7 @@ impl LinearOps for CpuDevice {
         )?;
         let mut dx = self.tensor(x.shape);
 
+        // dx = dy · Wᵀ, d_weight += xᵀ · dy (or its transpose, as the weight lies), d_bias += Σ_rows dy.
         let dy_matrix = matrix(dy.values(), rows, outputs);
         let x = matrix(x.values(), rows, inputs);
         match layout {
@@ -63,6 +64,7 @@ impl LinearOps for CpuDevice {
                 self.matmul(&mut d_weight.values, true, dy_matrix.transpose(), x);
             }
         }
+
         if let Some(d_bias) = d_bias {
             add_column_sums(self, dy.values(), &mut d_bias.values);
         }

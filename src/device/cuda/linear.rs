@@ -145,7 +145,7 @@ pub(super) unsafe fn launch(
         Precision::Bf16 => {
             let arguments = (a, b, rows, columns, depth, out, bias, hidden, activated, total, activation, add);
 
-            // The tensor-core variants copy 16 bytes at a time, so they need rows of a multiple of 8 elements.
+            // The aligned variants copy 16 bytes at a time, so they need rows of a multiple of 8 elements.
             let aligned = n.is_multiple_of(8)
                 && match gemm.rows_of {
                     RowsOf::KAndN => k.is_multiple_of(8),
@@ -187,8 +187,7 @@ pub(super) unsafe fn add_weight_gradient(
 ) -> Result<()> {
     let Sizes { m, n, k } = sizes;
 
-    // How many splits fill the device, at 8 tiles of k or more per split: a partial sum must be worth its way through
-    // memory.
+    // As many splits as fill the device, each of 8 tiles of k or more: its partial sum must be worth the memory traffic.
     let large = device.precision == Precision::Bf16 && m >= 128 && n >= 128;
     let edge = if large { 128 } else { 64 };
     let tiles = m.div_ceil(edge) * n.div_ceil(edge);

@@ -26,7 +26,7 @@ pub struct Clip<'a, T> {
     pub max_norm: f32,
 }
 
-/// The ops of `adam`.
+/// The Adam update.
 pub trait AdamOps: Tensors {
     /// Sets the step that the next calls of [`AdamOps::adam`] take, replayed ones included: a recording holds no step
     /// of its own.

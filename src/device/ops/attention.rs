@@ -20,7 +20,7 @@ pub struct Attended<T> {
     pub logsumexp: T,
 }
 
-/// The ops of `attention`.
+/// Multi-head attention over whole sequences, forward and backward.
 pub trait AttentionOps: Tensors {
     /// Multi-head attention over `qkv` `[B, T, 3d]` (columns `q ‖ k ‖ v`, each `H` heads of `d/H`), scores scaled by
     /// `1/√(d/H)`. No more than one tile of scores is ever held.

@@ -4,7 +4,7 @@ use super::attention::{AttentionDims, heads_of};
 use crate::device::shape_check::{self, cube, error, exactly};
 use crate::device::{Result, Tensors};
 
-/// The ops of `attention_decode`.
+/// Attention of one new position from a cache of keys and values.
 pub trait AttentionDecodeOps: Tensors {
     /// One step of causal attention with a cache: stores this position's keys and values in `keys` and `values`
     /// (`[B, positions, d]`) at `position`, and attends from `qkv` `[B, 1, 3d]` to positions `0..=position`;

@@ -13,7 +13,7 @@ pub struct CrossEntropy<T> {
     pub d_logits: T,
 }
 
-/// The ops of `cross_entropy`.
+/// Softmax cross-entropy, loss and gradient in one pass.
 pub trait CrossEntropyOps: Tensors {
     /// Softmax cross-entropy of `logits` `[.., V]` against `targets`, one per row, with its gradient in the same pass.
     /// `weights` `[R]` weigh the rows' losses; a row of weight zero has no gradient.

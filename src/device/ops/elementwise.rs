@@ -3,7 +3,7 @@
 use crate::device::shape_check::{self, exactly};
 use crate::device::{Result, Tensors};
 
-/// The ops of `elementwise`.
+/// Passes over every element.
 pub trait ElementwiseOps: Tensors {
     /// Sets every element to zero.
     fn zero(&self, tensor: &mut Self::Tensor) -> Result<()>;

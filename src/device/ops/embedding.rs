@@ -6,7 +6,7 @@ use crate::device::{Result, Tensors};
 /// The token that is not there: its content embedding is the zero vector (BERT's masked positions).
 pub const BLANK: u16 = u16::MAX;
 
-/// The ops of `embedding`.
+/// Token and position embeddings, forward and backward.
 pub trait EmbeddingOps: Tensors {
     /// `y[b, t] = table[ids[b, t]] + positions[first + t]`, `[B, T, d]`; [`BLANK`] has no row and adds nothing.
     ///

@@ -2,7 +2,7 @@
 
 use crate::device::{Result, Tensors};
 
-/// The ops of `global_norm`.
+/// The norm that gradients are clipped by.
 pub trait GlobalNormOps: Tensors {
     /// Euclidean norm of all the tensors' elements together, one element, left on the device.
     fn global_norm(&self, tensors: &[Self::Tensor]) -> Result<Self::Tensor>;

@@ -41,7 +41,7 @@ pub struct ResidualLayerNormed<T> {
     pub stats: T,
 }
 
-/// The ops of `layernorm`.
+/// Normalisation of rows, alone or fused with a residual sum, forward and backward.
 pub trait LayerNormOps: Tensors {
     /// Normalises the last dimension of `x`: `y = (x − mean) · rsqrt(var + ε) · gain + bias`, without the mean for
     /// [`Norm::Rms`]. `gain`, `bias`: `[d]`.

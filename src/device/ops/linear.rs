@@ -12,7 +12,7 @@ pub enum WeightLayout {
     OutIn,
 }
 
-/// The ops of `linear`.
+/// Linear layers, forward and backward.
 pub trait LinearOps: Tensors {
     /// `y = x · W (+ bias)`: `[.., in] → [.., out]`.
     fn linear(

@@ -3,7 +3,7 @@
 use crate::device::shape_check::{self, cube, error, matrix};
 use crate::device::{Result, Tensors};
 
-/// The ops of `mean_pool`.
+/// Mean over the tokens of an image, forward and backward.
 pub trait MeanPoolOps: Tensors {
     /// Mean over tokens: `[B, T, d] → [B, d]`.
     fn mean_pool(&self, x: &Self::Tensor) -> Result<Self::Tensor>;

@@ -51,7 +51,7 @@ pub struct MlpOutput<T> {
     pub hidden: T,
 }
 
-/// The ops of `mlp`.
+/// The MLP of a block, forward and backward.
 pub trait MlpOps: Tensors {
     /// `act(x · up + up_bias) · down + down_bias`: `[.., d] → [.., d]`.
     fn mlp(

@@ -13,7 +13,7 @@ pub struct SampleOptions {
     pub top_k: Option<usize>,
 }
 
-/// The ops of `sample`.
+/// The choice of the next token.
 pub trait SampleOps: Tensors {
     /// Draws a token for each row of `logits` (`[B, V]` or `[B, 1, V]`) by inverting the cumulative distribution at
     /// `uniforms` (one in `[0, 1)` per row); `[B, 1]`.

@@ -73,7 +73,7 @@ pub(super) fn forward_block(packed: &Packed<'_>, sizes: Sizes, seen: Seen, block
             online_softmax::<FMA>(scores, query, &mut max[query], &mut sum[query], mixed.output);
         }
 
-        // O += P V; keys that are not seen have weight 0, also in rows that see no key of the tile.
+        // O += P V. `exp2` ends at 2⁻¹²⁶, so the weights of keys that are not seen are set to 0.
         for key_block in blocks.clone() {
             seen.fill_unseen(block, key_block, &mut tile, (key_block - first) * STRIP, 0.0);
         }
@@ -102,6 +102,7 @@ fn online_softmax<const FMA: bool>(
     sum: &mut f32,
     output: &mut [Block],
 ) {
+    // Row maximum of this tile.
     let mut lanes = [f32::NEG_INFINITY; STRIP];
     for strip in &*scores {
         for (lane, &score) in lanes.iter_mut().zip(strip) {
@@ -110,7 +111,7 @@ fn online_softmax<const FMA: bool>(
     }
     let row_max = fold(lanes, |a, b| if b > a { b } else { a });
 
-    // A new maximum: scale what was summed under the old one.
+    // A new maximum: rescale what was summed under the old one.
     if row_max > *max {
         let factor = exp2::<FMA>(*max - row_max);
         *max = row_max;
@@ -120,6 +121,7 @@ fn online_softmax<const FMA: bool>(
         }
     }
 
+    // Weights, and their sum.
     let mut lanes = [0.0; STRIP];
     for strip in scores {
         for (lane, score) in lanes.iter_mut().zip(strip) {
