@@ -168,7 +168,6 @@ fn lacking(body: &Body, facts: &[Facts]) -> Option<Vec<Vec<RegisterId>>> {
     let mut starts: Vec<usize> =
         body.labels.iter().map(|label| label.target).filter(|&target| target < count).collect();
     starts.push(0);
-    let leaves = |i: &Instruction| matches!(i.form.opcode, Opcode::Bra | Opcode::Brx | Opcode::Ret | Opcode::Exit);
     starts.extend((1..count).filter(|&at| leaves(&body.instructions[at - 1])));
     starts.sort_unstable();
     starts.dedup();
@@ -193,24 +192,7 @@ fn lacking(body: &Body, facts: &[Facts]) -> Option<Vec<Vec<RegisterId>>> {
         for facts in &facts[starts[block]..end] {
             step(&mut set, facts);
         }
-
-        // Where the block's last instruction goes.
-        let last = &body.instructions[end - 1];
-        let mut targets = Vec::new();
-        let mut go = |label: LabelId| targets.extend(body.labels.get(label.index()).map(|label| label.target));
-
-        match (last.form.opcode, last.operands.as_slice()) {
-            (Opcode::Bra, [Operand::Label(label), ..]) => go(*label),
-            (Opcode::Brx, [_, Operand::Targets(table), ..]) => {
-                body.branch_tables.get(*table as usize).into_iter().flatten().for_each(|&label| go(label));
-            }
-            _ => {}
-        }
-
-        if !leaves(last) || last.guard.is_some() {
-            targets.push(end);
-        }
-        for next in targets.into_iter().filter_map(block_of) {
+        for next in successors(body, end - 1).into_iter().filter_map(block_of) {
             if before[next].join(&set) | !seen[next] && !waiting.contains(&next) {
                 waiting.push(next);
             }
@@ -230,6 +212,30 @@ fn lacking(body: &Body, facts: &[Facts]) -> Option<Vec<Vec<RegisterId>>> {
     }
 
     Some(result)
+}
+
+/// Whether an instruction ends a basic block.
+fn leaves(instruction: &Instruction) -> bool {
+    matches!(instruction.form.opcode, Opcode::Bra | Opcode::Brx | Opcode::Ret | Opcode::Exit)
+}
+
+/// Where control may go from instruction `at`.
+fn successors(body: &Body, at: usize) -> Vec<usize> {
+    let last = &body.instructions[at];
+    let mut targets = Vec::new();
+    let mut go = |label: LabelId| targets.extend(body.labels.get(label.index()).map(|label| label.target));
+    match (last.form.opcode, last.operands.as_slice()) {
+        (Opcode::Bra, [Operand::Label(label), ..]) => go(*label),
+        (Opcode::Brx, [_, Operand::Targets(table), ..]) => {
+            body.branch_tables.get(*table as usize).into_iter().flatten().for_each(|&label| go(label));
+        }
+        _ => {}
+    }
+
+    if !leaves(last) || last.guard.is_some() {
+        targets.push(at + 1);
+    }
+    targets
 }
 
 /// What one instruction does to the set of registers that may lack a value.

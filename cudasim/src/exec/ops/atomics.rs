@@ -168,23 +168,10 @@ fn run<T: Word + Lane>(
             |change: Change, lane: usize| move |old: T| T::cut(change(old.into(), a[lane].into(), b[lane].into()));
 
         each(context, mask, |context, lane| {
-            old[lane] = match found[lane] {
-                Found::Global(index, offset) => {
-                    let allocation = context.grid.memory.get(index);
-                    let change = change(operation.global, lane);
-                    let old = allocation.map_or(T::default(), |m| m.update(offset + at, change));
-                    changed |= change(old) != old;
-                    old
-                }
-                Found::Shared(rank, offset) => {
-                    let shared = &mut context.blocks[rank].shared;
-                    let old = shared.word(offset + at as usize);
-                    let new = change(operation.shared, lane)(old);
-                    changed |= new != old;
-                    shared.put(offset + at as usize, &new.into().to_le_bytes()[..T::BYTES as usize]);
-                    old
-                }
-            };
+            let (global, shared) = (change(operation.global, lane), change(operation.shared, lane));
+            let (value, changes) = update(context, found[lane], at, global, shared);
+            old[lane] = value;
+            changed |= changes;
             Ok(())
         })?;
 
@@ -206,6 +193,31 @@ fn run<T: Word + Lane>(
     }
     let lane = mask.trailing_zeros() as usize & 31;
     Ok(if context.spins(addresses[lane], u64::from(mask)) { Flow::Yield } else { Flow::Next })
+}
+
+/// Changes the element at `at` bytes in what was found; returns its old value, and whether the new one differs.
+#[inline(always)]
+fn update<T: Word + Lane>(
+    context: &mut Context<'_>,
+    found: Found,
+    at: u64,
+    global: impl Fn(T) -> T + Copy,
+    shared: impl Fn(T) -> T,
+) -> (T, bool) {
+    match found {
+        Found::Global(index, offset) => {
+            let allocation = context.grid.memory.get(index);
+            let old = allocation.map_or(T::default(), |m| m.update(offset + at, global));
+            (old, global(old) != old)
+        }
+        Found::Shared(rank, offset) => {
+            let memory = &mut context.blocks[rank].shared;
+            let old = memory.word(offset + at as usize);
+            let new = shared(old);
+            memory.put(offset + at as usize, &new.into().to_le_bytes()[..T::BYTES as usize]);
+            (old, new != old)
+        }
+    }
 }
 
 /// `exch.b128` and `cas.b128`.

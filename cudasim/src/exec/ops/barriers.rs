@@ -6,9 +6,9 @@
 
 use crate::exec::operands::decoded::{Decode, Decoded};
 use crate::exec::operands::decoder::Decoder;
-use crate::exec::program::registers::Slot;
+use crate::exec::program::registers::{Registers, Slot};
 use crate::exec::program::step::Flow;
-use crate::exec::state::barriers::{Kind, WarpSync};
+use crate::exec::state::barriers::{Kind, Votes, WarpSync};
 use crate::exec::state::context::Context;
 use crate::mask::{FULL, Mask, lanes};
 use crate::ptx::module::Instruction;
@@ -50,31 +50,44 @@ pub(super) fn decode(decoder: &mut Decoder<'_>, instruction: &Instruction) -> De
         _ => None,
     };
 
-    Ok(Decoded::effect(move |context, mask| {
-        if aligned && context.whole_warp(mask)? == Flow::Wait {
-            return Ok(Flow::Wait);
-        }
-        let numbers = context.registers().get::<u32>(barrier);
-        let counts = count.map(|count| context.registers().get::<u32>(count));
+    let wanted = Wanted { aligned, barrier, count, kind, result };
+    Ok(Decoded::effect(move |context, mask| run(context, mask, &wanted)))
+}
 
-        // Lanes that name the same barrier and count go together.
-        let mut done = 0;
-        let mut rest = mask;
-        while rest != 0 {
-            let lane = rest.trailing_zeros() as usize;
-            let same =
-                |&l: &usize| numbers[l] == numbers[lane] && counts.is_none_or(|counts| counts[l] == counts[lane]);
-            let group = lanes(rest).filter(same).fold(0, |group, lane| group | 1 << lane);
-            if aligned && group != mask {
-                let message = "the threads of a warp name different barriers or counts in an .aligned instruction";
-                return Err(Fault::new(FaultKind::DivergentBarrier, message));
-            }
-            done |= step(context, group, numbers[lane], counts.map(|counts| counts[lane]), kind, result)?;
-            rest &= !group;
-        }
+/// The operands of a `bar` or `barrier`.
+struct Wanted {
+    aligned: bool,
+    barrier: Slot,
+    count: Option<Slot>,
+    kind: Kind,
+    result: Option<Target>,
+}
 
-        Ok(if done == mask { Flow::Next } else { Flow::Part(done) })
-    }))
+/// `bar` or `barrier`, at whatever barriers the lanes name.
+fn run(context: &mut Context<'_>, mask: Mask, wanted: &Wanted) -> Result<Flow, Fault> {
+    let &Wanted { aligned, barrier, count, kind, result } = wanted;
+    if aligned && context.whole_warp(mask)? == Flow::Wait {
+        return Ok(Flow::Wait);
+    }
+    let numbers = context.registers().get::<u32>(barrier);
+    let counts = count.map(|count| context.registers().get::<u32>(count));
+
+    // Lanes that name the same barrier and count go together.
+    let mut done = 0;
+    let mut rest = mask;
+    while rest != 0 {
+        let lane = rest.trailing_zeros() as usize;
+        let same = |&l: &usize| numbers[l] == numbers[lane] && counts.is_none_or(|counts| counts[l] == counts[lane]);
+        let group = lanes(rest).filter(same).fold(0, |group, lane| group | 1 << lane);
+        if aligned && group != mask {
+            let message = "the threads of a warp name different barriers or counts in an .aligned instruction";
+            return Err(Fault::new(FaultKind::DivergentBarrier, message));
+        }
+        done |= step(context, group, numbers[lane], counts.map(|counts| counts[lane]), kind, result)?;
+        rest &= !group;
+    }
+
+    Ok(if done == mask { Flow::Next } else { Flow::Part(done) })
 }
 
 /// Where a reduction goes: a number, or whether all (`true`) or any said yes.
@@ -82,6 +95,19 @@ pub(super) fn decode(decoder: &mut Decoder<'_>, instruction: &Instruction) -> De
 enum Target {
     Count(Slot),
     Verdict(u32, bool),
+}
+
+impl Target {
+    /// Writes the result of a reduction for the lanes of `mask`.
+    fn write(self, registers: &mut Registers, mask: Mask, votes: Votes) {
+        match self {
+            Self::Count(d) => registers.set(d, mask, &[votes.yes; 32]),
+            Self::Verdict(d, all) => {
+                let verdict = if all { votes.yes == votes.all } else { votes.yes != 0 };
+                registers.set_predicate(d, mask, if verdict { FULL } else { 0 });
+            }
+        }
+    }
 }
 
 /// One barrier for lanes that name the same; returns those that go on.
@@ -136,16 +162,10 @@ fn step(
     // Go on where the barrier is complete; lanes that came after it had let others go are still waiting.
     done |= group & at.released;
     barrier.warps[id].released &= !done;
-
     if done != 0 {
         context.clocks.acquire(agent, &barrier.passed);
-        match result {
-            Some(Target::Count(d)) => context.warp.registers.set(d, done, &[at.votes.yes; 32]),
-            Some(Target::Verdict(d, all)) => {
-                let verdict = if all { at.votes.yes == at.votes.all } else { at.votes.yes != 0 };
-                context.warp.registers.set_predicate(d, done, if verdict { FULL } else { 0 });
-            }
-            None => {}
+        if let Some(target) = result {
+            target.write(&mut context.warp.registers, done, at.votes);
         }
     }
 

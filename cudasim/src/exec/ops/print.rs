@@ -43,53 +43,63 @@ pub fn format(context: &mut Context<'_>, lane: usize, format: &str, values: u64)
             continue;
         }
 
-        let mut conversion = Conversion { bytes: 4, ..Conversion::default() };
-        let mut has_precision = false;
-
-        loop {
-            let Some(character) = characters.next() else {
-                return Err(Fault::new(FaultKind::InvalidUse, format!("the format `{format}` ends in a conversion")));
-            };
-            match character {
-                '-' => conversion.left = true,
-                '+' => conversion.plus = true,
-                ' ' => conversion.space = true,
-                '#' => conversion.alternate = true,
-                '0' if !has_precision && conversion.width == 0 => conversion.zero = true,
-                '0'..='9' => {
-                    let number =
-                        if has_precision { conversion.precision.get_or_insert(0) } else { &mut conversion.width };
-                    *number = (*number * 10 + character as usize - '0' as usize).min(WIDEST);
-                }
-                '*' => {
-                    let number = arguments.integer(context, lane, 4)? as i32;
-                    match (has_precision, usize::try_from(number)) {
-                        (true, number) => conversion.precision = number.ok().map(|number| number.min(WIDEST)),
-                        (false, Ok(number)) => conversion.width = number.min(WIDEST),
-                        (false, Err(_)) => {
-                            conversion.left = true;
-                            conversion.width = (number.unsigned_abs() as usize).min(WIDEST);
-                        }
-                    }
-                }
-                '.' => {
-                    has_precision = true;
-                    conversion.precision = Some(0);
-                }
-                'h' => conversion.bytes /= 2,
-                'l' | 'j' | 'z' | 't' | 'q' => conversion.bytes = 8,
-                'L' => {}
-                letter => {
-                    conversion.letter = letter;
-                    break;
-                }
-            }
-        }
-
+        let conversion = conversion(context, lane, &mut characters, &mut arguments)?
+            .ok_or_else(|| Fault::new(FaultKind::InvalidUse, format!("the format `{format}` ends in a conversion")))?;
         text.push_str(&convert(context, lane, &conversion, &mut arguments)?);
     }
 
     Ok((text, arguments.count))
+}
+
+/// Reads a conversion after its `%`; `None` where the format ends in it.
+///
+/// # Errors
+/// A `*` without its value.
+fn conversion(
+    context: &mut Context<'_>,
+    lane: usize,
+    characters: &mut impl Iterator<Item = char>,
+    arguments: &mut Arguments,
+) -> Result<Option<Conversion>, Fault> {
+    let mut conversion = Conversion { bytes: 4, ..Conversion::default() };
+    let mut has_precision = false;
+
+    loop {
+        let Some(character) = characters.next() else { return Ok(None) };
+        match character {
+            '-' => conversion.left = true,
+            '+' => conversion.plus = true,
+            ' ' => conversion.space = true,
+            '#' => conversion.alternate = true,
+            '0' if !has_precision && conversion.width == 0 => conversion.zero = true,
+            '0'..='9' => {
+                let number = if has_precision { conversion.precision.get_or_insert(0) } else { &mut conversion.width };
+                *number = (*number * 10 + character as usize - '0' as usize).min(WIDEST);
+            }
+            '*' => {
+                let number = arguments.integer(context, lane, 4)? as i32;
+                match (has_precision, usize::try_from(number)) {
+                    (true, number) => conversion.precision = number.ok().map(|number| number.min(WIDEST)),
+                    (false, Ok(number)) => conversion.width = number.min(WIDEST),
+                    (false, Err(_)) => {
+                        conversion.left = true;
+                        conversion.width = (number.unsigned_abs() as usize).min(WIDEST);
+                    }
+                }
+            }
+            '.' => {
+                has_precision = true;
+                conversion.precision = Some(0);
+            }
+            'h' => conversion.bytes /= 2,
+            'l' | 'j' | 'z' | 't' | 'q' => conversion.bytes = 8,
+            'L' => {}
+            letter => {
+                conversion.letter = letter;
+                return Ok(Some(conversion));
+            }
+        }
+    }
 }
 
 /// Where the next value lies.

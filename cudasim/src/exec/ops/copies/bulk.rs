@@ -189,24 +189,9 @@ impl Destination {
 pub(super) fn decode(decoder: &mut Decoder<'_>, instruction: &Instruction) -> Decode {
     let form = &instruction.form;
     let o = &instruction.operands;
-
     let has = |modifier| form.has(modifier);
-    if has(Modifier::CommitGroup) {
-        return Ok(Decoded::effect(|context, mask| {
-            let committed = &mut context.warp.state.bulk.committed;
-            lanes(mask).for_each(|lane| committed[lane] += 1);
-            Ok(Flow::Next)
-        }));
-    }
-
-    if has(Modifier::WaitGroup) {
-        let pending = u32::try_from(decoder.integer(&o[0])?)
-            .map_err(|_| "cp.async.bulk.wait_group takes a number of groups from 0")?;
-        let only_read = has(Modifier::Read);
-        return Ok(Decoded::effect(move |context, mask| {
-            wait(context, mask, pending, only_read);
-            Ok(Flow::Next)
-        }));
+    if has(Modifier::CommitGroup) || has(Modifier::WaitGroup) {
+        return groups(decoder, instruction);
     }
 
     let reduction = match has(Modifier::Reduce) {
@@ -250,6 +235,25 @@ pub(super) fn decode(decoder: &mut Decoder<'_>, instruction: &Instruction) -> De
             };
             load(context, lane, from, &destination, bytes, reduction)?;
         }
+        Ok(Flow::Next)
+    }))
+}
+
+/// `cp.async.bulk.commit_group` and `wait_group`.
+fn groups(decoder: &Decoder<'_>, instruction: &Instruction) -> Decode {
+    if instruction.form.has(Modifier::CommitGroup) {
+        return Ok(Decoded::effect(|context, mask| {
+            let committed = &mut context.warp.state.bulk.committed;
+            lanes(mask).for_each(|lane| committed[lane] += 1);
+            Ok(Flow::Next)
+        }));
+    }
+
+    let pending = u32::try_from(decoder.integer(&instruction.operands[0])?)
+        .map_err(|_| "cp.async.bulk.wait_group takes a number of groups from 0")?;
+    let only_read = instruction.form.has(Modifier::Read);
+    Ok(Decoded::effect(move |context, mask| {
+        wait(context, mask, pending, only_read);
         Ok(Flow::Next)
     }))
 }
