@@ -9,7 +9,7 @@ use crate::mask::Mask;
 /// The processor has the features that the function was compiled for; [`crate::exec::program::lanes::select`] sees to it.
 pub type Compute = unsafe fn(&mut Registers, &Operands, Mask);
 
-/// What becomes of a warp's lanes after an [`Effect`].
+/// What becomes of a warp's lanes after an [`Effect`](Action::Effect).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Flow {
     /// They go on with the next instruction.

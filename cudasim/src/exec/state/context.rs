@@ -1,4 +1,4 @@
-//! What an [`Effect`](crate::exec::state::context::Effect) sees: its warp, the blocks of its cluster, the grid.
+//! The context of an effect: what it sees of its warp, the blocks of its cluster and the grid.
 
 use crate::exec::program;
 use crate::exec::program::address::{Window, window};

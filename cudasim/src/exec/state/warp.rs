@@ -10,7 +10,7 @@ pub struct Split {
     pub pc: u32,
     /// The lanes.
     pub mask: Mask,
-    /// Whether they wait there ([`Flow::Wait`]).
+    /// Whether they wait there ([`Flow::Wait`](crate::exec::program::step::Flow::Wait)).
     pub waiting: bool,
 }
 

@@ -2,7 +2,7 @@
 //!
 //! Each warp computes its own 16 rows. When it does is left open between the issue and the `wait_group` that names its
 //! group, and chosen by [`Completion`]. Until then its accumulators are not to be touched: the
-//! decoder marks the few instructions of a kernel that name them (see [`watch`]), so that kernels without wgmma pay nothing.
+//! decoder marks the few instructions of a kernel that name them (see [`accumulator_hazards`]), so that kernels without wgmma pay nothing.
 
 pub mod accumulator_hazards;
 mod descriptor;
