@@ -57,6 +57,7 @@ impl StageResults {
             rows: probed.rows.iter().map(Into::into).collect(),
             few_labels: Vec::new(),
         };
+
         let steps = |folder: &str| steps_of(plan, folder);
         Ok(Self {
             probe,
@@ -72,11 +73,13 @@ impl StageResults {
     pub fn walk(&self, out: &Path, plan: &[Stage], state: &State, caution: Option<String>) -> Result<Walk> {
         let path = out.join(COMPLETIONS);
         let completions = std::fs::read(&path).map_err(|source| DemoError::Read { path, source })?;
+
         let stage = |planned: &Stage| page::Stage {
             name: planned.name,
             command: typed(&planned.words),
             seconds: state.seconds_of(planned),
         };
+
         Ok(Walk {
             title: format!("igpt-engine demo: {}", out.display()),
             caution,

@@ -69,65 +69,67 @@ pub(super) fn stages(demo: &Settings) -> Result<Vec<Stage>> {
     let (pretrained, finetuned) = (path(demo.out.join(PRETRAINED))?, path(demo.out.join(FINETUNED))?);
     let (probed, completions) = (path(demo.out.join(PROBED))?, path(demo.out.join(COMPLETIONS))?);
     let score = path(score_file(&demo.out))?;
-    let (data, seed) = (demo.data.to_string(), demo.seed.to_string());
-    let stage =
-        |name, purpose, command: &str, sizes: &str, places: &[(&str, &str)], more: &[&str], product: PathBuf| {
-            let mut words = vec!["igpt-engine".to_owned(), command.to_owned()];
-            words.extend(["--data", &data].map(str::to_owned));
-            words.extend(sizes.split(' ').map(str::to_owned));
-            words.extend(["--seed", &seed].map(str::to_owned));
-            words.extend(places.iter().flat_map(|(flag, place)| [(*flag).to_owned(), (*place).to_owned()]));
-            words.extend(more.iter().map(|word| (*word).to_owned()));
-            words.extend(demo.device_flags.iter().cloned());
-            Stage { name, purpose, words, product }
-        };
+
+    // A command with the flags that all of them have.
+    let stage = |[name, command, sizes]: [&'static str; 3],
+                 purpose,
+                 places: &[(&str, &str)],
+                 more: &[&str],
+                 product: PathBuf| {
+        let words = command_line(demo, command, sizes, places, more);
+        Stage { name, purpose, words, product }
+    };
+
     Ok(vec![
         stage(
-            "pre-train",
+            ["pre-train", "train", sizes.train],
             "the model learns to predict the next pixel, without any labels",
-            "train",
-            sizes.train,
             &[("--out", &pretrained)],
             &["--resume"],
             demo.out.join(PRETRAINED).join(RunFolder::REPORT),
         ),
         stage(
-            "probe",
+            ["probe", "probe", sizes.probe],
             "a linear classifier on each layer's features, on those of the untrained model, and on raw pixels",
-            "probe",
-            sizes.probe,
             &[("--checkpoint", &pretrained), ("--out", &probed)],
             &["--untrained", "--raw-pixels", "--discard-features"],
             demo.out.join(PROBED).join(RunFolder::PROBE),
         ),
         stage(
-            "fine-tune",
+            ["fine-tune", "finetune", sizes.finetune],
             "all weights and a class head learn the labels",
-            "finetune",
-            sizes.finetune,
             &[("--checkpoint", &pretrained), ("--out", &finetuned)],
             &["--resume"],
             demo.out.join(FINETUNED).join(RunFolder::REPORT),
         ),
         stage(
-            "test",
+            ["test", "eval", sizes.eval],
             "the fine-tuned model on test images",
-            "eval",
-            sizes.eval,
             &[("--checkpoint", &finetuned), ("--out", &score)],
             &[],
             score_file(&demo.out),
         ),
         stage(
-            "complete",
-            "the pre-trained model draws the lower halves of test images",
-            "sample",
-            sizes.sample,
+            ["complete", "sample", sizes.sample],
+            "the pre-trained model completes the lower halves of test images",
             &[("--checkpoint", &pretrained), ("--out", &completions)],
             &[],
             demo.out.join(COMPLETIONS),
         ),
     ])
+}
+
+/// `igpt-engine`, a command and its flags: those of all commands, and its own.
+fn command_line(demo: &Settings, command: &str, sizes: &str, places: &[(&str, &str)], more: &[&str]) -> Vec<String> {
+    let (data, seed) = (demo.data.to_string(), demo.seed.to_string());
+    let mut words = vec!["igpt-engine".to_owned(), command.to_owned()];
+    words.extend(["--data", &data].map(str::to_owned));
+    words.extend(sizes.split(' ').map(str::to_owned));
+    words.extend(["--seed", &seed].map(str::to_owned));
+    words.extend(places.iter().flat_map(|(flag, place)| [(*flag).to_owned(), (*place).to_owned()]));
+    words.extend(more.iter().map(|word| (*word).to_owned()));
+    words.extend(demo.device_flags.iter().cloned());
+    words
 }
 
 /// A command as it is typed into a shell.

@@ -10,13 +10,13 @@ use crate::tape::{Forward, NoTape, Parameters};
 /// Which pixels a BERT model must guess.
 #[derive(Clone, Copy, Debug)]
 pub enum Masks<'a> {
-    /// Drawn: `draws` masks an image, whose predicted classes are put to the vote ([`modal_class`]) and whose losses are
+    /// Random: `per_image` masks per image, whose predicted classes are put to the vote ([`modal_class`]) and whose losses are
     /// averaged.
-    Drawn {
+    Random {
         /// Rate and seed.
         masking: Masking,
-        /// Masks an image, at least 1.
-        draws: u64,
+        /// Masks per image, at least 1.
+        per_image: u64,
     },
     /// Given, `[N, n]` in raster order: `true` is masked, at least one in each image.
     Given(&'a [bool]),
@@ -36,7 +36,7 @@ pub struct EvaluationPlan<'a> {
 }
 
 impl EvaluationPlan<'_> {
-    /// The masks of images `first..first + count`: one set a draw; none for an autoregressive model, which needs one pass.
+    /// The masks of images `first..first + count`: one set per mask; none for an autoregressive model, which needs one pass.
     fn masks_of(&self, first: usize, count: usize, length: usize) -> Vec<Option<Vec<bool>>> {
         match (self.objective, self.masks) {
             (Objective::Ar, _) => vec![None],
@@ -44,15 +44,15 @@ impl EvaluationPlan<'_> {
                 let rows = given.get(first * length..(first + count) * length).unwrap_or_default();
                 vec![Some(rows.to_vec())]
             }
-            (Objective::Bert, Masks::Drawn { masking, draws }) => {
-                (0..draws.max(1)).map(|draw| Some(masking.evaluation(draw, first as u64, count, length))).collect()
+            (Objective::Bert, Masks::Random { masking, per_image }) => {
+                (0..per_image.max(1)).map(|mask| Some(masking.evaluation(mask, first as u64, count, length))).collect()
             }
         }
     }
 
     fn seed(&self) -> u64 {
         match self.masks {
-            Masks::Drawn { masking, .. } => masking.seed,
+            Masks::Random { masking, .. } => masking.seed,
             Masks::Given(_) => 0,
         }
     }
@@ -65,7 +65,7 @@ pub struct BatchScores<'a> {
     pub first: usize,
     /// Nats of each pixel, `[images, T]` in raster order; not a number where a BERT model saw the pixel.
     pub nats: &'a [f32],
-    /// The class that each image was taken for, `[images]`; empty without a class head.
+    /// The class that was predicted for each image, `[images]`; empty without a class head.
     pub classes: &'a [u16],
 }
 
@@ -81,7 +81,7 @@ pub fn evaluate<D: Device, E: From<EvalError>>(
     batch: usize,
     mut each: impl FnMut(&[f32]) -> Result<(), E>,
 ) -> Result<Evaluation, E> {
-    let masks = Masks::Drawn { masking: Masking::default(), draws: 1 };
+    let masks = Masks::Random { masking: Masking::default(), per_image: 1 };
     let plan = EvaluationPlan { images, batch, objective: model.config().objective(), masks };
     evaluate_with(device, model, parameters, examples, &plan, |scores| each(scores.nats))
 }
@@ -98,33 +98,43 @@ pub fn evaluate_with<D: Device, E: From<EvalError>>(
     let length = examples.sequence_length();
     let images = plan.images.min(examples.len());
     let mut tally = Tally::new(model.config().vocabulary, model.config().classes.len());
+
     let mut first = 0;
     while first < images {
         let count = plan.batch.clamp(1, images - first);
+
+        // Tokens and labels of the batch.
         let tokens = tokens_of(examples, first, count).map_err(EvalError::from)?;
         tally.colours(&tokens);
         let labels: Vec<Option<u16>> = (first..first + count).map(|image| examples.label(image)).collect();
-        let draws = plan.masks_of(first, count, length);
+
+        // Score them under each mask; an autoregressive model needs none.
+        let masks = plan.masks_of(first, count, length);
         let (mut nats, mut votes) = (Vec::new(), vec![Vec::new(); count]);
-        for masked in &draws {
+        for masked in &masks {
             let passed = forward(device, model, parameters, &tokens, length, masked.as_deref());
             let Passed { nll, class_logits } = passed.map_err(EvalError::from)?;
-            tally.nats(&nll, masked.as_deref(), length, draws.len());
+            tally.nats(&nll, masked.as_deref(), length, masks.len());
             if let Some(logits) = class_logits {
-                tally.class_losses(&logits, &labels, &mut votes, draws.len());
+                tally.class_losses(&logits, &labels, &mut votes, masks.len());
             }
             if nats.is_empty() {
                 nats = nll;
             }
         }
-        if let Some(Some(masked)) = draws.first() {
+
+        // Of pixels that a BERT model saw, it says nothing.
+        if let Some(Some(masked)) = masks.first() {
             nats.iter_mut().zip(masked).filter(|(_, masked)| !**masked).for_each(|(nats, _)| *nats = f32::NAN);
         }
+
+        // The class that most masks' predictions name.
         let taken_for =
             votes.iter().zip(first as u64..).filter_map(|(votes, image)| modal_class(votes, plan.seed(), image));
         let classes: Vec<u16> = taken_for.collect();
         tally.classes(&classes, &labels);
         each(BatchScores { first, nats: &nats, classes: &classes })?;
+
         first += count;
     }
     Ok(tally.evaluation(images, plan.objective))
@@ -168,6 +178,7 @@ fn forward<D: Device>(
         None => model.autoregressive_batch(device, tokens, length, 1.0)?,
         Some(masked) => model.bert_batch(device, tokens, length, masked, 1.0)?,
     };
+
     let mut no_tape = NoTape;
     let f = &mut Forward::new(device, parameters, &mut no_tape);
     let features = model.features(f, &batch.inputs, batch.mask, |_| Ok(()))?;
@@ -176,6 +187,7 @@ fn forward<D: Device>(
     } else {
         Some(device.download(model.class_logits(f, &features)?.value())?)
     };
+
     let loss = model.generative_loss(f, &batch, features)?;
     let nll = model.restore(&device.download(&loss.nll)?, length)?.into_owned();
     Ok(Passed { nll, class_logits })

@@ -43,17 +43,19 @@ impl MaskSettings {
                 }
             }
         }
+
         if mask_rate.is_some_and(|rate| !(rate > 0.0 && rate <= 1.0)) {
             return Err(SessionError::Settings(
                 "--mask-rate must be above 0 and at most 1; the paper masks 0.15 of the pixels".into(),
             ));
         }
-        if ensemble.is_some_and(|draws| draws == 0 || draws > MAX_MASKS) {
+
+        if ensemble.is_some_and(|masks| masks == 0 || masks > MAX_MASKS) {
             return Err(SessionError::Settings(format!(
                 "--ensemble must be from 1 to {MAX_MASKS}; the paper takes 5 masks"
             )));
         }
-        if ensemble.is_some_and(|draws| draws > 1) && model.classes.is_empty() {
+        if ensemble.is_some_and(|masks| masks > 1) && model.classes.is_empty() {
             return Err(SessionError::Settings(
                 "--ensemble puts classes to the vote, and this model has no class head; see `igpt-engine finetune`"
                     .into(),
@@ -75,6 +77,7 @@ impl MaskSettings {
                 )));
             }
         }
+
         let masks: Vec<bool> = array.f64s(0..images * length).map(|value| value != 0.0).collect();
         if let Some(image) = masks.chunks(length).position(|mask| !mask.contains(&true)) {
             return Err(SessionError::Settings(format!(
@@ -92,7 +95,7 @@ impl MaskSettings {
             None => {
                 let rate = self.rate.unwrap_or(MASK_RATE);
                 let masking = Masking { rate, seed: self.seed.unwrap_or(0) };
-                Masks::Drawn { masking, draws: self.ensemble.unwrap_or(1) }
+                Masks::Random { masking, per_image: self.ensemble.unwrap_or(1) }
             }
         }
     }
@@ -103,8 +106,8 @@ impl MaskSettings {
             Some(path) => format!("masks of {}", path.display()),
             None => {
                 let (rate, seed) = (self.rate.unwrap_or(MASK_RATE), self.seed.unwrap_or(0));
-                let draws = self.ensemble.unwrap_or(1);
-                format!("{draws} mask{} per image at rate {rate}, seed {seed}", if draws == 1 { "" } else { "s" })
+                let masks = self.ensemble.unwrap_or(1);
+                format!("{masks} mask{} per image at rate {rate}, seed {seed}", if masks == 1 { "" } else { "s" })
             }
         }
     }

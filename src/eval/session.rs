@@ -185,6 +185,8 @@ impl Outcome {
             "data": self.data,
             "checkpoint": self.checkpoint,
         });
+
+        // What only some models have.
         if let Some(masks) = &self.masks {
             value["masks"] = masks.as_str().into();
         }

@@ -55,8 +55,8 @@ impl Tally {
         }
     }
 
-    /// Adds the nats of one of `draws` passes.
-    pub fn nats(&mut self, nll: &[f32], masked: Option<&[bool]>, length: usize, draws: usize) {
+    /// Adds the nats of one of `passes` passes.
+    pub fn nats(&mut self, nll: &[f32], masked: Option<&[bool]>, length: usize, passes: usize) {
         let Some(masked) = masked else {
             self.nats += nll.iter().map(|nats| f64::from(*nats)).sum::<f64>();
             self.tokens += nll.len();
@@ -65,17 +65,17 @@ impl Tally {
         for (nll, masked) in nll.chunks(length).zip(masked.chunks(length)) {
             let scored: Vec<f64> =
                 nll.iter().zip(masked).filter(|(_, masked)| **masked).map(|(nats, _)| f64::from(*nats)).collect();
-            self.nats += scored.iter().sum::<f64>() / scored.len() as f64 / draws as f64;
+            self.nats += scored.iter().sum::<f64>() / scored.len() as f64 / passes as f64;
             self.tokens += scored.len();
         }
     }
 
-    /// Adds the cross-entropies of one of `draws` passes, and each image's likeliest class to its votes.
-    pub fn class_losses(&mut self, logits: &[f32], labels: &[Option<u16>], votes: &mut [Vec<u16>], draws: usize) {
+    /// Adds the cross-entropies of one of `passes` passes, and each image's likeliest class to its votes.
+    pub fn class_losses(&mut self, logits: &[f32], labels: &[Option<u16>], votes: &mut [Vec<u16>], passes: usize) {
         for ((logits, label), votes) in logits.chunks(self.classes).zip(labels).zip(votes) {
             votes.push(likeliest(logits));
             if let Some(logit) = label.and_then(|label| logits.get(usize::from(label))) {
-                self.class_loss += (log_sum_exp(logits) - f64::from(*logit)) / draws as f64;
+                self.class_loss += (log_sum_exp(logits) - f64::from(*logit)) / passes as f64;
             }
         }
     }

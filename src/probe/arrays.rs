@@ -139,6 +139,7 @@ fn load(pair: &ArrayPair) -> Result<(Matrix, Vec<u16>)> {
             pair.features.display()
         )));
     }
+
     let matrix = Matrix::new(width, array.to_f32()?)?;
     if let Some((row, column, value)) = first_not_finite(&matrix) {
         return Err(ProbeError::Unfit(format!(
@@ -146,6 +147,7 @@ fn load(pair: &ArrayPair) -> Result<(Matrix, Vec<u16>)> {
             pair.features.display()
         )));
     }
+
     let labels = read_labels(&pair.labels)?;
     if labels.len() != rows {
         return Err(ProbeError::Unfit(format!(
@@ -165,11 +167,12 @@ fn read_labels(path: &Path) -> Result<Vec<u16>> {
     let array = Npy::open(path)?;
     if array.shape().len() != 1 {
         return Err(ProbeError::Unfit(format!(
-            "{} has shape {:?}; labels are [N], a class a row counted from 0",
+            "{} has shape {:?}; labels are [N], a class per row counted from 0",
             path.display(),
             array.shape()
         )));
     }
+
     let mut labels = Vec::with_capacity(array.len());
     for (row, label) in array.integers(0..array.len())?.enumerate() {
         match u16::try_from(label) {

@@ -56,7 +56,7 @@ impl Classifier {
         blocks.concat()
     }
 
-    /// The share of rows whose class is their label.
+    /// The fraction of rows whose predicted class is their label.
     pub fn accuracy(&self, rows: &dyn Rows, labels: &[u16]) -> f64 {
         accuracy_of(&self.predict(rows), labels)
     }
@@ -72,7 +72,7 @@ fn first_highest(logits: &[f64]) -> u16 {
     best as u16
 }
 
-/// The share of `predicted` that equals `labels`.
+/// The fraction of `predicted` that equals `labels`.
 pub fn accuracy_of(predicted: &[u16], labels: &[u16]) -> f64 {
     let right = predicted.iter().zip(labels).filter(|(predicted, label)| predicted == label).count();
     right as f64 / labels.len() as f64

@@ -10,8 +10,8 @@ use crate::device::Device;
 use crate::random::{self, Purpose};
 
 impl<D: Device> Protocol<'_, D> {
-    /// `per_class` labels a class, drawn by `seed`: the number is chosen on one in five of them, all of them are fitted, and
-    /// the share of `test` rows that are right comes back. `None` if the watcher stopped it.
+    /// `per_class` labels per class, chosen by `seed`: the number is chosen on one in five of them, all of them are fitted, and
+    /// the accuracy on the `test` rows comes back. `None` if the watcher stopped it.
     ///
     /// # Errors
     /// [`ProbeError::Unfit`] where a class has fewer rows, or too few labels are left to choose by.
@@ -23,22 +23,24 @@ impl<D: Device> Protocol<'_, D> {
         seed: u64,
         watch: Watch<'_>,
     ) -> Result<Option<(f64, FitSummary)>> {
-        let drawn = choose_per_class(all.labels, self.classes, per_class, seed)?;
-        let subset: Vec<u32> = drawn.concat();
+        let chosen = choose_per_class(all.labels, self.classes, per_class, seed)?;
+        let subset: Vec<u32> = chosen.concat();
         let (rows, labels) = (Picked::new(all.rows, &subset), pick_labels(all.labels, &subset));
+
+        // Choose on one in five of each class.
         let choices = self.choices();
         let (choice, start) = match choices[..] {
             [only] => (only, None),
             _ => {
                 let held = per_class.div_ceil(5);
                 if held == per_class {
-                    let problem = "1 label a class leaves none to choose C by; pass a single --c";
+                    let problem = "1 label per class leaves none to choose C by; pass a single --c";
                     return Err(ProbeError::Unfit(problem.into()));
                 }
-                // Places within the subset: classes lie one after the other.
+                // Indices into the subset: classes lie one after the other.
                 let (mut fitted, mut out) = (Vec::new(), Vec::new());
-                for place in 0..subset.len() {
-                    if place % per_class < held { &mut out } else { &mut fitted }.push(place as u32);
+                for index in 0..subset.len() {
+                    if index % per_class < held { &mut out } else { &mut fitted }.push(index as u32);
                 }
                 let parts = (&fitted[..], &out[..]);
                 let Some(sweep) = self.sweep(Labelled { rows: &rows, labels: &labels }, parts, watch)? else {
@@ -47,13 +49,15 @@ impl<D: Device> Protocol<'_, D> {
                 (sweep.best.choice, Some(sweep.classifier))
             }
         };
+
+        // Fit on all of them, and test.
         let all = Labelled { rows: &rows, labels: &labels };
         let Some(fit) = self.fit(all, choice, start.as_ref(), watch)? else { return Ok(None) };
         Ok(Some((fit.classifier.accuracy(test.rows, test.labels), fit.summary)))
     }
 }
 
-/// `per_class` rows of each class, drawn by `seed` without regard to their order.
+/// `per_class` rows of each class, chosen by `seed` without regard to their order.
 ///
 /// # Errors
 /// [`ProbeError::Unfit`] where a class has fewer.
@@ -76,7 +80,7 @@ pub fn choose_per_class(labels: &[u16], classes: usize, per_class: usize, seed: 
     Ok(by_class)
 }
 
-/// Mean and standard deviation over the sample (n − 1; 0 for one value).
+/// Mean and sample standard deviation (n − 1; 0 for one value).
 pub fn mean_and_deviation(values: &[f64]) -> (f64, f64) {
     let count = values.len() as f64;
     let mean = values.iter().sum::<f64>() / count;
@@ -95,13 +99,13 @@ mod tests {
     fn few_labels_are_as_many_of_each_class_and_depend_on_the_seed() {
         let device = CpuDevice::new(Some(1)).unwrap();
         let (rows, labels) = corners(600);
-        let drawn = choose_per_class(&labels, 3, 25, 7).unwrap();
-        for (class, drawn) in drawn.iter().enumerate() {
-            assert_eq!(drawn.len(), 25);
-            assert!(drawn.iter().all(|row| usize::from(labels[*row as usize]) == class));
+        let chosen = choose_per_class(&labels, 3, 25, 7).unwrap();
+        for (class, chosen) in chosen.iter().enumerate() {
+            assert_eq!(chosen.len(), 25);
+            assert!(chosen.iter().all(|row| usize::from(labels[*row as usize]) == class));
         }
-        assert_eq!(choose_per_class(&labels, 3, 25, 7).unwrap(), drawn);
-        assert_ne!(choose_per_class(&labels, 3, 25, 8).unwrap(), drawn);
+        assert_eq!(choose_per_class(&labels, 3, 25, 7).unwrap(), chosen);
+        assert_ne!(choose_per_class(&labels, 3, 25, 8).unwrap(), chosen);
         assert!(choose_per_class(&labels, 3, 201, 7).is_err() && choose_per_class(&labels, 4, 1, 7).is_err());
         let all = Labelled { rows: &rows, labels: &labels };
         let protocol = protocol(&device, Solver::Lbfgs { c: vec![0.1, 1.0], limits: LIMITS });

@@ -18,7 +18,7 @@ use crate::device::Device;
 pub struct Tried {
     /// The number.
     pub choice: Choice,
-    /// Share of the held-out rows that were right.
+    /// Accuracy on the held-out rows.
     pub validation_accuracy: f64,
     /// How the fit went.
     #[serde(flatten)]
@@ -36,7 +36,7 @@ pub struct Sweep {
     pub classifier: Classifier,
 }
 
-/// An iteration, for whoever watches: of L-BFGS the length of the gradient, of SGD the loss.
+/// An iteration, for whoever watches: of L-BFGS the norm of the gradient, of SGD the loss.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Step {
     /// What is being fitted.
@@ -45,7 +45,7 @@ pub struct Step {
     pub number: usize,
     /// Iterations at most.
     pub limit: usize,
-    /// Length of the gradient, or the loss.
+    /// Norm of the gradient, or the loss.
     pub measure: f64,
 }
 
@@ -57,13 +57,13 @@ pub type Watch<'a> = &'a mut dyn FnMut(&Step) -> bool;
 pub struct Labelled<'a> {
     /// Features.
     pub rows: &'a dyn Rows,
-    /// A class a row.
+    /// A class per row.
     pub labels: &'a [u16],
 }
 
 /// What all fits of a probe share.
 pub struct Protocol<'a, D: Device> {
-    /// Where the products are computed.
+    /// Where the matmuls run.
     pub device: &'a D,
     /// Classes of the labels.
     pub classes: usize,
@@ -87,9 +87,11 @@ impl<D: Device> Protocol<'_, D> {
         if held.is_empty() || fitted.is_empty() {
             return Err(ProbeError::Unfit("nothing is held out to choose by; pass a --holdout above 0".into()));
         }
+
         let (rows, labels) = (Picked::new(all.rows, fitted), pick_labels(all.labels, fitted));
         let (held_rows, held_labels) = (Picked::new(all.rows, held), pick_labels(all.labels, held));
         let fitter = self.fitter(&rows, &labels)?;
+
         let mut tried: Vec<Tried> = Vec::new();
         let mut best: Option<(Tried, Classifier)> = None;
         let mut warm: Option<Classifier> = None;
@@ -99,6 +101,8 @@ impl<D: Device> Protocol<'_, D> {
             let accuracy = if diverged { 0.0 } else { fit.classifier.accuracy(&held_rows, &held_labels) };
             let this = Tried { choice, validation_accuracy: accuracy, summary: fit.summary };
             tried.push(this);
+
+            // Keep the best; go on from this fit.
             let falls = best.as_ref().is_some_and(|(best, _)| accuracy < best.validation_accuracy);
             if !diverged && best.as_ref().is_none_or(|(best, _)| accuracy > best.validation_accuracy) {
                 best = Some((this, fit.classifier.clone()));
@@ -108,6 +112,7 @@ impl<D: Device> Protocol<'_, D> {
             }
             warm = Some(fit.classifier);
         }
+
         match best {
             Some((best, classifier)) => Ok(Some(Sweep { tried, best, classifier })),
             None => Err(ProbeError::Unfit("SGD diverged at every learning rate; pass lower ones with --lr".into())),
@@ -221,13 +226,16 @@ pub(super) mod tests {
         let (fitted, held) = split(600, 0.1, 3).unwrap();
         assert_eq!((fitted.len(), held.len()), (540, 60));
         let protocol = protocol(&device, Solver::Lbfgs { c: vec![1.0, 1e-6, 0.01], limits: LIMITS });
+
         let sweep = protocol.sweep(all, (&fitted, &held), &mut |_| true).unwrap().unwrap();
         let order: Vec<_> = sweep.tried.iter().map(|tried| tried.choice).collect();
         assert_eq!(order, [Choice::C(1e-6), Choice::C(0.01), Choice::C(1.0)]);
+
         let highest = sweep.tried.iter().map(|tried| tried.validation_accuracy).fold(0.0, f64::max);
         assert_eq!(sweep.best.validation_accuracy, highest);
         let first = sweep.tried.iter().find(|tried| tried.validation_accuracy == highest).unwrap();
         assert_eq!(first.choice, sweep.best.choice);
+
         let fit = protocol.fit(all, sweep.best.choice, Some(&sweep.classifier), &mut |_| true).unwrap().unwrap();
         assert!(fit.summary.converged && fit.classifier.accuracy(&rows, &labels) > 0.6);
         // It is the fit on all rows, wherever it started.

@@ -302,6 +302,7 @@ impl<'a, D: Device> Session<'a, D> {
         if let Some(images) = self.settings.images {
             facts.push(("Images", format!("only the first {images} of each part")));
         }
+
         ProbeReport {
             title: format!("igpt-engine: {}", self.out.display()),
             facts,

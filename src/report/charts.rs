@@ -107,6 +107,7 @@ fn draw(chart: &Chart, svg: &mut String) -> Result<(), DrawingAreaErrorKind<std:
     let horizontal = span(points().map(|(step, _)| *step)).unwrap_or((0.0, 1.0));
     let vertical = padded(span(points().map(|(_, value)| *value)).unwrap_or((0.0, 1.0)));
     let horizontal = if horizontal.0 < horizontal.1 { horizontal } else { (horizontal.0 - 1.0, horizontal.1 + 1.0) };
+
     let area = SVGBackend::with_string(svg, chart.size).into_drawing_area();
     let mut context = ChartBuilder::on(&area)
         .margin(8)
@@ -126,6 +127,7 @@ fn draw(chart: &Chart, svg: &mut String) -> Result<(), DrawingAreaErrorKind<std:
         .x_label_formatter(&|step| format!("{step:.0}"))
         .y_label_formatter(&|value| number(*value))
         .draw()?;
+
     for curve in &chart.curves {
         let style = curve.colour.stroke_width(curve.width);
         let points = curve.points.iter().copied();
@@ -141,6 +143,7 @@ fn draw(chart: &Chart, svg: &mut String) -> Result<(), DrawingAreaErrorKind<std:
             }
         }
     }
+
     drop(context);
     area.present()
 }

@@ -34,16 +34,21 @@ fn loss_chart(records: &Records<'_>) -> Chart {
     let smoothed = smooth(&raw);
     let validation = records.validation.iter().map(|record| (record.step as f64, record.val_loss));
     let validation: Vec<Point> = validation.filter(|(_, loss)| loss.is_finite()).collect();
+
     let ends = span(raw.iter().chain(&validation).map(|(step, _)| *step));
     let level = |value: f64| ends.map(|(low, high)| vec![(low, value), (high, value)]).unwrap_or_default();
     let line =
         |label, variable, colour, width, points| Curve { label, variable, colour, width, points, mark: Mark::Line };
+
+    // Measured.
     let mut curves = vec![
         line("training, each step", "pale", PALE, 1, thin(&raw)),
         line("training, smoothed", "first", FIRST, 2, thin(&smoothed)),
         line("validation", "second", SECOND, 2, validation.clone()),
         Curve { mark: Mark::Dots, ..line("", "second", SECOND, 3, validation) },
     ];
+
+    // To compare with: what knows nothing, or frequencies only.
     let vocabulary = records.vocabulary as f64;
     curves.push(Curve {
         mark: Mark::Dashes,
@@ -56,7 +61,7 @@ fn loss_chart(records: &Records<'_>) -> Chart {
     Chart { title: "Loss, nats per token", size: WIDE, curves }
 }
 
-/// Share of the validation images whose class was found.
+/// Accuracy on the validation images.
 fn accuracy_chart(records: &Records<'_>) -> Chart {
     let accuracy = records.validation.iter().filter_map(|record| Some((record.step as f64, 100.0 * record.accuracy?)));
     Chart { title: "Accuracy on the validation images, %", size: HALF, curves: dotted("", accuracy.collect()) }

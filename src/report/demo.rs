@@ -23,7 +23,7 @@ pub struct Stage {
 /// The fine-tuned model on test images.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct TestScore {
-    /// Share of them whose class was found.
+    /// Accuracy on them.
     pub accuracy: f64,
     /// Images scored.
     pub images: usize,
@@ -69,7 +69,9 @@ impl Walk {
             let _ = writeln!(page, "<p>{}</p>", escape(caution));
         }
         page.push_str(&self.accuracies());
+
         let charts = |report: &Report| format!("<div class=\"charts\">\n{}</div>\n", report.figures());
+
         let _ = write!(
             page,
             "<h2>Pre-training: predict the next pixel</h2>\n<table>\n{}</table>\n{}\
@@ -86,9 +88,10 @@ impl Walk {
             page,
             "<h2>Completions</h2>\n<div class=\"samples completions\" style=\"display: block\"><figure>\
              <img alt=\"completed images\" src=\"data:image/png;base64,{}\"><figcaption>Test images: the original, the half \
-             that the model sees, and its drawings of the rest</figcaption></figure></div>\n",
+             that the model sees, and its completions</figcaption></figure></div>\n",
             STANDARD.encode(&self.completions)
         );
+
         page.push_str("<h2>Commands</h2>\n<pre>");
         for Stage { name, command, seconds } in &self.stages {
             let _ = writeln!(page, "# {name}, {}\n{}", duration(*seconds), escape(command));
@@ -106,6 +109,7 @@ impl Walk {
             let depth = row.map_or(String::new(), |row| format!(", depth {}", describe_depths(&row.depths)));
             Line { name: format!("{name}{depth}"), accuracy: of(row), of: probes.clone() }
         };
+
         let pixels = self.probe.best_of(Source::RawPixels);
         let chance = 1.0 / self.probe.classes.max(1) as f64;
         let lines = [
@@ -119,6 +123,7 @@ impl Walk {
             },
             Line { name: "Guessing".to_owned(), accuracy: Some(chance), of: "classes of equal size".to_owned() },
         ];
+
         let mut html = "<h2>Accuracy</h2>\n<table class=\"results\">\n<tr><th>Classifier</th><th>Test accuracy</th>\
                         <th>Of</th></tr>\n"
             .to_owned();

@@ -75,9 +75,12 @@ pub fn describe_model(config: &ModelConfig) -> String {
         Activation::Gelu => "GELU",
     };
     let bias = if config.bias { "biases" } else { "no biases" };
+
     let ModelConfig { layers, width, heads, positions, .. } = config;
     let mut text =
         format!("{layers} layers × {width}, {heads} heads, {positions} positions, {norm}, {activation}, {bias}");
+
+    // What is not the rule.
     if config.objective() == Objective::Bert {
         text.push_str(", BERT");
     }

@@ -68,11 +68,11 @@ pub fn best_of<T>(rows: &[T], source: Source, key: impl Fn(&T) -> (Source, f64))
 /// Accuracies with few labels.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct FewLabels {
-    /// Labels a class.
+    /// Labels per class.
     pub labels_per_class: usize,
     /// Depths of the features.
     pub depths: Vec<usize>,
-    /// Test accuracy for each draw of labels.
+    /// Test accuracy for each choice of labels.
     pub accuracies: Vec<f64>,
     /// Their mean.
     pub mean: f64,
@@ -89,7 +89,7 @@ pub struct ProbeReport {
     pub title: String,
     /// Facts above the chart: name and value.
     pub facts: Vec<(&'static str, String)>,
-    /// Classes: guessing is right once in so many.
+    /// Classes: guessing is right once in this many times.
     pub classes: usize,
     /// The classifiers.
     pub rows: Vec<Row>,
@@ -105,12 +105,16 @@ impl ProbeReport {
         for (name, value) in &self.facts {
             let _ = writeln!(page, "<tr><th scope=\"row\">{name}</th><td>{}</td></tr>", escape(value));
         }
+
         let figure = self.figure();
         let _ = write!(page, "</table>\n<h2>Accuracy</h2>\n<div class=\"charts\">\n{figure}</div>\n");
         page.push_str(&self.table());
+
         if !self.few_labels.is_empty() {
-            page.push_str("<h2>Few labels</h2>\n<table class=\"results\">\n<tr><th>Labels a class</th><th>Depth</th>");
-            page.push_str("<th>Test accuracy, mean ± standard deviation</th><th>Draws</th></tr>\n");
+            page.push_str(
+                "<h2>Few labels</h2>\n<table class=\"results\">\n<tr><th>Labels per class</th><th>Depth</th>",
+            );
+            page.push_str("<th>Test accuracy, mean ± standard deviation</th><th>Choices of labels</th></tr>\n");
             for few in &self.few_labels {
                 let depths: Vec<String> = few.depths.iter().map(usize::to_string).collect();
                 let _ = writeln!(
@@ -125,6 +129,7 @@ impl ProbeReport {
             }
             page.push_str("</table>\n");
         }
+
         page.push_str("</body>\n</html>\n");
         page
     }
@@ -152,6 +157,7 @@ impl ProbeReport {
             "<table class=\"results\">\n<tr><th>Features of</th><th>Depth</th><th>Features</th><th>Chosen</th>\
                         <th>Held out</th><th>Test</th><th>Iterations</th><th>Converged</th></tr>\n"
                 .to_owned();
+
         for row in &self.rows {
             let class = if best == Some(row) { " class=\"best\"" } else { "" };
             let converged = if row.converged { "yes" } else { "no" };
@@ -178,12 +184,15 @@ impl ProbeReport {
             [Source::Trained, Source::Untrained].into_iter().flat_map(single).all(|row| row.test_accuracy.is_some());
         let accuracy =
             |row: &Row| 100.0 * if tested { row.test_accuracy } else { None }.unwrap_or(row.validation_accuracy);
+
         let points = |source| -> Vec<Point> {
             let mut points: Vec<Point> = single(source).map(|row| (row.depths[0] as f64, accuracy(row))).collect();
             points.sort_by(|a, b| a.0.total_cmp(&b.0));
             points
         };
         let (trained, untrained) = (points(Source::Trained), points(Source::Untrained));
+
+        // Levels, over the depths of the curves.
         let depths = || trained.iter().chain(&untrained).map(|point| point.0);
         let (low, high) = (depths().fold(f64::INFINITY, f64::min), depths().fold(0.0, f64::max));
         let (low, high) = if low.is_finite() { (low, high) } else { (0.0, 1.0) };
@@ -192,6 +201,7 @@ impl ProbeReport {
             |label, variable, colour, width, points, mark| Curve { label, variable, colour, width, points, mark };
         let pixels = self.rows.iter().find(|row| row.source == Source::RawPixels).map(accuracy);
         let chance = 100.0 / self.classes.max(1) as f64;
+
         Chart {
             title: if tested {
                 "Accuracy by depth, % of the test images"

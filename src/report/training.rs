@@ -78,6 +78,7 @@ impl Report {
     /// The page.
     pub fn render(&self) -> String {
         let samples = if self.samples.is_empty() { "<p>None were drawn.</p>\n".to_owned() } else { self.pictures() };
+
         // One pass, so that nothing that is filled in can be taken for a placeholder.
         let mut page = String::new();
         for part in include_str!("page.html").split("{{") {
@@ -106,11 +107,13 @@ impl Report {
             ("Data", self.data.clone()),
             ("Device", self.device.clone()),
         ];
+
         let done = self.training.last().map_or(0, |record| record.step);
         rows.push(("Steps", format!("{} of {}", grouped(done), grouped(self.planned_steps))));
         if let Some(last) = self.training.last() {
             rows.push(("Training loss", nats_and_bits(last.generative())));
         }
+
         let accuracy = |record: &ValidationRecord| record.accuracy.map(|accuracy| (record.step, accuracy));
         if let Some((step, best)) = self.validation.iter().filter_map(accuracy).reduce(|best, next| {
             // The first of equals is the one that was kept.
@@ -118,6 +121,7 @@ impl Report {
         }) {
             rows.push(("Best accuracy", format!("{:.2} % at step {}", 100.0 * best, grouped(step))));
         }
+
         if let Some(last) = self.validation.last() {
             rows.push(("Validation loss", format!("{}, {} images", nats_and_bits(last.val_loss), last.images)));
             let best = self.validation.iter().min_by(|a, b| a.val_loss.total_cmp(&b.val_loss));
@@ -128,6 +132,7 @@ impl Report {
                 ));
             }
         }
+
         if let Some(entropy) = self.unigram_entropy() {
             rows.push(("Unigram entropy", nats_and_bits(entropy)));
         }
@@ -135,6 +140,7 @@ impl Report {
             rows.push(("Time", duration(last.elapsed)));
             rows.push(("Speed", format!("{} tokens/s", grouped(self.median_speed() as u64))));
         }
+
         rows.iter().fold(String::new(), |mut html, (name, value)| {
             // Writing to a string cannot fail.
             let _ = writeln!(html, "<tr><th scope=\"row\">{name}</th><td>{}</td></tr>", escape(value));
@@ -186,6 +192,7 @@ mod tests {
                 ..TrainRecord::default()
             }
         });
+
         let validation = (0..=8_u32).map(|i| ValidationRecord {
             step: u64::from(i) * 50,
             val_loss: 3.45 + 2.79 * (-f64::from(i) / 1.5).exp(),
@@ -194,10 +201,12 @@ mod tests {
             elapsed: 20.0 * f64::from(i),
             ..ValidationRecord::default()
         });
+
         let mut png = Vec::new();
         let picture = image::RgbImage::from_fn(64, 32, |x, y| image::Rgb([(x * 4) as u8, (y * 8) as u8, 128]));
         picture.write_to(&mut std::io::Cursor::new(&mut png), image::ImageFormat::Png).unwrap();
         let grid = |step| SampleGrid { step, caption: "completions & samples".to_owned(), png: png.clone() };
+
         Report {
             title: "runs/<first> {{config}}".to_owned(),
             model: "tiny".to_owned(),

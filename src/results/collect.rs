@@ -46,6 +46,7 @@ fn search(folder: &Path, depth: usize, results: &mut Vec<MeasuredResult>) -> Res
         .and_then(|entries| entries.map(|entry| Ok(entry?.path())).collect::<std::io::Result<_>>())
         .map_err(read)?;
     entries.sort();
+
     let files: Vec<&PathBuf> = entries
         .iter()
         .filter(|path| path.extension().is_some_and(|extension| extension == "json") && path.is_file())
@@ -54,6 +55,7 @@ fn search(folder: &Path, depth: usize, results: &mut Vec<MeasuredResult>) -> Res
     if config.is_file() {
         results.extend(of_run(folder, &Recipe::read(&config)?, &files)?);
     }
+
     for path in &files {
         for value in lines(path)? {
             results.extend(probe::results(path, &value));
@@ -79,6 +81,7 @@ fn of_run(folder: &Path, settings: &Recipe, files: &[&PathBuf]) -> Result<Option
     let records = metrics::read(&folder.join(RunFolder::METRICS))?;
     let key = ResultKey::of(settings, &model);
     let steps = records.iter().map(Record::step).max();
+
     let mut remarks = Vec::new();
     if settings.command == Command::Train {
         remarks.push(match settings.text("palette") {
@@ -86,6 +89,7 @@ fn of_run(folder: &Path, settings: &Recipe, files: &[&PathBuf]) -> Result<Option
             Some(palette) => format!("palette {palette}"),
         });
     }
+
     let result = |value, on_test, remarks: Vec<String>| MeasuredResult {
         run: folder.to_owned(),
         key: key.clone(),
@@ -96,6 +100,8 @@ fn of_run(folder: &Path, settings: &Recipe, files: &[&PathBuf]) -> Result<Option
         remarks,
         settings: Some(settings.clone()),
     };
+
+    // Test images count before validation images.
     if let Some(test) = on_test_images(files, &key)? {
         remarks.extend(test.remark);
         return Ok(Some(result(test.value, true, remarks)));
@@ -162,10 +168,12 @@ fn test_result(line: &Value, key: &ResultKey) -> Option<Test> {
     if kind(data) != key.data && !encoded {
         return None;
     }
+
     let value = match key.command {
         Command::Train => line.get("nats_per_token")?.as_f64()?,
         _ => 100.0 * line.get("accuracy")?.as_f64()?,
     };
+
     let mut remark = format!("{images} test images");
     if encoded {
         remark.push_str(&format!(" ({data})"));

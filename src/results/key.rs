@@ -16,13 +16,13 @@ pub struct ResultKey {
     pub layers: usize,
     /// Width of the residual stream.
     pub width: usize,
-    /// Tokens an image.
+    /// Tokens per image.
     pub tokens: usize,
     /// Whether the model was trained on masked pixels.
     pub bert: bool,
     /// Layers whose features a probe reads together.
     pub concatenated: u64,
-    /// Labels a class that a probe was given; `None` for all.
+    /// Labels per class that a probe was given; `None` for all.
     pub labels_per_class: Option<u64>,
 }
 
@@ -43,7 +43,7 @@ impl ResultKey {
     }
 }
 
-/// How many labels a class a recipe of a probe gives, where it says; a list has one entry there.
+/// How many labels per class a recipe of a probe gives, where it says; a list has one entry there.
 fn labels_per_class(recipe: &Recipe) -> Option<u64> {
     let labels = recipe.settings.get("labels-per-class")?;
     let first = labels.as_array().map_or(Some(labels), |list| list.first())?;
@@ -69,6 +69,6 @@ impl std::fmt::Display for ResultKey {
         if self.concatenated > 1 {
             write!(f, ", {} layers", self.concatenated)?;
         }
-        self.labels_per_class.map_or(Ok(()), |labels| write!(f, ", {labels} labels a class"))
+        self.labels_per_class.map_or(Ok(()), |labels| write!(f, ", {labels} labels per class"))
     }
 }

@@ -109,12 +109,16 @@ impl Results {
             .into_iter()
             .map(|table| FilledTable { table, title: table.title(), unit: table.unit(), rows: Vec::new() })
             .collect();
+
         for recipe in recipe::built_in()? {
             let Some(paper) = recipe.paper.clone() else { continue };
+
+            // The best of the runs that fit.
             let key = ResultKey::of(&recipe, &recipe.model()?);
             let fitting = left.iter_mut().filter(|result| result.as_ref().is_some_and(|f| f.key == key));
             let best = fitting.max_by_key(|result| result.as_ref().map(|found| (found.on_test, found.steps)));
             let ours = best.and_then(Option::take).map(|found| found.compared_with(&recipe));
+
             let row = Row {
                 name: paper.row,
                 recipe: recipe.path.clone(),
@@ -126,6 +130,7 @@ impl Results {
                 filled.rows.push(row.clone());
             });
         }
+
         Ok(Results { tables, others: left.into_iter().flatten().collect() })
     }
 }
@@ -140,6 +145,7 @@ impl MeasuredResult {
         {
             self.remarks.push(format!("{done} of {planned} steps"));
         }
+
         let images = |settings: &Recipe| {
             let number = |key| settings.number(key).ok().flatten();
             number("batch").map(|batch| batch * number("accumulate").unwrap_or(1))

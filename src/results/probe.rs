@@ -32,11 +32,25 @@ fn of_report(path: &Path, report: &Value) -> Option<Vec<MeasuredResult>> {
         concatenated: concatenated.max(1) as u64,
         labels_per_class,
     };
+
+    // The best row for each number of layers.
+    let result = |key, value, remarks| MeasuredResult {
+        run: path.to_owned(),
+        key,
+        value,
+        deviation: None,
+        on_test: true,
+        steps: None,
+        remarks,
+        settings: None,
+    };
     let unfinished = (report.get("finished")? != true).then(|| "not finished".to_owned());
+
+    // The best row for each number of layers.
     let mut results: Vec<MeasuredResult> = best_rows(report)
         .into_iter()
         .filter_map(|(depths, row)| {
-            let accuracy = |key: &str| row.get(key).and_then(Value::as_f64).map(|share| 100.0 * share);
+            let accuracy = |key: &str| row.get(key).and_then(Value::as_f64).map(|fraction| 100.0 * fraction);
             let tested = accuracy("ensemble_accuracy").or(accuracy("test_accuracy"));
             let mut remarks = vec![depth(&depths)];
             if tested.is_none() {
@@ -46,33 +60,21 @@ fn of_report(path: &Path, report: &Value) -> Option<Vec<MeasuredResult>> {
                 remarks.push("the fit did not converge".to_owned());
             }
             remarks.extend(unfinished.clone());
-            Some(MeasuredResult {
-                run: path.to_owned(),
-                key: key(depths.len(), None),
-                value: tested.or(accuracy("validation_accuracy"))?,
-                deviation: None,
-                on_test: tested.is_some(),
-                steps: None,
-                remarks,
-                settings: None,
-            })
+            let value = tested.or(accuracy("validation_accuracy"))?;
+            Some(MeasuredResult { on_test: tested.is_some(), ..result(key(depths.len(), None), value, remarks) })
         })
         .collect();
+
+    // With few labels.
+    // With few labels.
     for row in few {
         let depths = numbers(row.get("depths")?)?;
-        let draws = row.get("accuracies")?.as_array()?.len();
-        let mut remarks = vec![depth(&depths), format!("{draws} draws of labels")];
+        let trials = row.get("accuracies")?.as_array()?.len();
+        let mut remarks = vec![depth(&depths), format!("{trials} choices of labels")];
         remarks.extend(unfinished.clone());
-        results.push(MeasuredResult {
-            run: path.to_owned(),
-            key: key(depths.len(), Some(row.get("labels_per_class")?.as_u64()?)),
-            value: 100.0 * row.get("mean")?.as_f64()?,
-            deviation: row.get("deviation").and_then(Value::as_f64).map(|share| 100.0 * share),
-            on_test: true,
-            steps: None,
-            remarks,
-            settings: None,
-        });
+        let key = key(depths.len(), Some(row.get("labels_per_class")?.as_u64()?));
+        let deviation = row.get("deviation").and_then(Value::as_f64).map(|fraction| 100.0 * fraction);
+        results.push(MeasuredResult { deviation, ..result(key, 100.0 * row.get("mean")?.as_f64()?, remarks) });
     }
     Some(results)
 }

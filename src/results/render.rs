@@ -72,9 +72,11 @@ pub fn text(results: &Results) -> String {
             let cells = std::iter::once(&head).chain(&rows).map(|row| row[column].chars().count());
             cells.max().unwrap_or(0)
         };
+
         let widths = [width(0), width(1), width(2)];
         out.push_str(&title);
         out.push('\n');
+
         for row in std::iter::once(&head).chain(&rows) {
             let [name, published, ours, about] = row;
             out.push_str(&format!(

@@ -25,12 +25,12 @@ pub enum SampleError {
     Images(#[from] ImagesError),
     /// A BERT model sees all pixels but the masked ones, and has no first one.
     #[error(
-        "this is a BERT model: it guesses single pixels from all others and cannot draw; give an autoregressive one \
+        "this is a BERT model: it guesses single pixels from all others and cannot generate images; give an autoregressive one \
          (train --objective ar)"
     )]
     Bert,
     /// The images of the data set are not of the model's resolution.
-    #[error("the images have {tokens} tokens and the model draws {length}")]
+    #[error("the images have {tokens} tokens and the model generates {length}")]
     Length {
         /// Tokens of an image.
         tokens: usize,

@@ -52,8 +52,8 @@ impl Grid {
         for (y, row) in (0..).zip(&self.rows) {
             for (x, picture) in (0..).zip(row) {
                 let enlarged = imageops::resize(picture, cell, cell, imageops::FilterType::Nearest);
-                let place = |cells: i64| cells * i64::from(cell + GUTTER) + i64::from(GUTTER);
-                imageops::replace(&mut canvas, &enlarged, place(x), place(y));
+                let offset = |cells: i64| cells * i64::from(cell + GUTTER) + i64::from(GUTTER);
+                imageops::replace(&mut canvas, &enlarged, offset(x), offset(y));
             }
         }
         canvas
@@ -87,7 +87,7 @@ fn partial_picture(palette: &Palette, tokens: &[u16], shown: &[u16], side: usize
 
 /// A grid with a row for each of `originals` (images of `side`² tokens): the original, the part of it that the model sees
 /// ([`Order::prompt`](crate::model::Order::prompt) of the model's order: the upper half in raster order), and `completions`
-/// drawings of the rest. The drawings' tokens come with it, in raster order.
+/// completions of the rest. Their tokens come with it, in raster order.
 #[allow(clippy::too_many_arguments)]
 pub fn completion_grid<D: Device>(
     device: &D,
@@ -101,6 +101,8 @@ pub fn completion_grid<D: Device>(
     progress: impl FnMut(usize),
 ) -> device::Result<(Grid, Vec<u16>)> {
     let length = side * side;
+
+    // What the model sees of each image, in its own order.
     let seen = model.config().order.prompt(side);
     let arranged = model.arrange(originals, length)?;
     let raster: Vec<u16> = (0..length).map(|pixel| pixel as u16).collect();
@@ -111,18 +113,22 @@ pub fn completion_grid<D: Device>(
         .flatten()
         .copied()
         .collect();
-    let drawings = originals.len() / length * completions;
-    let drawn = generate(device, model, parameters, drawings, &prompts, generation, progress)?;
+
+    // Complete.
+    let generated = originals.len() / length * completions;
+    let tokens = generate(device, model, parameters, generated, &prompts, generation, progress)?;
+
+    // A row per original: it, what the model saw, completions.
     let mut grid = Grid::new(side);
-    for (image, completed) in originals.chunks_exact(length).zip(drawn.chunks_exact(length * completions)) {
+    for (image, completed) in originals.chunks_exact(length).zip(tokens.chunks_exact(length * completions)) {
         let mut row = vec![picture(palette, image, side), partial_picture(palette, image, shown, side)];
         row.extend(completed.chunks_exact(length).map(|tokens| picture(palette, tokens, side)));
         grid.push(row);
     }
-    Ok((grid, drawn))
+    Ok((grid, tokens))
 }
 
-/// A grid of `images` drawn from nothing, `columns` a row.
+/// A grid of `images` generated from nothing, `columns` per row.
 #[allow(clippy::too_many_arguments)]
 pub fn free_grid<D: Device>(
     device: &D,
@@ -135,12 +141,12 @@ pub fn free_grid<D: Device>(
     generation: Generation,
     progress: impl FnMut(usize),
 ) -> device::Result<(Grid, Vec<u16>)> {
-    let drawn = generate(device, model, parameters, images, &[], generation, progress)?;
+    let tokens = generate(device, model, parameters, images, &[], generation, progress)?;
     let mut grid = Grid::new(side);
-    for row in drawn.chunks(side * side * columns.max(1)) {
+    for row in tokens.chunks(side * side * columns.max(1)) {
         grid.push(row.chunks(side * side).map(|tokens| picture(palette, tokens, side)).collect());
     }
-    Ok((grid, drawn))
+    Ok((grid, tokens))
 }
 
 /// Writes a picture as PNG, whole or not at all.

@@ -149,6 +149,7 @@ impl<'a, D: Device> Session<'a, D> {
     pub fn run(&self, progress: impl FnMut(usize)) -> Result<Outcome> {
         let Settings { source, count, completions, options, seed, .. } = &self.settings;
         let generation = Generation { length: self.side * self.side, options: *options, seed: *seed, first: 0 };
+
         let (device, model, parameters, palette) = (self.device, &self.model, &self.parameters, &self.palette);
         let (grid, tokens) = match source {
             Source::Nothing => {
@@ -183,6 +184,7 @@ fn originals(
     side: usize,
 ) -> Result<Vec<u16>> {
     let length = side * side;
+
     match &settings.source {
         Source::Nothing => Ok(Vec::new()),
         Source::DataSet => {

@@ -255,7 +255,7 @@ impl<D: Device> TrainingLoop<'_, D> {
         let images = if self.schedule.eval_images == 0 { usize::MAX } else { self.schedule.eval_images };
         let Criterion { objective, masking, .. } = *self.trainer.criterion();
         let (device, model, parameters) = (self.trainer.device(), self.trainer.model(), self.trainer.parameters());
-        let masks = Masks::Drawn { masking, draws: 1 };
+        let masks = Masks::Random { masking, per_image: 1 };
         let plan = EvaluationPlan { images, batch: self.schedule.batch, objective, masks };
 
         let evaluation: Evaluation =

@@ -315,7 +315,7 @@ fn probes_appear_in_their_rows() {
 
     for (row, words) in [
         ("CIFAR-10, iGPT-L 32×32 ", ["96.3", "62.5", "depth 20"]),
-        ("CIFAR-10, 4 labels a class", ["73.2 ± 1.5", "25.0 ± 1.0", "2 draws"]),
+        ("CIFAR-10, 4 labels a class", ["73.2 ± 1.5", "25.0 ± 1.0", "2 choices"]),
         ("CIFAR-10, 25 labels a class", ["87.6 ± 0.6", "37.5 ± 1.0", "probe.json"]),
         ("CIFAR-10, 400 labels a class", ["94.3 ± 0.1", "missing", "recipes/low-data-cifar10-4000-labels.toml"]),
         ("CIFAR-100, iGPT-L 32×32", ["82.8", "missing", "probe-cifar100-l.toml"]),

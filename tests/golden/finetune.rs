@@ -203,7 +203,7 @@ fn an_ensemble_is_the_mode_of_its_masks() {
 
     let single: Vec<(Evaluation, Vec<u16>)> =
         (0..draws).map(|draw| evaluate(Masks::Given(&masking.evaluation(draw, 0, images, 64)), 7)).collect();
-    let (ensemble, voted) = evaluate(Masks::Drawn { masking, draws }, 16);
+    let (ensemble, voted) = evaluate(Masks::Random { masking, per_image: draws }, 16);
 
     let votes = |image: usize| single.iter().map(|(_, classes)| classes[image]).collect::<Vec<_>>();
     let expected: Vec<u16> =

@@ -147,15 +147,15 @@ fn damaged_files_are_refused_by_name() {
     long_header[8..12].copy_from_slice(&u32::MAX.to_le_bytes());
 
     for (bytes, word) in [
-        (Vec::new(), "no file of features"),
-        (b"\x93NUMPY\x01\x00".to_vec(), "no file of features"),
-        (whole[..30].to_vec(), "no file of features"),
+        (Vec::new(), "not a file of features"),
+        (b"\x93NUMPY\x01\x00".to_vec(), "not a file of features"),
+        (whole[..30].to_vec(), "not a file of features"),
         (whole[..header_end - 1].to_vec(), "damaged header"),
         (changed(20), "damaged header"),
         (changed(60), "damaged header"),
         (long_header, "damaged header"),
-        (whole[..whole.len() - 1].to_vec(), "cut off"),
-        (whole[..header_end].to_vec(), "cut off"),
+        (whole[..whole.len() - 1].to_vec(), "truncated"),
+        (whole[..header_end].to_vec(), "truncated"),
         (longer, "bytes too many"),
         (changed(header_end + 70), "0..16"),
         (changed(whole.len() - 1), "48..53"),

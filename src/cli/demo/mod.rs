@@ -129,6 +129,8 @@ impl DemoCommand {
         let depth = row(Source::Trained).and_then(|row| row.depths.first().copied());
         let (trained, untrained) = (accuracy(Source::Trained), accuracy(Source::Untrained));
         let pixels = accuracy(Source::RawPixels);
+
+        // For scripts.
         if self.json {
             return print_json(&json!({
                 "event": "demo",
@@ -142,6 +144,8 @@ impl DemoCommand {
                 "report": found.report,
             }));
         }
+
+        // For people.
         say(format_args!("\naccuracy on the test images"))?;
         let depth = depth.map_or(String::new(), |depth| format!(", depth {depth}"));
         for (accuracy, name) in [
@@ -152,6 +156,7 @@ impl DemoCommand {
         ] {
             say(format_args!("  {:>8}  {name}", percent(accuracy)))?;
         }
+
         say(format_args!("{:.0} s in all", found.seconds))?;
         say(format_args!("report   {}", found.report.display()))
     }

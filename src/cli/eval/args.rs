@@ -16,7 +16,7 @@ use crate::model::Objective;
 /// iGPT-S, M and L reach 2.0895, 2.0614 and 2.0466 on ImageNet at 32 × 32 with OpenAI's palette. Figures of different
 /// palettes or resolutions cannot be compared, nor can any with bits per dimension of raw pixels.
 ///
-/// A BERT model is scored on masked pixels: the mean over images of the mean over each image's masked pixels. Masks are drawn
+/// A BERT model is scored on masked pixels: the mean over images of the mean over each image's masked pixels. Masks are random,
 /// by --mask-seed, or given. With --ensemble N a fine-tuned BERT model sees each image under N masks and takes the class that
 /// it named most often.
 #[derive(Args)]

@@ -8,6 +8,8 @@ use crate::eval::{ClassCount, Evaluation, Outcome};
 /// Lines for people.
 pub fn print(outcome: &Outcome) -> Result<()> {
     let Evaluation { nats_per_token: nats, images, tokens, unigram_entropy, classification } = outcome.evaluation;
+
+    // Of a fine-tuned model.
     if let Some(found) = classification {
         let correct = (found.accuracy * found.images as f64).round();
         say(format_args!(
@@ -21,6 +23,7 @@ pub fn print(outcome: &Outcome) -> Result<()> {
         let share = 100.0 * *found as f64 / (*images).max(1) as f64;
         say(format_args!("  {share:>6.2} %  {found:>6} of {images:<6}  {class}"))?;
     }
+
     let bits = nats / std::f64::consts::LN_2;
     say(format_args!("{nats:.6} nats per token ({bits:.4} bits, perplexity {:.3})", nats.exp()))?;
     let masked = outcome.masks.as_ref().map_or(String::new(), |masks| format!(", masked: {masks}"));

@@ -223,12 +223,14 @@ impl SolverArgs {
         if !positive(&self.lr) || self.lr.is_empty() || self.lr.len() > MAX_TRIED {
             bail!("--lr {:?}: give 1 to {MAX_TRIED} positive numbers", self.lr);
         }
+
         if self.solver == SolverKind::Sgd && self.c.len() > 1 {
             bail!("--solver sgd tries learning rates (--lr); give it one --c, or none for no penalty");
         }
         if !self.iterations.is_none_or(|count| (1..=MAX_ITERATIONS).contains(&count)) {
             bail!("--iterations must be from 1 to {MAX_ITERATIONS}");
         }
+
         if self.sgd_batch == 0 || self.sgd_batch > 1 << 20 {
             bail!("--sgd-batch must be from 1 to {}", 1 << 20);
         }
@@ -246,6 +248,7 @@ impl SolverArgs {
                 let iterations = self.iterations.map_or(1000, |count| usize::try_from(count).unwrap_or(usize::MAX));
                 Solver::Lbfgs { c, limits: FitLimits { tolerance: self.tolerance, iterations } }
             }
+
             SolverKind::Sgd => {
                 let options = SgdOptions {
                     learning_rate: 0.0,

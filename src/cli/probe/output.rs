@@ -146,6 +146,8 @@ fn line(row: &FittedClassifier) -> String {
 /// The table of all classifiers.
 fn table(rows: &[FittedClassifier], best: Option<&FittedClassifier>) -> Result<()> {
     let head = ["features of", "depth", "features", "chosen", "held out", "test", "iterations", ""];
+
+    // A line per classifier.
     let mut lines: Vec<[String; 8]> = vec![head.map(str::to_owned)];
     for row in rows {
         let mut remarks = Vec::new();
@@ -169,6 +171,8 @@ fn table(rows: &[FittedClassifier], best: Option<&FittedClassifier>) -> Result<(
             remarks.join("; "),
         ]);
     }
+
+    // Columns as wide as their widest cell; words to the left, numbers to the right.
     let width = |column: usize| lines.iter().map(|line| line[column].chars().count()).max().unwrap_or(0);
     let widths: Vec<usize> = (0..8).map(width).collect();
     for line in &lines {

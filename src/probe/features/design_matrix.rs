@@ -36,6 +36,8 @@ impl<'a, D: Device> DesignMatrix<'a, D> {
         if count == 0 || width == 0 {
             return Err(ProbeError::Unfit(format!("there are {count} rows of {width} features to fit a probe to")));
         }
+
+        // Sums of the columns in blocks of rows, added up in their order, whatever the threads do.
         let sums: Vec<Vec<f64>> = (0..count.div_ceil(ROW_BLOCK))
             .into_par_iter()
             .map(|block| {
@@ -54,6 +56,8 @@ impl<'a, D: Device> DesignMatrix<'a, D> {
             let problem = "holds values that are not finite; a model with NaN weights, or a damaged file, makes such";
             return Err(ProbeError::Unfit(format!("feature {column} (counted from 0) {problem}")));
         }
+
+        // Blocks of rows, resident if they fit.
         let block = (BLOCK / width).clamp(1, count);
         let mut design = DesignMatrix { device, rows, mean, block, resident: Vec::new() };
         if (count * width).saturating_mul(4) <= max_resident {
@@ -201,18 +205,22 @@ mod tests {
             let mean = (0..rows).map(|row| f64::from(values[row * width + column])).sum::<f64>() / rows as f64;
             f64::from(values[row * width + column]) - mean
         };
+
         let weights: Vec<f64> = (0..classes * width).map(|i| (i % 5) as f64 - 2.0).collect();
         let residual: Vec<f32> = (0..rows * classes).map(|i| (i % 3) as f32 - 1.0).collect();
+
         for resident in [0, usize::MAX] {
             let mut design = DesignMatrix::new(&device, &matrix, 0).unwrap();
             design.block = 300;
             if resident > 0 {
                 design.resident = (0..design.blocks()).map(|index| design.upload(index).unwrap()).collect();
             }
+
             let mut out = vec![0.0; rows * classes];
             design.product(&weights, &mut out).unwrap();
             let expected: f64 = (0..width).map(|f| centred(650, f) * weights[2 * width + f]).sum();
             assert!((f64::from(out[650 * classes + 2]) - expected).abs() < 1e-3);
+
             let mut sum = vec![1.0; classes * width];
             let fill = |range: Range<usize>, out: &mut [f32]| {
                 for (place, row) in range.clone().enumerate() {
@@ -223,6 +231,7 @@ mod tests {
             let expected: f64 =
                 1.0 + (0..rows).map(|row| centred(row, 5) * f64::from(residual[row * classes + 1])).sum::<f64>();
             assert!((sum[width + 5] - expected).abs() < 1e-2, "{} {expected}", sum[width + 5]);
+
             let gram = design.gram().unwrap();
             let expected: f64 = (0..rows).map(|row| centred(row, 4) * centred(row, 36)).sum();
             assert!((gram[4 * width + 36] - expected).abs() < 1e-4 * gram[4 * width + 4], "{expected}");

@@ -53,6 +53,7 @@ pub fn pooled_features<D: Device>(
     if let Some(beyond) = depths.iter().find(|depth| **depth > layers) {
         return Err(ProbeError::Unfit(format!("depth {beyond} is beyond the model's {layers} layers")));
     }
+
     let ids = Rc::new(device.upload_tokens([shown.ids.len() / length, length], &shown.ids)?);
     let mut features = vec![Vec::new(); depths.len()];
     model.features(&mut Forward::new(device, parameters, &mut NoTape), &ids, shown.mask, |at| {
@@ -85,11 +86,14 @@ pub fn write_features(
     {
         return Ok(Some(file));
     }
+
+    // Go on where an interrupted pass stopped.
     let (images, length) = (header.images, examples.sequence_length());
     let mut writer = FeatureWriter::open(path, header)?;
     let first = writer.written();
     let batches = Batches::evaluation(Arc::clone(examples))?;
     let mut batches = Prefetcher::start(batches, first as u64, batch, 4)?;
+
     while writer.written() < images {
         if !progress(writer.written()) {
             return Ok(None);
@@ -103,6 +107,7 @@ pub fn write_features(
         let rows = features(writer.written() as u64, &tokens.tokens[..count * length])?;
         writer.append(labels, &rows)?;
     }
+
     progress(images);
     writer.finish()?;
     FeatureFile::open(path).map(Some)

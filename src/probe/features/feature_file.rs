@@ -9,7 +9,7 @@
 //! | blocks | of `block` images (the last of what is left): labels u32 `[b]`, features f32 `[depths, b, width]`, SHA-256 of both |
 //!
 //! All numbers are little-endian. The file is written as `NAME.part` and renamed when complete; what is there of a part is
-//! checked and gone on with.
+//! checked, and the writer continues from there.
 
 use std::fs::{File, OpenOptions};
 use std::io::{BufWriter, Read, Seek, SeekFrom, Write};
@@ -29,8 +29,8 @@ const MAGIC: &[u8; 8] = b"IGPTFEA1";
 /// Bytes before the header.
 const FIXED: usize = 48;
 const HASH: usize = 32;
-/// Longest header that is believed.
-const LONGEST_HEADER: usize = 1 << 20;
+/// Bytes of the longest header that is read.
+const MAX_HEADER: usize = 1 << 20;
 
 /// What a file holds, and of what.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -94,11 +94,11 @@ impl Header {
 
     /// Reads [`Header::encode`]'s bytes; also where the blocks start.
     fn decode(bytes: &[u8]) -> Result<(Self, usize), String> {
-        let problem = "is no file of features; `igpt-engine probe` writes such";
+        let problem = "is not a file of features, as `igpt-engine probe` writes them";
         let fixed = bytes.get(..FIXED).filter(|fixed| fixed.starts_with(MAGIC)).ok_or(problem)?;
         let length = u32::from_le_bytes([fixed[8], fixed[9], fixed[10], fixed[11]]) as usize;
         let damaged = "has a damaged header; remove it and probe again";
-        let json = bytes.get(FIXED..FIXED + length).filter(|_| length <= LONGEST_HEADER).ok_or(damaged)?;
+        let json = bytes.get(FIXED..FIXED + length).filter(|_| length <= MAX_HEADER).ok_or(damaged)?;
         if Sha256::digest(json)[..] != fixed[16..FIXED] {
             return Err(damaged.into());
         }
@@ -125,7 +125,7 @@ pub struct FeatureWriter {
 }
 
 impl FeatureWriter {
-    /// Starts `path`, or goes on with what an interrupted writer of the same header left. [`FeatureWriter::written`] says
+    /// Starts `path`, or continues what an interrupted writer of the same header left. [`FeatureWriter::written`] says
     /// from where.
     ///
     /// # Errors
@@ -135,12 +135,16 @@ impl FeatureWriter {
         part.push(".part");
         let part = PathBuf::from(part);
         let failed = |source| ProbeError::Write { path: part.clone(), source };
+
+        // Only one process writes.
         let mut file =
             OpenOptions::new().read(true).write(true).create(true).truncate(false).open(&part).map_err(failed)?;
         if matches!(file.try_lock(), Err(std::fs::TryLockError::WouldBlock)) {
             let problem = "is being written by another process; wait for it, or give another --out".into();
             return Err(ProbeError::Features { path: part, problem });
         }
+
+        // Keep the blocks that are whole, and begin after them.
         let start = header.encode();
         let blocks = sound_blocks(&mut file, &header, &start).map_err(failed)?;
         let written = header.images.min(blocks * header.block);
@@ -157,6 +161,7 @@ impl FeatureWriter {
             let end = (start.len() + end) as u64;
             file.set_len(end).and_then(|()| file.seek(SeekFrom::Start(end)).map(|_| ())).map_err(failed)?;
         }
+
         let features = vec![Vec::new(); header.depths.len()];
         Ok(FeatureWriter {
             path: path.to_owned(),
@@ -186,6 +191,8 @@ impl FeatureWriter {
         assert!(self.written() + labels.len() <= self.header.images, "more images than the header has");
         assert!(features.len() == self.header.depths.len(), "features of every depth");
         assert!(features.iter().all(|depth| depth.len() == labels.len() * width), "features of every image");
+
+        // Fill one block after another.
         let mut first = 0;
         while first < labels.len() {
             let room = self.header.images_of(self.written / self.header.block).len() - self.labels.len() / 4;
@@ -275,11 +282,14 @@ impl FeatureFile {
         let (header, start) = Header::decode(&bytes).map_err(error)?;
         let expected = header.body_bytes().and_then(|body| body.checked_add(start));
         if expected != Some(bytes.len()) {
-            let problem = "is cut off or has bytes too many; remove it and probe again";
+            let problem = "is truncated or too long; remove it and probe again";
             return Err(error(format!("{problem} ({} bytes, the header promises {expected:?})", bytes.len())));
         }
+
+        // The blocks, and the labels in them.
         let file = FeatureFile { path: path.to_owned(), header, bytes, start };
         let damaged = (0..file.header.blocks()).into_par_iter().find_first(|block| !is_sound(file.block(*block)));
+
         match damaged {
             Some(block) => {
                 let images = file.header.images_of(block);

@@ -45,10 +45,13 @@ impl Matrix {
     /// `values` as rows of `width`.
     ///
     /// # Errors
-    /// [`ProbeError::Unfit`] where they are no whole number of rows.
+    /// [`ProbeError::Unfit`] where they are not a whole number of rows.
     pub fn new(width: usize, values: Vec<f32>) -> Result<Self> {
         if width == 0 || !values.len().is_multiple_of(width) {
-            return Err(ProbeError::Unfit(format!("{} values are no rows of {width}", values.len())));
+            return Err(ProbeError::Unfit(format!(
+                "{} values are not a whole number of rows of {width}",
+                values.len()
+            )));
         }
         Ok(Matrix { width, values })
     }

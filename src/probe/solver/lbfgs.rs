@@ -27,7 +27,7 @@ pub trait Smooth {
     fn advance(&mut self, step: f64) -> Result<(), Self::Error>;
     /// Multiplies by an approximate inverse of the Hessian, symmetric and positive definite.
     fn precondition(&self, _vector: &mut [f64]) {}
-    /// The length of a gradient by which convergence is judged.
+    /// The norm of a gradient by which convergence is judged.
     fn norm(&self, gradient: &[f64]) -> f64 {
         dot(gradient, gradient).sqrt()
     }
@@ -42,9 +42,9 @@ pub trait Smooth {
 pub struct Limits {
     /// At a gradient no longer than this.
     pub gradient_norm: f64,
-    /// At a gradient whose square is no more than this share of the value's magnitude.
+    /// At a gradient whose square is at most this fraction of the value's magnitude.
     pub relative: f64,
-    /// After so many iterations.
+    /// After this many iterations.
     pub iterations: usize,
 }
 
@@ -69,7 +69,7 @@ pub enum Termination {
 pub struct Minimum {
     /// The function's value.
     pub value: f64,
-    /// Length of the gradient.
+    /// Norm of the gradient.
     pub gradient_norm: f64,
     /// Steps taken.
     pub iterations: usize,
@@ -84,7 +84,7 @@ pub struct Iteration {
     pub number: usize,
     /// The function's value after it.
     pub value: f64,
-    /// Length of the gradient after it.
+    /// Norm of the gradient after it.
     pub gradient_norm: f64,
 }
 
@@ -135,6 +135,7 @@ impl Lbfgs {
         let mut value = function.gradient(&mut gradient)?;
         let mut norm = function.norm(&gradient);
         let mut iterations = 0;
+
         let ending = loop {
             if norm <= limits.gradient_norm || norm * norm <= limits.relative * value.abs() {
                 break Termination::Converged;
@@ -142,23 +143,18 @@ impl Lbfgs {
             if iterations >= limits.iterations {
                 break Termination::IterationLimit;
             }
-            let mut direction = self.direction(function, &gradient);
-            let mut slope = dot(&direction, &gradient);
-            if !(slope < 0.0 && slope.is_finite()) {
-                // Rounding has spoilt the memory: start it anew.
-                self.pairs.clear();
-                direction = self.direction(function, &gradient);
-                slope = dot(&direction, &gradient);
-                if !(slope < 0.0 && slope.is_finite()) {
-                    break Termination::NoProgress;
-                }
-            }
+
+            // Direction: −H · gradient, which must point down.
+            let Some((direction, slope)) = self.descent(function, &gradient) else { break Termination::NoProgress };
+
+            // Line search along it.
             // A quasi-Newton step has the right length; the very first has only the right direction.
             let first = if self.pairs.is_empty() { (1.0 / dot(&direction, &direction).sqrt()).min(1.0) } else { 1.0 };
             function.aim(&direction)?;
             let rules = Wolfe { rounding: function.rounding(value), ..Wolfe::default() };
             let start = RayPoint { step: 0.0, value, slope };
             let found = search(&rules, start, first, |step| function.along(step))?;
+
             if found.point.step == 0.0 {
                 if self.pairs.is_empty() {
                     break Termination::NoProgress;
@@ -166,6 +162,8 @@ impl Lbfgs {
                 self.pairs.clear();
                 continue;
             }
+
+            // Step, and remember what it taught.
             function.advance(found.point.step)?;
             value = function.gradient(&mut next)?;
             self.remember(&direction, found.point.step, &gradient, &next);
@@ -179,6 +177,22 @@ impl Lbfgs {
         Ok(Minimum { value, gradient_norm: norm, iterations, ending })
     }
 
+    /// A direction that points down, and the slope along it; `None` where there is none.
+    fn descent<F: Smooth>(&mut self, function: &F, gradient: &[f64]) -> Option<(Vec<f64>, f64)> {
+        let down = |slope: f64| slope < 0.0 && slope.is_finite();
+        let direction = self.direction(function, gradient);
+        let slope = dot(&direction, gradient);
+        if down(slope) {
+            return Some((direction, slope));
+        }
+
+        // Rounding has spoilt the memory: start it anew.
+        self.pairs.clear();
+        let direction = self.direction(function, gradient);
+        let slope = dot(&direction, gradient);
+        down(slope).then_some((direction, slope))
+    }
+
     /// `−H · gradient`: the two loops.
     fn direction<F: Smooth>(&self, function: &F, gradient: &[f64]) -> Vec<f64> {
         let mut q: Vec<f64> = gradient.iter().map(|value| -value).collect();
@@ -188,6 +202,8 @@ impl Lbfgs {
             axpy(-alpha, &pair.y, &mut q);
             alphas.push(alpha);
         }
+
+        // H₀: the preconditioner, scaled by the newest pair.
         function.precondition(&mut q);
         if let Some(last) = self.pairs.back() {
             let mut scaled = last.y.clone();
@@ -195,6 +211,7 @@ impl Lbfgs {
             let scale = 1.0 / (last.rho * dot(&last.y, &scaled));
             q.iter_mut().for_each(|value| *value *= scale);
         }
+
         for (pair, alpha) in self.pairs.iter().zip(alphas.iter().rev()) {
             let beta = pair.rho * dot(&pair.y, &q);
             axpy(alpha - beta, &pair.s, &mut q);
@@ -381,10 +398,12 @@ mod tests {
                 vector.iter_mut().zip(&self.inverse).for_each(|(value, inverse)| *value *= inverse);
             }
         }
+
         let n = 30;
         let (eigenvalues, _) = quadratic(n, 1e8);
         let inverse = eigenvalues.iter().enumerate().map(|(i, l)| [1.0, 3.0, 1.0 / 3.0][i % 3] / l).collect();
         let mut function = Conditioned { eigenvalues, inverse, point: vec![0.0; n], direction: vec![0.0; n] };
+
         let limits = Limits { gradient_norm: 1e-6, ..TIGHT };
         let minimum = Lbfgs::default().minimise(&mut function, limits, |_| true).unwrap();
         assert!(minimum.ending == Termination::Converged && minimum.iterations < 60, "{minimum:?}");

@@ -18,11 +18,11 @@ pub struct RayPoint {
 /// What a step must satisfy.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Wolfe {
-    /// The value falls at least by this share of what the first slope promises, `c₁`.
+    /// The value falls at least by this fraction of what the first slope promises, `c₁`.
     pub decrease: f64,
-    /// The slope's magnitude falls to this share of the first, `c₂ > c₁`.
+    /// The slope's magnitude falls to this fraction of the first, `c₂ > c₁`.
     pub curvature: f64,
-    /// Most evaluations of the function.
+    /// Maximum evaluations of the function.
     pub evaluations: usize,
     /// How far values may be off by rounding; 0 for the plain strong Wolfe conditions.
     pub rounding: f64,
@@ -84,10 +84,11 @@ pub fn search<E>(
         let value = if value.is_finite() && slope.is_finite() { value } else { f64::INFINITY };
         Ok(RayPoint { step, value, slope })
     };
+
     let mut low = start;
     let mut step = first;
     // Bracketing: `low` has fallen enough and still goes down.
-    let mut high = loop {
+    let high = loop {
         if evaluations >= rules.evaluations {
             return Ok(Search { point: low, wolfe: false, evaluations });
         }
@@ -106,28 +107,42 @@ pub fn search<E>(
         low = point;
         step = beyond.clamp(2.0 * point.step, 8.0 * point.step);
     };
-    // Zooming: a step that satisfies the conditions lies between `low`, the best so far, and `high`.
+    zoom(rules, &start, [low, high], evaluations, at)
+}
+
+/// Zooms in on a step that satisfies the conditions; it lies between `low`, the best so far, and `high`. `at` evaluates the
+/// function and counts.
+fn zoom<E>(
+    rules: &Wolfe,
+    start: &RayPoint,
+    [mut low, mut high]: [RayPoint; 2],
+    mut evaluations: usize,
+    mut at: impl FnMut(f64, &mut usize) -> Result<RayPoint, E>,
+) -> Result<Search, E> {
     let mut shrink = 1.0_f64;
     while evaluations < rules.evaluations {
         let width = high.step - low.step;
         if width.abs() <= f64::EPSILON * low.step.abs().max(high.step.abs()) {
             break;
         }
+
+        // Where to look: the minimum of a cubic, or the middle.
         let middle = low.step + 0.5 * width;
         let inside = |step: &f64| (step - low.step) / width > 0.0 && (step - low.step) / width < 1.0;
         let trial = match cubic_minimum(&low, &high).filter(inside) {
             // Two steps that together did not take a third off: cubics do not describe this function.
             Some(trial) if shrink < 0.66 => {
-                let share = ((trial - low.step) / width).clamp(0.05, 0.95);
-                low.step + share * width
+                let fraction = ((trial - low.step) / width).clamp(0.05, 0.95);
+                low.step + fraction * width
             }
             _ => middle,
         };
+
         let point = at(trial, &mut evaluations)?;
-        if rules.holds(&start, &point) {
+        if rules.holds(start, &point) {
             return Ok(Search { point, wolfe: true, evaluations });
         }
-        if !rules.falls(&start, &point) || point.value >= low.value {
+        if !rules.falls(start, &point) || point.value >= low.value {
             high = point;
         } else {
             if point.slope * (high.step - low.step) >= 0.0 {
@@ -209,6 +224,7 @@ mod tests {
                 ((a - 1.0).powi(2) / (2.0 * beta) + beta / 2.0 + ripple, slope + (a - 1.0) / beta)
             }
         };
+
         type Function<'a> = &'a dyn Fn(f64) -> (f64, f64);
         let functions: [(Function<'_>, f64, f64); 3] = [(&one, 1e-3, 0.1), (&two, 0.1, 0.1), (&three, 0.1, 0.1)];
         for (number, (f, decrease, curvature)) in functions.into_iter().enumerate() {

@@ -3,7 +3,7 @@
 //! The products with the data are the device's, in f32; sums, logits and the solver's vectors are f64 on the host. f32 alone
 //! stops some 1e-6 of the gradient's first length from the minimum, so the products are only ever taken of *changes*: the
 //! logits move by `X̃ · (step of W)`, and the gradient differs from one known in f64 by `X̃ᵀ · (change of the residuals)`.
-//! When that says it has converged, [`ObjectiveF64`] has the last word; if the word is no, the solver goes on from there with f64
+//! When that says it has converged, [`ObjectiveF64`] decides; if it disagrees, the solver continues from there with f64
 //! logits and gradient (iterative refinement). So the result is as exact as f64 makes it, on any device.
 //!
 //! Steps along a ray need no product at all: its logits are known, and a line search costs exponentials only.
@@ -23,10 +23,10 @@ use crate::probe::features::matrix::{ROW_BLOCK, Rows};
 /// How far to go.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct FitLimits {
-    /// Converged when the squared length of the gradient is at most this share of the objective. The objective is
-    /// 1-strongly convex in the weights, so it then stands within half this share of its minimum.
+    /// Converged when the squared norm of the gradient is at most this fraction of the objective. The objective is
+    /// 1-strongly convex in the weights, so it then stands within half this fraction of its minimum.
     pub tolerance: f64,
-    /// Most iterations.
+    /// Maximum iterations.
     pub iterations: usize,
 }
 
@@ -59,9 +59,9 @@ pub struct FitSummary {
     pub ending: Termination,
 }
 
-/// The gradient is corrected in f64 when it has shrunk to this share, ten thousand times the products' rounding ...
+/// The gradient is corrected in f64 when it has shrunk to this fraction, ten thousand times the products' rounding ...
 const TRUSTED: f64 = 1e-3;
-/// ... and after so many iterations at the latest. A correction costs about as much as three iterations.
+/// ... and after this many iterations at the latest. A correction costs about as much as three iterations.
 const UNCORRECTED: usize = 100;
 
 /// Data, labels and what is shared by the fits of several C.
@@ -105,19 +105,23 @@ impl<'a, D: Device> Regression<'a, D> {
         if !(c > 0.0 && c.is_finite()) {
             return Err(ProbeError::Unfit(format!("C is {c}; it must be positive and finite")));
         }
+
+        // Objective and gradient at the start, in f64.
         let mut problem = Problem::new(self, c, start)?;
         let mut solver = Lbfgs::default();
         let mut iterations = 0;
         let (mut objective, mut gradient_norm) = problem.correct()?;
         let mut classifier = problem.classifier();
         let converged = |objective: f64, norm: f64| norm * norm <= limits.tolerance * objective;
+
+        // Minimise with f32 products, correct in f64, until the f64 gradient is short enough.
         let ending = loop {
             if converged(objective, gradient_norm) {
                 break Termination::Converged;
             }
             let left = limits.iterations.saturating_sub(iterations);
             let inner = Limits {
-                // A little further than asked, so that the f64 word is yes; no further than f32 products can be trusted.
+                // A little further than asked, so that f64 agrees; no further than f32 products can be trusted.
                 gradient_norm: TRUSTED * gradient_norm,
                 relative: 0.25 * limits.tolerance,
                 iterations: left.min(UNCORRECTED),
@@ -125,6 +129,7 @@ impl<'a, D: Device> Regression<'a, D> {
             let minimum = solver.minimise(&mut problem, inner, |iteration| {
                 watch(&Iteration { number: iterations + iteration.number, ..*iteration })
             })?;
+
             iterations += minimum.iterations;
             let (value, norm) = problem.correct()?;
             let rounding = problem.rounding(value);
@@ -132,6 +137,7 @@ impl<'a, D: Device> Regression<'a, D> {
             if value <= objective + rounding {
                 (objective, gradient_norm, classifier) = (value, norm, problem.classifier());
             }
+
             match minimum.ending {
                 _ if converged(objective, gradient_norm) => break Termination::Converged,
                 Termination::Interrupted => break Termination::Interrupted,
@@ -140,6 +146,7 @@ impl<'a, D: Device> Regression<'a, D> {
                 _ => {}
             }
         };
+
         let converged = ending == Termination::Converged;
         let summary = FitSummary { c: Some(c), objective, gradient_norm, iterations, converged, ending };
         Ok(Fit { classifier, summary })
@@ -185,6 +192,8 @@ impl<'a, D: Device> Problem<'a, D> {
     fn new(regression: &'a Regression<'a, D>, c: f64, start: Option<&Classifier>) -> Result<Self> {
         let (rows, width, classes) = (regression.labels.len(), regression.design.rows().width(), regression.classes);
         let dimension = classes * (width + 1);
+
+        // Weights and, for centred features, intercepts.
         let mut point = vec![0.0; dimension];
         if let Some(start) = start {
             let (weights, intercepts) = point.split_at_mut(classes * width);
@@ -194,6 +203,8 @@ impl<'a, D: Device> Problem<'a, D> {
                     start.intercepts[class] + dot(&weights[class * width..][..width], regression.design.mean());
             }
         }
+
+        // Of even probabilities.
         let spread = (classes - 1) as f64 / (classes * classes) as f64;
         Ok(Problem {
             regression,
@@ -229,14 +240,17 @@ impl<'a, D: Device> Problem<'a, D> {
         let keep = Some((&mut self.logits[..], &mut self.reference[..]));
         let objective_f64 =
             ObjectiveF64::evaluate(&classifier, self.regression.design.rows(), self.regression.labels, keep);
+
         let mean = self.regression.design.mean();
-        // Xᵀr without the mean's share.
+        // Xᵀr, less the part of the columns' means.
         self.reference_product.copy_from_slice(&objective_f64.product);
         for (product, sum) in self.reference_product.chunks_exact_mut(mean.len()).zip(&objective_f64.sums) {
             product.iter_mut().zip(mean).for_each(|(product, mean)| *product -= sum * mean);
         }
+
         let spread: f64 = self.reference.iter().map(|r| (r.abs() * (1.0 - r.abs())).max(0.0)).sum();
         self.precondition_for(spread / self.reference.len() as f64)?;
+
         let (value, norm) =
             (objective_f64.objective(&classifier, self.c), objective_f64.gradient_norm(&classifier, self.c));
         if value.is_finite() && norm.is_finite() {
@@ -279,6 +293,8 @@ impl<D: Device> Smooth for Problem<'_, D> {
         let (classes, width, labels) = (self.regression.classes, self.width(), self.regression.labels);
         let (logits, reference) = (&self.logits, &self.reference);
         let mut change = vec![0.0_f32; logits.len()];
+
+        // Residuals, and how they differ from those at the reference, by blocks of rows.
         let parts: Vec<(f64, f64, Vec<f64>)> = change
             .par_chunks_mut(ROW_BLOCK * classes)
             .enumerate()
@@ -301,6 +317,8 @@ impl<D: Device> Smooth for Problem<'_, D> {
                 (cross_entropy, spread, sums)
             })
             .collect();
+
+        // Sums over the blocks, in their order.
         let (weights, intercepts) = gradient.split_at_mut(classes * width);
         weights.copy_from_slice(&self.reference_product);
         intercepts.fill(0.0);
@@ -310,6 +328,8 @@ impl<D: Device> Smooth for Problem<'_, D> {
             spread += part_spread;
             intercepts.iter_mut().zip(sums).for_each(|(total, sum)| *total += sum);
         }
+
+        // X̃ᵀ · (change of the residuals), added to the product at the reference.
         let fill = |rows: std::ops::Range<usize>, out: &mut [f32]| {
             let change = &change[rows.start * classes..rows.end * classes];
             out.par_chunks_mut(rows.len()).enumerate().for_each(|(class, out)| {
@@ -317,6 +337,8 @@ impl<D: Device> Smooth for Problem<'_, D> {
             });
         };
         self.regression.design.adjoint(classes, fill, weights)?;
+
+        // The penalty.
         for (gradient, weight) in weights.iter_mut().zip(&self.point) {
             *gradient = weight + self.c * *gradient;
         }
@@ -361,11 +383,14 @@ impl<D: Device> Smooth for Problem<'_, D> {
                 part
             })
             .collect();
+
+        // In the order of the blocks.
         let (mut cross_entropy, mut slope) = (0.0, 0.0);
         for part in parts {
             cross_entropy += part.0;
             slope += part.1;
         }
+
         // ‖W + step · P‖² and its derivative.
         let (mut square, mut cross) = (0.0, 0.0);
         for (weight, along) in self.point.iter().zip(&self.direction).take(classes * width) {

@@ -35,6 +35,7 @@ impl ObjectiveF64 {
             ObjectiveF64 { cross_entropy: 0.0, product: vec![0.0; classes * width], sums: vec![0.0; classes] };
         let blocks: Vec<usize> = (0..rows.len().div_ceil(ROW_BLOCK)).collect();
         for group in blocks.chunks(TOGETHER) {
+            // Each block: logits, cross-entropy, p − y and Xᵀ(p − y).
             let parts: Vec<_> = group
                 .par_iter()
                 .map(|block| {
@@ -58,6 +59,8 @@ impl ObjectiveF64 {
                     (cross_entropy, product, logits, residuals)
                 })
                 .collect();
+
+            // Add them up.
             // In the order of the blocks, whoever computed them.
             for (block, (cross_entropy, product, logits, residuals)) in group.iter().zip(parts) {
                 total.cross_entropy += cross_entropy;
@@ -130,6 +133,7 @@ mod tests {
             |classifier: &Classifier| ObjectiveF64::evaluate(classifier, &x, &labels, None).objective(classifier, c);
         let objective_f64 = ObjectiveF64::evaluate(&classifier, &x, &labels, None);
         let (weights, intercepts) = objective_f64.gradient(&classifier, c);
+
         let h = 1e-5;
         for (index, gradient) in weights.iter().chain(&intercepts).enumerate() {
             let moved = |by: f64| {

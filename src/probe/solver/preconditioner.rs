@@ -68,6 +68,7 @@ impl Preconditioner {
                     MemStack::new(&mut []),
                 );
             }
+
             Preconditioner::Diagonal(reciprocals) => {
                 for row in vectors.chunks_exact_mut(reciprocals.len()) {
                     row.iter_mut().zip(reciprocals).for_each(|(value, reciprocal)| *value *= reciprocal);

@@ -20,13 +20,13 @@ use crate::random::{self, Purpose};
 pub struct SgdOptions {
     /// Learning rate of the first step; it falls to zero by half a cosine.
     pub learning_rate: f64,
-    /// Share of the last update that is added to the next.
+    /// Fraction of the last update that is added to the next.
     pub momentum: f64,
     /// Updates.
     pub steps: u64,
     /// Rows of an update.
     pub batch: usize,
-    /// With it, the weights are drawn to zero so that `½‖W‖² + C · Σ CE` is what is minimised; without, nothing is (the
+    /// With it, the weights decay towards zero so that `½‖W‖² + C · Σ CE` is what is minimised; without, nothing is (the
     /// paper names no penalty).
     pub c: Option<f64>,
     /// Seed of the rows' order.
@@ -43,7 +43,7 @@ pub struct Shuffled {
 }
 
 impl Shuffled {
-    /// The stream for so many rows.
+    /// The stream for this number of rows.
     pub fn new(seed: u64, rows: usize) -> Self {
         Shuffled { seed, rows, epoch: None, order: (0..rows as u32).collect() }
     }
@@ -56,14 +56,14 @@ impl Shuffled {
             .collect()
     }
 
-    fn row(&mut self, epoch: u64, place: u64) -> u32 {
+    fn row(&mut self, epoch: u64, index: u64) -> u32 {
         if self.epoch != Some(epoch) {
             let mut random = random::stream(self.seed, Purpose::ProbeShuffle, epoch, 0);
             self.order.sort_unstable();
             self.order.shuffle(&mut random);
             self.epoch = Some(epoch);
         }
-        self.order[place as usize]
+        self.order[index as usize]
     }
 }
 
@@ -86,34 +86,24 @@ pub fn sgd<D: Device>(
     if !(learning_rate > 0.0 && learning_rate.is_finite()) || c.is_some_and(|c| !(c > 0.0 && c.is_finite())) {
         return Err(ProbeError::Unfit("the learning rate and C must be positive and finite".into()));
     }
+
     let width = rows.width();
     let schedule = Schedule { kind: ScheduleKind::Cosine, peak: learning_rate, warmup: 0, steps };
     let decay = c.map_or(0.0, |c| 1.0 / (c * rows.len() as f64)) as f32;
     let mut weights = Updated::new(device, &[classes, width])?;
     let mut intercepts = Updated::new(device, &[classes])?;
     let (mut done, mut ending) = (0, Termination::IterationLimit);
+
     while done < steps {
         let picked = order(done);
-        let mut x = vec![0.0; picked.len() * width];
-        for (row, x) in picked.iter().zip(x.chunks_exact_mut(width)) {
-            rows.row(*row as usize, x);
-        }
-        let targets: Vec<u16> = picked.iter().map(|row| labels[*row as usize]).collect();
-        let x = device.upload(&[picked.len(), width], &x)?;
-        let targets = device.upload_tokens([picked.len(), 1], &targets)?;
-        let shares = device.upload(&[picked.len()], &vec![1.0 / picked.len() as f32; picked.len()])?;
-        let logits = device.linear(&x, &weights.tensor, WeightLayout::OutIn, Some(&intercepts.tensor))?;
-        let loss = device.cross_entropy(logits, &targets, &shares)?;
-        device.zero(&mut weights.gradient)?;
-        device.zero(&mut intercepts.gradient)?;
-        let layout = WeightLayout::OutIn;
-        let gradients = (&mut weights.gradient, Some(&mut intercepts.gradient));
-        device.linear_backward(&loss.d_logits, &x, &weights.tensor, layout, gradients.0, gradients.1)?;
+        let loss = gradients(device, rows, labels, &picked, &mut weights, &mut intercepts)?;
+
+        // Update.
         let rate = schedule.learning_rate(done) as f32;
         weights.update(device, rate, momentum as f32, decay)?;
         intercepts.update(device, rate, momentum as f32, 0.0)?;
         done += 1;
-        let loss = device.download(&loss.loss)?.first().copied().map_or(f64::NAN, f64::from);
+
         if !loss.is_finite() {
             ending = Termination::Diverged;
             break;
@@ -123,6 +113,8 @@ pub fn sgd<D: Device>(
             break;
         }
     }
+
+    // Judge the result in f64.
     let classifier = Classifier {
         classes,
         width,
@@ -137,6 +129,40 @@ pub fn sgd<D: Device>(
     }
     let summary = FitSummary { c, objective, gradient_norm, iterations: done as usize, converged, ending };
     Ok(Fit { classifier, summary })
+}
+
+/// The gradients of the mean cross-entropy of the rows `picked`, left in `weights` `[K, F]` and `intercepts` `[K]`; returns that
+/// mean.
+fn gradients<D: Device>(
+    device: &D,
+    rows: &dyn Rows,
+    labels: &[u16],
+    picked: &[u32],
+    weights: &mut Updated<D>,
+    intercepts: &mut Updated<D>,
+) -> Result<f64> {
+    // The batch: x [b, F], targets [b, 1], and how much each row counts.
+    let width = rows.width();
+    let mut x = vec![0.0; picked.len() * width];
+    for (row, x) in picked.iter().zip(x.chunks_exact_mut(width)) {
+        rows.row(*row as usize, x);
+    }
+    let targets: Vec<u16> = picked.iter().map(|row| labels[*row as usize]).collect();
+    let x = device.upload(&[picked.len(), width], &x)?;
+    let targets = device.upload_tokens([picked.len(), 1], &targets)?;
+    let row_weights = device.upload(&[picked.len()], &vec![1.0 / picked.len() as f32; picked.len()])?;
+
+    // Forward.
+    let layout = WeightLayout::OutIn;
+    let logits = device.linear(&x, &weights.tensor, layout, Some(&intercepts.tensor))?;
+    let loss = device.cross_entropy(logits, &targets, &row_weights)?;
+
+    // Backward.
+    device.zero(&mut weights.gradient)?;
+    device.zero(&mut intercepts.gradient)?;
+    let gradients = (&mut weights.gradient, Some(&mut intercepts.gradient));
+    device.linear_backward(&loss.d_logits, &x, &weights.tensor, layout, gradients.0, gradients.1)?;
+    Ok(device.download(&loss.loss)?.first().copied().map_or(f64::NAN, f64::from))
 }
 
 /// Objective and gradient norm in f64; without C those of `Σ CE` alone.
@@ -209,6 +235,7 @@ mod tests {
         let device = CpuDevice::new(Some(1)).unwrap();
         let (x, labels) = (Matrix::new(1, vec![1.0, -2.0]).unwrap(), [0_u16, 1]);
         let options = SgdOptions { learning_rate: 0.8, momentum: 0.9, steps: 4, batch: 2, c: Some(5.0), seed: 0 };
+
         let mut losses = Vec::new();
         let fit = sgd(
             &device,
@@ -222,6 +249,7 @@ mod tests {
                 true
             },
         );
+
         let fit = fit.unwrap();
         // By symmetry the second class's weights are the first's, negated.
         let (mut w, mut b, mut vw, mut vb) = (0.0_f64, 0.0_f64, 0.0_f64, 0.0_f64);
@@ -237,6 +265,7 @@ mod tests {
             w -= rate * vw;
             b -= rate * vb;
         }
+
         let got = &fit.classifier;
         for (got, expected) in
             [(got.weights[0], w), (got.weights[1], -w), (got.intercepts[0], b), (got.intercepts[1], -b)]
