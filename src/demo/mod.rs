@@ -47,7 +47,7 @@ impl Demo {
     /// Data that a later stage would refuse; a folder that holds anything else, or a demo of other settings.
     pub fn open(settings: Settings) -> Result<Self> {
         check_data(&settings)?;
-        let state = State::open(&settings.out, settings.saved())?;
+        let state = State::open(&settings.out, (&settings).into())?;
         let stages = stages::stages(&settings)?;
         Ok(Self { settings, stages, state })
     }

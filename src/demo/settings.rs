@@ -2,7 +2,6 @@
 
 use std::path::PathBuf;
 
-use super::state::SavedSettings;
 use crate::data::DataSpec;
 
 /// Settings of a [`Demo`](super::Demo).
@@ -26,11 +25,6 @@ pub const SMALL_SAMPLE: &str = "The built-in sample has 1,000 training and 200 t
                             igpt-engine demo --data cifar10:data --out demo-cifar10.";
 
 impl Settings {
-    /// What decides the numbers.
-    pub(super) fn saved(&self) -> SavedSettings {
-        SavedSettings { data: self.data.to_string(), quick: self.quick, seed: self.seed }
-    }
-
     /// What to know before believing the figures.
     pub(super) fn caution(&self) -> Option<String> {
         let sample = (self.data == DataSpec::Sample).then_some(SMALL_SAMPLE);

@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 
 use super::error::{DemoError, Result};
+use super::settings::Settings;
 use super::stages::Stage;
 use crate::fs::atomic_file;
 
@@ -21,6 +22,13 @@ pub(super) struct SavedSettings {
     pub quick: bool,
     /// The seed.
     pub seed: u64,
+}
+
+impl From<&Settings> for SavedSettings {
+    fn from(settings: &Settings) -> Self {
+        let Settings { data, quick, seed, .. } = settings;
+        Self { data: data.to_string(), quick: *quick, seed: *seed }
+    }
 }
 
 #[derive(Debug, Serialize, Deserialize)]

@@ -33,7 +33,6 @@ fn of_report(path: &Path, report: &Value) -> Option<Vec<MeasuredResult>> {
         labels_per_class,
     };
 
-    // The best row for each number of layers.
     let result = |key, value, remarks| MeasuredResult {
         run: path.to_owned(),
         key,
