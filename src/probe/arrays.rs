@@ -8,7 +8,7 @@ use super::events::Events;
 use super::features::matrix::{Matrix, Rows, first_not_finite};
 use super::protocol::{Labelled, Protocol, Tried, split};
 use super::session::max_resident;
-use super::solver::logistic::FitSummary;
+use super::solver::fit::FitSummary;
 use super::solver_choice::{Choice, Solver};
 use crate::data::npy::Npy;
 use crate::device::Device;

@@ -5,7 +5,7 @@ use rand::seq::SliceRandom;
 use super::error::{ProbeError, Result};
 use super::features::matrix::{Picked, pick_labels};
 use super::protocol::{Labelled, Protocol, Watch};
-use super::solver::logistic::FitSummary;
+use super::solver::fit::FitSummary;
 use crate::device::Device;
 use crate::random::{self, Purpose};
 

@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 
 use super::error::{ProbeError, Result};
 use super::protocol::Tried;
-use super::solver::logistic::FitSummary;
+use super::solver::fit::FitSummary;
 use super::solver_choice::Choice;
 use crate::fs::atomic_file;
 use crate::report::probe::{FewLabels, ProbeReport, Row, Source, best_of};

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::solver::logistic::{FitLimits, TOLERANCE};
+use super::solver::fit::{FitLimits, TOLERANCE};
 use super::solver::sgd::SgdOptions;
 
 /// How a classifier is fitted, and between what its one free number is chosen.

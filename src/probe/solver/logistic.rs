@@ -9,55 +9,17 @@
 //! Steps along a ray need no product at all: its logits are known, and a line search costs exponentials only.
 
 use rayon::prelude::*;
-use serde::{Deserialize, Serialize};
 
-use super::lbfgs::{Iteration, Lbfgs, Limits, Smooth, Termination, dot};
+use super::fit::{Fit, FitLimits, FitSummary, check_labels};
+use super::lbfgs::Lbfgs;
 use super::objective_f64::{ObjectiveF64, residual};
 use super::preconditioner::{MAX_FACTOR_WIDTH, Preconditioner};
+use super::smooth::{Iteration, Limits, Smooth, Termination, axpy, dot};
 use crate::device::Device;
 use crate::probe::classifier::Classifier;
 use crate::probe::error::{ProbeError, Result};
 use crate::probe::features::design_matrix::DesignMatrix;
 use crate::probe::features::matrix::{ROW_BLOCK, Rows};
-
-/// How far to go.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub struct FitLimits {
-    /// Converged when the squared norm of the gradient is at most this fraction of the objective. The objective is
-    /// 1-strongly convex in the weights, so it then stands within half this fraction of its minimum.
-    pub tolerance: f64,
-    /// Maximum iterations.
-    pub iterations: usize,
-}
-
-/// The objective within 5e-9 of its minimum: well below what changes a prediction.
-pub const TOLERANCE: f64 = 1e-8;
-
-/// A classifier and how it was arrived at. Objective and gradient are evaluated in f64 at its weights.
-#[derive(Clone, Debug)]
-pub struct Fit {
-    /// The weights.
-    pub classifier: Classifier,
-    /// Which numbers say how good the fit is.
-    pub summary: FitSummary,
-}
-
-/// The figures of a fit.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
-pub struct FitSummary {
-    /// Inverse strength of the penalty; nothing where there was none.
-    pub c: Option<f64>,
-    /// `½‖W‖² + C · Σ CE`; without C `Σ CE`.
-    pub objective: f64,
-    /// Length of its gradient, intercepts included.
-    pub gradient_norm: f64,
-    /// Steps of the solver.
-    pub iterations: usize,
-    /// Whether the gradient is as short as was asked for.
-    pub converged: bool,
-    /// Why the solver stopped.
-    pub ending: Termination,
-}
 
 /// The gradient is corrected in f64 when it has shrunk to this fraction, ten thousand times the products' rounding ...
 const TRUSTED: f64 = 1e-3;
@@ -150,23 +112,6 @@ impl<'a, D: Device> Regression<'a, D> {
         let converged = ending == Termination::Converged;
         let summary = FitSummary { c: Some(c), objective, gradient_norm, iterations, converged, ending };
         Ok(Fit { classifier, summary })
-    }
-}
-
-/// Refuses labels that are not one a row and below `classes`, of which there must be at least two.
-///
-/// # Errors
-/// [`ProbeError::Unfit`].
-pub fn check_labels(labels: &[u16], rows: usize, classes: usize) -> Result<()> {
-    if labels.len() != rows {
-        return Err(ProbeError::Unfit(format!("there are {} labels for {rows} rows of features", labels.len())));
-    }
-    if classes < 2 {
-        return Err(ProbeError::Unfit(format!("there is nothing to tell apart: {classes} classes")));
-    }
-    match labels.iter().position(|label| usize::from(*label) >= classes) {
-        Some(row) => Err(ProbeError::Unfit(format!("row {row} has label {}, with {classes} classes", labels[row]))),
-        None => Ok(()),
     }
 }
 
@@ -402,7 +347,7 @@ impl<D: Device> Smooth for Problem<'_, D> {
     }
 
     fn advance(&mut self, step: f64) -> Result<()> {
-        super::lbfgs::axpy(step, &self.direction, &mut self.point);
+        axpy(step, &self.direction, &mut self.point);
         self.logits.par_iter_mut().zip(&self.ray).for_each(|(logit, ray)| *logit += step * f64::from(*ray));
         Ok(())
     }

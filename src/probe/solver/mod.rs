@@ -1,8 +1,10 @@
 //! Multinomial logistic regression: its objective, and the methods that minimise it.
 
+pub(crate) mod fit;
 pub mod lbfgs;
 pub mod line_search;
 pub(crate) mod logistic;
 pub(crate) mod objective_f64;
 pub(crate) mod preconditioner;
 pub(crate) mod sgd;
+pub mod smooth;

@@ -5,9 +5,9 @@
 
 use rand::seq::SliceRandom;
 
-use super::lbfgs::Termination;
-use super::logistic::{Fit, FitSummary, check_labels};
+use super::fit::{Fit, FitSummary, TOLERANCE, check_labels};
 use super::objective_f64::ObjectiveF64;
+use super::smooth::Termination;
 use crate::device::{Device, WeightLayout};
 use crate::optim::{Schedule, ScheduleKind};
 use crate::probe::classifier::Classifier;
@@ -122,8 +122,7 @@ pub fn sgd<D: Device>(
         intercepts: intercepts.values.into_iter().map(f64::from).collect(),
     };
     let (objective, gradient_norm) = evaluate(&classifier, rows, labels, c);
-    let tolerance = super::logistic::TOLERANCE;
-    let converged = gradient_norm * gradient_norm <= tolerance * objective;
+    let converged = gradient_norm * gradient_norm <= TOLERANCE * objective;
     if !objective.is_finite() {
         ending = Termination::Diverged;
     }
