@@ -8,6 +8,7 @@ use igpt_engine::data::DataSpec;
 use igpt_engine::device::CpuDevice;
 use igpt_engine::eval::Evaluation;
 use igpt_engine::train::{Events, FineTuning, Outcome, Pace, Session, Settings, Silent, StepOutcome, StopReason};
+use igpt_engine::{eval, probe, sample};
 
 /// A model and a run small enough for a test.
 fn small(settings: Settings) -> Settings {
@@ -81,6 +82,36 @@ fn settings_that_cannot_be_are_refused_before_anything_is_written() {
         assert!(error.contains(flag), "{error}");
     }
     assert!(!out.exists());
+}
+
+#[test]
+fn a_trained_model_is_probed_scored_and_completes_images() {
+    let place = tempfile::tempdir().unwrap();
+    let trained = run(pretraining(&place.path().join("run")), None);
+    let checkpoint = trained.folder.checkpoint(trained.step);
+    let device = CpuDevice::new(Some(1)).unwrap();
+
+    // Depths 0 and 1 of a model of one layer.
+    let settings = probe::Settings {
+        images: Some(100),
+        solver: probe::Solver::lbfgs(vec![0.1]),
+        out: Some(place.path().join("probe")),
+        ..probe::Settings::new(DataSpec::Sample, Some(&checkpoint))
+    };
+    let probed = probe::Session::open(&device, settings).unwrap().run(&mut probe::Silent).unwrap();
+    let depths: Vec<_> = probed.fitted.iter().map(|fitted| fitted.depths.clone()).collect();
+    assert_eq!((depths, probed.finished), (vec![vec![0], vec![1]], true));
+    assert!(probed.report_path().is_file() && probed.json_path().is_file());
+
+    let settings = eval::Settings { limit: Some(3), ..eval::Settings::new(&checkpoint, DataSpec::Sample) };
+    let scored = eval::Session::open(&device, settings).unwrap().run(|_| ()).unwrap();
+    assert_eq!((scored.evaluation.images, scored.evaluation.tokens), (3, 3 * 64));
+    assert!(scored.evaluation.nats_per_token.is_finite());
+
+    let source = sample::Source::DataSet;
+    let settings = sample::Settings { count: 2, completions: 2, ..sample::Settings::new(&checkpoint, source) };
+    let completed = sample::Session::open(&device, settings).unwrap().run(|_| ()).unwrap();
+    assert_eq!(completed.tokens.len(), 2 * 2 * 64);
 }
 
 /// Asks the run to stop once a step is done.

@@ -41,7 +41,7 @@ pub struct Outcome {
 }
 
 impl Demo {
-    /// Begins a demo, or goes on with the one in its folder.
+    /// Begins a demo, or continues the one in its folder.
     ///
     /// # Errors
     /// Data that a later stage would refuse; a folder that holds anything else, or a demo of other settings.

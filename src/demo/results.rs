@@ -1,4 +1,4 @@
-//! What the stages left in their folders, read back for the report: a demo that goes on shows what earlier sessions did too.
+//! What the stages left in their folders, read back for the report: a demo that was continued shows what earlier sessions did too.
 
 use std::path::Path;
 

@@ -73,10 +73,10 @@ pub(super) fn stages(demo: &Settings) -> Result<Vec<Stage>> {
     // A command with the flags that all of them have.
     let stage = |[name, command, sizes]: [&'static str; 3],
                  purpose,
-                 places: &[(&str, &str)],
+                 paths: &[(&str, &str)],
                  more: &[&str],
                  product: PathBuf| {
-        let words = command_line(demo, command, sizes, places, more);
+        let words = command_line(demo, command, sizes, paths, more);
         Stage { name, purpose, words, product }
     };
 
@@ -120,13 +120,13 @@ pub(super) fn stages(demo: &Settings) -> Result<Vec<Stage>> {
 }
 
 /// `igpt-engine`, a command and its flags: those of all commands, and its own.
-fn command_line(demo: &Settings, command: &str, sizes: &str, places: &[(&str, &str)], more: &[&str]) -> Vec<String> {
+fn command_line(demo: &Settings, command: &str, sizes: &str, paths: &[(&str, &str)], more: &[&str]) -> Vec<String> {
     let (data, seed) = (demo.data.to_string(), demo.seed.to_string());
     let mut words = vec!["igpt-engine".to_owned(), command.to_owned()];
     words.extend(["--data", &data].map(str::to_owned));
     words.extend(sizes.split(' ').map(str::to_owned));
     words.extend(["--seed", &seed].map(str::to_owned));
-    words.extend(places.iter().flat_map(|(flag, place)| [(*flag).to_owned(), (*place).to_owned()]));
+    words.extend(paths.iter().flat_map(|(flag, path)| [(*flag).to_owned(), (*path).to_owned()]));
     words.extend(more.iter().map(|word| (*word).to_owned()));
     words.extend(demo.device_flags.iter().cloned());
     words

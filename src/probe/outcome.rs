@@ -80,7 +80,7 @@ pub struct Outcome {
     pub solver: String,
     /// The seed.
     pub seed: u64,
-    /// Whether it came to the end; if not, the same session goes on with the features that are there.
+    /// Whether it came to the end; if not, the same session continues from the features that are there.
     pub finished: bool,
     /// Where the results are.
     pub folder: PathBuf,

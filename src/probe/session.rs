@@ -78,7 +78,7 @@ impl<'a, D: Device> Session<'a, D> {
     }
 
     /// Probes all that the settings ask for and writes `probe.json` and `report.html`. Features stay in files, so that a
-    /// session that was interrupted is gone on with by running it again.
+    /// session that was interrupted continues when it is run again.
     ///
     /// # Errors
     /// Those of the device, of the data, of the files, and of the fits.

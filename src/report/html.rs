@@ -37,8 +37,8 @@ pub(crate) fn escape(text: &str) -> String {
 }
 
 /// `78.60 %`, or a dash.
-pub fn percent(share: Option<f64>) -> String {
-    share.map_or("–".to_owned(), |share| format!("{:.2} %", 100.0 * share))
+pub fn percent(fraction: Option<f64>) -> String {
+    fraction.map_or("–".to_owned(), |fraction| format!("{:.2} %", 100.0 * fraction))
 }
 
 /// `76,571,648`.

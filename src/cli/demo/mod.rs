@@ -23,7 +23,7 @@ use crate::report::probe::Source;
 /// The model learns to predict the pixels of small images without their labels. Then a linear classifier shows what each layer
 /// has learned of the class, beside the same model untrained and beside raw pixels; fine-tuning goes further; and the model
 /// completes images that it has never seen. Some minutes on two cores. Each stage is a command that you can type yourself; the
-/// demo prints it. After Ctrl-C or a crash the same command goes on, and stages that are done are not done again.
+/// demo prints it. After Ctrl-C or a crash the same command continues, and stages that are done are not done again.
 ///
 ///   igpt-engine demo                                            the built-in sample: 1,000 images, no download
 ///   igpt-engine data fetch cifar10 --out data && igpt-engine demo --data cifar10:data
@@ -120,7 +120,7 @@ impl DemoCommand {
         if self.json {
             return print_json(&json!({"event": "demo", "finished": false, "stopped_at": stage, "out": self.out}));
         }
-        say(format_args!("stopped at {stage}; the same command goes on from here"))
+        say(format_args!("stopped at {stage}; the same command continues from here"))
     }
 
     fn conclude(&self, found: &Outcome) -> Result<()> {

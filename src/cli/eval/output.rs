@@ -20,8 +20,8 @@ pub fn print(outcome: &Outcome) -> Result<()> {
         ))?;
     }
     for ClassCount { class, images, found } in outcome.per_class.iter().flatten() {
-        let share = 100.0 * *found as f64 / (*images).max(1) as f64;
-        say(format_args!("  {share:>6.2} %  {found:>6} of {images:<6}  {class}"))?;
+        let percent = 100.0 * *found as f64 / (*images).max(1) as f64;
+        say(format_args!("  {percent:>6.2} %  {found:>6} of {images:<6}  {class}"))?;
     }
 
     let bits = nats / std::f64::consts::LN_2;

@@ -12,7 +12,7 @@ use super::matrix::{ROW_BLOCK, Rows, read_block};
 use crate::device::{Device, WeightLayout};
 use crate::probe::error::{ProbeError, Result};
 
-/// Floats of a block: large enough for all threads to share a product of few classes, small enough to stream.
+/// Floats of a block: large enough to keep all threads busy in a GEMM of few classes, small enough to stream.
 const BLOCK: usize = 16 << 20;
 
 /// Rows with their columns' means taken off, on a device.

@@ -67,8 +67,8 @@ pub fn pooled_features<D: Device>(
 
 /// Fills `path` with rows of all `examples`, in their order, `batch` at a time; a file that is there already is taken as it is
 /// if it has the same header. `features` turns tokens (`[images, length]`, the first image's number given) into the rows of
-/// every depth. `progress` is told how many images are there and says whether to go on; `None` comes back if it says no, and
-/// what is there is gone on with the next time.
+/// every depth. `progress` is told how many images are there and says whether to go on; it returns `None` if told to stop,
+/// and the next call continues from what is there.
 ///
 /// # Errors
 /// Those of the data, of the file, and of `features`; [`ProbeError::Unfit`] for images without labels.

@@ -330,13 +330,13 @@ impl FeatureFile {
     /// # Errors
     /// [`ProbeError::Features`] for a depth that the file does not have.
     pub fn at(&self, depths: &[usize]) -> Result<FeatureView<'_>> {
-        let place = |depth: &usize| self.header.depths.iter().position(|there| there == depth);
-        let places: Option<Vec<usize>> = depths.iter().map(place).collect();
+        let index = |depth: &usize| self.header.depths.iter().position(|there| there == depth);
+        let indices: Option<Vec<usize>> = depths.iter().map(index).collect();
         let missing = || {
             let problem = format!("has the depths {:?}, not all of {depths:?}", self.header.depths);
             ProbeError::Features { path: self.path.clone(), problem }
         };
-        Ok(FeatureView { file: self, places: places.filter(|places| !places.is_empty()).ok_or_else(missing)? })
+        Ok(FeatureView { file: self, indices: indices.filter(|indices| !indices.is_empty()).ok_or_else(missing)? })
     }
 }
 
@@ -344,7 +344,7 @@ impl FeatureFile {
 pub struct FeatureView<'a> {
     file: &'a FeatureFile,
     /// Which of the file's depths, in order.
-    places: Vec<usize>,
+    indices: Vec<usize>,
 }
 
 impl Rows for FeatureView<'_> {
@@ -353,16 +353,16 @@ impl Rows for FeatureView<'_> {
     }
 
     fn width(&self) -> usize {
-        self.places.len() * self.file.header.width
+        self.indices.len() * self.file.header.width
     }
 
     fn row(&self, row: usize, out: &mut [f32]) {
         let (header, width) = (&self.file.header, self.file.header.width);
-        let (block, place) = (row / header.block, row % header.block);
+        let (block, offset) = (row / header.block, row % header.block);
         let images = header.images_of(block).len();
         let bytes = self.file.block(block);
-        for (depth, out) in self.places.iter().zip(out.chunks_exact_mut(width)) {
-            let first = 4 * (images + (depth * images + place) * width);
+        for (depth, out) in self.indices.iter().zip(out.chunks_exact_mut(width)) {
+            let first = 4 * (images + (depth * images + offset) * width);
             let values = bytes[first..first + 4 * width].as_chunks::<4>().0;
             out.iter_mut().zip(values).for_each(|(out, bytes)| *out = f32::from_le_bytes(*bytes));
         }

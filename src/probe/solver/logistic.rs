@@ -247,10 +247,10 @@ impl<D: Device> Smooth for Problem<'_, D> {
                 let first = block * ROW_BLOCK;
                 let (mut cross_entropy, mut spread, mut sums) = (0.0, 0.0, vec![0.0; classes]);
                 let mut row = vec![0.0; classes];
-                for (place, change) in change.chunks_exact_mut(classes).enumerate() {
-                    let at = (first + place) * classes;
+                for (offset, change) in change.chunks_exact_mut(classes).enumerate() {
+                    let at = (first + offset) * classes;
                     row.copy_from_slice(&logits[at..at + classes]);
-                    cross_entropy += residual(&mut row, labels[first + place]);
+                    cross_entropy += residual(&mut row, labels[first + offset]);
                     for (((change, sum), r), reference) in
                         change.iter_mut().zip(&mut sums).zip(&row).zip(&reference[at..])
                     {

@@ -1,6 +1,6 @@
 //! A smooth function to be minimised, and how its minimisation is limited, watched and ended.
 
-/// A differentiable function as the solver meets it: at a point, along a ray from there, moved along the ray.
+/// A differentiable function as the solver sees it: at a point, along a ray from there, moved along the ray.
 ///
 /// Apart like this, a linear model pays for one product with its data per ray, however many steps are tried along it.
 pub trait Smooth {
