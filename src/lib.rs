@@ -1,7 +1,8 @@
 //! igpt-engine: all of "Generative Pretraining from Pixels" (Image GPT) in one binary.
 //!
-//! Modules point one way: `cli → train, sample → model → tape → device`; `data` and `checkpoint` know nothing of
-//! training, `model` knows no command line, a device knows no model.
+//! Modules point one way, and `tests/architecture` sees to it: `cli → demo → train, probe → eval, sample, report → run →
+//! checkpoint → model → tape → device`, with `data` beside `model`, and `random`, `named` and `fs` below them all. Start with
+//! [`train::Session`], [`probe::Session`], [`eval::Session`] and [`sample::Session`].
 
 pub mod checkpoint;
 pub mod cli;

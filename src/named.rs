@@ -1,6 +1,6 @@
 //! Enums whose values have names: the same in flags, in configurations and in what is printed.
 //!
-//! The library defines them with [`named!`]; the command line reads them with its own parser (`cli/common/named.rs`), so that
+//! The library defines them with the macro `named!`; the command line reads them with its own parser (`cli/common/named.rs`), so that
 //! no type here knows a command line.
 
 /// A type with a fixed set of values, each with a name.

@@ -23,9 +23,9 @@ pub enum DataSpec {
     Stl10(PathBuf),
     /// `images:DIR`: JPEG and PNG files.
     Images(PathBuf),
-    /// `imagenet:DIR`: ImageNet's class folders; see [`imagenet`].
+    /// `imagenet:DIR`: ImageNet's class folders; see [`imagenet`](super::imagenet).
     ImageNet(PathBuf),
-    /// `imagenet-tar:DIR` or `imagenet-tar:FILE`: ImageNet's official tars; see [`imagenet`].
+    /// `imagenet-tar:DIR` or `imagenet-tar:FILE`: ImageNet's official tars; see [`imagenet`](super::imagenet).
     ImageNetTar(PathBuf),
     /// `shard:FILE`: written by `data encode`.
     Shard(PathBuf),

@@ -8,14 +8,14 @@ use super::solver::sgd::SgdOptions;
 /// How a classifier is fitted, and between what its one free number is chosen.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Solver {
-    /// [`Regression`], for each C.
+    /// [`Regression`](crate::probe::Regression), for each C.
     Lbfgs {
         /// Inverse strengths of the penalty.
         c: Vec<f64>,
         /// How far to go.
         limits: FitLimits,
     },
-    /// [`sgd`], for learning rates from the highest down until the held-out accuracy falls.
+    /// [`sgd`](crate::probe::sgd()), for learning rates from the highest down until the held-out accuracy falls.
     Sgd {
         /// The rates.
         rates: Vec<f64>,

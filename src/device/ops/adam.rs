@@ -20,7 +20,7 @@ pub struct AdamStep {
 
 /// Gradients whose norm is above `max_norm` are scaled down to it.
 pub struct Clip<'a, T> {
-    /// The global norm, as [`GlobalNormOps::global_norm`] left it on the device.
+    /// The global norm, as [`global_norm`](crate::device::GlobalNormOps::global_norm) left it on the device.
     pub norm: &'a T,
     /// The clip threshold.
     pub max_norm: f32,
@@ -45,7 +45,7 @@ pub trait AdamOps: Tensors {
 }
 
 /// Checks that the tensors of [`AdamOps::adam`] are of one shape, that `norm` holds one element
-/// ([`GlobalNormOps::global_norm`]'s result), and that steps are counted from 1.
+/// ([`global_norm`](crate::device::GlobalNormOps::global_norm)'s result), and that steps are counted from 1.
 pub fn check(
     parameter: &[usize],
     gradient: &[usize],
