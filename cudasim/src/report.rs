@@ -45,20 +45,29 @@ impl FaultKind {
     /// The name in reports.
     pub fn name(self) -> &'static str {
         match self {
+            // Accesses and instructions that the hardware refuses.
             Self::OutOfBounds => "out of bounds",
             Self::Misaligned => "misaligned address",
             Self::IllegalInstruction => "illegal instruction",
             Self::InvalidAddressSpace => "wrong address space",
             Self::InvalidCall => "invalid call",
+
+            // Faults that the kernel raises itself.
             Self::Trap => "trap",
             Self::Assert => "assertion failed",
+
+            // Reads before any write.
             Self::UninitialisedMemory => "uninitialised memory",
             Self::UninitialisedRegister => "uninitialised register",
+
+            // Synchronisation.
             Self::SharedRace => "race in shared memory",
             Self::GlobalRace => "race in global memory",
             Self::DivergentBarrier => "divergent barrier",
             Self::MissingWait => "missing wait",
             Self::MissingFence => "missing fence",
+
+            // The launch as a whole, and whatever else is against the rules.
             Self::Deadlock => "deadlock",
             Self::Timeout => "timeout",
             Self::InvalidUse => "invalid use",

@@ -72,10 +72,12 @@ fn simd() -> &'static str {
         }
         "SSE2 only: expect a fraction of the speed"
     }
+
     #[cfg(target_arch = "aarch64")]
     {
         "NEON"
     }
+
     #[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64")))]
     {
         "none known"

@@ -176,6 +176,7 @@ impl<D: Device> Fitter<'_, D> {
                     watch(&Step { choice, number: iteration.number, limit, measure: iteration.gradient_norm })
                 })?
             }
+
             (Fitter::Sgd { protocol, rows, labels, options }, Choice::LearningRate(rate) | Choice::C(rate)) => {
                 let options = SgdOptions { learning_rate: rate, ..**options };
                 let mut stream = Shuffled::new(options.seed, rows.len());
@@ -186,6 +187,7 @@ impl<D: Device> Fitter<'_, D> {
                 })?
             }
         };
+
         Ok((fit.summary.ending != Termination::Interrupted).then_some(fit))
     }
 }

@@ -67,23 +67,28 @@ impl Settings {
             checkpoint: checkpoint.map(Path::to_owned),
             data,
             test_data: None,
+
             depths: DepthSpec::All,
             concat: None,
             untrained: false,
             raw_pixels: checkpoint.is_none(),
             resolution: None,
+
             labels_per_class: Vec::new(),
             few_label_trials: 5,
+
             images: None,
             palette: None,
             filter: Filter::default(),
             skip_bad: SkipBad::default(),
             mask_rate: None,
             masks: None,
+
             batch: 16,
             solver: Solver::default(),
             holdout: None,
             seed: 0,
+
             out: None,
             discard_features: false,
             precision: Precision::F32,

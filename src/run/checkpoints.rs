@@ -111,10 +111,13 @@ mod tests {
         for name in ["step-00000100", "step-00000020", "step-100000000", "step-00000300.tmp-7", "step-3", "other"] {
             fake(run.path(), name);
         }
+
         fs::create_dir(run.path().join(CHECKPOINTS).join("step-00000400")).unwrap();
         let steps = |run: &Path| list(run).unwrap().into_iter().map(|(step, _)| step).collect::<Vec<_>>();
         assert_eq!(steps(run.path()), [20, 100, 100_000_000]);
         assert_eq!(resolve(run.path()).unwrap(), checkpoint_path(run.path(), 100_000_000));
+
+        // The best checkpoint goes first once it is complete.
         let best = run.path().join(BEST);
         fs::create_dir(&best).unwrap();
         assert_eq!(
@@ -122,15 +125,19 @@ mod tests {
             checkpoint_path(run.path(), 100_000_000),
             "an empty folder is not a best one"
         );
+
         fs::write(best.join(CONFIG_FILE), "{}").unwrap();
         fs::write(best.join(MODEL_FILE), "").unwrap();
         assert_eq!(resolve(run.path()).unwrap(), best);
         assert_eq!(latest(run.path()).unwrap().unwrap().0, 100_000_000, "to go on is to go on from the last one");
         fs::remove_dir_all(best).unwrap();
+
+        // Pruning always keeps the last one.
         assert_eq!(prune(run.path(), 2).unwrap(), [checkpoint_path(run.path(), 20)]);
         assert_eq!(steps(run.path()), [100, 100_000_000]);
         prune(run.path(), 0).unwrap();
         assert_eq!(steps(run.path()), [100_000_000]);
+
         clean(run.path()).unwrap();
         assert!(!run.path().join(CHECKPOINTS).join("step-00000300.tmp-7").exists());
     }

@@ -220,17 +220,22 @@ mod tests {
         let place = tempfile::tempdir().unwrap();
         let root = place.path().join("runs/a");
         assert!(matches!(RunFolder::open(&root), Err(RunFolderError::NotARun { .. })));
+
+        // A new folder, and one that is in use or holds a run.
         drop(RunFolder::create(&root).unwrap());
         let run = RunFolder::create(&root).unwrap();
         assert!(matches!(RunFolder::create(&root), Err(RunFolderError::Busy { .. })));
         fs::write(run.config(), "").unwrap();
         assert!(matches!(RunFolder::open(&root), Err(RunFolderError::Busy { .. })));
         assert!(matches!(RunFolder::create(&root), Err(RunFolderError::Occupied { .. })));
+
         for step in [200, 10] {
             fs::write(run.sample_grid(step), "").unwrap();
         }
         let steps: Vec<_> = run.sample_grids().unwrap().into_iter().map(|(step, _)| step).collect();
         assert_eq!(steps, [10, 200]);
+
+        // Resuming removes what an interrupted write left.
         drop(run);
         fs::write(root.join("report.html.tmp-1"), "").unwrap();
         RunFolder::open(&root).unwrap();

@@ -147,18 +147,24 @@ impl Scene {
                 // A graph with the event in it is launched again: the first time stays.
                 let _ = time.set(now());
             }
+
+            // Kernels, copies and fills.
             Work::Launch(launch) => self.launch(launch)?,
             Work::Copy(transfer) => self.copy(transfer)?,
             Work::Fill(fill) => self.fill(fill)?,
+
+            // Allocations.
             Work::Commit(address) => self.engine.memory.commit(*address),
             Work::Free(address) => {
                 if self.engine.memory.free(*address).is_err() {
                     return Err(self.problem(FaultKind::OutOfBounds, format!("{address:#x} was freed twice")));
                 }
             }
+
             Work::Host(function) => call::host_function(|| function.call()),
             Work::Graph(nodes) => self.graph(nodes)?,
         }
+
         Ok(())
     }
 

@@ -47,24 +47,32 @@ impl Compare {
     /// The operator that a modifier without its dot names.
     pub fn parse(name: &str) -> Option<Self> {
         Some(match name {
+            // Ordered: false where an operand is NaN.
             "eq" => Self::Eq,
             "ne" => Self::Ne,
             "lt" => Self::Lt,
             "le" => Self::Le,
             "gt" => Self::Gt,
             "ge" => Self::Ge,
+
+            // Unsigned integers.
             "lo" => Self::Lo,
             "ls" => Self::Ls,
             "hi" => Self::Hi,
             "hs" => Self::Hs,
+
+            // Unordered: true where an operand is NaN.
             "equ" => Self::Equ,
             "neu" => Self::Neu,
             "ltu" => Self::Ltu,
             "leu" => Self::Leu,
             "gtu" => Self::Gtu,
             "geu" => Self::Geu,
+
+            // Whether there is a NaN.
             "num" => Self::Num,
             "nan" => Self::Nan,
+
             _ => return None,
         })
     }

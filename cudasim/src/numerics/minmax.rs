@@ -33,14 +33,19 @@ macro_rules! select {
         #[inline(always)]
         pub fn $name(how: Select, a: $bits, b: $bits) -> $bits {
             const SIGN: $bits = 1 << (<$bits>::BITS - 1);
+
+            // Flushed, and without signs where the sign of the result is separate.
             let flush = |x: $bits| if how.ftz && x & !SIGN < $smallest_normal { x & SIGN } else { x };
             let (a, b) = (flush(a), flush(b));
             let sign = (a ^ b) & SIGN;
             let (a, b) = if how.xorsign_abs { (a & !SIGN, b & !SIGN) } else { (a, b) };
             let (a_nan, b_nan) = (a & !SIGN > $infinity, b & !SIGN > $infinity);
+
             // As integers, the bits of negative numbers fall as their magnitude grows: flip all but the sign.
             let key = |x: $bits| x as $signed ^ ((x as $signed >> (<$bits>::BITS - 1)) as $bits >> 1) as $signed;
             let chosen = if (key(a) > key(b)) == how.max { a } else { b };
+
+            // A number wins over a NaN.
             let chosen = if a_nan {
                 b
             } else if b_nan {
@@ -48,6 +53,7 @@ macro_rules! select {
             } else {
                 chosen
             };
+
             let chosen = if how.xorsign_abs { chosen | sign } else { chosen };
             if (a_nan && b_nan) || (how.nan && (a_nan || b_nan)) { $nan } else { chosen }
         }

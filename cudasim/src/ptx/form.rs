@@ -131,6 +131,7 @@ impl Form {
             "v2" => self.vector = 2,
             "v4" => self.vector = 4,
             "v8" => self.vector = 8,
+
             _ => {
                 if let Some(ty) = ScalarType::from_name(word) {
                     self.types.push(ty);
@@ -145,6 +146,7 @@ impl Form {
                 }
             }
         }
+
         Ok(())
     }
 

@@ -219,13 +219,16 @@ mod tests {
     fn an_instruction() {
         use TokenKind::*;
         let expected = [
+            // The guard.
             (Punctuation(b'@'), "@"),
             (Punctuation(b'!'), "!"),
             (Word, "%p1"),
+            // The mnemonic.
             (Word, "ld"),
             (Dotted, "shared::cta"),
             (Dotted, "L1::no_allocate"),
             (Dotted, "2d"),
+            // The operands.
             (Word, "%r1"),
             (Punctuation(b','), ","),
             (Punctuation(b'['), "["),
@@ -237,6 +240,7 @@ mod tests {
             (Punctuation(b';'), ";"),
             (End, ""),
         ];
+
         assert_eq!(texts("@!%p1 ld.shared::cta.L1::no_allocate.2d %r1, [%rd1+-4]; // end"), expected);
     }
 

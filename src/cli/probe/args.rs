@@ -132,23 +132,28 @@ impl ProbeCommand {
             checkpoint: self.checkpoint.clone(),
             data: self.data.clone(),
             test_data: self.test_data.clone(),
+
             depths: self.depth.clone(),
             concat: self.concat,
             untrained: self.untrained,
             raw_pixels: self.raw_pixels,
             resolution: self.resolution,
+
             labels_per_class: self.labels_per_class.clone(),
             few_label_trials: self.seeds,
+
             images: self.images,
             palette: self.palette.clone(),
             filter: self.filter,
             skip_bad: self.skip_bad.unwrap_or_default(),
             mask_rate: self.mask_rate,
             masks: self.masks,
+
             batch: self.batch,
             solver: self.solver.solver(self.seed, &IMAGE_C),
             holdout: self.holdout,
             seed: self.seed,
+
             out: self.out.clone(),
             discard_features: self.discard_features,
             precision,

@@ -97,6 +97,7 @@ impl Histogram {
                     for (&colour, &count) in colours.iter().zip(counts) {
                         sums[usize::from(cells.nearest(colour))].add(colour, count);
                     }
+
                     sums
                 },
             )
@@ -104,6 +105,7 @@ impl Histogram {
                 || vec![Sum::default(); k],
                 |mut a, b| {
                     a.iter_mut().zip(&b).for_each(|(a, b)| a.merge(b));
+
                     a
                 },
             )

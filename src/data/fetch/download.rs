@@ -125,9 +125,11 @@ pub(super) mod tests {
         let url = format!("http://{}/file", listener.local_addr().unwrap());
         let seen = Arc::new(Mutex::new(Vec::new()));
         let log = Arc::clone(&seen);
+
         std::thread::spawn(move || {
             let mut cut = cut;
             for mut stream in listener.incoming().map_while(io::Result::ok) {
+                // Reads the request up to its blank line.
                 let mut range = String::new();
                 for line in BufReader::new(&stream).lines().map_while(io::Result::ok) {
                     if let Some(value) = line.to_ascii_lowercase().strip_prefix("range: ") {
@@ -137,6 +139,8 @@ pub(super) mod tests {
                         break;
                     }
                 }
+
+                // Where the range starts decides the status.
                 let start =
                     range.strip_prefix("bytes=").and_then(|r| r.trim_end_matches('-').parse().ok()).unwrap_or(0);
                 let head = if start >= body.len() {
@@ -151,12 +155,14 @@ pub(super) mod tests {
                 } else {
                     format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n", body.len())
                 };
+
                 log.lock().unwrap().push(range);
                 let _ = stream.write_all(format!("{head}Connection: close\r\n\r\n").as_bytes());
                 let rest = body.get(start..).unwrap_or(&[]);
                 let _ = stream.write_all(&rest[..cut.take().unwrap_or(rest.len()).min(rest.len())]);
             }
         });
+
         (url, seen)
     }
 

@@ -200,9 +200,12 @@ impl Context<'_> {
     ) -> Result<(), Fault> {
         let (rank, inside) = self.shared_block(address).map_err(|fault| fault.lane(lane))?;
         let memory = &self.blocks[rank].shared;
+
         let at = |fault: Fault| fault.lane(lane).at(crate::memory::SHARED_WINDOW + address);
         let offset = memory.offset(inside, into.len() as u64).map_err(at)?;
         into.copy_from_slice(memory.bytes(offset, into.len()));
+
+        // Bytes that are still in flight, or that nobody has written.
         let states = memory.states(offset, into.len());
         if states.contains(&ByteState::InFlight) {
             return Err(in_flight(lane, address));
@@ -210,6 +213,7 @@ impl Context<'_> {
         if self.grid.options.uninitialised && states.contains(&ByteState::Unwritten) {
             return Err(uninitialised("shared", lane, crate::memory::SHARED_WINDOW + address));
         }
+
         self.check_shared_range(agent, rank, lane, offset, into.len(), AccessKind { write: false, strong })
     }
 
@@ -287,6 +291,7 @@ impl Context<'_> {
         bytes: u64,
     ) -> Result<Found, Fault> {
         aligned(address, bytes, lane)?;
+
         match locate(space, address) {
             (Window::Global, _) => {
                 self.global(lane, address, bytes).map(|(index, offset)| Found::Global(index, offset))
@@ -296,6 +301,7 @@ impl Context<'_> {
                 let offset = self.blocks[rank].shared.offset(inside, bytes);
                 Ok(Found::Shared(rank, offset.map_err(|fault| fault.lane(lane).at(address))?))
             }
+
             _ => {
                 let message = "atomics are for global and shared memory";
                 Err(Fault::new(FaultKind::InvalidAddressSpace, message).lane(lane).at(address))

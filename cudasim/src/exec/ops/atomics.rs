@@ -210,6 +210,7 @@ fn update<T: Word + Lane>(
             let old = allocation.map_or(T::default(), |m| m.update(offset + at, global));
             (old, global(old) != old)
         }
+
         Found::Shared(rank, offset) => {
             let memory = &mut context.blocks[rank].shared;
             let old = memory.word(offset + at as usize);

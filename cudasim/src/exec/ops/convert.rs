@@ -130,15 +130,21 @@ impl How {
 /// Conversions that kernels are full of, as loops of their own.
 fn common(to: ScalarType, from: ScalarType, how: How, wide_d: bool, wide_a: bool) -> Option<Compute> {
     let (rn, rz) = (how.is_plain(Rounding::Rn), how.is_plain(Rounding::Rz));
+
     Some(match (to, from, wide_d, wide_a) {
+        // Integers to integers.
         (S64 | U64, S32, true, false) if rn => compute!(|a: i32| -> i64 { a.into() }),
         (S64 | U64, U32, true, false) if rn => compute!(|a: u32| -> u64 { a.into() }),
         (S32 | U32, S64 | U64, false, true) if rn => compute!(|a: u64| -> u32 { a as u32 }),
+
+        // Integers to f32 and back.
         (F32, S32, false, false) if rn => compute!(|a: i32| -> f32 { a as f32 }),
         (F32, U32, false, false) if rn => compute!(|a: u32| -> f32 { a as f32 }),
         (S32, F32, false, false) if rz && how.integral => {
             compute!(|a: f32| -> u32 { n::f32_to_int(Int::s(32), Rounding::Rz, false, a) as u32 })
         }
+
+        // Floating-point numbers of other widths.
         (F32, F16, false, false) if rn && !how.integral => {
             compute!(|a: u16| -> f32 { crate::numerics::canonical_f32(formats::f16_to_f32(a)) })
         }
@@ -149,6 +155,7 @@ fn common(to: ScalarType, from: ScalarType, how: How, wide_d: bool, wide_a: bool
         }
         (F64, F32, true, false) if rn => compute!(|a: f32| -> f64 { n::f32_to_f64(false, false, a) }),
         (F32, F64, false, true) if rn => compute!(|a: f64| -> f32 { n::f64_to_f32(Mode::RN, a) }),
+
         _ => return None,
     })
 }
@@ -156,22 +163,28 @@ fn common(to: ScalarType, from: ScalarType, how: How, wide_d: bool, wide_a: bool
 /// Two f32 to a packed pair.
 fn packed(to: ScalarType, how: How) -> Option<Compute> {
     Some(match to {
+        // To 16 bits each, rounded to nearest even and nothing else.
         Bf16x2 if how.is_plain(Rounding::Rn) => {
             compute!(|a: f32, b: f32| -> u32 { n::bf16x2_from_f32(Narrow::RN, a, b) })
         }
         F16x2 if how.is_plain(Rounding::Rn) => {
             compute!(|a: f32, b: f32| -> u32 { n::f16x2_from_f32(Narrow::RN, a, b) })
         }
+
+        // To 16 bits each, with any modifiers.
         Bf16x2 => {
             compute!(|o; a: f32, b: f32| -> u32 { n::bf16x2_from_f32(How::from_bits(o.constant).narrow(), a, b) })
         }
         F16x2 => compute!(|o; a: f32, b: f32| -> u32 { n::f16x2_from_f32(How::from_bits(o.constant).narrow(), a, b) }),
+
+        // To 8 bits each.
         E4m3x2 => {
             compute!(|o; a: f32, b: f32| -> u16 { n::e4m3x2_from_f32(How::from_bits(o.constant).narrow(), a, b) })
         }
         E5m2x2 => {
             compute!(|o; a: f32, b: f32| -> u16 { n::e5m2x2_from_f32(How::from_bits(o.constant).narrow(), a, b) })
         }
+
         _ => return None,
     })
 }

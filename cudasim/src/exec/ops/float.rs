@@ -188,10 +188,13 @@ fn half(opcode: Opcode, ty: ScalarType) -> Option<Compute> {
 fn sign(opcode: Opcode, ty: ScalarType) -> Option<Compute> {
     use fp16x2::map1;
     Some(match (opcode, ty) {
+        // f32 and f64.
         (Opcode::Abs, F32) => compute!(|o; a: u32| -> u32 { minmax::abs_f32(o.constant & 4 != 0, a) }),
         (Opcode::Neg, F32) => compute!(|o; a: u32| -> u32 { minmax::neg_f32(o.constant & 4 != 0, a) }),
         (Opcode::Abs, F64) => compute!(|a: u64| -> u64 { minmax::abs_f64(a) }),
         (Opcode::Neg, F64) => compute!(|a: u64| -> u64 { minmax::neg_f64(a) }),
+
+        // f16.
         (Opcode::Abs, F16) => compute!(|o; a: u16| -> u16 { minmax::abs_f16(flush_if(o.constant & 4 != 0, a)) }),
         (Opcode::Neg, F16) => compute!(|o; a: u16| -> u16 { minmax::neg_f16(flush_if(o.constant & 4 != 0, a)) }),
         (Opcode::Abs, F16x2) => compute!(|o; a: u32| -> u32 {
@@ -200,13 +203,16 @@ fn sign(opcode: Opcode, ty: ScalarType) -> Option<Compute> {
         (Opcode::Neg, F16x2) => compute!(|o; a: u32| -> u32 {
             map1(a, |a| minmax::neg_f16(flush_if(o.constant & 4 != 0, a)))
         }),
-        // The sign is at the same place.
+
+        // bf16 has its sign at the same place as f16.
         (Opcode::Abs, Bf16) => compute!(|a: u16| -> u16 { minmax::abs_f16(a) }),
         (Opcode::Neg, Bf16) => compute!(|a: u16| -> u16 { minmax::neg_f16(a) }),
         (Opcode::Abs, Bf16x2) => compute!(|a: u32| -> u32 { map1(a, minmax::abs_f16) }),
         (Opcode::Neg, Bf16x2) => compute!(|a: u32| -> u32 { map1(a, minmax::neg_f16) }),
+
         (Opcode::Copysign, F32) => compute!(|a: u32, b: u32| -> u32 { minmax::copysign_f32(a, b) }),
         (Opcode::Copysign, F64) => compute!(|a: u64, b: u64| -> u64 { minmax::copysign_f64(a, b) }),
+
         _ => return None,
     })
 }
@@ -218,21 +224,25 @@ fn flush_if(ftz: bool, a: u16) -> u16 {
 
 fn select(ty: ScalarType, how: Select) -> Option<Compute> {
     use fp16x2::map2;
+
     Some(match ty {
         F32 => match how {
             Select::MIN => compute!(|a: u32, b: u32| -> u32 { minmax::select_f32(Select::MIN, a, b) }),
             Select::MAX => compute!(|a: u32, b: u32| -> u32 { minmax::select_f32(Select::MAX, a, b) }),
             _ => compute!(|o; a: u32, b: u32| -> u32 { minmax::select_f32(unpack_select(o.constant), a, b) }),
         },
+
         F64 => compute!(|o; a: u64, b: u64| -> u64 { minmax::select_f64(unpack_select(o.constant), a, b) }),
         F16 => compute!(|o; a: u16, b: u16| -> u16 { minmax::select_f16(unpack_select(o.constant), a, b) }),
         Bf16 => compute!(|o; a: u16, b: u16| -> u16 { minmax::select_bf16(unpack_select(o.constant), a, b) }),
+
         F16x2 => compute!(|o; a: u32, b: u32| -> u32 {
             map2(a, b, |a, b| minmax::select_f16(unpack_select(o.constant), a, b))
         }),
         Bf16x2 => compute!(|o; a: u32, b: u32| -> u32 {
             map2(a, b, |a, b| minmax::select_bf16(unpack_select(o.constant), a, b))
         }),
+
         _ => return None,
     })
 }

@@ -130,7 +130,9 @@ fn convert(
     arguments: &mut Arguments,
 ) -> Result<String, Fault> {
     let bytes = conversion.bytes;
+
     Ok(match conversion.letter {
+        // Integers.
         'd' | 'i' => {
             let value = arguments.integer(context, lane, bytes)? as i64;
             let unused = 64 - 8 * bytes.max(1);
@@ -150,6 +152,8 @@ fn convert(
             let unsigned = Conversion { plus: false, space: false, ..conversion.clone() };
             unsigned.number(false, &digits(text, conversion.precision), prefix)
         }
+
+        // Characters, strings and pointers.
         'c' => {
             let value = arguments.integer(context, lane, 4)? as u8;
             conversion.pad(&char::from(value).to_string())
@@ -163,10 +167,13 @@ fn convert(
             let value = arguments.integer(context, lane, 8)?;
             conversion.pad(&if value == 0 { "(nil)".into() } else { format!("{value:#x}") })
         }
+
+        // Floating-point numbers.
         'f' | 'F' | 'e' | 'E' | 'g' | 'G' | 'a' | 'A' => {
             let value = f64::from_bits(arguments.integer(context, lane, 8)?);
             conversion.float(value)
         }
+
         letter => {
             let message = format!("printf has no conversion `%{letter}`");
             return Err(Fault::new(FaultKind::InvalidUse, message).lane(lane));

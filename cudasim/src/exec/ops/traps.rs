@@ -19,7 +19,9 @@ pub(super) fn decode(decoder: &mut Decoder<'_>, instruction: &Instruction) -> De
         Opcode::Brkpt => Decoded::effect(|_, _| {
             Err(Fault::new(FaultKind::Trap, "the kernel ran into a breakpoint, and there is no debugger"))
         }),
+
         Opcode::Nanosleep => Decoded::effect(|_, _| Ok(Flow::Yield)),
+
         Opcode::Setmaxnreg => {
             let count = decoder.integer(&instruction.operands[0])?;
             if !(24..=256).contains(&count) || count % 8 != 0 {
@@ -33,6 +35,7 @@ pub(super) fn decode(decoder: &mut Decoder<'_>, instruction: &Instruction) -> De
                 change_registers(context, change).map(|()| Flow::Next)
             })
         }
+
         _ => Decoded::effect(|_, _| Ok(Flow::Next)),
     })
 }
@@ -97,6 +100,7 @@ pub(super) fn system_call(name: &str, arguments: &[(u64, u64)], results: &[(u64,
                 Ok(Flow::Next)
             }))
         }
+
         ("__assertfail", &[message, file, line, function, ..]) => Ok(Decoded::effect(move |context, mask| {
             let lane = mask.trailing_zeros() as usize & 31;
             let text = |context: &mut Context<'_>, place| {
@@ -109,6 +113,7 @@ pub(super) fn system_call(name: &str, arguments: &[(u64, u64)], results: &[(u64,
             let message = format!("{file}:{line}: {function}: assertion `{message}` failed");
             Err(Fault::new(FaultKind::Assert, message).lane(lane))
         })),
+
         ("malloc" | "free", _) => Err(format!(
             "a call of {name}: the simulator has no heap for kernels; give the kernel its memory as a parameter"
         )),

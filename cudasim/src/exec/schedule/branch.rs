@@ -24,6 +24,7 @@ pub(super) fn targets(control: &Control, warp: &mut Warp, pc: u32, active: Mask)
     if active == 0 {
         return Ok(Targets::One(pc + 1));
     }
+
     Ok(match control {
         Control::Branch(target) => Targets::One(*target),
         Control::Exit => Targets::None,
@@ -36,6 +37,8 @@ pub(super) fn targets(control: &Control, warp: &mut Warp, pc: u32, active: Mask)
                 })
             })?
         }
+
+        // Calls.
         Control::Call(call) => {
             enter(call, warp, pc, active)?;
             Targets::One(call.target)
@@ -44,6 +47,7 @@ pub(super) fn targets(control: &Control, warp: &mut Warp, pc: u32, active: Mask)
             let functions = warp.registers.get::<u64>(*slot);
             let mut rest = active;
             let mut targets = [0; 32];
+
             // Lanes that call the same function enter it together.
             while rest != 0 {
                 let lane = rest.trailing_zeros() as usize;
@@ -54,12 +58,14 @@ pub(super) fn targets(control: &Control, warp: &mut Warp, pc: u32, active: Mask)
                     let message = format!("{:#x} is not a function with this prototype", functions[lane]);
                     Fault::new(FaultKind::InvalidCall, message).lane(lane)
                 })?;
+
                 enter(call, warp, pc, together)?;
                 lanes(together).for_each(|lane| targets[lane] = call.target);
                 rest &= !together;
             }
             each(active, |lane| Ok(targets[lane]))?
         }
+
         Control::Return(slot) => {
             let addresses = warp.registers.get::<u32>(*slot);
             warp.registers.set::<u32>(*slot, active, &[0; 32]);

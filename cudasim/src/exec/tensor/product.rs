@@ -145,6 +145,7 @@ impl Accumulators {
     fn multiply_on(&self, registers: &mut Registers, from: &Multiplicands<'_>, from_zero: bool, scratch: &mut Scratch) {
         match self.kind {
             Kind::Float { a, b, half } => self.floats(registers, from, (a, b, half), from_zero, scratch),
+
             Kind::Integer { a, b, satfinite } => {
                 let k = self.words * 32 / a.bits as usize;
                 let [wide_a, wide_b, tile] = &mut scratch.integers;
@@ -155,6 +156,7 @@ impl Accumulators {
                     dot_s32(satfinite, c, &wide_a[row * k..][..k], &wide_b[column * k..][..k])
                 });
             }
+
             Kind::Bits { and } => {
                 let words = self.words;
                 let (a, b) = (from.a, from.columns());
@@ -163,6 +165,7 @@ impl Accumulators {
                     pairs.fold(c, |sum, (&a, &b)| dot_b1(and, sum, a, b))
                 });
             }
+
             // Only `mma` has it, and packs nothing: see `double`.
             Kind::Double(_) => {}
         }

@@ -77,20 +77,27 @@ impl<'a> Parser<'a> {
             let token = self.cursor.next();
             let launch = &mut function.launch;
             match token.text {
+                // Threads and blocks.
                 "maxntid" => launch.max_threads = Some(self.three()?),
                 "reqntid" => launch.required_threads = Some(self.three()?),
                 "reqnctapercluster" => launch.required_cluster = Some(self.three()?),
+
+                // Resources.
                 "minnctapersm" => launch.min_blocks = Some(self.cursor.integer32("a number of blocks")?),
                 "maxnreg" => launch.max_registers = Some(self.cursor.integer32("a number of registers")?),
                 "maxclusterrank" => launch.max_cluster_rank = Some(self.cursor.integer32("a number of blocks")?),
+
+                // Flags.
                 "explicitcluster" => launch.explicit_cluster = true,
                 "noreturn" => function.no_return = true,
+
                 other => {
                     let directive = quote(&format!(".{other}"));
                     return Err(error_at(token, format!("unknown or unsupported directive {directive}")));
                 }
             }
         }
+
         Ok(())
     }
 

@@ -150,20 +150,25 @@ impl<'a> Parser<'a> {
         loop {
             let token = self.cursor.next();
             match token.text {
+                // Linkage.
                 "visible" => linkage = Linkage::Visible,
                 "extern" => linkage = Linkage::Extern,
                 "weak" => linkage = Linkage::Weak,
                 "common" => linkage = Linkage::Common,
+
+                // What is defined.
                 "entry" => return self.function(true, linkage, token),
                 "func" => return self.function(false, linkage, token),
                 "global" => return self.globals(StateSpace::Global, linkage),
                 "const" => return self.globals(StateSpace::Const, linkage),
                 "shared" => return self.globals(StateSpace::Shared, linkage),
+
                 other => {
                     let directive = quote(&format!(".{other}"));
                     return Err(error_at(token, format!("unknown or unsupported directive {directive}")));
                 }
             }
+
             if self.cursor.peek().kind != TokenKind::Dotted {
                 return Err(self.cursor.unexpected("a directive"));
             }

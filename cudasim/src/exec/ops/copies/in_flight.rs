@@ -106,6 +106,7 @@ pub fn land_one(context: &mut Context<'_>, mbarrier: Place) -> Result<(), Fault>
 
 fn land(context: &mut Context<'_>, flight: Pending) -> Result<(), Fault> {
     let Pending { mbarrier, what, clock } = flight;
+
     match what {
         What::Copy(copy) => {
             let mut buffer = Vec::new();
@@ -114,6 +115,7 @@ fn land(context: &mut Context<'_>, flight: Pending) -> Result<(), Fault> {
             }
             mbarriers::complete_bytes(context, mbarrier, copy.bytes, &clock)
         }
+
         What::Arrivals(arrivals) => {
             let Arrivals { rank, warp, lanes: mask, before } = arrivals;
             cp_async::land_before(context, rank, warp, mask, before);

@@ -9,12 +9,16 @@ use crate::memory::SHARED_RESERVED;
 /// which nothing more is read.
 pub(super) fn count_copy(context: &mut Context<'_>, copy: &Copy, again: bool) {
     let Some(counts) = &mut context.worker.counts else { return };
+
+    // What is written into shared memory.
     let bulk = &mut counts.bulk;
     let written = if copy.reduction.is_some() { Direction::Atomic } else { Direction::Store };
     bulk.shared(written, copy.pieces.iter().map(|piece| shared(piece.to, piece.bytes)));
     if again {
         return;
     }
+
+    // What is read: from the shared memory of a block, or from global memory.
     let inside = |piece: &crate::exec::state::copies::Piece| match piece.from {
         From::Shared(_, offset) => Some(shared(offset, piece.bytes)),
         _ => None,
@@ -23,6 +27,7 @@ pub(super) fn count_copy(context: &mut Context<'_>, copy: &Copy, again: bool) {
         bulk.shared(Direction::Load, copy.pieces.iter().filter_map(inside));
         return;
     }
+
     let global = copy.pieces.iter().filter_map(|piece| match piece.from {
         From::Global(address) => Some((address, piece.bytes.into())),
         _ => None,
