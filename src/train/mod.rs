@@ -10,6 +10,7 @@ mod fine_tuning;
 mod session;
 mod settings;
 mod settings_error;
+mod settings_layers;
 mod setup;
 mod trainer;
 mod training_loop;

@@ -5,17 +5,18 @@
 
 use std::path::{Path, PathBuf};
 
-use serde::{Deserialize, Serialize, de::DeserializeOwned};
+use serde::{Deserialize, Serialize};
 
 use super::fine_tuning::{DECIDED, FineTuning};
 use super::settings_error::{Result, SettingsError};
+use super::settings_layers::{Known, entry, merged, over};
 use crate::checkpoint::OrderSpec;
 use crate::data::{DataSpec, Filter, SkipBad};
 use crate::device::select::DeviceKind;
 use crate::device::{Activation, Norm, Precision};
 use crate::model::{MASK_RATE, Objective, Preset};
 use crate::optim::ScheduleKind;
-use crate::run::folder::{RunFolder, next_free_run};
+use crate::run::folder::RunFolder;
 
 /// All settings of a run. Keys in TOML are the flags' names without the dashes in front.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -375,45 +376,4 @@ impl Settings {
         }
         Ok(())
     }
-}
-
-/// The given settings that defaults depend on.
-#[derive(Deserialize)]
-struct Known {
-    data: Option<DataSpec>,
-    model: Option<Preset>,
-    objective: Option<Objective>,
-    steps: Option<u64>,
-    out: Option<PathBuf>,
-}
-
-impl Known {
-    fn of(given: &toml::Table) -> Result<Self> {
-        Ok(given.clone().try_into()?)
-    }
-
-    fn is_sample(&self) -> bool {
-        self.data.as_ref().is_none_or(|data| *data == DataSpec::Sample)
-    }
-
-    fn out_or_next(&self, name: &str) -> Result<PathBuf> {
-        match &self.out {
-            Some(out) => Ok(out.clone()),
-            None => next_free_run(name, Path::new("runs")).map_err(|error| SettingsError::new(error.to_string())),
-        }
-    }
-}
-
-fn entry(key: &str, value: impl Serialize) -> Result<(String, toml::Value)> {
-    Ok((key.to_owned(), toml::Value::try_from(value)?))
-}
-
-/// `above` where it says something, `below` where it does not.
-fn merged(above: toml::Table, mut below: toml::Table) -> toml::Table {
-    below.extend(above);
-    below
-}
-
-fn over<T: DeserializeOwned>(above: toml::Table, below: toml::Table) -> Result<T> {
-    Ok(merged(above, below).try_into()?)
 }

@@ -7,14 +7,14 @@
 //! that spins counts its rounds.
 
 pub mod asynchronous;
+mod class;
 
 use std::fmt::Write as _;
 
 use self::asynchronous::{BulkTraffic, Multiplicand};
+use self::class::{CLASSES, class_of, flops_of_warp, is_barrier};
 use crate::mask::{Mask, lanes};
 use crate::ptx::form::Form;
-use crate::ptx::opcode::{Modifier, Opcode};
-use crate::ptx::types::{ScalarType, StateSpace};
 
 /// Bytes of a sector of global memory.
 const SECTOR: u64 = 32;
@@ -336,119 +336,5 @@ fn wavefronts(addresses: &[u64; 32], mask: Mask, bytes: u64) -> u64 {
     banks.into_iter().max().unwrap_or(0).max(1)
 }
 
-/// Names of the classes of instructions.
-const CLASSES: [&str; 14] = [
-    "integer",
-    "float",
-    "half",
-    "double",
-    "conversion",
-    "move",
-    "control",
-    "global",
-    "shared",
-    "local",
-    "parameter",
-    "tensor",
-    "warp",
-    "synchronisation",
-];
-
-#[derive(Clone, Copy)]
-enum Class {
-    Integer,
-    Float,
-    Half,
-    Double,
-    Conversion,
-    Move,
-    Control,
-    Global,
-    Shared,
-    Local,
-    Parameter,
-    Tensor,
-    Warp,
-    Synchronisation,
-}
-
-/// The class of a form. Generic accesses count as global: where they went is in the counts of memory.
-fn class_of(form: &Form) -> Class {
-    use Opcode::*;
-
-    match form.opcode {
-        Bra | Brx | Call | Ret | Exit | Trap | Brkpt | Nanosleep | Pmevent | Setmaxnreg => Class::Control,
-        Mma | Wgmma => Class::Tensor,
-        Shfl | Vote | Match | Redux | Elect | Activemask | Movmatrix => Class::Warp,
-        Bar | Barrier | Mbarrier | Fence | Membar | Griddepcontrol => Class::Synchronisation,
-        Ldmatrix | Stmatrix => Class::Shared,
-        Ld | Ldu | St | Atom | Red | Cp | Prefetch | Prefetchu | Applypriority | Discard | Tensormap => {
-            match form.space() {
-                Some(StateSpace::Shared | StateSpace::SharedCta | StateSpace::SharedCluster) => Class::Shared,
-                Some(StateSpace::Local) => Class::Local,
-                Some(StateSpace::Param | StateSpace::ParamEntry | StateSpace::ParamFunc) => Class::Parameter,
-                _ => Class::Global,
-            }
-        }
-        Cvt | Szext => Class::Conversion,
-        Mov | Cvta | Mapa | Getctarank | Isspacep | Createpolicy | Prmt | Selp => Class::Move,
-        _ => match form.types.last() {
-            Some(ScalarType::F32 | ScalarType::Tf32) => Class::Float,
-            Some(ScalarType::F16 | ScalarType::F16x2 | ScalarType::Bf16 | ScalarType::Bf16x2) => Class::Half,
-            Some(ScalarType::F64) => Class::Double,
-            _ => Class::Integer,
-        },
-    }
-}
-
-fn is_barrier(form: &Form) -> bool {
-    matches!(form.opcode, Opcode::Bar | Opcode::Barrier) && !form.has(Modifier::Warp)
-}
-
-/// Multiplications and additions that one warp does in a tensor-core instruction: a warpgroup's are four warps' together.
-fn flops_of_warp(form: &Form) -> u64 {
-    let Some(shape) = form.shape else { return 0 };
-    let all = 2 * u64::from(shape.m) * u64::from(shape.n) * u64::from(shape.k);
-    match form.opcode {
-        Opcode::Mma => all,
-        Opcode::Wgmma if form.has(Modifier::MmaAsync) => all / 4,
-        _ => 0,
-    }
-}
-
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn shared(addresses: impl Fn(u64) -> u64, mask: Mask, bytes: u64) -> (u64, u64) {
-        let mut counts = Counts::default();
-        counts.shared(Direction::Load, &std::array::from_fn(|lane| addresses(lane as u64)), mask, bytes);
-        (counts.shared[0].wavefronts, counts.shared[0].conflicts)
-    }
-
-    #[test]
-    fn bank_conflicts() {
-        assert_eq!(shared(|lane| 4 * lane, u32::MAX, 4), (1, 0));
-        assert_eq!(shared(|_| 64, u32::MAX, 4), (1, 0), "a broadcast");
-        assert_eq!(shared(|lane| 8 * lane, u32::MAX, 4), (2, 1));
-        assert_eq!(shared(|lane| 128 * lane, u32::MAX, 4), (32, 31));
-        assert_eq!(shared(|lane| 132 * lane, u32::MAX, 4), (1, 0), "padded columns");
-        assert_eq!(shared(|lane| 2 * lane, u32::MAX, 2), (1, 0));
-        assert_eq!(shared(|lane| 8 * lane, u32::MAX, 8), (2, 0));
-        assert_eq!(shared(|lane| 16 * lane, u32::MAX, 16), (4, 0));
-        assert_eq!(shared(|lane| 128 * lane, u32::MAX, 16), (32, 28), "rows of ldmatrix without swizzle");
-        assert_eq!(shared(|lane| 128 * lane + 16 * (lane % 8), u32::MAX, 16), (4, 0), "with swizzle");
-        assert_eq!(shared(|lane| 16 * lane, 0xff, 16), (1, 0));
-    }
-
-    #[test]
-    fn sectors() {
-        let mut counts = Counts::default();
-        counts.global(Direction::Load, &std::array::from_fn(|lane| 4096 + 4 * lane as u64), u32::MAX, 4);
-        assert_eq!(counts.global[0], GlobalTraffic { requests: 1, sectors: 4, bytes: 128 });
-        counts.global(Direction::Store, &std::array::from_fn(|lane| 4100 + 4 * lane as u64), u32::MAX, 4);
-        assert_eq!(counts.global[1].sectors, 5, "not aligned");
-        counts.global(Direction::Atomic, &std::array::from_fn(|lane| 64 * (lane as u64 % 4)), 0xf0f, 8);
-        assert_eq!(counts.global[2], GlobalTraffic { requests: 1, sectors: 4, bytes: 64 });
-    }
-}
+mod tests;

@@ -1,7 +1,8 @@
 //! What decoding an instruction needs, below the families that decode.
 //!
 //! ```text
-//! decoder       registers, variables and parameters of each function; operands to slots and addresses
+//! values        operands to slots and addresses
+//! decoder       registers, variables and parameters of each function
 //! decoded       what a family makes of an instruction
 //! accumulators  the registers that the wgmma instructions of a function name
 //! reach         which functions a kernel may run, and which symbols they name
@@ -11,3 +12,4 @@ pub mod accumulators;
 pub mod decoded;
 pub mod decoder;
 pub mod reach;
+mod values;

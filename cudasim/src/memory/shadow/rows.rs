@@ -6,7 +6,8 @@
 
 use std::sync::atomic::Ordering;
 
-use super::{BYTES_SHIFT, Cell, HappensBefore, LANE_SHIFT, MORE, READERS, Race, Shadow, Visit, WRITERS};
+use super::cell::{BYTES_SHIFT, Cell, LANE_SHIFT, MORE};
+use super::{HappensBefore, READERS, Race, Shadow, Visit, WRITERS};
 
 /// Words of a row.
 pub(super) const WORDS: usize = 32;
