@@ -82,11 +82,14 @@ impl Transformer {
         for (layer, block) in blocks.iter().enumerate() {
             observe(Depth { depth: layer, stream: &x, normed: &normed })?;
 
-            // x += c_proj(attention(c_attn(ln_1(x))))
+            // x += c_proj(attention(c_attn(ln_1(x)))); what is not on a tape is freed before the MLP.
             let qkv = f.linear(block.c_attn, WeightLayout::InOut, &normed)?;
             let mixed = attend(f, layer, &qkv)?;
+            drop(qkv);
             let delta = f.linear(block.attn_c_proj, WeightLayout::InOut, &mixed)?;
+            drop(mixed);
             (x, normed) = f.residual_layernorm(block.ln_2, norm, &x, &delta)?;
+            drop(delta);
 
             // x += mlp(ln_2(x)); the next block's first norm is fused with this residual sum.
             let delta = f.mlp(block.c_fc, block.mlp_c_proj, activation, &normed)?;
