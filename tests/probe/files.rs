@@ -156,7 +156,7 @@ fn damaged_files_are_refused_by_name() {
         (long_header, "damaged header"),
         (whole[..whole.len() - 1].to_vec(), "truncated"),
         (whole[..header_end].to_vec(), "truncated"),
-        (longer, "bytes too many"),
+        (longer, "too long"),
         (changed(header_end + 70), "0..16"),
         (changed(whole.len() - 1), "48..53"),
         (changed(whole.len() - 100), "48..53"),
