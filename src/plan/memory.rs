@@ -25,7 +25,7 @@ pub enum Work {
 /// | gradients | 4 P | | |
 /// | moments | 8 P | | |
 /// | activations | per token: 2 d, and L·12 d: two residual streams and their norms (4 d), queries, keys and values (3 d), attention's output (d), the MLP's hidden layer (4 d); V for the logits. In f32 always: statistics of each norm (2), log-sum-exps (H per layer), nats and weights (2) | | keys and values of every block, L·2 d, in f32 always |
-/// | workspace | while the last block's MLP goes backward: its activation and gradient (8 d), two gradients of the stream (2 d); less what is free by then, two streams (2 d) and the logits; at least d | 11 d: the stream, its norm, the hidden layer twice, the output; or the logits and their gradient, which scoring computes too (2 V), if that is more | |
+/// | workspace | while the last block's MLP goes backward: its activation and gradient (8 d), two gradients of the stream (2 d); less what is free by then, two streams (2 d) and the logits; at least d | 11 d: the stream, its norm, the hidden layer twice, the output; or the features and the logits (d + V; their gradient overwrites them), if that is more | |
 ///
 /// Scores of attention are never stored, on either device.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize)]
@@ -66,7 +66,7 @@ impl Memory {
                 }
             }
             Work::Forward => {
-                let workspace = tokens * element * (11.0 * width).max(2.0 * colours);
+                let workspace = tokens * element * (11.0 * width).max(width + colours);
                 Memory { weights, workspace, ..Memory::default() }
             }
             Work::Sampling => {
