@@ -16,7 +16,7 @@ use igpt_engine::optim::{Adam, AdamConfig, Schedule, ScheduleKind};
 use igpt_engine::tape::Parameters;
 use igpt_engine::train::Trainer;
 
-/// Pixels along one side: 1,024 tokens an image.
+/// Pixels along one side: 1,024 tokens per image.
 const RESOLUTION: usize = 32;
 const TOKENS: usize = RESOLUTION * RESOLUTION;
 
@@ -43,7 +43,7 @@ fn cases() -> Vec<Case> {
 fn main() {
     let filter = std::env::args().skip(1).find(|argument| !argument.starts_with('-'));
     let device = CpuDevice::new(None).expect("a CPU has a CPU device");
-    println!("one training step, {}, {TOKENS} tokens an image", device.describe());
+    println!("one training step, {}, {TOKENS} tokens per image", device.describe());
     let mut rows = Vec::new();
     for case in cases() {
         if filter.as_ref().is_none_or(|filter| *filter == case.name) {

@@ -233,6 +233,8 @@ fn probe(dir: &Path) -> Result<()> {
     let nvcc = nvcc(dir).context("nvcc is missing")?;
     let folder = dir.join("probe");
     let path = |name: &str| folder.join(name);
+
+    // The kernel, and how it is compiled.
     fs::create_dir_all(&folder).with_context(|| format!("cannot write to {}", folder.display()))?;
     fs::write(path("probe.cu"), PROBE).with_context(|| format!("cannot write to {}", folder.display()))?;
     let compile = |arguments: &[&str], output: &str| {
@@ -240,12 +242,16 @@ fn probe(dir: &Path) -> Result<()> {
         command.args(arguments).args(["-O3", "-std=c++17", "-o"]).arg(path(output)).arg(path("probe.cu"));
         installed::output(&mut command).context("the installed nvcc does not compile a small kernel")
     };
+
+    // PTX of the release that the drivers are asked for.
     compile(&["-ptx", "-arch=compute_80"], "probe.ptx")?;
     let ptx = fs::read_to_string(path("probe.ptx")).context("nvcc wrote no PTX")?;
     ensure!(
         ptx.lines().any(|line| line.trim() == ".version 9.0"),
         "nvcc wrote PTX of another version than 9.0:\n{ptx}"
     );
+
+    // Machine code of Hopper.
     compile(&["-cubin", "-gencode", "arch=compute_90a,code=sm_90a"], "probe.cubin")?;
     let assembly = installed::output(Command::new(nvcc.with_file_name("nvdisasm")).arg(path("probe.cubin")))?;
     ensure!(assembly.contains("sm_90a"), "nvdisasm does not say `sm_90a` but:\n{assembly}");

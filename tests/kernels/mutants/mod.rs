@@ -1,4 +1,4 @@
-//! Bugs planted in our own kernels: each mutant must be found, by the op table's own comparison, by the simulator's checks, or by
+//! Mutants of our own kernels: each one must be found, by the op table's own comparison, by the simulator's checks, or by
 //! its counts. A test that does not find them would not find ours.
 //!
 //! Each mutant is a replacement in the code of a kernel. It runs in a process of its own: [`every_planted_bug_is_found`] starts
