@@ -4,6 +4,7 @@
 //! stands behind the CUDA driver API ([`driver`]): built as a shared library whose SONAME is `libcuda.so`, it is what
 //! programs find in a GPU's place. Tests put it there with [`install`].
 
+pub mod card;
 pub mod counters;
 pub mod driver;
 pub mod exec;

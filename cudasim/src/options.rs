@@ -2,6 +2,11 @@
 
 use std::sync::Arc;
 
+use crate::card::Card;
+use crate::numerics::approx_error::Approx;
+use crate::numerics::tensor_core::Sums;
+use crate::report::{Level, Report};
+
 /// When asynchronous copies and `wgmma` complete.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Completion {
@@ -41,6 +46,32 @@ impl std::fmt::Debug for Output {
     }
 }
 
+/// Where warnings go that do not stop a kernel.
+#[derive(Clone, Default)]
+pub struct Warnings(Option<Arc<Listener>>);
+
+type Listener = dyn Fn(Report) + Send + Sync;
+
+impl Warnings {
+    /// To a function.
+    pub fn to(function: impl Fn(Report) + Send + Sync + 'static) -> Self {
+        Self(Some(Arc::new(function)))
+    }
+
+    /// Gives a warning to whoever listens.
+    pub fn give(&self, report: Report) {
+        if let Some(function) = &self.0 {
+            function(report);
+        }
+    }
+}
+
+impl std::fmt::Debug for Warnings {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(if self.0.is_some() { "Warnings(function)" } else { "Warnings(nobody)" })
+    }
+}
+
 /// When the work of streams runs that nothing waits for yet.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum StreamOrder {
@@ -62,6 +93,12 @@ pub struct Options {
     pub threads: usize,
     /// When asynchronous operations complete.
     pub completion: Completion,
+    /// The lowest level of a report that stops a kernel.
+    pub stop: Level,
+    /// Warnings are looked for.
+    pub warnings: bool,
+    /// Where those go that do not stop a kernel.
+    pub warned: Warnings,
     /// Reads of memory that nothing was written to.
     pub uninitialised: bool,
     /// Uses of registers that nothing was written to.
@@ -72,6 +109,10 @@ pub struct Options {
     pub lane_races: bool,
     /// Races in global memory.
     pub global_races: bool,
+    /// How tensor cores sum.
+    pub mma: Sums,
+    /// How `.approx` instructions err.
+    pub approx: Approx,
     /// Exact counts of each launch.
     pub counters: bool,
     /// Instructions of one warp before it is stopped as hanging.
@@ -80,12 +121,20 @@ pub struct Options {
     pub output: Output,
     /// When the work of streams runs.
     pub streams: StreamOrder,
+    /// Read pageable memory when the stream gets so far, as a driver may that shares its memory with the host.
+    pub late_pageable: bool,
     /// What is still there when its context ends.
     pub leaks: bool,
     /// Bytes of global memory of a context; taken from the host as they are touched.
     pub memory: u64,
     /// Devices that the driver shows; each has memory, reports and faults of its own.
     pub devices: u32,
+    /// The card that a device is; `None` for one with the limits of an H100 and the memory of the option `memory`.
+    pub card: Option<&'static Card>,
+    /// Release of CUDA whose driver this stands for: major, minor.
+    pub driver: (u32, u32),
+    /// The code with which every module fails to load; 0 for none.
+    pub module_error: i32,
 }
 
 /// Every option by name, as [`Options::set`] reads it: how it is spelled, and what it does.
@@ -113,18 +162,26 @@ named! {
     "seed" => seed: number;
     "threads" => threads: count;
     "completion" => completion: completion;
+    "stop" => stop: level;
+    "warnings" => warnings: switch;
     "uninitialised" => uninitialised: switch;
     "registers" => registers: switch;
     "races" => shared_races, global_races: switch;
     "shared_races" => shared_races: switch;
     "lane_races" => lane_races: switch;
     "global_races" => global_races: switch;
+    "mma" => mma: sums;
+    "approx" => approx: approximations;
     "counters" => counters: switch;
     "warp_instructions" => warp_instructions: number;
     "streams" => streams: streams;
+    "late_pageable" => late_pageable: switch;
     "leaks" => leaks: switch;
     "memory" => memory: number;
     "devices" => devices: devices;
+    "card" => card: card;
+    "driver" => driver: release;
+    "module_error" => module_error: code;
 }
 
 fn expected(reader: &str) -> &'static str {
@@ -132,7 +189,13 @@ fn expected(reader: &str) -> &'static str {
         "switch" => "on or off",
         "completion" => "late, early or random",
         "streams" => "random, late or eager",
+        "level" => "error or warning",
+        "sums" => "exact, ampere or hopper",
+        "approximations" => "exact, low, high or spread",
         "devices" => "a number from 1 to 256",
+        "card" => "a card that is known (src/card.rs lists them)",
+        "release" => "a release from 12.0 to 13.0",
+        "code" => "the number of an error",
         _ => "a number",
     }
 }
@@ -149,6 +212,20 @@ fn devices(text: &str) -> Option<u32> {
     text.parse().ok().filter(|devices| (1..=256).contains(devices))
 }
 
+fn card(text: &str) -> Option<Option<&'static Card>> {
+    Card::named(text).map(Some)
+}
+
+fn release(text: &str) -> Option<(u32, u32)> {
+    let (major, minor) = text.split_once('.')?;
+    let release = (major.parse().ok()?, minor.parse().ok()?);
+    ((12, 0)..=(13, 0)).contains(&release).then_some(release)
+}
+
+fn code(text: &str) -> Option<i32> {
+    text.parse().ok().filter(|code| (0..=999).contains(code))
+}
+
 fn switch(text: &str) -> Option<bool> {
     match text {
         "on" | "1" => Some(true),
@@ -162,6 +239,33 @@ fn completion(text: &str) -> Option<Completion> {
         "late" => Some(Completion::Late),
         "early" => Some(Completion::Early),
         "random" => Some(Completion::Random),
+        _ => None,
+    }
+}
+
+fn level(text: &str) -> Option<Level> {
+    match text {
+        "error" => Some(Level::Error),
+        "warning" => Some(Level::Warning),
+        _ => None,
+    }
+}
+
+fn sums(text: &str) -> Option<Sums> {
+    match text {
+        "exact" => Some(Sums::Exact),
+        "ampere" => Some(Sums::Ampere),
+        "hopper" => Some(Sums::Hopper),
+        _ => None,
+    }
+}
+
+fn approximations(text: &str) -> Option<Approx> {
+    match text {
+        "exact" => Some(Approx::Exact),
+        "low" => Some(Approx::Low),
+        "high" => Some(Approx::High),
+        "spread" => Some(Approx::Spread),
         _ => None,
     }
 }
@@ -184,8 +288,17 @@ impl Options {
         for item in text.split(',').map(str::trim).filter(|item| !item.is_empty()) {
             let (name, value) = item.split_once('=').unwrap_or((item, "on"));
             self.set_one(name.trim(), value.trim())?;
+            // A card brings its memory; the option `memory` behind it changes that.
+            if let ("card", Some(card)) = (name.trim(), self.card) {
+                self.memory = card.memory;
+            }
         }
         Ok(())
+    }
+
+    /// The card that a device is.
+    pub fn card(&self) -> &'static Card {
+        self.card.unwrap_or(Card::default_card())
     }
 }
 
@@ -195,18 +308,27 @@ impl Default for Options {
             seed: 0,
             threads: 0,
             completion: Completion::Late,
+            stop: Level::Error,
+            warnings: true,
+            warned: Warnings::default(),
             uninitialised: true,
             registers: true,
             shared_races: true,
             lane_races: false,
             global_races: true,
+            mma: Sums::Exact,
+            approx: Approx::Exact,
             counters: false,
             warp_instructions: 1 << 32,
             output: Output::default(),
             streams: StreamOrder::Random,
+            late_pageable: false,
             leaks: true,
             memory: 8 << 30,
             devices: 1,
+            card: None,
+            driver: (13, 0),
+            module_error: 0,
         }
     }
 }
@@ -221,6 +343,14 @@ mod tests {
         options.set("seed=7, completion=early,races=off,counters,streams=late,").unwrap();
         assert_eq!((options.seed, options.completion, options.streams), (7, Completion::Early, StreamOrder::Late));
         assert!(options.counters && !options.shared_races && !options.global_races);
+        options.set("mma=hopper,approx=spread").unwrap();
+        assert_eq!((options.mma, options.approx), (Sums::Hopper, Approx::Spread));
+        options.set("stop=warning,warnings=off").unwrap();
+        assert_eq!((options.stop, options.warnings), (Level::Warning, false));
+        assert_eq!(options.set("stop=all").unwrap_err(), "option stop: `all` is not error or warning");
+        options.set("card=rtx4090,driver=12.4").unwrap();
+        assert_eq!((options.card().multiprocessors, options.memory, options.driver), (128, 24 << 30, (12, 4)));
+        assert!(options.set("card=rtx1").unwrap_err().contains("src/card.rs") && options.set("driver=11.8").is_err());
         assert_eq!(options.set("seed=x").unwrap_err(), "option seed: `x` is not a number");
         assert!(options.set("sed=1").unwrap_err().starts_with("no option `sed`; there are seed, "));
     }

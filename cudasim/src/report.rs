@@ -75,15 +75,29 @@ impl FaultKind {
     }
 }
 
+/// How bad a fault is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Level {
+    /// Undefined by the ISA, but known to work on every GPU so far.
+    Warning,
+    /// Wrong on hardware.
+    #[default]
+    Error,
+}
+
 /// A fault as an instruction knows it; who ran it where is added by [`Report`].
 #[derive(Clone, Debug)]
 pub struct Fault {
     /// What kind.
     pub kind: FaultKind,
+    /// How bad.
+    pub level: Level,
     /// The lane that it is about; `None` for the warp as a whole.
     pub lane: Option<usize>,
     /// The address that it is about.
     pub address: Option<u64>,
+    /// The step where it began, if that is not the one that shows it.
+    pub begun: Option<u32>,
     /// What happened, in a sentence without a full stop.
     pub message: String,
 }
@@ -91,12 +105,24 @@ pub struct Fault {
 impl Fault {
     /// A fault of the warp as a whole.
     pub fn new(kind: FaultKind, message: impl Into<String>) -> Self {
-        Self { kind, lane: None, address: None, message: message.into() }
+        Self { kind, level: Level::Error, lane: None, address: None, begun: None, message: message.into() }
+    }
+
+    /// The same as a warning.
+    pub fn warning(mut self) -> Self {
+        self.level = Level::Warning;
+        self
     }
 
     /// The same, of a lane.
     pub fn lane(mut self, lane: usize) -> Self {
         self.lane = Some(lane);
+        self
+    }
+
+    /// The same, of something that began at another step, which the report names; the one that shows it is named beside.
+    pub fn begun_at(mut self, step: u32) -> Self {
+        self.begun = Some(step);
         self
     }
 
@@ -135,12 +161,15 @@ pub struct Report {
     pub source: Vec<SourceLine>,
     /// The allocation nearest to the fault's address.
     pub nearest: Option<String>,
+    /// Where what is wrong with it shows, if that is at another instruction.
+    pub shows: Option<String>,
 }
 
 impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { fault, kernel, block, thread, .. } = self;
-        writeln!(f, "{}: {}", fault.kind.name(), fault.message)?;
+        let level = if fault.level == Level::Warning { "warning: " } else { "" };
+        writeln!(f, "{level}{}: {}", fault.kind.name(), fault.message)?;
         let who = |[x, y, z]: [u32; 3]| format!("({x}, {y}, {z})");
         writeln!(f, "  kernel {kernel}, block {}, thread {}", who(*block), who(*thread))?;
         if let Some(address) = fault.address {
@@ -152,6 +181,7 @@ impl fmt::Display for Report {
         for (depth, SourceLine { file, line }) in self.source.iter().enumerate() {
             writeln!(f, "  {} {file}:{line}", if depth == 0 { "at" } else { "inlined at" })?;
         }
-        write!(f, "  PTX line {}: {}", self.ptx_line, self.instruction)
+        write!(f, "  PTX line {}: {}", self.ptx_line, self.instruction)?;
+        self.shows.as_ref().map_or(Ok(()), |shows| write!(f, "\n  its value is used at {shows}"))
     }
 }

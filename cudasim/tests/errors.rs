@@ -29,7 +29,8 @@ fn instructions_that_are_none() {
         ),
         ("add.rx.f32 %f1, %f2, %f3;", "`add.rx.f32` does not take `.rx` here"),
         ("ftz.add.f32 %f1, %f2, %f3;", "unknown instruction `ftz.add.f32`"),
-        ("add.f32.ftz %f1, %f2, %f3;", "`add.f32.ftz` does not take `.ftz` here"),
+        ("mul.s32.wide %rd1, %r1, %r2;", "`mul.s32.wide` does not take `.s32` here"),
+        ("cvt.f16.f32.up %rs1, %f1;", "`cvt.f16.f32.up` does not take `.up` here"),
         ("ld.global %r1, [%rd1];", "`ld.global` lacks a modifier or type at its end"),
         ("wgmma.mma_async.sync.aligned.m64n12k16.f32.bf16.bf16 %r1;", "`m64n12k16` is not a shape"),
     ] {

@@ -47,6 +47,7 @@ pub(super) fn class_of(form: &Form) -> Class {
     match form.opcode {
         Bra | Brx | Call | Ret | Exit | Trap | Brkpt | Nanosleep | Pmevent | Setmaxnreg => Class::Control,
         Mma | Wgmma => Class::Tensor,
+        Wmma if form.has(Modifier::Mma) => Class::Tensor,
         Shfl | Vote | Match | Redux | Elect | Activemask | Movmatrix => Class::Warp,
         Bar | Barrier | Mbarrier | Fence | Membar | Griddepcontrol => Class::Synchronisation,
         Ldmatrix | Stmatrix => Class::Shared,
@@ -79,6 +80,7 @@ pub(super) fn flops_of_warp(form: &Form) -> u64 {
     let all = 2 * u64::from(shape.m) * u64::from(shape.n) * u64::from(shape.k);
     match form.opcode {
         Opcode::Mma => all,
+        Opcode::Wmma if form.has(Modifier::Mma) => all,
         Opcode::Wgmma if form.has(Modifier::MmaAsync) => all / 4,
         _ => 0,
     }

@@ -103,6 +103,13 @@ pub extern "C" fn cudasim_take_reports(device: c_int, json: c_int) -> *mut c_cha
     })
 }
 
+/// The functions of the driver that this process has called, a line each. Never null.
+// SAFETY: no other library defines this name.
+#[unsafe(no_mangle)]
+pub extern "C" fn cudasim_called() -> *mut c_char {
+    guarded(std::ptr::null_mut(), || give(Some(super::release::called().join("\n"))))
+}
+
 /// Takes the counts of the launches on a device, or on all (-1): lines of JSON. Never null.
 // SAFETY: no other library defines this name.
 #[unsafe(no_mangle)]

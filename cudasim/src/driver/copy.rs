@@ -1,7 +1,8 @@
 //! Copies and fills.
 //!
 //! From pageable host memory, a copy takes its bytes when it is queued; to pageable host memory, the call returns when they
-//! are there; page-locked memory is read and written when the stream gets so far. So it is with CUDA's driver.
+//! are there; page-locked memory is read and written when the stream gets so far. So it is with CUDA's driver, which does not
+//! promise the first: under the option `late_pageable` such memory is read as late as page-locked memory.
 
 use std::ffi::c_uint;
 
@@ -55,7 +56,8 @@ fn transfer(mut transfer: Transfer, stream: Handle, when: When) -> Result<()> {
     // Pageable memory is read now, and waited for when it is written.
     let mut waits = false;
     if let Place::Host(pointer) = transfer.from {
-        let pinned = state.is_pinned(context, pointer.address());
+        let is_late = state.device_of(context)?.options.late_pageable;
+        let pinned = is_late || state.is_pinned(context, pointer.address());
         if !pinned && !capturing {
             if when == When::Now {
                 let end = state.end_of(stream);

@@ -1,4 +1,4 @@
-//! Devices: all alike, and like an H100 in what kernels and launches may use.
+//! Devices: what they say of themselves is what their card has.
 
 use std::ffi::{c_char, c_int};
 
@@ -8,10 +8,8 @@ use super::ffi::Out;
 use super::limits;
 use super::objects::Device;
 use super::state::lock;
+use crate::card::Card;
 use crate::options::Options;
-
-/// The name says what it is: results must not be taken for those of a GPU.
-const NAME: &str = "cudasim (simulated sm_90a)";
 
 impl Device {
     /// A device without a context.
@@ -26,10 +24,21 @@ impl Device {
             registers: super::fatbin::Registers::new(),
         }
     }
+
+    /// The name says what it is: results must not be taken for those of a GPU.
+    fn name(&self) -> String {
+        match self.options.card {
+            Some(card) => format!("cudasim (simulated {})", card.model),
+            None => "cudasim (simulated sm_90a)".into(),
+        }
+    }
 }
 
 /// Value of a `CUdevice_attribute`. What the simulator does not have (textures, virtual memory management, peers) is 0.
-fn attribute(number: c_int) -> Option<c_int> {
+fn attribute(card: &Card, number: c_int) -> Option<c_int> {
+    let limits = card.limits;
+    let (major, minor) = limits.capability;
+    let [bus, rate] = card.bus;
     Some(match number {
         // Shapes, memory and registers of a block.
         1 => limits::THREADS as c_int,
@@ -47,43 +56,44 @@ fn attribute(number: c_int) -> Option<c_int> {
         11 => c_int::MAX,
         12 => limits::REGISTERS as c_int,
         // Clock in kHz.
-        13 => 1_980_000,
+        13 => (card.clock * 1000) as c_int,
         14 | 30 => 512,
 
         15 => 1,
-        16 => limits::MULTIPROCESSORS as c_int,
+        16 => card.multiprocessors as c_int,
         19 => 1,
         31 | 32 => 1,
 
         // Memory clock in kHz, bus width, L2 cache.
-        36 => 2_619_000,
-        37 => 5120,
-        38 => 52_428_800,
-        39 => limits::THREADS_PER_MULTIPROCESSOR as c_int,
+        36 => (rate * 500) as c_int,
+        37 => bus as c_int,
+        38 => card.l2 as c_int,
+        39 => limits.threads_per_multiprocessor as c_int,
 
         // Copy engines, unified addresses.
         40 => 3,
         41 => 1,
         51 => 32,
-        75 => 9,
-        76 => 0,
+        75 => major as c_int,
+        76 => minor as c_int,
         78..=80 => 1,
-        81 => limits::SHARED_PER_MULTIPROCESSOR as c_int,
+        81 => limits.shared_per_multiprocessor as c_int,
         82 => limits::REGISTERS as c_int,
 
         // Managed memory.
         83 => 1,
         // Rate of single to double precision.
-        87 => 2,
+        87 => limits.double_ratio as c_int,
         89..=91 => 1,
         95 => 1,
-        97 => limits::SHARED_OPT_IN as c_int,
+        97 => limits.shared_opt_in as c_int,
         99 => 1,
-        106 => limits::BLOCKS_PER_MULTIPROCESSOR as c_int,
+        106 => limits.blocks_per_multiprocessor as c_int,
         111 => limits::SHARED_RESERVED as c_int,
 
         // Memory pools, clusters, tensor maps, function pointers.
-        115 | 120 | 127 | 129 => 1,
+        115 | 129 => 1,
+        120 | 127 => (major >= 9).into(),
         126 => 4,
         other if (1..=147).contains(&other) => 0,
         _ => return None,
@@ -101,9 +111,9 @@ exports! {
     }
 
     fn cuDeviceGetName(name: Out<c_char>, length: c_int, device: c_int) {
-        lock()?.device(device)?;
+        let text = lock()?.device(device)?.name();
         let room = usize::try_from(length).ok().filter(|&room| room > 0).ok_or(CudaError::InvalidValue)?;
-        let letters = NAME.bytes().take(room - 1).chain([0]);
+        let letters = text.bytes().take(room - 1).chain([0]);
         letters.enumerate().try_for_each(|(index, letter)| name.put_at(index, letter as c_char))
     }
 
@@ -127,18 +137,18 @@ exports! {
     }
 
     fn cuDeviceGetAttribute(value: Out<c_int>, number: c_int, device: c_int) {
-        lock()?.device(device)?;
+        let card = lock()?.device(device)?.options.card();
         value.put(match number {
             // Each its own slot on the bus.
             33 => device + 1,
-            number => attribute(number).ok_or(CudaError::InvalidValue)?,
+            number => attribute(card, number).ok_or(CudaError::InvalidValue)?,
         })
     }
 
     fn cuDeviceComputeCapability(major: Out<c_int>, minor: Out<c_int>, device: c_int) {
-        lock()?.device(device)?;
-        major.put(9)?;
-        minor.put(0)
+        let (first, second) = lock()?.device(device)?.options.card().limits.capability;
+        major.put(first as c_int)?;
+        minor.put(second as c_int)
     }
 
     fn cuDeviceGetPCIBusId(name: Out<c_char>, length: c_int, device: c_int) {

@@ -6,7 +6,6 @@ use super::call::refuse;
 use super::error::{CudaError, Result};
 use super::exports;
 use super::ffi::{Handle, Out};
-use super::limits;
 use super::objects::Function;
 use super::state::{State, enter};
 
@@ -15,7 +14,6 @@ impl Function {
     pub fn attribute(&self, number: c_int) -> Result<c_int> {
         let bounds = &self.kernel.bounds;
         let cluster = bounds.required_cluster.unwrap_or(self.cluster);
-        let (major, minor) = self.kernel.module.version;
 
         Ok(match number {
             0 => self.max_threads() as c_int,
@@ -23,8 +21,8 @@ impl Function {
             2 => 0,
             3 => self.kernel.local_bytes as c_int,
             4 => self.registers as c_int,
-            5 => (major * 10 + minor) as c_int,
-            6 => 90,
+            5 => self.virtual_architecture(),
+            6 => self.card.architecture() as c_int,
             7 => 0,
             8 => self.max_dynamic_shared as c_int,
             10 => c_int::from(bounds.explicit_cluster || bounds.required_cluster.is_some()),
@@ -35,12 +33,18 @@ impl Function {
         })
     }
 
+    /// That its PTX was made for: 80 of `sm_80`. Documented as a version of PTX; what CUB chooses its kernels by.
+    fn virtual_architecture(&self) -> c_int {
+        let digits = |target: &String| target.strip_prefix("sm_")?.trim_end_matches(char::is_alphabetic).parse().ok();
+        self.kernel.module.targets.iter().find_map(digits).unwrap_or(0)
+    }
+
     /// Sets a `CUfunction_attribute`.
     pub fn set_attribute(&mut self, number: c_int, value: c_int) -> Result<()> {
         let invalid = |why: String| Err(refuse(CudaError::InvalidValue, why));
         match number {
             8 => {
-                let room = limits::SHARED_OPT_IN.saturating_sub(self.kernel.static_shared as u32);
+                let room = self.card.limits.shared_opt_in.saturating_sub(self.kernel.static_shared as u32);
 
                 match u32::try_from(value).ok().filter(|&bytes| bytes <= room) {
                     Some(bytes) => self.max_dynamic_shared = bytes,

@@ -3,6 +3,7 @@
 use super::error::CudaError;
 use super::fatbin::{self, Entry, Registers};
 use super::ffi::In;
+use crate::card::{Card, number_of};
 
 /// Text to load, and what is known of its machine code.
 #[derive(Debug)]
@@ -22,22 +23,43 @@ const WRAPPER: u32 = 0x4662_43b1;
 /// No image is longer.
 const LIMIT: usize = 1 << 30;
 
-/// The architecture of the device.
-const ARCHITECTURE: u32 = 90;
-/// The PTX version that a driver of CUDA 13.0 reads.
-const PTX_VERSION: (u32, u32) = (9, 0);
+/// Who reads an image.
+pub struct Reader {
+    /// The card that it is for.
+    pub card: &'static Card,
+    /// The driver's release.
+    pub driver: (u32, u32),
+}
+
+impl Reader {
+    /// The newest PTX version that the driver's compiler takes, by the release notes of the PTX ISA.
+    fn ptx_version(&self) -> (u32, u32) {
+        match self.driver {
+            (12, minor @ 0..=5) => (8, minor),
+            (12, 6) => (8, 5),
+            (12, minor) => (8, minor - 1),
+            (major, minor) => (major - 4, minor),
+        }
+    }
+
+    /// Whether the driver takes machine code that came with PTX of this version: of its own major release, however new, or an
+    /// older one.
+    fn takes_machine_code(&self, ptx: (u32, u32)) -> bool {
+        ptx.0 <= self.ptx_version().0
+    }
+}
 
 impl Image {
     /// The image at a pointer.
     ///
     /// # Errors
     /// [`Refusal`].
-    pub fn at(pointer: In<u8>) -> Result<Self, Refusal> {
+    pub fn at(pointer: In<u8>, reader: &Reader) -> Result<Self, Refusal> {
         let read = |count: usize| pointer.list(count).map_err(|error| (error, "no image".to_owned()));
         let first = read(1)?;
         // A text may end anywhere; the others begin with letters that no text has.
         if !matches!(first[0], 0x7f | 0x50 | 0xb1) {
-            return Self::text(&until_zero(pointer)?);
+            return Self::text(&until_zero(pointer)?, reader);
         }
 
         let start = read(4)?;
@@ -49,14 +71,14 @@ impl Image {
             fatbin::MAGIC => {
                 let length = fatbin::length(&read(fatbin::HEADER)?).filter(|&length| length <= LIMIT);
                 let malformed = (CudaError::InvalidImage, "a malformed fat binary".to_owned());
-                Self::fat(&read(length.ok_or(malformed)?)?)
+                Self::fat(&read(length.ok_or(malformed)?)?, reader)
             }
             WRAPPER => {
                 let header = read(16)?;
                 let address = u64::from_le_bytes(header[8..].try_into().unwrap_or_default());
-                Self::at(In::of_address(address))
+                Self::at(In::of_address(address), reader)
             }
-            _ => Self::text(&until_zero(pointer)?),
+            _ => Self::text(&until_zero(pointer)?, reader),
         }
     }
 
@@ -64,14 +86,16 @@ impl Image {
     ///
     /// # Errors
     /// It is for a newer device, or of a newer version.
-    fn text(text: &[u8]) -> Result<Self, Refusal> {
+    fn text(text: &[u8], reader: &Reader) -> Result<Self, Refusal> {
         let text = String::from_utf8_lossy(text).into_owned();
-        if let Some(target) = target(&text).filter(|target| !runs(target)) {
-            return Err((CudaError::InvalidPtx, format!("PTX for {target}; the device is sm_{ARCHITECTURE}a")));
+        if let Some(target) = target(&text).filter(|target| !reader.card.runs_ptx(target)) {
+            let device = reader.card.architecture();
+            return Err((CudaError::InvalidPtx, format!("PTX for {target}; the device is sm_{device}a")));
         }
-        if let Some(version) = version(&text).filter(|&version| version > PTX_VERSION) {
-            let (major, minor) = version;
-            let why = format!("PTX {major}.{minor}; a driver of CUDA 13.0 reads {PTX_VERSION:?} at most");
+        let newest = reader.ptx_version();
+        if let Some(version) = version(&text).filter(|&version| version > newest) {
+            let ((major, minor), (release, point)) = (version, reader.driver);
+            let why = format!("PTX {major}.{minor}; a driver of CUDA {release}.{point} reads {newest:?} at most");
             return Err((CudaError::UnsupportedPtxVersion, why));
         }
         Ok(Self { text, registers: Registers::new() })
@@ -81,7 +105,7 @@ impl Image {
     ///
     /// # Errors
     /// There is none.
-    pub fn fat(binary: &[u8]) -> Result<Self, Refusal> {
+    pub fn fat(binary: &[u8], reader: &Reader) -> Result<Self, Refusal> {
         let malformed = || (CudaError::InvalidImage, "a malformed fat binary".to_owned());
         let entries = fatbin::entries(binary).ok_or_else(malformed)?;
 
@@ -90,28 +114,42 @@ impl Image {
         for entry in &entries {
             let Entry::Ptx(text) = entry else { continue };
             let text = String::from_utf8_lossy(text);
-            let Some(target) = target(&text).filter(|target| runs(target)) else { continue };
-            let rank = (number_of(&target), target.ends_with('a'));
+            let Some(target) = target(&text).filter(|target| reader.card.runs_ptx(target)) else { continue };
+            let rank = (number_of(&target).unwrap_or(0), target.ends_with('a'));
             if best.as_ref().is_none_or(|(other, _)| rank > *other) {
                 best = Some((rank, text.into_owned()));
             }
         }
 
-        // Registers, from machine code for this architecture beside it.
-        let registers = entries.iter().filter_map(|entry| match entry {
-            Entry::MachineCode(ARCHITECTURE, elf) => Some(fatbin::registers(elf)),
+        // Machine code for the device beside it, which a GPU would run: its registers count, and its release decides whether the
+        // driver takes it.
+        let machine_code = entries.iter().filter_map(|entry| match entry {
+            Entry::MachineCode(number, elf) if reader.card.runs_machine_code(*number) => Some((*number, *elf)),
             _ => None,
         });
+        let machine_code = machine_code.max_by_key(|(number, _)| *number);
 
-        match best {
-            Some((_, text)) => Ok(Self { registers: registers.flatten().collect(), ..Self::text(text.as_bytes())? }),
-            None if entries.contains(&Entry::CompressedPtx) => Err((
+        match (best, machine_code) {
+            (Some((_, text)), Some((_, elf))) => {
+                if version(&text).is_some_and(|version| !reader.takes_machine_code(version)) {
+                    let (major, minor) = reader.driver;
+                    let why = format!("machine code of a newer toolkit than a driver of CUDA {major}.{minor} takes");
+                    return Err((CudaError::InvalidImage, why));
+                }
+                Ok(Self { text, registers: fatbin::registers(elf) })
+            }
+            (Some((_, text)), None) => Self::text(text.as_bytes(), reader),
+            (None, _) if entries.contains(&Entry::CompressedPtx) => Err((
                 CudaError::NoBinaryForGpu,
-                "a fat binary whose PTX is compressed: compile with nvcc --compress-mode=none".into(),
+                "a fat binary whose PTX is compressed: compile with nvcc --compress-mode=none (12.4: --no-compress)"
+                    .into(),
             )),
-            None => Err((
+            (None, _) => Err((
                 CudaError::NoBinaryForGpu,
-                format!("a fat binary without PTX for sm_{ARCHITECTURE}a or below: add code=compute_90a"),
+                format!(
+                    "a fat binary without PTX for sm_{}a or below: add its code=compute_",
+                    reader.card.architecture()
+                ),
             )),
         }
     }
@@ -148,19 +186,6 @@ fn version(text: &str) -> Option<(u32, u32)> {
     Some((major.parse().ok()?, minor.parse().ok()?))
 }
 
-fn number_of(target: &str) -> u32 {
-    let digits: String = target.chars().filter(char::is_ascii_digit).collect();
-    digits.parse().unwrap_or(u32::MAX)
-}
-
-/// Whether the device runs code for a target: what is specific to an architecture must be its own.
-fn runs(target: &str) -> bool {
-    match target.chars().last() {
-        Some('a' | 'f') => target == "sm_90a",
-        _ => number_of(target) <= ARCHITECTURE,
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -171,19 +196,35 @@ mod tests {
         assert_eq!(target(text).as_deref(), Some("sm_90a"));
         assert_eq!(version(text), Some((8, 5)));
         assert_eq!(target(".targets sm_90"), None);
-        assert!(runs("sm_90a") && runs("sm_90") && runs("sm_52"));
-        assert!(!runs("sm_100") && !runs("sm_100a") && !runs("sm_89a"));
+    }
+
+    #[test]
+    fn a_driver_reads_the_ptx_of_its_release() {
+        let newest = |driver| Reader { card: Card::default_card(), driver }.ptx_version();
+        assert_eq!([(12, 0), (12, 4), (12, 6), (12, 9), (13, 0)].map(newest), [(8, 0), (8, 4), (8, 5), (8, 8), (9, 0)]);
+    }
+
+    #[test]
+    fn a_driver_refuses_newer_ptx_and_takes_machine_code_of_its_major_release() {
+        let text = b".version 8.4\n.target sm_80\n.address_size 64\n";
+        let reader = |driver, card| Reader { driver, card: Card::named(card).unwrap() };
+        let error = |driver| Image::text(text, &reader(driver, "a100")).err().map(|(error, _)| error);
+        assert_eq!(error((12, 4)), None);
+        assert_eq!(error((12, 3)), Some(CudaError::UnsupportedPtxVersion));
+        assert!(reader((12, 0), "a100").takes_machine_code((8, 8)));
+        assert!(!reader((12, 9), "a100").takes_machine_code((9, 0)));
     }
 
     #[test]
     fn malformed_fat_binaries_are_refused() {
+        let reader = Reader { card: Card::default_card(), driver: (13, 0) };
         let mut binary = fatbin::MAGIC.to_le_bytes().to_vec();
         binary.extend([1, 0, 16, 0]);
         binary.extend(200_u64.to_le_bytes());
         binary.resize(216, 0);
         // Entries without a length.
-        assert_eq!(Image::fat(&binary).unwrap_err().0, CudaError::InvalidImage);
+        assert_eq!(Image::fat(&binary, &reader).unwrap_err().0, CudaError::InvalidImage);
         binary[16 + 8..16 + 16].copy_from_slice(&u64::MAX.to_le_bytes());
-        assert_eq!(Image::fat(&binary).unwrap_err().0, CudaError::InvalidImage);
+        assert_eq!(Image::fat(&binary, &reader).unwrap_err().0, CudaError::InvalidImage);
     }
 }

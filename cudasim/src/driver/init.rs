@@ -9,8 +9,10 @@ use super::ffi::{Out, Text};
 use super::install::symbol;
 use super::state::lock_raw;
 
-/// The CUDA version whose driver this stands for.
-const VERSION: c_int = 13000;
+/// A release as the driver gives it: 12040 for 12.4.
+fn number((major, minor): (u32, u32)) -> c_int {
+    (major * 1000 + minor * 10) as c_int
+}
 
 fn texts(code: c_int) -> Option<(&'static CStr, &'static CStr)> {
     match code {
@@ -37,7 +39,7 @@ exports! {
     }
 
     fn cuDriverGetVersion(version: Out<c_int>) {
-        version.put(VERSION)
+        version.put(number(lock_raw().driver_release()))
     }
 
     fn cuGetProcAddress_v2(name: Text, function: Out<*mut c_void>, version: c_int, _flags: u64, status: Out<c_int>) {
@@ -45,7 +47,7 @@ exports! {
         const NOT_FOUND: c_int = 1;
         const TOO_NEW: c_int = 2;
         let name = name.get()?;
-        if version > VERSION {
+        if version > number(lock_raw().driver_release()) {
             status.put_if_wanted(TOO_NEW);
             function.put(std::ptr::null_mut())?;
             return Err(CudaError::NotFound);

@@ -163,6 +163,7 @@ type SetOptions = extern "C" fn(c_int, *const c_char) -> *mut c_char;
 type SetRegisters = extern "C" fn(c_int, *const c_char, c_int) -> *mut c_char;
 type TakeReports = extern "C" fn(c_int, c_int) -> *mut c_char;
 type OfDevice = extern "C" fn(c_int) -> *mut c_char;
+type OfProcess = extern "C" fn() -> *mut c_char;
 type FreeText = unsafe extern "C" fn(*mut c_char);
 
 /// The loaded simulator. Where a function takes a device, `None` means all.
@@ -173,6 +174,7 @@ pub struct Simulator {
     take_reports: TakeReports,
     take_counters: OfDevice,
     reset: OfDevice,
+    called: OfProcess,
     free_text: FreeText,
 }
 
@@ -193,6 +195,7 @@ impl Simulator {
             take_reports: function!(library, "cudasim_take_reports", TakeReports),
             take_counters: function!(library, "cudasim_take_counters", OfDevice),
             reset: function!(library, "cudasim_reset", OfDevice),
+            called: function!(library, "cudasim_called", OfProcess),
             free_text: function!(library, "cudasim_free_text", FreeText),
         })
     }
@@ -244,6 +247,12 @@ impl Simulator {
     /// Takes the counts of launches, as JSON: an object a line. Option `counters=on` has them counted.
     pub fn take_counters(&self, device: Option<u32>) -> String {
         self.text((self.take_counters)(number(device))).unwrap_or_default()
+    }
+
+    /// The functions of the driver that this process has called, by name.
+    pub fn called(&self) -> Vec<String> {
+        let text = self.text((self.called)()).unwrap_or_default();
+        text.lines().map(str::to_owned).collect()
     }
 
     /// Makes a device as new: contexts, faults, reports, counts and options are gone; every handle is invalid.

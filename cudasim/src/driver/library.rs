@@ -6,7 +6,6 @@ use super::call::explain;
 use super::error::CudaError;
 use super::exports;
 use super::ffi::{DevicePointer, Handle, In, Out, Text};
-use super::image::Image;
 use super::module::unload;
 use super::state::enter;
 
@@ -16,7 +15,7 @@ exports! {
         _options: In<c_int>, _values: In<u64>, _count: c_uint,
     ) {
         let (mut state, context) = enter()?;
-        let loaded = Image::at(image).and_then(|image| state.load(context, image, true));
+        let loaded = state.image(context, image).and_then(|image| state.load(context, image, true));
         let handle = loaded.map_err(|(error, why)| {
             explain(&why);
             error

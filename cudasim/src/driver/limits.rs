@@ -1,4 +1,4 @@
-//! What a launch may use, by the CUDA programming guide's table for compute capability 9.0.
+//! What a launch may use: what every card allows stands here, the rest is its own ([`Card`](crate::card::Card)).
 
 use super::call::refuse;
 use super::error::{CudaError, Result};
@@ -13,24 +13,10 @@ pub const BLOCK: [u32; 3] = [1024, 1024, 64];
 pub const THREADS: u32 = 1024;
 /// Shared memory of a block, if the host does not opt in to more.
 pub const SHARED: u32 = 48 << 10;
-/// Shared memory of a block at most.
-pub const SHARED_OPT_IN: u32 = 227 << 10;
-/// Shared memory of a multiprocessor.
-pub const SHARED_PER_MULTIPROCESSOR: u32 = 228 << 10;
 /// Shared memory that the system takes of each block.
 pub const SHARED_RESERVED: u32 = 1 << 10;
 /// Registers of a block, and of a multiprocessor.
 pub const REGISTERS: u32 = 64 << 10;
-/// Multiprocessors.
-pub const MULTIPROCESSORS: u32 = 132;
-/// Threads of a multiprocessor.
-pub const THREADS_PER_MULTIPROCESSOR: u32 = 2048;
-/// Blocks of a multiprocessor.
-pub const BLOCKS_PER_MULTIPROCESSOR: u32 = 32;
-/// Blocks of a cluster on every device of this kind.
-pub const PORTABLE_CLUSTER: u32 = 8;
-/// Blocks of a cluster where the host allows what is not portable.
-pub const CLUSTER: u32 = 16;
 /// Bytes of parameters.
 pub const PARAMETERS: u64 = 32764;
 
@@ -41,18 +27,19 @@ fn registers_of(threads: u32, registers: u32) -> u32 {
 
 /// Blocks of a function that fit a multiprocessor at once.
 pub fn resident(function: &Function, threads: u32, dynamic_shared: u32) -> u32 {
-    let threads_limit = THREADS_PER_MULTIPROCESSOR / threads.next_multiple_of(32).max(32);
+    let limits = function.card.limits;
+    let threads_limit = limits.threads_per_multiprocessor / threads.next_multiple_of(32).max(32);
     let shared = function.kernel.static_shared as u32 + dynamic_shared + SHARED_RESERVED;
-    let shared_limit = SHARED_PER_MULTIPROCESSOR / shared.next_multiple_of(128);
+    let shared_limit = limits.shared_per_multiprocessor / shared.next_multiple_of(128);
     let registers_limit = match function.registers {
-        0 => BLOCKS_PER_MULTIPROCESSOR,
+        0 => limits.blocks_per_multiprocessor,
         registers => REGISTERS / registers_of(threads, registers).max(1),
     };
 
     if threads > function.max_threads() || dynamic_shared > function.max_dynamic_shared {
         return 0;
     }
-    threads_limit.min(shared_limit).min(registers_limit).min(BLOCKS_PER_MULTIPROCESSOR)
+    threads_limit.min(shared_limit).min(registers_limit).min(limits.blocks_per_multiprocessor)
 }
 
 impl Function {
@@ -63,6 +50,12 @@ impl Function {
         let stated = bounds.required_threads.or(bounds.max_threads).map_or(THREADS, product);
         let fits = |threads: &u32| self.registers == 0 || registers_of(*threads, self.registers) <= REGISTERS;
         (1..=THREADS / 32).rev().map(|warps| warps * 32).find(fits).map_or(0, |threads| threads.min(stated))
+    }
+
+    /// Blocks of a cluster at most.
+    pub fn max_cluster(&self) -> u32 {
+        let [portable, most] = self.card.limits.clusters;
+        if self.non_portable_cluster { most } else { portable }.max(1)
     }
 
     /// That a launch keeps all limits.
@@ -115,7 +108,7 @@ impl Function {
                 "{dynamic_shared} bytes of dynamic shared memory; at most {} unless \
                  CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES is set (up to {} for this kernel)",
                 self.max_dynamic_shared,
-                u64::from(SHARED_OPT_IN).saturating_sub(kernel.static_shared)
+                u64::from(self.card.limits.shared_opt_in).saturating_sub(kernel.static_shared)
             ));
         }
 
@@ -133,7 +126,7 @@ impl Function {
         }
         let blocks: u64 = launch.grid.iter().map(|&n| u64::from(n)).product();
         let threads = launch.block.iter().product::<u32>();
-        let room = u64::from(resident(self, threads, launch.dynamic_shared)) * u64::from(MULTIPROCESSORS);
+        let room = u64::from(resident(self, threads, launch.dynamic_shared)) * u64::from(self.card.multiprocessors);
         if blocks > room {
             let name = &self.kernel.name;
             let why = format!("kernel {name}: {blocks} blocks of a cooperative launch; {room} fit the device at once");
@@ -149,10 +142,13 @@ impl Function {
 
         // How many blocks a cluster has.
         let blocks: u64 = cluster.iter().map(|&n| u64::from(n)).product();
-        let max_blocks = if self.non_portable_cluster { CLUSTER } else { PORTABLE_CLUSTER };
-        if blocks == 0 || blocks > max_blocks.into() {
+        let [portable, most] = self.card.limits.clusters;
+        if most == 0 && (blocks > 1 || launch.explicit_cluster) {
+            return invalid(format!("a cluster; {} has none", self.card.model));
+        }
+        if blocks == 0 || blocks > self.max_cluster().into() {
             return invalid(format!(
-                "a cluster of {blocks} blocks; at most {PORTABLE_CLUSTER}, or {CLUSTER} where \
+                "a cluster of {blocks} blocks; at most {portable}, or {most} where \
                  CU_FUNC_ATTRIBUTE_NON_PORTABLE_CLUSTER_SIZE_ALLOWED is set"
             ));
         }

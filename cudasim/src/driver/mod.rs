@@ -8,6 +8,7 @@
 //! init, context, memory, copy,   the exported functions, by chapter: they check what the driver checks and answer as it does
 //! stream, event, module, ...
 //! capture, graph                 work that is recorded instead
+//! release                        which functions a driver of an older release lacks, and which were called
 //! control, install               what tests ask beyond the driver API
 //! ```
 //!
@@ -41,6 +42,7 @@ mod pages;
 mod pool;
 mod problem;
 mod queue;
+mod release;
 mod state;
 mod stream;
 mod tensor_map;
@@ -58,7 +60,10 @@ macro_rules! exports {
         // SAFETY: no other library that is loaded beside a driver defines this name.
         #[unsafe(no_mangle)]
         pub extern "C" fn $name($($argument: $ty),*) -> std::ffi::c_int {
-            $crate::driver::call::guard(stringify!($name), move || -> $crate::driver::error::Result<()> { $body })
+            $crate::driver::call::guard(stringify!($name), move || -> $crate::driver::error::Result<()> {
+                $crate::driver::release::note(stringify!($name))?;
+                $body
+            })
         }
     )*};
 }

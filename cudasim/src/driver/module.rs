@@ -9,7 +9,7 @@ use super::call::{explain, refuse};
 use super::error::{CudaError, Result};
 use super::exports;
 use super::ffi::{DevicePointer, Handle, HostPointer, In, Out, Text};
-use super::image::{Image, Refusal};
+use super::image::{Image, Reader, Refusal};
 use super::limits;
 use super::objects::{Function, Module};
 use super::queue::reach;
@@ -18,6 +18,18 @@ use crate::exec::Program;
 use crate::exec::decode::program::LoadError;
 
 impl State {
+    /// The image at a pointer, as the device of a context takes it.
+    ///
+    /// # Errors
+    /// [`Refusal`]: what the option `module_error` asks for, or what is wrong with the image.
+    pub fn image(&mut self, context: Handle, image: In<u8>) -> Result<Image, Refusal> {
+        let device = self.device_of(context).map_err(|error| (error, String::new()))?;
+        match CudaError::from_code(device.options.module_error) {
+            Some(error) => Err((error, "as the option module_error asks".into())),
+            None => Image::at(image, &Reader { card: device.options.card(), driver: device.options.driver }),
+        }
+    }
+
     /// Loads an image into a context.
     ///
     /// # Errors
@@ -58,7 +70,9 @@ impl State {
         let kernel = found.program.kernel(name).ok_or(CudaError::NotFound)?;
         let (context, alive) = (found.context, Arc::clone(&found.alive));
         let known = found.registers.get(name).copied();
-        let registers = self.device_of(context)?.registers.get(name).copied().or(known).unwrap_or(0);
+        let device = self.device_of(context)?;
+        let registers = device.registers.get(name).copied().or(known).unwrap_or(0);
+        let card = device.options.card();
 
         let handle = self.new_handle();
         let function = Function {
@@ -66,6 +80,7 @@ impl State {
             context,
             name: CString::new(name).map_err(|_| CudaError::NotFound)?,
             alive,
+            card,
             registers,
             max_dynamic_shared: limits::SHARED.saturating_sub(kernel.static_shared as u32),
             non_portable_cluster: false,
@@ -160,9 +175,9 @@ impl Log {
     }
 }
 
-fn load(module: Out<Handle>, image: Result<Image, Refusal>, log: impl FnOnce(&str) -> Result<()>) -> Result<()> {
+fn load(module: Out<Handle>, image: In<u8>, log: impl FnOnce(&str) -> Result<()>) -> Result<()> {
     let (mut state, context) = enter()?;
-    let loaded = image.and_then(|image| state.load(context, image, false));
+    let loaded = state.image(context, image).and_then(|image| state.load(context, image, false));
     match loaded {
         Ok(handle) => {
             log("")?;
@@ -179,7 +194,7 @@ fn load(module: Out<Handle>, image: Result<Image, Refusal>, log: impl FnOnce(&st
 exports! {
     fn cuModuleLoadData(module: Out<Handle>, image: In<u8>) {
         in_context()?;
-        load(module, Image::at(image), |_| Ok(()))
+        load(module, image, |_| Ok(()))
     }
 
     fn cuModuleLoadDataEx(
@@ -188,12 +203,12 @@ exports! {
         in_context()?;
         let [info, error] = logs(count, options, values.as_in())?;
         info.write("", values)?;
-        load(module, Image::at(image), |message| error.write(message, values))
+        load(module, image, |message| error.write(message, values))
     }
 
     fn cuModuleLoadFatBinary(module: Out<Handle>, image: In<u8>) {
         in_context()?;
-        load(module, Image::at(image), |_| Ok(()))
+        load(module, image, |_| Ok(()))
     }
 
     fn cuModuleLoad(module: Out<Handle>, path: Text) {
@@ -203,7 +218,7 @@ exports! {
             .map_err(|error| refuse(CudaError::FileNotFound, format!("{path}: {error}")))?;
         // A text ends with a zero; other images know their length.
         bytes.extend([0; 16]);
-        load(module, Image::at(In::of_address(bytes.as_ptr().expose_provenance() as u64)), |_| Ok(()))
+        load(module, In::of_address(bytes.as_ptr().expose_provenance() as u64), |_| Ok(()))
     }
 
     fn cuModuleUnload(module: Handle) {

@@ -13,6 +13,7 @@ use super::ffi::Handle;
 use super::pages::Pages;
 use super::problem::Problem;
 use super::work::{Engine, Node, Work};
+use crate::card::Card;
 use crate::exec::rng::Rng;
 use crate::exec::{Kernel, Program};
 use crate::options::Options;
@@ -193,6 +194,8 @@ pub struct Function {
     pub name: std::ffi::CString,
     /// False once the module is unloaded.
     pub alive: Arc<AtomicBool>,
+    /// The device that it is loaded on.
+    pub card: &'static Card,
     /// Registers of a thread, 0 where they are not known.
     pub registers: u32,
     /// `MAX_DYNAMIC_SHARED_SIZE_BYTES`

@@ -43,7 +43,7 @@ fn best(
     let sizes =
         (1..=max_threads / 32).map(|warps| warps * 32).chain((!max_threads.is_multiple_of(32)).then_some(max_threads));
     let found = sizes.max_by_key(|&threads| (threads * resident(threads), threads)).unwrap_or(0);
-    grid.put((resident(found) * limits::MULTIPROCESSORS) as c_int)?;
+    grid.put((resident(found) * function.card.multiprocessors) as c_int)?;
     block.put(found as c_int)
 }
 
@@ -54,8 +54,9 @@ impl LaunchConfig {
         let cluster = self.cluster()?.or(function.kernel.bounds.required_cluster).unwrap_or([1; 3]);
         let blocks = cluster.iter().product::<u32>().max(1);
         // Not counted: a GPU's groups of multiprocessors, inside which a cluster must find its place.
-        let max_cluster = if function.non_portable_cluster { limits::CLUSTER } else { limits::PORTABLE_CLUSTER };
-        let clusters = if blocks > max_cluster { 0 } else { limits::MULTIPROCESSORS * per_multiprocessor / blocks };
+        let max_cluster = function.max_cluster();
+        let room = function.card.multiprocessors * per_multiprocessor;
+        let clusters = if blocks > max_cluster { 0 } else { room / blocks };
         Ok((clusters, max_cluster))
     }
 }
@@ -90,9 +91,9 @@ exports! {
         let (mut state, _) = enter()?;
         let function = state.function(function)?;
         let (blocks, _) = (threads(blocks)?, threads(block)?);
-        let each = limits::SHARED_PER_MULTIPROCESSOR / blocks / 128 * 128;
+        let each = function.card.limits.shared_per_multiprocessor / blocks / 128 * 128;
         let taken = function.kernel.static_shared as u32 + limits::SHARED_RESERVED;
-        let max_shared = limits::SHARED_OPT_IN.saturating_sub(function.kernel.static_shared as u32);
+        let max_shared = function.card.limits.shared_opt_in.saturating_sub(function.kernel.static_shared as u32);
         bytes.put(each.saturating_sub(taken).min(max_shared) as usize)
     }
 

@@ -3,13 +3,15 @@
 use std::fmt::{self, Write as _};
 
 use super::error::CudaError;
-use crate::report::{FaultKind, Report};
+use crate::report::{FaultKind, Level, Report};
 
 /// What is reported.
 #[derive(Clone, Debug)]
 pub enum Problem {
     /// A kernel's fault.
     Kernel(Box<Report>),
+    /// What a kernel did and went on.
+    Warning(Box<Report>),
     /// Host code that breaks the rules of the driver API in a way that a GPU may not show.
     Host {
         /// The nearest kind.
@@ -36,7 +38,7 @@ impl Problem {
         match self {
             Self::Kernel(report) => Some(CudaError::of_fault(report.fault.kind)),
             Self::Host { kind, .. } => Some(CudaError::of_fault(*kind)),
-            Self::Misuse { .. } | Self::Leak(_) => None,
+            Self::Warning(_) | Self::Misuse { .. } | Self::Leak(_) => None,
         }
     }
 
@@ -44,12 +46,19 @@ impl Problem {
     pub fn json(&self) -> String {
         let mut json = Json::new();
         match self {
-            Self::Kernel(report) => {
-                let Report { fault, kernel, block, thread, instruction, ptx_line, source, nearest } = &**report;
-                json.text("kind", fault.kind.name()).text("message", &fault.message).text("kernel", kernel);
+            Self::Kernel(report) | Self::Warning(report) => {
+                let Report { fault, kernel, block, thread, instruction, ptx_line, source, nearest, shows } = &**report;
+                let level = if fault.level == Level::Warning { "warning" } else { "error" };
+                json.text("kind", fault.kind.name())
+                    .text("level", level)
+                    .text("message", &fault.message)
+                    .text("kernel", kernel);
                 json.raw("block", &format!("{block:?}")).raw("thread", &format!("{thread:?}"));
                 if let Some(address) = fault.address {
                     json.text("address", &format!("{address:#x}"));
+                }
+                if let Some(shows) = shows {
+                    json.text("used", shows);
                 }
                 if let Some(nearest) = nearest {
                     json.text("nearest", nearest);
@@ -82,7 +91,7 @@ impl Problem {
 impl fmt::Display for Problem {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Kernel(report) => report.fmt(f),
+            Self::Kernel(report) | Self::Warning(report) => report.fmt(f),
             Self::Host { kind, function, message } => write!(f, "{}: {message}\n  in {function}", kind.name()),
             Self::Misuse { function, message } => write!(f, "misuse: {message}\n  in {function}"),
             Self::Leak(what) => write!(f, "leak: {what}"),

@@ -6,6 +6,7 @@ use super::call;
 use super::error::{CudaError, Result};
 use super::ffi::Handle;
 use super::objects::{Point, Queued};
+use super::problem::Problem;
 use super::state::{self, DONE, Guard, State};
 use super::work::{Scene, Work};
 use crate::exec::rng::Rng;
@@ -151,7 +152,8 @@ fn step(mut state: Guard, context: Handle, stream: Handle) -> Guard {
     let options = state.device_of(context).map(|device| device.options.clone()).unwrap_or_default();
     let Ok(owner) = state.context(context) else { return state };
     let rng = Rng::new(owner.rng.bits(), 0);
-    let mut scene = Scene { engine: Arc::clone(&owner.engine), options, rng, call, counters: Vec::new() };
+    let (engine, warnings) = (Arc::clone(&owner.engine), Arc::default());
+    let mut scene = Scene { engine, options, rng, call, counters: Vec::new(), warnings };
     if let Some(found) = state.streams.get_mut(&stream) {
         found.busy = true;
     }
@@ -164,6 +166,9 @@ fn step(mut state: Guard, context: Handle, stream: Handle) -> Guard {
     // What it left: counts, progress, and what went wrong.
     for line in scene.counters {
         state.count(context, line);
+    }
+    for report in std::mem::take(&mut *scene.warnings.lock().unwrap_or_else(PoisonError::into_inner)) {
+        state.report(context, Problem::Warning(Box::new(report)));
     }
     if let Some(found) = state.streams.get_mut(&stream) {
         found.busy = false;

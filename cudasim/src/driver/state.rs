@@ -161,6 +161,12 @@ impl State {
         0x51_0000_0000 + self.handles * 16
     }
 
+    /// The release of CUDA whose driver this stands for: that of the first device's options, or of the environment's.
+    pub fn driver_release(&self) -> (u32, u32) {
+        let options = self.devices.first().map(|device| device.options.driver);
+        options.unwrap_or_else(|| environment_options().unwrap_or_default().driver)
+    }
+
     /// A context.
     ///
     /// # Errors

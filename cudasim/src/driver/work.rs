@@ -3,7 +3,7 @@
 use std::io::Write as _;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
 use super::call;
@@ -12,8 +12,8 @@ use super::problem::{Json, Problem};
 use crate::exec::rng::Rng;
 use crate::exec::{self, Kernel, Launch};
 use crate::memory::GlobalMemory;
-use crate::options::Options;
-use crate::report::FaultKind;
+use crate::options::{Options, Warnings};
+use crate::report::{FaultKind, Report};
 
 /// A piece of work.
 #[derive(Clone)]
@@ -127,6 +127,8 @@ pub struct Scene {
     pub call: &'static str,
     /// Counts, one line of JSON for each launch.
     pub counters: Vec<String>,
+    /// Warnings of its kernels.
+    pub warnings: Arc<Mutex<Vec<Report>>>,
 }
 
 /// Time since the first use of the clock.
@@ -195,7 +197,10 @@ impl Scene {
         let number = self.engine.launches.fetch_add(1, Ordering::Relaxed);
         let memory = self.engine.memory.map();
         let start = now();
-        let outcome = catch_unwind(AssertUnwindSafe(|| exec::run(kernel, launch, &memory, &self.options, number)));
+        let warnings = Arc::clone(&self.warnings);
+        let warned = Warnings::to(move |report| warnings.lock().unwrap_or_else(PoisonError::into_inner).push(report));
+        let options = Options { warned, ..self.options.clone() };
+        let outcome = catch_unwind(AssertUnwindSafe(|| exec::run(kernel, launch, &memory, &options, number)));
 
         // `printf` may end in the middle of a line, and nobody flushes a library's buffers at exit.
         let _ = std::io::stdout().flush();

@@ -44,6 +44,13 @@ impl SharedMemory {
         self.shadow.as_ref()
     }
 
+    /// The same with its bytes.
+    #[inline]
+    pub fn shadow_and_bytes(&mut self) -> Option<(&Shadow, &[u8])> {
+        self.shadow()?;
+        self.shadow.as_ref().map(|shadow| (shadow, self.bytes.as_slice()))
+    }
+
     /// Size in bytes.
     pub fn size(&self) -> u64 {
         self.bytes.len() as u64

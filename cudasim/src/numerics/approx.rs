@@ -19,7 +19,7 @@ fn through_f64(ftz: bool, x: f32, function: impl Fn(f64) -> f64) -> f32 {
 
 /// 2^x to about 2^-42, for any x that fits an f32 result; exact where x is an integer.
 #[inline(always)]
-fn exp2(x: f64) -> f64 {
+pub(super) fn exp2(x: f64) -> f64 {
     /// Adding it leaves the nearest integer in the low bits of the significand.
     const SHIFTER: f64 = 6_755_399_441_055_744.0;
     /// ln(2)^i / i!, highest first.
@@ -90,7 +90,7 @@ pub fn cos_f32(ftz: bool, a: f32) -> f32 {
 
 /// tanh(x) to about 2^-34 of its size.
 #[inline(always)]
-fn tanh(x: f64) -> f64 {
+pub(super) fn tanh(x: f64) -> f64 {
     // Taylor where the quotient below would cancel.
     let square = x * x;
     let near_zero = x * (1.0 + square * (square * (2.0 / 15.0) - 1.0 / 3.0));

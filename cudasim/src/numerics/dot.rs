@@ -3,7 +3,8 @@
 //! For floating-point operands: `d = round(c + a0·b0 + a1·b1 + …)`, the sum taken in f64 in the order of k, starting
 //! from `c`, and rounded once, to nearest even, to the accumulator's type. Products of f16, bf16, tf32, fp8 and fp4 are
 //! exact in f64. NVIDIA's hardware sums with fewer bits, in groups, and truncates; it is not documented, differs by
-//! generation, and results here agree with it only within a tolerance that grows with k.
+//! generation, and results here agree with it only within a tolerance that grows with k. [`super::tensor_core`] has what was
+//! measured of it, for those who ask.
 //!
 //! Why f64 and not a chain of f32 FMAs: the order of k hardly matters to the result, which is the correctly rounded
 //! one nearly always; and since products are exact, fused and separate multiply-add give the same bits, so that code
@@ -12,7 +13,7 @@
 //! (`cargo bench -p cudasim -- tiles`; with AVX-512 enabled it was no faster).
 
 use super::formats::{Narrow, f16_from_f32, f16_to_f32};
-use super::rounding::{fma_f64, round_to_odd_f32};
+use super::rounding::{cut_f32, fma_f64, round_to_odd_f32};
 use super::{Rounding, canonical_f32};
 
 /// The types that floating-point `mma` accumulates in: f32, and f16 as its bits.
@@ -21,6 +22,10 @@ pub trait Accumulator: Copy {
     fn load(self) -> f64;
     /// The nearest value to a sum, ties to even; NaN as the ISA has it.
     fn store(sum: f64) -> Self;
+    /// The value that a tensor core makes of a sum: f32 is cut off to so many fractional bits, f16 rounded to nearest.
+    fn cut(sum: f64, bits: u32) -> Self;
+    /// The exponent, of subnormals that of the smallest normal number, and -126 of zero.
+    fn exponent(self) -> i32;
 }
 
 impl Accumulator for f32 {
@@ -33,6 +38,16 @@ impl Accumulator for f32 {
     fn store(sum: f64) -> Self {
         canonical_f32(sum as f32)
     }
+
+    #[inline(always)]
+    fn cut(sum: f64, bits: u32) -> Self {
+        cut_f32(sum, bits)
+    }
+
+    #[inline(always)]
+    fn exponent(self) -> i32 {
+        ((self.to_bits() >> 23 & 0xff) as i32 - 127).max(-126)
+    }
 }
 
 impl Accumulator for u16 {
@@ -44,6 +59,17 @@ impl Accumulator for u16 {
     #[inline(always)]
     fn store(sum: f64) -> Self {
         f16_from_f32(Narrow::RN, round_to_odd_f32(sum, 0.0))
+    }
+
+    #[inline(always)]
+    fn cut(sum: f64, _bits: u32) -> Self {
+        Self::store(sum)
+    }
+
+    #[inline(always)]
+    fn exponent(self) -> i32 {
+        let biased = i32::from(self >> 10 & 0x1f);
+        if self & 0x7fff == 0 { -126 } else { (biased - 15).max(-14) }
     }
 }
 

@@ -16,24 +16,16 @@ pub fn sub_sat_s32(a: i32, b: i32) -> i32 {
 
 /// Writes the carry and wide-product functions for one width.
 macro_rules! extended {
-    ($add:ident, $sub:ident, $mad_lo:ident, $mad_hi:ident, $mulhi_u:ident, $mulhi_s:ident,
+    ($add:ident, $mad_lo:ident, $mad_hi:ident, $mulhi_u:ident, $mulhi_s:ident,
      $u:ty, $s:ty, $wide_u:ty, $wide_s:ty, $bits:literal) => {
         #[doc = concat!("`add.cc` and `addc{.cc}` of ", $bits, " bits: `a + b + carry` and the carry out.")]
+        ///
+        /// `sub.cc` and `subc{.cc}` add the complement of `b`: a borrow is a carry that is not set.
         #[inline(always)]
         pub fn $add(a: $u, b: $u, carry: bool) -> ($u, bool) {
             let (sum, first) = a.overflowing_add(b);
             let (sum, second) = sum.overflowing_add(<$u>::from(carry));
             (sum, first | second)
-        }
-
-        #[doc = concat!("`sub.cc` and `subc{.cc}` of ", $bits, " bits: `a - b - borrow` and the borrow out.")]
-        ///
-        /// The condition code register holds the borrow itself, as the ISA words it ("borrow-in", "borrow-out").
-        #[inline(always)]
-        pub fn $sub(a: $u, b: $u, borrow: bool) -> ($u, bool) {
-            let (difference, first) = a.overflowing_sub(b);
-            let (difference, second) = difference.overflowing_sub(<$u>::from(borrow));
-            (difference, first | second)
         }
 
         #[doc = concat!("`mad.lo.cc` and `madc.lo{.cc}` of ", $bits, " bits: low half of `a · b`, plus `c` and the carry.")]
@@ -63,32 +55,8 @@ macro_rules! extended {
     };
 }
 
-extended!(
-    add_carry_32,
-    sub_borrow_32,
-    mad_lo_carry_32,
-    mad_hi_carry_32,
-    mul_hi_u32,
-    mul_hi_s32,
-    u32,
-    i32,
-    u64,
-    i64,
-    32
-);
-extended!(
-    add_carry_64,
-    sub_borrow_64,
-    mad_lo_carry_64,
-    mad_hi_carry_64,
-    mul_hi_u64,
-    mul_hi_s64,
-    u64,
-    i64,
-    u128,
-    i128,
-    64
-);
+extended!(add_carry_32, mad_lo_carry_32, mad_hi_carry_32, mul_hi_u32, mul_hi_s32, u32, i32, u64, i64, 32);
+extended!(add_carry_64, mad_lo_carry_64, mad_hi_carry_64, mul_hi_u64, mul_hi_s64, u64, i64, u128, i128, 64);
 
 /// `mul.hi.u16`: the upper half of the product.
 #[inline(always)]
@@ -270,8 +238,8 @@ mod tests {
                         let (low, carry) = add_carry_32(a, b, false);
                         let (high, _) = add_carry_32(c, d, carry);
                         assert_eq!(wide(low, high), wide(a, c).wrapping_add(wide(b, d)));
-                        let (low, borrow) = sub_borrow_32(a, b, false);
-                        let (high, _) = sub_borrow_32(c, d, borrow);
+                        let (low, carry_not_borrow) = add_carry_32(a, !b, true);
+                        let (high, _) = add_carry_32(c, !d, carry_not_borrow);
                         assert_eq!(wide(low, high), wide(a, c).wrapping_sub(wide(b, d)));
                         // A 64-bit multiply-add from halves, as nvcc writes it.
                         let (low, carry) = mad_lo_carry_32(a, b, c, false);
@@ -288,9 +256,8 @@ mod tests {
 
         // A carry that comes of the carry in alone.
         assert_eq!(add_carry_32(u32::MAX, 0, true), (0, true));
-        assert_eq!(sub_borrow_32(5, 5, true), (u32::MAX, true));
+        assert_eq!(add_carry_32(5, !5, false), (u32::MAX, false), "5 - 5 - 1 borrows");
         assert_eq!(add_carry_64(u64::MAX, u64::MAX, true), (u64::MAX, true));
-        assert_eq!(sub_borrow_64(0, u64::MAX, true), (0, true));
     }
 
     #[test]

@@ -5,10 +5,12 @@
 //! loop over 32 lanes compiles to vector code, and to hardware FMA where the caller enables that target feature.
 //!
 //! What follows the ISA to the bit: everything that it defines exactly (rounded arithmetic, conversions, comparisons,
-//! integers). What does not follow the hardware: the `.approx` instructions (here once rounded, see [`approx`]) and
-//! the order and width of tensor-core sums (here one fixed definition, see [`dot`]).
+//! integers). What does not follow the hardware: the `.approx` instructions (here once rounded, see [`approx`]; [`approx_error`]
+//! has them err) and the order and width of tensor-core sums (here one fixed definition, see [`dot`]; [`tensor_core`] has models
+//! of silicon).
 
 pub mod approx;
+pub mod approx_error;
 pub mod bits;
 pub mod compare;
 pub mod convert;
@@ -19,6 +21,8 @@ pub mod integer;
 pub mod minmax;
 pub mod rounding;
 mod soft;
+pub mod tensor_core;
+pub mod video;
 
 /// The NaN that f32 instructions produce (PTX ISA, "Floating Point Instructions").
 pub const NAN_F32: u32 = 0x7fff_ffff;

@@ -201,3 +201,15 @@ pub fn sqrt_f64(rounding: Rounding, a: f64) -> f64 {
     }
     soft::sqrt(rounding, a)
 }
+
+/// The f32 nearest to a sum towards zero that has so many fractional bits.
+pub fn cut_f32(sum: f64, bits: u32) -> f32 {
+    /// 2^128, from which on a sum is infinite.
+    const OVERFLOW: f64 = 3.402_823_669_209_385e38;
+    let near = sum as f32;
+    if sum.abs() >= OVERFLOW {
+        return near;
+    }
+    let inside = if f64::from(near.abs()) > sum.abs() { near.to_bits() - 1 } else { near.to_bits() };
+    f32::from_bits(inside & (u32::MAX << (23 - bits)))
+}

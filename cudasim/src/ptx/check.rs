@@ -67,6 +67,13 @@ fn fits(rule: &OperandRule, operand: &Operand, body: &Body) -> Result<(), String
         (Value { .. }, _) if written => Err("must be a register".into()),
         (Value { .. }, _) => Err("must be a register or a constant".into()),
 
+        (Part, Operand::Register(register) | Operand::Part(register, _)) => {
+            width(*register, ScalarType::B32, false, body)
+        }
+        (Part, Operand::Immediate(_)) if !written => Ok(()),
+        (Part, Operand::Sink) if written => Ok(()),
+        (Part, _) => Err("must be a register, or parts of one".into()),
+
         (Predicate, Operand::Register(register) | Operand::Not(register)) => {
             width(*register, ScalarType::Pred, false, body)
         }

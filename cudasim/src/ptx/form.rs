@@ -52,6 +52,8 @@ pub enum OperandKind {
         /// Whether the address of a symbol may stand here.
         symbol: bool,
     },
+    /// A word, or parts of one (`%r1.b0`).
+    Part,
     /// A predicate that may be negated.
     Predicate,
     /// A vector of values.
@@ -88,13 +90,12 @@ impl Form {
     pub fn new(opcode: &str, modifiers: &[&str], mnemonic: &str) -> Result<Self, String> {
         let known = Opcode::from_name(opcode).ok_or_else(|| format!("unknown instruction {}", quote(mnemonic)))?;
 
-        // The rows of the table that these modifiers fit; else, the modifier that no row takes.
+        // The rows of the table that these modifiers fit, in their order or another; else, the modifier that no row takes.
         let mut furthest = 0;
-        let rows: Vec<_> = table::rows(known)
-            .iter()
-            .filter(|row| row.fits(modifiers, &mut furthest))
-            .map(|row| &row.operands)
-            .collect();
+        let ordered = in_order(known, modifiers, &mut furthest);
+        let modifiers = ordered.as_deref().unwrap_or(modifiers);
+        let fitting = table::rows(known).iter().filter(|row| row.fits(modifiers, &mut 0));
+        let rows: Vec<_> = fitting.map(|row| &row.operands).collect();
         if rows.is_empty() {
             return Err(match modifiers.get(furthest) {
                 Some(word) => format!("{} does not take {} here", quote(mnemonic), quote(&format!(".{word}"))),
@@ -179,6 +180,7 @@ impl Form {
                     false => OperandKind::Value { ty, wide, symbol },
                 }
             }
+            What::Part => OperandKind::Part,
             What::Predicate => OperandKind::Predicate,
             What::Vector { ty, count } => OperandKind::Vector { ty: self.ty(ty)?, count, wide: false },
             What::Fragment(which) => {
@@ -200,7 +202,7 @@ impl Form {
         Ok(Some(OperandRule { access, kind, predicate: with_predicate, optional }))
     }
 
-    /// Register type and number of registers that one lane holds of a matrix of `mma` or `wgmma`.
+    /// Register type and number of registers that one lane holds of a matrix of `mma`, `wmma` or `wgmma`.
     fn fragment(&self, which: Fragment) -> Option<(ScalarType, usize)> {
         let Shape { m, n, k } = self.shape?;
         let (place, size) = match which {
@@ -209,7 +211,22 @@ impl Form {
             Fragment::B => (2, k * n),
             Fragment::C => (3, m * n),
         };
-        let ty = *self.types.get(place)?;
+
+        let multiplicand = matches!(which, Fragment::A | Fragment::B);
+        let ty = match (self.opcode, self.types.as_slice()) {
+            // A load or a store names the type of its matrix, a product of f16 those of D and C.
+            (Opcode::Wmma, &[ty]) => ty,
+            (Opcode::Wmma, &[_, _]) if multiplicand => ScalarType::F16,
+            (Opcode::Wmma, &[d, _]) if which == Fragment::D => d,
+            (Opcode::Wmma, &[_, c]) => c,
+            _ => *self.types.get(place)?,
+        };
+
+        // Of these hardware before Ampere holds each element several times.
+        if self.opcode == Opcode::Wmma && multiplicand && ty == ScalarType::F16 {
+            return Some((ScalarType::B32, 8));
+        }
+
         let lanes = if self.opcode == Opcode::Wgmma { 128 } else { 32 };
         // The oldest shape multiplies four pairs of matrices, one for each quad pair of the warp.
         let matrices = if (m, n, k) == (8, 8, 4) && self.types.get(1) == Some(&ScalarType::F16) { 4 } else { 1 };
@@ -220,6 +237,15 @@ impl Form {
             _ => (ScalarType::B32, bits / 32),
         })
     }
+}
+
+/// The modifiers in the order of the table, where they have another. `furthest` rises to the number that fitted.
+fn in_order<'a>(opcode: Opcode, modifiers: &[&'a str], furthest: &mut usize) -> Option<Vec<&'a str>> {
+    let rows = table::rows(opcode);
+    if rows.iter().any(|row| row.fits(modifiers, furthest)) {
+        return None;
+    }
+    rows.iter().find_map(|row| row.arrange(modifiers, furthest))
 }
 
 #[cfg(test)]

@@ -29,7 +29,7 @@ macro_rules! names {
 names! {
     /// The base of an instruction: what stands before its first dot.
     Opcode:
-    Abs "abs", Activemask "activemask", Add "add", Addc "addc", And "and", Applypriority "applypriority",
+    Abs "abs", Activemask "activemask", Add "add", Addc "addc", Alloca "alloca", And "and", Applypriority "applypriority",
     Atom "atom", Bar "bar", Barrier "barrier", Bfe "bfe", Bfi "bfi", Bfind "bfind", Bmsk "bmsk", Bra "bra",
     Brev "brev", Brkpt "brkpt", Brx "brx", Call "call", Clz "clz", Cnot "cnot", Copysign "copysign", Cos "cos",
     Cp "cp", Createpolicy "createpolicy", Cvt "cvt", Cvta "cvta", Discard "discard", Div "div", Dp2a "dp2a",
@@ -40,21 +40,25 @@ names! {
     Mul24 "mul24", Nanosleep "nanosleep", Neg "neg", Not "not", Or "or", Pmevent "pmevent", Popc "popc",
     Prefetch "prefetch", Prefetchu "prefetchu", Prmt "prmt", Rcp "rcp", Red "red", Redux "redux", Rem "rem",
     Ret "ret", Rsqrt "rsqrt", Sad "sad", Selp "selp", Set "set", Setmaxnreg "setmaxnreg", Setp "setp", Shf "shf",
-    Shfl "shfl", Shl "shl", Shr "shr", Sin "sin", Slct "slct", Sqrt "sqrt", St "st", Stmatrix "stmatrix", Sub "sub",
+    Shfl "shfl", Shl "shl", Shr "shr", Sin "sin", Slct "slct", Sqrt "sqrt", St "st", Stackrestore "stackrestore",
+    Stacksave "stacksave", Stmatrix "stmatrix", Sub "sub",
     Subc "subc", Szext "szext", Tanh "tanh", Tensormap "tensormap", Testp "testp", Trap "trap", Vote "vote",
-    Wgmma "wgmma", Xor "xor",
+    Vabsdiff "vabsdiff", Vabsdiff2 "vabsdiff2", Vabsdiff4 "vabsdiff4", Vadd "vadd", Vadd2 "vadd2", Vadd4 "vadd4",
+    Vavrg2 "vavrg2", Vavrg4 "vavrg4", Vmad "vmad", Vmax "vmax", Vmax2 "vmax2", Vmax4 "vmax4", Vmin "vmin",
+    Vmin2 "vmin2", Vmin4 "vmin4", Vset "vset", Vset2 "vset2", Vset4 "vset4", Vshl "vshl", Vshr "vshr", Vsub "vsub",
+    Vsub2 "vsub2", Vsub4 "vsub4", Wgmma "wgmma", Wmma "wmma", Xor "xor",
 }
 
 names! {
     /// A modifier that is neither a type, a state space, a vector width nor a matrix shape (those have their own
     /// places in a [`Form`](super::form::Form)).
     Modifier:
-    Abs "abs", AcqRel "acq_rel", Acquire "acquire", Add "add", Alias "alias", Aligned "aligned", All "all",
+    A "a", Abs "abs", AcqRel "acq_rel", Acquire "acquire", Add "add", Alias "alias", Aligned "aligned", All "all",
     And "and", Any "any", Approx "approx", Arrive "arrive", ArriveDrop "arrive_drop", Async "async",
-    AsyncGeneric "async::generic", B1024 "b1024", B4e "b4e", Ballot "ballot", Bfly "bfly", BoxDim "box_dim",
-    Bulk "bulk", BulkGroup "bulk_group", Ca "ca", Cas "cas", Cc "cc", Cg "cg", Clamp "clamp", Cluster "cluster",
+    AsyncGeneric "async::generic", B "b", B1024 "b1024", B4e "b4e", Ballot "ballot", Bfly "bfly", BoxDim "box_dim",
+    Bulk "bulk", BulkGroup "bulk_group", C "c", Ca "ca", Cas "cas", Cc "cc", Cg "cg", Clamp "clamp", Cluster "cluster",
     Col "col", CommitGroup "commit_group", CompleteTx "complete_tx", CompleteTxBytes "mbarrier::complete_tx::bytes",
-    Cs "cs", Cta "cta", Cv "cv", Cvt "cvt", D1 "1d", D2 "2d", D3 "3d", D4 "4d", D5 "5d",
+    CpFenceproxy "cp_fenceproxy", Cs "cs", Cta "cta", Cv "cv", Cvt "cvt", D "d", D1 "1d", D2 "2d", D3 "3d", D4 "4d", D5 "5d",
     Dec "dec", Down "down", Ecl "ecl", Ecr "ecr", ElementStride "element_stride", Elemtype "elemtype", Eq "eq",
     Equ "equ", Exch "exch", ExpectTx "expect_tx", F4e "f4e", Fence "fence", FillMode "fill_mode", Finite "finite",
     Fractional "fractional", Ftz "ftz", Full "full", Ge "ge", Geu "geu", Gl "gl", GlobalAddress "global_address",
@@ -65,15 +69,15 @@ names! {
     L1NoAllocate "L1::no_allocate", L2 "L2", L2CacheHint "L2::cache_hint", L2EvictFirst "L2::evict_first",
     L2EvictLast "L2::evict_last", L2EvictNormal "L2::evict_normal", L2EvictUnchanged "L2::evict_unchanged",
     L2Prefetch128 "L2::128B", L2Prefetch256 "L2::256B", L2Prefetch64 "L2::64B",
-    LaunchDependents "launch_dependents", Le "le", Left "l", Leu "leu", Lo "lo", Ls "ls", Lt "lt", Ltu "ltu",
+    LaunchDependents "launch_dependents", Le "le", Left "l", Leu "leu", Lo "lo", Load "load", Ls "ls", Lt "lt", Ltu "ltu",
     Lu "lu", M8n8 "m8n8", Mask "mask", Max "max", Mbarrier "mbarrier", MbarrierInit "mbarrier_init", Min "min",
-    MmaAsync "mma_async", Mmio "mmio", MulticastCluster "multicast::cluster", Nc "nc", Ne "ne", Neu "neu",
+    Mma "mma", MmaAsync "mma_async", Mmio "mmio", MulticastCluster "multicast::cluster", Nc "nc", Ne "ne", Neu "neu",
     NoComplete "noComplete", Noftz "noftz", Noinc "noinc", Normal "normal", Notanumber "notanumber",
-    Number "number", Oob "oob", Or "or", Ordered "num", Pack "pack", Parity "parity", PendingCount "pending_count",
+    Number "number", Oob "oob", Or "or", Ordered "num", Pack "pack", Parity "parity", PendingCount "pending_count", Po "po",
     Popc "popc", Prefetch "prefetch", PropagateNan "NaN", Proxy "proxy", Range "range", Rank "rank", Rc16 "rc16",
     Rc8 "rc8", Read "read", Red "red", Reduce "reduce", Relaxed "relaxed", Release "release", Relu "relu",
     Replace "replace", Right "r", Rm "rm", Rmi "rmi", Rn "rn", Rna "rna", Rni "rni", Row "row", Rp "rp", Rpi "rpi",
-    Rz "rz", Rzi "rzi", Sat "sat", Satfinite "satfinite", Sc "sc", Shiftamt "shiftamt", Subnormal "subnormal",
+    Rz "rz", Rzi "rzi", Sat "sat", Satfinite "satfinite", Sc "sc", Shiftamt "shiftamt", Shr15 "shr15", Shr7 "shr7", Store "store", Subnormal "subnormal",
     SwizzleMode "swizzle_mode", Sync "sync",
     SyncRestrictSharedCluster "sync_restrict::shared::cluster", SyncRestrictSharedCta "sync_restrict::shared::cta",
     Sys "sys", Tensor "tensor", Tensormap "tensormap", TensormapGeneric "tensormap::generic", TestWait "test_wait",

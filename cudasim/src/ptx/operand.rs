@@ -9,6 +9,8 @@ pub enum Operand {
     Register(RegisterId),
     /// `!%p1`
     Not(RegisterId),
+    /// `%r1.b3210`, `-%r1`: parts of a register, or its negative, as video instructions take them.
+    Part(RegisterId, Selector),
     /// `%r1|%p1`; `None` stands for `_`.
     Pair(Option<RegisterId>, Option<RegisterId>),
     /// `{%r1, %r2}`: registers, constants and `_`.
@@ -33,6 +35,29 @@ pub enum Operand {
     Prototype(u32),
     /// `_`: the result is not wanted.
     Sink,
+}
+
+/// Which parts of a register a video instruction takes or writes.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Selector {
+    /// A minus stands before the register.
+    pub negated: bool,
+    /// Bytes (`.b10`), else half-words (`.h10`).
+    pub bytes: bool,
+    /// The numbers as the text has them, the highest part first; none for the whole register.
+    pub digits: Vec<u8>,
+}
+
+impl Selector {
+    /// Reads `b3210` or `h10`.
+    pub fn from_name(name: &str) -> Option<Self> {
+        let (bytes, digits) = match name.strip_prefix('b') {
+            Some(digits) => (true, digits),
+            None => (false, name.strip_prefix('h')?),
+        };
+        let well = (1..=4).contains(&digits.len()) && digits.bytes().all(|digit| (b'0'..b'8').contains(&digit));
+        well.then(|| Self { negated: false, bytes, digits: digits.bytes().map(|digit| digit - b'0').collect() })
+    }
 }
 
 /// A constant. What an integer means where a float is wanted, and to how many bits it is cut, is the instruction's
@@ -158,6 +183,7 @@ special_registers! {
     ClockHi "%clock_hi", Clock64 "%clock64", Globaltimer "%globaltimer", GlobaltimerLo "%globaltimer_lo",
     GlobaltimerHi "%globaltimer_hi", DynamicSharedSize "%dynamic_smem_size", TotalSharedSize "%total_smem_size",
     AggregateSharedSize "%aggr_smem_size", CurrentGraphExec "%current_graph_exec",
+    Envreg1 "%envreg1", Envreg2 "%envreg2",
 }
 
 #[cfg(test)]
@@ -188,6 +214,16 @@ mod tests {
 
         assert_eq!(Immediate::Integer(4).negated(), Immediate::Integer(u64::MAX - 3));
         assert_eq!(Immediate::F32(0).negated(), Immediate::F32(0x8000_0000));
+    }
+
+    #[test]
+    fn selectors() {
+        let selector = |bytes, digits: &[u8]| Some(Selector { negated: false, bytes, digits: digits.to_vec() });
+        assert_eq!(Selector::from_name("b7654"), selector(true, &[7, 6, 5, 4]));
+        assert_eq!(Selector::from_name("h1"), selector(false, &[1]));
+        for wrong in ["b", "b8", "h-1", "x", "b32100", ""] {
+            assert_eq!(Selector::from_name(wrong), None, "{wrong}");
+        }
     }
 
     #[test]

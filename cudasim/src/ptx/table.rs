@@ -4,14 +4,16 @@
 //! is adding its row (and its names to [`super::opcode`]).
 //!
 //! A slot is one modifier, or alternatives split by `|`, and may be left out where it ends in `?`. `$name` stands for
-//! the words of an earlier `let name = ...`; a `*` in a word stands for digits. Behind an opcode with `~` the modifiers
-//! may come in any order.
+//! the words of an earlier `let name = ...`; a `*` in a word stands for digits. Modifiers up to a `/` belong to the name
+//! and stand where the ISA has them (`mul.wide`, `cp.async.bulk`). The others may come in any order, as `ptxas` takes
+//! them, except that types, state spaces, layouts and the like keep their order among themselves.
 //!
 //! An operand is
 //! * `0`, `1`, ...: a value of the first, second, ... type among the modifiers; a type's name: a value of that type;
 //! * with `w`: its register may be wider; with `s`: a symbol's address may stand there;
 //!   with `v`: a vector where `.v2`, `.v4` or `.v8` is among the modifiers;
 //! * `{b16*2}`: a vector of two; `{b16}`: of any length; `{a} {b} {c} {d}`: a matrix fragment;
+//! * `part`: a word, or parts of one, as video instructions take them;
 //! * `!pred`: a predicate that may be negated; `0|pred`: a value and optionally, after `|`, a predicate;
 //! * `#`: an integer constant; `[]`: an address; `[t]`: a tensor map with coordinates; `addr`: an address as a value;
 //! * `policy`: the `.b64` policy that comes with `.L2::cache_hint`, and only then;
@@ -20,7 +22,7 @@
 //! and is written to after `=`, read and written after `+`, read otherwise; `?` at its end: it may be left out.
 
 use super::opcode::Opcode;
-use super::types::ScalarType;
+use super::types::{ScalarType, StateSpace};
 use std::collections::HashMap;
 use std::sync::OnceLock;
 
@@ -28,7 +30,8 @@ use std::sync::OnceLock;
 #[derive(Debug)]
 pub(super) struct Row {
     slots: Vec<Slot>,
-    any_order: bool,
+    /// How many of the first slots belong to the name.
+    head: usize,
     /// The operands, in order.
     pub operands: Vec<Pattern>,
 }
@@ -61,6 +64,7 @@ pub enum Access {
 #[derive(Clone, Copy, Debug)]
 pub(super) enum What {
     Value { ty: TypeName, wide: bool, symbol: bool, vector: bool, predicate: bool },
+    Part,
     Predicate,
     Vector { ty: TypeName, count: Option<usize> },
     Fragment(Fragment),
@@ -128,12 +132,14 @@ fn read() -> Result<Rows, String> {
         let (modifiers, operands) = line.split_once(" :").ok_or_else(|| format!("no ` :` in {line}"))?;
         let mut modifiers = modifiers.split_whitespace();
         let name = modifiers.next().ok_or_else(|| format!("no opcode in {line}"))?;
-        let (name, any_order) = name.strip_suffix('~').map_or((name, false), |name| (name, true));
         let opcode = Opcode::from_name(name).ok_or_else(|| format!("{name} is not in the list of opcodes"))?;
+        let modifiers: Vec<_> = modifiers.collect();
+        let head = modifiers.iter().position(|&word| word == "/");
+        let slots = modifiers.iter().filter(|&&word| word != "/");
 
         let row = Row {
-            any_order,
-            slots: modifiers.map(|slot| slot_of(slot, &classes)).collect::<Result<_, _>>()?,
+            slots: slots.map(|slot| slot_of(slot, &classes)).collect::<Result<_, _>>()?,
+            head: head.unwrap_or(0),
             operands: operands.split_whitespace().map(pattern).collect::<Result<_, _>>()?,
         };
         table.entry(opcode).or_default().push(row);
@@ -174,6 +180,7 @@ fn pattern(text: &str) -> Result<Pattern, String> {
         "label" => What::Label,
         "targets" => What::Targets,
         "call" => What::Call,
+        "part" => What::Part,
         "!pred" => What::Predicate,
         "{a}" => What::Fragment(Fragment::A),
         "{b}" => What::Fragment(Fragment::B),
@@ -216,24 +223,70 @@ fn type_name(text: &str) -> Result<TypeName, String> {
 }
 
 impl Row {
-    /// Whether these modifiers fit. `furthest` rises to the number of modifiers that fitted.
+    /// Whether these modifiers fit, in the order of the slots. `furthest` rises to the number of modifiers that fitted.
     pub(super) fn fits(&self, modifiers: &[&str], furthest: &mut usize) -> bool {
-        if self.any_order {
-            return self.fits_in_any_order(modifiers, furthest);
-        }
         fits(&self.slots, modifiers, 0, furthest)
     }
 
-    fn fits_in_any_order(&self, modifiers: &[&str], furthest: &mut usize) -> bool {
-        let mut open: Vec<&Slot> = self.slots.iter().collect();
-        for (done, word) in modifiers.iter().enumerate() {
-            *furthest = done.max(*furthest);
-            let Some(place) = open.iter().position(|slot| slot.words.contains(word)) else { return false };
-            open.remove(place);
+    /// These modifiers in the order of the slots, where they fit in any order. `furthest` as of [`Row::fits`].
+    pub(super) fn arrange<'a>(&self, modifiers: &[&'a str], furthest: &mut usize) -> Option<Vec<&'a str>> {
+        let mut taken = vec![None; self.slots.len()];
+        if modifiers.len() > taken.len() {
+            return None;
         }
-        *furthest = modifiers.len().max(*furthest);
-        open.iter().all(|slot| slot.optional)
+        self.arrange_from(modifiers, 0, &mut taken, furthest).then(|| taken.into_iter().flatten().collect())
     }
+
+    /// Puts the modifiers from number `done` on into slots that are free.
+    fn arrange_from<'a>(
+        &self,
+        modifiers: &[&'a str],
+        done: usize,
+        taken: &mut [Option<&'a str>],
+        furthest: &mut usize,
+    ) -> bool {
+        *furthest = done.max(*furthest);
+        let Some(&word) = modifiers.get(done) else {
+            return self.slots.iter().zip(&*taken).all(|(slot, taken)| slot.optional || taken.is_some());
+        };
+
+        // The name first; and behind what it keeps its order with.
+        let behind = |taken: &[Option<&str>]| {
+            let last = taken.iter().rposition(|other| other.is_some_and(|other| keep_order(other, word)));
+            last.map_or(0, |last| last + 1)
+        };
+        let named = |taken: &[Option<&str>], place: usize| {
+            let head = &self.slots[..self.head.min(place)];
+            head.iter().zip(taken).all(|(slot, taken)| slot.optional || taken.is_some())
+                && (place >= self.head || taken[place..].iter().all(Option::is_none))
+        };
+
+        for place in behind(taken)..self.slots.len() {
+            let free = taken[place].is_none() && named(taken, place);
+            if !free || !self.slots[place].words.iter().any(|pattern| word_fits(pattern, word)) {
+                continue;
+            }
+            taken[place] = Some(word);
+            if self.arrange_from(modifiers, done + 1, taken, furthest) {
+                return true;
+            }
+            taken[place] = None;
+        }
+        false
+    }
+}
+
+/// Whether two modifiers mean something else where they change places: `cvt.f32.f16`, `mma.row.col`.
+fn keep_order(a: &str, b: &str) -> bool {
+    let kind = |word: &str| match word {
+        "row" | "col" => 1,
+        "and" | "or" | "xor" | "popc" => 2,
+        _ if ScalarType::from_name(word).is_some() => 3,
+        _ if StateSpace::from_name(word).is_some() => 4,
+        _ if word.starts_with("L2::evict") => 5,
+        _ => 0,
+    };
+    kind(a) != 0 && kind(a) == kind(b)
 }
 
 fn fits(slots: &[Slot], modifiers: &[&str], done: usize, furthest: &mut usize) -> bool {
@@ -262,7 +315,6 @@ fn word_fits(pattern: &str, word: &str) -> bool {
 mod tests {
     use super::*;
     use crate::ptx::opcode::{Modifier, Shape};
-    use crate::ptx::types::StateSpace;
 
     #[test]
     fn the_table_reads_and_has_every_opcode_and_modifier() {
@@ -305,11 +357,30 @@ mod tests {
     }
 
     #[test]
-    fn atomics_take_their_modifiers_in_any_order() {
-        let fits = |words: &[&str]| rows(Opcode::Atom).iter().any(|row| row.fits(words, &mut 0));
-        assert!(fits(&["acq_rel", "gpu", "global", "add", "s32"]) && fits(&["add", "acq_rel", "gpu", "s32"]));
-        assert!(fits(&["global", "sys", "add", "u32"]) && fits(&["add", "u32"]));
-        assert!(!fits(&["add", "add", "u32"]) && !fits(&["gpu", "add"]) && !fits(&["gpu", "cta", "add", "u32"]));
+    fn modifiers_are_arranged_as_the_table_has_them() {
+        let arrange = |opcode, text: &str| {
+            let words: Vec<_> = text.split('.').collect();
+            let found = rows(opcode).iter().find_map(|row| row.arrange(&words, &mut 0));
+            found.map(|words| words.join("."))
+        };
+        let old = arrange(Opcode::Ldmatrix, "sync.aligned.x4.trans.m8n8.shared.b16");
+        assert_eq!(old.as_deref(), Some("sync.aligned.m8n8.x4.trans.shared.b16"));
+        let atomic = arrange(Opcode::Atom, "add.acq_rel.gpu.s32");
+        assert_eq!(atomic.as_deref(), Some("acq_rel.gpu.add.s32"));
+
+        // What belongs to the name comes first; types, spaces and layouts keep their order.
+        assert_eq!(arrange(Opcode::Mul, "s32.wide"), None);
+        assert_eq!(arrange(Opcode::Mad, "lo.u32.cc").as_deref(), Some("lo.cc.u32"));
+        assert_eq!(arrange(Opcode::Mad, "cc.lo.u32"), None);
+        assert_eq!(arrange(Opcode::Cvt, "f16.f32"), None);
+        assert_eq!(arrange(Opcode::Cvt, "f16.ftz.f32.rn").as_deref(), Some("rn.ftz.f16.f32"));
+        assert_eq!(arrange(Opcode::Cp, "async.global.shared.cg"), None);
+        assert_eq!(arrange(Opcode::Mma, "sync.aligned.m16n8k16.col.row.f32.bf16.bf16.f32"), None);
+
+        // Nothing twice, nothing missing.
+        for wrong in ["add.add.u32", "gpu.add", "gpu.cta.add.u32"] {
+            assert_eq!(arrange(Opcode::Atom, wrong), None, "{wrong}");
+        }
     }
 
     #[test]

@@ -338,9 +338,11 @@ impl TensorMap {
             bytes[at..at + count].iter().rev().fold(0_u64, |value, &byte| value << 8 | u64::from(byte))
         };
         let signed = |at: usize| i32::from(read(at, 2) as u16 as i16);
+        // A map that a kernel has made of zeros says nothing of dimensions that there are not.
+        let one_behind = |axis: usize, value: u64| if axis < usize::from(bytes[95]) { value as u32 } else { 1 };
 
         let kind = match bytes[101] {
-            0 => Kind::Tiled { extent: std::array::from_fn(|axis| read(68 + 2 * axis, 2) as u32) },
+            0 => Kind::Tiled { extent: std::array::from_fn(|axis| one_behind(axis, read(68 + 2 * axis, 2))) },
             _ => Kind::Im2col {
                 lower: std::array::from_fn(|axis| signed(83 + 2 * axis)),
                 upper: std::array::from_fn(|axis| signed(89 + 2 * axis)),
@@ -357,7 +359,7 @@ impl TensorMap {
             dims: std::array::from_fn(|axis| read(16 + 4 * axis, 4) + 1),
             strides: std::array::from_fn(|axis| read(36 + 8 * axis, 8)),
             kind,
-            element_strides: std::array::from_fn(|axis| bytes[78 + axis].into()),
+            element_strides: std::array::from_fn(|axis| one_behind(axis, bytes[78 + axis].into())),
             interleave: interleave(bytes[97].into())?,
             swizzle: swizzle(bytes[98].into())?,
             nan_fill: fill(bytes[99].into())?,

@@ -28,11 +28,14 @@ pub enum Field {
 }
 
 /// Replaces a field of an encoded tiled map. What it leaves is checked when a copy uses the map, since fields are replaced
-/// one by one.
+/// one by one. 128 bytes of zeros are a tiled map without any field: kernels that make their own begin with that.
 ///
 /// # Errors
 /// In words: not a tiled map, or an index or a value that the field cannot have.
 pub fn replace(bytes: &mut [u8; BYTES], field: Field, value: u64) -> Result<(), String> {
+    if *bytes == [0; BYTES] {
+        bytes[..MAGIC.len()].copy_from_slice(MAGIC);
+    }
     demand!(bytes.starts_with(MAGIC) && bytes[101] == 0, "these 128 bytes are not a tiled tensor map");
 
     let mut put = |at: usize, count: usize, value: u64| {
@@ -97,6 +100,41 @@ mod tests {
     use super::super::tests::arguments;
     use super::super::{Kind, TensorMap};
     use super::*;
+
+    #[test]
+    fn a_map_is_made_of_nothing() {
+        let map = TensorMap::tiled(&arguments(&[128, 64], &[256]), &[64, 64]).unwrap();
+        let encoded = map.encode();
+        let mut bytes = [0; BYTES];
+        assert!(TensorMap::decode(&bytes).is_err(), "without any field it is none");
+        for (field, value) in [
+            (Field::Address, map.address),
+            (Field::Rank, 1),
+            (Field::Extent(0), 64),
+            (Field::Extent(1), 64),
+            (Field::Dim(0), 128),
+            (Field::Dim(1), 64),
+            (Field::Stride(0), 256),
+            (Field::ElementStride(0), 1),
+            (Field::ElementStride(1), 1),
+            (Field::Element, 6),
+            (Field::Swizzle, encoded[98].into()),
+            (Field::Fill, encoded[99].into()),
+        ] {
+            replace(&mut bytes, field, value).unwrap();
+        }
+
+        let made = TensorMap::decode(&bytes).unwrap();
+        assert_eq!(
+            (made.address, made.dims[..2].to_vec(), made.strides[0]),
+            (map.address, map.dims[..2].to_vec(), 256)
+        );
+        assert_eq!((made.kind, made.element), (map.kind, Element::F16));
+
+        let mut other = [0; BYTES];
+        other[127] = 1;
+        assert!(replace(&mut other, Field::Address, 64).is_err(), "anything else is no map");
+    }
 
     #[test]
     fn fields_are_replaced() {

@@ -141,7 +141,7 @@ template <int BUG> __device__ __forceinline__ void stages(int* out, const int* i
     const int t = threadIdx.x, i = blockIdx.x * THREADS + t;
     auto fetch = [&](int step) {
         const int* from = in + (blockIdx.x + 32 * step + t) % n;
-        asm volatile("cp.async.ca.shared.global [%0], [%1], 4;" ::"r"(shared_address(&stage[step % 2][t])), "l"(from) : "memory"); // BUG 32
+        asm volatile("cp.async.ca.shared.global [%0], [%1], 4;" ::"r"(shared_address(&stage[step % 2][t])), "l"(from) : "memory"); // BUG 31, 32
     };
     fetch(0);
     asm volatile("cp.async.commit_group;" ::: "memory");
@@ -235,10 +235,20 @@ template <int BUG> __device__ __forceinline__ void hand_over(int* out, const int
     }
 }
 
-__device__ __noinline__ int fibonacci(int n)
+// Calls itself until n is 0 again, each time with an array of its own.
+__device__ __noinline__ unsigned deeper(const unsigned* from, unsigned n)
 {
-    if (n < 2) return n;
-    return fibonacci(n - 1) * 3 + fibonacci(n - 2) % 7; // BUG 45
+    unsigned own[512];
+    own[(n + 1) % 512] = from[n % 512] * 3;
+    if (n == 0) return own[1];
+    return deeper(own, n + 1) + own[(n + 1) % 512]; // BUG 45
+}
+
+__device__ __forceinline__ int climb(unsigned n)
+{
+    unsigned start[512];
+    start[n % 512] = n;
+    return deeper(start, n); // BUG 45
 }
 
 // out[i] = 2 in[i], if nothing stops the kernel.
@@ -250,7 +260,7 @@ template <int BUG> __device__ __forceinline__ void ends(int* out, const int* in,
     for (unsigned k = 0; k != (BUG == 49 ? 7 : 8); k += 2) asm volatile("" : "+r"(k)); // BUG 49
     if (in[i] < (BUG == 43 ? 1 : 0)) __trap();          // BUG 43
     assert(in[i] >= (BUG == 44 ? 1 : 0));               // BUG 44
-    out[i] = BUG == 45 ? fibonacci(in[i]) : 2 * in[i];  // BUG 45
+    out[i] = BUG == 45 ? climb(in[i]) : 2 * in[i];      // BUG 45
 }
 
 // The transpose of 32 x 32 numbers, through shared memory whose columns are permuted.

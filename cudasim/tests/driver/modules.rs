@@ -60,6 +60,12 @@ fn a_fat_binary_gives_its_best_ptx_and_the_registers_of_its_machine_code() {
     // What `ptxas -v` of CUDA 13.0 says.
     assert_eq!(attribute(scale, CU_FUNC_ATTRIBUTE_NUM_REGS), 8);
     assert_eq!(attribute(scale, CU_FUNC_ATTRIBUTE_BINARY_VERSION), 90);
+    assert_eq!(attribute(scale, CU_FUNC_ATTRIBUTE_PTX_VERSION), 90);
+    // By its target, not by the version of its text: CUB chooses what it launches by that.
+    let Some(mut old) = compiled("scale", &["-ptx", "-arch=compute_80"]) else { return };
+    old.push(0);
+    let other = function(load(&old).unwrap(), "scale").unwrap();
+    assert_eq!(attribute(other, CU_FUNC_ATTRIBUTE_PTX_VERSION), 80);
     let memory = device.upload(&[1.5_f32.to_bits(), 2.0_f32.to_bits()]);
     // Parameters of different sizes: a pointer, a float, an integer.
     let (mut factor, mut n, mut y) = (3.0_f32, 2_i32, memory);

@@ -138,14 +138,14 @@ fn events_measure_time() {
     cu!(cuEventRecord(start, stream)).unwrap();
     device.launch(empty, 64, 128, stream, &[]).unwrap();
     cu!(cuEventRecord(end, stream)).unwrap();
-    assert_eq!(code(cu!(cuEventElapsedTime_v2(&mut milliseconds, start, end))), 600);
+    assert_eq!(code(cu!(cuEventElapsedTime(&mut milliseconds, start, end))), 600);
     cu!(cuEventSynchronize(end)).unwrap();
-    cu!(cuEventElapsedTime_v2(&mut milliseconds, start, end)).unwrap();
+    cu!(cuEventElapsedTime(&mut milliseconds, start, end)).unwrap();
     assert!((0.0..60_000.0).contains(&milliseconds) && milliseconds > 0.0, "{milliseconds} ms");
     let mut untimed = std::ptr::null_mut();
     cu!(cuEventCreate(&mut untimed, sys::CUevent_flags::CU_EVENT_DISABLE_TIMING as u32)).unwrap();
     cu!(cuEventRecord(untimed, stream)).unwrap();
-    assert_eq!(code(cu!(cuEventElapsedTime_v2(&mut milliseconds, start, untimed))), 400);
+    assert_eq!(code(cu!(cuEventElapsedTime(&mut milliseconds, start, untimed))), 400);
 }
 
 #[test]

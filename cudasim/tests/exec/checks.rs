@@ -25,6 +25,9 @@ fn kernel(lines: &[&str]) -> String {
 /// The other threads leave: lanes take their turns at atomics in any order.
 const ALONE: &str = "setp.ne.u32 %p1, %r1, 0; @%p1 ret;";
 
+/// What was loaded reaches a result: without that it is no fault that it was never written.
+const USE: &str = "st.global.u32 [%rd2], %r2;";
+
 /// Runs the lines by some threads on 32 words of input, all 7, and room for 40 words that nobody has written.
 fn run(lines: &[&str], threads: u32) -> Result<(), Box<Report>> {
     let machine = Machine::new(&kernel(lines));
@@ -95,12 +98,12 @@ fn freed_memory_is_named() {
 #[test]
 fn uninitialised_memory() {
     let kind = FaultKind::UninitialisedMemory;
-    let read = ["setp.lt.u32 %p1, %r1, 5;", "@%p1 st.global.u32 [%rd2], %r1;", "ld.global.u32 %r2, [%rd2];"];
+    let read = ["setp.lt.u32 %p1, %r1, 5;", "@%p1 st.global.u32 [%rd2], %r1;", "ld.global.u32 %r2, [%rd2];", USE];
     let message = fails(&read, kind, 3, 5, Some("byte 20 of allocation 1 of 160 bytes"));
 
     assert_eq!(message, "global memory is read that nothing was written to");
     assert!(fails(&[ALONE, "red.global.add.u32 [%rd2], 1;"], kind, 2, 0, None).contains("global"));
-    assert!(fails(&["ld.shared.u32 %r2, [%r19+8];"], kind, 1, 0, None).contains("shared"));
+    assert!(fails(&["ld.shared.u32 %r2, [%r19+8];", USE], kind, 1, 0, None).contains("shared"));
 
     // One byte of the word is missing.
     let holes = [
@@ -108,6 +111,7 @@ fn uninitialised_memory() {
         "st.local.u8 [own+2], %r1;",
         "ld.local.u16 %h2, [own];",
         "ld.local.u32 %r2, [own];",
+        USE,
     ];
 
     assert!(fails(&[&["mov.u16 %h1, 3;"], &holes[..]].concat(), kind, 5, 0, None).contains("local"));
@@ -116,6 +120,7 @@ fn uninitialised_memory() {
         "st.global.u32 [%rd18], %r4;",
         "discard.global.L2 [%rd18], 128;",
         "ld.global.u32 %r2, [%rd18];",
+        USE,
     ];
 
     fails(&[&[ALONE], &line[..]].concat(), kind, 5, 0, Some("byte 0 of allocation 0"));

@@ -88,11 +88,30 @@ fn faults_of_rows() {
 }
 
 #[test]
-fn unwritten_rows_are_reported() {
-    let text = ".visible .entry k() { .shared .align 16 .b8 tile[128]; .reg .b32 %r<3>;
-        mov.u32 %r0, %laneid; mov.u32 %r1, tile; mad.lo.u32 %r0, %r0, 16, %r1;
-        ldmatrix.sync.aligned.m8n8.x1.shared.b16 {%r2}, [%r0]; ret; }";
-    assert_eq!(Machine::new(text).launch("k", 1, 32, &[]).unwrap_err().fault.kind, FaultKind::UninitialisedMemory);
+fn unwritten_rows_are_reported_where_they_count() {
+    // Of eight rows the last three are never written.
+    let run = |load: &str, lanes: u32| {
+        let text = format!(
+            ".visible .entry k(.param .u64 p) {{ .shared .align 16 .b8 tile[128]; .reg .b32 %r<5>; .reg .b64 %rd<2>; .reg .pred %p<2>;
+            ld.param.u64 %rd0, [p]; mov.u32 %r0, %laneid; mad.wide.u32 %rd1, %r0, 4, %rd0; mov.u32 %r1, tile; mad.lo.u32 %r3, %r0, 4, %r1;
+            setp.lt.u32 %p0, %r0, 20; @%p0 st.shared.u32 [%r3], %r0; bar.warp.sync 0xffffffff;
+            mad.lo.u32 %r4, %r0, 16, %r1; {load} setp.lt.u32 %p1, %r0, {lanes}; @%p1 st.global.u32 [%rd1], %r2; ret; }}"
+        );
+        let machine = Machine::new(&text);
+        let out = machine.upload(&[0; 32]);
+        machine.launch("k", 1, 32, &[out])
+    };
+    let rows = "ldmatrix.sync.aligned.m8n8.x1.shared.b16 {%r2}, [%r4];";
+    run(rows, 0).unwrap_or_else(|report| panic!("{report}"));
+    run(rows, 20).unwrap_or_else(|report| panic!("{report}"));
+    let report = run(rows, 21).unwrap_err();
+    assert_eq!(report.fault.kind, FaultKind::UninitialisedMemory, "{report}");
+    assert!(report.nearest.as_deref().unwrap().starts_with("byte 80 of shared tile"), "{report}");
+    // Transposed, each lane has a part of an unwritten row but for lanes 0 and 1 of each group.
+    let columns = rows.replace(".shared", ".trans.shared");
+    run(&columns, 2).unwrap_or_else(|report| panic!("{report}"));
+    assert_eq!(run(&columns, 3).unwrap_err().fault.kind, FaultKind::UninitialisedMemory);
+
     let global = ".visible .entry k(.param .u64 p) { .reg .b64 %rd0; .reg .b32 %r2; ld.param.u64 %rd0, [p];
         ldmatrix.sync.aligned.m8n8.x1.b16 {%r2}, [%rd0]; ret; }";
     let machine = Machine::new(global);

@@ -108,7 +108,7 @@ fn lanes_of_a_warp_where_the_option_asks() {
 #[test]
 fn blocks_are_not_ordered() {
     let report = races(
-        "mul.wide.u32 %rd4, %r1, 4; add.u64 %rd4, %rd1, %rd4; st.global.u32 [%rd4], %r1;",
+        "mul.wide.u32 %rd4, %r1, 4; add.u64 %rd4, %rd1, %rd4; st.global.u32 [%rd4], %r4;",
         2,
         FaultKind::GlobalRace,
     );

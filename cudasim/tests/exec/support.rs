@@ -1,9 +1,11 @@
 //! Runs PTX on memory of its own.
 
+use std::sync::{Arc, Mutex};
+
 use cudasim::exec::{Launch, Program, run};
 use cudasim::memory::GlobalMemory;
-use cudasim::options::Options;
-use cudasim::report::Report;
+use cudasim::options::{Options, Warnings};
+use cudasim::report::{Level, Report};
 
 /// A device with one module.
 pub struct Machine {
@@ -21,7 +23,7 @@ impl Machine {
         };
         let memory = GlobalMemory::new(1 << 30);
         let program = Program::load(&text, &memory).unwrap_or_else(|error| panic!("{error}"));
-        Self { memory, program, options: Options::default() }
+        Self { memory, program, options: strict() }
     }
 
     /// Device memory with these words.
@@ -46,6 +48,19 @@ impl Machine {
         let launch = Launch::new([blocks, 1, 1], [threads, 1, 1], 0, block);
         run(&kernel, &launch, &self.memory.map(), &self.options, 0).map(|_| ())
     }
+}
+
+/// Options under which warnings stop as well.
+pub fn strict() -> Options {
+    Options { stop: Level::Warning, ..Options::default() }
+}
+
+/// Options under which warnings are kept, and the place where they are.
+pub fn lenient() -> (Options, Arc<Mutex<Vec<Report>>>) {
+    let kept = Arc::new(Mutex::new(Vec::new()));
+    let listener = Arc::clone(&kept);
+    let warned = Warnings::to(move |report| listener.lock().unwrap().push(report));
+    (Options { warned, ..Options::default() }, kept)
 }
 
 /// Reproducible bits (SplitMix64).

@@ -2,6 +2,7 @@
 //! decoding, and tables written from the PTX ISA.
 
 mod approx;
+mod approx_error;
 mod bits;
 mod convert;
 mod exact;

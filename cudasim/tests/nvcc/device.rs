@@ -6,7 +6,7 @@ use cudasim::counters::Counts;
 use cudasim::exec::{Kernel, Launch, Program, run};
 use cudasim::memory::GlobalMemory;
 use cudasim::options::{Completion, Options};
-use cudasim::report::Report;
+use cudasim::report::{Level, Report};
 
 /// A device with one module, and how it runs.
 pub struct Device {
@@ -57,7 +57,7 @@ impl Device {
     pub fn new(ptx: &str) -> Self {
         let memory = GlobalMemory::new(1 << 32);
         let program = Program::load(ptx, &memory).unwrap_or_else(|error| panic!("{error}"));
-        Self { memory, program, options: Options::default(), dynamic_shared: 0 }
+        Self { memory, program, options: Options { stop: Level::Warning, ..Options::default() }, dynamic_shared: 0 }
     }
 
     pub fn upload<T: Number>(&self, values: &[T]) -> u64 {

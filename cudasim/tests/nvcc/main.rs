@@ -6,6 +6,12 @@ mod device;
 
 mod attention;
 mod basics;
+mod cooperative;
 mod cub;
+mod cub_blocks;
+mod functions;
 mod gemm;
+mod int128;
 mod mutants;
+mod spellings;
+mod wmma;

@@ -193,8 +193,9 @@ const BUGS: &[Bug] = &[
     bug(28, "lanes", &[SharedRace]),
     bug(29, "stages", &[MissingWait]),
     bug(30, "stages", &[MissingWait]),
-    // Another warp has not begun to copy, its copies are in flight, or they have completed without a barrier.
-    bug(31, "stages", &[UninitialisedMemory, MissingWait, SharedRace]),
+    // Another warp has not begun to copy (what was read then races with its copy before it is used), its copies are in flight,
+    // or they have completed without a barrier.
+    bug(31, "stages", &[SharedRace, MissingWait, UninitialisedMemory]),
     bug(32, "stages", &[SharedRace, MissingWait]),
     bug(33, "matrix", &[Misaligned]),
     // A warp asks the mbarrier in a loop: too often, where the host keeps the other thread from looking for long.

@@ -1,8 +1,11 @@
 //! Single accesses to memory by a lane, with their checks: what every family that touches memory is built on.
 
 use crate::exec::program::address::{Address, Space, Window, window};
+use crate::exec::program::registers::Slot;
 use crate::exec::race::detector::{AccessKind, SyncLocation};
 use crate::exec::state::context::Context;
+use crate::exec::state::worker::Missing;
+use crate::mask::{Mask, lanes};
 use crate::memory::{ByteState, CLUSTER_RANK_SHIFT, SharedMemory, Word};
 use crate::report::{Fault, FaultKind};
 
@@ -13,12 +16,14 @@ pub struct Access {
     pub space: Space,
     /// Whether it is volatile, relaxed, acquire, release or atomic: two of these do not race.
     pub strong: bool,
+    /// A load that hands on what memory lacks, in place of a fault.
+    pub defers: bool,
 }
 
 impl Access {
     /// A plain one.
     pub fn weak(space: Space) -> Self {
-        Self { space, strong: false }
+        Self { space, strong: false, defers: false }
     }
 }
 
@@ -97,24 +102,30 @@ impl Context<'_> {
                 let (index, offset) = self.global(lane, address, T::BYTES)?;
                 let Some(allocation) = self.grid.memory.get(index) else { return Ok(T::default()) };
                 if self.grid.options.uninitialised && !allocation.is_written(offset, T::BYTES) {
-                    return Err(uninitialised("global", lane, address));
+                    let lacks = bits_where(T::BYTES, |byte| !allocation.is_written(offset + byte, 1));
+                    self.missing(access, "global", lane, address, address, lacks)?;
                 }
                 let value = allocation.load(offset);
                 let kind = AccessKind { write: false, strong: access.strong };
-                self.check_global(index, &[address; 32], 1 << lane, T::BYTES, kind)?;
+                self.check_global_lane(index, lane, address, T::BYTES, kind, None)?;
                 Ok(value)
             }
             Window::Shared => {
                 let mut word = [0; 8];
                 let agent = self.agent();
-                self.read_shared_as(agent, access.strong, lane, inside, &mut word[..T::BYTES as usize])?;
+                let into = &mut word[..T::BYTES as usize];
+                match access.defers && self.grid.options.uninitialised {
+                    true => self.read_shared_deferring(agent, access, lane, (address, inside), into)?,
+                    false => self.read_shared_as(agent, access.strong, lane, inside, into)?,
+                }
                 Ok(T::cut(u64::from_le_bytes(word)))
             }
             Window::Local => {
                 let range = self.local_range(lane, inside, T::BYTES)?;
                 let notes = &self.warp.local_written[range.clone()];
                 if self.grid.options.uninitialised && notes.contains(&0) {
-                    return Err(uninitialised("local", lane, crate::memory::LOCAL_WINDOW + inside));
+                    let lacks = bits_where(T::BYTES, |byte| notes[byte as usize] == 0);
+                    self.missing(access, "local", lane, address, crate::memory::LOCAL_WINDOW + inside, lacks)?;
                 }
                 Ok(T::from_slice(&self.warp.local[range]))
             }
@@ -128,6 +139,53 @@ impl Context<'_> {
                 }
             }
         }
+    }
+
+    /// A load finds bits of a word at `address` without a value; `full` is its generic address.
+    ///
+    /// # Errors
+    /// `UninitialisedMemory`, where the load does not hand that on.
+    #[cold]
+    fn missing(
+        &mut self,
+        access: Access,
+        space: &'static str,
+        lane: usize,
+        address: u64,
+        full: u64,
+        bits: u64,
+    ) -> Result<(), Fault> {
+        if !access.defers {
+            return Err(uninitialised(space, lane, full));
+        }
+        self.worker.missing.push(Missing { lane, address, full, bits, space });
+        Ok(())
+    }
+
+    /// Reads shared memory of which bytes may hold no value.
+    #[cold]
+    fn read_shared_deferring(
+        &mut self,
+        agent: usize,
+        access: Access,
+        lane: usize,
+        (address, inside): (u64, u64),
+        into: &mut [u8],
+    ) -> Result<(), Fault> {
+        let (rank, place) = self.shared_block(inside).map_err(|fault| fault.lane(lane))?;
+        let memory = &self.blocks[rank].shared;
+        let at = |fault: Fault| fault.lane(lane).at(crate::memory::SHARED_WINDOW + inside);
+        let offset = memory.offset(place, into.len() as u64).map_err(at)?;
+        let states = memory.states(offset, into.len());
+        if states.contains(&ByteState::InFlight) || !states.contains(&ByteState::Unwritten) {
+            return self.read_shared_as(agent, access.strong, lane, inside, into);
+        }
+
+        into.copy_from_slice(memory.bytes(offset, into.len()));
+        let lacks = bits_where(into.len() as u64, |byte| states[byte as usize] == ByteState::Unwritten);
+        self.missing(access, "shared", lane, address, crate::memory::SHARED_WINDOW + inside, lacks)?;
+        let kind = AccessKind { write: false, strong: access.strong };
+        self.check_shared_range(agent, rank, lane, offset, into.len(), kind)
     }
 
     /// Writes a word for a lane.
@@ -151,12 +209,14 @@ impl Context<'_> {
         match place {
             Window::Global => {
                 let (index, offset) = self.global(lane, address, T::BYTES)?;
+                let kind = AccessKind { write: true, strong: access.strong };
+                let written = |_: usize, at: u64| bytes[(at - address) as usize % bytes.len()];
+                self.check_global_lane(index, lane, address, T::BYTES, kind, Some(&written))?;
                 if let Some(allocation) = self.grid.memory.get(index) {
                     allocation.store(offset, value);
                     allocation.set_written(offset, T::BYTES, true);
                 }
-                let kind = AccessKind { write: true, strong: access.strong };
-                self.check_global(index, &[address; 32], 1 << lane, T::BYTES, kind)
+                Ok(())
             }
             Window::Shared => {
                 let agent = self.agent();
@@ -171,6 +231,45 @@ impl Context<'_> {
             Window::Parameter => Err(Fault::new(FaultKind::InvalidAddressSpace, "a kernel's parameters are read-only")
                 .lane(lane)
                 .at(address)),
+        }
+    }
+
+    /// The bytes of a store whose data lacked something hold no value: `slots` are its words, of `bytes` each.
+    #[cold]
+    pub(in crate::exec) fn unwrite(
+        &mut self,
+        space: Space,
+        mask: Mask,
+        addresses: &[u64; 32],
+        slots: &[Slot],
+        bytes: u64,
+    ) {
+        for (part, &slot) in slots.iter().enumerate() {
+            let Some(lacks) = self.carried(slot) else { continue };
+            for lane in lanes(mask) {
+                let (window, inside) = locate(space, addresses[lane] + part as u64 * bytes);
+                for byte in (0..bytes).filter(|byte| lacks[lane] >> (8 * byte) & 0xff != 0) {
+                    self.unwrite_byte(window, lane, inside + byte);
+                }
+            }
+        }
+        self.worker.carried.clear();
+    }
+
+    pub(in crate::exec) fn unwrite_byte(&mut self, window: Window, lane: usize, address: u64) {
+        match window {
+            Window::Shared => {
+                let Ok((rank, inside)) = self.shared_block(address) else { return };
+                if let Ok(offset) = self.blocks[rank].shared.offset(inside, 1) {
+                    self.blocks[rank].shared.mark(offset, 1, ByteState::Unwritten);
+                }
+            }
+            Window::Local => {
+                if let Ok(range) = self.local_range(lane, address, 1) {
+                    self.warp.local_written[range].fill(0);
+                }
+            }
+            Window::Global | Window::Parameter => {}
         }
     }
 
@@ -243,8 +342,11 @@ impl Context<'_> {
         let at = |fault: Fault| fault.lane(lane).at(crate::memory::SHARED_WINDOW + address);
         let offset = memory.offset(inside, from.len() as u64).map_err(at)?;
         writable(memory, offset, from.len()).map_err(at)?;
-        memory.put(offset, from);
-        self.check_shared_range(agent, rank, lane, offset, from.len(), AccessKind { write: true, strong })
+        let written = |_: usize, at: u64| from[(at - inside) as usize % from.len()];
+        let kind = AccessKind { write: true, strong };
+        self.check_shared_store(agent, rank, lane, offset, from.len(), kind, Some(&written))?;
+        self.blocks[rank].shared.put(offset, from);
+        Ok(())
     }
 
     /// Index of the allocation that the step that runs has hit last, or another that shares its place.
@@ -310,7 +412,7 @@ impl Context<'_> {
     }
 
     fn local_range(&self, lane: usize, inside: u64, bytes: u64) -> Result<std::ops::Range<usize>, Fault> {
-        let size = self.grid.kernel.local_bytes;
+        let size = self.warp.local_bytes;
         if inside.checked_add(bytes).is_none_or(|end| end > size) {
             let message = format!("{bytes} bytes at local address {inside:#x}; the thread has {size:#x}");
             return Err(Fault::new(FaultKind::OutOfBounds, message)
@@ -332,6 +434,11 @@ pub(in crate::exec) fn locate(space: Space, address: u64) -> (Window, u64) {
         Space::Local => (Window::Local, address),
         Space::Parameter => (Window::Parameter, address),
     }
+}
+
+/// The bits of the bytes for which `is` holds.
+fn bits_where(bytes: u64, is: impl Fn(u64) -> bool) -> u64 {
+    (0..bytes).filter(|&byte| is(byte)).fold(0, |bits, byte| bits | 0xff << (8 * byte))
 }
 
 #[inline]

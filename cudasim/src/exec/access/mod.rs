@@ -3,9 +3,11 @@
 //! ```text
 //! lane         one access by one lane
 //! warp         the accesses of all lanes at once, where they are regular
+//! rows         rows of matrices in shared memory
 //! race_checks  what happens before an access, and what it releases and acquires
 //! ```
 
 pub mod lane;
 mod race_checks;
+mod rows;
 mod warp;

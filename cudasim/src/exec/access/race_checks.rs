@@ -2,7 +2,9 @@
 
 use crate::exec::program::address::Space;
 use crate::exec::race::clocks::Clock;
-use crate::exec::race::detector::{AccessKind, HappensBeforeInCluster, HappensBeforeInGrid, SyncLocation};
+use crate::exec::race::detector::{
+    AccessKind, Comparison, HappensBeforeInCluster, HappensBeforeInGrid, SyncLocation, Written,
+};
 use crate::exec::state::context::Context;
 use crate::mask::{FULL, Mask, lanes};
 use crate::memory::shadow::{Cell, Race, Shadow, Visit};
@@ -28,11 +30,32 @@ impl Context<'_> {
         mask: Mask,
         bytes: u64,
         kind: AccessKind,
+        written: Option<Written<'_>>,
     ) -> Result<(), Fault> {
-        let race = self.visit_global(index, kind, |shadow, visit, base| {
+        let race = self.visit_global(index, kind, written, |shadow, visit, base| {
             shadow.visit(visit, &addresses.map(|address| address.wrapping_sub(base)), mask, bytes)
         });
         race.map_err(|(lane, fault)| fault.at(addresses[lane]))
+    }
+
+    /// The same of one lane.
+    ///
+    /// # Errors
+    /// As [`Context::check_global`].
+    #[inline]
+    pub(in crate::exec) fn check_global_lane(
+        &mut self,
+        index: usize,
+        lane: usize,
+        address: u64,
+        bytes: u64,
+        kind: AccessKind,
+        written: Option<Written<'_>>,
+    ) -> Result<(), Fault> {
+        let race = self.visit_global(index, kind, written, |shadow, visit, base| {
+            shadow.visit_lane(visit, lane, address.wrapping_sub(base), bytes)
+        });
+        race.map_err(|(_, fault)| fault.at(address))
     }
 
     /// The same of all lanes side by side, the first at `address`.
@@ -46,8 +69,9 @@ impl Context<'_> {
         address: u64,
         bytes: u64,
         kind: AccessKind,
+        written: Option<Written<'_>>,
     ) -> Result<(), Fault> {
-        let race = self.visit_global(index, kind, |shadow, visit, base| match !visit.lanes {
+        let race = self.visit_global(index, kind, written, |shadow, visit, base| match !visit.lanes {
             true => shadow.visit_run(visit, address - base, bytes),
             false => {
                 let offsets = std::array::from_fn(|lane| address - base + lane as u64 * bytes);
@@ -62,6 +86,7 @@ impl Context<'_> {
         &mut self,
         index: usize,
         kind: AccessKind,
+        written: Option<Written<'_>>,
         visitor: impl FnOnce(&Shadow, &mut Visit<HappensBeforeInGrid<'_>>, u64) -> Option<Race>,
     ) -> Result<(), (usize, Fault)> {
         if self.grid.first_agent == 0 {
@@ -74,15 +99,30 @@ impl Context<'_> {
         let clocks = &*self.clocks;
         let (number, now) = (clocks.global_agent(agent), clocks.now(agent));
         let Some(cell) = Cell::new(number, now, kind.strong, self.pc) else { return Ok(()) };
-        let knows = HappensBeforeInGrid { clocks, agent, number, now, lanes: by_lane };
+        let byte = |at: u64| if at < allocation.size() { allocation.load::<u8>(at) } else { 0 };
+        let memory = |word: usize| std::array::from_fn(|part| byte((4 * word + part) as u64));
+        let comparison = written.map(|written| Comparison {
+            written,
+            base: allocation.base(),
+            memory: &memory,
+            shared: self.grid.options.threads != 1,
+        });
+        let knows = HappensBeforeInGrid { clocks, agent, number, now, lanes: by_lane, comparison, same: None };
         let old = self.grid.first_agent << 40;
         let mut visit =
             Visit { cell, old, known: self.warp.proven_epochs[0], order: knows, lanes: by_lane, write: kind.write };
         let race = visitor(shadow, &mut visit, allocation.base());
         self.warp.proven_epochs[0] = visit.known;
+        let same = visit.order.same;
 
         match race {
-            None => Ok(()),
+            None => match same {
+                None => Ok(()),
+                Some((other, mine)) => {
+                    let (cluster, agent) = clocks.of_global(other.agent());
+                    self.warn_of_same(FaultKind::GlobalRace, other, mine, cluster, agent)
+                }
+            },
             Some(race) => {
                 let (cluster, agent) = clocks.of_global(race.other.agent());
                 let message = self.race(kind, &race, cluster, agent);
@@ -96,6 +136,7 @@ impl Context<'_> {
     ///
     /// # Errors
     /// `SharedRace`.
+    #[expect(clippy::too_many_arguments, reason = "who, where and what")]
     #[inline]
     pub(in crate::exec) fn check_shared(
         &mut self,
@@ -105,9 +146,11 @@ impl Context<'_> {
         mask: Mask,
         bytes: u64,
         kind: AccessKind,
+        written: Option<Written<'_>>,
     ) -> Result<(), Fault> {
         let offsets = addresses.map(|address| address.wrapping_sub(SHARED_RESERVED));
-        let race = self.visit_shared(agent, rank, kind, |shadow, visit| shadow.visit(visit, &offsets, mask, bytes));
+        let race =
+            self.visit_shared(agent, rank, kind, written, |shadow, visit| shadow.visit(visit, &offsets, mask, bytes));
         race.map_err(|(lane, fault)| fault.at(SHARED_WINDOW + addresses[lane]))
     }
 
@@ -125,7 +168,25 @@ impl Context<'_> {
         bytes: usize,
         kind: AccessKind,
     ) -> Result<(), Fault> {
-        let race = self.visit_shared(agent, rank, kind, |shadow, visit| {
+        self.check_shared_store(agent, rank, lane, offset, bytes, kind, None)
+    }
+
+    /// The same of a store, with what it writes.
+    ///
+    /// # Errors
+    /// `SharedRace`.
+    #[expect(clippy::too_many_arguments, reason = "who, where and what")]
+    pub(in crate::exec) fn check_shared_store(
+        &mut self,
+        agent: usize,
+        rank: usize,
+        lane: usize,
+        offset: usize,
+        bytes: usize,
+        kind: AccessKind,
+        written: Option<Written<'_>>,
+    ) -> Result<(), Fault> {
+        let race = self.visit_shared(agent, rank, kind, written, |shadow, visit| {
             shadow.visit_lane(visit, lane, offset as u64, bytes as u64)
         });
         race.map_err(|(_, fault)| fault.at(SHARED_WINDOW + SHARED_RESERVED + offset as u64))
@@ -137,13 +198,14 @@ impl Context<'_> {
         agent: usize,
         rank: usize,
         kind: AccessKind,
+        written: Option<Written<'_>>,
         visitor: impl FnOnce(&Shadow, &mut Visit<HappensBeforeInCluster<'_>>) -> Option<Race>,
     ) -> Result<(), (usize, Fault)> {
         if !self.grid.options.shared_races {
             return Ok(());
         }
         let lanes = self.grid.options.lane_races;
-        let Some(shadow) = self.blocks[rank].shared.shadow() else { return Ok(()) };
+        let Some((shadow, bytes)) = self.blocks[rank].shared.shadow_and_bytes() else { return Ok(()) };
         let clocks = &*self.clocks;
         let now = clocks.now(agent);
 
@@ -158,11 +220,14 @@ impl Context<'_> {
         };
 
         let known = place.map_or(0, |place| self.warp.proven_epochs[place]);
+        let memory = |word: usize| std::array::from_fn(|byte| bytes.get(4 * word + byte).copied().unwrap_or(0));
+        let comparison =
+            written.map(|written| Comparison { written, base: SHARED_RESERVED, memory: &memory, shared: false });
         let mut visit = Visit {
             cell,
             old: 1,
             known,
-            order: HappensBeforeInCluster { clocks, agent, now, lanes },
+            order: HappensBeforeInCluster { clocks, agent, now, lanes, comparison, same: None },
             lanes,
             write: kind.write,
         };
@@ -171,15 +236,43 @@ impl Context<'_> {
         if let Some(place) = place {
             self.warp.proven_epochs[place] = visit.known;
         }
+        let same = visit.order.same;
 
         match race {
-            None => Ok(()),
+            None => match same {
+                None => Ok(()),
+                Some((other, mine)) => {
+                    let (cluster, _) = clocks.of_global(clocks.global_agent(0));
+                    self.warn_of_same(FaultKind::SharedRace, other, mine, cluster, other.agent() as usize - 1)
+                }
+            },
             Some(race) => {
                 let (cluster, _) = clocks.of_global(clocks.global_agent(0));
                 let message = self.race(kind, &race, cluster, race.other.agent() as usize - 1);
                 Err((race.lane, Fault::new(FaultKind::SharedRace, message).lane(race.lane)))
             }
         }
+    }
+
+    /// Warns of a write of the value that an earlier one has written which nothing orders before it.
+    #[cold]
+    fn warn_of_same(
+        &mut self,
+        kind: FaultKind,
+        other: Cell,
+        mine: Cell,
+        cluster: u64,
+        agent: usize,
+    ) -> Result<(), (usize, Fault)> {
+        let lane = mine.lane() as usize;
+        if other.is_beside(mine) {
+            // One instruction whose lanes write one value: the ISA says that one of them is written.
+            return Ok(());
+        }
+        let race = Race { lane, other, wrote: true };
+        let message = self.race(AccessKind { write: true, strong: false }, &race, cluster, agent);
+        let fault = Fault::new(kind, message + "; both write the same value").lane(lane);
+        self.warn(fault).map_err(|fault| (lane, fault))
     }
 
     /// A race in words.

@@ -49,6 +49,7 @@ impl Context<'_> {
                 addresses[0],
                 bytes,
                 AccessKind { write: false, strong: access.strong },
+                None,
             );
         }
 
@@ -59,13 +60,13 @@ impl Context<'_> {
                 let Some(allocation) = self.grid.memory.get(index) else { return Ok(()) };
                 if allocation.gather(&places, into) || !self.grid.options.uninitialised {
                     let kind = AccessKind { write: false, strong: access.strong };
-                    return self.check_global(index, &places, mask, bytes, kind);
+                    return self.check_global(index, &places, mask, bytes, kind, None);
                 }
             }
             Place::Shared(rank) => {
                 if self.blocks[rank].shared.gather(&places, into, self.grid.options.uninitialised) {
                     let kind = AccessKind { write: false, strong: access.strong };
-                    return self.check_shared(self.agent(), rank, &places, mask, bytes, kind);
+                    return self.check_shared(self.agent(), rank, &places, mask, bytes, kind, None);
                 }
             }
             Place::Local => {
@@ -105,13 +106,10 @@ impl Context<'_> {
         if let Some((index, offset)) = self.run(access.space, mask, addresses, bytes)
             && let Some(allocation) = self.grid.memory.get(index)
         {
+            let kind = AccessKind { write: true, strong: access.strong };
+            self.check_global_run(index, addresses[0], bytes, kind, Some(&byte_of(addresses, from)))?;
             allocation.store_run(offset, from);
-            return self.check_global_run(
-                index,
-                addresses[0],
-                bytes,
-                AccessKind { write: true, strong: access.strong },
-            );
+            return Ok(());
         }
 
         // All lanes in one allocation, one block's shared memory or local memory: checked at once.
@@ -119,19 +117,17 @@ impl Context<'_> {
         match self.place(access.space, &mut places, bytes) {
             Place::Global(index) => {
                 let Some(allocation) = self.grid.memory.get(index) else { return Ok(()) };
+                let kind = AccessKind { write: true, strong: access.strong };
+                self.check_global(index, &places, mask, bytes, kind, Some(&byte_of(&places, from)))?;
                 allocation.scatter(&places, mask, from);
-                return self.check_global(
-                    index,
-                    &places,
-                    mask,
-                    bytes,
-                    AccessKind { write: true, strong: access.strong },
-                );
+                return Ok(());
             }
             Place::Shared(rank) if !self.blocks[rank].shared.is_guarded() => {
-                self.blocks[rank].shared.scatter(&places, mask, from);
                 let kind = AccessKind { write: true, strong: access.strong };
-                return self.check_shared(self.agent(), rank, &places, mask, bytes, kind);
+                let written = byte_of(&places, from);
+                self.check_shared(self.agent(), rank, &places, mask, bytes, kind, Some(&written))?;
+                self.blocks[rank].shared.scatter(&places, mask, from);
+                return Ok(());
             }
             Place::Local => {
                 self.store_local(&places, mask, from);
@@ -183,7 +179,7 @@ impl Context<'_> {
             allocation.store_wide(offset, value);
             allocation.set_written(offset, 16, true);
         }
-        self.check_global(index, &[address; 32], 1 << lane, 16, AccessKind { write: true, strong: true })?;
+        self.check_global_lane(index, lane, address, 16, AccessKind { write: true, strong: true }, None)?;
         Ok(true)
     }
 
@@ -276,7 +272,7 @@ impl Context<'_> {
                 if self.blocks[rank].shared.holds(addresses, bytes) { Place::Shared(rank) } else { Place::Mixed }
             }
             Window::Local => {
-                let size = self.grid.kernel.local_bytes;
+                let size = self.warp.local_bytes;
                 let well = size >= bytes
                     && addresses.iter().all(|&address| address <= size - bytes && address.is_multiple_of(bytes));
                 if well { Place::Local } else { Place::Mixed }
@@ -288,7 +284,7 @@ impl Context<'_> {
     /// `false` where something was never written that the options want to know of.
     #[inline(always)]
     fn load_local<T: Word, const N: usize>(&self, places: &[u64; 32], into: &mut [[T; 32]; N]) -> bool {
-        let size = self.grid.kernel.local_bytes as usize;
+        let size = self.warp.local_bytes as usize;
         let mut unwritten = 0;
         for lane in 0..32 {
             for (part, values) in into.iter_mut().enumerate() {
@@ -302,7 +298,7 @@ impl Context<'_> {
 
     #[inline(always)]
     fn store_local<T: Word, const N: usize>(&mut self, places: &[u64; 32], mask: Mask, from: &[[T; 32]; N]) {
-        let size = self.grid.kernel.local_bytes as usize;
+        let size = self.warp.local_bytes as usize;
         for lane in lanes(mask) {
             for (part, values) in from.iter().enumerate() {
                 let at = lane * size + places[lane] as usize + part * T::BYTES as usize;
@@ -310,6 +306,19 @@ impl Context<'_> {
                 T::WRITTEN.to_slice(&mut self.warp.local_written[at..]);
             }
         }
+    }
+}
+
+/// Of a lane the byte that a store of words side by side writes at an address.
+#[inline(always)]
+fn byte_of<'a, T: Word, const N: usize>(
+    addresses: &'a [u64; 32],
+    from: &'a [[T; 32]; N],
+) -> impl Fn(usize, u64) -> u8 + 'a {
+    move |lane, address| {
+        let at = address.wrapping_sub(addresses[lane]);
+        let word: u64 = from[(at / T::BYTES) as usize % N][lane].into();
+        (word >> (8 * (at % T::BYTES))) as u8
     }
 }
 

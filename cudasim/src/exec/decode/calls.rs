@@ -115,19 +115,23 @@ impl Code {
         Ok(())
     }
 
-    /// Fills in where calls go, now that every function has its place.
+    /// Fills in where calls go and what they put aside, now that every function has its place.
     pub(super) fn link(&mut self) {
-        let starts = &self.starts;
+        let (starts, activations) = (&self.starts, &self.activations);
         let resolve = |call: &mut Call| {
             if let Some(&start) = starts.get(&call.function) {
                 call.target = start;
             }
+            call.activation = activations.get(&call.function).cloned();
         };
-        for step in &mut self.steps {
+        for (step, origin) in self.steps.iter_mut().zip(&self.origins) {
             match &mut step.action {
                 Action::Control(Control::Call(call)) => resolve(call),
                 Action::Control(Control::CallIndirect(_, calls)) => {
                     calls.iter_mut().flatten().for_each(|call| resolve(call));
+                }
+                Action::Control(Control::Return(_, activation)) => {
+                    *activation = activations.get(&(origin.function as usize)).cloned();
                 }
                 _ => {}
             }
@@ -170,7 +174,7 @@ impl Decoder<'_> {
         let frame = self.frames.get(&function).ok_or("a call of a function without code")?;
         let return_slot = frame.return_slot.ok_or("a kernel cannot be called")?;
         let pieces = arguments.iter().zip(&frame.parameters).map(|(&(from, size), &to)| (from, to, size)).collect();
-        Ok(Call { function, target: 0, return_slot, arguments: pieces, name })
+        Ok(Call { function, target: 0, return_slot, arguments: pieces, name, activation: None })
     }
 
     /// What to copy after a call of `function`.

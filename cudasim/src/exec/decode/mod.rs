@@ -2,11 +2,14 @@
 //!
 //! The kernel's code is followed by that of every function that it may call, each with registers and local memory of its
 //! own. A call copies its arguments into the callee's parameters and its return address into a slot of the callee, so lanes
-//! may be in different functions; what is not possible is recursion, which is reported when it happens.
+//! may be in different functions. Functions that may call themselves have an [`Activation`], which is put aside when they do.
 
 mod calls;
+mod flows;
 pub mod program;
 mod undefined;
+
+use flows::Facts;
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -15,9 +18,10 @@ use crate::exec::operands::decoded::Decoded;
 use crate::exec::operands::decoder::{Decoder, Placement};
 use crate::exec::operands::reach;
 use crate::exec::ops::{self, clock};
+use crate::exec::program::definedness::Place;
+use crate::exec::program::flow::DataFlow;
 use crate::exec::program::kernel::StepOrigin;
-use crate::exec::program::notes::Note;
-use crate::exec::program::step::{Action, Control};
+use crate::exec::program::step::{ALWAYS, Action, Activation, Compute, Control, FROM_START, Operands};
 use crate::exec::state::context::{Kernel, Step};
 use crate::memory::SHARED_RESERVED;
 use crate::ptx::PtxError;
@@ -38,6 +42,7 @@ pub fn kernel(placement: &Placement<'_>, entry: usize) -> Result<Kernel, PtxErro
     let function = &module.functions[entry];
     let reached = reach::functions(module, entry);
     let mut decoder = Decoder::new(placement, SHARED_RESERVED);
+    decoder.find_recursion(&reached);
     decoder.place_shared(&reached).map_err(|message| PtxError::new(function.line, 0, message))?;
 
     // Frames first: a call must know where the parameters of a function lie that comes later.
@@ -55,7 +60,14 @@ pub fn kernel(placement: &Placement<'_>, entry: usize) -> Result<Kernel, PtxErro
         let Some(body) = body else { continue };
         decoder.enter_frame(index);
         decoder.find_watched();
+        let watched = code.watched.len();
         code.function(&mut decoder, index, body)?;
+        if index != entry
+            && let Some(mut activation) = decoder.activation(index)
+        {
+            activation.watched = code.watched[watched..].to_vec();
+            code.activations.insert(index, Arc::new(activation));
+        }
     }
 
     if decoder.units() > MAX_UNITS {
@@ -70,6 +82,7 @@ fn finish(decoder: Decoder<'_>, entry: usize, code: Code) -> Kernel {
     let module = decoder.placement.module;
     let function = &module.functions[entry];
     let mut constants: Vec<_> = decoder.constants.iter().map(|(&(bits, value), &slot)| (slot, bits, value)).collect();
+    constants.extend(decoder.local_addresses.iter().map(|(&(_, bits, place), &slot)| (slot, bits, place)));
     constants.sort_unstable();
     let mut specials: Vec<_> = decoder.specials.iter().map(|(&special, &slot)| (slot, special)).collect();
     specials.sort_unstable_by_key(|&(slot, _)| slot);
@@ -81,7 +94,7 @@ fn finish(decoder: Decoder<'_>, entry: usize, code: Code) -> Kernel {
         parameter_bytes: function.parameter_bytes(),
         bounds: function.launch.clone(),
         steps: code.steps,
-        notes: code.notes,
+        flows: code.flows,
         watched: code.watched,
         origins: code.origins,
         units: decoder.units.max(1),
@@ -89,6 +102,7 @@ fn finish(decoder: Decoder<'_>, entry: usize, code: Code) -> Kernel {
         constants,
         specials,
         local_bytes: decoder.local_bytes,
+        workspace: decoder.placement.addresses.get(module.variables.len()).copied().unwrap_or(0),
         dynamic_shared: decoder.dynamic_shared,
         static_shared: static_end.unwrap_or(decoder.shared_start) - decoder.shared_start,
         shared_variables: decoder.shared_variables,
@@ -101,20 +115,25 @@ fn finish(decoder: Decoder<'_>, entry: usize, code: Code) -> Kernel {
 struct Code {
     steps: Vec<Step>,
     origins: Vec<StepOrigin>,
-    /// Of steps that read or write registers which may lack a value.
-    notes: Vec<Note>,
-    /// Names of these registers.
-    watched: Vec<String>,
+    /// What each step reads and writes.
+    flows: Vec<DataFlow>,
+    /// Registers that may lack a value.
+    watched: Vec<Place>,
     /// First step of each function.
     starts: HashMap<usize, u32>,
+    /// What belongs to one activation, of functions that may call themselves.
+    activations: HashMap<usize, Arc<Activation>>,
     /// Of each instruction of the function that is being decoded: its first step.
     places: Vec<u32>,
+    /// What steps compute that check something before.
+    checked: HashMap<usize, (Compute, Operands)>,
 }
 
 impl Code {
     fn push(&mut self, decoded: Decoded, decoder: &Decoder<'_>, instruction: &Instruction, function: usize) {
         let guard = instruction.guard.map(|guard| decoder.guard(guard));
-        self.steps.push(Step { action: decoded.action, operands: decoded.operands, guard, note: 0 });
+        self.steps.push(Step { action: decoded.action, operands: decoded.operands, guard, watch: ALWAYS });
+        self.flows.push(DataFlow::default());
         self.origins.push(StepOrigin {
             form: Arc::clone(&instruction.form),
             line: instruction.line,
@@ -161,21 +180,36 @@ impl Code {
         Ok(())
     }
 
-    /// Finds uses of registers that may lack a value.
-    fn note(&mut self, decoder: &mut Decoder<'_>, body: &Body) {
-        let (steps, places) = (&self.steps, &self.places);
+    /// Says what each step reads and writes, and finds uses of registers that may lack a value.
+    fn note(&mut self, decoder: &Decoder<'_>, body: &Body) {
+        // What an instruction does is its last step; what comes before reads clocks.
+        let last = |at: usize| self.places.get(at + 1).map_or(0, |&next| next as usize).wrapping_sub(1);
         let computes = |at: usize| {
-            let last = places.get(at + 1).map_or(0, |&next| next as usize).wrapping_sub(1);
-            steps.get(last).is_some_and(|step| undefined::computes(&step.action))
+            let step = self.steps.get(last(at));
+            step.is_some_and(|step| undefined::computes(&step.action)) || self.checked.contains_key(&last(at))
         };
-        let mut predicate = |operand: &Operand| decoder.predicate(operand).ok();
-        let notes = undefined::notes(body, &computes, &mut predicate, &mut self.watched);
-        for (at, note) in notes {
-            self.notes.push(note);
-            if let Some(step) = self.places.get(at).and_then(|&place| self.steps.get_mut(place as usize)) {
-                step.note = self.notes.len() as u32;
+        let instructions = body.instructions.iter().enumerate();
+        let facts: Vec<Facts> = instructions.map(|(at, i)| Facts::new(i, computes(at))).collect();
+        let (watched, touching) = undefined::watch(body, &facts);
+
+        // Of a call the first step counts, which jumps.
+        let step_of = |at: usize| match body.instructions[at].form.opcode {
+            Opcode::Call => self.places[at] as usize,
+            _ => last(at),
+        };
+        let steps: Vec<usize> = (0..facts.len()).map(step_of).collect();
+        for ((facts, instruction), &step) in facts.iter().zip(&body.instructions).zip(&steps) {
+            if let Some(place) = self.flows.get_mut(step) {
+                *place = facts.flow(decoder, &instruction.form);
+                place.computes = self.checked.get(&step).copied();
             }
         }
+        for at in touching {
+            if let Some(step) = self.steps.get_mut(steps[at]) {
+                step.watch |= FROM_START;
+            }
+        }
+        self.watched.extend(watched.into_iter().flat_map(|register| flows::places(decoder, register)));
     }
 
     fn instruction(
@@ -208,7 +242,15 @@ impl Code {
             Opcode::Exit => Control::Exit.into(),
             _ => {
                 let decoded = ops::decode(decoder, instruction)?;
-                decoder.watch(instruction, decoded)
+                let computes = match decoded.action {
+                    Action::Compute(function) => Some((function, decoded.operands)),
+                    _ => None,
+                };
+                let watched = decoder.watch(instruction, decoded);
+                if let (Some(computes), Action::Effect(_)) = (computes, &watched.action) {
+                    self.checked.insert(self.steps.len(), computes);
+                }
+                watched
             }
         };
 

@@ -7,8 +7,12 @@ use crate::exec::operands::decoder::Placement;
 use crate::exec::state::context::Kernel;
 use crate::memory::{FUNCTION_WINDOW, GlobalMemory, MemoryError, SHARED_WINDOW};
 use crate::ptx::module::{Module, Symbol};
+use crate::ptx::operand::{Operand, SpecialRegister};
 use crate::ptx::types::StateSpace;
 use crate::ptx::{self, PtxError};
+
+/// Bytes of the workspace of cooperative grids.
+const WORKSPACE: u64 = 256;
 
 /// Why a module was refused.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -34,7 +38,7 @@ impl std::error::Error for LoadError {}
 pub struct Program {
     module: Arc<Module>,
     kernels: Vec<Arc<Kernel>>,
-    /// Address of each variable of the module; 0 for shared ones.
+    /// Address of each variable of the module; 0 for shared ones. Then that of the workspace, where there is one.
     addresses: Vec<u64>,
 }
 
@@ -63,6 +67,7 @@ impl Program {
             };
             self.addresses.push(address);
         }
+        self.place_workspace(memory)?;
 
         for (variable, &address) in self.module.variables.iter().zip(&self.addresses) {
             if address == 0 {
@@ -81,6 +86,20 @@ impl Program {
             }
 
             memory.write(address, &bytes).map_err(LoadError::Memory)?;
+        }
+        Ok(())
+    }
+
+    /// Behind the variables: where the blocks of a cooperative grid meet, as `%envreg1` and `%envreg2` name it.
+    fn place_workspace(&mut self, memory: &GlobalMemory) -> Result<(), LoadError> {
+        let bodies = self.module.functions.iter().filter_map(|function| function.body.as_ref());
+        let mut operands = bodies.flat_map(|body| &body.instructions).flat_map(|instruction| &instruction.operands);
+        let named = [SpecialRegister::Envreg1, SpecialRegister::Envreg2].map(Operand::Special);
+        if operands.any(|operand| named.contains(operand)) {
+            let address =
+                memory.allocate(WORKSPACE, Some("workspace of cooperative grids")).map_err(LoadError::Memory)?;
+            self.addresses.push(address);
+            memory.write(address, &[0; WORKSPACE as usize]).map_err(LoadError::Memory)?;
         }
         Ok(())
     }

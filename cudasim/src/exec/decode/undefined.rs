@@ -1,134 +1,33 @@
 //! Which registers may be used before anything was written to them.
 //!
 //! A pass over each function finds the registers that some way through the code leaves unwritten where another instruction
-//! reads them; only for those a warp keeps note of the lanes in which they hold a value ([`Note`]). Arithmetic hands the
-//! lack of a value on to its result, as compilers move it in front of the branch that decides whether it is wanted; what
-//! reports it is a use that counts: as an address, a branch, an operand of a store or of anything else with an effect.
+//! reads them; those are the ones that a warp looks after from its start ([`Undefined`]). Arithmetic hands the lack of a
+//! value on to its result, as compilers move it in front of the branch that decides whether it is wanted; what reports it is
+//! a use that counts: as an address, a branch, an operand of a store to global memory or of anything else with an effect.
+//!
+//! [`Undefined`]: crate::exec::program::definedness::Undefined
 
-use std::collections::HashMap;
+use std::collections::HashSet;
 
-use crate::exec::program::notes::{Note, Select};
-use crate::exec::program::registers::Predicate;
+use super::flows::Facts;
 use crate::exec::program::step::Action;
-use crate::ptx::Access;
 use crate::ptx::module::{Body, Instruction, LabelId, RegisterId};
 use crate::ptx::opcode::Opcode;
-use crate::ptx::operand::{AddressBase, Operand};
-use crate::ptx::types::StateSpace;
+use crate::ptx::operand::Operand;
 
-/// The notes of a function: by instruction. `watched` grows by the names of its watched registers.
-pub(super) fn notes(
-    body: &Body,
-    actions: &dyn Fn(usize) -> bool,
-    predicate: &mut dyn FnMut(&Operand) -> Option<Predicate>,
-    watched: &mut Vec<String>,
-) -> Vec<(usize, Note)> {
-    let facts: Vec<Facts> = body.instructions.iter().enumerate().map(|(at, i)| Facts::new(i, actions(at))).collect();
-    let Some(lacking) = lacking(body, &facts) else { return Vec::new() };
-    let mut index = HashMap::new();
-
-    for (facts, lacks) in facts.iter().zip(&lacking) {
-        for &register in facts.reads.iter().chain(&facts.guard).filter(|register| lacks.contains(register)) {
-            index.entry(register).or_insert_with(|| {
-                watched.push(body.register_name(register).unwrap_or_default());
-                watched.len() - 1
-            });
-        }
-    }
-
-    if index.is_empty() {
-        return Vec::new();
-    }
-
-    let mut notes = Vec::new();
-    for (at, (facts, lacks)) in facts.iter().zip(&lacking).enumerate() {
-        let find = |register: &RegisterId| lacks.contains(register).then(|| index.get(register).copied()).flatten();
-        let mut note = Note {
-            guard: facts.guard.as_ref().and_then(find),
-            reads: facts.reads.iter().filter_map(find).collect(),
-            select: None,
-            writes: facts.writes.iter().filter_map(|register| index.get(register).copied()).collect(),
-            hands_on: facts.hands_on,
-        };
-
-        let instruction = &body.instructions[at];
-        if instruction.form.opcode == Opcode::Selp
-            && !note.reads.is_empty()
-            && let [_, a, b, p] = instruction.operands.as_slice()
-            && let Some(predicate) = predicate(p)
-        {
-            let of = |operand: &Operand| match operand {
-                Operand::Register(register) | Operand::Not(register) => find(register),
-                _ => None,
-            };
-            note.select = Some(Select { predicate, operands: [of(a), of(b)], by: of(p) });
-        }
-
-        if note.guard.is_some() || !note.reads.is_empty() || !note.writes.is_empty() {
-            notes.push((at, note));
-        }
-    }
-    notes
-}
-
-/// What an instruction does to registers.
-struct Facts {
-    guard: Option<RegisterId>,
-    reads: Vec<RegisterId>,
-    writes: Vec<RegisterId>,
-    hands_on: bool,
-}
-
-impl Facts {
-    /// `computes`: it only reads and writes registers.
-    fn new(instruction: &Instruction, computes: bool) -> Self {
-        let form = &instruction.form;
-        let mut facts = Self {
-            guard: instruction.guard.map(|guard| guard.register),
-            reads: Vec::new(),
-            writes: Vec::new(),
-            hands_on: computes,
-        };
-
-        // Data for local memory and parameters may have holes, as structures do.
-        let private = matches!(form.space(), Some(StateSpace::Local | StateSpace::Param | StateSpace::ParamFunc));
-        let forgiving = form.opcode == Opcode::St && private || form.opcode == Opcode::Shfl;
-
-        for (operand, rule) in instruction.operands.iter().zip(instruction.rules()) {
-            match rule.access {
-                Access::Write => facts.visit(operand, true),
-                // The accumulators of wgmma are not read where its scale is 0.
-                Access::ReadWrite if form.opcode == Opcode::Wgmma => facts.visit(operand, true),
-                Access::ReadWrite => {
-                    facts.visit(operand, false);
-                    facts.visit(operand, true);
-                }
-                Access::Read if forgiving && !matches!(operand, Operand::Address(_)) => {}
-                Access::Read => facts.visit(operand, false),
-            }
-        }
-        facts
-    }
-
-    fn visit(&mut self, operand: &Operand, write: bool) {
-        let place = if write { &mut self.writes } else { &mut self.reads };
-        match operand {
-            Operand::Register(register) | Operand::Not(register) => place.push(*register),
-            Operand::Pair(a, b) => place.extend(a.iter().chain(b)),
-            Operand::Vector(elements) | Operand::List(elements) => {
-                elements.iter().for_each(|element| self.visit(element, write));
-            }
-            Operand::Address(address) | Operand::Tensor(address, _) => {
-                if let AddressBase::Register(register) = address.base {
-                    self.reads.push(register);
-                }
-                if let Operand::Tensor(_, coordinates) = operand {
-                    coordinates.iter().for_each(|coordinate| self.visit(coordinate, false));
-                }
-            }
-            _ => {}
-        }
-    }
+/// The registers of a function that may lack a value where they are read, and the instructions that read or write one.
+pub(super) fn watch(body: &Body, facts: &[Facts]) -> (Vec<RegisterId>, Vec<usize>) {
+    let Some(lacking) = lacking(body, facts) else { return Default::default() };
+    let watched: HashSet<RegisterId> = lacking.iter().flatten().copied().collect();
+    // What such an instruction hands on lacks a value until it is written again, even where nobody reads it before.
+    let handing = facts.iter().zip(&lacking).filter(|(facts, lacks)| facts.hands_on() && !lacks.is_empty());
+    let mut followed = watched.clone();
+    followed.extend(handing.flat_map(|(facts, _)| &facts.writes));
+    let touches = |at: usize| !lacking[at].is_empty() || facts[at].writes.iter().any(|write| followed.contains(write));
+    let steps = (0..facts.len()).filter(|&at| touches(at)).collect();
+    let mut watched: Vec<RegisterId> = watched.into_iter().collect();
+    watched.sort_unstable();
+    (watched, steps)
 }
 
 /// A set of registers.
@@ -204,7 +103,7 @@ fn lacking(body: &Body, facts: &[Facts]) -> Option<Vec<Vec<RegisterId>>> {
     for (block, set) in before.iter_mut().enumerate() {
         let end = starts.get(block + 1).copied().unwrap_or(count);
         for facts in &facts[starts[block]..end] {
-            let own = facts.reads.iter().chain(&facts.guard).copied().filter(|register| set.contains(register));
+            let own = facts.all_reads().copied().filter(|register| set.contains(register));
             // Code that nothing reaches lacks nothing.
             result.push(if seen[block] { own.collect() } else { Vec::new() });
             step(set, facts);
@@ -240,7 +139,7 @@ fn successors(body: &Body, at: usize) -> Vec<usize> {
 
 /// What one instruction does to the set of registers that may lack a value.
 fn step(set: &mut Set, facts: &Facts) {
-    let lacks = facts.hands_on && facts.reads.iter().any(|register| set.contains(register));
+    let lacks = facts.hands_on() && facts.reads.iter().any(|register| set.contains(register));
     for &register in &facts.writes {
         if lacks {
             set.put(register, true);

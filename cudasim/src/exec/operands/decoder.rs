@@ -1,6 +1,6 @@
 //! Registers, parameters and variables of the functions of a kernel.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use crate::exec::operands::accumulators::AccumulatorRegisters;
@@ -39,6 +39,10 @@ pub struct Decoder<'a> {
     pub(in crate::exec) shared_variables: Vec<(String, u64, u64)>,
     pub(in crate::exec) shared_start: u64,
     pub(in crate::exec) dynamic_shared: u64,
+    /// Functions that may be entered while they run, or take memory from the stack.
+    pub(in crate::exec) recursive: HashSet<usize>,
+    /// Slots with the address of a `.local` variable of such a function: by function, bits and address.
+    pub(in crate::exec) local_addresses: HashMap<(usize, u32, u64), Slot>,
     /// Registers of wgmma.
     pub(in crate::exec) watch: AccumulatorRegisters,
 }
@@ -60,6 +64,8 @@ impl<'a> Decoder<'a> {
             shared_variables: Vec::new(),
             shared_start,
             dynamic_shared: shared_start,
+            recursive: HashSet::new(),
+            local_addresses: HashMap::new(),
             watch: AccumulatorRegisters::default(),
         }
     }
@@ -184,7 +190,7 @@ impl<'a> Decoder<'a> {
 
     /// What `ret` does here.
     pub(in crate::exec) fn leave(&self) -> Control {
-        self.frame().return_slot.map_or(Control::Exit, Control::Return)
+        self.frame().return_slot.map_or(Control::Exit, |slot| Control::Return(slot, None))
     }
 }
 

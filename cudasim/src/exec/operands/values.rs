@@ -44,7 +44,7 @@ impl Decoder<'_> {
     /// The operand is not a single value.
     pub fn value(&mut self, operand: &Operand, ty: ScalarType) -> Result<Slot, String> {
         Ok(match operand {
-            Operand::Register(id) => self.register(*id),
+            Operand::Register(id) | Operand::Part(id, _) => self.register(*id),
             Operand::Immediate(immediate) => {
                 let bits = immediate_bits(*immediate, ty);
                 if ty.bits() > 64 {
@@ -53,6 +53,9 @@ impl Decoder<'_> {
                 self.constant(ty.bits(), bits)
             }
             Operand::Symbol(symbol, offset) => {
+                if let Some(slot) = self.local_address(*symbol, *offset, ty.bits().clamp(32, 64))? {
+                    return Ok(slot);
+                }
                 let address = self.symbol(*symbol)?.wrapping_add_signed(*offset);
                 let bits = ty.bits().clamp(32, 64);
                 self.constant(bits, if bits == 32 { address & 0xffff_ffff } else { address })
@@ -68,7 +71,7 @@ impl Decoder<'_> {
     /// The operand is not a register.
     pub fn target(&mut self, operand: &Operand, ty: ScalarType) -> Result<Slot, String> {
         match operand {
-            Operand::Register(id) => Ok(self.register(*id)),
+            Operand::Register(id) | Operand::Part(id, _) => Ok(self.register(*id)),
             Operand::Sink | Operand::Pair(None, _) => Ok(self.new_slot(ty.bits())),
             Operand::Pair(Some(id), _) => Ok(self.register(*id)),
             _ => Err("a result that is not a register".into()),
@@ -178,8 +181,13 @@ impl Decoder<'_> {
                 if space == Space::Parameter && !(matches!(symbol, Symbol::Parameter(_)) && self.is_kernel()) {
                     space = Space::Local;
                 }
-                let place = self.symbol(symbol)?;
-                (self.constant(64, place), true)
+                match self.local_address(symbol, 0, 64)? {
+                    Some(slot) => (slot, true),
+                    None => {
+                        let place = self.symbol(symbol)?;
+                        (self.constant(64, place), true)
+                    }
+                }
             }
             AddressBase::Absolute => (self.constant(64, 0), true),
         };

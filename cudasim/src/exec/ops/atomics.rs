@@ -294,7 +294,7 @@ fn begin(
             if asked && allocation.is_some_and(|allocation| !allocation.is_written(offset, bytes)) {
                 return Err(uninitialised("global", lane, address));
             }
-            context.check_global(index, &[address; 32], 1 << lane, bytes, kind)?;
+            context.check_global_lane(index, lane, address, bytes, kind, None)?;
         }
         Found::Shared(rank, offset) => {
             let states = context.blocks[rank].shared.states(offset, bytes as usize);

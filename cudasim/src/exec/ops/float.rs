@@ -2,8 +2,9 @@
 
 use crate::exec::operands::decoded::Decode;
 use crate::exec::operands::decoder::Decoder;
-use crate::exec::program::lanes::compute;
+use crate::exec::program::lanes::{compute, map1, map2};
 use crate::exec::program::step::Compute;
+use crate::numerics::approx_error::Approx;
 use crate::numerics::fp16x2::{self, Half};
 use crate::numerics::minmax::{self, Select};
 use crate::numerics::{Mode, Rounding, approx, rounding as n};
@@ -249,35 +250,72 @@ fn select(ty: ScalarType, how: Select) -> Option<Compute> {
 
 /// `.approx` and `.full`; of the mode only `.ftz` counts.
 fn approximate(form: &Form, ty: ScalarType) -> Option<Compute> {
-    use fp16x2::map1;
+    use fp16x2::map1 as map_halves;
+    let ftz = form.has(Modifier::Ftz);
+    macro_rules! erring {
+        (@map $r:ident, $o:ident, $m:ident, |$a:ident: $ty:ty| $body:expr) => { map1($r, $o, $m, |$a: $ty| -> $ty { $body }) };
+        (@map $r:ident, $o:ident, $m:ident, |$a:ident: $ty:ty, $b:ident: $tb:ty| $body:expr) => {
+            map2($r, $o, $m, |$a: $ty, $b: $tb| -> $ty { $body })
+        };
+        ($ty:ty, |$how:ident; $($a:ident),+| $exact:expr, $erring:expr) => {
+            compute!(|registers, o, mask| {
+                // Mostly exact: a loop of its own, which compiles to vector code.
+                let $how = registers.approx;
+                match $how {
+                    Approx::Exact => erring!(@map registers, o, mask, |$($a: $ty),+| $exact),
+                    _ => erring!(@map registers, o, mask, |$($a: $ty),+| $erring),
+                }
+            })
+        };
+    }
     macro_rules! f32_of {
-        (|$ftz:ident; $($a:ident),+| $body:expr) => {
-            match form.has(Modifier::Ftz) {
-                true => compute!(|$($a: f32),+| -> f32 { let $ftz = true; $body }),
-                false => compute!(|$($a: f32),+| -> f32 { let $ftz = false; $body }),
+        (|$how:ident, $ftz:ident; $($a:ident),+| $exact:expr, $erring:expr) => {
+            match ftz {
+                true => {
+                    const $ftz: bool = true;
+                    erring!(f32, |$how; $($a),+| $exact, $erring)
+                }
+                false => {
+                    const $ftz: bool = false;
+                    erring!(f32, |$how; $($a),+| $exact, $erring)
+                }
             }
         };
     }
 
     Some(match (form.opcode, ty) {
-        (Opcode::Div, F32) if form.has(Modifier::Full) => f32_of!(|ftz; a, b| approx::div_full_f32(ftz, a, b)),
-        (Opcode::Div, F32) => f32_of!(|ftz; a, b| approx::div_approx_f32(ftz, a, b)),
-        (Opcode::Rcp, F32) => f32_of!(|ftz; a| approx::rcp_f32(ftz, a)),
-        (Opcode::Sqrt, F32) => f32_of!(|ftz; a| approx::sqrt_approx_f32(ftz, a)),
-        (Opcode::Rsqrt, F32) => f32_of!(|ftz; a| approx::rsqrt_f32(ftz, a)),
-        (Opcode::Sin, F32) => f32_of!(|ftz; a| approx::sin_f32(ftz, a)),
-        (Opcode::Cos, F32) => f32_of!(|ftz; a| approx::cos_f32(ftz, a)),
-        (Opcode::Lg2, F32) => f32_of!(|ftz; a| approx::lg2_f32(ftz, a)),
-        (Opcode::Ex2, F32) => f32_of!(|ftz; a| approx::ex2_f32(ftz, a)),
-        (Opcode::Ex2, F16) => compute!(|a: u16| -> u16 { approx::ex2_f16(a) }),
-        (Opcode::Ex2, F16x2) => compute!(|a: u32| -> u32 { map1(a, approx::ex2_f16) }),
-        (Opcode::Ex2, Bf16) => compute!(|a: u16| -> u16 { approx::ex2_bf16(a) }),
-        (Opcode::Ex2, Bf16x2) => compute!(|a: u32| -> u32 { map1(a, approx::ex2_bf16) }),
-        (Opcode::Tanh, F32) => compute!(|a: f32| -> f32 { approx::tanh_f32(a) }),
-        (Opcode::Tanh, F16) => compute!(|a: u16| -> u16 { approx::tanh_f16(a) }),
-        (Opcode::Tanh, F16x2) => compute!(|a: u32| -> u32 { map1(a, approx::tanh_f16) }),
-        (Opcode::Tanh, Bf16) => compute!(|a: u16| -> u16 { approx::tanh_bf16(a) }),
-        (Opcode::Tanh, Bf16x2) => compute!(|a: u32| -> u32 { map1(a, approx::tanh_bf16) }),
+        (Opcode::Div, F32) if form.has(Modifier::Full) => f32_of!(
+            |how, FTZ; a, b| approx::div_full_f32(FTZ, a, b),
+            how.quotient(FTZ, a, b, approx::div_full_f32(FTZ, a, b))
+        ),
+        (Opcode::Div, F32) => f32_of!(
+            |how, FTZ; a, b| approx::div_approx_f32(FTZ, a, b),
+            how.quotient(FTZ, a, b, approx::div_approx_f32(FTZ, a, b))
+        ),
+        (Opcode::Rcp, F32) => f32_of!(|how, FTZ; a| approx::rcp_f32(FTZ, a), how.rcp_f32(FTZ, a)),
+        (Opcode::Sqrt, F32) => f32_of!(|how, FTZ; a| approx::sqrt_approx_f32(FTZ, a), how.sqrt_f32(FTZ, a)),
+        (Opcode::Rsqrt, F32) => f32_of!(|how, FTZ; a| approx::rsqrt_f32(FTZ, a), how.rsqrt_f32(FTZ, a)),
+        (Opcode::Sin, F32) => f32_of!(|how, FTZ; a| approx::sin_f32(FTZ, a), how.sin_f32(FTZ, a)),
+        (Opcode::Cos, F32) => f32_of!(|how, FTZ; a| approx::cos_f32(FTZ, a), how.cos_f32(FTZ, a)),
+        (Opcode::Lg2, F32) => f32_of!(|how, FTZ; a| approx::lg2_f32(FTZ, a), how.lg2_f32(FTZ, a)),
+        (Opcode::Ex2, F32) => f32_of!(|how, FTZ; a| approx::ex2_f32(FTZ, a), how.ex2_f32(FTZ, a)),
+        (Opcode::Ex2, F16) => erring!(u16, |how; a| approx::ex2_f16(a), how.ex2_f16(a)),
+        (Opcode::Ex2, F16x2) => {
+            erring!(u32, |how; a| map_halves(a, approx::ex2_f16), map_halves(a, |a| how.ex2_f16(a)))
+        }
+        (Opcode::Ex2, Bf16) => erring!(u16, |how; a| approx::ex2_bf16(a), how.ex2_bf16(a)),
+        (Opcode::Ex2, Bf16x2) => {
+            erring!(u32, |how; a| map_halves(a, approx::ex2_bf16), map_halves(a, |a| how.ex2_bf16(a)))
+        }
+        (Opcode::Tanh, F32) => erring!(f32, |how; a| approx::tanh_f32(a), how.tanh_f32(a)),
+        (Opcode::Tanh, F16) => erring!(u16, |how; a| approx::tanh_f16(a), how.tanh_f16(a)),
+        (Opcode::Tanh, F16x2) => {
+            erring!(u32, |how; a| map_halves(a, approx::tanh_f16), map_halves(a, |a| how.tanh_f16(a)))
+        }
+        (Opcode::Tanh, Bf16) => erring!(u16, |how; a| approx::tanh_bf16(a), how.tanh_bf16(a)),
+        (Opcode::Tanh, Bf16x2) => {
+            erring!(u32, |how; a| map_halves(a, approx::tanh_bf16), map_halves(a, |a| how.tanh_bf16(a)))
+        }
         (Opcode::Rcp, F64) => compute!(|a: f64| -> f64 { approx::rcp_approx_ftz_f64(a) }),
         (Opcode::Rsqrt, F64) if form.has(Modifier::Ftz) => {
             compute!(|a: f64| -> f64 { approx::rsqrt_approx_ftz_f64(a) })

@@ -18,7 +18,7 @@ pub(super) fn decode(decoder: &mut Decoder<'_>, instruction: &Instruction) -> De
     let (function, constant) = match form.opcode {
         Opcode::Add if has(Modifier::Cc) => (add_with_carry(ty), 2),
         Opcode::Addc => (add_with_carry(ty), 1 | u64::from(has(Modifier::Cc)) << 1),
-        Opcode::Sub if has(Modifier::Cc) => (subtract_with_borrow(ty), 2),
+        Opcode::Sub if has(Modifier::Cc) => (subtract_with_borrow(ty), 2 | 4),
         Opcode::Subc => (subtract_with_borrow(ty), 1 | u64::from(has(Modifier::Cc)) << 1),
         Opcode::Mad if has(Modifier::Cc) => (mad_with_carry(ty, high), 2),
         Opcode::Madc => (mad_with_carry(ty, high), 1 | u64::from(has(Modifier::Cc)) << 1),
@@ -208,13 +208,17 @@ fn select(ty: ScalarType, max: bool, relu: bool) -> Option<Compute> {
     })
 }
 
-/// A compute with carry: `op(a, b.., carry in) -> (result, carry out)`. The constant: bit 0 takes the carry, bit 1 leaves
-/// one.
+/// A compute with carry: `op(a, b.., carry in) -> (result, carry out)`. The constant: bit 0 takes the carry that is there,
+/// bit 1 leaves one, bit 2 starts from a carry that is set.
 macro_rules! carry {
     ($ty:ty, |$($a:ident $place:literal),+; $carry:ident| $body:expr) => {
         compute!(|r, o, mask| {
             $(let $a = r.get::<$ty>(o.slots[$place]);)+
-            let carry_in = if o.constant & 1 != 0 { r.carry } else { 0 };
+            let carry_in = match o.constant & 5 {
+                0 => 0,
+                4 => u32::MAX,
+                _ => r.carry,
+            };
             let mut carry_out = 0;
             let mut result = [0; 32];
             for lane in 0..32 {
@@ -240,10 +244,12 @@ fn add_with_carry(ty: ScalarType) -> Option<Compute> {
     })
 }
 
+/// A subtraction adds the complement, so the carry that it takes and leaves is set where nothing is borrowed. The ISA speaks
+/// of a borrow and does not say how it is kept, but 128-bit division by nvcc reads it with `addc` after `subc.cc`.
 fn subtract_with_borrow(ty: ScalarType) -> Option<Compute> {
     Some(match ty.bits() {
-        32 => carry!(u32, |a 1, b 2; carry| n::sub_borrow_32(a, b, carry)),
-        64 => carry!(u64, |a 1, b 2; carry| n::sub_borrow_64(a, b, carry)),
+        32 => carry!(u32, |a 1, b 2; carry| n::add_carry_32(a, !b, carry)),
+        64 => carry!(u64, |a 1, b 2; carry| n::add_carry_64(a, !b, carry)),
         _ => return None,
     })
 }

@@ -71,17 +71,40 @@ fn load(
     let lanes = (u64::from(u32::MAX) >> (32 - 8 * targets.len())) as u32;
     context.count(address.space, Direction::Load, &rows, lanes, ROW as u64);
 
+    // Bits that were never written, of each target; mostly there are none.
+    let mut lacks: Vec<(Slot, [u64; 32])> = Vec::new();
+    let mut from = [0; 32];
     for (i, &target) in targets.iter().enumerate() {
-        let mut matrix = [0; 32];
+        let (mut matrix, mut missing) = ([0; 32], [0; 32]);
         for (row, words) in matrix.as_chunks_mut::<4>().0.iter_mut().enumerate() {
             let mut bytes = [0; ROW];
-            context.read_shared(8 * i + row, rows[8 * i + row], &mut bytes)?;
-            *words = std::array::from_fn(|word| u32::from_le_bytes(std::array::from_fn(|byte| bytes[4 * word + byte])));
+            let lacking = context.read_row(8 * i + row, rows[8 * i + row], &mut bytes)?;
+            *words = words_of(&bytes);
+            if lacking != 0 {
+                let bytes = std::array::from_fn(|byte| if lacking >> byte & 1 != 0 { 0xff } else { 0 });
+                missing[4 * row..][..4].copy_from_slice(&words_of(&bytes));
+            }
         }
         let matrix = if transposed { transpose(&matrix) } else { matrix };
         context.registers().set::<u32>(target, FULL, &matrix);
+        if missing != [0; 32] {
+            let missing = if transposed { transpose(&missing) } else { missing };
+            from = std::array::from_fn(|lane| match transposed {
+                true => SHARED_WINDOW + rows[8 * i + lane % 4 * 2],
+                false => SHARED_WINDOW + rows[8 * i + lane / 4] + 4 * (lane as u64 % 4),
+            });
+            lacks.push((target, missing.map(u64::from)));
+        }
+    }
+
+    if !lacks.is_empty() {
+        context.lack("shared", from, FULL, lacks.iter().map(|(slot, bits)| (*slot, bits)));
     }
     Ok(Flow::Next)
+}
+
+fn words_of(row: &[u8; ROW]) -> [u32; 4] {
+    std::array::from_fn(|word| u32::from_le_bytes(std::array::from_fn(|byte| row[4 * word + byte])))
 }
 
 /// `stmatrix`: a matrix from each of the sources.
@@ -110,8 +133,25 @@ fn store(
             }
             context.write_shared(8 * i + row, rows[8 * i + row], &bytes)?;
         }
+        if !context.worker.carried.is_empty() {
+            unwrite(context, source, &rows[8 * i..], transposed);
+        }
     }
+    context.worker.carried.clear();
     Ok(Flow::Next)
+}
+
+/// What a source lacked is missing in memory as well.
+#[cold]
+fn unwrite(context: &mut Context<'_>, source: Slot, rows: &[u64], transposed: bool) {
+    let Some(lacks) = context.carried(source) else { return };
+    let lacks = lacks.map(|bits| bits as u32);
+    let lacks = if transposed { transpose(&lacks) } else { lacks };
+    for (word, lacks) in lacks.iter().enumerate() {
+        for byte in (0..4).filter(|byte| lacks >> (8 * byte) & 0xff != 0) {
+            context.unwrite_byte(Window::Shared, 0, rows[word / 4] + word as u64 % 4 * 4 + byte);
+        }
+    }
 }
 
 fn transpose(matrix: &Matrix) -> Matrix {

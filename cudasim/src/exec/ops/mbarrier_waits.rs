@@ -29,7 +29,7 @@ pub(super) fn decode(decoder: &mut Decoder<'_>, instruction: &Instruction) -> De
     Ok(Decoded::effect(move |context, mask| {
         let addresses = context.addresses(&address);
         let phases = match parity {
-            true => context.registers().get::<u32>(phase).map(u64::from),
+            true => parities(context, mask, context.warp.registers.get::<u32>(phase))?,
             false => context.registers().get::<u64>(phase),
         };
         let first = mask.trailing_zeros() as usize & 31;
@@ -51,6 +51,18 @@ pub(super) fn decode(decoder: &mut Decoder<'_>, instruction: &Instruction) -> De
         context.registers().set_predicate(d, mask, passed);
         Ok(if passed == mask { Flow::Next } else { Flow::Yield })
     }))
+}
+
+/// Parities are 0 and 1. Triton negates a phase with all its bits, and GPUs look at the lowest only.
+///
+/// # Errors
+/// Others, where warnings stop.
+fn parities(context: &mut Context<'_>, mask: Mask, phases: [u32; 32]) -> Result<[u64; 32], Fault> {
+    if let Some(lane) = lanes(mask).find(|&lane| phases[lane] > 1) {
+        let message = format!("parity {}, of which the lowest bit is taken; it is 0 or 1", phases[lane]);
+        context.warn(invalid(message).lane(lane))?;
+    }
+    Ok(phases.map(|phase| u64::from(phase & 1)))
 }
 
 /// Whether the phase is over that some lanes ask for; if not, something that it waits for may land.
@@ -95,9 +107,6 @@ fn ask(
 
 fn is_over(barrier: &Mbarrier, phase: u64, parity: bool) -> Result<bool, Fault> {
     if parity {
-        if phase > 1 {
-            return Err(invalid(format!("parity {phase}; it is 0 or 1")));
-        }
         return Ok(barrier.phase & 1 != phase);
     }
     const NUMBER: u64 = (1 << 24) - 1;

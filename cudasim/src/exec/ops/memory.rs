@@ -1,16 +1,18 @@
 //! `ld`, `ldu` and `st`: every space, type and vector; cache operators and hints have no effect.
 
-use crate::exec::access::lane::Access;
+use crate::exec::access::lane::{Access, locate};
 use crate::exec::operands::decoded::{Decode, Decoded};
 use crate::exec::operands::decoder::Decoder;
-use crate::exec::program::address::Address;
+use crate::exec::program::address::{Address, Window};
 use crate::exec::program::registers::{Lane, Registers, Slot};
 use crate::exec::program::step::Flow;
+use crate::exec::state::context::Context;
 use crate::mask::{Mask, lanes};
 use crate::memory::Word;
 use crate::ptx::module::Instruction;
 use crate::ptx::opcode::{Modifier, Opcode};
 use crate::ptx::operand::Operand;
+use crate::report::Fault;
 
 pub(super) fn decode(decoder: &mut Decoder<'_>, instruction: &Instruction) -> Decode {
     let form = &instruction.form;
@@ -20,7 +22,7 @@ pub(super) fn decode(decoder: &mut Decoder<'_>, instruction: &Instruction) -> De
     let o = &instruction.operands;
     let (address, data) = if form.opcode == Opcode::St { (&o[0], &o[1]) } else { (&o[1], &o[0]) };
     let address = decoder.address(address, form.space())?;
-    let access = Access { space: address.space, strong };
+    let access = Access { space: address.space, strong, defers: form.opcode != Opcode::St };
     let elements = match data {
         Operand::Vector(elements) => elements.as_slice(),
         single => std::slice::from_ref(single),
@@ -91,11 +93,15 @@ fn store_any<T: Word + Lane>(plan: Plan, pieces: &[Piece]) -> Option<Decoded> {
 fn load<T: Word + Lane, const N: usize>(plan: Plan, pieces: &[Piece; N]) -> Decoded {
     let Plan { access, address, signed, .. } = plan;
     let targets = pieces.map(|piece| (piece.slot, writer::<T>(signed, piece.width)));
+    let widths = pieces.map(|piece| (piece.slot, piece.width));
 
     Decoded::effect(move |context, mask| {
         let addresses = context.addresses(&address);
         let mut values = [[T::default(); 32]; N];
         context.load_warp(access, mask, &addresses, &mut values)?;
+        if !context.worker.missing.is_empty() {
+            context.take_missing(&addresses, &widths, T::BYTES, signed);
+        }
 
         let mut spins = false;
         if access.strong {
@@ -133,6 +139,8 @@ fn store<T: Word + Lane, const N: usize>(plan: Plan, pieces: &[Piece; N]) -> Dec
             false => context.warp.registers.get::<T>(slots[part]),
         });
 
+        let lacks =
+            if context.worker.carried.is_empty() { 0 } else { begin_carried(context, access, mask, &addresses)? };
         if access.strong {
             context.release_at_all(access.space, mask, &addresses, N as u64 * T::BYTES, releases);
             let mut rest = mask;
@@ -147,12 +155,28 @@ fn store<T: Word + Lane, const N: usize>(plan: Plan, pieces: &[Piece; N]) -> Dec
                 context.store_warp(access, rest, &addresses, &values)?;
             }
             context.progress();
-            return Ok(Flow::Next);
+        } else {
+            context.store_warp(access, mask, &addresses, &values)?;
         }
-
-        context.store_warp(access, mask, &addresses, &values)?;
+        if lacks != 0 {
+            context.unwrite(access.space, lacks, &addresses, &slots, T::BYTES);
+        }
         Ok(Flow::Next)
     })
+}
+
+/// The lanes of a store whose data lack something.
+///
+/// # Errors
+/// They are stored to global memory.
+#[cold]
+fn begin_carried(context: &mut Context<'_>, access: Access, mask: Mask, addresses: &[u64; 32]) -> Result<Mask, Fault> {
+    let lacks = context.lanes_carried(mask);
+    let global = lanes(lacks).filter(|&lane| locate(access.space, addresses[lane]).0 == Window::Global);
+    match global.fold(0, |mask, lane| mask | 1 << lane) {
+        0 => Ok(lacks),
+        global => context.check_stored(global).map(|()| lacks),
+    }
 }
 
 type Writer<T> = fn(&mut Registers, Slot, Mask, &[T; 32]);

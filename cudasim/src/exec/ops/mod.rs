@@ -29,9 +29,12 @@ mod moves;
 mod print;
 mod shared_address;
 mod spaces;
+mod stack;
 mod traps;
+mod video;
 mod warp_level;
 pub mod wgmma;
+mod wmma;
 
 /// Lanes of a warp have left.
 ///
@@ -69,6 +72,7 @@ pub fn decode(decoder: &mut Decoder<'_>, instruction: &Instruction) -> Decode {
         Atom | Red => atomics::decode,
         Prefetch | Prefetchu | Applypriority | Discard | Createpolicy => caches::decode,
         Isspacep | Mapa | Getctarank => spaces::decode,
+        Alloca | Stacksave | Stackrestore => stack::decode,
         Shfl | Vote | Match | Redux | Elect | Activemask => warp_level::decode,
         Bar | Barrier => barriers::decode,
         Fence | Membar | Griddepcontrol => fences::decode,
@@ -78,6 +82,9 @@ pub fn decode(decoder: &mut Decoder<'_>, instruction: &Instruction) -> Decode {
         Ldmatrix | Stmatrix | Movmatrix => matrices::decode,
         Mma => mma::decode,
         Wgmma => wgmma::decode,
+        Wmma => wmma::decode,
+        Vabsdiff | Vabsdiff2 | Vabsdiff4 | Vadd | Vadd2 | Vadd4 | Vavrg2 | Vavrg4 | Vmad | Vmax | Vmax2 | Vmax4
+        | Vmin | Vmin2 | Vmin4 | Vset | Vset2 | Vset4 | Vshl | Vshr | Vsub | Vsub2 | Vsub4 => video::decode,
         Trap | Brkpt | Nanosleep | Pmevent | Setmaxnreg => traps::decode,
         Bra | Brx | Call | Ret | Exit => return Err(unsupported(instruction)),
     };

@@ -114,11 +114,18 @@ pub(super) fn system_call(name: &str, arguments: &[(u64, u64)], results: &[(u64,
             Err(Fault::new(FaultKind::Assert, message).lane(lane))
         })),
 
-        ("malloc" | "free", _) => Err(format!(
-            "a call of {name}: the simulator has no heap for kernels; give the kernel its memory as a parameter"
-        )),
+        ("malloc", _) => Err(no_heap(name)),
+        // Destructors of classes with virtual functions name it, called or not.
+        ("free", _) => {
+            let message = no_heap(name);
+            Ok(Decoded::effect(move |_, _| Err(Fault::new(FaultKind::InvalidCall, message.clone()))))
+        }
         _ => Err(format!("a call of {name}, which is only declared and which the system does not have")),
     }
+}
+
+fn no_heap(name: &str) -> String {
+    format!("a call of {name}: the simulator has no heap for kernels; give the kernel its memory as a parameter")
 }
 
 /// An argument of 64 bits of a call.

@@ -73,6 +73,7 @@ fn shfl(decoder: &mut Decoder<'_>, instruction: &Instruction) -> Decode {
         let (from, b, c) = (registers.get::<u32>(a), registers.get::<u32>(b), registers.get::<u32>(c));
         let mut values = from;
         let mut inside = 0;
+        let mut sources = std::array::from_fn(|lane| lane);
 
         for lane in lanes(ready) {
             let (source, within) = shfl_source(mode, lane, b[lane], c[lane]);
@@ -81,11 +82,15 @@ fn shfl(decoder: &mut Decoder<'_>, instruction: &Instruction) -> Decode {
                 return Err(absent(lane, source, groups[lane]));
             }
             values[lane] = from[source];
+            sources[lane] = source;
         }
 
         registers.set(d, ready, &values);
         if let Some(p) = p {
             registers.set_predicate(p, ready, inside);
+        }
+        if !context.worker.carried.is_empty() {
+            context.carry_lanes(d, &sources, ready);
         }
         Ok(flow(mask, ready))
     }))

@@ -2,11 +2,12 @@
 
 use std::sync::Arc;
 
-use crate::exec::program::notes::Note;
+use crate::exec::program::definedness::Place;
+use crate::exec::program::flow::DataFlow;
 use crate::exec::program::registers::Slot;
 use crate::exec::program::step::Step;
 use crate::ptx::form::Form;
-use crate::ptx::module::{LaunchBounds, Module, Parameter, SourceId};
+use crate::ptx::module::{LaunchBounds, Module, Parameter, RegisterId, SourceId};
 use crate::ptx::operand::SpecialRegister;
 use crate::report::SourceLine;
 
@@ -22,10 +23,10 @@ pub struct Kernel<E> {
     pub bounds: LaunchBounds,
     /// The code; the kernel's own comes first.
     pub steps: Vec<Step<E>>,
-    /// What to look at before steps that read or write registers which may lack a value.
-    pub notes: Vec<Note>,
-    /// Names of these registers.
-    pub watched: Vec<String>,
+    /// What each step reads and writes.
+    pub flows: Vec<DataFlow>,
+    /// Registers that some way through the code leaves without a value.
+    pub watched: Vec<Place>,
     /// What each step was decoded from.
     pub origins: Vec<StepOrigin>,
     /// Units of registers of a warp.
@@ -38,6 +39,8 @@ pub struct Kernel<E> {
     pub specials: Vec<(Slot, SpecialRegister)>,
     /// Bytes of local memory of a thread, parameters of calls included.
     pub local_bytes: u64,
+    /// Address of what the blocks of a cooperative launch meet at; 0 for none.
+    pub workspace: u64,
     /// First shared address after the static variables: where dynamic shared memory starts.
     pub dynamic_shared: u64,
     /// Bytes of static shared memory.
@@ -62,6 +65,13 @@ pub struct StepOrigin {
 }
 
 impl<E> Kernel<E> {
+    /// The name of a register of the function that a step is in.
+    pub fn register_name(&self, pc: usize, register: RegisterId) -> String {
+        let function = self.origins.get(pc).and_then(|origin| self.module.functions.get(origin.function as usize));
+        let body = function.and_then(|function| function.body.as_ref());
+        body.and_then(|body| body.register_name(register)).unwrap_or_default()
+    }
+
     /// The source lines of a step, innermost first.
     pub fn source_lines(&self, pc: usize) -> Vec<SourceLine> {
         let Some(origin) = self.origins.get(pc) else { return Vec::new() };

@@ -5,6 +5,8 @@
 //! up to 32 bits take one unit, of 64 bits two, of 128 bits four (the low half, then the high one). Values narrower than
 //! 32 bits lie zero-extended in their lane. Predicates are bits of a `u32`, one for each lane.
 use crate::mask::{FULL, Mask};
+use crate::numerics::approx_error::Approx;
+use std::ops::Range;
 
 /// Where a value of the warp lies: index of its first unit.
 pub type Slot = u32;
@@ -27,6 +29,8 @@ struct Unit([u32; 32]);
 pub struct Registers {
     units: Vec<Unit>,
     predicates: Vec<Mask>,
+    /// How approximations err.
+    pub approx: Approx,
     /// Of the carry that `add.cc` and its kin leave for the next instruction.
     pub carry: Mask,
 }
@@ -34,7 +38,13 @@ pub struct Registers {
 impl Registers {
     /// `units` units and `predicates` predicates, all zero.
     pub fn new(units: usize, predicates: usize) -> Self {
-        Self { units: vec![Unit([0; 32]); units], predicates: vec![0; predicates], carry: 0 }
+        Self { units: vec![Unit([0; 32]); units], predicates: vec![0; predicates], approx: Approx::Exact, carry: 0 }
+    }
+
+    /// A copy of some units and predicates.
+    pub fn cut(&self, units: &Range<usize>, predicates: &Range<usize>) -> Self {
+        let (units, predicates) = (self.units[units.clone()].to_vec(), self.predicates[predicates.clone()].to_vec());
+        Self { units, predicates, approx: self.approx, carry: self.carry }
     }
 
     /// Where a predicate register is true.

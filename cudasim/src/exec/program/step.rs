@@ -1,7 +1,10 @@
 //! A decoded instruction, and what comes of running one.
 
+use crate::exec::program::definedness::Place;
 use crate::exec::program::registers::{Predicate, Registers, Slot};
 use crate::mask::Mask;
+use std::ops::Range;
+use std::sync::Arc;
 
 /// An instruction that only reads and writes registers: a loop over lanes, from [`compute!`](crate::exec::program::lanes).
 ///
@@ -52,10 +55,15 @@ pub struct Step<E> {
     pub operands: Operands,
     /// `@p` or `@!p`.
     pub guard: Option<Predicate>,
-    /// Where it reads or writes registers that may lack a value: index of its [`Note`](crate::exec::program::notes::Note),
-    /// from 1; else 0.
-    pub note: u32,
+    /// Which warps look at its [`DataFlow`](crate::exec::program::flow::DataFlow) before it runs: [`ALWAYS`], and
+    /// [`FROM_START`] where it reads or writes registers that may lack a value.
+    pub watch: u8,
 }
+
+/// A warp that has read memory without a value looks at every step.
+pub const ALWAYS: u8 = 1;
+/// A warp whose registers are looked after looks at some steps.
+pub const FROM_START: u8 = 2;
 
 /// What an instruction does.
 pub enum Action<E> {
@@ -77,8 +85,8 @@ pub enum Control {
     Call(Box<Call>),
     /// `call` through a register of 64 bits: any of the functions, by their index.
     CallIndirect(Slot, Vec<Option<Box<Call>>>),
-    /// `ret` of a function: its return addresses, and where its results lie.
-    Return(Slot),
+    /// `ret` of a function: its return addresses, and what it keeps of the activation before.
+    Return(Slot, Option<Arc<Activation>>),
     /// `exit`, and `ret` of a kernel.
     Exit,
 }
@@ -95,4 +103,27 @@ pub struct Call {
     pub arguments: Vec<(u64, u64, u64)>,
     /// Name of the callee.
     pub name: String,
+    /// Of a callee that may be running already, or takes memory from the stack.
+    pub activation: Option<Arc<Activation>>,
+}
+
+/// What belongs to one activation of a function that may call itself.
+#[derive(Debug, Default)]
+pub struct Activation {
+    /// Index of the function in the module.
+    pub function: usize,
+    /// Units that hold its registers.
+    pub units: Range<usize>,
+    /// Its registers: slots and bits.
+    pub registers: Vec<(Slot, u32)>,
+    /// Its predicates.
+    pub predicates: Range<usize>,
+    /// Its registers among those that may lack a value.
+    pub watched: Vec<Place>,
+    /// Slots with the address of a `.local` variable, their bits, and the address in the first activation.
+    pub addresses: Vec<(Slot, u32, u64)>,
+    /// Where its `.local` variables lie in the first activation.
+    pub variables: Range<u64>,
+    /// Its parameters and `.param` variables in local memory: start and length.
+    pub parameters: Vec<(u64, u64)>,
 }

@@ -17,6 +17,11 @@ pub struct Clock {
     fenced: Vec<u32>,
     /// The same for the agents of other clusters.
     foreign: Knowledge,
+    /// What a `fence` or `membar` by anyone who knew it has made visible to the whole grid, in the cluster and outside: a
+    /// relaxed atomic of whoever knows that lets others know it. (The ISA wants the fence in the thread of the atomic and
+    /// after the barrier; on hardware, each thread's own before the barrier does, and libraries rely on it.)
+    visible: Vec<u32>,
+    visible_foreign: Knowledge,
 }
 
 impl Clock {
@@ -25,6 +30,8 @@ impl Clock {
         self.foreign.join(&other.foreign);
         join(&mut self.known, &other.known);
         join(&mut self.fenced, &other.fenced);
+        join(&mut self.visible, &other.visible);
+        self.visible_foreign.join(&other.visible_foreign);
     }
 
     /// The newest epoch of `agent` that happens before.
@@ -37,6 +44,8 @@ impl Clock {
         self.known.clear();
         self.fenced.clear();
         self.foreign = Knowledge::default();
+        self.visible.clear();
+        self.visible_foreign = Knowledge::default();
     }
 }
 
@@ -57,6 +66,8 @@ pub struct ClockSet {
     published: Vec<Clock>,
     /// What an agent's relaxed loads have seen and its next acquiring fence acquires.
     observed: Vec<Clock>,
+    /// An agent's own epoch at its last barrier, arrival or fence: its stores until then have taken effect.
+    drained: Vec<u32>,
     warps_of_block: usize,
     /// Number of the cluster in the grid.
     cluster: u64,
@@ -74,7 +85,7 @@ impl ClockSet {
             .map(|agent| {
                 let mut clock = vec![0; agents];
                 clock[agent] = 1;
-                Clock { known: clock, fenced: vec![0; agents], foreign: Knowledge::default() }
+                Clock { known: clock, fenced: vec![0; agents], ..Clock::default() }
             })
             .collect();
         let none = vec![Clock::default(); agents];
@@ -82,6 +93,7 @@ impl ClockSet {
         Self {
             published: none.clone(),
             observed: none,
+            drained: vec![0; agents],
             clocks,
             warps_of_block,
             cluster: 0,
@@ -131,8 +143,14 @@ impl ClockSet {
             clock.join(&self.published[agent]);
             return Some(clock);
         }
-        let published = &self.published[agent];
-        (!published.known.is_empty()).then(|| published.clone())
+        let (published, own) = (&self.published[agent], &self.clocks[agent]);
+        if published.known.is_empty() && own.visible.is_empty() && own.visible_foreign.is_empty() {
+            return None;
+        }
+        let mut clock = published.clone();
+        join(&mut clock.known, &own.visible);
+        clock.foreign.join(&own.visible_foreign);
+        Some(clock)
     }
 
     /// A clock with the number of its cluster, for other clusters.
@@ -144,10 +162,15 @@ impl ClockSet {
 
     /// `agent` acquires what was released in global memory.
     pub fn import(&mut self, agent: usize, knowledge: &Knowledge) {
+        let clock = &mut self.clocks[agent];
         for (cluster, times) in knowledge.iter() {
-            match cluster == self.cluster {
-                true => join(&mut self.clocks[agent].known, times),
-                false => self.clocks[agent].foreign.add(cluster, times),
+            // What was released in global memory is visible to the grid.
+            if cluster == self.cluster {
+                join(&mut clock.known, times);
+                join(&mut clock.visible, times);
+            } else {
+                clock.foreign.add(cluster, times);
+                clock.visible_foreign.add(cluster, times);
             }
         }
     }
@@ -204,6 +227,12 @@ impl ClockSet {
     /// A release by `agent`, at a barrier or with data that it publishes: its clock; what it does from now on is a new
     /// epoch.
     pub fn release(&mut self, agent: usize) -> Clock {
+        self.drained[agent] = self.now(agent);
+        self.step(agent)
+    }
+
+    /// The clock of `agent`, whose next epoch begins.
+    fn step(&mut self, agent: usize) -> Clock {
         let clock = self.clocks[agent].clone();
         self.clocks[agent].known[agent] += 1;
         clock
@@ -212,7 +241,14 @@ impl ClockSet {
     /// As [`ClockSet::release`], joined into a clock that others have released into.
     pub fn release_into(&mut self, agent: usize, clock: &mut Clock) {
         clock.join(&self.clocks[agent]);
+        self.drained[agent] = self.now(agent);
         self.clocks[agent].known[agent] += 1;
+    }
+
+    /// Whether the stores of epoch `epoch` of `other` have taken effect when `agent` goes on: a barrier, an arrival or a
+    /// fence came after them, and `agent` after that.
+    pub fn is_drained(&self, agent: usize, other: usize, epoch: u32) -> bool {
+        epoch <= self.drained[other] && self.happens_before(agent, other, epoch)
     }
 
     /// `fence.proxy.async`: whatever happens before `agent`'s fence may be read and overwritten by the asynchronous proxy.
@@ -236,6 +272,9 @@ impl ClockSet {
         }
         if releases {
             self.published[agent] = self.release(agent);
+            let Self { clocks, published, .. } = self;
+            join(&mut clocks[agent].visible, &published[agent].known);
+            clocks[agent].visible_foreign.join(&published[agent].foreign);
         }
     }
 
@@ -253,7 +292,7 @@ impl ClockSet {
     /// happen before what the warp does next.
     pub fn issue(&mut self, agent: usize) {
         let asynchronous = self.clocks.len() / 2 + agent;
-        let clock = self.release(agent);
+        let clock = self.step(agent);
         self.acquire(asynchronous, &clock);
     }
 

@@ -1,6 +1,7 @@
 //! Branches, calls and returns: where the lanes of a warp go.
 
 use crate::exec::program::step::{Call, Control};
+use crate::exec::state::activation;
 use crate::exec::state::warp::{Warp, copy_local};
 use crate::mask::{Mask, lanes};
 use crate::memory::FUNCTION_WINDOW;
@@ -66,9 +67,12 @@ pub(super) fn targets(control: &Control, warp: &mut Warp, pc: u32, active: Mask)
             each(active, |lane| Ok(targets[lane]))?
         }
 
-        Control::Return(slot) => {
+        Control::Return(slot, own) => {
             let addresses = warp.registers.get::<u32>(*slot);
-            warp.registers.set::<u32>(*slot, active, &[0; 32]);
+            match own {
+                None => warp.registers.set::<u32>(*slot, active, &[0; 32]),
+                Some(_) => activation::leave(warp, *slot, active),
+            }
             each(active, |lane| Ok(addresses[lane]))?
         }
     })
@@ -86,10 +90,15 @@ fn each(active: Mask, target: impl Fn(usize) -> Result<u32, Fault>) -> Result<Ta
 
 /// Copies the arguments of a call and notes where it returns to.
 fn enter(call: &Call, warp: &mut Warp, pc: u32, active: Mask) -> Result<(), Fault> {
-    let running = warp.registers.get::<u32>(call.return_slot);
-    if let Some(lane) = lanes(active).find(|&lane| running[lane] != 0) {
-        let message = format!("recursive call of {}, whose frame is not a stack here", call.name);
-        return Err(Fault::new(FaultKind::InvalidCall, message).lane(lane));
+    match &call.activation {
+        Some(own) => activation::enter(warp, own, call.return_slot, active)?,
+        None => {
+            let running = warp.registers.get::<u32>(call.return_slot);
+            if let Some(lane) = lanes(active).find(|&lane| running[lane] != 0) {
+                let message = format!("recursive call of {}, which the code does not show", call.name);
+                return Err(Fault::new(FaultKind::InvalidCall, message).lane(lane));
+            }
+        }
     }
     warp.registers.set(call.return_slot, active, &[pc + 1; 32]);
     copy_local(warp, &call.arguments, active);

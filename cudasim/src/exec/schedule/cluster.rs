@@ -1,6 +1,7 @@
 //! A cluster of blocks on one host thread: its warps take turns in a seeded order.
 
 use crate::exec::program::registers::Registers;
+use crate::exec::program::step::FROM_START;
 use crate::exec::race::clocks::ClockSet;
 use crate::exec::schedule::warp;
 use crate::exec::schedule::warp::{Failure, Turn};
@@ -141,26 +142,15 @@ impl Cluster {
     }
 }
 
+fn report(grid: &Grid<'_>, block: &Block, warp: u32, Failure { fault, pc, mask }: Failure) -> Report {
+    let lane = mask.trailing_zeros() & 31;
+    grid.report(fault, block.index, warp * 32 + lane, pc)
+}
+
 fn describe(grid: &Grid<'_>, warp: &Warp) -> String {
     let line = |pc: u32| grid.kernel.origins.get(pc as usize).map_or(0, |origin| origin.line);
     let splits = warp.splits().iter().map(|split| format!("{:#010x} at PTX line {}", split.mask, line(split.pc)));
     splits.collect::<Vec<_>>().join(", ")
-}
-
-fn report(grid: &Grid<'_>, block: &Block, warp: u32, failure: Failure) -> Report {
-    let Failure { fault, pc, mask } = failure;
-    let lane = fault.lane.unwrap_or(mask.trailing_zeros() as usize & 31) as u32;
-    let origin = grid.kernel.origins.get(pc as usize);
-    Report {
-        nearest: fault.address.and_then(|address| grid.describe(address)),
-        kernel: grid.kernel.name.clone(),
-        block: block.index,
-        thread: grid.thread_index(warp * 32 + lane),
-        instruction: origin.map_or_else(String::new, |origin| origin.form.mnemonic.clone()),
-        ptx_line: origin.map_or(0, |origin| origin.line),
-        source: grid.kernel.source_lines(pc as usize),
-        fault,
-    }
 }
 
 /// A warp at its first step, with its constants and special registers.
@@ -176,7 +166,8 @@ fn start(grid: &Grid<'_>, block: &Block, id: u32) -> Warp {
     }
     debug_assert!(lanes(live).count() as u32 == count);
     let mut warp = Warp::new(registers, id, live, kernel.local_bytes);
-    warp.defined = vec![0; kernel.watched.len()];
+    warp.undefined = grid.undefined.clone();
+    warp.watching = if grid.undefined.is_empty() { 0 } else { FROM_START };
     warp
 }
 
@@ -226,6 +217,10 @@ fn special_value(grid: &Grid<'_>, block: &Block, warp: u32, lane: u32, special: 
         DynamicSharedSize => launch.dynamic_shared,
         TotalSharedSize => (grid.kernel.static_shared as u32) + launch.dynamic_shared,
         AggregateSharedSize => ((grid.kernel.dynamic_shared as u32) + launch.dynamic_shared).next_multiple_of(128),
+        // Both halves of an address, of a cooperative launch.
+        Envreg1 if launch.cooperative => (grid.kernel.workspace >> 32) as u32,
+        Envreg2 if launch.cooperative => grid.kernel.workspace as u32,
+        Envreg1 | Envreg2 => 0,
         // Times change; the decoder reads them as effects. A graph is not known here.
         Clock | ClockHi | Clock64 | Globaltimer | GlobaltimerLo | GlobaltimerHi | CurrentGraphExec => 0,
     }

@@ -5,12 +5,14 @@ use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError};
 
 use crate::counters::Counts;
+use crate::exec::program::definedness::Undefined;
 use crate::exec::program::registers::Registers;
 use crate::exec::race::sync_locations::SyncLocations;
 use crate::exec::rng::Rng;
 use crate::exec::schedule::cluster::{Cluster, Progress};
 use crate::exec::state::context::{Grid, Kernel};
 use crate::exec::state::launch::Launch;
+use crate::exec::state::warnings::Given;
 use crate::exec::state::worker::Worker;
 use crate::mask::FULL;
 use crate::memory::AddressMap;
@@ -33,6 +35,7 @@ pub fn run(
 ) -> Result<Option<Counts>, Box<Report>> {
     // The registers that every warp starts with.
     let mut template = Registers::new(kernel.units, kernel.predicates);
+    template.approx = options.approx;
     for &(slot, bits, value) in &kernel.constants {
         match bits {
             0..=32 => template.set(slot, FULL, &[value as u32; 32]),
@@ -43,7 +46,10 @@ pub fn run(
     let agents = 2 * launch.clusters() * u64::from(launch.cluster_size() * launch.threads().div_ceil(32));
     let first_agent = if options.global_races { memory.start_launch(agents) } else { 0 };
     let sync_locations = SyncLocations::default();
-    let grid = Grid { kernel, launch, memory, options, number, template, first_agent, sync_locations };
+    let warned = Given::default();
+    let undefined = undefined(kernel, options);
+    let grid =
+        Grid { kernel, launch, memory, options, number, template, undefined, first_agent, sync_locations, warned };
 
     // Clusters in a seeded order, on as many threads as there is work for.
     let mut order: Vec<u64> = (0..launch.clusters()).collect();
@@ -83,6 +89,15 @@ pub fn run(
     }))
 }
 
+/// The registers of a warp that hold no value at its start, as far as that matters.
+fn undefined(kernel: &Kernel, options: &Options) -> Undefined {
+    let mut undefined = Undefined::new(kernel.units, kernel.predicates);
+    if options.registers {
+        kernel.watched.iter().for_each(|&place| undefined.set(place, FULL, &[u64::MAX; 32], 0));
+    }
+    undefined
+}
+
 /// What the worker threads of a launch share.
 struct Shared<'a> {
     grid: &'a Grid<'a>,
@@ -106,6 +121,8 @@ impl Shared<'_> {
             events: 0,
             counts: options.counters.then(|| Counts::new(self.grid.kernel.steps.len())),
             last_allocations: [0; 16],
+            carried: Vec::new(),
+            missing: Vec::new(),
         };
         if let Err(report) = self.clusters(&mut worker, index) {
             self.stop.store(true, Ordering::Relaxed);

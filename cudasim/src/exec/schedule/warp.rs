@@ -16,7 +16,8 @@
 use super::branch::{Targets, targets};
 use crate::exec::ops;
 use crate::exec::program::step::{Control, Flow};
-use crate::exec::state::context::{Action, Context, Effect, Step};
+use crate::exec::state::context::{Action, Context, Effect};
+use crate::exec::state::definedness;
 use crate::exec::state::warp::Split;
 use crate::mask::{Mask, lanes};
 use crate::ptx::opcode::Modifier;
@@ -124,8 +125,8 @@ impl Run {
                 None => mask,
                 Some(guard) => mask & context.warp.registers.holds(guard),
             };
-            if step.note != 0 && grid.options.registers {
-                check_registers(context, step, mask, active).map_err(|fault| Failure::new(fault, pc, mask))?;
+            if step.watch & context.warp.watching != 0 {
+                definedness::check(context, step, pc, mask, active).map_err(|fault| Failure::new(fault, pc, mask))?;
             }
             if let Some(counts) = &mut context.worker.counts
                 && !matches!(step.action, Action::Effect(_))
@@ -306,13 +307,6 @@ fn finish(context: &mut Context<'_>, pc: u32) -> Turn {
     let patient = context.worker.counts.is_some() && warp.diverged_turns < PATIENCE;
     warp.state.rotate = diverged && !patient;
     Turn::Ready
-}
-
-/// That registers which may lack a value hold one where the step needs it.
-fn check_registers(context: &mut Context<'_>, step: &Step, mask: Mask, active: Mask) -> Result<(), Fault> {
-    let (kernel, warp) = (context.grid.kernel, &mut *context.warp);
-    let note = &kernel.notes[step.note as usize - 1];
-    note.apply(&warp.registers, &mut warp.defined, &kernel.watched, mask, active)
 }
 
 /// Where a control step sends the active lanes; the next step where there are none.

@@ -2,12 +2,14 @@
 
 use crate::exec::program;
 use crate::exec::program::address::{Window, window};
+use crate::exec::program::definedness::Undefined;
 use crate::exec::program::registers::{Registers, Slot};
 use crate::exec::program::step::Flow;
 use crate::exec::race::clocks::ClockSet;
 use crate::exec::race::sync_locations::SyncLocations;
 use crate::exec::state::block::Block;
 use crate::exec::state::launch::Launch;
+use crate::exec::state::warnings::Given;
 use crate::exec::state::warp::Warp;
 use crate::exec::state::worker::Worker;
 use crate::mask::Mask;
@@ -60,10 +62,14 @@ pub struct Grid<'a> {
     pub number: u64,
     /// Registers of a warp with the constants in place.
     pub template: Registers,
+    /// Which of them hold no value.
+    pub undefined: Undefined,
     /// Number of the first agent of this launch; 0 where races in global memory are not looked for.
     pub first_agent: u64,
     /// What atomics release to other clusters.
     pub sync_locations: SyncLocations,
+    /// The warnings that were given.
+    pub warned: Given,
 }
 
 impl Grid<'_> {

@@ -1,6 +1,8 @@
 //! A warp: its registers, its local memory, and which of its lanes are at which instruction.
 
+use crate::exec::program::definedness::Undefined;
 use crate::exec::program::registers::Registers;
+use crate::exec::state::stack::Stacks;
 use crate::mask::{FULL, Mask, lanes};
 
 /// Some lanes, and the step they are at.
@@ -20,6 +22,12 @@ pub struct Warp {
     pub registers: Registers,
     /// Its number in the block.
     pub id: u32,
+    /// Bytes of local memory of a lane: what the kernel takes, and what its stack has grown to.
+    pub local_bytes: u64,
+    /// What the kernel takes.
+    pub static_local: u64,
+    /// Recursion, and memory from the stack.
+    pub stacks: Stacks,
     /// Local memory, lane after lane.
     pub local: Vec<u8>,
     /// For each byte of it: 0 until it is written, then 1.
@@ -30,8 +38,11 @@ pub struct Warp {
     /// Step, address and value of the last volatile or relaxed load, or atomic that changed nothing: a second one is a loop
     /// that waits.
     pub last_poll: (u32, u64, u64),
-    /// For each register that may lack a value: the lanes that hold one.
-    pub defined: Vec<Mask>,
+    /// Bits of registers that hold no value.
+    pub undefined: Undefined,
+    /// Before which steps it looks there: [`ALWAYS`](crate::exec::program::step::ALWAYS) and
+    /// [`FROM_START`](crate::exec::program::step::FROM_START).
+    pub watching: u8,
     /// What its families of instructions keep between steps.
     pub state: crate::exec::state::families::WarpState,
     /// Where its lanes are; exited ones are in none.
@@ -48,16 +59,33 @@ impl Warp {
         Self {
             registers,
             id,
+            local_bytes,
+            static_local: local_bytes,
+            stacks: Stacks::default(),
             local: vec![0; local_bytes as usize * 32],
             local_written: vec![0; local_bytes as usize * 32],
             proven_epochs: [0; 3],
             last_poll: (u32::MAX, 0, 0),
-            defined: Vec::new(),
+            undefined: Undefined::default(),
+            watching: 0,
             state: crate::exec::state::families::WarpState::default(),
             splits: vec![Split { pc: 0, mask: live, waiting: false }],
             instructions: 0,
             diverged_turns: 0,
         }
+    }
+
+    /// Gives each lane `bytes` of local memory, with what it had at its start.
+    pub(in crate::exec) fn grow_local(&mut self, bytes: u64) {
+        let (old, new) = (self.local_bytes as usize, bytes as usize);
+        for memory in [&mut self.local, &mut self.local_written] {
+            let mut grown = vec![0; new * 32];
+            for lane in 0..32 {
+                grown[lane * new..][..old].copy_from_slice(&memory[lane * old..][..old]);
+            }
+            *memory = grown;
+        }
+        self.local_bytes = bytes;
     }
 
     /// The lanes that have not left.

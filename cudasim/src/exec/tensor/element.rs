@@ -2,6 +2,7 @@
 
 use crate::exec::program::lanes::fast;
 use crate::numerics::formats::{bf16_to_f32, e4m3_to_f32, e5m2_to_f32, f16_to_f32, tf32_to_f32};
+use crate::numerics::tensor_core::Factor;
 use crate::ptx::types::ScalarType;
 
 /// A small float, of which products are exact in f64.
@@ -30,6 +31,18 @@ impl Float {
             ScalarType::E5m2 => Self::E5m2,
             _ => return None,
         })
+    }
+
+    /// What it is to the sums of a tensor core.
+    pub fn factor(self) -> Factor {
+        let (bits, least_exponent) = match self {
+            Self::F16 => (16, -14),
+            Self::Bf16 => (16, -126),
+            Self::Tf32 => (32, -126),
+            Self::E4m3 => (8, -6),
+            Self::E5m2 => (8, -14),
+        };
+        Factor { bits, least_exponent }
     }
 
     /// How many a 32-bit word holds.

@@ -5,7 +5,8 @@ use crate::exec::program::registers::{Registers, Slot};
 use crate::exec::tensor::element::{Float, Integer};
 use crate::exec::tensor::fragment;
 use crate::numerics::Rounding;
-use crate::numerics::dot::{accumulate_tile, dot_b1, dot_f64, dot_s32};
+use crate::numerics::dot::{Accumulator, accumulate_tile, dot_b1, dot_f64, dot_s32};
+use crate::numerics::tensor_core::{Alignment, Sums, align_tile};
 use crate::ptx::form::Form;
 use crate::ptx::opcode::{Modifier, Shape};
 use crate::ptx::types::ScalarType;
@@ -95,6 +96,8 @@ pub struct Accumulators {
     pub n: usize,
     /// 32-bit words of A's rows and B's columns.
     pub words: usize,
+    /// Whether it is `wgmma`, which sums in another way.
+    pub warpgroup: bool,
     /// Registers that are written.
     pub d: Vec<Slot>,
     /// Registers that the sum starts from.
@@ -125,26 +128,37 @@ fn room<T: Copy + Default>(buffer: &mut Vec<T>, length: usize) -> &mut [T] {
 }
 
 impl Accumulators {
-    /// `D = A B + C`, or without C (`from_zero`) `D = A B`.
+    /// `D = A B + C`, or without C (`from_zero`) `D = A B`; floats are summed as `sums` says.
     pub fn multiply(
         &self,
         registers: &mut Registers,
         from: &Multiplicands<'_>,
         from_zero: bool,
+        sums: Sums,
         scratch: &mut Scratch,
     ) {
         #[cfg(target_arch = "x86_64")]
         if fast() {
             // SAFETY: `fast` says that the features are there.
-            return unsafe { multiply_avx2(self, registers, from, from_zero, scratch) };
+            return unsafe { multiply_avx2(self, registers, from, from_zero, sums, scratch) };
         }
-        self.multiply_on(registers, from, from_zero, scratch);
+        self.multiply_on(registers, from, from_zero, sums, scratch);
     }
 
     #[inline(always)]
-    fn multiply_on(&self, registers: &mut Registers, from: &Multiplicands<'_>, from_zero: bool, scratch: &mut Scratch) {
+    fn multiply_on(
+        &self,
+        registers: &mut Registers,
+        from: &Multiplicands<'_>,
+        from_zero: bool,
+        sums: Sums,
+        scratch: &mut Scratch,
+    ) {
         match self.kind {
-            Kind::Float { a, b, half } => self.floats(registers, from, (a, b, half), from_zero, scratch),
+            Kind::Float { a, b, half } => {
+                let alignment = sums.alignment([a.factor(), b.factor()], self.warpgroup);
+                self.floats(registers, from, (a, b, half), from_zero, alignment, scratch);
+            }
 
             Kind::Integer { a, b, satfinite } => {
                 let k = self.words * 32 / a.bits as usize;
@@ -178,6 +192,7 @@ impl Accumulators {
         from: &Multiplicands<'_>,
         (a, b, half): (Float, Float, bool),
         from_zero: bool,
+        alignment: Option<Alignment>,
         scratch: &mut Scratch,
     ) {
         let Self { m, n, words, .. } = *self;
@@ -209,7 +224,7 @@ impl Accumulators {
             } else {
                 fragment::gather_c_f16(registers, &self.c, m, n, tile);
             }
-            accumulate_tile(tile, wide_a, wide_b, m, n, k);
+            sum_tile(tile, wide_a, wide_b, (m, n, k), alignment);
             fragment::scatter_d_f16(registers, &self.d, m, n, tile);
         } else {
             let tile = room(&mut scratch.c, m * n);
@@ -218,7 +233,7 @@ impl Accumulators {
             } else {
                 fragment::gather_c(registers, &self.c, m, n, tile);
             }
-            accumulate_tile(tile, wide_a, wide_b, m, n, k);
+            sum_tile(tile, wide_a, wide_b, (m, n, k), alignment);
             fragment::scatter_d(registers, &self.d, m, n, tile);
         }
     }
@@ -250,6 +265,21 @@ impl Accumulators {
     }
 }
 
+/// `C += A B`, exactly or by an alignment.
+#[inline(always)]
+fn sum_tile<C: Accumulator>(
+    c: &mut [C],
+    a: &[f32],
+    b: &[f32],
+    (m, n, k): (usize, usize, usize),
+    alignment: Option<Alignment>,
+) {
+    match alignment {
+        None => accumulate_tile(c, a, b, m, n, k),
+        Some(how) => align_tile(c, a, b, n, k, how),
+    }
+}
+
 impl<'a> Multiplicands<'a> {
     /// B where it can only be given by columns.
     fn columns(&self) -> &'a [u32] {
@@ -266,9 +296,10 @@ fn multiply_avx2(
     registers: &mut Registers,
     from: &Multiplicands<'_>,
     from_zero: bool,
+    sums: Sums,
     scratch: &mut Scratch,
 ) {
-    accumulators.multiply_on(registers, from, from_zero, scratch);
+    accumulators.multiply_on(registers, from, from_zero, sums, scratch);
 }
 
 /// `[n][k]` to `[k][n]`; n is a multiple of 8.

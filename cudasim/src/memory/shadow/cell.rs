@@ -18,6 +18,7 @@ pub const AGENTS: u64 = 1 << 24;
 
 impl Cell {
     /// An access by lane 0, of no bytes yet; `None` where the time is past what fits.
+    #[inline]
     pub fn new(agent: u64, time: u32, strong: bool, step: u32) -> Option<Self> {
         let step = u64::from(step).min(UNKNOWN_STEP);
         let strong = if strong { STRONG } else { 0 };
@@ -25,36 +26,50 @@ impl Cell {
     }
 
     /// Who.
+    #[inline]
     pub fn agent(self) -> u64 {
         self.0 >> 40
     }
 
     /// When.
+    #[inline]
     pub fn time(self) -> u32 {
         (self.0 >> 25) as u32 & 0x7fff
     }
 
     /// The epoch, as FastTrack calls it: agent and time as one number.
+    #[inline]
     pub fn epoch(self) -> u64 {
         self.0 >> 25
     }
 
     /// Which lane.
+    #[inline]
     pub fn lane(self) -> u32 {
         (self.0 >> LANE_SHIFT) as u32 & 31
     }
 
+    /// Whether both are by lanes of one warp at one step in one epoch.
+    #[inline]
+    pub fn is_beside(self, other: Self) -> bool {
+        self.epoch() == other.epoch() && self.step().is_some() && self.step() == other.step()
+    }
+
     /// At which step of the kernel; `None` where it has more than fit.
+    #[inline]
     pub fn step(self) -> Option<usize> {
         let step = self.0 & UNKNOWN_STEP;
         (step != UNKNOWN_STEP).then_some(step as usize)
     }
 
-    pub(super) fn bytes(self) -> u64 {
+    /// Which bytes of the word: a bit each.
+    #[inline]
+    pub fn bytes(self) -> u64 {
         self.0 >> BYTES_SHIFT & 15
     }
 
     /// Whether both touch a byte and not both are atomic or the like.
+    #[inline]
     pub(super) fn clashes(self, other: Self) -> bool {
         self.bytes() & other.bytes() != 0 && self.0 & other.0 & STRONG == 0
     }

@@ -36,6 +36,12 @@ const READERS: usize = 2;
 pub trait HappensBefore {
     /// Whether `other` happens before `mine`.
     fn happens_before(&mut self, other: Cell, mine: Cell) -> bool;
+
+    /// Whether `mine` writes to a word what `other`, which nothing orders, has written there: then it does not matter which
+    /// of them is the last.
+    fn writes_the_same(&mut self, _other: Cell, _mine: Cell, _word: usize) -> bool {
+        false
+    }
 }
 
 impl<F: FnMut(Cell, Cell) -> bool> HappensBefore for F {
@@ -219,7 +225,24 @@ impl Shadow {
     }
 
     /// Notes an access by one lane of any `bytes` at `offset`.
+    #[inline]
     pub fn visit_lane<K: HappensBefore>(
+        &self,
+        visit: &mut Visit<K>,
+        lane: usize,
+        offset: u64,
+        bytes: u64,
+    ) -> Option<Race> {
+        // One word, or a part of one.
+        if bytes <= 4 {
+            self.part(visit, offset, bytes);
+            return self.visit_words(visit, lane, offset, bytes);
+        }
+
+        self.visit_range(visit, lane, offset, bytes)
+    }
+
+    fn visit_range<K: HappensBefore>(
         &self,
         visit: &mut Visit<K>,
         lane: usize,
@@ -276,6 +299,7 @@ impl Shadow {
         // Racing with a writer, or with a reader where this access writes.
         let after_writers = match self.comes_after(visit, mine, WRITERS, word) {
             Ok(after) => after,
+            Err(_) if visit.write && self.writes_the_same(visit, mine, word) => false,
             Err(other) => return Some((other, true)),
         };
 
@@ -310,6 +334,17 @@ impl Shadow {
             }
         }
         None
+    }
+
+    /// Whether a write leaves a word as every writer has left it that it races with.
+    #[cold]
+    fn writes_the_same<K: HappensBefore>(&self, visit: &mut Visit<K>, mine: Cell, word: usize) -> bool {
+        let first = self.get(WRITERS, word);
+        let second = if first.0 & MORE != 0 { self.get(WRITERS + 1, word) } else { Cell(0) };
+        [first, second].into_iter().all(|other| {
+            let ordered = other.0 < visit.old || !other.clashes(mine) || visit.has_seen(other, mine);
+            ordered || visit.order.writes_the_same(other, mine, word)
+        })
     }
 
     /// Whether an access comes after both accesses of a word that are noted as its writers or readers.
@@ -353,7 +388,7 @@ fn merged(mine: Cell, before: Cell) -> u64 {
 }
 
 impl<K: HappensBefore> Visit<K> {
-    #[inline]
+    #[inline(always)]
     fn has_seen(&mut self, cell: Cell, mine: Cell) -> bool {
         if cell.epoch() == self.known || !self.lanes && cell.agent() == self.cell.agent() {
             return true;

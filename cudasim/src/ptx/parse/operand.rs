@@ -6,7 +6,7 @@ use super::frame::Frame;
 use crate::ptx::error::{PtxError, quote};
 use crate::ptx::lexer::{Token, TokenKind};
 use crate::ptx::module::{RegisterId, Symbol};
-use crate::ptx::operand::{Address, AddressBase, Operand, SpecialRegister};
+use crate::ptx::operand::{Address, AddressBase, Operand, Selector, SpecialRegister};
 use crate::ptx::scope::Name;
 
 impl<'a> Parser<'a> {
@@ -19,6 +19,10 @@ impl<'a> Parser<'a> {
             TokenKind::Punctuation(b'!') => {
                 self.cursor.next();
                 Ok(Operand::Not(self.register(frame)?))
+            }
+            TokenKind::Punctuation(b'-') if self.cursor.peek_at(1).kind == TokenKind::Word => {
+                self.cursor.next();
+                self.part(frame)
             }
             TokenKind::Punctuation(b'-') | TokenKind::Number => Ok(Operand::Immediate(self.cursor.immediate()?)),
             TokenKind::Word => self.named(frame),
@@ -35,7 +39,10 @@ impl<'a> Parser<'a> {
             };
         }
         match self.meaning(frame, token) {
-            Some(Name::Register(register)) => self.after_register(frame, register),
+            Some(Name::Register(register)) => match self.selector(token)? {
+                Some(selector) => Ok(Operand::Part(register, selector)),
+                None => self.after_register(frame, register),
+            },
             Some(Name::Symbol(symbol)) => Ok(Operand::Symbol(symbol, self.cursor.offset()?)),
             Some(Name::Prototype(index)) => Ok(Operand::Prototype(index)),
             Some(Name::Targets(_) | Name::Label(_)) => {
@@ -43,6 +50,26 @@ impl<'a> Parser<'a> {
             }
             None => self.special(token),
         }
+    }
+
+    /// A register behind a minus.
+    fn part(&mut self, frame: &Frame<'a>) -> Result<Operand, PtxError> {
+        let token = self.cursor.peek();
+        let register = self.register(frame)?;
+        let selector = self.selector(token)?.unwrap_or_default();
+        Ok(Operand::Part(register, Selector { negated: true, ..selector }))
+    }
+
+    /// The selector that follows a register without a space, where one does.
+    fn selector(&mut self, register: Token<'a>) -> Result<Option<Selector>, PtxError> {
+        let next = self.cursor.peek();
+        if next.kind != TokenKind::Dotted || next.start != register.end {
+            return Ok(None);
+        }
+        let selector = Selector::from_name(next.text);
+        let selector = selector.ok_or_else(|| error_at(next, format!("unknown part {}", quote(next.text))))?;
+        self.cursor.next();
+        Ok(Some(selector))
     }
 
     fn after_register(&mut self, frame: &Frame<'a>, register: RegisterId) -> Result<Operand, PtxError> {

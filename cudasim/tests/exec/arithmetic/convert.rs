@@ -167,6 +167,17 @@ fn between_float_formats() {
 }
 
 #[test]
+fn f16_to_bf16_without_a_rounding_goes_to_the_nearest() {
+    // As Triton spells it, and ptxas takes it.
+    let nearest = |a: u64, _, _| bf16(cudasim::numerics::formats::f16_to_f32(a as u16));
+    check(
+        [16, 16, 16, 32],
+        &(0..=0xffff_u64).step_by(7).map(|x| [x, 0, 0]).collect::<Vec<_>>(),
+        &[("cvt.bf16.f16 {d}, {a};", nearest), ("cvt.rn.bf16.f16 {d}, {a};", nearest)],
+    );
+}
+
+#[test]
 fn wider_formats_keep_every_value() {
     // There and back is the same, for every f16 but the NaNs.
     check(

@@ -8,6 +8,8 @@ mod half;
 mod integer;
 mod logic;
 mod moves;
+mod video;
+mod wide;
 
 use crate::support::Machine;
 

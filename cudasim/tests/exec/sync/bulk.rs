@@ -4,6 +4,8 @@ use super::{Case, bytes, completion, each, every_way};
 use cudasim::options::{Completion, Options};
 use cudasim::report::FaultKind;
 
+use crate::support::strict;
+
 const SHARED: &str =
     ".shared .align 8 .b64 bar; .shared .align 128 .b32 buffer[256]; .shared .align 128 .b32 second[256];
     .reg .b32 %to; .reg .b64 %state;";
@@ -33,7 +35,7 @@ fn global_memory_comes_and_the_mbarrier_hears_of_it() {
         assert_eq!(case(&body, 128, options).run().unwrap(), each(128, |thread| thread * 5 + 2));
     }
     let unfenced = body.replace("@%p9 fence.mbarrier_init.release.cluster;", "");
-    case(&unfenced, 128, Options::default()).fails(FaultKind::MissingFence, "mbarrier");
+    case(&unfenced, 128, strict()).fails(FaultKind::MissingFence, "mbarrier");
     let unwaited = format!("{START}{COPY} bar.sync 0; ld.shared.u32 %r1, [%to]; {WAIT}");
     case(&unwaited, 128, completion(Completion::Late)).fails(FaultKind::MissingWait, "not waited for");
     let left = format!("{START}{COPY}");
@@ -44,7 +46,7 @@ fn global_memory_comes_and_the_mbarrier_hears_of_it() {
     let twice = format!("{START}{COPY}{again}{WAIT}");
     case(&twice, 128, completion(Completion::Late)).fails(FaultKind::MissingWait, "on its way");
     let few = body.replace("[bar], 512;", "[bar], 528;").replacen("], 528", "], 512", 0);
-    case(&few, 128, Options::default()).fails(FaultKind::Deadlock, "16 bytes");
+    case(&few, 128, strict()).fails(FaultKind::Deadlock, "16 bytes");
 }
 
 /// A store may take effect after a later copy, unless a proxy fence stands between them; a read may not.
@@ -66,12 +68,12 @@ fn what_a_copy_overwrites_is_fenced_where_it_was_written_and_not_where_it_was_re
     }
     // Only warp 3 has not fenced: its words, and no others.
     let some = fenced.replace("fence.proxy", "setp.lt.u32 %p1, %thread, 96; @%p1 fence.proxy");
-    case(&some, 128, Options::default()).fails(FaultKind::MissingFence, "thread of warp 3");
+    case(&some, 128, strict()).fails(FaultKind::MissingFence, "thread of warp 3");
 
     let by_who_copies = unfenced.replace(COPY, &format!("@%p9 fence.proxy.async; {COPY}"));
-    assert!(case(&by_who_copies, 128, Options::default()).run().is_ok(), "a fence by the thread that copies is enough");
+    assert!(case(&by_who_copies, 128, strict()).run().is_ok(), "a fence by the thread that copies is enough");
     let too_early = unfenced.replace(store, &format!("fence.proxy.async; {store}"));
-    case(&too_early, 128, Options::default()).fails(FaultKind::MissingFence, "overwrites");
+    case(&too_early, 128, strict()).fails(FaultKind::MissingFence, "overwrites");
 
     // What nothing orders is a race.
     let (before, _) = unfenced.split_once("bar.sync 0; @%p9 mbarrier.arrive").unwrap();
@@ -107,14 +109,14 @@ fn shared_memory_goes_in_groups() {
     }
 
     let unfenced = good.replace("fence.proxy.async.shared::cta;", "");
-    let report = case(&unfenced, 64, Options::default()).fails(FaultKind::MissingFence, "ordinary store");
+    let report = case(&unfenced, 64, strict()).fails(FaultKind::MissingFence, "ordinary store");
     assert_eq!(report.thread, [0, 0, 0]);
     let late = good.replace("bar.sync 0;\n", "bar.sync 0; @%p9 fence.proxy.async;\n").replacen(
         "fence.proxy.async.shared::cta;",
         "",
         1,
     );
-    assert!(case(&late, 64, Options::default()).run().is_ok(), "a fence by the thread that copies is enough");
+    assert!(case(&late, 64, strict()).run().is_ok(), "a fence by the thread that copies is enough");
 
     let overwritten = format!("{start}{store} bar.sync 0; st.shared.u32 [%to], 0; @%p9 cp.async.bulk.wait_group 0;");
     case(&overwritten, 64, completion(Completion::Late)).fails(FaultKind::MissingWait, "may still read");
@@ -199,7 +201,7 @@ fn reductions_of_every_operation_and_type() {
              cp.async.bulk.commit_group; cp.async.bulk.wait_group 0;",
             new[0], new[1], new[2], new[3]
         );
-        let got = Case { output: bytes(&old), ..case(&body, 1, Options::default()) }.run().unwrap();
+        let got = Case { output: bytes(&old), ..case(&body, 1, strict()) }.run().unwrap();
         assert_eq!(got, expected, "{op}");
     }
 }
@@ -237,7 +239,7 @@ fn a_multicast_reaches_the_blocks_of_its_mask() {
         assert_eq!(got, each(64, |index| index % 32 * 5 + 2));
     }
     let absent = body.replace("mov.u16 %h0, 3", "mov.u16 %h0, 5");
-    Case { blocks: 2, cluster: 2, ..case(&absent, 32, Options::default()) }.fails(FaultKind::InvalidUse, "block 2");
+    Case { blocks: 2, cluster: 2, ..case(&absent, 32, strict()) }.fails(FaultKind::InvalidUse, "block 2");
 }
 
 #[test]
@@ -265,7 +267,7 @@ fn words_are_stored_and_reduced_in_another_block() {
 fn wrong_bulk_copies_are_reported() {
     let check = |rest: &str, kind, part: &str| {
         let body = format!("{START}{rest}");
-        case(&body, 32, Options::default()).fails(kind, part)
+        case(&body, 32, strict()).fails(kind, part)
     };
 
     let load = |to: &str, from: &str, size: u32| {
@@ -288,6 +290,5 @@ fn wrong_bulk_copies_are_reported() {
 
     let remote = format!("{} ", load("%r1", "%in", 16));
     let body = format!("{START}{PEER} add.u32 %r1, %r0, %r8; {remote} {BYE}");
-    Case { blocks: 2, cluster: 2, ..case(&body, 32, Options::default()) }
-        .fails(FaultKind::InvalidUse, "different blocks");
+    Case { blocks: 2, cluster: 2, ..case(&body, 32, strict()) }.fails(FaultKind::InvalidUse, "different blocks");
 }

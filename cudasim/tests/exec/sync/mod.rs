@@ -4,6 +4,7 @@ mod barriers;
 mod bulk;
 mod cp_async;
 mod interleave;
+mod levels;
 mod mbarriers;
 mod pipelines;
 mod tensor;
@@ -16,6 +17,8 @@ use cudasim::exec::{Launch, Program, run};
 use cudasim::memory::GlobalMemory;
 use cudasim::options::{Completion, Options};
 use cudasim::report::{FaultKind, Report};
+
+use crate::support::strict;
 
 /// A kernel and how to run it. It has these registers to start with: `%out` and `%in`, the two buffers; `%thread`, `%cta`, `%lane`;
 /// `%place`, the address of a word of `%out` for each thread of the grid. Free to use: `%r0..`, `%rd0..`, `%h0..`, `%f0..`, `%p0..`.
@@ -42,7 +45,7 @@ impl Default for Case<'_> {
             cluster: 1,
             input: vec![0; 16],
             output: Vec::new(),
-            options: Options::default(),
+            options: strict(),
         }
     }
 }
@@ -137,9 +140,9 @@ pub fn words(bytes: &[u8]) -> Vec<u32> {
 pub fn every_way() -> impl Iterator<Item = Options> {
     [Completion::Late, Completion::Early, Completion::Random]
         .into_iter()
-        .flat_map(|completion| (0..20).map(move |seed| Options { seed, completion, threads: 1, ..Options::default() }))
+        .flat_map(|completion| (0..20).map(move |seed| Options { seed, completion, threads: 1, ..strict() }))
 }
 
 pub fn completion(completion: Completion) -> Options {
-    Options { completion, threads: 1, ..Options::default() }
+    Options { completion, threads: 1, ..strict() }
 }

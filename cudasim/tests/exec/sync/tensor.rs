@@ -356,6 +356,59 @@ fn tensor_maps_are_replaced_field_by_field() {
 }
 
 #[test]
+fn a_map_made_in_shared_memory_is_copied_by_a_warp_with_a_fence() {
+    // As grouped products do it: a template is copied to shared memory and changed there by one thread, then by a warp to
+    // where the map of this group lies, which is the output's first 128 bytes.
+    let tensor = Tensor::new(&[64, 8], 0);
+    let declarations = declarations() + ".shared .align 128 .b8 made[128]; .reg .b64 %v; .reg .b32 %made;";
+    let body = |copy: &str, acquire: &str| {
+        format!(
+            "{START} mov.u32 %made, made;
+             setp.lt.u32 %p8, %thread, 16; mul.lo.u32 %r20, %thread, 8; add.u32 %r21, %made, %r20;
+             cvt.u64.u32 %rd20, %r20; add.u64 %rd20, %in, %rd20;
+             @%p8 ld.global.u64 %v, [%rd20]; @%p8 st.shared.u64 [%r21], %v; bar.sync 0;
+             add.u64 %rd1, %in, 128;
+             @%p9 tensormap.replace.tile.global_address.shared::cta.b1024.b64 [%made], %rd1;
+             @%p9 tensormap.replace.tile.rank.shared::cta.b1024.b32 [%made], 1;
+             @%p9 tensormap.replace.tile.global_dim.shared::cta.b1024.b32 [%made], 0, 64;
+             @%p9 tensormap.replace.tile.global_dim.shared::cta.b1024.b32 [%made], 1, 3;
+             @%p9 tensormap.replace.tile.global_stride.shared::cta.b1024.b64 [%made], 0, {};
+             bar.warp.sync 0xffffffff; {copy} {acquire}
+             @%p9 mbarrier.arrive.expect_tx.shared::cta.b64 _, [bar], 1024;
+             @%p9 cp.async.bulk.tensor.2d.shared::cluster.global.tile.mbarrier::complete_tx::bytes [tile], [%out, {{0, 0}}], [bar];
+             {WAIT} add.u64 %out, %out, 128; {}",
+            tensor.strides[0],
+            dump(1024)
+        )
+    };
+
+    // The template has another shape.
+    let template = TensorMap::tiled(&Tensor::new(&[32, 2], 0).arguments(0), &[64, 8]).unwrap();
+    let input = [template.encode().to_vec(), tensor.bytes()].concat();
+    let copy =
+        "tensormap.cp_fenceproxy.global.shared::cta.tensormap::generic.release.gpu.sync.aligned [%out], [%made], 128;";
+    let acquire = "@%p9 fence.proxy.tensormap::generic.acquire.gpu [%out], 128;";
+    let case = |body: &str, options| {
+        let case = Case { body, declarations: &declarations, input: input.clone(), options, ..Case::default() };
+        Case { output: vec![0; 1152], ..case }.run()
+    };
+
+    let elements: Vec<u16> =
+        (0..512).map(|index| if index < 192 { tensor.at(&[index % 64, index / 64]) } else { 0 }).collect();
+    for options in every_way() {
+        let got = case(&body(copy, acquire), options.clone()).unwrap_or_else(|report| panic!("{report}"));
+        assert_eq!(got[32..], laid_out(0, &elements));
+        let unfenced = case(&body(copy, ""), options).unwrap_err();
+        assert_eq!(unfenced.fault.kind, FaultKind::MissingFence, "{unfenced}");
+    }
+    let options = completion(Completion::Late);
+    let some = case(&body(&format!("@%p9 {copy}"), acquire), options.clone()).unwrap_err();
+    assert_eq!(some.fault.kind, FaultKind::DivergentBarrier, "{some}");
+    let odd = case(&body(&copy.replace("[%made]", "[%made+64]"), acquire), options).unwrap_err();
+    assert_eq!(odd.fault.kind, FaultKind::Misaligned, "{odd}");
+}
+
+#[test]
 fn a_tensor_copy_over_ordinary_stores_needs_a_fence() {
     let tensor = Tensor::new(&[64, 8], 3);
     let declarations = declarations();

@@ -65,7 +65,7 @@ fn lands_now(context: &mut Context<'_>) -> bool {
 /// That what an asynchronous copy is to read of shared memory was made visible to it.
 ///
 /// # Errors
-/// An ordinary store has written it, and no `fence.proxy.async` came after.
+/// An ordinary store has written it, and no `fence.proxy.async` came after: a warning where a barrier did.
 fn check_fenced(context: &mut Context<'_>, lane: usize, place: Place, bytes: u64) -> Result<(), Fault> {
     check_proxy(context, lane, place.rank, place.offset..place.offset + bytes as usize, false)
 }
@@ -95,6 +95,7 @@ fn check_proxy(
     let agent = context.agent();
     let clocks = &*context.clocks;
     let Some(shadow) = context.blocks[rank].shared.shadow() else { return Ok(()) };
+    let mut warning = None;
 
     for offset in (range.start & !3..range.end).step_by(4) {
         for (writer, time) in shadow.last_writers(offset as u64) {
@@ -114,10 +115,16 @@ fn check_proxy(
                  and no fence.proxy.async followed"
             );
             let address = crate::memory::SHARED_WINDOW + crate::memory::SHARED_RESERVED + offset as u64;
-            return Err(Fault::new(FaultKind::MissingFence, message).lane(lane).at(address));
+            let fault = Fault::new(FaultKind::MissingFence, message).lane(lane).at(address);
+            // Behind a barrier the store has taken effect on every GPU so far.
+            if !clocks.is_drained(agent, writer, time) {
+                return Err(fault);
+            }
+            warning.get_or_insert(fault);
         }
     }
-    Ok(())
+
+    warning.map_or(Ok(()), |fault| context.warn(fault))
 }
 
 /// Lanes leave with what they have not waited for.

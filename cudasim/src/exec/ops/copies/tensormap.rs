@@ -1,20 +1,26 @@
-//! `tensormap.replace`: changes one field of a tensor map.
+//! `tensormap.replace`, which changes one field of a tensor map, and `tensormap.cp_fenceproxy`, which copies one that was
+//! changed in shared memory to where copies read it.
 
 use super::bulk::read_words;
 use crate::exec::operands::decoded::{Decode, Decoded};
 use crate::exec::operands::decoder::Decoder;
+use crate::exec::ops::matrix_warp::whole_warp;
 use crate::exec::program::address::{Space, Window, window};
 use crate::exec::program::step::Flow;
+use crate::exec::state::context::Context;
 use crate::mask::lanes;
 use crate::ptx::module::Instruction;
 use crate::ptx::opcode::Modifier;
-use crate::ptx::types::ScalarType;
+use crate::ptx::types::{ScalarType, StateSpace};
 use crate::report::{Fault, FaultKind};
-use crate::tensor_map::{self, Field};
+use crate::tensor_map::{self, BYTES, Field};
 
 pub(super) fn decode(decoder: &mut Decoder<'_>, instruction: &Instruction) -> Decode {
     let form = &instruction.form;
     let o = &instruction.operands;
+    if form.has(Modifier::CpFenceproxy) {
+        return copy(decoder, instruction);
+    }
     let address = decoder.address(&o[0], form.space())?;
     let field = field(decoder, instruction)?;
     let value = o.last().ok_or("a field without its value")?;
@@ -43,11 +49,54 @@ pub(super) fn decode(decoder: &mut Decoder<'_>, instruction: &Instruction) -> De
                 }
             }
             let is_global = address.space == Space::Global || window(at).0 == Window::Global;
-            let changed = &mut context.blocks[0].state.changed_maps;
-            if is_global && address.space != Space::Shared && !changed.contains(&at) {
-                changed.push(at);
+            if is_global && address.space != Space::Shared {
+                mark_changed(context, at);
             }
         }
+        Ok(Flow::Next)
+    }))
+}
+
+/// A tensor map in global memory is not what copies may have seen of it, until a fence.
+fn mark_changed(context: &mut Context<'_>, address: u64) {
+    let changed = &mut context.blocks[0].state.changed_maps;
+    if !changed.contains(&address) {
+        changed.push(address);
+    }
+}
+
+/// `tensormap.cp_fenceproxy`: a warp copies 128 bytes and releases them to the copies of others, who must acquire them.
+fn copy(decoder: &mut Decoder<'_>, instruction: &Instruction) -> Decode {
+    let [to, from, size] = instruction.operands.as_slice() else { return Err("a copy without its operands".into()) };
+    let size = decoder.integer(size)?;
+    if size != BYTES as i64 {
+        return Err(format!("a tensor map has {BYTES} bytes, not {size}"));
+    }
+    let to = decoder.address(to, Some(StateSpace::Global))?;
+    let from = decoder.address(from, Some(StateSpace::SharedCta))?;
+
+    Ok(Decoded::effect(move |context, mask| {
+        if whole_warp(context, mask)? == Flow::Wait {
+            return Ok(Flow::Wait);
+        }
+        let (targets, sources) = (context.addresses(&to), context.addresses(&from));
+        let (target, source) = (targets[0], sources[0]);
+        if let Some(lane) = (0..32).find(|&lane| targets[lane] != target || sources[lane] != source) {
+            let message = "the lanes of tensormap.cp_fenceproxy have different addresses";
+            return Err(Fault::new(FaultKind::InvalidUse, message).lane(lane));
+        }
+        if !target.is_multiple_of(BYTES as u64) || !source.is_multiple_of(BYTES as u64) {
+            let message = format!("tensormap.cp_fenceproxy copies from and to multiples of {BYTES} bytes");
+            return Err(Fault::new(FaultKind::Misaligned, message).lane(0).at(target));
+        }
+
+        let bytes = read_words(context, Space::Shared, 0, source)?;
+        for (index, word) in bytes.as_chunks::<8>().0.iter().enumerate() {
+            context.store(Space::Global, 0, target + 8 * index as u64, u64::from_le_bytes(*word))?;
+        }
+        let agent = context.clocks.warp(context.rank, context.warp.id);
+        context.clocks.fence(agent, false, true);
+        mark_changed(context, target);
         Ok(Flow::Next)
     }))
 }

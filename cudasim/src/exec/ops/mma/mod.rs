@@ -39,7 +39,7 @@ pub(super) fn decode(decoder: &mut Decoder<'_>, instruction: &Instruction) -> De
         return Ok(doubles(rounding, shape, d, a, b, c));
     }
     let words = (shape.k * form.types[1].bits() / 32) as usize;
-    let tile = Accumulators { kind, m: shape.m as usize, n: shape.n as usize, words, d, c };
+    let tile = Accumulators { kind, m: shape.m as usize, n: shape.n as usize, words, warpgroup: false, d, c };
     if tile.m * words > A_WORDS || tile.n * words > B_WORDS {
         return Err(super::unsupported(instruction));
     }
@@ -48,6 +48,7 @@ pub(super) fn decode(decoder: &mut Decoder<'_>, instruction: &Instruction) -> De
         if whole_warp(context, mask)? == Flow::Wait {
             return Ok(Flow::Wait);
         }
+        let sums = context.grid.options.mma;
         let warp = &mut *context.warp;
         let (mut packed_a, mut packed_b) = ([0; A_WORDS], [0; B_WORDS]);
         gather_a(&warp.registers, &a, tile.m, words, &mut packed_a);
@@ -58,7 +59,7 @@ pub(super) fn decode(decoder: &mut Decoder<'_>, instruction: &Instruction) -> De
             negate_a: false,
             negate_b: false,
         };
-        tile.multiply(&mut warp.registers, &from, false, &mut warp.state.tensor);
+        tile.multiply(&mut warp.registers, &from, false, sums, &mut warp.state.tensor);
         Ok(Flow::Next)
     }))
 }

@@ -103,7 +103,15 @@ fn mma_async(decoder: &mut Decoder<'_>, instruction: &Instruction) -> Decode {
     let scale_d = decoder.predicate(scale_d)?;
 
     let operation = Arc::new(Operation {
-        tile: Accumulators { kind, m: ROWS, n: shape.n as usize, words: 8, c: d_slots.clone(), d: d_slots },
+        tile: Accumulators {
+            kind,
+            m: ROWS,
+            n: shape.n as usize,
+            words: 8,
+            warpgroup: true,
+            c: d_slots.clone(),
+            d: d_slots,
+        },
         a: a_source,
         b_rows: flag(&majors, Some(usize::from(!from_registers))),
         negate_a: flag(&signs, Some(0)),

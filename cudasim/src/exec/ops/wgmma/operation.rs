@@ -75,8 +75,9 @@ pub fn land(context: &mut Context<'_>, issued: &Issued, number: u64, complete: b
             negate_a: operation.negate_a,
             negate_b: operation.negate_b,
         };
+        let sums = context.grid.options.mma;
         let own = &mut *context.warp;
-        operation.tile.multiply(&mut own.registers, &from, !issued.accumulate, &mut own.state.tensor);
+        operation.tile.multiply(&mut own.registers, &from, !issued.accumulate, sums, &mut own.state.tensor);
     }
 
     let groups = &mut context.block().state.warpgroups;
@@ -183,6 +184,7 @@ fn check_chunk(context: &mut Context<'_>, address: u64) -> Result<(), Fault> {
         return Ok(());
     }
     let Some(shadow) = context.blocks[rank].shared.shadow() else { return Ok(()) };
+    let mut warning = None;
 
     for word in (offset..offset + CHUNK).step_by(4) {
         for (agent, time) in shadow.last_writers(word as u64) {
@@ -194,11 +196,17 @@ fn check_chunk(context: &mut Context<'_>, address: u64) -> Result<(), Fault> {
                     "a wgmma reads shared memory that a thread of warp {warp} has written with an ordinary store, and no \
                      fence.proxy.async followed"
                 );
-                return Err(Fault::new(FaultKind::MissingFence, message).at(SHARED_WINDOW + address));
+                let fault = Fault::new(FaultKind::MissingFence, message).at(SHARED_WINDOW + address);
+                // Behind a barrier the store has taken effect on every GPU so far: CUTLASS's cp.async kernels rely on it.
+                if !context.clocks.is_drained(asynchronous, agent, time) {
+                    return Err(fault);
+                }
+                warning.get_or_insert(fault);
             }
         }
     }
-    Ok(())
+
+    warning.map_or(Ok(()), |fault| context.warn(fault))
 }
 
 /// A chunk of the block's shared memory, which was checked when the operation was issued.
