@@ -24,17 +24,21 @@ fn main() -> Result<()> {
     let root = PathBuf::from(env::var("CARGO_MANIFEST_DIR")?);
     let out = PathBuf::from(env::var("OUT_DIR")?);
     let warn = |path: &std::path::Path, why: &str| println!("cargo::warning={}: {why}; not used", path.display());
-    let objects = match nvcc::find(&root, warn)? {
+    let (release, objects) = match nvcc::find(&root, warn)? {
         Some(nvcc) => {
             println!("cargo::rustc-cfg=igpt_kernels");
             println!("cargo::rerun-if-changed={}", nvcc.path.display());
-            compile::all(&nvcc, &root, &out.join("kernels"))?
+            (nvcc.number, compile::all(&nvcc, &root, &out.join("kernels"))?)
         }
-        None => Vec::new(),
+        None => ((0, 0), Vec::new()),
     };
 
+    for warning in objects.iter().flat_map(compile::Object::warnings) {
+        println!("cargo::warning={warning}");
+    }
+
     // Written only when it changed: the crate's own fingerprint hangs on it.
-    let (path, text) = (out.join("kernels.rs"), tables::modules(&objects)?);
+    let (path, text) = (out.join("kernels.rs"), tables::modules(release, &objects)?);
     if fs::read_to_string(&path).ok().as_ref() != Some(&text) {
         fs::write(&path, text)?;
     }

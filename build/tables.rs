@@ -4,9 +4,10 @@ use std::{collections::BTreeMap, fmt::Write, fs};
 
 use crate::{Result, compile::Object};
 
-/// The text of `kernels.rs`: `MODULES`, `KERNELS`, and a constant for each kernel in upper case.
-pub fn modules(objects: &[Object]) -> Result<String> {
+/// The text of `kernels.rs`: `TOOLKIT`, `MODULES`, `KERNELS`, and a constant for each kernel in upper case.
+pub fn modules(release: (u32, u32), objects: &[Object]) -> Result<String> {
     let (mut modules, mut kernels, mut all) = (String::new(), String::new(), String::new());
+    let warnings: Vec<&str> = objects.iter().flat_map(Object::warnings).collect();
     let mut count = 0;
     for (index, object) in objects.iter().enumerate() {
         writeln!(modules, "    Module {{ name: {:?}, image: include_bytes!({:?}) }},", object.name, object.fatbin)?;
@@ -36,7 +37,9 @@ pub fn modules(objects: &[Object]) -> Result<String> {
         }
     }
     Ok(format!(
-        "/// The fatbins.\npub static MODULES: &[Module] = &[\n{modules}];\n\n\
+        "/// Release of the compiler that built them: major, minor.\npub const TOOLKIT: (u32, u32) = {release:?};\n\n\
+         /// What it warned of.\npub static WARNINGS: &[&str] = &{warnings:?};\n\n\
+         /// The fatbins.\npub static MODULES: &[Module] = &[\n{modules}];\n\n\
          /// Every kernel, by [`KernelInfo::index`].\npub static KERNELS: &[&KernelInfo] = &[\n{all}];\n\n{kernels}"
     ))
 }

@@ -8,6 +8,8 @@ use std::sync::atomic::AtomicBool;
 
 use igpt_engine::data::DataSpec;
 use igpt_engine::device::CpuDevice;
+use igpt_engine::run::metrics::{Record, TrainRecord};
+use igpt_engine::run::metrics_reader::MetricsReader;
 use igpt_engine::train::{Session, Settings, Silent};
 
 fn main() -> Result<(), Box<dyn Error>> {
@@ -19,8 +21,10 @@ fn main() -> Result<(), Box<dyn Error>> {
     println!("{}", session.describe());
     let outcome = session.run(&mut Silent, &AtomicBool::new(false))?;
 
-    for record in &outcome.report.training {
-        println!("step {:2}: {:.4} nats per token", record.step, record.loss);
+    for record in MetricsReader::open(&outcome.folder.metrics())? {
+        if let Record::Train(TrainRecord { step, loss, .. }) = record? {
+            println!("step {step:2}: {loss:.4} nats per token");
+        }
     }
     println!("checkpoint: {}", outcome.folder.checkpoint(outcome.step).display());
     Ok(())

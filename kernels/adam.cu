@@ -1,11 +1,12 @@
 // adam: the whole update of a parameter in one pass (Kingma & Ba 2015, algorithm 1).
 //
 // reads   gradient [count] f32, factors, norm [1] f32 or null
-// writes  parameter, first, second [count] f32 in place; copy [count] bf16 = the new parameter, if not null
+// writes  parameter, first, second [count] f32 in place; copy [count] bf16 = the new parameter, if not null. Nothing if the norm
+//         is infinite or NaN: such a gradient must not reach the weights
 // grid    x: any number of blocks of 256 threads, which stride over the elements. Pointers divisible by 16.
 //
 // The step's numbers are read from memory, not passed, so that a captured graph can be replayed with those of the next step. So
-// is the norm that gradients are clipped by, which never leaves the device.
+// is the norm that gradients are clipped by: the host reads it when the step is long done.
 #include "common.cuh"
 
 // The numbers of a step, as the host writes them.
@@ -27,8 +28,9 @@ __device__ __forceinline__ float update(float p, float g, float& m, float& v, co
 extern "C" __global__ void __launch_bounds__(256) adam(
     float* parameter, const float* gradient, float* first, float* second, bf16* copy, const Factors* factors,
     const float* norm, float max_norm, uint64_t count) {
+    if (norm != nullptr && !isfinite(*norm)) return;
     const Factors f = *factors;
-    // clip threshold / gradient norm. By the rules of fminf, a norm of zero or NaN clips nothing.
+    // clip threshold / gradient norm; a norm of zero clips nothing, nor does an infinite threshold.
     const float clip = norm != nullptr ? fminf(max_norm / *norm, 1.0f) : 1.0f;
     const size_t thread = blockIdx.x * static_cast<size_t>(blockDim.x) + threadIdx.x;
     const size_t threads = static_cast<size_t>(gridDim.x) * blockDim.x;

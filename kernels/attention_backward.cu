@@ -11,13 +11,14 @@
 // attention_delta: reads output, dy; writes delta [batch, heads, tokens] f32
 //   grid    x: blocks of 32 triples of image, token and head;  block 256 threads, 8 per row
 //
-// _16 .. _192 and `aligned`: as attention.cu.
+// _16 .. _192 and `aligned`: as attention.cu. _by_32, _by_16: stages of so many columns, for cards of which two blocks with longer
+// ones would not fit a multiprocessor.
 #include "attention/backward_bf16.cuh"
 #include "attention/backward_f32.cuh"
 #include "attention/delta.cuh"
 
-#define KERNEL_BF16(NAME, D, BY_KEYS, COLUMNS, CHUNK, HOLD, BLOCKS)                                           \
-    extern "C" __global__ void __launch_bounds__(attention_bf16::THREADS, BLOCKS) NAME##_bf16_##D(            \
+#define KERNEL_BF16(NAME, SUFFIX, D, BY_KEYS, COLUMNS, CHUNK, HOLD, BLOCKS)                                   \
+    extern "C" __global__ void __launch_bounds__(attention_bf16::THREADS, BLOCKS) NAME##_bf16_##SUFFIX(       \
         const bf16* qkv, const bf16* dy, const float* logsumexp, const float* delta, bf16* d_qkv, int tokens, \
         int head_dim, int causal, int aligned, float scale) {                                                 \
         attention_bf16::backward<D, BY_KEYS, COLUMNS, CHUNK, HOLD>(                                           \
@@ -36,19 +37,25 @@
         attention_delta(output, dy, delta, rows, tokens, heads, head_dim, aligned);                               \
     }
 
-KERNEL_BF16(attention_backward_keys, 16, true, 64, 32, true, 3)
-KERNEL_BF16(attention_backward_keys, 32, true, 64, 32, true, 2)
-KERNEL_BF16(attention_backward_keys, 64, true, 64, 32, true, 2)
-KERNEL_BF16(attention_backward_keys, 96, true, 64, 16, false, 2)
-KERNEL_BF16(attention_backward_keys, 128, true, 64, 16, false, 2)
-KERNEL_BF16(attention_backward_keys, 192, true, 32, 16, false, 2)
+KERNEL_BF16(attention_backward_keys, 16, 16, true, 64, 32, true, 3)
+KERNEL_BF16(attention_backward_keys, 32, 32, true, 64, 32, true, 2)
+KERNEL_BF16(attention_backward_keys, 64, 64, true, 64, 32, true, 2)
+KERNEL_BF16(attention_backward_keys, 96, 96, true, 64, 16, false, 2)
+KERNEL_BF16(attention_backward_keys, 96_by_32, 96, true, 32, 16, false, 2)
+KERNEL_BF16(attention_backward_keys, 128, 128, true, 64, 16, false, 2)
+KERNEL_BF16(attention_backward_keys, 128_by_32, 128, true, 32, 16, false, 2)
+KERNEL_BF16(attention_backward_keys, 128_by_16, 128, true, 16, 16, false, 2)
+KERNEL_BF16(attention_backward_keys, 192, 192, true, 32, 16, false, 2)
+KERNEL_BF16(attention_backward_keys, 192_by_16, 192, true, 16, 16, false, 2)
 
-KERNEL_BF16(attention_backward_queries, 16, false, 64, 32, true, 3)
-KERNEL_BF16(attention_backward_queries, 32, false, 64, 32, true, 2)
-KERNEL_BF16(attention_backward_queries, 64, false, 64, 32, true, 2)
-KERNEL_BF16(attention_backward_queries, 96, false, 64, 32, true, 2)
-KERNEL_BF16(attention_backward_queries, 128, false, 64, 32, false, 2)
-KERNEL_BF16(attention_backward_queries, 192, false, 32, 32, false, 2)
+KERNEL_BF16(attention_backward_queries, 16, 16, false, 64, 32, true, 3)
+KERNEL_BF16(attention_backward_queries, 32, 32, false, 64, 32, true, 2)
+KERNEL_BF16(attention_backward_queries, 64, 64, false, 64, 32, true, 2)
+KERNEL_BF16(attention_backward_queries, 96, 96, false, 64, 32, true, 2)
+KERNEL_BF16(attention_backward_queries, 96_by_32, 96, false, 32, 32, true, 2)
+KERNEL_BF16(attention_backward_queries, 128, 128, false, 64, 32, false, 2)
+KERNEL_BF16(attention_backward_queries, 128_by_32, 128, false, 32, 32, false, 2)
+KERNEL_BF16(attention_backward_queries, 192, 192, false, 32, 32, false, 2)
 
 KERNEL_F32(attention_backward_keys, 32, true, 4)
 KERNEL_F32(attention_backward_keys, 64, true, 3)

@@ -29,9 +29,7 @@ __device__ __forceinline__ bf16 from_float<bf16>(float x) {
 
 // x rounded to T.
 template <class T>
-__device__ __forceinline__ float rounded(float x) {
-    return to_float(from_float<T>(x));
-}
+__device__ __forceinline__ float rounded(float x);
 
 // Two floats as bf16, the first in the lower half.
 __device__ __forceinline__ uint32_t pack_bf16(float low, float high) {
@@ -40,6 +38,16 @@ __device__ __forceinline__ uint32_t pack_bf16(float low, float high) {
 }
 __device__ __forceinline__ float low_bf16(uint32_t pair) { return __uint_as_float(pair << 16); }
 __device__ __forceinline__ float high_bf16(uint32_t pair) { return __uint_as_float(pair & 0xffff0000u); }
+
+template <>
+__device__ __forceinline__ float rounded<float>(float x) {
+    return x;
+}
+// As one of a pair: from compute capability 9.0 on the conversion of a single float takes the pipe of special functions (F2F).
+template <>
+__device__ __forceinline__ float rounded<bf16>(float x) {
+    return low_bf16(pack_bf16(x, 0.0f));
+}
 
 // 16 bytes at an address divisible by 16, as floats.
 __device__ __forceinline__ void unpack_vector(uint4 raw, float (&v)[4]) {

@@ -2,12 +2,14 @@
 //
 // cross_entropy
 //   reads   logits [rows, vocabulary], targets [rows] u16, weights [rows] f32
-//   writes  nll [rows] f32 = −ln softmax(logits)[target], 0 if the target is not a class; logits = weight · (softmax − onehot)
+//   writes  nll [rows] f32 = −ln softmax(logits)[target], 0 if the target is not a class; logits = weight · (softmax − onehot),
+//           NaN if weight · nll is not finite: no update may be made from a loss that is no number, and the gradient alone can
+//           be finite (the target's logit far below the others)
 //   grid    x: blocks of 8 rows;  block 8 warps, one row each
 //   _512: at most 512 classes, which stay in registers between their one read and one write; vocabulary divisible by 8 and
 //   logits by 16 bytes. _any: everything else, the row is read three times.
 // weighted_sum
-//   reads   values, weights [count] f32;  writes total [1] f32 = Σ values · weights
+//   reads   values, weights [count] f32;  writes total [1] f32 = Σ values · weights; a weight of 0 leaves out even a NaN
 //   grid    1;  block 1024 threads; static shared memory 256 B
 // sums    f32 within a row, f64 of the rows, in fixed order: deterministic
 #include "common.cuh"
@@ -19,6 +21,11 @@ constexpr int THREADS = ROWS * WARP;
 // −ln(exp(logit − max) / sum). The difference of logits first: both are far larger than the nll when the model is sure.
 __device__ __forceinline__ float negative_log_likelihood(float sum, float logit, float max) {
     return logf(sum) - (logit - max);
+}
+
+// What exp(logit − max) is multiplied by to give weight · softmax; NaN where the row's loss is not finite.
+__device__ __forceinline__ float gradient_scale(float weight, float sum, float nll) {
+    return isfinite(weight * nll) ? weight / sum : __int_as_float(0x7fffffff);
 }
 
 template <class T>
@@ -58,10 +65,11 @@ __device__ __forceinline__ void cross_entropy_512(
     sum = lane_sum(sum);
     // One lane has it; the others add zero.
     logit = lane_sum(logit);
-    if (lane == 0) nll[row] = target < vocabulary ? negative_log_likelihood(sum, logit, max) : 0.0f;
+    const float row_nll = target < vocabulary ? negative_log_likelihood(sum, logit, max) : 0.0f;
+    if (lane == 0) nll[row] = row_nll;
 
     // gradient: weight · (softmax − onehot)
-    const float scale = weight / sum;
+    const float scale = gradient_scale(weight, sum, row_nll);
 #pragma unroll
     for (int i = 0; i < VALUES; i += STEP) {
         const int column = (i / STEP * WARP + lane) * STEP;
@@ -92,14 +100,13 @@ __device__ __forceinline__ void cross_entropy_any(
     float sum = 0.0f;
     for (int column = lane; column < vocabulary; column += WARP) sum += expf(to_float(row_logits[column]) - max);
     sum = lane_sum(sum);
-    if (lane == 0) {
-        nll[row] = target < vocabulary ? negative_log_likelihood(sum, to_float(row_logits[target]), max) : 0.0f;
-    }
+    const float row_nll = target < vocabulary ? negative_log_likelihood(sum, to_float(row_logits[target]), max) : 0.0f;
+    if (lane == 0) nll[row] = row_nll;
     // The target's logit has been read before it is overwritten.
     __syncwarp();
 
     // gradient: weight · (softmax − onehot)
-    const float scale = weight / sum;
+    const float scale = gradient_scale(weight, sum, row_nll);
     for (int column = lane; column < vocabulary; column += WARP) {
         const float softmax = expf(to_float(row_logits[column]) - max) * scale;
         row_logits[column] = from_float<T>(weight == 0.0f ? 0.0f : softmax - (column == target ? weight : 0.0f));
@@ -123,7 +130,9 @@ extern "C" __global__ void __launch_bounds__(1024)
     weighted_sum(const float* values, const float* weights, float* total, int count) {
     __shared__ double smem[1024 / WARP];
     double sum = 0.0;
-    for (int i = threadIdx.x; i < count; i += 1024) sum += static_cast<double>(values[i]) * weights[i];
+    for (int i = threadIdx.x; i < count; i += 1024) {
+        if (weights[i] != 0.0f) sum += static_cast<double>(values[i]) * weights[i];
+    }
     sum = group_sum<1024 / WARP>(sum, smem, threadIdx.x / WARP);
     if (threadIdx.x == 0) *total = static_cast<float>(sum);
 }

@@ -4,7 +4,8 @@
 //   reads   x [count];  writes partials [gridDim.x] f64: block b's sum of squares
 //   grid    x: any number of blocks of 256 threads, which stride over the elements; the sum depends on the grid
 // root_of_sum
-//   reads   partials [count] f64;  writes norm [1] f32 = √Σ
+//   reads   partials [count] f64;  writes norm [1] f32 = √Σ; skipped [2] f32, if not null: steps whose norm was not finite,
+//           += 1 and, of those in a row, += 1 or = 0
 //   grid    1;  block 256 threads
 // sums    f64 (a product of two floats is exact there) in fixed order: deterministic. Static shared memory 64 B.
 #include "common.cuh"
@@ -45,10 +46,18 @@ extern "C" __global__ void __launch_bounds__(THREADS)
     square_sums(x, partials, count);
 }
 
-extern "C" __global__ void __launch_bounds__(THREADS) root_of_sum(const double* partials, float* norm, int count) {
+extern "C" __global__ void __launch_bounds__(THREADS)
+    root_of_sum(const double* partials, float* norm, float* skipped, int count) {
     __shared__ double smem[THREADS / WARP];
     double sum = 0.0;
     for (int i = threadIdx.x; i < count; i += THREADS) sum += partials[i];
     sum = group_sum<THREADS / WARP>(sum, smem, threadIdx.x / WARP);
-    if (threadIdx.x == 0) *norm = static_cast<float>(sqrt(sum));
+    if (threadIdx.x != 0) return;
+
+    const float root = static_cast<float>(sqrt(sum));
+    *norm = root;
+    if (skipped == nullptr) return;
+    const bool finite = isfinite(root);
+    skipped[0] += finite ? 0.0f : 1.0f;
+    skipped[1] = finite ? 0.0f : skipped[1] + 1.0f;
 }

@@ -11,18 +11,19 @@
 //         total + z · m · n, and sum_partials.cu adds them up.
 // block   128 threads; dynamic shared memory: bf16 SHARED_BYTES of the tile, f32 none
 //
-// bf16: _128, _64 the tile. _odd: any k, n, and pointers without alignment; the others need those of the contiguous dimensions
+// bf16: _128, _64 the tile; _short: 3 stages for 4 and the epilogue in 2 parts, for cards of which two blocks of the other would not
+// fit a multiprocessor. _odd: any k, n, and pointers without alignment; the others need those of the contiguous dimensions
 // divisible by 8 and pointers by 16.
 // f32: one kernel for all shapes; `vectors` says that n is divisible by 4 and the outputs by 16 bytes.
 #include "gemm/bf16.cuh"
 #include "gemm/f32.cuh"
 
-#define KERNEL_BF16(NAME, TILE, A_MAJOR, B_MAJOR, EPILOGUE, ALIGNED)                                   \
-    extern "C" __global__ void __launch_bounds__(gemm_bf16::THREADS, 2) NAME(                          \
-        const bf16* a, const bf16* b, int m, int n, int k, bf16* out, const float* bias, bf16* hidden, \
-        bf16* activated, float* total, int activation, int add) {                                      \
-        gemm_bf16::gemm<TILE, TILE, Major::A_MAJOR, Major::B_MAJOR, Epilogue::EPILOGUE, ALIGNED>(      \
-            a, b, m, n, k, {out, bias, hidden, activated, total, activation, add != 0});               \
+#define KERNEL_BF16(NAME, TILE, STAGES, PARTS, A_MAJOR, B_MAJOR, EPILOGUE, ALIGNED)                              \
+    extern "C" __global__ void __launch_bounds__(gemm_bf16::THREADS, 2) NAME(                                    \
+        const bf16* a, const bf16* b, int m, int n, int k, bf16* out, const float* bias, bf16* hidden,           \
+        bf16* activated, float* total, int activation, int add) {                                                \
+        gemm_bf16::gemm<TILE, TILE, STAGES, PARTS, Major::A_MAJOR, Major::B_MAJOR, Epilogue::EPILOGUE, ALIGNED>( \
+            a, b, m, n, k, {out, bias, hidden, activated, total, activation, add != 0});                         \
     }
 #define KERNEL_F32(NAME, A_MAJOR, B_MAJOR, EPILOGUE)                                                       \
     extern "C" __global__ void __launch_bounds__(gemm_f32::THREADS, 3) NAME##_f32(                         \
@@ -31,10 +32,11 @@
         gemm_f32::gemm<Major::A_MAJOR, Major::B_MAJOR, Epilogue::EPILOGUE>(                                \
             a, b, m, n, k, vectors != 0, {out, bias, hidden, activated, total, activation, add != 0});     \
     }
-#define KERNELS(NAME, A_MAJOR, B_MAJOR, EPILOGUE)                       \
-    KERNEL_BF16(NAME##_bf16_128, 128, A_MAJOR, B_MAJOR, EPILOGUE, true) \
-    KERNEL_BF16(NAME##_bf16_64, 64, A_MAJOR, B_MAJOR, EPILOGUE, true)   \
-    KERNEL_BF16(NAME##_bf16_odd, 64, A_MAJOR, B_MAJOR, EPILOGUE, false) \
+#define KERNELS(NAME, A_MAJOR, B_MAJOR, EPILOGUE)                                   \
+    KERNEL_BF16(NAME##_bf16_128, 128, 4, 1, A_MAJOR, B_MAJOR, EPILOGUE, true)       \
+    KERNEL_BF16(NAME##_bf16_128_short, 128, 3, 2, A_MAJOR, B_MAJOR, EPILOGUE, true) \
+    KERNEL_BF16(NAME##_bf16_64, 64, 4, 1, A_MAJOR, B_MAJOR, EPILOGUE, true)         \
+    KERNEL_BF16(NAME##_bf16_odd, 64, 4, 1, A_MAJOR, B_MAJOR, EPILOGUE, false)       \
     KERNEL_F32(NAME, A_MAJOR, B_MAJOR, EPILOGUE)
 
 KERNELS(linear_forward, K, SPAN, STORE)

@@ -31,6 +31,15 @@ __device__ __forceinline__ void store_pair(uint32_t to, float x, float y) {
     asm volatile("st.shared.v2.f32 [%0], {%1, %2};\n" ::"r"(to), "f"(x), "f"(y) : "memory");
 }
 
+// 16 bytes of shared memory as floats. For loads that C++ writes, nvcc at times loads half of them once more to save registers, not
+// the same half in every build of one source.
+__device__ __forceinline__ void load_shared(const float* from, float (&v)[4]) {
+    asm volatile("ld.shared.v4.f32 {%0, %1, %2, %3}, [%4];\n"
+                 : "=f"(v[0]), "=f"(v[1]), "=f"(v[2]), "=f"(v[3])
+                 : "r"(shared_address(from))
+                 : "memory");
+}
+
 // Four 8×8 matrices of 16-bit elements; lane l gives the address of row l % 8 of matrix l / 8. Lane l gets of each matrix
 // the elements 2(l % 4) and the next of row l / 4; transposed: of column l / 4.
 __device__ __forceinline__ void load_matrices(uint32_t (&r)[4], uint32_t row) {

@@ -17,7 +17,8 @@ fn markdown_files() -> Vec<PathBuf> {
             let path = entry.unwrap().path();
             let name = path.file_name().unwrap().to_str().unwrap();
             let hidden = name.starts_with('.') && name != ".github";
-            let made = path.parent() == Some(root()) && ["target", "runs", "data", "demo"].contains(&name);
+            let made =
+                path.parent() == Some(root()) && ["target", "runs", "data", "demo", "first-hour"].contains(&name);
             if path.is_dir() && !path.is_symlink() && !hidden && !made {
                 folders.push(path);
             } else if path.extension().is_some_and(|ending| ending == "md") {

@@ -51,12 +51,12 @@ struct Tile {
 #pragma unroll 4
         for (int e = 0; e < D; e += 4) {
             float u[2][4];
-            load_vector(thread_rows + e, u[0]);
-            load_vector(thread_rows + ROW_STRIDE + e, u[1]);
+            load_shared(thread_rows + e, u[0]);
+            load_shared(thread_rows + ROW_STRIDE + e, u[1]);
 #pragma unroll
             for (int j = 0; j < 4; ++j) {
                 float v[4];
-                load_vector(thread_columns + 8 * j * ROW_STRIDE + e, v);
+                load_shared(thread_columns + 8 * j * ROW_STRIDE + e, v);
 #pragma unroll
                 for (int i = 0; i < 4; ++i) {
                     scores[0][j] = fmaf(u[0][i], v[i], scores[0][j]);
@@ -79,7 +79,7 @@ struct Tile {
 #pragma unroll
                 for (int i = 0; i < D / 32; ++i) {
                     float v[4];
-                    load_vector(thread_columns + (8 * j + lane) * ROW_STRIDE + 32 * i, v);
+                    load_shared(thread_columns + (8 * j + lane) * ROW_STRIDE + 32 * i, v);
 #pragma unroll
                     for (int e = 0; e < 4; ++e) {
                         accumulators[0][4 * i + e] = fmaf(w0, v[e], accumulators[0][4 * i + e]);

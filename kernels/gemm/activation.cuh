@@ -15,8 +15,11 @@ struct Activated {
 };
 
 // x σ(1.702 x); its derivative is σ + 1.702 x σ (1 − σ).
+//
+// The division is good to 2 ulp, and zero where σ < 2⁻¹²⁶. An IEEE division would be a call with a way of its own for small and large
+// numbers: of 8 elements in a row 8 regions of divergence, one after another.
 __device__ __forceinline__ Activated quick_gelu(float x) {
-    const float s = 1.0f / (1.0f + expf(-1.702f * x));
+    const float s = __fdividef(1.0f, 1.0f + exp2f(-2.4554670f * x));  // 1.702 · log2 e
     const float value = x * s;
     return {value, fmaf(1.702f * value, 1.0f - s, s)};
 }

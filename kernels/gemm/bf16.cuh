@@ -1,9 +1,10 @@
 // GEMM in bf16 on tensor cores: C = A · B with f32 accumulators.
 //
 // A block of 4 warps computes a TILE_M × TILE_N tile, each warp a quarter of it in m16n8k16 mma. Tiles of 32 k's come through a
-// multistage pipeline of 4 stages by cp.async: 3 are in flight while one is multiplied, with one barrier per stage. Shared memory
-// is swizzled: the 16-byte chunks of a row are permuted by the row's number, so that the 8 rows of an ldmatrix, and the 8 chunks
-// that a quarter warp writes, lie in different banks.
+// multistage pipeline of STAGES stages by cp.async: all but one are in flight while one is multiplied, with one barrier per stage.
+// Shared memory is swizzled: the 16-byte chunks of a row are permuted by the row's number, so that the 8 rows of an ldmatrix, and
+// the 8 chunks that a quarter warp writes, lie in different banks. The epilogue brings the tile to memory in PARTS parts. Stages
+// and parts change no sum: the bits are the same for all.
 //
 // Per 1024 multiply-adds a 128 × 128 tile reads 32 bytes of operands, a 64 × 64 tile 64 bytes. The large tile is faster for GEMMs
 // with many rows; the small one fills the chip when there are few tiles.
@@ -16,7 +17,6 @@
 namespace gemm_bf16 {
 
 constexpr int TILE_K = 32;
-constexpr int STAGES = 4;
 constexpr int THREADS = 128;
 
 // One operand's tile of SPAN × 32 elements in shared memory.
@@ -84,17 +84,17 @@ struct Operand {
 template <int TILE_N>
 constexpr int ROW_STRIDE = TILE_N + 8;
 
-// Dynamic shared memory of a block, in bytes: the pipeline's stages, or the staging tile that takes their place.
-template <int TILE_M, int TILE_N>
+// Dynamic shared memory of a block, in bytes: the pipeline's stages, or the staging tile of a part that takes their place.
+template <int TILE_M, int TILE_N, int STAGES>
 constexpr int PIPELINE_BYTES = STAGES * (TILE_M + TILE_N) * TILE_K * 2;
-template <int TILE_M, int TILE_N>
-constexpr int STAGING_BYTES = 4 * TILE_M * ROW_STRIDE<TILE_N>;
-template <int TILE_M, int TILE_N>
-constexpr int SHARED_BYTES =
-    PIPELINE_BYTES<TILE_M, TILE_N> > STAGING_BYTES<TILE_M, TILE_N> ? PIPELINE_BYTES<TILE_M, TILE_N>
-                                                                   : STAGING_BYTES<TILE_M, TILE_N>;
+template <int TILE_M, int TILE_N, int PARTS>
+constexpr int STAGING_BYTES = 4 * TILE_M / PARTS * ROW_STRIDE<TILE_N>;
+template <int TILE_M, int TILE_N, int STAGES, int PARTS>
+constexpr int SHARED_BYTES = PIPELINE_BYTES<TILE_M, TILE_N, STAGES> > STAGING_BYTES<TILE_M, TILE_N, PARTS>
+                                 ? PIPELINE_BYTES<TILE_M, TILE_N, STAGES>
+                                 : STAGING_BYTES<TILE_M, TILE_N, PARTS>;
 
-template <int TILE_M, int TILE_N, Major A_MAJOR, Major B_MAJOR, Epilogue E, bool ALIGNED>
+template <int TILE_M, int TILE_N, int STAGES, int PARTS, Major A_MAJOR, Major B_MAJOR, Epilogue E, bool ALIGNED>
 __device__ __forceinline__ void gemm(const bf16* a, const bf16* b, int m, int n, int k, EpilogueArguments<bf16> to) {
     using A = Operand<TILE_M, A_MAJOR>;
     using B = Operand<TILE_N, B_MAJOR>;
@@ -132,7 +132,7 @@ __device__ __forceinline__ void gemm(const bf16* a, const bf16* b, int m, int n,
         // This stage has landed for every warp, and no warp still reads the stage we refill.
         __syncthreads();
 
-        // stage k+3 -> smem
+        // stage k + STAGES - 1 -> smem
         load(tile + STAGES - 1);
 
         // C += A · B
@@ -159,42 +159,56 @@ __device__ __forceinline__ void gemm(const bf16* a, const bf16* b, int m, int n,
     copy_async_wait<0>();
     __syncthreads();
 
-    // epilogue: accumulators -> smem, where they take the tiles' place
-    float* out = reinterpret_cast<float*>(smem);
-#pragma unroll
-    for (int i = 0; i < FRAGMENTS_M; ++i) {
-#pragma unroll
-        for (int j = 0; j < FRAGMENTS_N; ++j) {
-            const int offset = (warp_m + i * 16 + lane / 4) * ROW_STRIDE<TILE_N> + warp_n + j * 8 + lane % 4 * 2;
-            const uint32_t pair = shared_address(smem) + offset * sizeof(float);
-            store_pair(pair, accumulators[i][j][0], accumulators[i][j][1]);
-            store_pair(pair + 8 * ROW_STRIDE<TILE_N> * sizeof(float), accumulators[i][j][2], accumulators[i][j][3]);
-        }
-    }
-    __syncthreads();
-
-    // epilogue: smem -> 16-byte stores. With split-K each split writes its own partial sums.
+    // With split-K each split writes its own partial sums.
     to.total += static_cast<size_t>(blockIdx.z) * m * n;
-    // 16 bytes per thread, 4 floats or 8 bf16, so that a warp's stores fill whole sectors.
-    constexpr int WIDE = E == Epilogue::ACCUMULATE ? 4 : 8;
-    // Not unrolled: the code of an epilogue with erf is long.
+    float* out = reinterpret_cast<float*>(smem);
+    // Rows of a part are whole rows of warps.
+    constexpr int PART_ROWS = TILE_M / PARTS;
+    static_assert(PARTS == 1 || PART_ROWS == WARP_M);
 #pragma unroll 1
-    for (int index = threadIdx.x; index < TILE_M * TILE_N / WIDE; index += THREADS) {
-        const int row = index / (TILE_N / WIDE), column = index % (TILE_N / WIDE) * WIDE;
-        if (first_m + row >= m || first_n + column >= n) continue;
-        const float* from = out + row * ROW_STRIDE<TILE_N> + column;
-        if constexpr (WIDE == 4) {
-            const float4 four = *reinterpret_cast<const float4*>(from);
-            float v[4] = {four.x, four.y, four.z, four.w};
-            finish<E, bf16, 4, ALIGNED>(to, first_m + row, first_n + column, n, v);
-        } else {
-            // Four lanes read their second half first: 8 lanes that read 32 bytes each in order would conflict in the banks.
-            const int swap = lane / 4 % 2 * 4;
-            const float4 one = *reinterpret_cast<const float4*>(from + swap);
-            const float4 two = *reinterpret_cast<const float4*>(from + 4 - swap);
-            const float4 low = swap ? two : one, high = swap ? one : two;
-            float v[8] = {low.x, low.y, low.z, low.w, high.x, high.y, high.z, high.w};
-            finish<E, bf16, 8, ALIGNED>(to, first_m + row, first_n + column, n, v);
+    for (int part = 0; part < PARTS; ++part) {
+        // No warp still reads the part before.
+        if (part > 0) __syncthreads();
+
+        // epilogue: accumulators -> smem, where they take the tiles' place
+        if (PARTS == 1 || warp / 2 == part) {
+            const int first_row = warp_m - part * PART_ROWS;
+#pragma unroll
+            for (int i = 0; i < FRAGMENTS_M; ++i) {
+#pragma unroll
+                for (int j = 0; j < FRAGMENTS_N; ++j) {
+                    const int offset =
+                        (first_row + i * 16 + lane / 4) * ROW_STRIDE<TILE_N> + warp_n + j * 8 + lane % 4 * 2;
+                    const uint32_t pair = shared_address(smem) + offset * sizeof(float);
+                    store_pair(pair, accumulators[i][j][0], accumulators[i][j][1]);
+                    store_pair(
+                        pair + 8 * ROW_STRIDE<TILE_N> * sizeof(float), accumulators[i][j][2], accumulators[i][j][3]);
+                }
+            }
+        }
+        __syncthreads();
+
+        // epilogue: smem -> 16-byte stores, 4 floats or 8 bf16 per thread, so that a warp's stores fill whole sectors
+        constexpr int WIDE = E == Epilogue::ACCUMULATE ? 4 : 8;
+        // Not unrolled: the code of an epilogue with erf is long.
+#pragma unroll 1
+        for (int index = threadIdx.x; index < PART_ROWS * TILE_N / WIDE; index += THREADS) {
+            const int row = part * PART_ROWS + index / (TILE_N / WIDE), column = index % (TILE_N / WIDE) * WIDE;
+            if (first_m + row >= m || first_n + column >= n) continue;
+            const float* from = out + (row - part * PART_ROWS) * ROW_STRIDE<TILE_N> + column;
+            if constexpr (WIDE == 4) {
+                const float4 four = *reinterpret_cast<const float4*>(from);
+                float v[4] = {four.x, four.y, four.z, four.w};
+                finish<E, bf16, 4, ALIGNED>(to, first_m + row, first_n + column, n, v);
+            } else {
+                // Four lanes read their second half first: 8 lanes that read 32 bytes each in order would conflict in the banks.
+                const int swap = lane / 4 % 2 * 4;
+                const float4 one = *reinterpret_cast<const float4*>(from + swap);
+                const float4 two = *reinterpret_cast<const float4*>(from + 4 - swap);
+                const float4 low = swap ? two : one, high = swap ? one : two;
+                float v[8] = {low.x, low.y, low.z, low.w, high.x, high.y, high.z, high.w};
+                finish<E, bf16, 8, ALIGNED>(to, first_m + row, first_n + column, n, v);
+            }
         }
     }
 }

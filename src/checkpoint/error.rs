@@ -39,6 +39,14 @@ pub enum CheckpointError {
         /// What is wrong with it.
         problem: String,
     },
+    /// Weights of another format that are damaged, hostile, or of something else.
+    #[error("{}: {problem}", path.display())]
+    Weights {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it, and what to do.
+        problem: String,
+    },
     /// A JSON file that does not say what it should.
     #[error("{}: {problem}", path.display())]
     Json {
@@ -70,6 +78,14 @@ pub enum CheckpointError {
         path: PathBuf,
         /// The tensor.
         name: String,
+    },
+    /// A classifier or a bare model, where pixels are to be predicted.
+    #[error("{} has no language-model head (lm_head.weight), so it cannot {task}: it is a classifier or a bare model. Give one saved as ImageGPTForCausalImageModeling, or train a head with `igpt-engine train --init`", path.display())]
+    NoTokenHead {
+        /// The folder.
+        path: PathBuf,
+        /// What it cannot do.
+        task: &'static str,
     },
     /// A tensor that the model does not have.
     #[error("{} holds a tensor that the model in config.json does not have: {name}{why}", path.display())]
@@ -119,11 +135,31 @@ pub enum CheckpointError {
         /// The tensor.
         name: String,
     },
-    /// The files of a checkpoint were not saved together.
-    #[error("{} is not the file that was saved with this checkpoint (its SHA-256 differs from training.json); it was damaged or replaced, resume from an earlier checkpoint", path.display())]
+    /// A file of a checkpoint is not the one that was saved.
+    #[error("{} is not the file that was saved with this checkpoint (its SHA-256 differs from {list}); {remedy}", path.display())]
     Torn {
         /// The file.
         path: PathBuf,
+        /// The file with the hash.
+        list: &'static str,
+        /// What may have happened, and what to do.
+        remedy: &'static str,
+    },
+    /// The list of a folder's files is not that of this folder.
+    #[error("{}: {problem}; take another copy of the folder, or, to use its files unverified, remove what asks for the list: this file and, if it is there, training.json", path.display())]
+    Manifest {
+        /// The list.
+        path: PathBuf,
+        /// What is wrong.
+        problem: String,
+    },
+    /// Another kind of file under the name of weights.
+    #[error("{} {what}", path.display())]
+    NotWeights {
+        /// The file.
+        path: PathBuf,
+        /// What it is, and what to do.
+        what: String,
     },
     /// A checkpoint of weights alone.
     #[error("{} holds no training state ({missing} is not there), so it cannot be resumed; start from its weights with --init instead", path.display())]
@@ -165,6 +201,11 @@ impl CheckpointError {
     /// Wraps an I/O error with what was tried on which path, for `map_err`.
     pub(crate) fn io(action: &'static str, path: &Path) -> impl FnOnce(std::io::Error) -> Self {
         move |source| Self::Io { action, path: path.to_owned(), source }
+    }
+
+    /// Whether a file is not the one that was saved.
+    pub fn is_damage(&self) -> bool {
+        matches!(self, Self::Torn { .. } | Self::Manifest { .. })
     }
 
     /// A JSON file's problem.

@@ -8,18 +8,28 @@
 //! | `preprocessor_config.json` | the palette, if known |
 //! | `optimizer.safetensors` | Adam's moments: `first_moment.NAME`, `second_moment.NAME` |
 //! | `training.json` | [`Progress`], and the SHA-256 of the two safetensors files |
+//! | `igpt-engine.sha256` | the SHA-256 of every file, verified whenever one is read |
 //!
 //! A checkpoint is written under a temporary name and renamed, so one that can be seen is complete.
 
 pub mod convert;
 pub(crate) mod error;
+mod hashed_file;
 pub mod huggingface;
 pub mod images;
 mod json;
+mod manifest;
+mod numbers;
 mod pixel_order;
 mod preprocessor;
+mod pytorch;
+mod sharded;
+pub mod source;
+mod split;
+mod tensorflow;
 pub mod tensors;
 mod training;
+pub mod weights;
 
 use std::fs::File;
 use std::io::BufWriter;
@@ -29,16 +39,19 @@ use serde_json::json;
 
 pub use error::{CheckpointError, Result};
 pub use huggingface::{load_config, load_parameters};
+pub(crate) use manifest::step_of;
 pub use pixel_order::{OrderSpec, read_permutation};
 pub use preprocessor::palette_of;
+pub(crate) use pytorch::{PYTORCH_FILE, PYTORCH_INDEX};
 pub use training::{BestAccuracy, LoadedTraining, Progress, TrainingState, load_training};
 
 use crate::device::Device;
 use crate::fs::atomic_dir;
-use crate::model::{CLASS_HEAD, ModelConfig, parameter_specs};
+use crate::model::{CLASS_HEAD, ModelConfig, TOKEN_HEAD, parameter_specs};
 use crate::tape::Parameters;
 use huggingface::ModelFile;
 use json::write_json;
+use manifest::write_manifest;
 use tensors::{TensorHeader, write_tensors};
 use training::{HashingWriter, moment_headers};
 
@@ -54,6 +67,11 @@ pub const PREPROCESSOR_FILE: &str = "preprocessor_config.json";
 pub const OPTIMIZER_FILE: &str = "optimizer.safetensors";
 /// Counters and hashes.
 pub const TRAINING_FILE: &str = "training.json";
+
+/// Which file of tensors holds which weight, of weights in several files.
+pub const INDEX_FILE: &str = "model.safetensors.index.json";
+/// The SHA-256 of every file.
+pub const MANIFEST_FILE: &str = "igpt-engine.sha256";
 
 /// What goes into a checkpoint.
 pub struct CheckpointContents<'a, D: Device> {
@@ -85,15 +103,19 @@ pub fn save<D: Device>(dir: &Path, contents: &CheckpointContents<'_, D>) -> Resu
     };
 
     atomic_dir::write_folder(dir, |folder| {
-        huggingface::write_config(folder, config, false)?;
+        huggingface::write_config(folder, config, false, false)?;
         let model = write_hashed(&folder.join(MODEL_FILE), &headers, |i| download(parameters.values().get(i)))?;
         write_palette(folder, *palette, config)?;
-        let Some(training) = training else { return Ok(()) };
+        let mut hashes = vec![(MODEL_FILE.to_owned(), model.clone())];
+        let Some(training) = training else { return write_manifest(folder, None, &hashes) };
         let optimizer = write_hashed(&folder.join(OPTIMIZER_FILE), &moment_headers(specs), |i| {
             download(training.first_moments.iter().chain(training.second_moments).nth(i))
         })?;
         let sha256 = json!({MODEL_FILE: model, OPTIMIZER_FILE: optimizer});
-        write_json(&folder.join(TRAINING_FILE), &json!({"progress": training.progress, "sha256": sha256}))
+        let counters = json!({"progress": training.progress, "sha256": sha256, "manifest": MANIFEST_FILE});
+        write_json(&folder.join(TRAINING_FILE), &counters)?;
+        hashes.push((OPTIMIZER_FILE.to_owned(), optimizer));
+        write_manifest(folder, Some(training.progress.step), &hashes)
     })
 }
 
@@ -114,11 +136,31 @@ pub fn load_model<D: Device>(device: &D, dir: &Path) -> Result<(ModelConfig, Par
 /// As [`load_parameters`].
 pub fn load_body<D: Device>(device: &D, dir: &Path, config: &ModelConfig) -> Result<Parameters<D>> {
     let mut file = ModelFile::open(dir)?;
-    file.check(&ModelConfig { classes: Vec::new(), ..config.clone() })?;
-    Parameters::from_fn(device, parameter_specs(config), |_, spec| match spec.name.as_str() {
-        CLASS_HEAD => Ok(vec![0.0; spec.elements()]),
-        name => file.read(name),
+    file.verified(|file| {
+        file.check(&ModelConfig { classes: Vec::new(), ..config.clone() })?;
+        Parameters::from_fn(device, parameter_specs(config), |_, spec| match spec.name.as_str() {
+            CLASS_HEAD => Ok(vec![0.0; spec.elements()]),
+            TOKEN_HEAD if !file.has(TOKEN_HEAD) => Ok(vec![0.0; spec.elements()]),
+            name => file.read(name),
+        })
     })
+}
+
+/// Whether the folder's weights have a language-model head. Those of transformers' `ImageGPTForImageClassification` and
+/// `ImageGPTModel` have none; it is then zeros in memory, as training starts it, and says nothing of pixels.
+///
+/// # Errors
+/// As [`ModelFile::open`].
+pub fn has_token_head(dir: &Path) -> Result<bool> {
+    Ok(ModelFile::open(dir)?.has(TOKEN_HEAD))
+}
+
+/// Refuses a folder whose weights have no language-model head; `task` is what they are then of no use for.
+///
+/// # Errors
+/// [`CheckpointError::NoTokenHead`]; as [`has_token_head`].
+pub fn require_token_head(dir: &Path, task: &'static str) -> Result<()> {
+    if has_token_head(dir)? { Ok(()) } else { Err(CheckpointError::NoTokenHead { path: dir.to_owned(), task }) }
 }
 
 /// Writes the palette's file, if there is a palette.

@@ -7,6 +7,8 @@ use serde_json::{Value, json};
 use super::PREPROCESSOR_FILE;
 use super::error::{CheckpointError, Result};
 use super::json::read_json;
+use super::manifest::Manifest;
+use super::tensorflow::{palette_beside, prefix_of};
 
 /// PIL's number for bilinear resampling, which Hugging Face's processor uses.
 const BILINEAR: u32 = 2;
@@ -32,11 +34,13 @@ pub(super) fn preprocessor_json(palette: &[[f32; 3]], positions: usize) -> Value
 /// The palette of a checkpoint folder, if it has one: RGB in `[-1, 1]`, a row per colour.
 ///
 /// # Errors
-/// [`CheckpointError::Io`] and [`CheckpointError::Json`].
+/// [`CheckpointError::Io`], [`CheckpointError::Json`] and [`CheckpointError::Data`].
 pub fn palette_of(dir: &Path) -> Result<Option<Vec<[f32; 3]>>> {
+    Manifest::open(dir)?;
     let path = dir.join(PREPROCESSOR_FILE);
     if !path.is_file() {
-        return Ok(None);
+        // OpenAI's release has a file of its own.
+        return prefix_of(dir).map_or(Ok(None), |prefix| palette_beside(&prefix));
     }
 
     let map = read_json(&path)?;

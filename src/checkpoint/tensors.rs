@@ -5,14 +5,16 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::fmt;
-use std::fs::File;
-use std::io::{self, Read, Seek, SeekFrom, Write};
+use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
 use safetensors::tensor::{Dtype, Metadata, TensorInfo};
 use serde::de::{Deserializer, Error as _, IgnoredAny, MapAccess, Visitor};
 
 use super::error::{CheckpointError, Result};
+use super::hashed_file::{Expected, HashedFile};
+use super::source::TensorSource;
+use crate::fs::first_bytes::foreign;
 
 /// Maximum bytes of a header: iGPT-XL with its moments needs half a megabyte.
 const MAX_HEADER: u64 = 16 << 20;
@@ -30,7 +32,7 @@ const CHUNK: usize = 1 << 20;
 #[derive(Debug)]
 pub struct TensorFile {
     path: PathBuf,
-    file: File,
+    file: HashedFile,
     /// Where the data begins.
     base: u64,
     tensors: BTreeMap<String, TensorInfo>,
@@ -42,15 +44,40 @@ impl TensorFile {
     /// # Errors
     /// [`CheckpointError::Io`]; [`CheckpointError::Malformed`] for anything but a sound file.
     pub fn open(path: &Path) -> Result<Self> {
+        Self::open_as(path, None)
+    }
+
+    /// [`Self::open`] of a file whose hash is known: it is computed while tensors are read, and compared by
+    /// [`TensorSource::verify`], or here if the header is unsound.
+    ///
+    /// # Errors
+    /// As [`Self::open`]; [`CheckpointError::Torn`] for a file that is not sound because it is another.
+    pub(super) fn open_as(path: &Path, expected: Option<Expected>) -> Result<Self> {
+        let mut file = HashedFile::open(path, expected)?;
+        match Self::read_header(path, &mut file) {
+            Ok((base, tensors)) => Ok(Self { path: path.to_owned(), file, base, tensors }),
+            Err(error) => {
+                // What was never downloaded, say, is no matter of damage. An empty file says enough by its length.
+                match foreign(path).filter(|_| file.length() > 0) {
+                    Some(found) => Err(CheckpointError::NotWeights { path: path.to_owned(), what: found.sentence() }),
+                    None => Err(file.verify().err().unwrap_or(error)),
+                }
+            }
+        }
+    }
+
+    /// Where the data begins, and which tensors it holds.
+    fn read_header(path: &Path, file: &mut HashedFile) -> Result<(u64, BTreeMap<String, TensorInfo>)> {
         let io = |action| CheckpointError::io(action, path);
         let malformed = |problem: String| CheckpointError::Malformed { path: path.to_owned(), problem };
 
         // The length of the header, before anything is allocated for it.
-        let mut file = File::open(path).map_err(io("open"))?;
-        let length = file.metadata().map_err(io("read"))?.len();
+        let length = file.length();
+        if length < 8 {
+            return Err(malformed(format!("it has {length} bytes, the header's length alone takes 8")));
+        }
         let mut prefix = [0; 8];
-        file.read_exact(&mut prefix)
-            .map_err(|_| malformed(format!("it has {length} bytes, the header's length alone takes 8")))?;
+        file.read_at(0, &mut prefix).map_err(io("read"))?;
         let header_length = u64::from_le_bytes(prefix);
         if header_length > MAX_HEADER {
             return Err(malformed(format!(
@@ -63,9 +90,9 @@ impl TensorFile {
         }
 
         let mut header = vec![0; header_length as usize];
-        file.read_exact(&mut header).map_err(io("read"))?;
+        file.read_at(8, &mut header).map_err(io("read"))?;
         let tensors = parse_header(&header, length - base).map_err(malformed)?;
-        Ok(Self { path: path.to_owned(), file, base, tensors })
+        Ok((base, tensors))
     }
 
     /// The file's path.
@@ -89,6 +116,11 @@ impl TensorFile {
     /// [`CheckpointError::MissingTensor`], [`CheckpointError::WrongType`], [`CheckpointError::NotFinite`],
     /// [`CheckpointError::Io`].
     pub fn read(&mut self, name: &str) -> Result<Vec<f32>> {
+        self.values(name, HashedFile::read_at)
+    }
+
+    /// A tensor's values, its bytes got by `get`.
+    fn values(&mut self, name: &str, get: fn(&mut HashedFile, u64, &mut [u8]) -> io::Result<()>) -> Result<Vec<f32>> {
         let info = self
             .tensors
             .get(name)
@@ -110,11 +142,10 @@ impl TensorFile {
         let mut buffer = vec![0; CHUNK.min(end - begin)];
         let mut left = end - begin;
         let mut copy = || -> io::Result<()> {
-            self.file.seek(SeekFrom::Start(self.base + begin as u64))?;
             while left > 0 {
                 let count = left.min(CHUNK);
                 let chunk = &mut buffer[..count];
-                self.file.read_exact(chunk)?;
+                get(&mut self.file, self.base + (end - left) as u64, chunk)?;
                 convert(chunk, &mut values);
                 left -= count;
             }
@@ -127,6 +158,40 @@ impl TensorFile {
         } else {
             Err(CheckpointError::NotFinite { path: self.path.clone(), name: name.to_owned() })
         }
+    }
+}
+
+impl TensorSource for TensorFile {
+    fn path(&self) -> &Path {
+        self.path()
+    }
+
+    fn files(&self) -> Vec<PathBuf> {
+        vec![self.path.clone()]
+    }
+
+    fn names(&self) -> Vec<String> {
+        self.tensors.keys().cloned().collect()
+    }
+
+    fn bytes(&self, name: &str) -> Option<u64> {
+        self.tensors.get(name).map(|info| (info.data_offsets.1 - info.data_offsets.0) as u64)
+    }
+
+    fn shape(&self, name: &str) -> Option<&[usize]> {
+        self.shape(name)
+    }
+
+    fn read(&mut self, name: &str) -> Result<Vec<f32>> {
+        self.read(name)
+    }
+
+    fn peek(&mut self, name: &str) -> Result<Vec<f32>> {
+        self.values(name, HashedFile::peek_at)
+    }
+
+    fn verify(&mut self) -> Result<()> {
+        self.file.verify()
     }
 }
 

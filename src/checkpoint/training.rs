@@ -9,11 +9,14 @@ use sha2::{Digest, Sha256};
 
 use super::error::{CheckpointError, Result};
 use super::json::read_json;
+use super::manifest::{Manifest, step_of_folder};
+use super::source::TensorSource;
 use super::tensors::{TensorFile, TensorHeader};
 use super::{MODEL_FILE, OPTIMIZER_FILE, TRAINING_FILE};
 use crate::data::{hex, sha256};
 use crate::device::Device;
 use crate::model::{ModelConfig, parameter_specs};
+use crate::optim::Skipped;
 use crate::tape::ParameterSpec;
 
 /// Prefixes of the moments' names in `optimizer.safetensors`.
@@ -23,8 +26,11 @@ const MOMENTS: [&str; 2] = ["first_moment.", "second_moment."];
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Progress {
-    /// Updates made.
+    /// Steps taken, skipped ones included.
     pub step: u64,
+    /// Steps that were skipped because loss or gradient was not finite.
+    #[serde(default, skip_serializing_if = "Skipped::is_none")]
+    pub skipped: Skipped,
     /// Images seen, repeats counted.
     pub samples: u64,
     /// Tokens seen, repeats counted.
@@ -77,6 +83,9 @@ pub(super) struct TrainingFile {
     pub progress: Progress,
     /// SHA-256 of the files saved with it, in hexadecimal: weights and moments of different steps do not go together.
     pub sha256: BTreeMap<String, String>,
+    /// The list of all files that was saved too; absent in older checkpoints.
+    #[serde(default)]
+    pub manifest: Option<String>,
 }
 
 /// Names and shapes of `optimizer.safetensors`: all first moments, then all second ones.
@@ -85,8 +94,8 @@ pub(super) fn moment_headers(specs: &[ParameterSpec]) -> Vec<TensorHeader> {
     MOMENTS.iter().flat_map(|prefix| specs.iter().map(move |spec| header(prefix, spec))).collect()
 }
 
-/// The training state of a checkpoint folder for a model of `config`. Reads weights and moments once more than needed to
-/// verify their SHA-256: a run that goes on for days should not start from a flipped bit.
+/// The training state of a checkpoint folder for a model of `config`, verified: a run that goes on for days should not start
+/// from a flipped bit.
 ///
 /// # Errors
 /// [`CheckpointError::NoTrainingState`] where only weights were saved, [`CheckpointError::Torn`] for files of different
@@ -99,23 +108,53 @@ pub fn load_training<D: Device>(device: &D, dir: &Path, config: &ModelConfig) ->
     }
 
     // Counters, and whether the files beside them are those that were saved with them.
+    let manifest = Manifest::open(dir)?;
     let path = dir.join(TRAINING_FILE);
     let training: TrainingFile = serde_json::from_value(read_json(&path)?.into())
         .map_err(|error| CheckpointError::json(&path, format!("{error}; take an earlier checkpoint")))?;
+    if let Some(folder) = step_of_folder(dir)
+        && folder != training.progress.step
+    {
+        let problem = format!("it is of step {}, and its folder is named for step {folder}", training.progress.step);
+        return Err(CheckpointError::json(&path, format!("{problem}; give the folder its name back")));
+    }
+    check_hashes(dir, &training, manifest.as_ref())?;
+
+    // Moments in the order of the parameters, each on the device as soon as it is read.
+    let specs = parameter_specs(config);
+    let expected = manifest.and_then(|manifest| manifest.expected(OPTIMIZER_FILE));
+    let mut file = TensorFile::open_as(&dir.join(OPTIMIZER_FILE), expected)?;
+    let loaded = load_moments(device, &mut file, &specs);
+    // A damaged file is reported as that, whatever else it led to.
+    file.verify()?;
+    let [first_moments, second_moments] = loaded?;
+    Ok(LoadedTraining { first_moments, second_moments, progress: training.progress })
+}
+
+/// Checks the hashes in `training.json`. With a manifest it is enough that both say the same: the files are compared while
+/// they are read. Without one they are read here.
+fn check_hashes(dir: &Path, training: &TrainingFile, manifest: Option<&Manifest>) -> Result<()> {
+    let path = dir.join(TRAINING_FILE);
     for name in [MODEL_FILE, OPTIMIZER_FILE] {
         let saved = training.sha256.get(name);
         let saved = saved.ok_or_else(|| CheckpointError::json(&path, format!("the SHA-256 of {name} is missing")))?;
         let file = dir.join(name);
-        let found = sha256(&file)?;
+        let found = match manifest.and_then(|manifest| manifest.expected(name)) {
+            Some(listed) => listed.sha256,
+            None => sha256(&file)?,
+        };
+
         if *saved != found {
-            return Err(CheckpointError::Torn { path: file });
+            let remedy = "it was damaged or replaced, resume from an earlier checkpoint";
+            return Err(CheckpointError::Torn { path: file, list: TRAINING_FILE, remedy });
         }
     }
+    Ok(())
+}
 
-    // Moments in the order of the parameters, each on the device as soon as it is read.
-    let specs = parameter_specs(config);
-    let mut file = TensorFile::open(&dir.join(OPTIMIZER_FILE))?;
-    check_moments(&file, &specs)?;
+/// Both moments of `specs`.
+fn load_moments<D: Device>(device: &D, file: &mut TensorFile, specs: &[ParameterSpec]) -> Result<[Vec<D::Tensor>; 2]> {
+    check_moments(file, specs)?;
     let mut load = |prefix: &str| -> Result<Vec<D::Tensor>> {
         let upload = |spec: &ParameterSpec| {
             let values = file.read(&format!("{prefix}{}", spec.name))?;
@@ -124,7 +163,7 @@ pub fn load_training<D: Device>(device: &D, dir: &Path, config: &ModelConfig) ->
         specs.iter().map(upload).collect()
     };
     let [first, second] = MOMENTS;
-    Ok(LoadedTraining { first_moments: load(first)?, second_moments: load(second)?, progress: training.progress })
+    Ok([load(first)?, load(second)?])
 }
 
 /// Checks that the file holds just the moments of `specs`.

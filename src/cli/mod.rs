@@ -19,8 +19,11 @@ mod train;
 use std::io::IsTerminal;
 use std::process::ExitCode;
 
-use anyhow::Result;
+use anyhow::{Context, Result};
 use clap::{CommandFactory, Parser, Subcommand};
+
+use self::common::interrupt::Stopped;
+use crate::plan::limits;
 
 /// What the program is called.
 const NAME: &str = env!("CARGO_PKG_NAME");
@@ -65,6 +68,19 @@ enum Command {
 }
 
 impl Command {
+    /// Whether it works on images or tensors, with threads.
+    fn computes(&self) -> bool {
+        !matches!(
+            self,
+            Command::Plan(_) | Command::Results(_) | Command::Doctor(_) | Command::Completions(_) | Command::Man(_)
+        )
+    }
+
+    /// Whether it computes or writes files, rather than print what is there.
+    fn works(&self) -> bool {
+        self.computes() && !matches!(self, Command::Data(data::DataCommand::Info(_)))
+    }
+
     fn run(self) -> Result<()> {
         match self {
             Command::Train(command) => command.run(),
@@ -90,23 +106,55 @@ fn command() -> clap::Command {
     Cli::command()
 }
 
+/// Starts the threads that decode and convert, one per core. Rayon would start them when they are first needed, and panic where
+/// the system has none to give.
+fn start_threads() -> Result<()> {
+    rayon::ThreadPoolBuilder::new().build_global().context(
+        "cannot start one thread per core; raise the limits on processes (ulimit -u) and memory (ulimit -v), or set \
+         RAYON_NUM_THREADS=1",
+    )
+}
+
+/// Prepares what is said where memory runs out before a command knows how much it needs.
+fn prepare_for_exhaustion() {
+    let words: Vec<String> = std::env::args_os().skip(1).take(1).map(|word| word.display().to_string()).collect();
+    let remedy = "raise the limit, or give it less to do: a smaller --batch or --resolution, fewer images";
+    limits::expect_work(&format!("`{NAME} {}`", words.join(" ")), remedy);
+}
+
 /// Runs the command that the process was started with.
 ///
 /// Exit codes: 0 done (an interrupted but saved training run too), 2 anything that the user can mend, with the fix in the
-/// message, 130 interrupted at once.
+/// message, 128 and the number of a signal that ended the command: 130 for Ctrl-C, 143 for SIGTERM.
 pub fn main() -> ExitCode {
+    prepare_for_exhaustion();
     let parsed = common::recipe::expand(std::env::args_os().collect()).map(Cli::parse_from);
-    let outcome = parsed.and_then(|cli| cli.command.run());
+    let outcome = parsed.and_then(|cli| {
+        common::interrupt::listen()?;
+        crate::data::progress::show_with(common::counter::data_meter);
+        // Here and not in `run`, which `demo` calls for each of its stages.
+        if cli.command.computes() {
+            start_threads()?;
+        }
+        if cli.command.works() {
+            common::output::outlive_reader();
+        }
+        cli.command.run()
+    });
+
     match outcome {
         Ok(()) => ExitCode::SUCCESS,
         // The reader of our output has gone (`| head`): nobody is left to tell.
         Err(error) if common::output::is_broken_pipe(&error) => ExitCode::SUCCESS,
         Err(error) => {
-            let red =
-                std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
-            let label = if red { "\x1b[1;31merror\x1b[0m" } else { "error" };
-            common::output::tell(format_args!("{label}: {}", common::output::describe(&error)));
-            ExitCode::from(2)
+            common::output::tell(format_args!("{}: {}", error_label(), common::output::describe(&error)));
+            if error.is::<Stopped>() { Stopped::exit_code() } else { ExitCode::from(2) }
         }
     }
+}
+
+/// What errors begin with: red where a person looks, unless they would rather not.
+fn error_label() -> &'static str {
+    let red = std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
+    if red { "\x1b[1;31merror\x1b[0m" } else { "error" }
 }

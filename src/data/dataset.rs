@@ -6,6 +6,7 @@ use super::augment_key::AugmentKey;
 use super::codec::palette::Palette;
 use super::codec::transform::Transform;
 use super::error::{DataError, Result};
+use super::fingerprint::{Fingerprint, Stamp};
 use super::source::ImageSource;
 
 /// Token sequences of one length, by index, in a fixed order.
@@ -42,8 +43,27 @@ pub trait Examples: Send + Sync {
         &[]
     }
 
+    /// What the data set holds. Of images it is the whole data set's: the training part's and the held-out part's alike.
+    ///
+    /// # Errors
+    /// As [`Examples::tokens`].
+    fn fingerprint(&self) -> Result<Fingerprint> {
+        let stamp = |index: usize| {
+            let mut tokens = vec![0; self.sequence_length()];
+            self.tokens(index, None, &mut tokens)?;
+            let bytes: Vec<u8> = tokens.iter().flat_map(|token| token.to_le_bytes()).collect();
+            Ok((Stamp::of(&bytes), self.label(index)))
+        };
+        Fingerprint::of(self.len(), stamp)
+    }
+
     /// One line for people.
     fn describe(&self) -> String;
+
+    /// What people should know before they use it, a line each: what was passed over, what seems to be missing.
+    fn notes(&self) -> Vec<String> {
+        Vec::new()
+    }
 }
 
 /// Images through a transform and a palette.
@@ -106,11 +126,20 @@ impl Examples for ImageExamples {
         self.source.class_names()
     }
 
+    fn fingerprint(&self) -> Result<Fingerprint> {
+        self.source.fingerprint()
+    }
+
     fn describe(&self) -> String {
         let side = self.transform.resolution();
         format!("{} of {} at {side}x{side}, {} colours", self.len(), self.source.describe(), self.palette.len())
     }
+
+    fn notes(&self) -> Vec<String> {
+        self.source.notes()
+    }
 }
+
 /// The un-augmented tokens of images `first..first + count`, `[count, length]`.
 ///
 /// # Errors

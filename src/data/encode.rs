@@ -13,6 +13,7 @@ use super::progress;
 use super::sources::shard::{ShardHeader, ShardWriter};
 use super::spec::DataSpec;
 use super::stream::{Batch, Batches};
+use crate::fs::Output;
 
 /// Images encoded at a time.
 const BATCH: usize = 1024;
@@ -45,6 +46,8 @@ pub struct Encoded {
     pub palette: String,
     /// The data set in one line, for people.
     pub about: String,
+    /// What people should know of the images: what was passed over, which classes have none.
+    pub notes: Vec<String>,
     /// Time that encoding and writing took.
     pub elapsed: Duration,
 }
@@ -57,20 +60,24 @@ impl Encoding {
     /// [`DataError::Write`].
     pub fn run(&self) -> Result<Encoded> {
         let is_shard = self.is_shard()?;
+        let out = Output::open(&self.out)?;
+        let labels_out = out.and(self.labels_out.as_deref())?;
         let options = OpenOptions { augment: false, ..self.options.clone() };
         let examples: Arc<dyn Examples> = Arc::from(open(&self.data, self.split, &options)?);
+        self.check_labels(examples.as_ref())?;
 
         let start = Instant::now();
         if is_shard {
-            self.write_shard(&examples)?
+            self.write_shard(&examples, out)?
         } else {
-            self.write_arrays(&examples)?
+            self.write_arrays(&examples, out, labels_out)?
         }
         Ok(Encoded {
             images: examples.len(),
             length: examples.sequence_length(),
             palette: self.options.palette.id(),
             about: examples.describe(),
+            notes: examples.notes(),
             elapsed: start.elapsed(),
         })
     }
@@ -90,7 +97,19 @@ impl Encoding {
         }
     }
 
-    fn write_shard(&self, examples: &Arc<dyn Examples>) -> Result<()> {
+    /// Refuses to write labels that there are none of.
+    fn check_labels(&self, examples: &dyn Examples) -> Result<()> {
+        match &self.labels_out {
+            Some(path) if !examples.is_empty() && examples.label(0).is_none() => {
+                let hint = format!("{} has no labels to write: leave it out", self.data);
+                let value = path.display().to_string();
+                Err(DataError::Option { option: "--labels-out", value, hint })
+            }
+            _ => Ok(()),
+        }
+    }
+
+    fn write_shard(&self, examples: &Arc<dyn Examples>, out: Output) -> Result<()> {
         let header = ShardHeader {
             images: examples.len(),
             length: examples.sequence_length(),
@@ -105,14 +124,14 @@ impl Encoding {
             labels: examples.label(0).is_some(),
             class_names: examples.class_names().to_vec(),
         };
-        let mut writer = ShardWriter::create(&self.out, &header)?;
+        let mut writer = ShardWriter::on(out, &header)?;
         self.for_each_batch(examples, |batch| writer.append(&batch.tokens, &batch.labels))?;
         writer.finish(&header)
     }
 
-    fn write_arrays(&self, examples: &Arc<dyn Examples>) -> Result<()> {
+    fn write_arrays(&self, examples: &Arc<dyn Examples>, out: Output, labels_out: Option<Output>) -> Result<()> {
         let (count, length) = (examples.len(), examples.sequence_length());
-        let mut writer = npy::Writer::<u16>::create(&self.out, &[count, length])?;
+        let mut writer = npy::Writer::<u16>::on(out, &[count, length])?;
         let mut labels: Vec<i64> = Vec::new();
         self.for_each_batch(examples, |batch| {
             writer.append(&batch.tokens)?;
@@ -121,13 +140,8 @@ impl Encoding {
         })?;
 
         // The labels first: without them, there is no array either.
-        if let Some(path) = &self.labels_out {
-            if labels.len() != count {
-                let hint = format!("{} has no labels to write: leave it out", self.data);
-                let value = path.display().to_string();
-                return Err(DataError::Option { option: "--labels-out", value, hint });
-            }
-            npy::write_i64(path, &[count], &labels)?;
+        if let Some(file) = labels_out {
+            npy::write_to(file, &[count], &labels)?;
         }
         writer.finish()
     }

@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use super::part::Split;
+use crate::fs::{FsError, remedy};
 
 /// Result of everything in [`crate::data`].
 pub type Result<T, E = DataError> = std::result::Result<T, E>;
@@ -18,8 +19,25 @@ pub enum DataError {
         /// What the system said.
         source: std::io::Error,
     },
+    /// A file is no longer as it was when it was opened.
+    #[error("{} {how}. Put the whole file back, leave it alone while it is in use, and start again (training: with --resume)",
+            path.display())]
+    Changed {
+        /// The file.
+        path: PathBuf,
+        /// What happened to it.
+        how: String,
+    },
+    /// A file that saves time was damaged.
+    #[error("{}: {problem}. Remove it: it is made again when it is needed", path.display())]
+    Cache {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong.
+        problem: String,
+    },
     /// A file could not be written. Nothing was changed: files are written to a temporary name and renamed.
-    #[error("cannot write {}: {source}. Check the folder's permissions and the free space", path.display())]
+    #[error("cannot write {}: {source}{}", path.display(), remedy(source))]
     Write {
         /// The file.
         path: PathBuf,
@@ -134,6 +152,22 @@ pub enum DataError {
         /// What is wrong.
         problem: String,
     },
+    /// A pickle is hostile, damaged, or holds something else.
+    #[error("{}: {problem}", path.display())]
+    Pickle {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong.
+        problem: String,
+    },
+    /// The archive of a data set is damaged, or none.
+    #[error("{}: {problem}", path.display())]
+    Archive {
+        /// The archive.
+        path: PathBuf,
+        /// What is wrong, and what to do.
+        problem: String,
+    },
     /// ImageNet's development kit cannot be understood.
     #[error("{}: {problem}. It gives the validation images their labels: download ILSVRC2012_devkit_t12.tar.gz again, or \
              move it away to go on without labels", path.display())]
@@ -159,10 +193,24 @@ pub enum DataError {
         /// What is wrong with the next one.
         fault: Box<DataError>,
     },
+    /// A picture that the user gave by its own name cannot be used.
+    #[error("{}: {problem}. Mend the picture, or give another one", path.display())]
+    Picture {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        problem: String,
+    },
     /// An image is smaller than the square that is cropped from it.
     #[error(
-        "{name}: {width}x{height} pixels are too small for {needed}x{needed}. Use a lower --resolution{}, or larger images",
-        if *folder { ", pass --skip-bad to leave such files out" } else { "" }
+        "{name}: {width}x{height} pixels are too small for {needed}x{needed}{}{}, or give larger images",
+        if *of_model { ", what the model sees" } else { "" },
+        match (*of_model, *folder) {
+            (false, false) => ". Use a lower --resolution",
+            (false, true) => ". Use a lower --resolution, pass --skip-bad to leave such files out",
+            (true, false) => ". Use a model of smaller images",
+            (true, true) => ". Pass --skip-bad to leave such files out",
+        }
     )]
     TooSmall {
         /// The file, or the data set and the index in it.
@@ -175,6 +223,8 @@ pub enum DataError {
         needed: u32,
         /// Whether the image is a file of a folder, where `--skip-bad` helps.
         folder: bool,
+        /// Whether the square is that of a trained model, where no `--resolution` helps.
+        of_model: bool,
     },
     /// An image that cannot be brought to the model's resolution.
     #[error("cannot resize to {resolution}x{resolution}: {problem}")]
@@ -268,6 +318,28 @@ pub enum DataError {
         /// What went wrong, and what to do.
         problem: String,
     },
+    /// A file does not have the published length.
+    #[error("{}: {found} bytes, expected {expected}. {fix}", path.display())]
+    Length {
+        /// The file.
+        path: PathBuf,
+        /// Its length.
+        found: u64,
+        /// Published length.
+        expected: u64,
+        /// What to do.
+        fix: String,
+    },
+    /// A file does not fit on the disk.
+    #[error("{} needs {needed} bytes and the disk has {free} free. Make room, or choose another --out", path.display())]
+    Space {
+        /// The file.
+        path: PathBuf,
+        /// Bytes that it takes.
+        needed: u64,
+        /// Bytes that are free.
+        free: u64,
+    },
     /// A file does not have the published hash.
     #[error("{}: SHA-256 is {found}, expected {expected}. {fix}", path.display())]
     Hash {
@@ -282,6 +354,12 @@ pub enum DataError {
     },
 }
 
+impl From<FsError> for DataError {
+    fn from(FsError { path, source, .. }: FsError) -> Self {
+        DataError::Write { path, source }
+    }
+}
+
 impl DataError {
     /// For `map_err` on reads.
     pub(crate) fn read(path: &Path) -> impl FnOnce(std::io::Error) -> Self + '_ {
@@ -291,6 +369,11 @@ impl DataError {
     /// For `map_err` on writes.
     pub(crate) fn write(path: &Path) -> impl FnOnce(std::io::Error) -> Self + '_ {
         move |source| DataError::Write { path: path.to_owned(), source }
+    }
+
+    /// For `map_err` on pickles.
+    pub(crate) fn pickle<E: std::fmt::Display>(path: &Path) -> impl FnOnce(E) -> Self + '_ {
+        move |problem| DataError::Pickle { path: path.to_owned(), problem: problem.to_string() }
     }
 
     /// Index `got` of a set of `len`.

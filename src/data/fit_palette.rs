@@ -19,6 +19,8 @@ pub struct FittedPalette {
     pub pixels: u64,
     /// Distinct colours among them.
     pub distinct: usize,
+    /// What people should know of the training images: what was passed over, which classes have none.
+    pub notes: Vec<String>,
     /// On the training images.
     pub train: Quality,
     /// On the test images, where there are any.
@@ -30,7 +32,7 @@ pub struct FittedPalette {
 /// # Errors
 /// Those of opening and decoding the images, and of [`fit`].
 pub fn fit_palette(spec: &DataSpec, options: &OpenOptions, fit_options: &FitOptions) -> Result<FittedPalette> {
-    let train = histogram(spec, Split::Train, options)?;
+    let (train, notes) = histogram(spec, Split::Train, options)?;
 
     let bar = progress::spinner("k-means", options.progress);
     let mut iterations = 0;
@@ -41,22 +43,27 @@ pub fn fit_palette(spec: &DataSpec, options: &OpenOptions, fit_options: &FitOpti
     bar.finish_and_clear();
 
     // A data set without test images is no reason to fail: the palette is fitted.
-    let test = histogram(spec, Split::Test, options).ok().map(|test| test.quality(&palette));
+    let test = histogram(spec, Split::Test, options).ok().map(|(test, _)| test.quality(&palette));
     let (pixels, distinct, train) = (train.pixels(), train.distinct(), train.quality(&palette));
-    Ok(FittedPalette { palette, iterations, pixels, distinct, train, test })
+    Ok(FittedPalette { palette, iterations, pixels, distinct, notes, train, test })
 }
 
-/// Counts the colours of a split at the model's resolution. Of the training images, none is held out.
-fn histogram(spec: &DataSpec, split: Split, options: &OpenOptions) -> Result<Histogram> {
+/// Counts the colours of a split at the model's resolution. Of the training images, none is held out. With it, what people
+/// should know of them.
+fn histogram(spec: &DataSpec, split: Split, options: &OpenOptions) -> Result<(Histogram, Vec<String>)> {
     let options = OpenOptions { holdout: Some(0.0), ..options.clone() };
     let (source, indices) = open_images(spec, split, &options)?;
     let transform = evaluation_transform(spec, &options)?;
 
     let bar = progress::count("counting colours", indices.len() as u64, options.progress);
-    let histogram = Histogram::of_images(indices.len(), &bar, |index| {
-        let index = indices[index] as usize;
-        transform.apply(source.image(index)?, None, || source.name(index), source.is_folder())
-    });
+    let histogram = Histogram::of_images(
+        indices.len(),
+        || bar.inc(1),
+        |index| {
+            let index = indices[index] as usize;
+            transform.apply(source.image(index)?, None, || source.name(index), source.is_folder())
+        },
+    );
     bar.finish_and_clear();
-    histogram
+    Ok((histogram?, source.notes()))
 }

@@ -20,20 +20,45 @@ const fn file(name: &'static str, bytes: u64, hash: PublishedHash) -> OfficialFi
     OfficialFile { name, bytes: Some(bytes), hash: Some(hash) }
 }
 
-const CIFAR10: [OfficialFile; 7] = {
-    let mut files = [file("cifar-10-binary.tar.gz", 170_052_171, Md5("c32a1d4ab5d03f1284b67883e8d87530")); 7];
+const CIFAR10: [OfficialFile; 15] = {
+    let mut files = [file("cifar-10-binary.tar.gz", 170_052_171, Md5("c32a1d4ab5d03f1284b67883e8d87530")); 15];
     let mut at = 0;
     while at < CIFAR10_FILES.len() {
         files[at + 1] = file(CIFAR10_FILES[at].0, 30_730_000, Sha256(CIFAR10_FILES[at].1));
         at += 1;
     }
+    files[7] = file("cifar-10-python.tar.gz", 170_498_071, Md5("c58f30108f718f92721af3b95e74349a"));
+    at = 0;
+    while at < CIFAR10_PYTHON.len() {
+        files[at + 8] = hashed(CIFAR10_PYTHON[at].0, CIFAR10_PYTHON[at].1);
+        at += 1;
+    }
     files
 };
 
-const CIFAR100: [OfficialFile; 3] = [
+/// The pickles of the Python version and their MD5; their lengths were not published.
+const CIFAR10_PYTHON: [(&str, &str); 7] = [
+    ("data_batch_1", "c99cafc152244af753f735de768cd75f"),
+    ("data_batch_2", "d4bba439e000b95fd0a9bffe97cbabec"),
+    ("data_batch_3", "54ebc095f3ab1f0389bbae665268c751"),
+    ("data_batch_4", "634d18415352ddfa80567beed471001a"),
+    ("data_batch_5", "482c414d41f54cd18b22e5b47cb7c3cb"),
+    ("test_batch", "40351d587109b95175f43aff81a1287e"),
+    ("batches.meta", "5ff9c542aee3614f3951f8cda6e48888"),
+];
+
+const fn hashed(name: &'static str, md5: &'static str) -> OfficialFile {
+    OfficialFile { name, bytes: None, hash: Some(Md5(md5)) }
+}
+
+const CIFAR100: [OfficialFile; 7] = [
     file("cifar-100-binary.tar.gz", 168_513_733, Md5("03b5dce01913d631647c71ecec9e9cb8")),
     OfficialFile { name: "train.bin", bytes: Some(50_000 * 3074), hash: None },
     OfficialFile { name: "test.bin", bytes: Some(10_000 * 3074), hash: None },
+    hashed("cifar-100-python.tar.gz", "eb9058c3a382ffc7106e4002c42a8d85"),
+    hashed("train", "16019d7e3df5f24257cddd939b257f8d"),
+    hashed("test", "f0ef6b0ae62326f3e7ffdfab6717acfc"),
+    hashed("meta", "7973b15100ade9c7d40fb424638fde48"),
 ];
 
 const STL10: [OfficialFile; 8] = [

@@ -3,6 +3,7 @@
 use std::path::Path;
 use std::sync::Arc;
 
+use super::codec::decode::{Alpha, Decoding, dimensions};
 use super::codec::palette::Palette;
 use super::codec::resize::Filter;
 use super::codec::transform::{Augment, Framing, Transform};
@@ -37,6 +38,10 @@ pub struct OpenOptions {
     pub holdout: Option<f64>,
     /// Seed of the held-out split.
     pub seed: u64,
+    /// What becomes of the alpha of image files that have some.
+    pub alpha: Alpha,
+    /// Whether the resolution is that of a trained model, which no `--resolution` changes: it only decides what is advised.
+    pub of_model: bool,
     /// Show progress bars on stderr (only if it is a terminal).
     pub progress: bool,
 }
@@ -52,6 +57,8 @@ impl OpenOptions {
             augment: true,
             holdout: None,
             seed: 0,
+            alpha: Alpha::default(),
+            of_model: false,
             progress: true,
         }
     }
@@ -63,29 +70,9 @@ impl OpenOptions {
 /// As the data set's own `open`; [`DataError::NoSplit`] for token arrays (they hold no images), and for validation where
 /// nothing is held out.
 pub fn open_images(spec: &DataSpec, split: Split, options: &OpenOptions) -> Result<(Arc<dyn ImageSource>, Vec<u32>)> {
-    let no_split = |hint: &str| DataError::NoSplit { data: spec.to_string(), split, hint: hint.into() };
-    let source: Arc<dyn ImageSource> = match spec {
-        DataSpec::Sample => Arc::new(builtin::open(split)?),
-        DataSpec::Cifar10(folder) => Arc::new(Cifar::open(CifarKind::Cifar10, folder, split)?),
-        DataSpec::Cifar100(folder) => Arc::new(Cifar::open(CifarKind::Cifar100, folder, split)?),
-        DataSpec::Stl10(folder) => Arc::new(Stl::open(folder, split)?),
-        DataSpec::Images(folder) => {
-            let (skip_bad, progress) = (options.skip_bad, options.progress);
-            let options = FolderOptions { skip_bad, min_side: Some(options.resolution), progress };
-            Arc::new(ImageFolder::open(folder, split, options)?)
-        }
-        DataSpec::ImageNet(folder) => {
-            Arc::new(imagenet::open_folder(folder, split, options.skip_bad, options.progress)?)
-        }
-        DataSpec::ImageNetTar(path) => Arc::new(imagenet::open_tar(path, split, options.skip_bad, options.progress)?),
-        DataSpec::Tokens { .. } | DataSpec::Shard(_) => {
-            return Err(no_split("it holds tokens, not images. Give a data set of images"));
-        }
-    };
-
-    let Ok(count) = u32::try_from(source.len()) else {
-        return Err(no_split("it has more than 2^32 - 1 images. Use a part of it"));
-    };
+    let source = open_source(spec, split, options, Some(options.resolution))?;
+    // Not above 2^32: checked on opening.
+    let count = source.len() as u32;
     if split == Split::Test {
         return Ok((source, (0..count).collect()));
     }
@@ -95,9 +82,56 @@ pub fn open_images(spec: &DataSpec, split: Split, options: &OpenOptions) -> Resu
     let (train, validation) = hold_out(count as usize, fraction, options.seed)?;
     let indices = if split == Split::Train { train } else { validation };
     if indices.is_empty() {
-        return Err(no_split("no image is held out of the training ones. Pass a --holdout above 0, or --split test"));
+        let hint = "no image is held out of the training ones. Pass a --holdout above 0, or --split test".into();
+        return Err(DataError::NoSplit { data: spec.to_string(), split, hint });
     }
     Ok((source, indices))
+}
+
+/// Opens the images of a split, those held out included. `min_side` is that which headers of files are checked for; `None`
+/// opens the split to find everything that is wrong with it: no header is looked at, and of CIFAR's files the sound ones are
+/// taken (see [`ImageSource::left_out`]).
+///
+/// # Errors
+/// As [`open_images`].
+pub(super) fn open_source(
+    spec: &DataSpec,
+    split: Split,
+    options: &OpenOptions,
+    min_side: Option<u32>,
+) -> Result<Arc<dyn ImageSource>> {
+    let (skip_bad, progress, alpha) = (options.skip_bad, options.progress, options.alpha);
+    let cifar = |kind, folder: &Path| match min_side {
+        Some(_) => Cifar::open(kind, folder, split),
+        None => Cifar::open_sound(kind, folder, split),
+    };
+
+    let source: Arc<dyn ImageSource> = match spec {
+        DataSpec::Sample => Arc::new(builtin::open(split)?),
+        DataSpec::Cifar10(folder) => Arc::new(cifar(CifarKind::Cifar10, folder)?),
+        DataSpec::Cifar100(folder) => Arc::new(cifar(CifarKind::Cifar100, folder)?),
+        DataSpec::Stl10(folder) => Arc::new(Stl::open(folder, split)?),
+        DataSpec::Images(folder) => {
+            let images = ImageFolder::open(folder, split, FolderOptions { skip_bad, min_side, progress })?;
+            Arc::new(images.with_decoding(Decoding { alpha, upright: true }))
+        }
+        DataSpec::ImageNet(folder) => {
+            let images = imagenet::open_folder(folder, split, skip_bad, progress)?;
+            Arc::new(images.with_decoding(Decoding { alpha, upright: false }))
+        }
+        DataSpec::ImageNetTar(path) => Arc::new(imagenet::open_tar(path, split, skip_bad, progress)?.with_alpha(alpha)),
+        DataSpec::Tokens { .. } | DataSpec::Shard(_) => {
+            let hint = "it holds tokens, not images. Give a data set of images".into();
+            return Err(DataError::NoSplit { data: spec.to_string(), split, hint });
+        }
+    };
+
+    // An image's index is a u32 in orders and splits.
+    if u32::try_from(source.len()).is_err() {
+        let hint = "it has more than 2^32 - 1 images. Use a part of it".into();
+        return Err(DataError::NoSplit { data: spec.to_string(), split, hint });
+    }
+    Ok(source)
 }
 
 /// How images of a data set reach the resolution when they are not augmented.
@@ -118,6 +152,7 @@ pub fn training_transform(spec: &DataSpec, options: &OpenOptions) -> Result<Tran
 
 fn transform(spec: &DataSpec, options: &OpenOptions, augment: Augment) -> Result<Transform> {
     let transform = Transform::new(options.resolution, options.filter, spec.framing(), augment)?;
+    let transform = transform.of_model(options.of_model);
     Ok(if spec.is_imagenet() { transform.enlarging() } else { transform })
 }
 
@@ -143,16 +178,26 @@ pub fn open(spec: &DataSpec, split: Split, options: &OpenOptions) -> Result<Box<
     Ok(Box::new(ImageExamples::new(source, indices, transform, Arc::clone(&options.palette))))
 }
 
-/// Brings any image to the model's resolution as evaluation does: short side to 224, central square, downsampled.
-/// For images given one by one, as prompts of `sample`.
+/// Width and height of a picture as its file has them, from the header alone.
 ///
 /// # Errors
-/// [`DataError::Read`], [`DataError::Image`], [`DataError::TooSmall`], [`DataError::Resize`].
-pub fn open_image(path: &Path, resolution: u32, filter: Filter) -> Result<image::RgbImage> {
-    let transform = Transform::new(resolution, filter, Framing::CentreCrop, Augment::None)?;
-    let image = folder::load(path)?;
-    if image.dimensions() == (resolution, resolution) {
-        return Ok(image);
-    }
+/// [`DataError::Image`], also of a picture larger than any that is read.
+pub fn image_size(path: &Path) -> Result<(u32, u32)> {
+    dimensions(path, &folder::read(path)?)
+}
+
+/// Brings any image to the model's resolution as evaluation does the images of a folder: turned upright, short side to 224
+/// unless it is below that, central square, resized to the resolution unless it has it. For images given one by one, as
+/// prompts of `sample`.
+///
+/// # Errors
+/// [`DataError::Picture`], [`DataError::TooSmall`], [`DataError::Resize`].
+pub fn open_image(path: &Path, resolution: u32, filter: Filter, alpha: Alpha) -> Result<image::RgbImage> {
+    let transform = Transform::new(resolution, filter, Framing::CentreCrop, Augment::None)?.of_model(true);
+    let image = folder::load(path, Decoding { alpha, upright: true }).map_err(|error| match error {
+        // Nothing of a folder's advice helps with a picture that was asked for.
+        DataError::Image { path, problem } => DataError::Picture { path, problem },
+        other => other,
+    })?;
     transform.apply(image, None, || path.display().to_string(), false)
 }

@@ -92,15 +92,15 @@ impl std::fmt::Display for SkipBad {
 /// The bad files of a split that were met so far.
 pub(super) struct BadFiles {
     allowed: SkipBad,
-    /// Left out on opening.
-    left_out: u64,
+    /// What is wrong with those that were left out on opening.
+    left_out: Vec<DataError>,
     /// Turned out bad on decoding, by index.
     met: Mutex<BTreeSet<usize>>,
 }
 
 impl BadFiles {
     pub(super) fn new(allowed: SkipBad) -> Self {
-        BadFiles { allowed, left_out: 0, met: Mutex::default() }
+        BadFiles { allowed, left_out: Vec::new(), met: Mutex::default() }
     }
 
     /// Leaves a file out on opening.
@@ -108,21 +108,28 @@ impl BadFiles {
     /// # Errors
     /// The fault itself where none may be left out, [`DataError::TooManyBad`] where this is one too many.
     pub(super) fn leave_out(&mut self, fault: DataError) -> Result<()> {
-        self.left_out += 1;
-        self.check(self.left_out, fault)
+        let fault = self.allow(self.left_out.len() as u64 + 1, fault)?;
+        self.left_out.push(fault);
+        Ok(())
     }
 
-    fn check(&self, count: u64, fault: DataError) -> Result<()> {
+    /// What is wrong with the files that were left out on opening, in order.
+    pub(super) fn left_out(&self) -> &[DataError] {
+        &self.left_out
+    }
+
+    /// Gives the fault of bad file number `count` back where so many may be left out.
+    fn allow(&self, count: u64, fault: DataError) -> Result<DataError> {
         match self.allowed.limit() {
             0 => Err(fault),
             limit if count > limit => Err(DataError::TooManyBad { limit, fault: Box::new(fault) }),
-            _ => Ok(()),
+            _ => Ok(fault),
         }
     }
 
     /// How many there were.
     pub(super) fn count(&self) -> u64 {
-        self.left_out + self.met.lock().map_or(0, |met| met.len() as u64)
+        self.left_out.len() as u64 + self.met.lock().map_or(0, |met| met.len() as u64)
     }
 
     /// The next of `len` files that has the label of `index` and loads, for the one at `index`, which did not.
@@ -141,15 +148,10 @@ impl BadFiles {
             // A poisoned lock only means that another thread died while it held the set: still usable.
             let mut met = self.met.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
             met.insert(index);
-            self.left_out + met.len() as u64
+            (self.left_out.len() + met.len()) as u64
         };
 
-        match self.allowed.limit() {
-            0 => return Err(fault),
-            limit if count > limit => return Err(DataError::TooManyBad { limit, fault: Box::new(fault) }),
-            _ => {}
-        }
-
+        let fault = self.allow(count, fault)?;
         let wanted = label(index);
         let after = (index + 1..len).chain(0..index);
         after.filter(|&other| label(other) == wanted).find_map(|other| load(other).ok()).ok_or(fault)

@@ -2,7 +2,8 @@
 
 use image::RgbImage;
 
-use super::error::Result;
+use super::error::{DataError, Result};
+use super::fingerprint::{Fingerprint, Stamp};
 
 /// Images by index, in a fixed order.
 pub trait ImageSource: Send + Sync {
@@ -29,6 +30,23 @@ pub trait ImageSource: Send + Sync {
     /// What to call the image in a message: its file, or the data set and the index.
     fn name(&self, index: usize) -> String;
 
+    /// What tells the image apart from another one in its place: its pixels, or its file's name, size and time where files
+    /// are many.
+    ///
+    /// # Errors
+    /// As [`ImageSource::image`].
+    fn stamp(&self, index: usize) -> Result<Stamp> {
+        Ok(Stamp::of(self.image(index)?.as_raw()))
+    }
+
+    /// What the data set holds.
+    ///
+    /// # Errors
+    /// As [`ImageSource::stamp`].
+    fn fingerprint(&self) -> Result<Fingerprint> {
+        Fingerprint::of(self.len(), |index| Ok((self.stamp(index)?, self.label(index))))
+    }
+
     /// Whether images are files of a folder (so that `--skip-bad` is a fix to suggest).
     fn is_folder(&self) -> bool {
         false
@@ -36,4 +54,22 @@ pub trait ImageSource: Send + Sync {
 
     /// One line for people: what this is and how much of it.
     fn describe(&self) -> String;
+
+    /// What people should know before they use it, a line each: what was passed over, what seems to be missing.
+    fn notes(&self) -> Vec<String> {
+        Vec::new()
+    }
+
+    /// What is wrong with files of the data set that were left out when it was opened.
+    fn left_out(&self) -> &[DataError] {
+        &[]
+    }
+
+    /// The image of exactly this file: none stands in for one that is bad.
+    ///
+    /// # Errors
+    /// As [`ImageSource::image`].
+    fn exactly(&self, index: usize) -> Result<RgbImage> {
+        self.image(index)
+    }
 }

@@ -1,5 +1,6 @@
 //! `KIND:PATH`: naming a data set in flags and configurations.
 
+use std::borrow::Cow;
 use std::path::PathBuf;
 use std::str::FromStr;
 
@@ -7,6 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use super::codec::transform::{Augment, Framing};
 use super::error::{DataError, Result};
+use super::npy::split_pair;
 
 /// A data set, as given to `--data`.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -29,11 +31,11 @@ pub enum DataSpec {
     ImageNetTar(PathBuf),
     /// `shard:FILE`: written by `data encode`.
     Shard(PathBuf),
-    /// `tokens:FILE.npy[,LABELS.npy]`.
+    /// `tokens:FILE.npy[,LABELS.npy]`, or `FILE.npz[:NAME]` in the place of either.
     Tokens {
-        /// `[N, n]` of integers.
+        /// `[N, n]` or `[N, side, side]` of integers.
         tokens: PathBuf,
-        /// `[N]` or one-hot `[N, classes]`.
+        /// `[N]`, `[N, 1]` or one-hot `[N, classes]`.
         labels: Option<PathBuf>,
     },
 }
@@ -50,6 +52,8 @@ impl FromStr for DataSpec {
         if path.is_empty() {
             return Err(error("the path is missing"));
         }
+        // A shell leaves ~ alone after a colon.
+        let path = &*at_home(path).ok_or_else(|| error("there is no home folder to put in the place of ~"))?;
 
         match kind {
             "cifar10" => Ok(DataSpec::Cifar10(path.into())),
@@ -60,10 +64,13 @@ impl FromStr for DataSpec {
             "imagenet-tar" => Ok(DataSpec::ImageNetTar(path.into())),
             "shard" => Ok(DataSpec::Shard(path.into())),
             "tokens" => {
-                // At ".npy," and not at any comma, which paths may hold.
-                let (tokens, labels) = match path.split_once(".npy,") {
+                let (tokens, labels) = match split_pair(path) {
                     Some((_, "")) => return Err(error("the labels' path after the comma is missing")),
-                    Some((stem, labels)) => (format!("{stem}.npy").into(), Some(labels.into())),
+                    Some((tokens, labels)) => {
+                        let labels =
+                            at_home(labels).ok_or_else(|| error("there is no home folder to put in the place of ~"))?;
+                        (tokens.into(), Some(labels.into_owned().into()))
+                    }
                     None => (path.into(), None),
                 };
                 Ok(DataSpec::Tokens { tokens, labels })
@@ -71,6 +78,15 @@ impl FromStr for DataSpec {
             _ => Err(error("the KIND is not known")),
         }
     }
+}
+
+/// A path whose `~/` is the home folder, as a shell would have it; `None` without a home folder.
+fn at_home(path: &str) -> Option<Cow<'_, str>> {
+    let Some(rest) = path.strip_prefix('~').filter(|rest| rest.is_empty() || rest.starts_with('/')) else {
+        return Some(path.into());
+    };
+    let home = std::env::home_dir().filter(|home| !home.as_os_str().is_empty())?;
+    Some(format!("{}{rest}", home.to_str()?).into())
 }
 
 impl std::fmt::Display for DataSpec {
@@ -120,6 +136,28 @@ impl DataSpec {
     /// Whether it holds tokens, which have a length of their own and are one split, rather than images.
     pub fn is_tokens(&self) -> bool {
         matches!(self, DataSpec::Tokens { .. } | DataSpec::Shard(_))
+    }
+
+    /// Whether both name the same data, however the path is spelled.
+    pub fn is_same_place(&self, other: &DataSpec) -> bool {
+        let place = |path: &PathBuf| std::fs::canonicalize(path).unwrap_or_else(|_| path.clone());
+        match (self, other) {
+            (DataSpec::Sample, DataSpec::Sample) => true,
+            (DataSpec::Cifar10(a), DataSpec::Cifar10(b))
+            | (DataSpec::Cifar100(a), DataSpec::Cifar100(b))
+            | (DataSpec::Stl10(a), DataSpec::Stl10(b))
+            | (DataSpec::Images(a), DataSpec::Images(b))
+            | (DataSpec::ImageNet(a), DataSpec::ImageNet(b))
+            | (DataSpec::ImageNetTar(a), DataSpec::ImageNetTar(b))
+            | (DataSpec::Shard(a), DataSpec::Shard(b)) => place(a) == place(b),
+            (DataSpec::Tokens { tokens: a, .. }, DataSpec::Tokens { tokens: b, .. }) => place(a) == place(b),
+            _ => false,
+        }
+    }
+
+    /// Whether its images are files of their own, of which bad ones can be left out.
+    pub fn is_files(&self) -> bool {
+        matches!(self, DataSpec::Images(_) | DataSpec::ImageNet(_) | DataSpec::ImageNetTar(_))
     }
 
     /// Whether it is ImageNet, of which small images are enlarged.

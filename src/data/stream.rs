@@ -79,8 +79,9 @@ impl Batches {
         Ok(Batches { examples, seed, shuffle, augment, orders: Arc::default(), workers: None })
     }
 
-    /// The same stream, decoded on `workers` threads of its own; 0 shares the process's threads, one per core. The samples
-    /// do not depend on it.
+    /// The same stream, decoded on `workers` threads of its own, of which no more than one per core are started: more decode no
+    /// faster, and looking for work keeps each other from it. 0 shares the process's threads, one per core. The samples do not
+    /// depend on it.
     ///
     /// # Errors
     /// [`DataError::Option`] for more than [`MAX_WORKERS`], [`DataError::Thread`] where the system gives no threads.
@@ -89,9 +90,10 @@ impl Batches {
             let hint = format!("give at most {MAX_WORKERS}; more threads than cores decode no faster");
             return Err(DataError::Option { option: "--workers", value: workers.to_string(), hint });
         }
+        let cores = std::thread::available_parallelism().map_or(1, usize::from);
         let build = || {
             let name = |worker| format!("decode-{worker}");
-            ThreadPoolBuilder::new().num_threads(workers).thread_name(name).build()
+            ThreadPoolBuilder::new().num_threads(workers.min(cores)).thread_name(name).build()
         };
         self.workers = match workers {
             0 => None,

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use crate::checkpoint::CheckpointError;
 use crate::data::DataError;
+use crate::fs::remedy;
 use crate::run::folder::RunFolderError;
 
 /// Result of everything in [`crate::demo`].
@@ -12,6 +13,18 @@ pub type Result<T> = std::result::Result<T, DemoError>;
 /// An error of the demo. The text says what to do.
 #[derive(Debug, thiserror::Error)]
 pub enum DemoError {
+    /// The images have changed since the demo began.
+    #[error(
+        "the images of {data} have changed since the demo in {} began (files were added, removed or written anew), so what it \
+         found is of others; start again in a new --out, or put the images back",
+        path.display()
+    )]
+    OtherImages {
+        /// The folder.
+        path: PathBuf,
+        /// The data set.
+        data: String,
+    },
     /// The images cannot be read.
     #[error(transparent)]
     Data(#[from] DataError),
@@ -84,8 +97,14 @@ pub enum DemoError {
         /// The folder.
         path: PathBuf,
     },
+    /// Two processes would make one demo.
+    #[error("another process is making the demo in {}; wait for it, or give another --out", path.display())]
+    Busy {
+        /// The folder.
+        path: PathBuf,
+    },
     /// A file cannot be written.
-    #[error("cannot write {}: {source}. Check the folder's permissions and the free space", path.display())]
+    #[error("cannot write {}: {source}{}", path.display(), remedy(source))]
     Write {
         /// The file.
         path: PathBuf,

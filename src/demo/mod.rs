@@ -14,9 +14,9 @@ pub use settings::{SMALL_SAMPLE, Settings};
 pub use stages::{Stage, typed};
 
 use self::results::StageResults;
-use self::state::State;
-use crate::data::{self, OpenOptions, Palette, Split};
-use crate::fs::atomic_file;
+use self::state::{SavedSettings, State};
+use crate::data::{self, Fingerprint, OpenOptions, Palette, Split};
+use crate::fs::{FsError, atomic_dir, atomic_file};
 use crate::report::demo::TestScore;
 use crate::report::probe::ProbeReport;
 use crate::run::folder::RunFolder;
@@ -46,8 +46,10 @@ impl Demo {
     /// # Errors
     /// Data that a later stage would refuse; a folder that holds anything else, or a demo of other settings.
     pub fn open(settings: Settings) -> Result<Self> {
-        check_data(&settings)?;
-        let state = State::open(&settings.out, (&settings).into())?;
+        let refused = |FsError { source, .. }: FsError| DemoError::Folder { path: settings.out.clone(), source };
+        atomic_dir::check_folder(&settings.out).map_err(refused)?;
+        let images = check_data(&settings)?;
+        let state = State::open(&settings.out, SavedSettings { images: Some(images), ..(&settings).into() })?;
         let stages = stages::stages(&settings)?;
         Ok(Self { settings, stages, state })
     }
@@ -104,19 +106,20 @@ impl Demo {
     }
 }
 
-/// Refuses data that a later stage would refuse, before the first one spends minutes.
-fn check_data(settings: &Settings) -> Result<()> {
+/// Refuses data that a later stage would refuse, before the first one spends minutes; returns what both parts hold.
+fn check_data(settings: &Settings) -> Result<[Fingerprint; 2]> {
     let data = &settings.data;
     if data.is_tokens() {
         return Err(DemoError::Tokens { data: data.to_string() });
     }
     let options = OpenOptions { progress: false, ..OpenOptions::new(Palette::built_in()?.into()) };
-    for split in [Split::Train, Split::Test] {
+    let open = |split| {
         let part = data::open(data, split, &options)?;
         if part.is_empty() || part.classes() < 2 {
             let (data, images, classes) = (part.describe(), part.len(), part.classes());
             return Err(DemoError::NoClasses { data, images, classes });
         }
-    }
-    Ok(())
+        Ok(part.fingerprint()?)
+    };
+    Ok([open(Split::Train)?, open(Split::Test)?])
 }

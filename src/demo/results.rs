@@ -12,12 +12,12 @@ use crate::checkpoint;
 use crate::data::DataSpec;
 use crate::probe::FittedClassifier;
 use crate::report::demo::{self as page, TestScore, Walk};
+use crate::report::history::History;
 use crate::report::html::describe_model;
 use crate::report::probe::ProbeReport;
 use crate::report::training::Report;
 use crate::run::checkpoints;
 use crate::run::folder::RunFolder;
-use crate::run::metrics;
 
 /// The parts of `probe.json` that are needed.
 #[derive(Deserialize)]
@@ -105,7 +105,7 @@ fn steps_of(plan: &[Stage], command: &str) -> u64 {
 /// A run's curves and facts.
 fn run(folder: &Path, data: &DataSpec, device: &str, planned_steps: u64) -> Result<Report> {
     let config = checkpoint::load_config(&checkpoints::resolve(folder)?)?;
-    let report = Report {
+    Ok(Report {
         title: String::new(),
         model: describe_model(&config),
         parameters: config.parameter_count(),
@@ -113,12 +113,11 @@ fn run(folder: &Path, data: &DataSpec, device: &str, planned_steps: u64) -> Resu
         data: data.to_string(),
         device: device.to_owned(),
         planned_steps,
-        training: Vec::new(),
-        validation: Vec::new(),
+        history: History::read(&folder.join(RunFolder::METRICS))?,
         samples: Vec::new(),
+        sample_count: 0,
         config: String::new(),
-    };
-    Ok(report.with_records(&metrics::read(&folder.join(RunFolder::METRICS))?))
+    })
 }
 
 fn from_json<T: DeserializeOwned>(path: &Path) -> Result<T> {

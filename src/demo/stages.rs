@@ -125,7 +125,10 @@ fn command_line(demo: &Settings, command: &str, sizes: &str, paths: &[(&str, &st
     let mut words = vec!["igpt-engine".to_owned(), command.to_owned()];
     words.extend(["--data", &data].map(str::to_owned));
     words.extend(sizes.split(' ').map(str::to_owned));
-    words.extend(["--seed", &seed].map(str::to_owned));
+    // Scores and completions take what decides the images from the run.
+    if !matches!(command, "eval" | "sample") {
+        words.extend(["--seed", &seed].map(str::to_owned));
+    }
     words.extend(paths.iter().flat_map(|(flag, path)| [(*flag).to_owned(), (*path).to_owned()]));
     words.extend(more.iter().map(|word| (*word).to_owned()));
     words.extend(demo.device_flags.iter().cloned());

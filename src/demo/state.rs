@@ -1,7 +1,7 @@
 //! `demo.json`: which stages of the walk are done, and with which settings.
 
 use std::collections::BTreeMap;
-use std::fs;
+use std::fs::{self, File, TryLockError};
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
@@ -10,7 +10,8 @@ use serde::{Deserialize, Serialize};
 use super::error::{DemoError, Result};
 use super::settings::Settings;
 use super::stages::Stage;
-use crate::fs::atomic_file;
+use crate::data::Fingerprint;
+use crate::fs::{atomic_dir, atomic_file};
 
 /// What decides the numbers.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -22,12 +23,15 @@ pub(super) struct SavedSettings {
     pub quick: bool,
     /// The seed.
     pub seed: u64,
+    /// What the training and the test images held; demos of earlier versions do not say.
+    #[serde(default)]
+    pub images: Option<[Fingerprint; 2]>,
 }
 
 impl From<&Settings> for SavedSettings {
     fn from(settings: &Settings) -> Self {
         let Settings { data, quick, seed, .. } = settings;
-        Self { data: data.to_string(), quick: *quick, seed: *seed }
+        Self { data: data.to_string(), quick: *quick, seed: *seed, images: None }
     }
 }
 
@@ -43,7 +47,11 @@ struct Saved {
 pub(super) struct State {
     path: PathBuf,
     saved: Saved,
+    _lock: File,
 }
+
+/// Locked while a process walks through the demo.
+const LOCK: &str = "demo.lock";
 
 impl State {
     /// Opens the demo in `out`, or begins one.
@@ -58,24 +66,47 @@ impl State {
             Err(source) => return Err(DemoError::Read { path, source }),
         };
 
-        let saved: Saved =
+        let mut saved: Saved =
             serde_json::from_slice(&text).map_err(|source| DemoError::Damaged { path: path.clone(), source })?;
+        let images = saved.settings.images.take();
+        if images.is_some() && images != settings.images {
+            return Err(DemoError::OtherImages { path: out.to_owned(), data: settings.data });
+        }
+        saved.settings.images = settings.images.clone();
         if saved.settings != settings {
-            let SavedSettings { data, quick, seed } = saved.settings;
+            let SavedSettings { data, quick, seed, .. } = saved.settings;
             let flags = format!("--data {data} --seed {seed}{}", if quick { " --quick" } else { "" });
             return Err(DemoError::OtherSettings { path: out.to_owned(), flags });
         }
-        Ok(Self { path, saved })
+        let lock = Self::lock(out)?;
+        atomic_dir::clean_leftovers(out)
+            .map_err(|error| DemoError::Folder { path: out.to_owned(), source: error.source })?;
+        Ok(Self { path, saved, _lock: lock })
+    }
+
+    /// Locks the folder for this process until it ends, however it ends.
+    fn lock(out: &Path) -> Result<File> {
+        let path = out.join(LOCK);
+        let failed = |source| DemoError::Write { path: path.clone(), source };
+        let lock = File::options().create(true).truncate(false).write(true).open(&path).map_err(failed)?;
+        match lock.try_lock() {
+            Err(TryLockError::WouldBlock) => Err(DemoError::Busy { path: out.to_owned() }),
+            // A file system without locks guards nothing.
+            Ok(()) | Err(TryLockError::Error(_)) => Ok(lock),
+        }
     }
 
     /// Begins a demo in a folder that is new or empty.
     fn create(out: &Path, path: PathBuf, settings: SavedSettings) -> Result<Self> {
         let folder = |source| DemoError::Folder { path: out.to_owned(), source };
-        fs::create_dir_all(out).map_err(folder)?;
-        if fs::read_dir(out).map_err(folder)?.next().is_some() {
-            return Err(DemoError::Occupied { path: out.to_owned() });
+        atomic_dir::make_folder(out).map_err(|error| folder(error.source))?;
+        let lock = Self::lock(out)?;
+        for entry in fs::read_dir(out).map_err(folder)? {
+            if entry.map_err(folder)?.file_name() != LOCK {
+                return Err(DemoError::Occupied { path: out.to_owned() });
+            }
         }
-        let state = Self { path, saved: Saved { settings, done: BTreeMap::new() } };
+        let state = Self { path, saved: Saved { settings, done: BTreeMap::new() }, _lock: lock };
         state.save()?;
         Ok(state)
     }

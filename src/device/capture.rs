@@ -1,6 +1,6 @@
 //! CUDA graph capture: a step's ops recorded once, to be replayed with one call.
 
-use super::{Result, Tensors};
+use super::{Error, Result, Tensors};
 
 /// Captures work and replays it.
 pub trait Capture: Tensors {
@@ -15,6 +15,17 @@ pub trait Capture: Tensors {
     /// * as long as the recording is used, the tensors that it reads stay where they are: they are changed in place if at all;
     /// * tensors that the work returns are the same ones in every replay.
     fn record<T>(&self, work: impl FnOnce() -> Result<T>) -> Result<(T, Option<Self::Recording>)>;
+
+    /// Does `work` between two replays, in the memory that `recording` needs only while it is replayed, or without one in
+    /// any memory that is free. Tensors that the work makes must be gone when it ends, those that it returns included.
+    ///
+    /// # Errors
+    /// Those of the work, and [`Error::Unavailable`] if it kept a tensor in memory that the next replay writes to.
+    fn lend<T, E: From<Error>>(
+        &self,
+        recording: Option<&Self::Recording>,
+        work: impl FnOnce() -> std::result::Result<T, E>,
+    ) -> std::result::Result<T, E>;
 
     /// Does recorded work once more, with the values that its tensors have now and the step last given to
     /// [`AdamOps::set_adam_step`](super::ops::adam::AdamOps::set_adam_step).

@@ -38,7 +38,7 @@ pub use ops::attention_decode::AttentionDecodeOps;
 pub use ops::cross_entropy::{CrossEntropy, CrossEntropyOps};
 pub use ops::elementwise::ElementwiseOps;
 pub use ops::embedding::{BLANK, EmbeddingOps};
-pub use ops::global_norm::GlobalNormOps;
+pub use ops::global_norm::{GlobalNormOps, VERDICT};
 pub use ops::layernorm::{LayerNormOps, LayerNormed, NORM_EPSILON, Norm, ResidualLayerNormed};
 pub use ops::linear::{LinearOps, WeightLayout};
 pub use ops::mean_pool::MeanPoolOps;

@@ -4,6 +4,7 @@ use crate::checkpoint::CheckpointError;
 use crate::checkpoint::images::ImagesError;
 use crate::data::DataError;
 use crate::model::ConfigError;
+use crate::run::folder::RunFolderError;
 
 /// Why a model could not be scored.
 #[derive(Debug, thiserror::Error)]
@@ -31,6 +32,9 @@ pub enum SessionError {
     /// The checkpoint's configuration does not describe a model.
     #[error(transparent)]
     Config(#[from] ConfigError),
+    /// The run that the checkpoint is of cannot be read.
+    #[error(transparent)]
+    Run(#[from] RunFolderError),
     /// The images do not go with the model.
     #[error(transparent)]
     Images(#[from] ImagesError),

@@ -15,7 +15,7 @@ const MAX_MASKS: u64 = 1000;
 /// Which pixels a BERT model must guess; by default 15 % of them, at random.
 #[derive(Clone, Debug, Default)]
 pub struct MaskSettings {
-    /// Masks from a `.npy` file, `[N, tokens of an image]`, pixels row by row: not 0 is masked.
+    /// Masks from a `.npy` file, `[N, tokens of an image]`, or `[N, side, side]`, pixels row by row: 1 is masked, 0 is not.
     pub file: Option<PathBuf>,
     /// Fraction of the pixels that random masks hide.
     pub rate: Option<f64>,
@@ -70,6 +70,7 @@ impl MaskSettings {
         let array = Npy::open(path)?;
         match *array.shape() {
             [rows, columns] if rows >= images && columns == length => {}
+            [rows, height, width] if rows >= images && height == width && height * width == length => {}
             ref shape => {
                 return Err(SessionError::Settings(format!(
                     "{} has the shape {shape:?}; needed are masks [{images} or more, {length}], a row for each image",
@@ -78,7 +79,20 @@ impl MaskSettings {
             }
         }
 
-        let masks: Vec<bool> = array.f64s(0..images * length).map(|value| value != 0.0).collect();
+        let mut masks = Vec::with_capacity(images * length);
+        for row in 0..array.len() / length.max(1) {
+            for (column, value) in array.f64s(row * length..(row + 1) * length)?.enumerate() {
+                if value != 0.0 && value != 1.0 {
+                    return Err(SessionError::Settings(format!(
+                        "{}: row {row} column {column} (counted from 0) is {value}; a mask is 1 where a pixel is hidden and 0 elsewhere",
+                        path.display()
+                    )));
+                }
+                if row < images {
+                    masks.push(value == 1.0);
+                }
+            }
+        }
         if let Some(image) = masks.chunks(length).position(|mask| !mask.contains(&true)) {
             return Err(SessionError::Settings(format!(
                 "{} masks nothing of image {image}; the mean over its masked pixels would be of none",

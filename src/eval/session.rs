@@ -10,11 +10,13 @@ use super::masks::MaskSettings;
 use super::per_class::{ClassCount, PerClass};
 use super::tally::Evaluation;
 use crate::checkpoint;
-use crate::checkpoint::images::{ImageSelection, ModelImages, check_classes};
+use crate::checkpoint::images::{ImageSelection, ModelImages, check_classes, note_on_classes, note_on_fewer_classes};
 use crate::data::{DataSpec, Split};
 use crate::device::Device;
+use crate::fs::path_text;
 use crate::model::{ModelConfig, Objective, Transformer};
 use crate::run::checkpoints;
+use crate::run::images::TrainedOn;
 use crate::tape::Parameters;
 
 type Result<T> = std::result::Result<T, SessionError>;
@@ -36,6 +38,8 @@ pub struct Settings {
     pub masks: MaskSettings,
     /// Whether every class is counted for itself.
     pub per_class: bool,
+    /// Whether the nats of each token are asked for, which a classifier without a language-model head does not have.
+    pub nats: bool,
 }
 
 impl Settings {
@@ -49,6 +53,7 @@ impl Settings {
             objective: None,
             masks: MaskSettings::default(),
             per_class: false,
+            nats: false,
         }
     }
 }
@@ -62,6 +67,8 @@ pub struct Session<'a, D: Device> {
     parameters: Parameters<D>,
     opened: ModelImages,
     objective: Objective,
+    /// Whether the model has the head that predicts pixels.
+    predicts: bool,
 }
 
 impl<'a, D: Device> Session<'a, D> {
@@ -69,10 +76,15 @@ impl<'a, D: Device> Session<'a, D> {
     ///
     /// # Errors
     /// Whatever cannot be read or does not go together.
-    pub fn open(device: &'a D, settings: Settings) -> Result<Self> {
+    pub fn open(device: &'a D, mut settings: Settings) -> Result<Self> {
         let folder = checkpoints::resolve(&settings.checkpoint)?;
         let (config, parameters) = checkpoint::load_model(device, &folder)?;
         let objective = objective(&settings, &config)?;
+        // A classifier without the other head is scored by its classes alone.
+        let predicts = checkpoint::has_token_head(&folder)?;
+        if settings.nats || config.classes.is_empty() {
+            checkpoint::require_token_head(&folder, "score pixels (nats per token)")?;
+        }
         if settings.per_class && config.classes.is_empty() {
             let problem =
                 "--per-class is for fine-tuned models, and this one has no class head; see `igpt-engine finetune`";
@@ -80,20 +92,40 @@ impl<'a, D: Device> Session<'a, D> {
         }
         let model = Transformer::new(config)?;
 
-        let opened = settings.images.open(&folder, model.config())?;
+        // What is left open is as in the run.
+        let trained_on = TrainedOn::of(&settings.checkpoint)?;
+        if let Some(run) = &trained_on {
+            settings.images = run.complete(&settings.images);
+        }
+        let mut opened = settings.images.open(&folder, model.config())?;
+        let examples = opened.examples.as_ref();
+        let classes = note_on_classes(examples).into_iter().chain(note_on_fewer_classes(model.config(), examples));
+        opened.notes.extend(classes.collect::<Vec<_>>());
+        if let Some(run) = &trained_on {
+            let note = run.note(&settings.images, &opened)?;
+            opened.notes.extend(note);
+        }
         let labelled = check_classes(model.config(), opened.examples.as_ref())?;
+        if !labelled {
+            checkpoint::require_token_head(&folder, "be scored on images without labels")?;
+        }
         if settings.per_class && !labelled {
             return Err(SessionError::Settings(format!(
                 "--per-class needs images with labels, and {} has none",
                 opened.description
             )));
         }
-        Ok(Self { device, settings, folder, model, parameters, opened, objective })
+        Ok(Self { device, settings, folder, model, parameters, opened, objective, predicts })
     }
 
     /// The model's configuration.
     pub fn model(&self) -> &ModelConfig {
         self.model.config()
+    }
+
+    /// What a person should know of the images: an assumed palette, images that were trained on.
+    pub fn notes(&self) -> &[String] {
+        &self.opened.notes
     }
 
     /// Images that will be scored.
@@ -129,6 +161,7 @@ impl<'a, D: Device> Session<'a, D> {
         })?;
         Ok(Outcome {
             evaluation,
+            predicts: self.predicts,
             objective: self.objective,
             per_class: settings.per_class.then(|| per_class.rows(&self.model().classes)),
             split: settings.images.split,
@@ -155,6 +188,8 @@ fn objective(settings: &Settings, model: &ModelConfig) -> Result<Objective> {
 pub struct Outcome {
     /// The scores.
     pub evaluation: Evaluation,
+    /// Whether the model has a language-model head; without one, nats mean nothing and are left out.
+    pub predicts: bool,
     /// The loss.
     pub objective: Objective,
     /// A row per class, where that was asked for.
@@ -183,10 +218,13 @@ impl Outcome {
             "objective": self.objective,
             "split": self.split,
             "data": self.data,
-            "checkpoint": self.checkpoint,
+            "checkpoint": path_text(&self.checkpoint),
         });
 
         // What only some models have.
+        if let Some(fields) = value.as_object_mut().filter(|_| !self.predicts) {
+            fields.retain(|key, _| !["nats_per_token", "bits_per_token", "perplexity"].contains(&key.as_str()));
+        }
         if let Some(masks) = &self.masks {
             value["masks"] = masks.as_str().into();
         }

@@ -1,27 +1,17 @@
 //! Writing folders so that a reader, now or after a power cut, finds the old or the new whole and never a mixture.
 //!
 //! A folder is written under a temporary name in the same parent, synced to disk, and renamed. A folder that
-//! replaces another needs two renames; a kill between them leaves the old one under `NAME.old-PID`, and [`clean_leftovers`]
-//! puts it back.
+//! replaces another needs two renames; a kill between them leaves the old one under `NAME.old-NUMBER`, and
+//! [`clean_leftovers`] puts it back. A link to a folder stays, and what it leads to is replaced.
 
 use std::fs::{self, File};
-use std::io;
-use std::path::{Path, PathBuf};
+use std::io::{self, ErrorKind};
+use std::path::Path;
 
-use super::error::{FsError, Result};
-use crate::fs::atomic_file::{TEMPORARY, beside, parent_of, sync_folder, sync_parent};
-
-/// Between a name and the process id, while the folder is being replaced.
-const OLD: &str = ".old-";
-
-/// Removed on drop unless it was renamed away first, so that no error path can leave it behind.
-struct Scratch(PathBuf);
-
-impl Drop for Scratch {
-    fn drop(&mut self) {
-        let _ = remove(&self.0);
-    }
-}
+use super::error::{FsError, Result, refusal};
+use super::place::{parent_of, real_folder, sync_folder, sync_parent};
+use super::temporary::{Leftovers, Temporary, clean, entries, old_name, open_folder, probe, remove};
+use super::unfinished;
 
 /// Writes the folder `path` through `fill`, which is given an empty folder to write flat files into; whatever was at
 /// `path` stays intact until they are safe on disk, and for good if anything fails.
@@ -32,22 +22,65 @@ pub fn write_folder<E: From<FsError>>(
     path: &Path,
     fill: impl FnOnce(&Path) -> std::result::Result<(), E>,
 ) -> std::result::Result<(), E> {
-    let scratch = create_scratch(path)?;
-    fill(&scratch.0)?;
-    sync_contents(&scratch.0)?;
-    swap_in(&scratch.0, path)?;
-    Ok(sync_parent(path).map_err(FsError::io("sync", path))?)
+    let real = real_folder(path).map_err(FsError::io("write", path))?;
+    let parent = parent_of(&real);
+    fs::create_dir_all(parent).map_err(FsError::io("create the folder", parent))?;
+    clean(parent, Leftovers::Of(&real))?;
+
+    let scratch = Temporary::folder(&real).map_err(FsError::io("write", path))?;
+    fill(scratch.path())?;
+    sync_contents(scratch.path())?;
+    swap_in(scratch.path(), &real)?;
+    Ok(sync_parent(&real).map_err(FsError::io("sync", path))?)
 }
 
-/// An empty folder beside `path`, once leftovers of its name are cleared.
-fn create_scratch(path: &Path) -> Result<Scratch> {
-    let parent = parent_of(path);
-    fs::create_dir_all(parent).map_err(FsError::io("create the folder", parent))?;
-    clean_name(path)?;
+/// Finds out, before the work, whether [`write_folder`] can write `path`.
+///
+/// # Errors
+/// [`FsError`]: a file in its place or on the way to it, no permission, a folder that something is mounted on.
+pub fn check_replaceable(path: &Path) -> Result<()> {
+    let check = || {
+        let real = real_folder(path)?;
+        if real.exists() && !real.is_dir() {
+            return Err(refusal(ErrorKind::NotADirectory, "it is no folder; name another"));
+        }
+        if is_mounted(&real) {
+            let problem = "a disk is mounted there, which cannot be replaced; name a folder in it";
+            return Err(refusal(ErrorKind::ResourceBusy, problem));
+        }
+        check_within(parent_of(&real))
+    };
+    check().map_err(FsError::io("write", path))
+}
 
-    let scratch = beside(path, TEMPORARY).map_err(FsError::io("write", path))?;
-    fs::create_dir(&scratch).map_err(FsError::io("create the folder", &scratch))?;
-    Ok(Scratch(scratch))
+/// Finds out, before the work, whether the folder `path` can be made, or if it is there, whether files can be put into it.
+///
+/// # Errors
+/// [`FsError`]: a file in its place or on the way to it, no permission.
+pub fn check_folder(path: &Path) -> Result<()> {
+    let check = || check_within(&real_folder(path)?);
+    check().map_err(FsError::io("write to the folder", path))
+}
+
+/// Whether something can be made in `folder`, or in the one of its ancestors that is there.
+fn check_within(folder: &Path) -> io::Result<()> {
+    let there =
+        folder.ancestors().find(|folder| !folder.as_os_str().is_empty() && fs::symlink_metadata(folder).is_ok());
+    let there = there.unwrap_or(Path::new("."));
+    if !there.is_dir() {
+        let problem = format!("{} is no folder; name another place", there.display());
+        return Err(refusal(ErrorKind::NotADirectory, problem));
+    }
+    probe(&there.join("igpt-engine"))
+}
+
+/// Makes the folder `path`, and those that lead to it. Of a link, it makes what the link leads to.
+///
+/// # Errors
+/// [`FsError`].
+pub fn make_folder(path: &Path) -> Result<()> {
+    let real = real_folder(path).map_err(FsError::io("create the folder", path))?;
+    fs::create_dir_all(real).map_err(FsError::io("create the folder", path))
 }
 
 /// Makes the files in `folder`, and that they are in it, last.
@@ -67,83 +100,53 @@ fn sync_contents(folder: &Path) -> Result<()> {
 /// # Errors
 /// [`FsError`].
 pub fn remove_folder(path: &Path) -> Result<()> {
-    let scratch = Scratch(beside(path, TEMPORARY).map_err(FsError::io("write", path))?);
-    fs::rename(path, &scratch.0).map_err(FsError::io("remove", path))?;
-    remove(&scratch.0).map_err(FsError::io("remove", path))
+    // Replaces the empty folder whose name it takes. A link cannot, and is removed at once.
+    if fs::symlink_metadata(path).is_ok_and(|there| there.is_symlink()) {
+        return fs::remove_file(path).map_err(FsError::io("remove", path));
+    }
+    let scratch = Temporary::folder(path).map_err(FsError::io("write", path))?;
+    unfinished::undisturbed(|| fs::rename(path, scratch.path())).map_err(FsError::io("remove", path))?;
+    remove(scratch.path()).map_err(FsError::io("remove", path))
 }
 
-/// Clears `folder` of what killed processes left half-written, and puts back what they had moved aside. Call it only
-/// where nobody else is writing. A folder that does not exist is clean.
+/// Clears `folder` of what killed processes left half-written, and puts back what they had moved aside; what another process
+/// is writing stays. A folder that does not exist is clean.
 ///
 /// # Errors
 /// [`FsError`].
 pub fn clean_leftovers(folder: &Path) -> Result<()> {
-    if !folder.exists() {
-        return Ok(());
-    }
-    for entry in entries(folder)? {
-        clean_entry(&entry, None)?;
-    }
-    Ok(())
-}
-
-/// [`clean_leftovers`] for those of one name.
-fn clean_name(path: &Path) -> Result<()> {
-    for entry in entries(parent_of(path))? {
-        clean_entry(&entry, path.file_name().and_then(|name| name.to_str()))?;
-    }
-    Ok(())
-}
-
-/// Cleans one entry if it is a leftover (of `name`, if given).
-fn clean_entry(entry: &Path, name: Option<&str>) -> Result<()> {
-    let Some((found, marker)) = entry.file_name().and_then(|file_name| leftover(file_name.to_str()?)) else {
-        return Ok(());
-    };
-    if name.is_some_and(|name| name != found) {
-        return Ok(());
-    }
-    let home = entry.with_file_name(found);
-    if marker == OLD && !home.exists() {
-        fs::rename(entry, &home).map_err(FsError::io("restore", &home))
-    } else {
-        remove(entry).map_err(FsError::io("remove the leftover", entry))
-    }
-}
-
-/// Splits `NAME.tmp-123` and `NAME.old-123` into name and marker.
-fn leftover(file_name: &str) -> Option<(&str, &'static str)> {
-    [TEMPORARY, OLD].into_iter().find_map(|marker| {
-        let (name, process) = file_name.rsplit_once(marker)?;
-        let numbered = !process.is_empty() && process.bytes().all(|byte| byte.is_ascii_digit());
-        (numbered && !name.is_empty()).then_some((name, marker))
-    })
+    clean(folder, Leftovers::All)
 }
 
 /// Gives the finished folder its name.
 fn swap_in(finished: &Path, path: &Path) -> Result<()> {
     let rename = |from: &Path, to: &Path| fs::rename(from, to).map_err(FsError::io("rename to", to));
     if !path.exists() {
-        return rename(finished, path);
+        return unfinished::undisturbed(|| rename(finished, path));
     }
-    let old = beside(path, OLD).map_err(FsError::io("write", path))?;
-    rename(path, &old)?;
-    if let Err(error) = rename(finished, path) {
-        rename(&old, path)?;
-        return Err(error);
-    }
+
+    // Locked, so that nobody takes it for a leftover and puts it back.
+    let old = old_name(path);
+    let lock = open_folder(path).map_err(FsError::io("open", path))?;
+    let _ = lock.try_lock();
+    unfinished::undisturbed(|| {
+        rename(path, &old)?;
+        rename(finished, path).or_else(|error| rename(&old, path).and(Err(error)))
+    })?;
     remove(&old).map_err(FsError::io("remove", &old))
 }
 
-fn entries(folder: &Path) -> Result<Vec<PathBuf>> {
-    let listed: io::Result<Vec<_>> =
-        fs::read_dir(folder).and_then(|entries| entries.map(|entry| Ok(entry?.path())).collect());
-    listed.map_err(FsError::io("list", folder))
+/// Whether another disk begins at the folder `path`.
+#[cfg(unix)]
+fn is_mounted(path: &Path) -> bool {
+    use std::os::unix::fs::MetadataExt;
+    let device = |path: &Path| fs::metadata(path).ok().map(|there| there.dev());
+    device(path).is_some_and(|inside| device(parent_of(path)).is_some_and(|outside| outside != inside))
 }
 
-/// Removes a file, link or folder.
-fn remove(path: &Path) -> io::Result<()> {
-    if fs::symlink_metadata(path)?.is_dir() { fs::remove_dir_all(path) } else { fs::remove_file(path) }
+#[cfg(not(unix))]
+fn is_mounted(_: &Path) -> bool {
+    false
 }
 
 #[cfg(test)]
@@ -208,5 +211,42 @@ mod tests {
         assert_eq!(fs::read_to_string(place.path().join("a/content")).unwrap(), "a.old-12");
         assert_eq!(fs::read_to_string(place.path().join("b/content")).unwrap(), "b");
         clean_leftovers(&place.path().join("nowhere")).unwrap();
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn a_link_to_a_folder_stays_and_what_it_leads_to_is_replaced() {
+        let place = tempfile::tempdir().unwrap();
+        let at = |name: &str| place.path().join(name);
+        fs::create_dir(at("disk")).unwrap();
+        std::os::unix::fs::symlink("disk/best", at("best")).unwrap();
+        for content in ["old", "new"] {
+            check_replaceable(&at("best")).unwrap();
+            write_folder(&at("best"), put("a", content)).unwrap();
+            assert_eq!(fs::read_to_string(at("disk/best/a")).unwrap(), content);
+        }
+        assert!(at("best").is_symlink());
+        assert_eq!(names(&at("disk")), ["best"]);
+        // Removing it spares what it leads to.
+        remove_folder(&at("best")).unwrap();
+        assert_eq!(names(place.path()), ["disk"]);
+        assert_eq!(names(&at("disk/best")), ["a"]);
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn folders_that_cannot_be_written_are_refused_before_the_work() {
+        let place = tempfile::tempdir().unwrap();
+        let at = |name: &str| place.path().join(name);
+        fs::write(at("file"), "").unwrap();
+        std::os::unix::fs::symlink("unmounted/runs", at("link")).unwrap();
+        for check in [check_folder, check_replaceable] {
+            check(&at("new/newer")).unwrap();
+            assert!(check(&at("file")).unwrap_err().to_string().contains("no folder"));
+            assert!(check(&at("file/run")).unwrap_err().to_string().contains("file is no folder"));
+            assert!(check(&at("link")).unwrap_err().to_string().contains("unmounted; make it first"));
+        }
+        assert!(check_replaceable(Path::new("/proc")).unwrap_err().to_string().contains("mounted"));
+        assert_eq!(names(place.path()), ["file", "link"], "nothing was left by looking");
     }
 }

@@ -1,122 +1,50 @@
-//! Files that appear whole or not at all: written under a temporary name, synced, renamed.
+//! Small files that appear whole or not at all.
 
-use std::ffi::OsString;
 use std::fs::{self, File};
-use std::io::{self, BufWriter, Write};
-use std::path::{Path, PathBuf};
+use std::io::{self, Read, Write};
+use std::path::Path;
 
-/// Between a name and the process id, while it is being written.
-pub(crate) const TEMPORARY: &str = ".tmp-";
+use super::error::FsError;
+use super::output::{Output, has_other_names};
 
-/// A file under construction. Dropped without [`AtomicFile::commit`], it leaves nothing behind.
-pub(crate) struct AtomicFile {
-    path: PathBuf,
-    temporary: PathBuf,
-    writer: Option<BufWriter<File>>,
-}
-
-impl AtomicFile {
-    /// Starts writing what will become `path`, in the same folder.
-    ///
-    /// # Errors
-    /// Those of the file system, and a path without a last part.
-    pub(crate) fn create(path: &Path) -> io::Result<Self> {
-        let temporary = beside(path, TEMPORARY)?;
-        let file = File::create(&temporary)?;
-        Ok(AtomicFile { path: path.to_owned(), temporary, writer: Some(BufWriter::with_capacity(1 << 18, file)) })
-    }
-
-    /// Syncs and renames into place.
-    ///
-    /// # Errors
-    /// Those of the file system; the file that was there is intact then.
-    pub(crate) fn commit(mut self) -> io::Result<()> {
-        let Some(writer) = self.writer.take() else { return Ok(()) };
-        let result = writer
-            .into_inner()
-            .map_err(io::IntoInnerError::into_error)
-            .and_then(|file| file.sync_all())
-            .and_then(|()| fs::rename(&self.temporary, &self.path));
-        if result.is_err() {
-            // The first error is the one to tell.
-            let _ = fs::remove_file(&self.temporary);
-        }
-        result?;
-        sync_parent(&self.path)
-    }
-}
-
-impl Write for AtomicFile {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.writer.as_mut().map_or(Ok(0), |writer| writer.write(bytes))
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        self.writer.as_mut().map_or(Ok(()), Write::flush)
-    }
-}
-
-impl Drop for AtomicFile {
-    fn drop(&mut self) {
-        if self.writer.take().is_some() {
-            let _ = fs::remove_file(&self.temporary);
-        }
-    }
-}
-
-/// Writes the file `path` through `fill`: the old content, if any, stays until the new is safe on disk.
+/// Writes the file `path` through `fill`: the old content, if any, stays until the new is safe on disk. Links are followed; a
+/// pipe or a device is written as it is.
 ///
 /// # Errors
 /// Those of the file system and of `fill`.
 pub(crate) fn write_file(path: &Path, fill: impl FnOnce(&mut dyn Write) -> io::Result<()>) -> io::Result<()> {
-    let mut file = AtomicFile::create(path)?;
+    let source = |error: FsError| error.source;
+    let mut file = Output::internal(path).map_err(source)?;
     fill(&mut file)?;
-    file.commit()
+    file.commit().map_err(source)
 }
 
-/// `path` with a marker and this process's id behind its name.
-pub(crate) fn beside(path: &Path, marker: &str) -> io::Result<PathBuf> {
-    let Some(name) = path.file_name() else {
-        let problem = "the path has no last part; name a file or folder";
-        return Err(io::Error::new(io::ErrorKind::InvalidInput, problem));
-    };
-    let mut name = OsString::from(name);
-    name.push(format!("{marker}{}", std::process::id()));
-    Ok(path.with_file_name(name))
-}
-
-/// The folder that holds `path`.
-pub(crate) fn parent_of(path: &Path) -> &Path {
-    path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."))
-}
-
-/// Makes the renaming of `path` last.
-pub(crate) fn sync_parent(path: &Path) -> io::Result<()> {
-    sync_folder(parent_of(path))
-}
-
-/// Makes renames within `folder` last; only Unix can open a folder to do so.
-pub(crate) fn sync_folder(folder: &Path) -> io::Result<()> {
-    if cfg!(unix) { File::open(folder)?.sync_all() } else { Ok(()) }
+/// Cuts the file `path` off behind its first `length` bytes; one that is not there is made, empty. Its other names keep all of
+/// it, and what is written to it from then on is not theirs. A pipe or a device has nothing to cut off.
+///
+/// # Errors
+/// Those of the file system.
+pub(crate) fn cut(path: &Path, length: u64) -> io::Result<()> {
+    match fs::metadata(path) {
+        Ok(there) if !there.is_file() => Ok(()),
+        Ok(there) if has_other_names(&there) => {
+            let mut kept = File::open(path)?.take(length);
+            write_file(path, |out| io::copy(&mut kept, out).map(drop))
+        }
+        Ok(there) if there.len() <= length => Ok(()),
+        Ok(_) => {
+            let file = File::options().write(true).open(path)?;
+            file.set_len(length)?;
+            file.sync_all()
+        }
+        Err(error) if error.kind() == io::ErrorKind::NotFound => write_file(path, |_| Ok(())),
+        Err(error) => Err(error),
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn an_abandoned_file_leaves_the_old_one_and_nothing_else() {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("a.bin");
-        write_file(&path, |file| file.write_all(b"old")).unwrap();
-        let mut file = AtomicFile::create(&path).unwrap();
-        file.write_all(b"half of the new").unwrap();
-        drop(file);
-        assert_eq!(fs::read(&path).unwrap(), b"old");
-        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1);
-        write_file(&path, |file| file.write_all(b"new")).unwrap();
-        assert_eq!(fs::read(&path).unwrap(), b"new");
-    }
 
     #[test]
     fn a_failed_file_leaves_the_old_one_and_no_trace() {
@@ -130,5 +58,16 @@ mod tests {
         assert_eq!(outcome.unwrap_err().kind(), io::ErrorKind::StorageFull);
         assert_eq!(fs::read(&path).unwrap(), b"old");
         assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1);
+    }
+
+    #[test]
+    fn the_files_of_a_run_copied_by_hard_links_part_from_the_original() {
+        let folder = tempfile::tempdir().unwrap();
+        let (path, original) = (folder.path().join("copy"), folder.path().join("original"));
+        fs::write(&original, "old").unwrap();
+        fs::hard_link(&original, &path).unwrap();
+        write_file(&path, |out| out.write_all(b"new")).unwrap();
+        assert_eq!(fs::read(&original).unwrap(), b"old");
+        assert_eq!(fs::read(&path).unwrap(), b"new");
     }
 }

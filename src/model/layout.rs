@@ -9,6 +9,8 @@ use crate::tape::{Init, LinearIds, NormIds, ParameterId, ParameterSpec};
 
 /// The class head, under its name in `ImageGPTForImageClassification`.
 pub const CLASS_HEAD: &str = "score.weight";
+/// Name of the language-model head, [vocabulary, width]: it predicts pixels.
+pub const TOKEN_HEAD: &str = "lm_head.weight";
 
 /// The parameters of one transformer block.
 #[derive(Clone, Copy, Debug)]
@@ -102,7 +104,7 @@ fn lay_out(config: &ModelConfig) -> (Vec<ParameterSpec>, ModelIds) {
 
     // Final norm and heads.
     let ln_f = layout.norm("transformer.ln_f");
-    let head = layout.push("lm_head.weight", &[config.vocabulary, width], Init::Zero);
+    let head = layout.push(TOKEN_HEAD, &[config.vocabulary, width], Init::Zero);
     let classes = config.classes.len();
     let class_head = (classes > 0).then(|| layout.push(CLASS_HEAD, &[classes, width], Init::Zero));
     (layout.specs, ModelIds { wte, wpe, blocks, ln_f, head, class_head })

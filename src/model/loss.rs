@@ -3,7 +3,10 @@
 
 use crate::device::{Device, Result};
 use crate::model::{ClassBatch, Masking, Objective, ObjectiveBatch, Transformer};
-use crate::tape::{Forward, Recorder, Var};
+use crate::tape::{Forward, Parameters, Recorder, Tape, Var};
+
+/// A share of a batch whose gradient is taken at once: its images and, where the class head learns, their classes.
+pub type MicroBatch<D> = (ObjectiveBatch<D>, Option<ClassBatch<D>>);
 
 /// The training loss: `generative_weight · L_GEN + classification_weight · L_CLF`.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -98,5 +101,29 @@ impl Transformer {
         // L_GEN
         let generative = generative.then(|| self.generative_loss(f, batch, features)).transpose()?;
         Ok(JointLoss { generative, class })
+    }
+
+    /// The gradient of a step into `gradients`, one tensor per parameter: forward and backward of each micro-batch. Returns their
+    /// losses, of each micro-batch the generative one and that of the class head, those that there are. Nothing here moves
+    /// numbers between host and device, so it can be recorded.
+    pub fn accumulate_gradients<D: Device>(
+        &self,
+        device: &D,
+        parameters: &Parameters<D>,
+        criterion: &Criterion,
+        micro_batches: &[MicroBatch<D>],
+        gradients: &mut [D::Tensor],
+    ) -> Result<Vec<D::Tensor>> {
+        gradients.iter_mut().try_for_each(|gradient| device.zero(gradient))?;
+
+        let mut step_losses = Vec::new();
+        for (batch, classes) in micro_batches {
+            let mut tape = Tape::default();
+            let f = &mut Forward::new(device, parameters, &mut tape);
+            let losses = self.joint_loss(f, batch, criterion.generative_weight != 0.0, classes.as_ref())?;
+            tape.backward(device, parameters, gradients)?;
+            step_losses.extend([losses.generative, losses.class].into_iter().flatten().map(|loss| loss.loss));
+        }
+        Ok(step_losses)
     }
 }

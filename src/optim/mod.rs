@@ -3,5 +3,5 @@
 mod adam;
 mod schedule;
 
-pub use adam::{Adam, AdamConfig};
+pub use adam::{Adam, AdamConfig, Skipped, Verdict};
 pub use schedule::{Schedule, ScheduleKind};

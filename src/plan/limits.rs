@@ -3,10 +3,13 @@
 //!
 //! What is needed comes from [`Memory`], the same figures that `igpt-engine plan` prints.
 
-use super::machine;
+use super::exhausted;
+use super::machine::{self, HostMemory};
 use super::memory::{Memory, Work};
+use super::taken::Load;
 use crate::device::{Device, Precision};
-use crate::model::ModelConfig;
+use crate::model::{ModelConfig, Preset};
+use crate::named::Named;
 use crate::report::html::grouped;
 
 const GIBIBYTE: f64 = (1_u64 << 30) as f64;
@@ -22,20 +25,33 @@ pub struct TooLarge {
     pub work: String,
     /// Bytes that it needs.
     pub needed: f64,
-    /// Whose memory it is: the GPU's or the machine's.
-    pub owner: &'static str,
+    /// Whose memory it is: the GPU's, the machine's, or that of a container or a shell that gives less.
+    pub owner: String,
     /// Bytes that there are.
     pub available: f64,
     /// What to change.
     pub remedy: String,
 }
 
-/// Refuses work that needs `bytes` of host memory where the machine has less; `remedy` says what to change.
+/// Refuses work that needs `bytes` of host memory where the machine, the container or the shell gives less; `remedy` says what
+/// to change.
 ///
 /// # Errors
 /// [`TooLarge`].
 pub fn check_machine(work: &str, bytes: f64, remedy: &str) -> Result<(), TooLarge> {
-    check("this machine", machine::total_memory().unwrap_or(f64::INFINITY), work, bytes, remedy)
+    let memory = machine::host_memory();
+    expect(work, &memory, remedy);
+    check(memory.owner(), memory.reachable(), work, bytes, remedy)
+}
+
+/// Prepares what is said if an allocation of `work` fails although its size was let through, or was not foreseen.
+pub fn expect_work(work: &str, remedy: &str) {
+    expect(work, &machine::host_memory(), remedy);
+}
+
+fn expect(work: &str, memory: &HostMemory, remedy: &str) {
+    let limit = format!("{} has {:.1} GiB", memory.owner(), memory.total() / GIBIBYTE);
+    exhausted::prepare(work, &limit, remedy);
 }
 
 /// Refuses work that needs more of `device`'s memory than there is, whether that is its own or the machine's.
@@ -44,8 +60,21 @@ pub fn check_machine(work: &str, bytes: f64, remedy: &str) -> Result<(), TooLarg
 /// [`TooLarge`].
 pub fn check_device<D: Device>(device: &D, work: &str, memory: &Memory, remedy: &str) -> Result<(), TooLarge> {
     match device.own_memory() {
-        Some(own) => check("the GPU", own as f64, work, memory.total(), remedy),
+        Some(own) => {
+            expect_work(work, remedy);
+            check("the GPU".to_owned(), own as f64, work, memory.total(), remedy)
+        }
         None => check_machine(work, memory.total(), remedy),
+    }
+}
+
+/// What a load takes of the memory that `device` computes in: counted for a GPU, by formula for the CPU.
+pub fn memory_on<D: Device>(device: &D, load: Load<'_>) -> Memory {
+    let Load { config, work, images, length, precision } = load;
+    let formula = || Memory::of(config, work, images as f64 * length as f64, precision);
+    match device.own_memory() {
+        Some(_) => load.on_gpu().unwrap_or_else(|_| formula()),
+        None => formula(),
     }
 }
 
@@ -61,9 +90,10 @@ pub fn check_training<D: Device>(
     tokens_per_image: usize,
     precision: Precision,
 ) -> Result<(), TooLarge> {
-    let memory = Memory::of(config, Work::Training, batch as f64 * tokens_per_image as f64, precision);
+    let load = Load { config, work: Work::Training, images: batch, length: tokens_per_image, precision };
+    let memory = memory_on(device, load);
     let parameters = grouped(config.parameter_count() as u64);
-    let work = format!("training this model ({parameters} parameters, --batch {batch})");
+    let work = format!("training {} ({parameters} parameters, --batch {batch})", model_name(config));
     let remedy = if batch > 1 {
         "try a smaller --batch with more --accumulate, a smaller --model, or a lower --resolution"
     } else {
@@ -72,7 +102,17 @@ pub fn check_training<D: Device>(
     check_device(device, &work, &memory, remedy)
 }
 
-fn check(owner: &'static str, available: f64, work: &str, needed: f64, remedy: &str) -> Result<(), TooLarge> {
+/// What people call a model of this shape.
+pub fn model_name(config: &ModelConfig) -> String {
+    let ModelConfig { layers, width, heads, .. } = *config;
+    match Preset::VALUES.iter().find(|preset| preset.value.shape() == (layers, width, heads)) {
+        Some(preset) if preset.value == Preset::Tiny => "the tiny model".to_owned(),
+        Some(preset) => format!("iGPT-{}", preset.name.to_uppercase()),
+        None => format!("a model of {layers} layers × {width}"),
+    }
+}
+
+fn check(owner: String, available: f64, work: &str, needed: f64, remedy: &str) -> Result<(), TooLarge> {
     if needed > available {
         return Err(TooLarge { work: work.to_owned(), needed, owner, available, remedy: remedy.to_owned() });
     }
@@ -91,9 +131,10 @@ mod tests {
         };
         // The requirement: iGPT-S with one image stays under 4 GiB.
         assert!(need(Preset::S) < 4.0);
-        check("this machine", 4.0 * GIBIBYTE, "training", need(Preset::S) * GIBIBYTE, "").unwrap();
+        check("this machine".into(), 4.0 * GIBIBYTE, "training", need(Preset::S) * GIBIBYTE, "").unwrap();
         let refused =
-            check("the GPU", 24.0 * GIBIBYTE, "training", need(Preset::Xl) * GIBIBYTE, "try --model s").unwrap_err();
+            check("the GPU".into(), 24.0 * GIBIBYTE, "training", need(Preset::Xl) * GIBIBYTE, "try --model s")
+                .unwrap_err();
         let message = refused.to_string();
         assert!(message.contains("the GPU has 24.0 GiB") && message.contains("--model s"), "{message}");
     }

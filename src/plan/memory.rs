@@ -16,7 +16,8 @@ pub enum Work {
     Sampling,
 }
 
-/// Bytes on one device, by class. P parameters, R tokens at a time (images·n), d width, L layers, H heads, V colours; an
+/// Bytes on one device, by class. On a GPU they are counted ([`Load::on_gpu`](super::Load::on_gpu)); on the CPU, and of what the
+/// backward pass reads everywhere, they follow from sizes. P parameters, R tokens at a time (images·n), d width, L layers, H heads, V colours; an
 /// element has 4 bytes in f32 and 2 in bf16:
 ///
 /// | class | training | forward alone | sampling |
@@ -40,6 +41,9 @@ pub struct Memory {
     pub activations: f64,
     /// What is needed on top for a short while.
     pub workspace: f64,
+    /// Of training on a GPU: what validation, samples and the check of a checkpoint need beyond the memory of a step, which they
+    /// borrow.
+    pub evaluation: f64,
 }
 
 impl Memory {
@@ -63,6 +67,7 @@ impl Memory {
                     moments: 8.0 * parameters,
                     activations: tokens * (element * kept + 4.0 * always_f32),
                     workspace: tokens * element * (8.0 * width - colours).max(width),
+                    evaluation: 0.0,
                 }
             }
             Work::Forward => {
@@ -78,7 +83,7 @@ impl Memory {
 
     /// All of it.
     pub fn total(&self) -> f64 {
-        self.weights + self.gradients + self.moments + self.activations + self.workspace
+        self.weights + self.gradients + self.moments + self.activations + self.workspace + self.evaluation
     }
 }
 

@@ -4,21 +4,26 @@
 //! |---|---|---|
 //! | parameters | L·(12d² + 2d) + n·d + (2·V + 1)·d + d | the official code's variables; 76,571,648 for iGPT-S at 32×32 |
 //! | FLOPs of training, per token | 6·(12·L·d² + V·d) + 6·L·n·d, BERT 12·L·n·d | 2 per multiply-add, backward twice forward; a causal model needs half the scores |
-//! | memory | see [`Memory`] | what the tape keeps, checked against the CPU device's allocations |
+//! | memory on the CPU | see [`Memory`] | what the tape keeps, checked against the CPU device's allocations |
+//! | memory on a GPU | counted, see [`Load`] | the run's own code on a device that only counts, checked against the simulator's |
 //! | time | FLOPs / (peak · utilisation) | data sheets; the utilisation is an assumption, and an option |
 //! | energy | time · TDP | data sheets: the card alone, at its limit |
 //!
 //! L layers, d width, n tokens per image, V colours.
 
 mod devices;
+pub mod exhausted;
 pub mod limits;
 pub mod machine;
 mod memory;
+pub mod memory_limits;
+mod taken;
 
 use serde::Serialize;
 
 pub use devices::{DEVICES, DeviceModel, UnknownDevice, device_model, devices_named};
 pub use memory::{Memory, Work};
+pub use taken::Load;
 
 use crate::device::Precision;
 use crate::model::ModelConfig;
@@ -57,9 +62,11 @@ pub struct Cost {
     pub flops_per_step: f64,
     /// Useful FLOPs of the run.
     pub flops: f64,
-    /// Bytes by class, all in float32.
+    /// Bytes by class on the CPU, all in float32.
+    pub memory_cpu: Memory,
+    /// Bytes by class on a GPU, all in float32.
     pub memory_f32: Memory,
-    /// Bytes by class, bfloat16 beside float32 master weights.
+    /// Bytes by class on a GPU, bfloat16 beside float32 master weights.
     pub memory_bf16: Memory,
     /// Numbers that a probe keeps of an image, and bytes of its feature file.
     pub features: Option<Features>,
@@ -147,7 +154,8 @@ impl Cost {
         let tokens = images * tokens_per_image as f64;
 
         let work = if training { Work::Training } else { Work::Forward };
-        let memory = |precision| Memory::of(&config, work, micro_batch as f64 * tokens_per_image as f64, precision);
+        let memory = |precision| on_gpu(&config, work, micro_batch, precision);
+        let memory_cpu = Memory::of(&config, work, micro_batch as f64 * tokens_per_image as f64, Precision::F32);
 
         Ok(Cost {
             recipe: recipe.path.clone(),
@@ -163,6 +171,7 @@ impl Cost {
             flops_per_token,
             flops_per_step,
             flops: flops_per_token * tokens,
+            memory_cpu,
             memory_f32: memory(Precision::F32),
             memory_bf16: memory(Precision::Bf16),
             features,
@@ -185,11 +194,7 @@ impl Cost {
 
         let usable = device.memory * USABLE;
         let work = if self.command == Command::Probe { Work::Forward } else { Work::Training };
-        let tokens = self.tokens_per_image as f64;
-        let total = |images: f64| Memory::of(&self.config, work, images * tokens, precision).total();
-        // Memory grows in proportion to the micro-batch, over what no batch changes.
-        let (one, image) = (total(1.0), total(2.0) - total(1.0));
-        let largest = (one <= usable).then(|| 1 + ((usable - one) / image).floor() as u64);
+        let largest = self.largest(work, precision, usable);
 
         let seconds = self.flops / (peak * utilisation);
         OnDevice {
@@ -203,6 +208,52 @@ impl Cost {
             kilowatt_hours: seconds * device.watts / 3.6e6,
         }
     }
+}
+
+impl Cost {
+    /// The largest micro-batch that fits into `usable` bytes; `None` if not even one image does.
+    fn largest(&self, work: Work, precision: Precision, usable: f64) -> Option<u64> {
+        let total = |images: u64| on_gpu(&self.config, work, images, precision).total();
+        let fits = |images: u64| total(images) <= usable;
+        let one = total(1);
+        if one > usable {
+            return None;
+        }
+
+        // Memory grows about in proportion to the micro-batch, over what no batch changes: a guess, and from there to both sides
+        // of the limit.
+        let image = (total(1 + PROBED) - one) / PROBED as f64;
+        let guess = 1 + ((usable - one) / image).floor() as u64;
+        let (mut largest, mut too_many, mut step) = (1, guess, 1);
+        if fits(guess) {
+            largest = guess;
+            while fits(largest + step) {
+                (largest, step) = (largest + step, 2 * step);
+            }
+            too_many = largest + step;
+        } else {
+            while too_many > step && !fits(too_many - step) {
+                (too_many, step) = (too_many - step, 2 * step);
+            }
+            largest = largest.max(too_many.saturating_sub(step));
+        }
+
+        // The limit itself.
+        while too_many - largest > 1 {
+            let middle = largest + (too_many - largest) / 2;
+            if fits(middle) { largest = middle } else { too_many = middle }
+        }
+        Some(largest)
+    }
+}
+
+/// Images by which the growth of memory is measured.
+const PROBED: u64 = 16;
+
+/// Memory of a GPU: counted; by the formula for a model that the kernels do not compute.
+fn on_gpu(config: &ModelConfig, work: Work, images: u64, precision: Precision) -> Memory {
+    let load = Load { config, work, images: images as usize, length: config.positions, precision };
+    load.on_gpu().unwrap_or_else(|_| Memory::of(config, work, images as f64 * config.positions as f64, precision))
 }
 
 #[cfg(test)]

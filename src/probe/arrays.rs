@@ -1,24 +1,25 @@
 //! The solvers on arrays that somebody else made: features and labels in `.npy` files.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::str::FromStr;
 
 use super::error::{ProbeError, Result};
 use super::events::Events;
 use super::features::matrix::{Matrix, Rows, first_not_finite};
-use super::protocol::{Labelled, Protocol, Tried, split};
+use super::protocol::{Labelled, Protocol, Tried, check_classes, split};
 use super::session::max_resident;
 use super::solver::fit::FitSummary;
 use super::solver_choice::{Choice, Solver};
-use crate::data::npy::Npy;
+use crate::data::labels::{describe_unused, read_labels, unused_classes};
+use crate::data::npy::{Npy, split_pair};
 use crate::device::Device;
 
-/// Two arrays that belong together, `X.npy,Y.npy`.
+/// Two arrays that belong together, `X.npy,Y.npy`; either may be `FILE.npz[:NAME]`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ArrayPair {
-    /// Features, float `[N, features]`.
+    /// Features, numbers `[N, features]`.
     pub features: PathBuf,
-    /// Labels, integers `[N]`.
+    /// Labels, integers `[N]` or one-hot `[N, classes]`.
     pub labels: PathBuf,
 }
 
@@ -26,10 +27,9 @@ impl FromStr for ArrayPair {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        // At ".npy," and not at any comma, which paths may hold.
-        match text.split_once(".npy,") {
-            Some((stem, labels)) if !stem.is_empty() && !labels.is_empty() => {
-                Ok(ArrayPair { features: format!("{stem}.npy").into(), labels: labels.into() })
+        match split_pair(text) {
+            Some((features, labels)) if !features.starts_with(".np") && !labels.is_empty() => {
+                Ok(ArrayPair { features: features.into(), labels: labels.into() })
             }
             _ => Err("give the features and their labels as X.npy,Y.npy".into()),
         }
@@ -68,6 +68,8 @@ pub struct ArrayOutcome {
     pub classes: usize,
     /// Features per row.
     pub features: usize,
+    /// A sentence about classes that no training row is of.
+    pub note: Option<String>,
 }
 
 /// Fits a classifier to arrays and tests it. `None` if it was interrupted.
@@ -91,6 +93,7 @@ pub fn probe_arrays<D: Device>(
             test.width()
         )));
     }
+    check_classes(train_labels.iter().copied(), &format!("rows of {}", settings.train.labels.display()))?;
     let classes = 1 + train_labels.iter().chain(&test_labels).copied().max().map_or(0, usize::from);
 
     // Choose on held-out rows, if there is a choice.
@@ -116,10 +119,11 @@ pub fn probe_arrays<D: Device>(
         fit: fit.summary,
         choice,
         tried,
-        test_accuracy: fit.classifier.accuracy(&test, &test_labels),
-        train_accuracy: fit.classifier.accuracy(&train, &train_labels),
+        test_accuracy: fit.classifier.accuracy(&test, &test_labels)?,
+        train_accuracy: fit.classifier.accuracy(&train, &train_labels)?,
         classes,
         features: train.width(),
+        note: describe_unused(&unused_classes(train_labels.iter().copied(), classes), &[]),
     }))
 }
 
@@ -141,14 +145,14 @@ fn load(pair: &ArrayPair) -> Result<(Matrix, Vec<u16>)> {
     }
 
     let matrix = Matrix::new(width, array.to_f32()?)?;
-    if let Some((row, column, value)) = first_not_finite(&matrix) {
+    if let Some((row, column, value)) = first_not_finite(&matrix)? {
         return Err(ProbeError::Unfit(format!(
             "{}: row {row} column {column} (counted from 0) is {value}",
             pair.features.display()
         )));
     }
 
-    let labels = read_labels(&pair.labels)?;
+    let (labels, _) = read_labels(&pair.labels, MAX_CLASSES)?;
     if labels.len() != rows {
         return Err(ProbeError::Unfit(format!(
             "{} has {} labels for the {rows} rows of {}",
@@ -161,33 +165,7 @@ fn load(pair: &ArrayPair) -> Result<(Matrix, Vec<u16>)> {
 }
 
 /// Most classes of a probe.
-const MAX_CLASSES: i64 = 1 << 15;
-
-fn read_labels(path: &Path) -> Result<Vec<u16>> {
-    let array = Npy::open(path)?;
-    if array.shape().len() != 1 {
-        return Err(ProbeError::Unfit(format!(
-            "{} has shape {:?}; labels are [N], a class per row counted from 0",
-            path.display(),
-            array.shape()
-        )));
-    }
-
-    let mut labels = Vec::with_capacity(array.len());
-    for (row, label) in array.integers(0..array.len())?.enumerate() {
-        match u16::try_from(label) {
-            Ok(small) if label < MAX_CLASSES => labels.push(small),
-            _ => {
-                return Err(ProbeError::Unfit(format!(
-                    "{}: row {row} has label {label}; classes are counted from 0 to {}",
-                    path.display(),
-                    MAX_CLASSES - 1
-                )));
-            }
-        }
-    }
-    Ok(labels)
-}
+const MAX_CLASSES: usize = 1 << 15;
 
 #[cfg(test)]
 mod tests {

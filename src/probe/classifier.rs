@@ -4,6 +4,7 @@ use faer::linalg::matmul::matmul;
 use faer::{Accum, MatMut, MatRef, Par};
 use rayon::prelude::*;
 
+use super::error::Result;
 use super::features::matrix::{ROW_BLOCK, Rows, read_block};
 
 /// `logits = x · Wᵀ + b`.
@@ -43,22 +44,28 @@ impl Classifier {
     }
 
     /// The class of each row: that of the highest logit, the first of equals.
-    pub fn predict(&self, rows: &dyn Rows) -> Vec<u16> {
+    ///
+    /// # Errors
+    /// As [`Rows::row`].
+    pub fn predict(&self, rows: &dyn Rows) -> Result<Vec<u16>> {
         let blocks: Vec<Vec<u16>> = (0..rows.len().div_ceil(ROW_BLOCK))
             .into_par_iter()
             .map(|block| {
-                let x = read_block(rows, block);
+                let x = read_block(rows, block)?;
                 let mut logits = vec![0.0; x.len() / self.width * self.classes];
                 self.logits(&x, &mut logits);
-                logits.chunks_exact(self.classes).map(first_highest).collect()
+                Ok(logits.chunks_exact(self.classes).map(first_highest).collect())
             })
-            .collect();
-        blocks.concat()
+            .collect::<Result<_>>()?;
+        Ok(blocks.concat())
     }
 
     /// The fraction of rows whose predicted class is their label.
-    pub fn accuracy(&self, rows: &dyn Rows, labels: &[u16]) -> f64 {
-        accuracy_of(&self.predict(rows), labels)
+    ///
+    /// # Errors
+    /// As [`Rows::row`].
+    pub fn accuracy(&self, rows: &dyn Rows, labels: &[u16]) -> Result<f64> {
+        Ok(accuracy_of(&self.predict(rows)?, labels))
     }
 }
 

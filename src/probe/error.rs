@@ -5,8 +5,10 @@ use std::path::PathBuf;
 use crate::checkpoint::CheckpointError;
 use crate::checkpoint::images::ImagesError;
 use crate::data::DataError;
+use crate::fs::remedy;
 use crate::model::ConfigError;
 use crate::plan::limits::TooLarge;
+use crate::run::folder::RunFolderError;
 
 /// Result of everything in [`crate::probe`].
 pub type Result<T, E = ProbeError> = std::result::Result<T, E>;
@@ -29,7 +31,7 @@ pub enum ProbeError {
         problem: String,
     },
     /// A file could not be written.
-    #[error("cannot write {}: {source}. Check the folder's permissions and the free space", path.display())]
+    #[error("cannot write {}: {source}{}", path.display(), remedy(source))]
     Write {
         /// The file.
         path: PathBuf,
@@ -50,6 +52,9 @@ pub enum ProbeError {
     /// The checkpoint's configuration does not describe a model.
     #[error(transparent)]
     Config(#[from] ConfigError),
+    /// The run that the checkpoint is of cannot be read.
+    #[error(transparent)]
+    Run(#[from] RunFolderError),
     /// The images do not go with the model.
     #[error(transparent)]
     Images(#[from] ImagesError),

@@ -7,6 +7,8 @@ use super::protocol::Step;
 
 /// Receives a probe's events, in order. Where a method returns a `bool`, it says whether to go on.
 pub trait Events {
+    /// Something that a person should know and that does not stop the probe.
+    fn note(&mut self, text: &str);
     /// Features of `images` images are about to be taken from the model.
     fn pass_started(&mut self, images: usize);
     /// `done` of the images have been seen.
@@ -26,6 +28,7 @@ pub trait Events {
 pub struct Silent;
 
 impl Events for Silent {
+    fn note(&mut self, _text: &str) {}
     fn pass_started(&mut self, _images: usize) {}
     fn pass_advanced(&mut self, _done: usize) -> bool {
         true

@@ -53,7 +53,7 @@ impl<D: Device> Protocol<'_, D> {
         // Fit on all of them, and test.
         let all = Labelled { rows: &rows, labels: &labels };
         let Some(fit) = self.fit(all, choice, start.as_ref(), watch)? else { return Ok(None) };
-        Ok(Some((fit.classifier.accuracy(test.rows, test.labels), fit.summary)))
+        Ok(Some((fit.classifier.accuracy(test.rows, test.labels)?, fit.summary)))
     }
 }
 

@@ -7,7 +7,7 @@ use super::error::{ProbeError, Result};
 use super::settings::Settings;
 use crate::checkpoint;
 use crate::checkpoint::images::{check_fits, resolution_of};
-use crate::data::{self, DataSpec, Examples, ImageExamples, OpenOptions, Palette, Split};
+use crate::data::{self, DataSpec, Examples, Fingerprint, ImageExamples, OpenOptions, Palette, Split};
 use crate::device::Device;
 use crate::model::{ModelConfig, Objective, Transformer};
 use crate::run::checkpoints;
@@ -52,12 +52,14 @@ impl Images {
 
         let options = OpenOptions {
             resolution,
-            filter: settings.filter,
+            filter: settings.filter.unwrap_or_default(),
             skip_bad: settings.skip_bad,
+            alpha: settings.alpha.unwrap_or_default(),
+            of_model: model.is_some(),
             augment: false,
             // What is held out is held out by the probe, from features.
             holdout: Some(0.0),
-            seed: settings.seed,
+            seed: settings.seed(),
             progress: settings.progress,
             ..OpenOptions::new(Arc::clone(palette))
         };
@@ -80,8 +82,16 @@ impl Images {
             None
         };
 
-        let (data, filter, palette) = (&settings.data, settings.filter, palette.id());
-        let origin = format!("{data} tested on {test_data}, {resolution}x{resolution}, {filter:?}, palette {palette}");
+        // The images themselves, not only their name: files of features are of no use once the images are others.
+        let [shown, tested] = [&train, &test].map(|part| part.fingerprint());
+        let id = |Fingerprint { contents, times, .. }: Fingerprint| format!("{contents} of {times}");
+        let (filter, alpha, palette) = (options.filter, options.alpha, palette.id());
+        let origin = format!(
+            "{} [{}] tested on {test_data} [{}], {resolution}x{resolution}, {filter:?}, alpha {alpha}, palette {palette}",
+            settings.data,
+            id(shown?),
+            id(tested?),
+        );
         Ok(Images { train, test, pixels, origin })
     }
 

@@ -10,6 +10,7 @@ use super::protocol::Tried;
 use super::solver::fit::FitSummary;
 use super::solver_choice::Choice;
 use crate::fs::atomic_file;
+use crate::fs::path_text;
 use crate::report::probe::{FewLabels, ProbeReport, Row, Source, best_of};
 use crate::run::folder::RunFolder;
 
@@ -112,11 +113,11 @@ impl Outcome {
             "data": self.data,
             "train_images": self.train_images,
             "test_images": self.test_images,
-            "checkpoint": self.checkpoint,
+            "checkpoint": self.checkpoint.as_ref().map(path_text),
             "solver": self.solver,
             "seed": self.seed,
             "finished": self.finished,
-            "report": self.report_path(),
+            "report": path_text(self.report_path()),
         })
     }
 

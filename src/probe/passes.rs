@@ -6,13 +6,14 @@ use std::sync::Arc;
 use super::error::Result;
 use super::events::Events;
 use super::features::extract::{Shown, pooled_features, write_features};
-use super::features::feature_file::{FeatureFile, Header};
+use super::features::feature_file::FeatureFile;
+use super::features::header::Header;
 use super::inputs::Model;
 use super::session::{Features, Session};
 use crate::data::{Examples, ImageExamples};
 use crate::device::Device;
 use crate::model::{MASK_RATE, Masking, Objective};
-use crate::plan::{Memory, Work, limits};
+use crate::plan::{Load, Work, limits};
 use crate::report::probe::Source;
 use crate::tape::Parameters;
 
@@ -32,15 +33,17 @@ impl<D: Device> Session<'_, D> {
         let (transformer, device, settings) = (&model.transformer, self.protocol.device, &self.settings);
         let config = transformer.config();
         let length = self.images.train.sequence_length();
+        let (work, images, precision) = (Work::Forward, settings.batch, settings.precision);
+        let load = Load { config, work, images, length, precision };
         limits::check_device(
             device,
-            &format!("showing {} images at a time to the model", settings.batch),
-            &Memory::of(config, Work::Forward, settings.batch as f64 * length as f64, settings.precision),
+            &format!("showing {} images at a time to {}", settings.batch, limits::model_name(config)),
+            &limits::memory_on(device, load),
             "try a smaller --batch",
         )?;
 
         // Tokens [images, length] in raster order -> features by depth, [images, d] each.
-        let masking = Masking { rate: settings.mask_rate.unwrap_or(MASK_RATE), seed: settings.seed };
+        let masking = Masking { rate: settings.mask_rate.unwrap_or(MASK_RATE), seed: settings.seed() };
         let read = |mask: u64, first: u64, tokens: &[u16]| {
             // In the order that the model reads pixels in, as is the mask.
             let sequences = transformer.arrange(tokens, length)?;

@@ -53,6 +53,15 @@ pub struct Step {
 /// Sees every iteration and says whether to go on.
 pub type Watch<'a> = &'a mut dyn FnMut(&Step) -> bool;
 
+/// Refuses labels that are all of one class, whatever its number: there is nothing to tell apart.
+pub fn check_classes(mut labels: impl Iterator<Item = u16>, what: &str) -> Result<()> {
+    let Some(first) = labels.next() else { return Ok(()) };
+    if labels.any(|label| label != first) {
+        return Ok(());
+    }
+    Err(ProbeError::Unfit(format!("all {what} are of class {first}; a probe tells at least two classes apart")))
+}
+
 /// Rows with their labels.
 #[derive(Clone, Copy)]
 pub struct Labelled<'a> {
@@ -99,7 +108,7 @@ impl<D: Device> Protocol<'_, D> {
         for choice in self.choices() {
             let Some(fit) = fitter.fit(choice, warm.as_ref(), watch)? else { return Ok(None) };
             let diverged = fit.summary.ending == Termination::Diverged;
-            let accuracy = if diverged { 0.0 } else { fit.classifier.accuracy(&held_rows, &held_labels) };
+            let accuracy = if diverged { 0.0 } else { fit.classifier.accuracy(&held_rows, &held_labels)? };
             let this = Tried { choice, validation_accuracy: accuracy, summary: fit.summary };
             tried.push(this);
 
@@ -240,7 +249,7 @@ pub(super) mod tests {
         assert_eq!(first.choice, sweep.best.choice);
 
         let fit = protocol.fit(all, sweep.best.choice, Some(&sweep.classifier), &mut |_| true).unwrap().unwrap();
-        assert!(fit.summary.converged && fit.classifier.accuracy(&rows, &labels) > 0.6);
+        assert!(fit.summary.converged && fit.classifier.accuracy(&rows, &labels).unwrap() > 0.6);
         // It is the fit on all rows, wherever it started.
         let cold = protocol.fit(all, sweep.best.choice, None, &mut |_| true).unwrap().unwrap();
         assert!((fit.summary.objective / cold.summary.objective - 1.0).abs() < 1e-7);

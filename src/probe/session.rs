@@ -12,13 +12,14 @@ use super::features::feature_file::FeatureFile;
 use super::few_labels::mean_and_deviation;
 use super::inputs::{Images, Model};
 use super::outcome::{FittedClassifier, Outcome, best_trained};
-use super::protocol::{Labelled, Protocol, split};
+use super::protocol::{Labelled, Protocol, check_classes, split};
 use super::settings::Settings;
 use super::solver_choice::Solver;
-use crate::checkpoint::MODEL_FILE;
-use crate::checkpoint::images::palette_for;
-use crate::data::{self, ImageExamples};
+use crate::checkpoint::images::{ChosenPalette, note_on_classes, palette_for};
+use crate::checkpoint::weights::weights_id;
+use crate::data::ImageExamples;
 use crate::device::Device;
+use crate::fs::{FsError, atomic_dir};
 use crate::model::{modal_class, parameter_specs};
 use crate::plan::limits;
 use crate::plan::machine::available_memory;
@@ -34,6 +35,7 @@ pub struct Session<'a, D: Device> {
     model: Option<Model<D>>,
     pub(super) images: Images,
     pub(super) protocol: Protocol<'a, D>,
+    note: Option<String>,
 }
 
 /// What has been found so far.
@@ -58,23 +60,38 @@ impl<'a, D: Device> Session<'a, D> {
     /// # Errors
     /// Whatever does not fit together or cannot be read, before anything is fitted.
     pub fn open(device: &'a D, settings: Settings) -> Result<Self> {
+        let settings = settings.completed()?;
+        let out = settings.folder();
+        let refused = |FsError { source, .. }: FsError| ProbeError::Folder { path: out.clone(), source };
+        atomic_dir::check_folder(&out).map_err(refused)?;
+
         let model = settings.checkpoint.as_deref().map(|path| Model::load(device, path)).transpose()?;
         let config = model.as_ref().map(|model| model.transformer.config());
         let depths = Depths::new(&settings.depths, settings.concat, config.map_or(0, |config| config.layers))?;
 
-        let palette = palette_for(settings.palette.as_deref(), model.as_ref().map(|model| &*model.folder))?;
+        let ChosenPalette { palette, note } =
+            palette_for(settings.palette.as_deref(), model.as_ref().map(|model| &*model.folder))?;
         let images = Images::open(&settings, config, &palette)?;
         let classes = images.classes()?;
+        let labels = (0..settings.images_of(images.train.len())).filter_map(|index| images.train.label(index));
+        check_classes(labels, "training images")?;
 
-        let out = settings.folder();
-        std::fs::create_dir_all(&out).map_err(|source| ProbeError::Folder { path: out.clone(), source })?;
+        atomic_dir::make_folder(&out).and_then(|()| atomic_dir::clean_leftovers(&out)).map_err(refused)?;
 
         if matches!(settings.solver, Solver::Lbfgs { .. }) {
             let logits = 32.0 * settings.images_of(images.train.len()) as f64 * classes as f64;
             limits::check_machine("lbfgs on this number of images and classes", logits, "use --solver sgd")?;
         }
         let protocol = Protocol { device, classes, max_resident: max_resident(), solver: settings.solver.clone() };
-        Ok(Self { settings, out, depths, model, images, protocol })
+        Ok(Self { settings, out, depths, model, images, protocol, note })
+    }
+
+    /// What people should know of the images: what was passed over, which classes have none.
+    pub fn notes(&self) -> Vec<String> {
+        let mut notes = self.images.train.notes();
+        notes.extend(self.images.test.notes().into_iter().filter(|note| !notes.contains(note)).collect::<Vec<_>>());
+        notes.extend(note_on_classes(self.images.train.as_ref()));
+        notes
     }
 
     /// Probes all that the settings ask for and writes `probe.json` and `report.html`. Features stay in files, so that a
@@ -83,6 +100,9 @@ impl<'a, D: Device> Session<'a, D> {
     /// # Errors
     /// Those of the device, of the data, of the files, and of the fits.
     pub fn run(&self, events: &mut dyn Events) -> Result<Outcome> {
+        if let Some(note) = &self.note {
+            events.note(note);
+        }
         let mut found = Found::default();
         let finished = self.probe_all(&mut found, events)?;
 
@@ -96,7 +116,7 @@ impl<'a, D: Device> Session<'a, D> {
             test_images: self.settings.images_of(self.images.test.len()),
             checkpoint: self.model.as_ref().map(|model| model.folder.clone()),
             solver: self.settings.solver.describe(),
-            seed: self.settings.seed,
+            seed: self.settings.seed(),
             finished,
             folder: self.out.clone(),
         };
@@ -110,14 +130,14 @@ impl<'a, D: Device> Session<'a, D> {
     /// Probes the trained model, fresh weights and pixels, as far as they were asked for; whether it came to the end.
     fn probe_all(&self, found: &mut Found, events: &mut dyn Events) -> Result<bool> {
         if let Some(model) = &self.model {
-            let hash = data::sha256(&model.folder.join(MODEL_FILE))?;
+            let hash = weights_id(&model.folder)?;
             let origin = format!("trained weights {hash}");
             if !self.probe_model(model, &model.parameters, Source::Trained, &origin, found, events)? {
                 return Ok(false);
             }
 
             if self.settings.untrained {
-                let (config, seed) = (model.transformer.config(), self.settings.seed);
+                let (config, seed) = (model.transformer.config(), self.settings.seed());
                 let fresh = Parameters::init(self.protocol.device, parameter_specs(config), seed)?;
                 let origin = format!("fresh weights of seed {seed}: {config:?}");
                 if !self.probe_model(model, &fresh, Source::Untrained, &origin, found, events)? {
@@ -220,7 +240,7 @@ impl<'a, D: Device> Session<'a, D> {
             0.0 => 0.1,
             fraction => fraction,
         });
-        let (fitted, held) = split(train_labels.len(), holdout, self.settings.seed)?;
+        let (fitted, held) = split(train_labels.len(), holdout, self.settings.seed())?;
         let sweep = self.protocol.sweep(all, (&fitted, &held), &mut |step| events.fit_advanced(step))?;
         let Some(sweep) = sweep else { return Ok(None) };
         let mut result = FittedClassifier {
@@ -245,11 +265,11 @@ impl<'a, D: Device> Session<'a, D> {
         let Some(fit) = fit else { return Ok(None) };
         let mut votes = Vec::new();
         for masked in &features.test {
-            votes.push(fit.classifier.predict(&masked.at(&result.depths)?));
+            votes.push(fit.classifier.predict(&masked.at(&result.depths)?)?);
         }
         result.test_accuracy = votes.first().map(|predicted| accuracy_of(predicted, test_labels));
         if votes.len() > 1 {
-            result.ensemble_accuracy = Some(accuracy_of(&modal_classes(&votes, self.settings.seed), test_labels));
+            result.ensemble_accuracy = Some(accuracy_of(&modal_classes(&votes, self.settings.seed()), test_labels));
         }
         result.fit = fit.summary;
         Ok(Some(result))
@@ -267,7 +287,7 @@ impl<'a, D: Device> Session<'a, D> {
             events.fit_started(&format!("{per_class} labels per class"));
             let (mut accuracies, mut converged) = (Vec::new(), 0);
             for trial in 0..self.settings.few_label_trials {
-                let seed = self.settings.seed.wrapping_add(trial);
+                let seed = self.settings.seed().wrapping_add(trial);
                 let mut watch = |step: &_| events.fit_advanced(step);
                 let Some((accuracy, summary)) = self.protocol.few_labels(all, test, *per_class, seed, &mut watch)?
                 else {
@@ -292,7 +312,7 @@ impl<'a, D: Device> Session<'a, D> {
             ("Training images", self.images.train.describe()),
             ("Test images", self.images.test.describe()),
             ("Solver", self.settings.solver.describe()),
-            ("Seed", self.settings.seed.to_string()),
+            ("Seed", self.settings.seed().to_string()),
             ("Device", self.protocol.device.describe()),
         ];
         if let Some(model) = &self.model {

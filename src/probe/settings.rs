@@ -3,9 +3,11 @@
 use std::path::{Path, PathBuf};
 
 use super::depths::DepthSpec;
+use super::error::Result;
 use super::solver_choice::Solver;
-use crate::data::{DataSpec, Filter, SkipBad};
+use crate::data::{Alpha, DataSpec, Filter, SkipBad};
 use crate::device::Precision;
+use crate::run::images::TrainedOn;
 
 /// Settings of a [`Session`](super::Session).
 #[derive(Clone, Debug)]
@@ -34,10 +36,12 @@ pub struct Settings {
     pub images: Option<usize>,
     /// File of the colours that images are quantised to; without it the model's, else the built-in ones.
     pub palette: Option<PathBuf>,
-    /// How images are shrunk.
-    pub filter: Filter,
+    /// How images are shrunk; without it as in the checkpoint's run, else bilinear.
+    pub filter: Option<Filter>,
     /// How many bad files are left out.
     pub skip_bad: SkipBad,
+    /// What becomes of the alpha of image files; without it as in the checkpoint's run, else it is dropped.
+    pub alpha: Option<Alpha>,
     /// Fraction of the pixels hidden from a BERT model; without it, that of its training.
     pub mask_rate: Option<f64>,
     /// Masks per test image of a BERT model.
@@ -48,8 +52,9 @@ pub struct Settings {
     pub solver: Solver,
     /// Fraction of the training images held out to choose by; without it, the data set's own.
     pub holdout: Option<f64>,
-    /// Seed of the held-out images, of fresh weights, and of everything random.
-    pub seed: u64,
+    /// Seed of the held-out images, of fresh weights, and of everything random; without it that of the checkpoint's run
+    /// where its images are probed, else 0.
+    pub seed: Option<u64>,
     /// Folder of the results and features; without it, `probe` in the checkpoint or the working directory.
     pub out: Option<PathBuf>,
     /// Whether files of features are removed at the end.
@@ -79,21 +84,43 @@ impl Settings {
 
             images: None,
             palette: None,
-            filter: Filter::default(),
+            filter: None,
             skip_bad: SkipBad::default(),
+            alpha: None,
             mask_rate: None,
             masks: None,
 
             batch: 16,
             solver: Solver::default(),
             holdout: None,
-            seed: 0,
+            seed: None,
 
             out: None,
             discard_features: false,
             precision: Precision::F32,
             progress: false,
         }
+    }
+
+    /// The seed, once the run has been asked.
+    pub(super) fn seed(&self) -> u64 {
+        self.seed.unwrap_or(0)
+    }
+
+    /// What is left open, as it is in the run that the checkpoint is of; the solver's seed with it.
+    pub(super) fn completed(mut self) -> Result<Self> {
+        if let Some(run) = self.checkpoint.as_deref().map(TrainedOn::of).transpose()?.flatten() {
+            let same = self.data.is_same_place(&run.data);
+            self.filter = self.filter.or(Some(run.filter));
+            self.alpha = self.alpha.or(Some(run.alpha));
+            self.seed = self.seed.or(same.then_some(run.seed));
+            self.holdout = self.holdout.or(run.holdout.filter(|_| same));
+        }
+        let seed = self.seed();
+        if let Solver::Sgd { options, .. } = &mut self.solver {
+            options.seed = seed;
+        }
+        Ok(self)
     }
 
     /// At most this many images of a part that has `available`.

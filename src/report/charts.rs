@@ -6,8 +6,6 @@ use plotters::prelude::*;
 /// shrunk to its width; the style sheet then enlarges the wide one's labels.
 pub(crate) const WIDE: (u32, u32) = (920, 400);
 pub(crate) const HALF: (u32, u32) = (440, 280);
-/// Points drawn of a curve at most; a longer one is thinned.
-const POINTS: usize = 500;
 
 // The light theme's colours; `page.html` finds them by these values to replace them with its own variables.
 const RULE: RGBColor = RGBColor(0xD9, 0xDE, 0xE3);
@@ -44,27 +42,6 @@ pub(crate) struct Chart {
     pub(crate) title: &'static str,
     pub(crate) size: (u32, u32),
     pub(crate) curves: Vec<Curve>,
-}
-
-/// At most [`POINTS`] points; of each stretch its lowest and highest, so that spikes stay.
-pub(super) fn thin(points: &[Point]) -> Vec<Point> {
-    if points.len() <= POINTS {
-        return points.to_vec();
-    }
-    let by_value = |a: &&Point, b: &&Point| a.1.total_cmp(&b.1);
-    points
-        .chunks(points.len().div_ceil(POINTS / 2))
-        .flat_map(|stretch| {
-            let mut ends: Vec<Point> = [stretch.iter().min_by(by_value), stretch.iter().max_by(by_value)]
-                .into_iter()
-                .flatten()
-                .copied()
-                .collect();
-            ends.sort_by(|a, b| a.0.total_cmp(&b.0));
-            ends.dedup();
-            ends
-        })
-        .collect()
 }
 
 /// Lowest and highest of some finite values.
@@ -161,15 +138,6 @@ fn number(value: f64) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn thinning_keeps_spikes_and_ends_in_order() {
-        let points: Vec<Point> = (0..100_000).map(|i| (f64::from(i), if i == 41_234 { 9.0 } else { 1.0 })).collect();
-        let thinned = thin(&points);
-        assert!(thinned.len() <= POINTS);
-        assert!(thinned.contains(&(41_234.0, 9.0)));
-        assert!(thinned.is_sorted_by(|a, b| a.0 < b.0));
-    }
 
     #[test]
     fn padding_is_never_empty_nor_needlessly_negative() {

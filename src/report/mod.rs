@@ -3,6 +3,10 @@
 mod charts;
 mod curves;
 pub mod demo;
+pub mod grids;
+pub mod history;
 pub mod html;
+mod median;
 pub mod probe;
+mod thinned;
 pub mod training;

@@ -5,9 +5,9 @@ use std::fmt::Write;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 
-use super::curves::{self, Records};
+use super::curves;
+use super::history::History;
 use super::html::{duration, escape, grouped};
-use crate::run::metrics::{Record, TrainRecord, ValidationRecord};
 
 /// Everything that the report shows.
 #[derive(Clone, Debug)]
@@ -26,12 +26,12 @@ pub struct Report {
     pub device: String,
     /// Steps that were asked for.
     pub planned_steps: u64,
-    /// Training records, in order.
-    pub training: Vec<TrainRecord>,
-    /// Validation records, in order.
-    pub validation: Vec<ValidationRecord>,
-    /// Sample grids, in order.
+    /// What it recorded.
+    pub history: History,
+    /// Sample grids that are shown, in order; see [`shown`](super::grids::shown).
     pub samples: Vec<SampleGrid>,
+    /// Sample grids in all.
+    pub sample_count: usize,
     /// The resolved configuration, TOML.
     pub config: String,
 }
@@ -48,31 +48,9 @@ pub struct SampleGrid {
 }
 
 impl Report {
-    /// Takes a run's metrics apart into `training` and `validation`.
-    pub fn with_records(mut self, records: &[Record]) -> Self {
-        for record in records {
-            match record {
-                Record::Train(record) => self.training.push(*record),
-                Record::Validation(record) => self.validation.push(*record),
-            }
-        }
-        self
-    }
-
-    /// Entropy of the validation tokens' histogram, nats, if there was a validation.
-    pub fn unigram_entropy(&self) -> Option<f64> {
-        self.validation.last().map(|record| record.unigram_entropy).filter(|entropy| entropy.is_finite())
-    }
-
     /// The curves, as HTML.
     pub(super) fn figures(&self) -> String {
-        let Self { training, validation, vocabulary, .. } = self;
-        curves::figures(&Records {
-            training,
-            validation,
-            vocabulary: *vocabulary,
-            unigram_entropy: self.unigram_entropy(),
-        })
+        curves::figures(&self.history, self.vocabulary)
     }
 
     /// The page.
@@ -89,6 +67,7 @@ impl Report {
                         "title" => escape(&self.title),
                         "summary" => self.summary(),
                         "charts" => self.figures(),
+                        "sample-note" => self.sample_note(),
                         "samples" => samples.clone(),
                         _ => escape(&self.config),
                     });
@@ -108,24 +87,23 @@ impl Report {
             ("Device", self.device.clone()),
         ];
 
-        let done = self.training.last().map_or(0, |record| record.step);
+        let Self { history, .. } = self;
+        let done = history.last_step().map_or(0, |record| record.step);
         rows.push(("Steps", format!("{} of {}", grouped(done), grouped(self.planned_steps))));
-        if let Some(last) = self.training.last() {
+        if history.skipped() > 0 {
+            let why = "loss or gradient was not finite, so no update was made";
+            rows.push(("Skipped steps", format!("{}: {why}", grouped(history.skipped()))));
+        }
+        if let Some(last) = history.last_made() {
             rows.push(("Training loss", nats_and_bits(last.generative())));
         }
-
-        let accuracy = |record: &ValidationRecord| record.accuracy.map(|accuracy| (record.step, accuracy));
-        if let Some((step, best)) = self.validation.iter().filter_map(accuracy).reduce(|best, next| {
-            // The first of equals is the one that was kept.
-            if next.1 > best.1 { next } else { best }
-        }) {
+        if let Some((step, best)) = history.best_accuracy() {
             rows.push(("Best accuracy", format!("{:.2} % at step {}", 100.0 * best, grouped(step))));
         }
 
-        if let Some(last) = self.validation.last() {
+        if let Some(last) = history.last_validation() {
             rows.push(("Validation loss", format!("{}, {} images", nats_and_bits(last.val_loss), last.images)));
-            let best = self.validation.iter().min_by(|a, b| a.val_loss.total_cmp(&b.val_loss));
-            if let Some(best) = best.filter(|best| best.step != last.step) {
+            if let Some(best) = history.best_validation().filter(|best| best.step != last.step) {
                 rows.push((
                     "Best validation",
                     format!("{} at step {}", nats_and_bits(best.val_loss), grouped(best.step)),
@@ -133,12 +111,12 @@ impl Report {
             }
         }
 
-        if let Some(entropy) = self.unigram_entropy() {
+        if let Some(entropy) = history.unigram_entropy() {
             rows.push(("Unigram entropy", nats_and_bits(entropy)));
         }
-        if let Some(last) = self.training.last() {
+        if let Some(last) = history.last_step() {
             rows.push(("Time", duration(last.elapsed)));
-            rows.push(("Speed", format!("{} tokens/s", grouped(self.median_speed() as u64))));
+            rows.push(("Speed", format!("{} tokens/s", grouped(history.speed.value() as u64))));
         }
 
         rows.iter().fold(String::new(), |mut html, (name, value)| {
@@ -148,11 +126,16 @@ impl Report {
         })
     }
 
-    /// Tokens per second of the median step: the first one, and pauses, do not count.
-    fn median_speed(&self) -> f64 {
-        let mut speeds: Vec<f64> = self.training.iter().map(|record| record.tokens_per_second).collect();
-        speeds.sort_by(f64::total_cmp);
-        speeds.get(speeds.len() / 2).copied().unwrap_or(0.0)
+    /// Where the grids are that are not shown.
+    fn sample_note(&self) -> String {
+        let (shown, all) = (self.samples.len(), grouped(self.sample_count as u64));
+        if shown == self.sample_count {
+            return String::new();
+        }
+        format!(
+            "<p>{shown} of {all} grids, spread evenly over the run. All of them are in the folder samples beside this \
+             page.</p>\n"
+        )
     }
 
     fn pictures(&self) -> String {
@@ -177,8 +160,10 @@ fn nats_and_bits(nats: f64) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::run::metrics::{Record, TrainRecord, ValidationRecord};
 
-    fn report() -> Report {
+    /// 400 steps, with a validation every 50.
+    fn records() -> (Vec<TrainRecord>, Vec<ValidationRecord>) {
         let training = (1..=400_u32).map(|step| {
             let t = f64::from(step);
             let noise = 0.35 * (t * 12.9898).sin() * (t * 4.1414).cos();
@@ -201,7 +186,16 @@ mod tests {
             elapsed: 20.0 * f64::from(i),
             ..ValidationRecord::default()
         });
+        (training.collect(), validation.collect())
+    }
 
+    fn history(training: &[TrainRecord], validation: &[ValidationRecord]) -> History {
+        let steps = training.iter().copied().map(Record::Train);
+        steps.chain(validation.iter().copied().map(Record::Validation)).collect()
+    }
+
+    fn report() -> Report {
+        let (training, validation) = records();
         let mut png = Vec::new();
         let picture = image::RgbImage::from_fn(64, 32, |x, y| image::Rgb([(x * 4) as u8, (y * 8) as u8, 128]));
         picture.write_to(&mut std::io::Cursor::new(&mut png), image::ImageFormat::Png).unwrap();
@@ -215,9 +209,9 @@ mod tests {
             data: "CIFAR-10 sample, 960 images at 16 × 16".to_owned(),
             device: "cpu (2 threads)".to_owned(),
             planned_steps: 400,
-            training: training.collect(),
-            validation: validation.collect(),
+            history: history(&training, &validation),
             samples: vec![grid(200), grid(400)],
+            sample_count: 2,
             config: "model = \"tiny\"\nnote = \"</pre><script>\"\n".to_owned(),
         }
     }
@@ -242,29 +236,49 @@ mod tests {
 
     #[test]
     fn fine_tuning_has_curves_of_its_own() {
-        let mut tuned = report();
-        for (record, accuracy) in tuned.validation.iter_mut().zip([0.1, 0.2, 0.5, 0.62, 0.6, 0.62, 0.55, 0.5, 0.4]) {
+        let (mut training, mut validation) = records();
+        for (record, accuracy) in validation.iter_mut().zip([0.1, 0.2, 0.5, 0.62, 0.6, 0.62, 0.55, 0.5, 0.4]) {
             (record.accuracy, record.class_loss) = (Some(accuracy), Some(1.0 - accuracy));
         }
-        for record in &mut tuned.training {
+        for record in &mut training {
             (record.generative_loss, record.class_loss) = (Some(record.loss), Some(0.5));
         }
-        let page = tuned.render();
+        let page = Report { history: history(&training, &validation), ..report() }.render();
         assert_eq!(page.matches("<svg").count(), 5);
         assert!(page.contains("62.00 % at step 150"), "the first of equals is the best");
     }
 
     #[test]
     fn a_run_that_has_not_begun_has_a_page_too() {
-        let empty = Report { training: vec![], validation: vec![], samples: vec![], ..report() };
+        let empty = Report { history: History::default(), samples: vec![], sample_count: 0, ..report() };
         let page = empty.render();
         assert!(page.contains("0 of 400") && page.contains("Nothing was recorded") && page.contains("None were drawn"));
     }
 
     #[test]
     fn one_record_is_enough_for_a_chart() {
-        let full = report();
-        let one = Report { training: full.training[..1].to_vec(), validation: vec![], ..full };
+        let one = Report { history: history(&records().0[..1], &[]), ..report() };
         assert_eq!(one.render().matches("<svg").count(), 3);
+    }
+
+    #[test]
+    fn a_long_run_has_a_page_of_the_size_of_a_short_one() {
+        let (training, validation) = records();
+        let long = |steps: u64| {
+            let step = |step: u64| TrainRecord { step: step + 1, ..training[(step % 400) as usize] };
+            let validation =
+                |step: u64| ValidationRecord { step, accuracy: Some(0.5), class_loss: Some(1.0), ..validation[0] };
+            let of = |at: u64| [Record::Train(step(at)), Record::Validation(validation(at))];
+            Report { history: (0..steps).flat_map(of).collect(), ..report() }.render()
+        };
+        let sizes = [2_000, 200_000].map(|steps| long(steps).len());
+        assert!(sizes[1] < 1 << 20 && sizes[1] < sizes[0] * 5 / 4, "{sizes:?} bytes");
+    }
+
+    #[test]
+    fn grids_that_are_not_shown_are_counted() {
+        assert!(!report().render().contains("beside this page"));
+        let page = Report { sample_count: 10_000, ..report() }.render();
+        assert!(page.contains("2 of 10,000 grids") && page.contains("in the folder samples beside this page"));
     }
 }

@@ -23,7 +23,8 @@ use crate::model::ModelConfig;
 use crate::recipe::{Command, Recipe, RecipeError};
 use crate::run::checkpoints;
 use crate::run::folder::RunFolder;
-use crate::run::metrics::{self, Record};
+use crate::run::metrics::Record;
+use crate::run::metrics_reader::MetricsReader;
 
 /// Folders within folders that are searched.
 const MAX_DEPTH: usize = 6;
@@ -78,9 +79,13 @@ fn is_part_of_a_run(path: &Path) -> bool {
 /// What a training run found; `None` if it has not measured anything yet.
 fn of_run(folder: &Path, settings: &Recipe, files: &[&PathBuf]) -> Result<Option<MeasuredResult>, ResultsError> {
     let Some(model) = model_of(folder, settings)? else { return Ok(None) };
-    let records = metrics::read(&folder.join(RunFolder::METRICS))?;
     let key = ResultKey::of(settings, &model);
-    let steps = records.iter().map(Record::step).max();
+    let (mut steps, mut validated) = (None, None);
+    for record in MetricsReader::open(&folder.join(RunFolder::METRICS))? {
+        let record = record?;
+        steps = steps.max(Some(record.step()));
+        validated = better(validated, &record, settings.command);
+    }
 
     let mut remarks = Vec::new();
     if settings.command == Command::Train {
@@ -106,14 +111,19 @@ fn of_run(folder: &Path, settings: &Recipe, files: &[&PathBuf]) -> Result<Option
         remarks.extend(test.remark);
         return Ok(Some(result(test.value, true, remarks)));
     }
-    let Some((value, step)) = on_validation_images(&records, settings.command) else { return Ok(None) };
+    let Some((value, step)) = validated else { return Ok(None) };
     remarks.push(format!("validation images, step {step}"));
     Ok(Some(result(value, false, remarks)))
 }
 
 /// The model of a run: its newest checkpoint's, else what its settings say; `None` where nothing does yet.
 fn model_of(folder: &Path, settings: &Recipe) -> Result<Option<ModelConfig>, ResultsError> {
-    let saved = checkpoints::resolve(folder).ok().and_then(|path| checkpoint::load_config(&path).ok());
+    let saved = match checkpoints::resolve(folder).map(|path| checkpoint::load_config(&path)) {
+        // A figure must not be put down to a model that a damaged file describes.
+        Ok(Err(error)) if error.is_damage() => return Err(error.into()),
+        Ok(Ok(config)) => Some(config),
+        Ok(Err(_)) | Err(_) => None,
+    };
     match (saved, settings.model()) {
         (Some(config), _) => Ok(Some(config)),
         (None, Ok(config)) => Ok(Some(config)),
@@ -122,17 +132,20 @@ fn model_of(folder: &Path, settings: &Recipe) -> Result<Option<ModelConfig>, Res
     }
 }
 
-/// The last loss of pre-training, the best accuracy of fine-tuning; and its step.
-fn on_validation_images(records: &[Record], command: Command) -> Option<(f64, u64)> {
-    let mut validations = records.iter().filter_map(|record| match record {
-        Record::Validation(record) => Some(record),
-        Record::Train(_) => None,
-    });
-    match command {
-        Command::Train => validations.next_back().map(|record| (record.val_loss, record.step)),
-        Command::Finetune | Command::Probe => validations
-            .filter_map(|record| Some((100.0 * record.accuracy?, record.step)))
-            .max_by(|(one, _), (other, _)| one.total_cmp(other)),
+/// Of what was `found` so far and the next record, the last loss of pre-training or the best accuracy of fine-tuning, the last
+/// of equals; and its step.
+fn better(found: Option<(f64, u64)>, next: &Record, command: Command) -> Option<(f64, u64)> {
+    let Record::Validation(next) = next else { return found };
+    let value = match command {
+        Command::Train => return Some((next.val_loss, next.step)),
+        Command::Finetune | Command::Probe => match next.accuracy {
+            Some(accuracy) => 100.0 * accuracy,
+            None => return found,
+        },
+    };
+    match found {
+        Some((best, _)) if best.total_cmp(&value).is_gt() => found,
+        _ => Some((value, next.step)),
     }
 }
 

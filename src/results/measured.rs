@@ -5,12 +5,14 @@ use std::path::PathBuf;
 use serde::Serialize;
 
 use super::key::ResultKey;
+use crate::fs::serialize_path;
 use crate::recipe::Recipe;
 
 /// What a run found.
 #[derive(Clone, Debug, Serialize)]
 pub struct MeasuredResult {
     /// Its folder, or the file.
+    #[serde(serialize_with = "serialize_path")]
     pub run: PathBuf,
     /// What it is about.
     #[serde(flatten)]

@@ -20,6 +20,7 @@ pub use key::ResultKey;
 pub use measured::MeasuredResult;
 pub use render::{markdown, text};
 
+use crate::checkpoint::CheckpointError;
 use crate::recipe::{self, Recipe, RecipeError, Table};
 use crate::run::folder::RunFolderError;
 
@@ -40,6 +41,9 @@ pub enum ResultsError {
     /// A run's metrics are damaged.
     #[error(transparent)]
     Metrics(#[from] RunFolderError),
+    /// A run's checkpoint is damaged.
+    #[error(transparent)]
+    Checkpoint(#[from] CheckpointError),
     /// A line that is not a result.
     #[error("{}: line {line} is not JSON: {problem}. Remove the line, or the file", path.display())]
     Json {

@@ -1,9 +1,11 @@
 //! Checkpoints within a run folder: `checkpoints/step-00000100/` and so on.
 
+use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 
 use crate::checkpoint::error::{CheckpointError, Result};
-use crate::checkpoint::{CONFIG_FILE, MODEL_FILE};
+use crate::checkpoint::weights::{WeightKind, missing_weights};
+use crate::checkpoint::{CONFIG_FILE, INDEX_FILE, MANIFEST_FILE, MODEL_FILE, PYTORCH_FILE, PYTORCH_INDEX, step_of};
 use crate::fs::atomic_dir;
 
 /// The folder of a run that holds its checkpoints.
@@ -54,15 +56,14 @@ pub fn prune(run: &Path, keep: usize) -> Result<Vec<PathBuf>> {
         .collect()
 }
 
-/// Clears a run's checkpoints of what a killed process left half-written.
-pub fn clean(run: &Path) -> Result<()> {
-    Ok(atomic_dir::clean_leftovers(&run.join(CHECKPOINTS))?)
-}
-
 /// The checkpoint that a user means by `dir`: itself if it is one; of a run folder the best one if it keeps one, else
 /// the latest.
 pub fn resolve(dir: &Path) -> Result<PathBuf> {
-    if dir.join(MODEL_FILE).is_file() {
+    // A file of TensorFlow's stands for its checkpoint, of which a folder may hold several.
+    if dir.is_file() && WeightKind::of(dir).is_none() {
+        return folder_of(dir);
+    }
+    if WeightKind::of(dir).is_some() || dir.join(MANIFEST_FILE).is_file() {
         return Ok(dir.to_owned());
     }
     // A run: its best checkpoint, else its latest.
@@ -76,19 +77,28 @@ pub fn resolve(dir: &Path) -> Result<PathBuf> {
     let problem = if dir.join(CHECKPOINTS).is_dir() {
         "the run has not saved a checkpoint yet".to_owned()
     } else {
-        crate::checkpoint::huggingface::missing_weights(dir)
+        missing_weights(dir)
     };
     Err(CheckpointError::NotACheckpoint { path: dir.to_owned(), problem })
 }
 
-fn is_checkpoint(dir: &Path) -> bool {
-    [CONFIG_FILE, MODEL_FILE].iter().all(|file| dir.join(file).is_file())
+/// The folder that is meant by one of its files: that of the weights or the configuration.
+fn folder_of(file: &Path) -> Result<PathBuf> {
+    let names = [CONFIG_FILE, INDEX_FILE, MODEL_FILE, PYTORCH_FILE, PYTORCH_INDEX];
+    let named = names.iter().any(|name| file.file_name() == Some(OsStr::new(name)));
+    match file.parent() {
+        Some(folder) if named && folder.as_os_str().is_empty() => Ok(PathBuf::from(".")),
+        Some(folder) if named => Ok(folder.to_owned()),
+        _ => {
+            let problem = "that is a file: give its folder".to_owned();
+            Err(CheckpointError::NotACheckpoint { path: file.to_owned(), problem })
+        }
+    }
 }
 
-/// `step-00000100` is 100; a temporary name is `None`.
-fn step_of(name: &str) -> Option<u64> {
-    let digits = name.strip_prefix("step-")?;
-    (digits.len() >= 8 && digits.bytes().all(|byte| byte.is_ascii_digit())).then(|| digits.parse().ok())?
+/// A list of files makes a checkpoint too: one that lost its weights must be noticed, not passed over for an earlier one.
+fn is_checkpoint(dir: &Path) -> bool {
+    dir.join(MANIFEST_FILE).is_file() || dir.join(CONFIG_FILE).is_file() && WeightKind::of(dir).is_some()
 }
 
 #[cfg(test)]
@@ -138,7 +148,7 @@ mod tests {
         prune(run.path(), 0).unwrap();
         assert_eq!(steps(run.path()), [100_000_000]);
 
-        clean(run.path()).unwrap();
+        atomic_dir::clean_leftovers(&run.path().join(CHECKPOINTS)).unwrap();
         assert!(!run.path().join(CHECKPOINTS).join("step-00000300.tmp-7").exists());
     }
 
@@ -148,8 +158,10 @@ mod tests {
         let problem = |dir: &Path| resolve(dir).unwrap_err().to_string();
         assert!(problem(&place.path().join("nowhere")).contains("no such folder"));
         assert!(problem(place.path()).contains("no model.safetensors"));
-        fs::write(place.path().join("pytorch_model.bin"), "").unwrap();
-        assert!(problem(place.path()).contains("save_pretrained"));
+        let index = place.path().join("model.safetensors.index.json");
+        fs::write(&index, "").unwrap();
+        assert_eq!(resolve(place.path()).unwrap(), place.path(), "weights in several files are weights");
+        fs::remove_file(index).unwrap();
         fs::create_dir(place.path().join(CHECKPOINTS)).unwrap();
         assert!(problem(place.path()).contains("not saved a checkpoint yet"));
     }

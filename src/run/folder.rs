@@ -3,7 +3,9 @@
 //! | path | holds |
 //! |---|---|
 //! | `config.toml` | every setting, resolved |
+//! | `images.json` | what the data held when the run began, see [`super::images`] |
 //! | `metrics.jsonl` | see [`super::metrics`] |
+//! | `events.out.tfevents.*` | see [`super::event_log`] |
 //! | `checkpoints/step-00000100/` | see [`crate::checkpoint`] |
 //! | `best/` | fine-tuning: the weights that were best on the validation images |
 //! | `samples/step-00000100.png` | sample grids |
@@ -49,6 +51,13 @@ pub enum RunFolderError {
         /// The folder.
         path: PathBuf,
     },
+    /// While a run was training its folder was replaced by that of another.
+    #[error("{} holds another run now: its folder was replaced while this one was training, and nothing is written there. \
+             The steps since the last checkpoint are lost", path.display())]
+    Replaced {
+        /// The folder.
+        path: PathBuf,
+    },
     /// A line that is not a record.
     #[error("line {line} of {} is not a metrics record; remove that line, or the file", path.display())]
     Metrics {
@@ -75,7 +84,7 @@ pub enum RunFolderError {
 pub fn next_free_run(name: &str, parent: &Path) -> Result<PathBuf, RunFolderError> {
     (1..10_000)
         .map(|number| parent.join(format!("{name}-{number:03}")))
-        .find(|path| !path.exists())
+        .find(|path| fs::symlink_metadata(path).is_err())
         .ok_or_else(|| RunFolderError::Full { parent: parent.to_owned() })
 }
 
@@ -89,12 +98,14 @@ impl From<FsError> for RunFolderError {
 #[derive(Debug)]
 pub struct RunFolder {
     root: PathBuf,
-    _lock: File,
+    lock: File,
 }
 
 impl RunFolder {
     /// The resolved settings.
     pub const CONFIG: &str = "config.toml";
+    /// Which images the run is trained on, see [`super::images`].
+    pub const IMAGES: &str = "images.json";
     /// One record per line, see [`super::metrics`].
     pub const METRICS: &str = "metrics.jsonl";
     /// The page that shows the run.
@@ -119,8 +130,37 @@ impl RunFolder {
         if holds_run {
             return Err(RunFolderError::Occupied { path: root.to_owned() });
         }
-        create_folder(root)?;
-        Self::lock(root)
+        atomic_dir::make_folder(root)?;
+        let run = Self::lock(root)?;
+        run.clean()?;
+        Ok(run)
+    }
+
+    /// [`RunFolder::create`] of `PARENT/NAME-001`, or of the first number after it that no folder has. Of several processes
+    /// that ask at the same moment, each gets a number of its own.
+    ///
+    /// # Errors
+    /// Those of [`RunFolder::create`]; [`RunFolderError::Full`].
+    pub fn create_numbered(name: &str, parent: &Path) -> Result<Self, RunFolderError> {
+        atomic_dir::make_folder(parent)?;
+        loop {
+            let root = next_free_run(name, parent)?;
+            match fs::create_dir(&root) {
+                Ok(()) => return Self::create(&root),
+                // Another process was faster.
+                Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
+                Err(source) => return Err(RunFolderError::Io { action: "create the folder", path: root, source }),
+            }
+        }
+    }
+
+    /// Clears the folder of what a killed process left half-written.
+    fn clean(&self) -> Result<(), RunFolderError> {
+        let Self { root, .. } = self;
+        for folder in [root.clone(), root.join(checkpoints::CHECKPOINTS), root.join(Self::SAMPLES)] {
+            atomic_dir::clean_leftovers(&folder)?;
+        }
+        Ok(())
     }
 
     /// Opens the folder of a run to be resumed, and clears it of what a killed process left half-written.
@@ -129,8 +169,7 @@ impl RunFolder {
             return Err(RunFolderError::NotARun { path: root.to_owned() });
         }
         let run = Self::lock(root)?;
-        atomic_dir::clean_leftovers(root)?;
-        checkpoints::clean(root)?;
+        run.clean()?;
         Ok(run)
     }
 
@@ -145,10 +184,27 @@ impl RunFolder {
             Ok(()) | Err(TryLockError::Error(_)) => {}
         }
 
-        for folder in [checkpoints::CHECKPOINTS, Self::SAMPLES] {
-            create_folder(&root.join(folder))?;
+        Self::create_parts(root)?;
+        Ok(Self { root: root.to_owned(), lock })
+    }
+
+    /// Whether the file that this process has locked is still in the folder.
+    pub(super) fn is_locked(&self) -> bool {
+        is_at(&self.lock, &self.root.join(Self::LOCK))
+    }
+
+    /// Makes the folder and its parts where they are missing, and locks it unless it `is_locked`.
+    pub(super) fn make(&mut self, is_locked: bool) -> Result<(), RunFolderError> {
+        atomic_dir::make_folder(&self.root)?;
+        if !is_locked {
+            *self = Self::lock(&self.root)?;
         }
-        Ok(Self { root: root.to_owned(), _lock: lock })
+        Self::create_parts(&self.root)
+    }
+
+    fn create_parts(root: &Path) -> Result<(), RunFolderError> {
+        let mut parts = [checkpoints::CHECKPOINTS, Self::SAMPLES].into_iter();
+        Ok(parts.try_for_each(|part| atomic_dir::make_folder(&root.join(part)))?)
     }
 
     /// The folder itself.
@@ -203,12 +259,20 @@ fn grid_step(path: &Path) -> Option<u64> {
     path.file_name()?.to_str()?.strip_prefix("step-")?.strip_suffix(".png")?.parse().ok()
 }
 
-fn create_folder(path: &Path) -> Result<(), RunFolderError> {
-    fs::create_dir_all(path).map_err(|source| RunFolderError::Io {
-        action: "create the folder",
-        path: path.to_owned(),
-        source,
-    })
+/// Whether `path` is the file that is open as `file`, not removed nor replaced since.
+pub(super) fn is_at(file: &File, path: &Path) -> bool {
+    #[cfg(unix)]
+    {
+        use std::os::unix::fs::MetadataExt;
+        let id = |found: io::Result<fs::Metadata>| found.ok().map(|found| (found.dev(), found.ino()));
+        id(fs::metadata(path)).is_some_and(|there| Some(there) == id(file.metadata()))
+    }
+    #[cfg(not(unix))]
+    {
+        // Files that are open cannot be removed.
+        let _ = file;
+        path.exists()
+    }
 }
 
 #[cfg(test)]
@@ -240,5 +304,20 @@ mod tests {
         fs::write(root.join("report.html.tmp-1"), "").unwrap();
         RunFolder::open(&root).unwrap();
         assert!(!root.join("report.html.tmp-1").exists());
+    }
+
+    #[test]
+    fn runs_that_start_at_once_have_numbers_of_their_own() {
+        let place = tempfile::tempdir().unwrap();
+        let parent = place.path().join("runs");
+        std::thread::scope(|scope| {
+            for _ in 0..12 {
+                scope.spawn(|| std::mem::forget(RunFolder::create_numbered("tiny", &parent).unwrap()));
+            }
+        });
+        let mut names: Vec<_> = fs::read_dir(&parent).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+        names.sort();
+        let expected: Vec<_> = (1..=12).map(|number| std::ffi::OsString::from(format!("tiny-{number:03}"))).collect();
+        assert_eq!(names, expected);
     }
 }

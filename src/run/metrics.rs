@@ -1,23 +1,16 @@
-//! `metrics.jsonl`: a line per training step and per validation, made to survive kills.
-//!
-//! Lines are appended whole. A kill can tear the last one, and can leave lines past the last checkpoint: reading
-//! ignores a torn end, and resuming drops both.
-
-use std::fs::{File, OpenOptions};
-use std::io::{self, Write};
-use std::path::{Path, PathBuf};
+//! What the lines of `metrics.jsonl` say: one per training step and per validation.
 
 use serde::{Deserialize, Deserializer, Serialize};
-
-use super::folder::RunFolderError;
-use crate::fs::atomic_file;
 
 /// One training step.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct TrainRecord {
-    /// Updates made, this one included.
+    /// Steps taken, this one included.
     pub step: u64,
+    /// Steps in a row that were skipped up to this one, because loss or gradient was not finite; absent of one that was made.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub skipped: u64,
     /// Loss of the step's batch before the update: nats per token, or in fine-tuning the weighted sum of the next two.
     #[serde(deserialize_with = "number")]
     pub loss: f64,
@@ -79,7 +72,7 @@ impl TrainRecord {
 #[serde(untagged)]
 pub enum Record {
     /// `{"step", "loss", "lr", "grad_norm", "tokens_per_second", "elapsed"}`, in fine-tuning `"generative_loss"` and
-    /// `"class_loss"` too
+    /// `"class_loss"` too, and where the step was skipped `"skipped"`
     Train(TrainRecord),
     /// `{"step", "val_loss", "unigram_entropy", "images", "elapsed"}`, in fine-tuning `"class_loss"` and `"accuracy"`
     /// too
@@ -87,6 +80,21 @@ pub enum Record {
 }
 
 impl Record {
+    /// Reads a line, with or without its end.
+    pub(super) fn parse(line: &[u8]) -> serde_json::Result<Self> {
+        // Not through the enum: it keeps every value of a line until it knows the kind, and a run has a million lines. What is
+        // no training step fails at its first key that none has.
+        let step = serde_json::from_slice(line).map(Record::Train);
+        step.or_else(|_| serde_json::from_slice(line).map(Record::Validation))
+    }
+
+    /// The line that says it, with its end.
+    pub(super) fn line(&self) -> serde_json::Result<Vec<u8>> {
+        let mut line = serde_json::to_vec(self)?;
+        line.push(b'\n');
+        Ok(line)
+    }
+
     /// The step it belongs to.
     pub fn step(&self) -> u64 {
         match self {
@@ -96,142 +104,36 @@ impl Record {
     }
 }
 
+fn is_zero(count: &u64) -> bool {
+    *count == 0
+}
+
 /// JSON has no NaN and no infinity; they are written as null.
 fn number<'de, D: Deserializer<'de>>(deserializer: D) -> Result<f64, D::Error> {
     Ok(Option::deserialize(deserializer)?.unwrap_or(f64::NAN))
-}
-
-/// Reads all records in order. A torn last line is ignored, a file that is not there has none; any other line that
-/// is not a record is an error with its number.
-pub fn read(path: &Path) -> Result<Vec<Record>, RunFolderError> {
-    let text = match std::fs::read(path) {
-        Ok(text) => text,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
-        Err(source) => return Err(RunFolderError::Io { action: "read", path: path.to_owned(), source }),
-    };
-
-    // A line counts once its newline is there; whatever follows the last newline is torn.
-    let mut lines: Vec<_> = text.split(|byte| *byte == b'\n').collect();
-    lines.pop();
-
-    let last = lines.len();
-    let mut records = Vec::with_capacity(last);
-    for (line, number) in lines.into_iter().zip(1..) {
-        match serde_json::from_slice(line) {
-            Ok(record) => records.push(record),
-            // After a power cut the newline may have reached the disk before what precedes it.
-            Err(_) if number == last => {}
-            Err(_) => return Err(RunFolderError::Metrics { path: path.to_owned(), line: number }),
-        }
-    }
-    Ok(records)
-}
-
-/// `metrics.jsonl`, open for appending.
-#[derive(Debug)]
-pub struct MetricsLog {
-    path: PathBuf,
-    file: File,
-}
-
-impl MetricsLog {
-    /// Starts an empty log; one that was there is emptied.
-    pub fn create(path: &Path) -> Result<Self, RunFolderError> {
-        Self::resume(path, None)
-    }
-
-    /// Goes on with the log of a run that is resumed after `step` updates; what it holds of later steps is dropped.
-    /// `None` drops everything.
-    pub fn resume(path: &Path, step: Option<u64>) -> Result<Self, RunFolderError> {
-        let kept = match step {
-            Some(step) => read(path)?.into_iter().filter(|record| record.step() <= step).collect(),
-            None => Vec::new(),
-        };
-
-        atomic_file::write_file(path, |out| kept.iter().try_for_each(|record| out.write_all(&line_of(record)?)))
-            .map_err(|source| RunFolderError::Io { action: "write", path: path.to_owned(), source })?;
-        let file = OpenOptions::new().append(true).open(path);
-        let file = file.map_err(|source| RunFolderError::Io { action: "open", path: path.to_owned(), source })?;
-        Ok(Self { path: path.to_owned(), file })
-    }
-
-    /// Appends one line, in one write.
-    pub fn append(&mut self, record: &Record) -> Result<(), RunFolderError> {
-        let written = line_of(record).and_then(|line| self.file.write_all(&line));
-        written.map_err(|source| RunFolderError::Io { action: "write", path: self.path.clone(), source })
-    }
-
-    /// Waits until all lines are on the disk: a checkpoint that outlives a power cut vouches for the lines before it.
-    pub fn sync(&self) -> Result<(), RunFolderError> {
-        let synced = self.file.sync_data();
-        synced.map_err(|source| RunFolderError::Io { action: "sync", path: self.path.clone(), source })
-    }
-}
-
-fn line_of(record: &Record) -> io::Result<Vec<u8>> {
-    let mut line = serde_json::to_vec(record)?;
-    line.push(b'\n');
-    Ok(line)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn train(step: u64) -> Record {
-        let loss = 1.0 / 3.0 + step as f64;
-        let class_loss = (step == 2).then_some(0.1);
-        let rest = TrainRecord { class_loss, ..TrainRecord::default() };
-        Record::Train(TrainRecord {
-            step,
-            loss,
-            lr: 1e-3,
-            grad_norm: 0.1,
-            tokens_per_second: 5.0,
-            elapsed: 0.7,
-            ..rest
-        })
-    }
-
-    fn validation(step: u64) -> Record {
-        let rest = ValidationRecord { accuracy: (step == 2).then_some(0.25), ..ValidationRecord::default() };
-        let record = ValidationRecord { step, val_loss: 2.5, unigram_entropy: 5.0, images: 8, elapsed: 1.0, ..rest };
-        Record::Validation(record)
-    }
-
-    #[test]
-    fn records_survive_unchanged_and_tails_are_dropped() {
-        let place = tempfile::tempdir().unwrap();
-        let path = place.path().join("metrics.jsonl");
-        assert_eq!(read(&path).unwrap(), []);
-        let mut log = MetricsLog::create(&path).unwrap();
-        let all = [validation(0), train(1), train(2), validation(2), train(3)];
-        all.iter().for_each(|record| log.append(record).unwrap());
-        assert_eq!(read(&path).unwrap(), all);
-        let whole = std::fs::read(&path).unwrap();
-        // Torn anywhere within the last line, the lines before it are all there.
-        let last_line = whole[..whole.len() - 1].iter().rposition(|byte| *byte == b'\n').unwrap() + 1;
-        for cut in last_line..whole.len() {
-            std::fs::write(&path, &whole[..cut]).unwrap();
-            assert_eq!(read(&path).unwrap(), all[..4], "cut at {cut}");
-        }
-        let mut log = MetricsLog::resume(&path, Some(1)).unwrap();
-        log.append(&train(2)).unwrap();
-        assert_eq!(read(&path).unwrap(), [validation(0), train(1), train(2)]);
-    }
-
-    #[test]
-    fn a_bad_line_in_the_middle_is_named() {
-        let place = tempfile::tempdir().unwrap();
-        let path = place.path().join("metrics.jsonl");
-        std::fs::write(&path, "{\"step\":1}\n{\"step\":2}\n").unwrap();
-        assert!(read(&path).unwrap_err().to_string().contains("line 1"));
-    }
-
     #[test]
     fn not_a_number_is_kept_as_such() {
         let line = r#"{"step":1,"loss":null,"lr":1e-3,"grad_norm":null,"tokens_per_second":1,"elapsed":1}"#;
         let record: Record = serde_json::from_str(line).unwrap();
         assert!(matches!(record, Record::Train(train) if train.loss.is_nan() && train.lr == 1e-3));
+    }
+
+    #[test]
+    fn lines_come_back_as_the_records_they_were_made_of() {
+        let step = TrainRecord { step: 7, loss: 1.0 / 3.0, class_loss: Some(0.1), ..TrainRecord::default() };
+        let validation =
+            ValidationRecord { step: 7, val_loss: 0.1, accuracy: Some(0.5), ..ValidationRecord::default() };
+        for record in [Record::Train(step), Record::Validation(validation)] {
+            assert_eq!(Record::parse(&record.line().unwrap()).unwrap(), record);
+        }
+        for line in ["", "{}", "{\"step\":1}", "null", "{\"step\":1,\"val_loss\":2,\"loss\":3}"] {
+            assert!(Record::parse(line.as_bytes()).is_err(), "{line}");
+        }
     }
 }

@@ -4,6 +4,7 @@ use crate::checkpoint::CheckpointError;
 use crate::checkpoint::images::ImagesError;
 use crate::data::DataError;
 use crate::model::ConfigError;
+use crate::run::folder::RunFolderError;
 
 /// An error of sampling. The text says what to do.
 #[derive(Debug, thiserror::Error)]
@@ -20,6 +21,9 @@ pub enum SampleError {
     /// The checkpoint's configuration does not describe a model.
     #[error(transparent)]
     Config(#[from] ConfigError),
+    /// The run that the checkpoint is of cannot be read.
+    #[error(transparent)]
+    Run(#[from] RunFolderError),
     /// The images do not go with the model.
     #[error(transparent)]
     Images(#[from] ImagesError),

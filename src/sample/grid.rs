@@ -12,6 +12,11 @@ use crate::model::Transformer;
 use crate::sample::decode::{Generation, generate};
 use crate::tape::Parameters;
 
+/// Images in a grid of samples of a training run.
+pub const GRID_ROWS: usize = 6;
+/// Completions of each.
+pub const GRID_COMPLETIONS: usize = 4;
+
 /// Empty pixels around every cell of a grid.
 const GUTTER: u32 = 4;
 /// What the unseen part of a prompt, and the gutter, look like.
@@ -149,12 +154,22 @@ pub fn free_grid<D: Device>(
     Ok((grid, tokens))
 }
 
-/// Writes a picture as PNG, whole or not at all.
+/// Writes a picture as PNG, whole or not at all; returns what the file holds.
 ///
 /// # Errors
 /// Those of the file system.
-pub fn write_png(path: &Path, picture: &RgbImage) -> std::io::Result<()> {
+pub fn write_png(path: &Path, picture: &RgbImage) -> std::io::Result<Vec<u8>> {
+    let png = encode_png(picture)?;
+    atomic_file::write_file(path, |file| file.write_all(&png))?;
+    Ok(png)
+}
+
+/// A picture as the bytes of a PNG file.
+///
+/// # Errors
+/// A picture that PNG cannot hold: one without pixels.
+pub fn encode_png(picture: &RgbImage) -> std::io::Result<Vec<u8>> {
     let mut png = Cursor::new(Vec::new());
     picture.write_to(&mut png, ImageFormat::Png).map_err(std::io::Error::other)?;
-    atomic_file::write_file(path, |file| file.write_all(png.get_ref()))
+    Ok(png.into_inner())
 }

@@ -7,11 +7,12 @@ use super::decode::Generation;
 use super::error::SampleError;
 use super::grid::{Grid, completion_grid, free_grid};
 use crate::checkpoint;
-use crate::checkpoint::images::{ImageSelection, resolution_of};
+use crate::checkpoint::images::{ChosenPalette, ImageSelection, resolution_of};
 use crate::data::{DataSpec, Palette, open_image, tokens_of};
 use crate::device::{Device, SampleOptions};
 use crate::model::{ModelConfig, Transformer};
 use crate::run::checkpoints;
+use crate::run::images::TrainedOn;
 use crate::tape::Parameters;
 
 type Result<T> = std::result::Result<T, SampleError>;
@@ -73,6 +74,8 @@ pub struct Session<'a, D: Device> {
     side: usize,
     /// Tokens of the images to complete, `[images, side²]`.
     originals: Vec<u16>,
+    /// What people should know of those images.
+    notes: Vec<String>,
 }
 
 /// What was generated.
@@ -88,23 +91,34 @@ impl<'a, D: Device> Session<'a, D> {
     ///
     /// # Errors
     /// Whatever cannot be read or does not go together; [`SampleError::Bert`].
-    pub fn open(device: &'a D, settings: Settings) -> Result<Self> {
+    pub fn open(device: &'a D, mut settings: Settings) -> Result<Self> {
         let folder = checkpoints::resolve(&settings.checkpoint)?;
         let (config, parameters) = checkpoint::load_model(device, &folder)?;
+        checkpoint::require_token_head(&folder, "draw images")?;
         let side = resolution_of(&config)?;
         let model = Transformer::new(config)?;
         if !model.config().sos {
             return Err(SampleError::Bert);
         }
 
-        let palette = settings.images.palette(&folder)?;
-        let originals = originals(&settings, &folder, &model, &palette, side)?;
-        Ok(Self { device, settings, folder, model, parameters, palette, side, originals })
+        // What is left open is as in the run.
+        if let Some(run) = TrainedOn::of(&settings.checkpoint)? {
+            settings.images = run.complete(&settings.images);
+        }
+        let ChosenPalette { palette, note } = settings.images.palette(&folder)?;
+        let (originals, mut notes) = originals(&settings, &folder, &model, &palette, side)?;
+        notes.extend(note);
+        Ok(Self { device, settings, folder, model, parameters, palette, side, originals, notes })
     }
 
     /// The model's configuration.
     pub fn model(&self) -> &ModelConfig {
         self.model.config()
+    }
+
+    /// What people should know of the images to complete and their colours: what was passed over, which classes have none.
+    pub fn notes(&self) -> &[String] {
+        &self.notes
     }
 
     /// The checkpoint.
@@ -175,33 +189,36 @@ impl<'a, D: Device> Session<'a, D> {
     }
 }
 
-/// Tokens of the images to complete, `[images, side²]`.
+/// Tokens of the images to complete, `[images, side²]`, and what people should know of them.
 fn originals(
     settings: &Settings,
     folder: &Path,
     model: &Transformer,
     palette: &Palette,
     side: usize,
-) -> Result<Vec<u16>> {
+) -> Result<(Vec<u16>, Vec<String>)> {
     let length = side * side;
 
     match &settings.source {
-        Source::Nothing => Ok(Vec::new()),
+        Source::Nothing => Ok(Default::default()),
         Source::DataSet => {
             let examples = settings.images.open(folder, model.config())?.examples;
             let tokens = examples.sequence_length();
             if tokens != length {
                 return Err(SampleError::Length { tokens, length });
             }
-            Ok(tokens_of(examples.as_ref(), 0, settings.count.min(examples.len()))?)
+            let tokens = tokens_of(examples.as_ref(), 0, settings.count.min(examples.len()))?;
+            Ok((tokens, examples.notes()))
         }
         Source::Files(files) => {
             let mut tokens = vec![0; files.len() * length];
             for (file, tokens) in files.iter().zip(tokens.chunks_exact_mut(length)) {
-                let image = open_image(file, side as u32, settings.images.filter)?;
+                let (filter, alpha) =
+                    (settings.images.filter.unwrap_or_default(), settings.images.alpha.unwrap_or_default());
+                let image = open_image(file, side as u32, filter, alpha)?;
                 palette.encode(&image, tokens)?;
             }
-            Ok(tokens)
+            Ok((tokens, Vec::new()))
         }
     }
 }

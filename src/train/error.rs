@@ -7,6 +7,7 @@ use crate::checkpoint::CheckpointError;
 use crate::checkpoint::images::ImagesError;
 use crate::data::DataError;
 use crate::eval::EvalError;
+use crate::fs::remedy;
 use crate::model::ConfigError;
 use crate::plan::limits::TooLarge;
 use crate::run::folder::RunFolderError;
@@ -36,7 +37,7 @@ pub enum TrainError {
     #[error(transparent)]
     Checkpoint(#[from] CheckpointError),
     /// A file of the run folder could not be written.
-    #[error("cannot write {path}: {source}")]
+    #[error("cannot write {}: {source}{}", path.display(), remedy(source))]
     Write {
         /// The file.
         path: PathBuf,
@@ -54,6 +55,43 @@ pub enum TrainError {
     /// The run folder cannot be used.
     #[error(transparent)]
     Folder(#[from] RunFolderError),
+    /// The run ended early, and what it had learned is saved.
+    #[error("{reason}. The {step} steps that were made are saved; go on with --out {} --resume", out.display())]
+    Kept {
+        /// Why it ended.
+        reason: Box<TrainError>,
+        /// Steps that the checkpoint has.
+        step: u64,
+        /// The run folder.
+        out: PathBuf,
+    },
+    /// The run ended early, and what it had learned could not be saved either.
+    #[error("{reason}. Nor could the steps since the last checkpoint be saved: {failure}")]
+    NotKept {
+        /// Why it ended.
+        reason: Box<TrainError>,
+        /// Why nothing was saved.
+        failure: Box<TrainError>,
+    },
+    /// Too many steps in a row were skipped, each because its loss or gradient was not finite. The weights are those of before.
+    #[error(
+        "the {what} is {value} at step {step}, so it was skipped: {in_a_row} in a row, as many as --max-skipped allows; weights and moments are those after step {made}. As a rule the weights were thrown too far before: start \
+         again from an earlier checkpoint with --init and a lower --lr, a longer --warmup or --clip 1, and on a GPU see \
+         whether --precision f32 has the range that bf16 lacked. Where other steps go well and the same one fails only \
+         sometimes, suspect the hardware (nvidia-smi -q shows ECC errors)"
+    )]
+    Skipped {
+        /// `loss` or `gradient norm`.
+        what: &'static str,
+        /// NaN or an infinity.
+        value: f64,
+        /// The last step that was skipped.
+        step: u64,
+        /// Steps skipped in a row, that one included.
+        in_a_row: u64,
+        /// The last step that was made.
+        made: u64,
+    },
     /// The weights are lost: the loss or the gradient is not a number any more.
     #[error(
         "the {what} is {value} at step {step}: training has diverged; {last_good}. Try a lower --lr, a longer --warmup, or \

@@ -7,11 +7,14 @@
 mod error;
 mod events;
 mod fine_tuning;
+mod loop_schedule;
 mod session;
 mod settings;
 mod settings_error;
 mod settings_layers;
+mod settings_resume;
 mod setup;
+mod skipping;
 mod trainer;
 mod training_loop;
 

@@ -4,22 +4,26 @@ use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
+use super::loop_schedule::LoopSchedule;
 use super::settings::Settings;
 use super::setup::{self, Origin};
-use super::training_loop::{LoopSchedule, StopReason, TrainingLoop};
+use super::skipping::Skipping;
+use super::training_loop::{StopReason, TrainingLoop};
 use super::{Events, TrainError, Trainer};
-use crate::checkpoint::images::{check_fits, palette_for};
+use crate::checkpoint::images::{ChosenPalette, check_fits, note_on_classes};
 use crate::checkpoint::{BestAccuracy, Progress};
 use crate::data::{self, Batches, Examples, Palette, Prefetcher, Split};
 use crate::device::{Device, Precision};
-use crate::fs::atomic_file;
+use crate::fs::{atomic_dir, atomic_file};
 use crate::model::{MASK_RATE, ModelConfig, Objective, Transformer};
-use crate::optim::Schedule;
 use crate::plan::limits;
+use crate::report::grids;
+use crate::report::history::History;
 use crate::report::html::{describe_model, grouped};
 use crate::report::training::{Report, SampleGrid};
-use crate::run::folder::RunFolder;
-use crate::run::metrics::{self, MetricsLog};
+use crate::run::folder::{RunFolder, RunFolderError};
+use crate::run::images::ImagesRecord;
+use crate::run::run_log::RunLog;
 
 type Result<T> = std::result::Result<T, TrainError>;
 
@@ -59,6 +63,8 @@ pub struct Session<'a, D: Device> {
     folder: RunFolder,
     trainer: Trainer<'a, D>,
     progress: Progress,
+    /// What a person should know before it starts.
+    notes: Vec<String>,
 }
 
 impl<'a, D: Device> Session<'a, D> {
@@ -77,16 +83,23 @@ impl<'a, D: Device> Session<'a, D> {
         if settings.fine_tuning.is_none() {
             settings.check_masks()?;
         }
+        atomic_dir::check_folder(&settings.out).map_err(RunFolderError::from)?;
         if let Some(earlier) = earlier {
             settings.check_resume_compatible(earlier)?;
         }
 
         // Where the run starts from, and its images.
         let mut origin = Origin::find(&settings, earlier.is_some())?;
-        let palette = palette_for(settings.palette.as_deref(), origin.init.as_deref())?;
+        let ChosenPalette { palette, note } = origin.palette(&settings)?;
+        let mut notes: Vec<String> = note.into_iter().collect();
         let options = setup::open_options(&settings, origin.init_config.as_ref(), &palette, show_progress)?;
         let train: Arc<dyn Examples> = data::open(&settings.data, Split::Train, &options)?.into();
         let validation = setup::open_validation(&settings, &options)?;
+        let record =
+            ImagesRecord { data: settings.data.to_string(), fingerprint: train.fingerprint()?, palette: palette.id() };
+        if earlier.is_some() {
+            notes.extend(setup::check_images(&settings, &record)?);
+        }
 
         // The model.
         if settings.fine_tuning.is_some() {
@@ -106,21 +119,26 @@ impl<'a, D: Device> Session<'a, D> {
         limits::check_training(device, &config, settings.batch, train.sequence_length(), precision)?;
 
         // The folder, and the weights.
-        let folder = match earlier {
-            Some(_) => RunFolder::open(&settings.out)?,
-            None => RunFolder::create(&settings.out)?,
+        let folder = match (earlier, &settings.numbered) {
+            (Some(_), _) => RunFolder::open(&settings.out)?,
+            (None, Some(name)) => RunFolder::create_numbered(name, settings.out.parent().unwrap_or(Path::new("")))?,
+            (None, None) => RunFolder::create(&settings.out)?,
         };
+        settings.out = folder.root().to_owned();
         let (parameters, adam, progress) = setup::weights(device, &origin, &config, &settings)?;
         setup::check_steps(&settings, progress.step, &settings.out)?;
         write_text(&folder.config(), &settings.to_toml()?)?;
+        record.write(folder.root())?;
 
         // The trainer.
-        let schedule =
-            Schedule { kind: settings.schedule, peak: settings.lr, warmup: settings.warmup, steps: settings.steps };
+        if let Some(earlier) = earlier {
+            notes.extend(setup::resume_notes(&settings, earlier, progress.step));
+        }
+        let schedule = setup::schedule(&settings);
         let model = Transformer::new(config)?;
         let trainer = Trainer::new(device, model, parameters, adam, schedule, setup::criterion(&settings))?
             .with_graphs(!settings.no_graph);
-        Ok(Self { settings, train, validation, palette, folder, trainer, progress })
+        Ok(Self { settings, train, validation, palette, folder, trainer, progress, notes })
     }
 
     /// What is about to happen, for people: `training 1,055,104 parameters (..) on .., on the device cpu (2 threads)`.
@@ -139,12 +157,23 @@ impl<'a, D: Device> Session<'a, D> {
         )
     }
 
+    /// What people should know of the images: what was passed over, which classes have none.
+    pub fn notes(&self) -> Vec<String> {
+        self.train.notes()
+    }
+
     /// Trains until the last step, until patience ends, or until `stop` is set, and writes the report.
     ///
     /// # Errors
     /// A device, image or file that fails on the way, or training that diverges; the last checkpoint stays good.
     pub fn run(self, events: &mut dyn Events, stop: &AtomicBool) -> Result<Outcome> {
-        let Self { settings, train, validation, palette, folder, trainer, progress } = self;
+        let Self { settings, train, validation, palette, mut folder, trainer, progress, notes } = self;
+        notes.iter().for_each(|note| events.note(note));
+        if settings.fine_tuning.is_some()
+            && let Some(note) = note_on_classes(train.as_ref())
+        {
+            events.note(&note);
+        }
         if settings.fine_tuning.is_some() && validation.is_none() {
             events.note("no images are held out, so all --steps are made and no accuracy is measured");
         }
@@ -155,26 +184,37 @@ impl<'a, D: Device> Session<'a, D> {
         // The loop.
         let batches = Batches::training(Arc::clone(&train), settings.seed, !settings.no_shuffle)?
             .with_workers(settings.workers.unwrap_or(0))?;
+        let log = RunLog::resume(&folder, progress.step, !settings.no_tensorboard)?;
+        if log.steps() < progress.step {
+            let (path, held, made) = (folder.metrics(), log.steps(), progress.step);
+            events.note(&format!(
+                "note: {} holds {held} of the {made} steps that were made, so the report's curves lack the others; the run \
+                 itself goes on as if it had all",
+                path.display()
+            ));
+        }
         let mut training = TrainingLoop {
             trainer,
             batches: Prefetcher::start(batches, progress.samples, settings.batch, 4)?,
             length: train.sequence_length(),
             validation: validation.as_deref(),
             palette: &palette,
-            folder: &folder,
-            log: MetricsLog::resume(&folder.metrics(), Some(progress.step))?,
+            config: settings.to_toml()?,
+            folder: &mut folder,
+            log,
             schedule: LoopSchedule::of(&settings),
             progress,
             finished: None,
             check_image: Vec::new(),
+            skipping: Skipping::new(settings.max_skipped),
         };
         let stop_reason = training.run(events, stop)?;
 
         // The report.
         let (Progress { step, best, .. }, device) = (training.progress, training.trainer.device());
         let config = training.trainer.model().config();
-        let report = report(&folder, config, &settings, train.describe(), device.describe())?;
-        write_text(&folder.report(), &report.render())?;
+        let report = report(training.folder, config, &settings, train.describe(), device.describe())?;
+        write_text(&training.folder.report(), &report.render())?;
         let kind = match (&settings.fine_tuning, settings.objective) {
             (Some(_), _) => ModelKind::Classifier,
             (None, Objective::Ar) => ModelKind::Autoregressive,
@@ -193,17 +233,17 @@ fn report(
     data: String,
     device: String,
 ) -> Result<Report> {
-    // The sample grids that the folder holds, those of earlier sessions too.
+    // Of the sample grids that the folder holds, those of earlier sessions too, as many as a page shows.
+    let grids = folder.sample_grids()?;
     let mut samples = Vec::new();
-    for (step, path) in folder.sample_grids()? {
+    for (step, path) in grids::shown(&grids) {
         let png = std::fs::read(&path).map_err(|source| TrainError::Read { path, source })?;
         let shown = config.order.describe_prompt();
         let caption = format!("validation images, {shown}, which the model sees, and its completions");
         samples.push(SampleGrid { step, caption, png });
     }
 
-    // The page without its records, then with those of the log.
-    let report = Report {
+    Ok(Report {
         title: format!("igpt-engine: {}", folder.root().display()),
         model: describe_model(config),
         parameters: config.parameter_count(),
@@ -211,13 +251,11 @@ fn report(
         data,
         device,
         planned_steps: settings.steps,
-        training: Vec::new(),
-        validation: Vec::new(),
+        history: History::read(&folder.metrics())?,
         samples,
+        sample_count: grids.len(),
         config: settings.to_toml()?,
-    };
-
-    Ok(report.with_records(&metrics::read(&folder.metrics())?))
+    })
 }
 
 fn write_text(path: &Path, text: &str) -> Result<()> {

@@ -11,7 +11,7 @@ use super::fine_tuning::{DECIDED, FineTuning};
 use super::settings_error::{Result, SettingsError};
 use super::settings_layers::{Known, entry, merged, over};
 use crate::checkpoint::OrderSpec;
-use crate::data::{DataSpec, Filter, SkipBad};
+use crate::data::{Alpha, DataSpec, Filter, SkipBad};
 use crate::device::select::DeviceKind;
 use crate::device::{Activation, Norm, Precision};
 use crate::model::{MASK_RATE, Objective, Preset};
@@ -34,6 +34,9 @@ pub struct Settings {
     pub holdout: Option<f64>,
     /// How many bad image files are passed over.
     pub skip_bad: SkipBad,
+    /// What becomes of the alpha of image files. Absent in config.toml files older than it.
+    #[serde(default)]
+    pub alpha: Alpha,
     /// Take images in file order.
     pub no_shuffle: bool,
     /// Take images as they are, without crops and flips.
@@ -74,6 +77,8 @@ pub struct Settings {
     pub schedule: ScheduleKind,
     /// Clip threshold of the gradient's global norm; no clipping if `None`.
     pub clip: Option<f32>,
+    /// Steps in a row that may be skipped, since loss or gradient is not finite, before the run ends.
+    pub max_skipped: u64,
     /// Seed of everything random.
     pub seed: u64,
     /// The run folder.
@@ -88,6 +93,9 @@ pub struct Settings {
     pub save_every: u64,
     /// Checkpoints kept.
     pub keep: usize,
+    /// Write no event file for TensorBoard. Absent in config.toml files older than it.
+    #[serde(default)]
+    pub no_tensorboard: bool,
     /// Where to compute.
     pub device: DeviceKind,
     /// How a GPU stores activations and matmul weights.
@@ -99,6 +107,10 @@ pub struct Settings {
     pub threads: Option<usize>,
     /// Threads that decode images ahead of the device.
     pub workers: Option<usize>,
+    /// Where no run folder was named: the name that it has before its number. `out` is then its likely place, and settled when
+    /// the folder is made.
+    #[serde(skip)]
+    pub numbered: Option<String>,
     /// What fine-tuning has beyond that; `None` in pre-training.
     #[serde(skip)]
     pub fine_tuning: Option<FineTuning>,
@@ -169,6 +181,7 @@ impl Settings {
             filter: Filter::default(),
             holdout: None,
             skip_bad: SkipBad::NONE,
+            alpha: Alpha::default(),
             no_shuffle: false,
             no_augment: false,
             model: None,
@@ -189,6 +202,7 @@ impl Settings {
             warmup: steps / 10,
             schedule: ScheduleKind::default(),
             clip: None,
+            max_skipped: 10,
             seed: 0,
             out: known.out_or_next(&model_name())?,
             eval_every: steps.div_ceil(10),
@@ -196,15 +210,18 @@ impl Settings {
             sample_every: steps.div_ceil(5),
             save_every: steps.div_ceil(10),
             keep: 3,
+            no_tensorboard: false,
             device: DeviceKind::default(),
             precision: None,
             no_graph: false,
             threads: None,
             workers: None,
+            numbered: None,
             fine_tuning: None,
         };
 
         let settings: Self = over(given, toml::Table::try_from(defaults)?)?;
+        let settings = Self { numbered: known.numbered(&model_name()), ..settings };
         settings.check()?;
         settings.check_masks()?;
         Ok(settings)
@@ -231,8 +248,12 @@ impl Settings {
         let fine_tuning: FineTuning = over(own, toml::Table::try_from(FineTuning::default())?)?;
         fine_tuning.check()?;
 
-        // Defaults of fine-tuning over those of pre-training.
+        // What decides the images, where it is left open, is as in the run that the weights are of.
         let known = Known::of(&given)?;
+        let of_run = known.of_pretraining_run()?;
+        let mut given = merged(given, of_run);
+
+        // Defaults of fine-tuning over those of pre-training.
         let steps = known.steps.unwrap_or(if known.is_sample() { 400 } else { 5000 });
         let defaults = toml::Table::from_iter([
             // Ten times smaller than in pre-training, as the paper found best.
@@ -249,7 +270,7 @@ impl Settings {
         // The objective is the checkpoint's; whether masks go with it is checked once it is known.
         let mask_rate = given.remove("mask-rate").map(toml::Value::try_into).transpose()?;
         let settings = Self::complete(merged(given, defaults))?;
-        Ok(Self { mask_rate, fine_tuning: Some(fine_tuning), ..settings })
+        Ok(Self { mask_rate, numbered: known.numbered("finetune"), fine_tuning: Some(fine_tuning), ..settings })
     }
 
     /// What `config.toml` says.
@@ -292,10 +313,20 @@ impl Settings {
         if self.clip.is_some_and(|clip| !(clip > 0.0 && clip.is_finite())) {
             return fail("--clip must be above 0; leave it out for no limit".to_owned());
         }
+        if self.max_skipped == 0 {
+            return fail("--max-skipped must be at least 1, which ends the run at the first step whose loss or gradient is not finite".to_owned());
+        }
 
         // The run.
         if self.holdout.is_some_and(|fraction| !(0.0..1.0).contains(&fraction)) {
             return fail("--holdout must be at least 0 and below 1".to_owned());
+        }
+        if self.data.is_tokens() && self.holdout.is_some_and(|fraction| fraction > 0.0) {
+            return fail(format!(
+                "--holdout does nothing with {}: tokens are one part, all of which is trained on; leave it out, and score \
+                 other tokens by `igpt-engine eval`",
+                self.data
+            ));
         }
         if self.keep == 0 {
             return fail(
@@ -324,55 +355,6 @@ impl Settings {
         if self.objective == Objective::Bert && self.order.as_ref().is_some_and(|order| *order != OrderSpec::Raster) {
             let text = "--order is for autoregressive models; a BERT model sees all pixels at once, so leave it out";
             return Err(SettingsError::new(text));
-        }
-        Ok(())
-    }
-
-    /// Refuses to go on with a run of the settings `earlier` under these. It may go on longer, be watched or saved more
-    /// often, or move to other hardware; what decides the numbers must stay.
-    pub(super) fn check_resume_compatible(&self, earlier: &Self) -> Result<()> {
-        // Settings that may change, set to what they were.
-        let free = Self {
-            steps: earlier.steps,
-            eval_every: earlier.eval_every,
-            eval_images: earlier.eval_images,
-            sample_every: earlier.sample_every,
-            save_every: earlier.save_every,
-            keep: earlier.keep,
-            device: earlier.device,
-            precision: earlier.precision,
-            no_graph: earlier.no_graph,
-            threads: earlier.threads,
-            workers: earlier.workers,
-            ..self.clone()
-        };
-
-        // Everything else must be the same.
-        let (now, before) = (toml::Table::try_from(&free)?, toml::Table::try_from(earlier)?);
-        for key in now.keys().chain(before.keys()) {
-            let show = |table: &toml::Table| table.get(key).map_or("not given".to_owned(), ToString::to_string);
-            if now.get(key) != before.get(key) {
-                let out = self.out.display();
-                return Err(SettingsError::new(format!(
-                    "{out} was trained with {key} = {}, and now it is {}; a resumed run keeps its settings. Leave --{key} \
-                     out, or start a new run from its weights: --init {out} --out NEW",
-                    show(&before),
-                    show(&now),
-                )));
-            }
-        }
-
-        // The factors of the losses decide the numbers; patience only when to stop.
-        let (Some(now), Some(before)) = (&self.fine_tuning, &earlier.fine_tuning) else { return Ok(()) };
-        for (flag, now, before) in [
-            ("generative-weight", now.generative_weight, before.generative_weight),
-            ("classification-weight", now.classification_weight, before.classification_weight),
-        ] {
-            if now != before {
-                return Err(SettingsError::new(format!(
-                    "the run was started with {flag} = {before}, and now it is {now}; leave --{flag} out, or give a new --out"
-                )));
-            }
         }
         Ok(())
     }

@@ -8,6 +8,7 @@ use super::settings_error::{Result, SettingsError};
 use crate::data::DataSpec;
 use crate::model::{Objective, Preset};
 use crate::run::folder::next_free_run;
+use crate::run::images::TrainedOn;
 
 /// The given settings that defaults depend on.
 #[derive(Deserialize)]
@@ -17,6 +18,7 @@ pub(super) struct Known {
     pub(super) objective: Option<Objective>,
     pub(super) steps: Option<u64>,
     out: Option<PathBuf>,
+    init: Option<PathBuf>,
 }
 
 impl Known {
@@ -28,11 +30,34 @@ impl Known {
         self.data.as_ref().is_none_or(|data| *data == DataSpec::Sample)
     }
 
+    /// What decides the images, from the run that the initial weights are of: filter and alpha, and of the same data the part
+    /// that is held out, so that no image is validated on that was trained on.
+    pub(super) fn of_pretraining_run(&self) -> Result<toml::Table> {
+        let run = self.init.as_deref().map(TrainedOn::of).transpose();
+        let Some(run) = run.map_err(|error| SettingsError::new(error.to_string()))?.flatten() else {
+            return Ok(toml::Table::new());
+        };
+
+        let mut table = toml::Table::from_iter([entry("filter", run.filter)?, entry("alpha", run.alpha)?]);
+        if self.data.clone().unwrap_or_default().is_same_place(&run.data) {
+            table.extend([entry("seed", run.seed)?]);
+            if let Some(holdout) = run.holdout.filter(|_| !run.data.is_tokens()) {
+                table.extend([entry("holdout", holdout)?]);
+            }
+        }
+        Ok(table)
+    }
+
     pub(super) fn out_or_next(&self, name: &str) -> Result<PathBuf> {
         match &self.out {
             Some(out) => Ok(out.clone()),
             None => next_free_run(name, Path::new("runs")).map_err(|error| SettingsError::new(error.to_string())),
         }
+    }
+
+    /// The name of a run that gets a number, where no folder was named.
+    pub(super) fn numbered(&self, name: &str) -> Option<String> {
+        self.out.is_none().then(|| name.to_owned())
     }
 }
 

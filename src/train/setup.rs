@@ -6,13 +6,14 @@ use std::sync::Arc;
 use super::settings::Settings;
 use super::settings_error::SettingsError;
 use super::{FineTuning, TrainError};
-use crate::checkpoint::images::{class_names, resolution_of};
+use crate::checkpoint::images::{ChosenPalette, class_names, palette_for, resolution_of, resumed_palette};
 use crate::checkpoint::{self, LoadedTraining, OrderSpec, Progress};
 use crate::data::{self, DataSpec, Examples, OpenOptions, Palette, Split};
 use crate::device::Device;
 use crate::model::{Criterion, MASK_RATE, Masking, ModelConfig, Objective, parameter_specs};
-use crate::optim::{Adam, AdamConfig};
+use crate::optim::{Adam, AdamConfig, Schedule, Skipped};
 use crate::run::checkpoints;
+use crate::run::images::{Change, ImagesRecord};
 use crate::tape::Parameters;
 
 type Result<T> = std::result::Result<T, TrainError>;
@@ -45,6 +46,26 @@ impl Origin {
         let resumed_config = latest.as_deref().map(checkpoint::load_config).transpose()?;
         Ok(Self { latest, init, init_config, resumed_config })
     }
+
+    /// The colours: of a resumed run those that it began with, else those that are given, come with the weights, or are
+    /// built in.
+    pub fn palette(&self, settings: &Settings) -> Result<ChosenPalette> {
+        let file = settings.palette.as_deref();
+        if let Some(latest) = &self.latest {
+            return Ok(resumed_palette(file, latest)?);
+        }
+        let chosen = palette_for(file, self.init.as_deref())?;
+        let unknown = matches!(settings.data, DataSpec::Tokens { .. }) && file.is_none() && self.init.is_none();
+        if !unknown {
+            return Ok(chosen);
+        }
+        let note = format!(
+            "which colours the tokens of {} stand for is not known, so the built-in palette is assumed and saved with the \
+             model; give theirs with --palette",
+            settings.data
+        );
+        Ok(ChosenPalette { note: Some(note), ..chosen })
+    }
 }
 
 /// How the images are opened; `progress` shows bars while they are looked through.
@@ -68,12 +89,33 @@ pub(super) fn open_options(
         resolution,
         filter: settings.filter,
         skip_bad: settings.skip_bad,
+        alpha: settings.alpha,
+        of_model: settings.resolution.is_none() && init.is_some(),
         augment: !settings.no_augment,
         holdout: settings.holdout,
         seed: settings.seed,
         progress,
         ..OpenOptions::new(Arc::clone(palette))
     })
+}
+
+/// Refuses to go on with a run whose images are others by now; `now` is what they are. Returns what to say of them.
+pub(super) fn check_images(settings: &Settings, now: &ImagesRecord) -> Result<Option<String>> {
+    let (out, data) = (settings.out.display(), &settings.data);
+    let Some(before) = ImagesRecord::read(&settings.out)? else { return Ok(None) };
+    match before.change(&now.fingerprint) {
+        Change::None => Ok(None),
+        Change::Times => Ok(Some(format!(
+            "files of {data} were written anew or copied since the run began; names, sizes and labels are the same, so it \
+             goes on. If their contents changed, start a new run"
+        ))),
+        Change::Contents => refuse(format!(
+            "{data} has changed since the run in {out} began: {} images then, {} now, and not the same ones. Images that \
+             were trained on could be held out now. Put the data back as they were, or start a new run from these weights: \
+             --init {out} --out NEW",
+            before.fingerprint.count, now.fingerprint.count
+        )),
+    }
 }
 
 /// The held-out images; `None` where nothing is held out.
@@ -152,11 +194,12 @@ fn preset_config(settings: &Settings, train: &dyn Examples) -> Result<ModelConfi
 }
 
 fn shape(config: &ModelConfig) -> String {
-    let ModelConfig { layers, width, heads, norm, activation, bias, classes, .. } = config;
+    let ModelConfig { layers, width, heads, norm, activation, bias, classes, positions, .. } = config;
     let order = config.order.name();
     let head = if classes.is_empty() { String::new() } else { format!(", {} classes", classes.len()) };
     format!(
-        "{layers} layers × {width}, {heads} heads, norm {norm:?}, activation {activation:?}, bias {bias}, order {order}{head}"
+        "{layers} layers × {width}, {heads} heads, norm {norm:?}, activation {activation:?}, bias {bias}, order {order}, \
+         {positions} tokens per image{head}"
     )
 }
 
@@ -209,13 +252,26 @@ pub(super) fn weights<D: Device>(
     // Those of a resumed run.
     if let Some(folder) = &origin.latest {
         let (saved, parameters) = checkpoint::load_model(device, folder)?;
+        if saved.vocabulary != config.vocabulary {
+            let (colours, now) = (saved.vocabulary, config.vocabulary);
+            return refuse(format!(
+                "{} was trained with a palette of {colours} colours, and the palette is one of {now} now; go on with the \
+                 palette that the run was started with",
+                folder.display()
+            ));
+        }
         if saved != *config {
             let (held, wanted) = (shape(&saved), shape(config));
             return refuse(format!("{} holds a model of {held}; this run's is {wanted}", folder.display()));
         }
-        let LoadedTraining { first_moments, second_moments, progress } =
+        let LoadedTraining { first_moments, second_moments, mut progress } =
             checkpoint::load_training(device, folder, config)?;
-        let adam = Adam::resume(adam_config, first_moments, second_moments, progress.step);
+        // A run that was ended by skipped steps has as many again.
+        if progress.skipped.in_a_row >= settings.max_skipped {
+            progress.skipped = Skipped { in_a_row: 0, ..progress.skipped };
+        }
+        let Progress { step, skipped, .. } = progress;
+        let adam = Adam::resume(device, adam_config, first_moments, second_moments, step, skipped)?;
         return Ok((parameters, adam, progress));
     }
 
@@ -226,6 +282,33 @@ pub(super) fn weights<D: Device>(
     };
     let adam = Adam::new(device, &parameters, adam_config)?;
     Ok((parameters, adam, Progress::default()))
+}
+
+/// What a person should know of a run that goes on after `made` steps: where it starts anew, and where more steps move
+/// the learning rate.
+pub(super) fn resume_notes(settings: &Settings, earlier: &Settings, made: u64) -> Vec<String> {
+    if made == 0 {
+        let out = settings.out.display();
+        return vec![format!("note: {out} has no checkpoint, so the run starts anew from step 0")];
+    }
+
+    let rate = |settings: &Settings, step| schedule(settings).learning_rate(step);
+    let (then, now) = (rate(earlier, made - 1), rate(settings, made));
+    if settings.steps == earlier.steps || rate(earlier, made) == now {
+        return Vec::new();
+    }
+    vec![format!(
+        "note: the learning rate's schedule is now that of {} steps, not of {}: it was {then:.2e} at step {made} and is \
+         {now:.2e} at step {}",
+        settings.steps,
+        earlier.steps,
+        made + 1
+    )]
+}
+
+/// The learning rate over the whole run.
+pub(super) fn schedule(settings: &Settings) -> Schedule {
+    Schedule { kind: settings.schedule, peak: settings.lr, warmup: settings.warmup, steps: settings.steps }
 }
 
 /// Refuses to go on with a run that has made more steps than it is to make in all.

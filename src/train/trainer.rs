@@ -1,10 +1,10 @@
 //! One optimiser step, and the state that a resumed run must restore bit for bit.
 
 use crate::data::Batch;
-use crate::device::{self, AdamStep, Device, tokens};
-use crate::model::{ClassBatch, Criterion, Objective, ObjectiveBatch, Transformer};
-use crate::optim::{Adam, Schedule};
-use crate::tape::{Forward, Parameters, Tape};
+use crate::device::{self, AdamStep, Device, VERDICT, tokens};
+use crate::model::{ClassBatch, Criterion, MicroBatch, Objective, Transformer};
+use crate::optim::{Adam, Schedule, Skipped, Verdict};
+use crate::tape::Parameters;
 
 /// Model, optimiser and gradients between two steps.
 pub struct Trainer<'a, D: Device> {
@@ -27,15 +27,15 @@ pub struct Trainer<'a, D: Device> {
 struct Inputs<D: Device> {
     /// Images of each micro-batch, and tokens of an image.
     shape: (Vec<usize>, usize),
-    micro_batches: Vec<(ObjectiveBatch<D>, Option<ClassBatch<D>>)>,
+    micro_batches: Vec<MicroBatch<D>>,
     /// Whether a step was taken on inputs of this shape, so that all its memory is there.
     used: bool,
 }
 
 /// What a step leaves on the device.
 struct Outputs<D: Device> {
-    /// Of each micro-batch the generative loss and the class loss, those that there are; then the gradient's norm.
-    scalars: Vec<D::Tensor>,
+    /// Of each micro-batch the generative loss and the class loss, those that there are.
+    losses: Vec<D::Tensor>,
 }
 
 /// A captured step to be replayed. The recording is dropped first, since it uses the outputs.
@@ -66,6 +66,15 @@ pub struct StepOutcome {
     pub gradient_norm: f64,
     /// Learning rate of the update.
     pub learning_rate: f64,
+    /// Steps that were skipped so far because loss or gradient was not finite; this one was if any is in a row.
+    pub skipped: Skipped,
+}
+
+impl StepOutcome {
+    /// Whether the step made no update, since its loss or gradient was not finite.
+    pub fn was_skipped(&self) -> bool {
+        self.skipped.in_a_row > 0
+    }
 }
 
 impl<'a, D: Device> Trainer<'a, D> {
@@ -93,6 +102,15 @@ impl<'a, D: Device> Trainer<'a, D> {
     /// Whether the last step was captured or replayed.
     pub fn replays(&self) -> bool {
         self.recorded.is_some()
+    }
+
+    /// Does `work` between two steps, in the memory that steps need only while they run: tensors that it makes must be gone when
+    /// it ends.
+    ///
+    /// # Errors
+    /// Those of the work, and the device's if it kept a tensor.
+    pub fn between_steps<T, E: From<device::Error>>(&self, work: impl FnOnce() -> Result<T, E>) -> Result<T, E> {
+        self.device.lend(self.recorded.as_ref().map(|recorded| &recorded.recording), work)
     }
 
     /// The training loss.
@@ -125,7 +143,7 @@ impl<'a, D: Device> Trainer<'a, D> {
         &self.adam
     }
 
-    /// Steps taken so far.
+    /// Steps taken so far, skipped ones included.
     pub fn step_count(&self) -> u64 {
         self.adam.step()
     }
@@ -147,18 +165,18 @@ impl<'a, D: Device> Trainer<'a, D> {
         let pending = match &self.recorded {
             Some(Recorded { recording, outputs }) => {
                 self.device.replay(recording)?;
-                read(self.device, outputs)?
+                read(self.device, outputs, &self.adam)?
             }
             None if self.graphs && self.inputs.as_ref().is_some_and(|inputs| inputs.used) => {
                 let device = self.device;
                 let (outputs, recording) = device.record(|| self.compute(update))?;
-                let pending = read(device, &outputs)?;
+                let pending = read(device, &outputs, &self.adam)?;
                 self.recorded = recording.map(|recording| Recorded { recording, outputs });
                 pending
             }
             None => {
                 let outputs = self.compute(update)?;
-                read(self.device, &outputs)?
+                read(self.device, &outputs, &self.adam)?
             }
         };
 
@@ -171,8 +189,10 @@ impl<'a, D: Device> Trainer<'a, D> {
     /// Waits for a step's end.
     pub fn finish(&self, pending: PendingStep<D>) -> device::Result<StepOutcome> {
         let PendingStep { step, learning_rate, pending } = pending;
-        let values: Vec<f64> = self.device.wait(pending)?.into_iter().map(f64::from).collect();
-        let Losses { generative, class, gradient_norm } = self.losses(&values);
+        let values = self.device.wait(pending)?;
+        let (losses, verdict) = values.split_last_chunk::<VERDICT>().unwrap_or((&[], &[f32::NAN; VERDICT]));
+        let Losses { generative, class } = self.losses(losses);
+        let Verdict { gradient_norm, skipped } = Verdict::of(*verdict);
 
         // Unweighted, where they were computed at all.
         let Criterion { generative_weight, classification_weight, .. } = self.criterion;
@@ -184,28 +204,22 @@ impl<'a, D: Device> Trainer<'a, D> {
             class_loss: unweighted(class, classification_weight),
             gradient_norm,
             learning_rate,
+            skipped,
         })
     }
 
-    /// Sums what [`Outputs::scalars`] holds over the micro-batches.
-    fn losses(&self, scalars: &[f64]) -> Losses {
+    /// Sums what [`Outputs::losses`] holds over the micro-batches.
+    fn losses(&self, micro_batches: &[f32]) -> Losses {
         let Criterion { generative_weight, classification_weight, .. } = self.criterion;
-        let Some((&gradient_norm, micro_batches)) = scalars.split_last() else {
-            return Losses { generative: 0.0, class: 0.0, gradient_norm: f64::NAN };
-        };
-
-        let mut losses = Losses { generative: 0.0, class: 0.0, gradient_norm };
+        let sum = |values: &mut dyn Iterator<Item = &f32>| values.map(|loss| f64::from(*loss)).sum();
         match (generative_weight != 0.0, classification_weight != 0.0) {
-            (true, true) => {
-                for pair in micro_batches.chunks_exact(2) {
-                    losses.generative += pair[0];
-                    losses.class += pair[1];
-                }
-            }
-            (true, false) => micro_batches.iter().for_each(|loss| losses.generative += loss),
-            (false, _) => micro_batches.iter().for_each(|loss| losses.class += loss),
+            (true, true) => Losses {
+                generative: sum(&mut micro_batches.iter().step_by(2)),
+                class: sum(&mut micro_batches.iter().skip(1).step_by(2)),
+            },
+            (true, false) => Losses { generative: sum(&mut micro_batches.iter()), class: 0.0 },
+            (false, _) => Losses { generative: 0.0, class: sum(&mut micro_batches.iter()) },
         }
-        losses
     }
 
     /// Copies the micro-batches to the device: over those of the last step if they are of the same shape.
@@ -262,38 +276,23 @@ impl<'a, D: Device> Trainer<'a, D> {
     fn compute(&mut self, update: AdamStep) -> device::Result<Outputs<D>> {
         let Self { device, model, parameters, gradients, adam, criterion, inputs, .. } = self;
         let device: &D = device;
-        for gradient in gradients.iter_mut() {
-            device.zero(gradient)?;
-        }
+        let batches = inputs.as_ref().map_or(&[][..], |inputs| &inputs.micro_batches);
+        let losses = model.accumulate_gradients(device, parameters, criterion, batches, gradients)?;
 
-        // Forward and backward, micro-batch by micro-batch.
-        let mut scalars = Vec::new();
-        for (batch, classes) in inputs.iter().flat_map(|inputs| &inputs.micro_batches) {
-            let mut tape = Tape::default();
-            let generative = criterion.generative_weight != 0.0;
-            let losses = model.joint_loss(
-                &mut Forward::new(device, parameters, &mut tape),
-                batch,
-                generative,
-                classes.as_ref(),
-            )?;
-            tape.backward(device, parameters, gradients)?;
-            scalars.extend([losses.generative, losses.class].into_iter().flatten().map(|loss| loss.loss));
-        }
-
-        // The update.
-        scalars.push(adam.apply(device, parameters, gradients, update)?);
-        Ok(Outputs { scalars })
+        // The update, if loss and gradient are finite.
+        adam.apply(device, parameters, gradients, update)?;
+        Ok(Outputs { losses })
     }
 }
 
-/// A step's weighted losses, summed over its micro-batches, and its gradient's norm.
+/// A step's weighted losses, summed over its micro-batches.
 struct Losses {
     generative: f64,
     class: f64,
-    gradient_norm: f64,
 }
 
-fn read<D: Device>(device: &D, outputs: &Outputs<D>) -> device::Result<D::PendingRead> {
-    device.read(&outputs.scalars.iter().collect::<Vec<_>>())
+/// Reads the losses, then the verdict on the gradients.
+fn read<D: Device>(device: &D, outputs: &Outputs<D>, adam: &Adam<D>) -> device::Result<D::PendingRead> {
+    let scalars: Vec<_> = outputs.losses.iter().chain([adam.verdict()]).collect();
+    device.read(&scalars)
 }

@@ -3,7 +3,8 @@
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
-use super::settings::Settings;
+use super::loop_schedule::LoopSchedule;
+use super::skipping::Skipping;
 use super::{Events, Pace, PendingStep, TrainError, Trainer};
 use crate::checkpoint::{self, BestAccuracy, CheckpointContents, Progress, TrainingState};
 use crate::data::{Examples, Palette, Prefetcher, tokens_of};
@@ -12,51 +13,11 @@ use crate::eval::{Evaluation, EvaluationPlan, Masks, evaluate_with, score};
 use crate::model::{Criterion, Objective};
 use crate::run::checkpoints;
 use crate::run::folder::RunFolder;
-use crate::run::metrics::{MetricsLog, Record, TrainRecord, ValidationRecord};
+use crate::run::metrics::{Record, TrainRecord, ValidationRecord};
+use crate::run::restore::restore;
+use crate::run::run_log::RunLog;
 use crate::sample::Generation;
-use crate::sample::grid::{comfortable_scale, completion_grid, write_png};
-
-/// When the loop does what.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct LoopSchedule {
-    /// Steps in all.
-    steps: u64,
-    /// Micro-batches per step.
-    accumulate: usize,
-    /// Images per micro-batch.
-    batch: usize,
-    /// Steps between validations; 0 for none.
-    eval_every: u64,
-    /// Validation images scored each time; 0 for all.
-    eval_images: usize,
-    /// Steps between sample grids; 0 for none.
-    sample_every: u64,
-    /// Steps between checkpoints; 0 for the last step only.
-    save_every: u64,
-    /// Checkpoints kept.
-    keep: usize,
-    /// Fine-tuning: validations in a row without a better accuracy after which to stop; never if `None`.
-    patience: Option<u64>,
-    /// Seed of the samples.
-    seed: u64,
-}
-
-impl LoopSchedule {
-    pub fn of(settings: &Settings) -> Self {
-        Self {
-            steps: settings.steps,
-            accumulate: settings.accumulate,
-            batch: settings.batch,
-            eval_every: settings.eval_every,
-            eval_images: settings.eval_images,
-            sample_every: settings.sample_every,
-            save_every: settings.save_every,
-            keep: settings.keep,
-            patience: settings.fine_tuning.map(|tuning| tuning.patience).filter(|patience| *patience > 0),
-            seed: settings.seed,
-        }
-    }
-}
+use crate::sample::grid::{GRID_COMPLETIONS, GRID_ROWS, comfortable_scale, completion_grid, write_png};
 
 /// Why a run stopped.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -82,17 +43,21 @@ pub(super) struct TrainingLoop<'a, D: Device> {
     /// Colours, for pictures and for the checkpoints.
     pub palette: &'a Palette,
     /// The run folder.
-    pub folder: &'a RunFolder,
-    /// Its metrics.
-    pub log: MetricsLog,
+    pub folder: &'a mut RunFolder,
+    /// What its `config.toml` says.
+    pub config: String,
+    /// Its metrics, and its curves for TensorBoard.
+    pub log: RunLog,
     /// When what is done.
     pub schedule: LoopSchedule,
     /// The counters that a checkpoint saves.
     pub progress: Progress,
     /// When the last step was done; `None` before the first.
     pub finished: Option<Instant>,
-    /// Tokens of an image of the last step, `[length]`, on which weights are checked before they are saved.
+    /// Tokens of an image of the last step that was made, `[length]`, on which weights are checked before they are saved.
     pub check_image: Vec<u16>,
+    /// Ends the run after too many skipped steps.
+    pub skipping: Skipping,
 }
 
 /// A step in flight on the device, and what will be logged once it is done.
@@ -105,35 +70,62 @@ struct InFlightStep<D: Device> {
     first_image: Vec<u16>,
 }
 
-/// Images in a grid of samples, and completions of each.
-const GRID_ROWS: usize = 6;
-const GRID_COMPLETIONS: usize = 4;
-
 impl<D: Device> TrainingLoop<'_, D> {
     /// Trains until the last step, until patience ends, or until `stop` is set; then saves, whatever the schedule of
-    /// checkpoints says.
+    /// checkpoints says. Saves too where anything fails that leaves the weights sound: a bad image, a full disk.
     pub fn run(&mut self, events: &mut dyn Events, stop: &AtomicBool) -> Result<StopReason, TrainError> {
+        events.started(self.trainer.step_count(), self.schedule.steps);
+        // A session that was killed between a checkpoint and the removal of the oldest has left one too many.
+        checkpoints::prune(self.folder.root(), self.schedule.keep)?;
+
+        let mut attempted = self.trainer.step_count();
+        let reason = match self.make_steps(events, stop, &mut attempted) {
+            Ok(reason) => return Ok(reason),
+            Err(reason) => reason,
+        };
+
+        // Sound are weights whose every step came to its end with finite results.
+        let step = self.progress.step;
+        let is_sound = self.trainer.step_count() == step && !matches!(reason, TrainError::Diverged { .. });
+        if !is_sound || step == attempted {
+            return Err(reason);
+        }
+        let reason = Box::new(reason);
+        Err(match self.save(events) {
+            Ok(()) => TrainError::Kept { reason, step, out: self.folder.root().to_owned() },
+            Err(failure) => TrainError::NotKept { reason, failure: Box::new(failure) },
+        })
+    }
+
+    /// The steps and what is due between them; `attempted` is the last step that was saved, or was to be.
+    fn make_steps(
+        &mut self,
+        events: &mut dyn Events,
+        stop: &AtomicBool,
+        attempted: &mut u64,
+    ) -> Result<StopReason, TrainError> {
         let LoopSchedule { steps, eval_every, sample_every, save_every, .. } = self.schedule;
-        events.started(self.trainer.step_count(), steps);
-        let mut saved = self.trainer.step_count();
         let mut in_flight: Option<InFlightStep<D>> = None;
 
         while self.trainer.step_count() < steps && !self.stalled() && !stop.load(Ordering::Relaxed) {
-            let started = self.start()?;
+            let started = self.start();
             let step = self.trainer.step_count();
             if let Some(before) = in_flight.take() {
                 self.finish(before, events)?;
             }
+            let started = started?;
 
             // An asynchronous device is given the next step before the host reads this one's results.
             let due = |every: u64| every > 0 && (step.is_multiple_of(every) || step == steps);
-            if D::ASYNCHRONOUS && step < steps && ![eval_every, sample_every, save_every].into_iter().any(due) {
+            let is_due = [eval_every, sample_every, save_every].into_iter().any(due);
+            if D::ASYNCHRONOUS && step < steps && !is_due && self.skipping.check().is_ok() {
                 in_flight = Some(started);
                 continue;
             }
 
-            // What is due after this step.
+            // What is due after this step, unless it was one too many that was skipped.
             self.finish(started, events)?;
+            self.skipping.check()?;
             if due(eval_every) {
                 self.evaluate(step, events)?;
             }
@@ -141,14 +133,15 @@ impl<D: Device> TrainingLoop<'_, D> {
                 self.draw_samples(step, events)?;
             }
             if due(save_every) || step == steps || self.stalled() {
+                *attempted = step;
                 self.save(events)?;
-                saved = step;
             }
         }
 
         // The step still in flight, and why the loop ended.
         if let Some(last) = in_flight {
             self.finish(last, events)?;
+            self.skipping.check()?;
         }
         if self.trainer.step_count() == steps {
             return Ok(StopReason::Finished);
@@ -156,10 +149,19 @@ impl<D: Device> TrainingLoop<'_, D> {
         if self.stalled() {
             return Ok(StopReason::StoppedEarly);
         }
-        if saved < self.trainer.step_count() {
+        if *attempted < self.trainer.step_count() {
+            *attempted = self.trainer.step_count();
             self.save(events)?;
         }
         Ok(StopReason::Interrupted)
+    }
+
+    /// Looks after the run folder, before anything is written into it.
+    fn keep_folder(&mut self, events: &mut dyn Events) -> Result<(), TrainError> {
+        if let Some(told) = restore(self.folder, &self.config, &mut self.log)? {
+            events.note(&told);
+        }
+        Ok(())
     }
 
     /// Whether patience has ended.
@@ -180,19 +182,21 @@ impl<D: Device> TrainingLoop<'_, D> {
         Ok(InFlightStep { pending, start, tokens, first_image: first.unwrap_or_default() })
     }
 
-    /// Waits for a step, checks that its results are finite, and logs them.
+    /// Waits for a step, checks that its results are finite or that it was skipped, and logs them.
     fn finish(&mut self, step: InFlightStep<D>, events: &mut dyn Events) -> Result<(), TrainError> {
         let InFlightStep { pending, start, tokens, first_image } = step;
         let outcome = self.trainer.finish(pending)?;
-        self.check_finite("loss", outcome.loss, outcome.step)?;
-        self.check_finite("gradient norm", outcome.gradient_norm, outcome.step)?;
-        self.check_image = first_image;
+        if !outcome.was_skipped() {
+            self.check_finite("loss", outcome.loss, outcome.step)?;
+            self.check_image = first_image;
+        }
 
         // Steps that overlap share the time between them: each has what passed since the one before was done.
         let start = self.finished.map_or(start, |finished| finished.max(start));
         let seconds = start.elapsed().as_secs_f64();
         self.finished = Some(Instant::now());
         self.progress.step = outcome.step;
+        self.progress.skipped = outcome.skipped;
         self.progress.samples += (tokens / self.length) as u64;
         self.progress.tokens += tokens as u64;
         self.progress.elapsed += seconds;
@@ -204,6 +208,7 @@ impl<D: Device> TrainingLoop<'_, D> {
         let learns_classes = self.trainer.criterion().classification_weight != 0.0;
         self.log.append(&Record::Train(TrainRecord {
             step: outcome.step,
+            skipped: outcome.skipped.in_a_row,
             loss: outcome.loss,
             generative_loss: outcome.generative_loss.filter(|_| learns_classes),
             class_loss: outcome.class_loss,
@@ -213,6 +218,7 @@ impl<D: Device> TrainingLoop<'_, D> {
             elapsed: pace.elapsed,
         }))?;
         events.stepped(&outcome, &pace);
+        self.skipping.note(&outcome, events);
         if let Some(complaint) = self.batches.complaint() {
             events.note(&complaint);
         }
@@ -241,7 +247,11 @@ impl<D: Device> TrainingLoop<'_, D> {
             self.check_finite("weight after the update", f64::from(bad.unwrap_or(0.0)), step)?;
         }
 
-        let scores = score(device, model, parameters, &self.check_image, self.length)?;
+        // Not one step was made in this session: the weights are those that it began with.
+        if self.check_image.is_empty() {
+            return Ok(());
+        }
+        let scores = self.trainer.between_steps(|| score(device, model, parameters, &self.check_image, self.length))?;
         let loss: f64 = scores.into_iter().map(f64::from).sum();
         self.check_finite("loss after the update", loss, step)
     }
@@ -258,8 +268,9 @@ impl<D: Device> TrainingLoop<'_, D> {
         let masks = Masks::Random { masking, per_image: 1 };
         let plan = EvaluationPlan { images, batch: self.schedule.batch, objective, masks };
 
-        let evaluation: Evaluation =
-            evaluate_with(device, model, parameters, validation, &plan, |_| Ok::<_, TrainError>(()))?;
+        let evaluation: Evaluation = self.trainer.between_steps(|| {
+            evaluate_with(device, model, parameters, validation, &plan, |_| Ok::<_, TrainError>(()))
+        })?;
         self.check_finite("validation loss", evaluation.nats_per_token, step)?;
         let classification = evaluation.classification;
         self.check_finite("class loss on the validation images", classification.map_or(0.0, |found| found.loss), step)?;
@@ -280,18 +291,19 @@ impl<D: Device> TrainingLoop<'_, D> {
         self.progress.best_validation = Some(best.min(evaluation.nats_per_token));
         events.evaluated(step, &evaluation);
         match classification {
-            Some(found) => self.note_accuracy(step, found.accuracy),
+            Some(found) => self.note_accuracy(step, found.accuracy, events),
             None => Ok(()),
         }
     }
 
     /// Saves the weights if their accuracy is the best so far, else counts one more validation without a better one.
-    fn note_accuracy(&mut self, step: u64, accuracy: f64) -> Result<(), TrainError> {
+    fn note_accuracy(&mut self, step: u64, accuracy: f64, events: &mut dyn Events) -> Result<(), TrainError> {
         if let Some(best) = self.progress.best.as_mut().filter(|best| accuracy <= best.accuracy) {
             best.validations_since += 1;
             return Ok(());
         }
 
+        self.keep_folder(events)?;
         self.progress.best = Some(BestAccuracy { step, accuracy, validations_since: 0 });
         let contents = CheckpointContents {
             config: self.trainer.model().config(),
@@ -322,21 +334,18 @@ impl<D: Device> TrainingLoop<'_, D> {
             first: 0,
         };
         let (device, model, parameters) = (self.trainer.device(), self.trainer.model(), self.trainer.parameters());
-        let (grid, _) = completion_grid(
-            device,
-            model,
-            parameters,
-            self.palette,
-            &originals,
-            side,
-            GRID_COMPLETIONS,
-            generation,
-            |_| {},
-        )?;
+        let (grid, _) = self.trainer.between_steps(|| {
+            let (palette, completions) = (self.palette, GRID_COMPLETIONS);
+            completion_grid(device, model, parameters, palette, &originals, side, completions, generation, |_| {})
+        })?;
 
+        self.keep_folder(events)?;
         let path = self.folder.sample_grid(step);
-        write_png(&path, &grid.draw(comfortable_scale(side)))
-            .map_err(|source| TrainError::Write { path: path.clone(), source })?;
+        let picture = grid.draw(comfortable_scale(side));
+        let png = write_png(&path, &picture).map_err(|source| TrainError::Write { path: path.clone(), source })?;
+        if self.schedule.shows(step) {
+            self.log.append_grid(step, &png, picture.dimensions().into())?;
+        }
         self.progress.elapsed += start.elapsed().as_secs_f64();
         events.sampled(step, &path);
         Ok(())
@@ -345,6 +354,7 @@ impl<D: Device> TrainingLoop<'_, D> {
     /// Writes a checkpoint and removes the oldest.
     fn save(&mut self, events: &mut dyn Events) -> Result<(), TrainError> {
         self.check_finite_weights()?;
+        self.keep_folder(events)?;
         let (device, parameters, adam) = (self.trainer.device(), self.trainer.parameters(), self.trainer.adam());
 
         // Sync the metrics before the checkpoint: after a crash no checkpoint may be newer than its log.

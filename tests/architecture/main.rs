@@ -58,7 +58,8 @@ const CUDASIM: &[Floors] = &[
     Floors {
         parent: "",
         floors: &[
-            &["options", "swizzle", "numerics", "report", "mask"],
+            &["card", "swizzle", "numerics", "report", "mask"],
+            &["options"],
             &["ptx", "memory"],
             &["tensor_map"],
             &["counters"],

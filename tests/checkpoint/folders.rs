@@ -10,6 +10,7 @@ use igpt_engine::checkpoint::{
 use igpt_engine::device::prelude::*;
 use igpt_engine::device::{Activation, CpuDevice, Norm};
 use igpt_engine::model::{ModelConfig, Preset, parameter_specs};
+use igpt_engine::optim::Skipped;
 use igpt_engine::tape::Parameters;
 
 pub fn golden(name: &str) -> PathBuf {
@@ -58,6 +59,15 @@ pub fn save_weights(dir: &Path, config: &ModelConfig) {
         .unwrap();
 }
 
+/// Lets the folder be loaded as it is after an edit, as the message of a refused one says.
+pub fn accept_edits(dir: &Path) {
+    fs::remove_file(dir.join("igpt-engine.sha256")).unwrap();
+    let path = dir.join("config.json");
+    let mut config: serde_json::Value = serde_json::from_slice(&fs::read(&path).unwrap()).unwrap();
+    config.as_object_mut().unwrap().remove("igpt_manifest");
+    fs::write(&path, config.to_string()).unwrap();
+}
+
 pub fn refusal(dir: &Path) -> CheckpointError {
     load_model(&device(), dir).err().expect("the checkpoint should be refused")
 }
@@ -72,6 +82,7 @@ fn every_variant_comes_back_bit_for_bit() {
         let palette = [[0.1, -1.0, 1.0], [1.0 / 3.0, f32::MIN_POSITIVE, -0.7]];
         let progress = Progress {
             step: u64::MAX,
+            skipped: Skipped { total: 9, in_a_row: number as u64 },
             samples: 7,
             tokens: 63,
             best_validation: Some(0.1 + 0.2),

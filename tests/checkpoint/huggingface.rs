@@ -10,7 +10,7 @@ use igpt_engine::device::{Activation, Norm};
 use igpt_engine::model::{ModelConfig, Order, Permutation, parameter_specs};
 use serde_json::{Value, json};
 
-use crate::folders::{bits, device, distinct, golden, refusal, save_weights, tiny};
+use crate::folders::{accept_edits, bits, device, distinct, golden, refusal, save_weights, tiny};
 
 #[test]
 fn import_export_import_is_identity() {
@@ -68,6 +68,7 @@ fn a_missing_bias_is_not_made_up() {
     let mut bytes = Vec::new();
     write_tensors(&mut bytes, &path, &kept, |i| file.read(&kept[i].0)).unwrap();
     fs::write(&path, bytes).unwrap();
+    accept_edits(&source);
     let missing = |error| matches!(error, CheckpointError::MissingTensor { name, .. } if name == lost[0].0);
     let out = place.path().join("out");
     assert!(missing(convert::import(&source, &out, false, false).unwrap_err()));
@@ -119,6 +120,7 @@ fn edited(edit: impl Fn(&mut Vec<(String, Vec<usize>, Vec<f32>)>)) -> (tempfile:
     let mut bytes = Vec::new();
     write_tensors(&mut bytes, &path, &headers, |i| Ok(tensors[i].2.clone())).unwrap();
     fs::write(path, bytes).unwrap();
+    accept_edits(&dir);
     (place, dir)
 }
 
@@ -227,6 +229,7 @@ fn configurations_that_we_would_compute_wrongly_are_refused() {
     let place = tempfile::tempdir().unwrap();
     let dir = place.path().join("model");
     convert::import(&golden("l2d64h2p64"), &dir, false, false).unwrap();
+    accept_edits(&dir);
     let path = dir.join("config.json");
     let sound: Value = serde_json::from_slice(&fs::read(&path).unwrap()).unwrap();
 

@@ -98,7 +98,7 @@ fn given_masks_score_what_they_score_with_hugging_faces_weights() {
     }
     // Nats stand where something was guessed, and nowhere else.
     let (nats, mask) = (Npy::open(&nats).unwrap(), Npy::open(&mask).unwrap());
-    for (nats, masked) in nats.f64s(0..nats.len()).zip(mask.f64s(0..mask.len())) {
+    for (nats, masked) in nats.f64s(0..nats.len()).unwrap().zip(mask.f64s(0..mask.len()).unwrap()) {
         assert_eq!(nats.is_finite(), masked != 0.0);
     }
 }

@@ -60,5 +60,5 @@ fn every_command_has_a_manual_page() {
 
     let file = folder.path().join("file");
     fs::write(&file, "").unwrap();
-    assert!(assert_refused(engine().args(["man", "--out"]).arg(&file)).contains("cannot make the folder"));
+    assert!(assert_refused(engine().args(["man", "--out"]).arg(&file)).contains("is no folder; name another place"));
 }

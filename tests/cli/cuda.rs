@@ -11,7 +11,7 @@ use crate::resume::metrics;
 use crate::{assert_refused, assert_succeeds, engine, json_lines, losses, weights_and_moments};
 
 /// Two layers on images of 4 × 4, so that the simulator takes a fraction of a second for a step.
-const RUN: [&str; 20] = [
+pub const RUN: [&str; 20] = [
     "train",
     "--layers",
     "2",
@@ -35,10 +35,10 @@ const RUN: [&str; 20] = [
 ];
 
 /// A folder whose `libcuda.so` is the simulator; nothing where the tests run on no CUDA device.
-struct Driver(Option<TempDir>);
+pub struct Driver(Option<TempDir>);
 
 impl Driver {
-    fn new() -> Option<Self> {
+    pub fn new() -> Option<Self> {
         match wanted() {
             Wanted::Neither => None,
             Wanted::Gpu => Some(Self(None)),
@@ -52,9 +52,15 @@ impl Driver {
 
     /// The binary with that driver, in which blocks and warps run in the order of `seed`.
     fn engine(&self, seed: u64) -> Command {
+        self.engine_with(&format!("seed={seed}"))
+    }
+
+    /// The binary with that driver, and options of the simulator.
+    pub fn engine_with(&self, options: &str) -> Command {
         let mut command = engine();
         if let Some(folder) = &self.0 {
-            command.env("LD_LIBRARY_PATH", folder.path()).env("CUDASIM", format!("seed={seed}"));
+            let options = format!("stop=warning,{options}");
+            command.env("LD_LIBRARY_PATH", folder.path()).env("CUDASIM", options);
         }
         command
     }

@@ -131,3 +131,34 @@ fn what_cannot_be_walked_is_refused_at_once() {
     assert!(assert_refused(&mut demo(&out, &[])).contains("other files"));
     assert_eq!(fs::read_to_string(out.join("report.html")).unwrap(), "somebody's");
 }
+
+/// Stages that are done rest on the images that were there: other ones in their place are another demo.
+#[test]
+fn images_that_changed_since_the_demo_began_are_refused() {
+    let place = tempfile::tempdir().unwrap();
+    let photos = place.path().join("photos");
+    for (split, count) in [("train", 60_u8), ("test", 10)] {
+        for (class, name) in ["dark", "light"].into_iter().enumerate() {
+            let folder = photos.join(split).join(name);
+            fs::create_dir_all(&folder).unwrap();
+            for index in 0..count {
+                let pixels = image::RgbImage::from_pixel(32, 32, image::Rgb([100 * class as u8 + index; 3]));
+                pixels.save(folder.join(format!("{index:02}.png"))).unwrap();
+            }
+        }
+    }
+    let out = place.path().join("demo");
+    let data = format!("images:{}", photos.display());
+    let flags = ["--data", data.as_str(), "--json"];
+    let mut child = demo(&out, &flags).stdout(std::process::Stdio::null()).spawn().unwrap();
+    while !out.join("demo.json").exists() && child.try_wait().unwrap().is_none() {
+        std::thread::sleep(std::time::Duration::from_millis(2));
+    }
+    child.kill().unwrap();
+    child.wait().unwrap();
+
+    let changed = photos.join("train/light/07.png");
+    image::RgbImage::from_pixel(32, 32, image::Rgb([1, 2, 3])).save(&changed).unwrap();
+    let message = assert_refused(&mut demo(&out, &flags));
+    assert!(message.contains("images") && message.contains(&data), "{message}");
+}

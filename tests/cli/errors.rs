@@ -110,6 +110,7 @@ fn impossible_settings() {
         (["--steps", "0"], "--steps"),
         (["--lr", "-1"], "--lr"),
         (["--clip", "0"], "--clip"),
+        (["--max-skipped", "0"], "--max-skipped"),
         (["--holdout", "1.5"], "--holdout"),
         (["--resolution", "0"], "resolution"),
         (["--width", "0"], "width"),
@@ -261,9 +262,9 @@ fn messages_say_each_cause_once() {
     fs::write(&file, "").unwrap();
     let mut missing = engine();
     missing.args(["data", "encode", "--palette", "no-such.npy", "--out"]).arg(folder.path().join("x.npy"));
-    for mut command in [train(&file, &["--steps", "1"]), missing] {
+    for (mut command, cause) in [(train(&file, &["--steps", "1"]), "is no folder"), (missing, "os error")] {
         let message = assert_refused(&mut command);
-        assert_eq!(message.matches("os error").count(), 1, "{message}");
+        assert_eq!(message.matches(cause).count(), 1, "{message}");
     }
     let message = assert_refused(engine().args(["data", "info", "no/such/folder"]));
     assert!(message.contains("there is no file or folder no/such/folder"), "{message}");

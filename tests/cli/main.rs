@@ -1,18 +1,33 @@
 //! The binary as its users meet it: what it prints, writes and refuses, and that it loses nothing.
 
+mod accidents;
 mod bert;
 mod completions;
 mod cuda;
+mod damage;
+mod data_sets;
 mod demo;
+mod drivers;
 mod errors;
 mod evaluate;
 mod finetune;
+mod heads;
 mod help;
+mod memory;
 mod orders;
+mod outputs;
+mod paths;
 mod probe;
 mod recipes;
 mod resume;
+mod run_images;
+#[cfg(unix)]
+mod signals;
+mod tensorboard;
+#[cfg(target_os = "linux")]
+mod terminal;
 mod train;
+mod verification;
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};

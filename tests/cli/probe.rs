@@ -188,6 +188,7 @@ fn bad_input_is_refused_with_the_fix() {
     write("x.npy", &[2, 3], &[1.0, 2.0, 3.0, 4.0, 5.0, 6.0]);
     write("nan.npy", &[2, 3], &[1.0, 2.0, 3.0, f32::NAN, 5.0, 6.0]);
     write("flat.npy", &[6], &[1.0; 6]);
+    write("halves.npy", &[2], &[0.5, 1.0]);
     write("wide.npy", &[2, 4], &[1.0; 8]);
     write("three.npy", &[3, 3], &[1.0; 9]);
     fs::write(at("junk.npy"), b"no array").unwrap();
@@ -196,11 +197,12 @@ fn bad_input_is_refused_with_the_fix() {
         ("flat.npy", "two.npy", "flat.npy"),
         ("three.npy", "two.npy", "2 labels"),
         ("x.npy", "negative.npy", "label -1"),
-        ("x.npy", "x.npy", "labels are [N]"),
-        ("x.npy", "flat.npy", "integers"),
+        ("x.npy", "x.npy", "one-hot"),
+        ("x.npy", "halves.npy", "whole numbers"),
+        ("x.npy", "flat.npy", "6 labels"),
         ("junk.npy", "two.npy", "junk.npy"),
         ("missing.npy", "two.npy", "missing.npy"),
-        ("x.npy", "same.npy", "1 classes"),
+        ("x.npy", "same.npy", "of class 0"),
         ("wide.npy", "two.npy", "64"),
     ] {
         let pair = format!("{},{}", at(x), at(y));

@@ -92,6 +92,19 @@ fn a_finished_run_stays_as_it_is() {
     assert!(weights_and_moments(&run, 2) == before);
 }
 
+/// As a kill between the last checkpoint and the removal of the oldest leaves them.
+#[test]
+fn a_checkpoint_too_many_is_removed_even_if_no_step_is_left() {
+    let folder = tempfile::tempdir().unwrap();
+    let run = folder.path().join("run");
+    let flags =
+        |keep| ["--steps", "4", "--save-every", "1", "--eval-every", "0", "--sample-every", "0", "--keep", keep];
+    assert_succeeds(&mut train(&run, &flags("4")));
+    assert_succeeds(train(&run, &flags("2")).arg("--resume"));
+    let kept = igpt_engine::run::checkpoints::list(&run).unwrap();
+    assert_eq!(kept.iter().map(|(step, _)| *step).collect::<Vec<_>>(), [3, 4]);
+}
+
 #[test]
 fn what_decides_the_numbers_cannot_change() {
     let folder = tempfile::tempdir().unwrap();

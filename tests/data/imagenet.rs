@@ -2,7 +2,6 @@
 //! images, development kits and shards are refused by name.
 
 use std::fs;
-use std::io::Cursor;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -13,6 +12,8 @@ use igpt_engine::data::{
 };
 use image::{ImageFormat, RgbImage};
 
+use crate::support::encoded;
+
 const FIXTURES: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/fixtures");
 
 fn options(skip_bad: SkipBad) -> OpenOptions {
@@ -20,17 +21,11 @@ fn options(skip_bad: SkipBad) -> OpenOptions {
 }
 
 /// A photo-like picture: smooth, with noise, of its own for each number.
-fn photo(number: u32, width: u32, height: u32) -> RgbImage {
+pub fn photo(number: u32, width: u32, height: u32) -> RgbImage {
     RgbImage::from_fn(width, height, |x, y| {
         let noise = (x.wrapping_mul(73).wrapping_add(y.wrapping_mul(151)) ^ (number * 977)) % 23;
         image::Rgb([x * 200 / width + noise, y * 200 / height + noise, (number * 37 + x + y) % 256].map(|v| v as u8))
     })
-}
-
-fn encoded(image: impl Into<image::DynamicImage>, format: ImageFormat) -> Vec<u8> {
-    let mut bytes = Cursor::new(Vec::new());
-    image.into().write_to(&mut bytes, format).unwrap();
-    bytes.into_inner()
 }
 
 /// 24 images in 6 classes: wide, high and small ones, a grey JPEG, JPEGs of four components, a PNG named JPEG.
@@ -75,7 +70,7 @@ fn tar_of(files: &[(String, Vec<u8>)]) -> Vec<u8> {
 }
 
 /// Classes' tars in an order that is not the sorted one, as are the files in them.
-fn training_tar(images: &[(String, String, Vec<u8>)]) -> Vec<u8> {
+pub fn training_tar(images: &[(String, String, Vec<u8>)]) -> Vec<u8> {
     let mut wnids: Vec<&String> = images.iter().map(|(wnid, _, _)| wnid).collect();
     wnids.sort();
     wnids.dedup();

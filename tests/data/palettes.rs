@@ -5,8 +5,7 @@ use igpt_engine::data::{DataError, FitOptions, Histogram, ImageSource, Palette, 
 #[test]
 fn a_palette_fitted_to_the_sample_is_good_reproducible_and_indifferent_to_threads() {
     let source = open_sample(Split::Train).unwrap();
-    let bar = indicatif::ProgressBar::hidden();
-    let histogram = Histogram::of_images(300, &bar, |index| source.image(index)).unwrap();
+    let histogram = Histogram::of_images(300, || {}, |index| source.image(index)).unwrap();
     assert_eq!(histogram.pixels(), 300 * 1024);
 
     let options = FitOptions { colours: 64, seed: 3, iterations: 30, ..FitOptions::default() };
@@ -19,7 +18,7 @@ fn a_palette_fitted_to_the_sample_is_good_reproducible_and_indifferent_to_thread
 
     // Against the definition, pixel by pixel.
     let image = source.image(0).unwrap();
-    let one = Histogram::of_images(1, &bar, |_| Ok(image.clone())).unwrap().quality(&palette);
+    let one = Histogram::of_images(1, || {}, |_| Ok(image.clone())).unwrap().quality(&palette);
     let by_hand: f64 = image
         .pixels()
         .map(|pixel| {
@@ -44,7 +43,7 @@ fn a_palette_fitted_to_the_sample_is_good_reproducible_and_indifferent_to_thread
 #[test]
 fn impossible_fits_are_refused() {
     let image = image::RgbImage::from_fn(4, 4, |x, _| image::Rgb([x as u8 * 9, 0, 0]));
-    let histogram = Histogram::of_images(1, &indicatif::ProgressBar::hidden(), |_| Ok(image.clone())).unwrap();
+    let histogram = Histogram::of_images(1, || {}, |_| Ok(image.clone())).unwrap();
     let fit_to = |colours| fit(&histogram, &FitOptions { colours, ..FitOptions::default() }, |_, _| {});
     // As many colours as there are: no error is left.
     assert!(histogram.quality(&fit_to(4).unwrap()).mse < 1e-12);
@@ -55,7 +54,7 @@ fn impossible_fits_are_refused() {
 #[test]
 fn the_built_in_palette_suits_the_test_images() {
     let source = open_sample(Split::Test).unwrap();
-    let histogram = Histogram::of_images(200, &indicatif::ProgressBar::hidden(), |index| source.image(index)).unwrap();
+    let histogram = Histogram::of_images(200, || {}, |index| source.image(index)).unwrap();
     let quality = histogram.quality(&Palette::built_in().unwrap());
     assert!(quality.mse < 0.0012 && quality.used > 480, "{quality:?}");
 }

@@ -5,8 +5,8 @@ use std::str::FromStr;
 use std::sync::Arc;
 
 use igpt_engine::data::{
-    AugmentKey, Batches, DataError, DataSpec, Examples, Filter, ImageSource, OpenOptions, Palette, Prefetcher, Result,
-    Split, npy, open, open_image, open_images, open_sample,
+    Alpha, AugmentKey, Batches, DataError, DataSpec, Examples, Filter, ImageSource, OpenOptions, Palette, Prefetcher,
+    Result, Split, npy, open, open_image, open_images, open_sample,
 };
 use proptest::prelude::*;
 
@@ -183,8 +183,8 @@ fn prefetching_keeps_the_order_and_errors_arrive_in_their_place() {
 #[test]
 fn single_images_and_too_high_a_resolution() {
     let path = Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/fixtures/images/rgb.png"));
-    assert_eq!(open_image(path, 32, Filter::Bilinear).unwrap().dimensions(), (32, 32));
-    let error = open_image(path, 48, Filter::Bilinear).unwrap_err().to_string();
+    assert_eq!(open_image(path, 32, Filter::Bilinear, Alpha::Drop).unwrap().dimensions(), (32, 32));
+    let error = open_image(path, 48, Filter::Bilinear, Alpha::Drop).unwrap_err().to_string();
     assert!(error.contains("rgb.png") && error.contains("48x48"), "{error}");
     let options = OpenOptions { resolution: 48, ..options() };
     let error = sample(Split::Test, &options).tokens(0, None, &mut vec![0; 48 * 48]).unwrap_err().to_string();

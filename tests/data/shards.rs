@@ -6,7 +6,8 @@ use igpt_engine::data::{DataError, DataSpec, Examples, Palette, Shard, ShardHead
 
 use crate::pipeline::options;
 
-fn header(images: usize) -> ShardHeader {
+/// Of images of four pixels, with labels.
+pub fn header(images: usize) -> ShardHeader {
     ShardHeader {
         images,
         length: 4,

@@ -256,7 +256,7 @@ fn a_decompression_bomb_is_refused() {
     assert!(error.contains("bomb.png") && error.to_lowercase().contains("limit"), "{error}");
 }
 
-fn crc32(bytes: &[u8]) -> u32 {
+pub fn crc32(bytes: &[u8]) -> u32 {
     !bytes.iter().fold(!0, |crc, &byte| {
         (0..8).fold(crc ^ u32::from(byte), |crc, _| if crc & 1 == 1 { crc >> 1 ^ 0xedb8_8320 } else { crc >> 1 })
     })

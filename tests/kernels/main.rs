@@ -5,7 +5,10 @@
 //! `IGPT_TEST_DEVICE=cuda` on a GPU.
 
 mod budget;
+mod cards;
 mod mutants;
 mod ops;
 mod process;
 mod schedules;
+mod toolkits;
+mod variants;

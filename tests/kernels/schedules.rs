@@ -27,7 +27,7 @@ fn schedules_change_nothing() {
         return;
     }
 
-    let simulator = cudasim::install().expect("cargo has built cudasim beside the tests");
+    let simulator = test_support::devices::strict();
     for precision in [Precision::F32, Precision::Bf16] {
         let mut first = None;
         for schedule in SCHEDULES {

@@ -15,14 +15,18 @@ fn the_objective_and_its_gradient_are_scikit_learns() {
         for row in golden.meta["rows"].as_array().unwrap() {
             let (c, number) = (row["C"].as_f64().unwrap(), |key: &str| row[key].as_f64().unwrap());
             let optimum = golden.classifier(&format!("C{c}"));
-            let exact = ObjectiveF64::evaluate(&optimum, &golden.train, &golden.train_labels, None);
+            let exact = ObjectiveF64::evaluate(&optimum, &golden.train, &golden.train_labels, None).unwrap();
             let objective = exact.objective(&optimum, c);
             assert!((objective / number("objective") - 1.0).abs() < 1e-13, "{name} {c}: {objective}");
             assert!(exact.gradient_norm(&optimum, c) < 1e-9 * objective, "{name} {c}");
             let mean = exact.cross_entropy / golden.train_labels.len() as f64;
             assert!((mean / number("mean_ce_train") - 1.0).abs() < 1e-12, "{name} {c}: {mean}");
-            assert_eq!(optimum.accuracy(&golden.test, &golden.test_labels), number("acc_test"), "{name} {c}");
-            assert_eq!(optimum.accuracy(&golden.train, &golden.train_labels), number("acc_train"), "{name} {c}");
+            assert_eq!(optimum.accuracy(&golden.test, &golden.test_labels).unwrap(), number("acc_test"), "{name} {c}");
+            assert_eq!(
+                optimum.accuracy(&golden.train, &golden.train_labels).unwrap(),
+                number("acc_train"),
+                "{name} {c}"
+            );
         }
     }
 }
@@ -64,11 +68,11 @@ fn assert_optimum(golden: &Golden, row: &serde_json::Value, fit: impl FnOnce(f64
     assert!(off.0 > -1e-12 && off.0 <= TOLERANCE, "C {c}: {off:?}");
     assert!(off.1 < 2e-4 && off.2 < 2e-3, "C {c}: {off:?}");
 
-    assert_eq!(classifier.accuracy(&golden.test, &golden.test_labels), number("acc_test"), "C {c}");
-    assert_eq!(classifier.accuracy(&golden.train, &golden.train_labels), number("acc_train"), "C {c}");
+    assert_eq!(classifier.accuracy(&golden.test, &golden.test_labels).unwrap(), number("acc_test"), "C {c}");
+    assert_eq!(classifier.accuracy(&golden.train, &golden.train_labels).unwrap(), number("acc_train"), "C {c}");
 
     // What is reported is true of what is returned.
-    let exact = ObjectiveF64::evaluate(&classifier, &golden.train, &golden.train_labels, None);
+    let exact = ObjectiveF64::evaluate(&classifier, &golden.train, &golden.train_labels, None).unwrap();
     assert!((exact.objective(&classifier, c) / summary.objective - 1.0).abs() < 1e-14);
     assert!((exact.gradient_norm(&classifier, c) / summary.gradient_norm - 1.0).abs() < 1e-6);
 }

@@ -9,7 +9,7 @@ use std::{
 };
 
 /// The oldest release whose options and targets the kernels need.
-const OLDEST: (u32, u32) = (13, 0);
+pub const OLDEST: (u32, u32) = (12, 4);
 
 /// A compiler that works.
 #[derive(Clone, Debug)]
@@ -18,13 +18,24 @@ pub struct Nvcc {
     pub path: PathBuf,
     /// The output of `nvcc --version`; kernels are compiled again when it changes.
     pub version: String,
+    /// Its release: major, minor.
+    pub number: (u32, u32),
 }
 
 impl Nvcc {
     /// Its release as it prints it: `13.0, V13.0.88`.
     pub fn release(&self) -> &str {
-        self.version.split("release ").nth(1).and_then(|text| text.lines().next()).unwrap_or_default()
+        release(&self.version)
     }
+
+    /// The option that leaves a fatbin's PTX readable; 13.0 has another than 12.4.
+    pub fn uncompressed(&self) -> &'static str {
+        if self.number < (13, 0) { "--no-compress" } else { "--compress-mode=none" }
+    }
+}
+
+fn release(version: &str) -> &str {
+    version.split("release ").nth(1).and_then(|text| text.lines().next()).unwrap_or_default()
 }
 
 /// The first compiler that is new enough; `None` if there is none. `root` is the workspace's root. `reject` is told of each
@@ -75,19 +86,21 @@ pub fn site_packages(dir: &Path) -> Option<PathBuf> {
 }
 
 /// Runs the compiler to learn its release.
-fn probe(path: &Path) -> Result<Nvcc, String> {
+///
+/// # Errors
+/// Why it cannot be used.
+pub fn probe(path: &Path) -> Result<Nvcc, String> {
     let output = Command::new(path).arg("--version").output().map_err(|error| format!("cannot run it: {error}"))?;
     let version = String::from_utf8_lossy(&output.stdout).into_owned();
-    let nvcc = Nvcc { path: path.to_owned(), version };
 
-    let number = nvcc.release().split(',').next().and_then(|text| text.trim().split_once('.'));
-    let release = number.and_then(|(major, minor)| Some((major.parse().ok()?, minor.parse().ok()?)));
-    match release {
+    let number = release(&version).split(',').next().and_then(|text| text.trim().split_once('.'));
+    let number = number.and_then(|(major, minor)| Some((major.parse().ok()?, minor.parse().ok()?)));
+    match number {
         None => Err("it does not name its release".to_owned()),
-        Some(release) if release < OLDEST => Err(format!(
-            "release {}.{} is older than {}.{} (`cargo xtask toolkit` installs one that fits)",
-            release.0, release.1, OLDEST.0, OLDEST.1
+        Some((major, minor)) if (major, minor) < OLDEST => Err(format!(
+            "release {major}.{minor} is older than {}.{} (`cargo xtask toolkit` installs one that fits)",
+            OLDEST.0, OLDEST.1
         )),
-        Some(_) => Ok(nvcc),
+        Some(number) => Ok(Nvcc { path: path.to_owned(), version, number }),
     }
 }

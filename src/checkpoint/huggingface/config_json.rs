@@ -7,8 +7,10 @@ use serde_json::{Map, Value, json};
 use super::model_file::ModelFile;
 use crate::checkpoint::error::{CheckpointError, Result};
 use crate::checkpoint::json::{read_json, write_json};
+use crate::checkpoint::manifest::{MANIFEST_KEY, Manifest};
 use crate::checkpoint::pixel_order::{load_order, write_order};
-use crate::checkpoint::{CONFIG_FILE, MODEL_FILE};
+use crate::checkpoint::weights::{WeightKind, tensorflow_config};
+use crate::checkpoint::{CONFIG_FILE, MANIFEST_FILE};
 use crate::device::{Activation, Norm};
 use crate::model::{ModelConfig, Objective, Order};
 
@@ -77,6 +79,7 @@ pub fn native_config_json(config: &ModelConfig) -> Map<String, Value> {
         Norm::Rms => "rms",
         Norm::Layer => "layer",
     };
+    map.insert(MANIFEST_KEY.to_owned(), MANIFEST_FILE.into());
     map.insert("igpt_norm".to_owned(), norm.into());
     map.insert("igpt_sos".to_owned(), config.sos.into());
     map.insert("igpt_bias".to_owned(), config.bias.into());
@@ -90,9 +93,12 @@ pub fn native_config_json(config: &ModelConfig) -> Map<String, Value> {
 }
 
 /// Writes the folder's `config.json` and, of an order that has no name, `order.npy`. With `strict` there are Hugging Face's
-/// keys alone, and the model must be [`expressible`].
-pub(in crate::checkpoint) fn write_config(dir: &Path, config: &ModelConfig, strict: bool) -> Result<()> {
-    let json = if strict { config_json(config) } else { native_config_json(config) };
+/// keys alone, and the model must be [`expressible`]. A `bare` model has no head.
+pub(in crate::checkpoint) fn write_config(dir: &Path, config: &ModelConfig, strict: bool, bare: bool) -> Result<()> {
+    let mut json = if strict { config_json(config) } else { native_config_json(config) };
+    if let Some(architectures) = json.get_mut("architectures").filter(|_| bare) {
+        *architectures = json!(["ImageGPTModel"]);
+    }
     write_json(&dir.join(CONFIG_FILE), &json.into())?;
     write_order(dir, &config.order)
 }
@@ -104,10 +110,14 @@ pub(in crate::checkpoint) fn write_config(dir: &Path, config: &ModelConfig, stri
 /// [`CheckpointError::Io`], [`CheckpointError::Json`] and [`CheckpointError::Order`] for files that cannot be read or
 /// understood, [`CheckpointError::Model`] for an impossible model.
 pub fn load_config(dir: &Path) -> Result<ModelConfig> {
+    Manifest::open(dir)?;
     let path = dir.join(CONFIG_FILE);
+    if !path.is_file() && WeightKind::of(dir) == Some(WeightKind::TensorFlow) {
+        return tensorflow_config(dir);
+    }
     let map = read_json(&path)?;
     let (mut config, bias) = parse_config(dir, &path, &map)?;
-    let weights = dir.join(MODEL_FILE).is_file();
+    let weights = WeightKind::of(dir).is_some();
     config.bias = match bias {
         Some(bias) => bias,
         None => ModelFile::open(dir)?.has_bias()?,
@@ -236,7 +246,7 @@ impl Keys<'_> {
 
     /// A key of ours that we do not know changes the model in a way that we do not know.
     fn refuse_unknown_own(&self) -> Result<()> {
-        let known = ["igpt_norm", "igpt_sos", "igpt_bias", "igpt_objective", "igpt_order"];
+        let known = [MANIFEST_KEY, "igpt_norm", "igpt_sos", "igpt_bias", "igpt_objective", "igpt_order"];
         match self.map.keys().find(|key| key.starts_with("igpt_") && !known.contains(&key.as_str())) {
             Some(key) => Err(self.error(format!("{key} is unknown; it was written by a newer igpt-engine, use that"))),
             None => Ok(()),

@@ -1,19 +1,19 @@
-//! `model.safetensors`: Hugging Face's names of tensors and ours, and what may be in a file beside our parameters.
+//! The weights: Hugging Face's names of tensors and ours, and what may be in a file beside our parameters.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::path::Path;
 
-use crate::checkpoint::MODEL_FILE;
 use crate::checkpoint::error::{CheckpointError, Result};
-use crate::checkpoint::tensors::TensorFile;
+use crate::checkpoint::source::TensorSource;
+use crate::checkpoint::weights::open_weights;
 use crate::device::Device;
-use crate::model::{CLASS_HEAD, ModelConfig, parameter_specs};
+use crate::model::{CLASS_HEAD, ModelConfig, TOKEN_HEAD, parameter_specs};
 use crate::tape::Parameters;
 
-/// A folder's `model.safetensors`, its tensors found by the names that [`parameter_specs`] uses.
+/// A folder's weights, their tensors found by the names that [`parameter_specs`] uses.
 #[derive(Debug)]
 pub struct ModelFile {
-    file: TensorFile,
+    file: Box<dyn TensorSource>,
     /// From our name to the file's.
     names: BTreeMap<String, String>,
 }
@@ -22,20 +22,15 @@ impl ModelFile {
     /// Opens the folder's weights. Names may lack the prefix `transformer.`, as a bare `ImageGPTModel` saves them.
     ///
     /// # Errors
-    /// [`CheckpointError::NotACheckpoint`] without weights, [`CheckpointError::AmbiguousTensor`], and as
-    /// [`TensorFile::open`].
+    /// As [`open_weights`]; [`CheckpointError::AmbiguousTensor`].
     pub fn open(dir: &Path) -> Result<Self> {
-        let path = dir.join(MODEL_FILE);
-        if !path.is_file() {
-            return Err(CheckpointError::NotACheckpoint { path: dir.to_owned(), problem: missing_weights(dir) });
-        }
-        let file = TensorFile::open(&path)?;
+        let file = open_weights(dir)?;
         let mut names = BTreeMap::new();
-        for (name, _) in file.tensors() {
+        for name in file.names() {
             let prefixed = ["transformer.", "lm_head.", "score."].iter().any(|prefix| name.starts_with(prefix));
-            let own = if prefixed { name.to_owned() } else { format!("transformer.{name}") };
-            if names.insert(own.clone(), name.to_owned()).is_some() {
-                return Err(CheckpointError::AmbiguousTensor { path, name: own });
+            let own = if prefixed { name.clone() } else { format!("transformer.{name}") };
+            if names.insert(own.clone(), name).is_some() {
+                return Err(CheckpointError::AmbiguousTensor { path: file.path().to_owned(), name: own });
             }
         }
         Ok(Self { file, names })
@@ -55,17 +50,28 @@ impl ModelFile {
     /// Reads a parameter as f32, row-major.
     ///
     /// # Errors
-    /// As [`TensorFile::read`].
+    /// As [`TensorSource::read`].
     pub fn read(&mut self, name: &str) -> Result<Vec<f32>> {
         // A name that the file lacks is passed on, so that the file's own error speaks.
         let found = self.names.get(name).map_or(name, String::as_str);
         self.file.read(found)
     }
 
+    /// What `load` makes of the file, once all of the file is verified. A damaged file is reported as that, whatever else it
+    /// led to.
+    ///
+    /// # Errors
+    /// As [`TensorSource::verify`]; those of `load`.
+    pub fn verified<T>(&mut self, load: impl FnOnce(&mut Self) -> Result<T>) -> Result<T> {
+        let loaded = load(self);
+        self.file.verify()?;
+        loaded
+    }
+
     /// Whether any bias of a layer is there and not zero.
     ///
     /// # Errors
-    /// As [`TensorFile::read`].
+    /// As [`TensorSource::read`].
     pub fn has_bias(&mut self) -> Result<bool> {
         let biases: Vec<_> =
             self.names.keys().filter(|name| name.ends_with(".bias") && !is_mask(name)).cloned().collect();
@@ -78,7 +84,8 @@ impl ModelFile {
     }
 
     fn is_zero(&mut self, name: &str) -> Result<bool> {
-        Ok(self.read(name)?.iter().all(|value| *value == 0.0))
+        let found = self.names.get(name).map_or(name, String::as_str);
+        Ok(self.file.peek(found)?.iter().all(|value| *value == 0.0))
     }
 
     /// Checks that every parameter of `config` is there in its shape, and nothing else that would matter. Returns the
@@ -98,7 +105,9 @@ impl ModelFile {
         let path = self.file.path().to_owned();
         let specs = parameter_specs(config);
         let absent: HashSet<_> = absent.iter().collect();
-        for spec in specs.iter().filter(|spec| !absent.contains(&spec.name)) {
+        // A classifier or a bare model has no head for pixels.
+        let headless = |name: &str| name == TOKEN_HEAD && !self.has(TOKEN_HEAD);
+        for spec in specs.iter().filter(|spec| !absent.contains(&spec.name) && !headless(&spec.name)) {
             self.check_shape(&spec.name, &spec.shape)?;
         }
 
@@ -151,28 +160,16 @@ impl ModelFile {
 /// As [`ModelFile::open`], [`ModelFile::check`] and [`ModelFile::read`]; those of the device.
 pub fn load_parameters<D: Device>(device: &D, dir: &Path, config: &ModelConfig) -> Result<Parameters<D>> {
     let mut file = ModelFile::open(dir)?;
-    file.check(config)?;
-    Parameters::from_fn(device, parameter_specs(config), |_, spec| file.read(&spec.name))
+    file.verified(|file| {
+        file.check(config)?;
+        Parameters::from_fn(device, parameter_specs(config), |_, spec| match spec.name.as_str() {
+            TOKEN_HEAD if !file.has(TOKEN_HEAD) => Ok(vec![0.0; spec.elements()]),
+            name => file.read(name),
+        })
+    })
 }
 
 /// The causal mask and its filler, which old versions saved with each block.
 fn is_mask(name: &str) -> bool {
     name.ends_with(".attn.bias") || name.ends_with(".attn.masked_bias")
-}
-
-/// What a folder without `model.safetensors` holds instead, and how to mend it.
-pub(crate) fn missing_weights(dir: &Path) -> String {
-    if dir.join("pytorch_model.bin").exists() {
-        "its weights are a PyTorch pickle; convert it once with transformers: \
-         ImageGPTForCausalImageModeling.from_pretrained(DIR).save_pretrained(NEW_DIR)"
-            .to_owned()
-    } else if dir.join("model.safetensors.index.json").exists() {
-        "its weights are split over several files; save it again with transformers' \
-         save_pretrained(NEW_DIR, max_shard_size=\"100GB\")"
-            .to_owned()
-    } else if dir.is_dir() {
-        format!("there is no {MODEL_FILE} in it; give a checkpoint or a run folder")
-    } else {
-        "there is no such folder; give a checkpoint or a run folder".to_owned()
-    }
 }

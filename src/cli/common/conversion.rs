@@ -6,6 +6,7 @@ use anyhow::{Context, Result};
 use serde_json::json;
 
 use crate::checkpoint::convert::Conversion;
+use crate::fs::path_text;
 
 /// Says what an import or export did, for people or as one line of JSON.
 pub fn report(verb: &str, source: &Path, out: &Path, done: &Conversion, json: bool) -> Result<()> {
@@ -21,19 +22,20 @@ fn write_report(
     done: &Conversion,
     json: bool,
 ) -> std::io::Result<()> {
-    let Conversion { config, parameters, dropped, added, colours, sha256 } = done;
+    let Conversion { config, parameters, dropped, added, colours, sha256, files } = done;
 
     // For scripts.
     if json {
         let value = json!({
-            "source": source,
-            "out": out,
+            "source": path_text(source),
+            "out": path_text(out),
             "config": config,
             "parameters": parameters,
             "dropped": dropped,
             "added": added,
             "colours": colours,
             "sha256": sha256,
+            "files": files.iter().map(|(name, _)| name).collect::<Vec<_>>(),
         });
         return writeln!(to, "{value}");
     }
@@ -53,7 +55,7 @@ fn write_report(
     if !added.is_empty() {
         writeln!(to, "  added       {} biases of zero", added.len())?;
     }
-    writeln!(to, "  sha256      {sha256}  model.safetensors")
+    files.iter().try_for_each(|(name, hash)| writeln!(to, "  sha256      {hash}  {name}"))
 }
 
 #[cfg(test)]

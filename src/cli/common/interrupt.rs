@@ -1,31 +1,130 @@
-//! Ctrl-C: the first one asks what runs to keep its work and end, the second one ends the process.
+//! Signals that ask the process to end. A command that keeps its work (a run, a probe) is asked to stop by the first and
+//! ended by the second; any other ends at the first. What is half-written is taken away either way.
 
-use std::sync::OnceLock;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::process::ExitCode;
+use std::sync::atomic::{AtomicBool, AtomicI32, Ordering};
 
 use anyhow::{Context, Result};
 
 use super::output::tell;
+use crate::fs::unfinished;
 
-/// Set by the first Ctrl-C; the second ends the process at once. One for all commands, since `demo` runs several of
-/// them in one process, which can listen only once.
-pub fn stop_flag() -> Result<&'static AtomicBool> {
-    static STOP: AtomicBool = AtomicBool::new(false);
-    static PRESSED: AtomicBool = AtomicBool::new(false);
-    static HANDLER: OnceLock<()> = OnceLock::new();
+/// Set by the first signal. One for all commands, since `demo` runs several of them in one process.
+static STOP: AtomicBool = AtomicBool::new(false);
+/// Whether the command looks at [`STOP`].
+static KEEPS_WORK: AtomicBool = AtomicBool::new(false);
+/// The first signal's number, Ctrl-C's before there is one.
+static SIGNAL: AtomicI32 = AtomicI32::new(CTRL_C);
+/// SIGINT, everywhere.
+const CTRL_C: i32 = 2;
 
-    if HANDLER.set(()).is_ok() {
-        ctrlc::set_handler(|| {
-            // Not STOP's earlier value: a reader that has gone away sets it too, which is not a first Ctrl-C.
-            if PRESSED.swap(true, Ordering::Relaxed) {
-                std::process::exit(130);
-            }
-            STOP.store(true, Ordering::Relaxed);
-            tell(format_args!(
-                "\nstopping after this step and saving; Ctrl-C again to stop at once and lose what is not saved"
-            ));
-        })
-        .context("cannot listen for Ctrl-C")?;
+/// What a command that keeps its work looks at: from here on the first signal sets it and ends nothing.
+pub fn stop_flag() -> &'static AtomicBool {
+    KEEPS_WORK.store(true, Ordering::Relaxed);
+    &STOP
+}
+
+/// A command was stopped and nothing of its work is kept; the text says so.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+pub struct Stopped(pub &'static str);
+
+impl Stopped {
+    /// As shells have it: 128 and the number of the signal.
+    pub fn exit_code() -> ExitCode {
+        ExitCode::from(u8::try_from(128 + SIGNAL.load(Ordering::Relaxed)).unwrap_or(2))
     }
-    Ok(&STOP)
+}
+
+/// Asks the command to stop and keep its work; whether it does that.
+fn ask_to_stop(signal: i32, name: &str) -> bool {
+    if !KEEPS_WORK.load(Ordering::Relaxed) {
+        return false;
+    }
+    if !STOP.swap(true, Ordering::Relaxed) {
+        SIGNAL.store(signal, Ordering::Relaxed);
+        tell(format_args!(
+            "\n{name}: stopping after this step and saving; Ctrl-C again to stop at once and lose what is not saved"
+        ));
+    }
+    true
+}
+
+/// Ends the process, leaving nothing half-written.
+fn end(signal: i32) -> ! {
+    unfinished::abandon();
+    std::process::exit(128 + signal)
+}
+
+/// Listens from here on, on a thread of its own.
+///
+/// # Errors
+/// Signals or a thread that the operating system refuses.
+#[cfg(unix)]
+pub fn listen() -> Result<()> {
+    use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGUSR1, SIGUSR2, SIGXCPU, SIGXFSZ};
+    use signal_hook::iterator::Signals;
+
+    // Schedulers give notice of a job's limit by SIGUSR1 or SIGUSR2, the kernel by SIGXCPU; all three end a process that
+    // does not listen. So does SIGXFSZ: a write beyond `ulimit -f` is better met as an error that names the file.
+    let asked = [SIGTERM, SIGHUP, SIGUSR1, SIGUSR2, SIGXCPU, SIGXFSZ].into_iter().filter(|signal| !is_ignored(*signal));
+    // Ctrl-C is heard even where it was ignored: scripts start their background jobs so, and stop them by `kill -INT`.
+    let mut signals = Signals::new(asked.chain([SIGINT])).context("cannot listen for signals")?;
+
+    let listener = move || {
+        let mut repeat = Repeat::default();
+        for signal in signals.forever().filter(|signal| *signal != SIGXFSZ) {
+            let name = signal_hook::low_level::signal_name(signal).unwrap_or("a signal");
+            let name = if signal == SIGINT { "Ctrl-C" } else { name };
+            let keeps_work = ask_to_stop(signal, name);
+            let insists = [SIGINT, SIGTERM].contains(&signal) && repeat.insists();
+            if insists || !keeps_work {
+                end(signal);
+            }
+        }
+    };
+    std::thread::Builder::new().name("signals".to_owned()).spawn(listener).context("cannot listen for signals")?;
+    Ok(())
+}
+
+/// The same where there is only Ctrl-C.
+///
+/// # Errors
+/// A handler that the operating system refuses.
+#[cfg(not(unix))]
+pub fn listen() -> Result<()> {
+    let mut repeat = Repeat::default();
+    let handler = move || {
+        let keeps_work = ask_to_stop(CTRL_C, "Ctrl-C");
+        if repeat.insists() || !keeps_work {
+            end(CTRL_C);
+        }
+    };
+    ctrlc::set_handler(handler).context("cannot listen for Ctrl-C")
+}
+
+/// Whether the process was started with `signal` ignored, as `nohup` does with SIGHUP: then it stays ignored.
+#[cfg(unix)]
+fn is_ignored(signal: i32) -> bool {
+    // SAFETY: all zeros are a valid `sigaction`, which the call overwrites; without a new action it only reads.
+    let (failed, found) = unsafe {
+        let mut found: libc::sigaction = std::mem::zeroed();
+        (libc::sigaction(signal, std::ptr::null(), &raw mut found) != 0, found)
+    };
+    !failed && found.sa_sigaction == libc::SIG_IGN
+}
+
+/// Tells a second request to end from the first one sent twice: `timeout` and some job managers signal both the process
+/// and its group.
+#[derive(Default)]
+struct Repeat {
+    first: Option<std::time::Instant>,
+}
+
+impl Repeat {
+    /// Whether an earlier request to end was another one than this.
+    fn insists(&mut self) -> bool {
+        const TOGETHER: std::time::Duration = std::time::Duration::from_millis(100);
+        self.first.get_or_insert_with(std::time::Instant::now).elapsed() > TOGETHER
+    }
 }

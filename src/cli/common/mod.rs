@@ -1,6 +1,7 @@
 //! What several commands share: flags, output, interruption, progress.
 
 pub mod conversion;
+pub mod counter;
 pub mod device;
 pub mod eval_images;
 pub mod interrupt;
@@ -8,3 +9,4 @@ pub mod named;
 pub mod output;
 pub mod progress;
 pub mod recipe;
+pub mod unused;

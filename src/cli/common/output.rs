@@ -3,13 +3,38 @@
 
 use std::fmt;
 use std::io::{self, Write};
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use anyhow::{Context, Result};
 use serde::Serialize;
 
+/// Whether the command's work is worth more than its lines: then it goes on without a reader.
+static OUTLIVES_READER: AtomicBool = AtomicBool::new(false);
+
+/// From here on a reader of standard output that goes away is noted once and is no error: what trains, scores or writes
+/// files goes on. A command that only prints ends there, in silence.
+pub fn outlive_reader() {
+    OUTLIVES_READER.store(true, Ordering::Relaxed);
+}
+
 /// Prints a line on standard output.
 pub fn say(line: fmt::Arguments<'_>) -> Result<()> {
-    writeln!(io::stdout(), "{line}").context("cannot write to standard output")
+    static NOTED: AtomicBool = AtomicBool::new(false);
+    /// What a terminal that has hung up answers.
+    const EIO: i32 = 5;
+    let is_gone = |error: &io::Error| {
+        error.kind() == io::ErrorKind::BrokenPipe || cfg!(unix) && error.raw_os_error() == Some(EIO)
+    };
+
+    match writeln!(io::stdout(), "{line}") {
+        Err(error) if is_gone(&error) && OUTLIVES_READER.load(Ordering::Relaxed) => {
+            if !NOTED.swap(true, Ordering::Relaxed) {
+                tell(format_args!("note: the reader of standard output has gone; the work goes on without it"));
+            }
+            Ok(())
+        }
+        written => written.context("cannot write to standard output"),
+    }
 }
 
 /// Prints one line of JSON on standard output.
@@ -21,6 +46,11 @@ pub fn print_json(value: &impl Serialize) -> Result<()> {
 pub fn tell(line: fmt::Arguments<'_>) {
     // Written whole: lines of several threads do not mix.
     let _ = io::stderr().write_all(format!("{line}\n").as_bytes());
+}
+
+/// Prints a note on standard error for each line.
+pub fn note_all(lines: &[String]) {
+    lines.iter().for_each(|line| tell(format_args!("note: {line}")));
 }
 
 /// Whether the reader of our output has gone (`| head`).
@@ -40,6 +70,11 @@ pub fn describe(error: &anyhow::Error) -> String {
             text = format!("{text}: {cause}");
         }
     }
+    printable(&text)
+}
+
+/// A text whose control characters cannot steer a terminal.
+pub fn printable(text: &str) -> String {
     let shown = |letter: char| !letter.is_control() || letter == '\n' || letter == '\t';
     text.chars().map(|letter| if shown(letter) { letter } else { '\u{fffd}' }).collect()
 }

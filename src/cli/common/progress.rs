@@ -1,35 +1,22 @@
 //! Showing a training run: a progress bar on a terminal, plain lines elsewhere, JSON lines for scripts.
 
-use std::io::IsTerminal;
 use std::path::Path;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use indicatif::{ProgressBar, ProgressStyle};
 use serde_json::json;
 
-use super::output::{print_json, tell};
+use super::counter::{LINE_INTERVAL, draws_bars};
+use super::output::{describe, print_json, tell};
 use crate::eval::Evaluation;
+use crate::fs::path_text;
 use crate::train::{Events, Pace, StepOutcome};
 
-/// A bar over images or positions; hidden for scripts and away from terminals.
-pub fn image_bar(length: u64, hidden: bool) -> ProgressBar {
-    if hidden {
-        return ProgressBar::hidden();
-    }
-    let bar = ProgressBar::new(length);
-    if let Ok(style) = ProgressStyle::with_template("{bar:28.cyan/blue} {pos}/{len}  {elapsed} spent, {eta} left") {
-        bar.set_style(style.progress_chars("━╸─"));
-    }
-    bar
-}
-
-/// The watcher that fits the output: JSON lines if asked for, a bar on a terminal, else lines. `stop` is set when the
-/// lines' reader has gone: the run then saves and ends rather than lose its work.
-pub fn watcher(json: bool, stop: &'static AtomicBool) -> Box<dyn Events> {
+/// The watcher that fits the output: JSON lines if asked for, a bar on a terminal that draws one, else lines.
+pub fn watcher(json: bool) -> Box<dyn Events> {
     if json {
-        Box::new(JsonLines { stop })
-    } else if std::io::stderr().is_terminal() {
+        Box::new(JsonLines { failed: false })
+    } else if draws_bars() {
         Box::new(Bar {
             bar: ProgressBar::hidden(),
             loss: String::new(),
@@ -43,23 +30,25 @@ pub fn watcher(json: bool, stop: &'static AtomicBool) -> Box<dyn Events> {
 
 /// One JSON object per line on standard output, and nothing else there.
 struct JsonLines {
-    stop: &'static AtomicBool,
+    /// Whether a line could not be written, which was said.
+    failed: bool,
 }
 
 impl JsonLines {
-    fn print(&self, value: &serde_json::Value) {
-        if print_json(value).is_err() {
-            // The last line, of the run's end, meets the same error and reports it.
-            self.stop.store(true, Ordering::Relaxed);
+    /// A line that cannot be written (a full disk) does not end the run; if it lasts, the line of the run's end meets it
+    /// too and makes it an error.
+    fn print(&mut self, value: &serde_json::Value) {
+        if let Err(error) = print_json(value)
+            && !std::mem::replace(&mut self.failed, true)
+        {
+            self.note(&format!("note: {}; the run goes on", describe(&error)));
         }
     }
-}
 
-impl JsonLines {
-    /// Without the keys that say nothing: those of a class head in pre-training.
-    fn print_given(&self, mut value: serde_json::Value) {
+    /// Without the keys that say nothing: those of a class head in pre-training, and that of a skipped step.
+    fn print_given(&mut self, mut value: serde_json::Value) {
         if let Some(map) = value.as_object_mut() {
-            let silent = |key: &str| ["class_loss", "generative_loss", "accuracy"].contains(&key);
+            let silent = |key: &str| ["class_loss", "generative_loss", "accuracy", "skipped"].contains(&key);
             map.retain(|key, value| !(silent(key) && value.is_null()));
         }
         self.print(&value);
@@ -75,6 +64,7 @@ impl Events for JsonLines {
         self.print_given(json!({
             "event": "step",
             "step": outcome.step,
+            "skipped": outcome.was_skipped().then_some(outcome.skipped.in_a_row),
             "loss": outcome.loss,
             "class_loss": outcome.class_loss,
             "generative_loss": outcome.class_loss.and(outcome.generative_loss),
@@ -99,11 +89,11 @@ impl Events for JsonLines {
     }
 
     fn saved(&mut self, step: u64, checkpoint: &Path) {
-        self.print(&json!({"event": "checkpoint", "at_step": step, "path": checkpoint}));
+        self.print(&json!({"event": "checkpoint", "at_step": step, "path": path_text(checkpoint)}));
     }
 
     fn sampled(&mut self, step: u64, picture: &Path) {
-        self.print(&json!({"event": "sample", "at_step": step, "path": picture}));
+        self.print(&json!({"event": "sample", "at_step": step, "path": path_text(picture)}));
     }
 
     fn note(&mut self, text: &str) {
@@ -187,9 +177,6 @@ struct Lines {
     last: Option<Instant>,
 }
 
-/// Time between two lines of a log.
-const LINE_INTERVAL: Duration = Duration::from_secs(5);
-
 impl Events for Lines {
     fn started(&mut self, _step: u64, steps: u64) {
         self.steps = steps;
@@ -229,11 +216,15 @@ impl Events for Lines {
     }
 }
 
-/// The losses of a step; in fine-tuning the weighted sum and the class loss.
+/// The losses of a step, in fine-tuning the weighted sum and the class loss; and how many steps were skipped, if any.
 fn losses(outcome: &StepOutcome) -> String {
+    let skipped = match outcome.skipped.total {
+        0 => String::new(),
+        total => format!(", {total} skipped"),
+    };
     match outcome.class_loss {
-        None => format!("loss {:.4}", outcome.loss),
-        Some(class) => format!("loss {:.4} (class {class:.4})", outcome.loss),
+        None => format!("loss {:.4}{skipped}", outcome.loss),
+        Some(class) => format!("loss {:.4} (class {class:.4}){skipped}", outcome.loss),
     }
 }
 

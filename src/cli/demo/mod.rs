@@ -15,6 +15,7 @@ use crate::data::DataSpec;
 use crate::demo::{Demo, Outcome, SMALL_SAMPLE, Settings, Stage, typed};
 use crate::device::Device;
 use crate::device::select::{Chosen, DeviceJob, Request};
+use crate::fs::path_text;
 use crate::report::html::percent;
 use crate::report::probe::Source;
 
@@ -67,7 +68,7 @@ impl DemoCommand {
         let mut device = String::new();
         on_device(Request::from(&self.device), Describe(&mut device))?;
         let mut demo = Demo::open(self.settings())?;
-        let stop = stop_flag()?;
+        let stop = stop_flag();
         if self.data == DataSpec::Sample && !self.json {
             tell(format_args!("note: {SMALL_SAMPLE}"));
         }
@@ -118,7 +119,9 @@ impl DemoCommand {
 
     fn stopped(&self, stage: &str) -> Result<()> {
         if self.json {
-            return print_json(&json!({"event": "demo", "finished": false, "stopped_at": stage, "out": self.out}));
+            return print_json(
+                &json!({"event": "demo", "finished": false, "stopped_at": stage, "out": path_text(&self.out)}),
+            );
         }
         say(format_args!("stopped at {stage}; the same command continues from here"))
     }
@@ -141,7 +144,7 @@ impl DemoCommand {
                 "raw_pixels_accuracy": pixels,
                 "finetuned_accuracy": found.score.accuracy,
                 "seconds": found.seconds,
-                "report": found.report,
+                "report": path_text(&found.report),
             }));
         }
 

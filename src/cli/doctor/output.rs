@@ -5,8 +5,8 @@ use serde_json::{Value, json};
 
 use crate::cli::common::output::say;
 use crate::device;
-use crate::device::cuda::Devices;
-use crate::device::cuda::kernel::{KERNELS, KernelInfo, MODULES};
+use crate::device::cuda::kernel::{KERNELS, KernelInfo, MODULES, TOOLKIT};
+use crate::device::cuda::{DeviceInfo, Devices};
 use crate::plan::machine::{GEMM_SIDE, Machine};
 
 const GIBIBYTE: f64 = (1_u64 << 30) as f64;
@@ -25,9 +25,13 @@ pub fn json(machine: &Machine, cuda: &device::Result<Devices>) -> Value {
         "simd": machine.simd,
         "memory_gib": machine.memory.map(|bytes| bytes / GIBIBYTE),
         "memory_available_gib": machine.available.map(|bytes| bytes / GIBIBYTE),
-        "gemm_gflops": machine.gemm_flops / 1e9,
+        "memory_limits": machine.limits.iter().map(|limit| {
+            json!({"gib": limit.bytes / GIBIBYTE, "used_gib": limit.used / GIBIBYTE, "scope": limit.scope, "source": limit.source})
+        }).collect::<Vec<_>>(),
+        "gemm_gflops": machine.gemm_flops.map(|flops| flops / 1e9),
         "nvidia_driver": machine.nvidia_driver,
         "cuda_driver": cuda.as_ref().ok().map(|cuda| format!("{}.{}", cuda.driver.0, cuda.driver.1)),
+        "cuda_toolkit": KERNELS.first().map(|_| format!("{}.{}", TOOLKIT.0, TOOLKIT.1)),
         "devices": devices(cuda),
         "kernels": KERNELS.iter().copied().map(kernel_json).collect::<Vec<_>>(),
     })
@@ -44,7 +48,21 @@ pub fn say_machine(machine: &Machine) -> Result<()> {
     say(format_args!("  processor   {processor}, {cores} cores"))?;
     say(format_args!("  SIMD        {simd}"))?;
     say(format_args!("  memory      {}, {} of it free", gib(memory), gib(available)))?;
-    say(format_args!("  GEMM        {:.0} GFLOP/s measured ({GEMM_SIDE}³, f32, all cores)", gemm_flops / 1e9))?;
+    for limit in &machine.limits {
+        let (has, free) = (limit.bytes / GIBIBYTE, limit.free() / GIBIBYTE);
+        say(format_args!(
+            "              {} has {has:.1} GiB, {free:.1} of it free, by {}",
+            limit.owner(),
+            limit.source
+        ))?;
+    }
+    match gemm_flops {
+        Some(flops) => {
+            let gigaflops = flops / 1e9;
+            say(format_args!("  GEMM        {gigaflops:.0} GFLOP/s measured ({GEMM_SIDE}³, f32, all cores)"))?;
+        }
+        None => say(format_args!("  GEMM        not measured: the limit on memory leaves it no room"))?,
+    }
     say(format_args!(""))?;
     say(format_args!("  device cpu   ready"))
 }
@@ -56,13 +74,14 @@ pub fn say_cuda(cuda: &device::Result<Devices>, nvidia_driver: Option<&str>) -> 
             for (number, found) in devices.iter().enumerate() {
                 let (major, minor) = found.capability;
                 let gib = found.memory as f64 / GIBIBYTE;
-                let ready =
-                    why_not(found.supported).map_or_else(|| "ready".to_owned(), |why| format!("unusable: {why}"));
+                let ready = why_not(found).map_or_else(|| "ready".to_owned(), |why| format!("unusable: {why}"));
                 say(format_args!(
                     "  device cuda:{number}  {}, compute capability {major}.{minor}, {gib:.1} GiB, {} multiprocessors; \
                      {ready}",
                     found.name, found.multiprocessors
                 ))?;
+                let (shared, l2) = (found.shared >> 10, f64::from(found.l2) / f64::from(1 << 20));
+                say(format_args!("               {shared} KiB of shared memory for a block, {l2:.0} MiB of L2 cache"))?;
             }
             if devices.is_empty() {
                 say(format_args!("  device cuda  {NO_DEVICE}"))?;
@@ -86,9 +105,11 @@ pub fn say_kernels(each: bool) -> Result<()> {
     let architectures: Vec<String> =
         first.resources.iter().map(|used| format!("{}.{}", used.arch / 10, used.arch % 10)).collect();
     say(format_args!(
-        "  kernels      {} from {} files, for compute capabilities {} and, as PTX, later ones",
+        "  kernels      {} from {} files by CUDA {}.{}, for compute capabilities {} and, as PTX, later ones",
         KERNELS.len(),
         MODULES.len(),
+        TOOLKIT.0,
+        TOOLKIT.1,
         architectures.join(" and ")
     ))?;
     if !each {
@@ -108,11 +129,11 @@ pub fn say_kernels(each: bool) -> Result<()> {
 const NO_DEVICE: &str = "the driver does not know of any device";
 
 /// Why a CUDA device cannot be used, if it cannot.
-fn why_not(supported: bool) -> Option<&'static str> {
-    match (supported, KERNELS.is_empty()) {
+fn why_not(device: &DeviceInfo) -> Option<&str> {
+    match (device.supported, KERNELS.is_empty()) {
         (_, true) => Some("this build has no CUDA kernels"),
         (false, _) => Some("the kernels need compute capability 8.0 or later"),
-        (true, false) => None,
+        (true, false) => device.misfit.as_deref(),
     }
 }
 
@@ -125,12 +146,14 @@ fn devices(cuda: &device::Result<Devices>) -> Vec<Value> {
             devices.extend(cuda.devices.iter().enumerate().map(|(number, found)| {
                 json!({
                     "name": format!("cuda:{number}"),
-                    "ready": why_not(found.supported).is_none(),
-                    "why": why_not(found.supported),
+                    "ready": why_not(found).is_none(),
+                    "why": why_not(found),
                     "model": found.name,
                     "compute_capability": format!("{}.{}", found.capability.0, found.capability.1),
                     "memory_gib": found.memory as f64 / GIBIBYTE,
                     "multiprocessors": found.multiprocessors,
+                    "shared_bytes": found.shared,
+                    "l2_bytes": found.l2,
                 })
             }));
         }

@@ -64,6 +64,7 @@ impl EvalCommand {
             objective: self.objective,
             masks: (&self.masks).into(),
             per_class: self.per_class,
+            nats: self.per_token.is_some(),
         }
     }
 }

@@ -3,18 +3,19 @@
 mod args;
 mod output;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Result, bail};
 
 pub use self::args::EvalCommand;
+use super::common::counter::Counter;
 use super::common::device::on_device;
-use super::common::output::{print_json, tell};
-use super::common::progress::image_bar;
+use super::common::output::{note_all, print_json, tell};
 use crate::data::npy;
+use crate::data::progress::Meter;
 use crate::device::Device;
 use crate::device::select::{Chosen, DeviceJob};
 use crate::eval::Session;
-use crate::fs::atomic_file;
-use crate::plan::{Memory, Work, limits};
+use crate::fs::Output;
+use crate::plan::{Load, Work, limits};
 
 impl EvalCommand {
     /// Runs the command.
@@ -22,6 +23,7 @@ impl EvalCommand {
         if self.batch == 0 || self.images == Some(0) {
             bail!("--batch and --images must be at least 1");
         }
+        self.data.check()?;
         on_device((&self.device).into(), self)
     }
 }
@@ -34,8 +36,14 @@ impl DeviceJob for EvalCommand {
             tell(format_args!("on the device {}{}", device.describe(), chosen.why));
         }
 
-        // Open and check everything.
+        // Open and check everything, what is written first.
+        let out = self.out.as_deref().map(Output::open).transpose()?;
+        let per_token_out = match &out {
+            Some(out) => out.and(self.per_token.as_deref())?,
+            None => self.per_token.as_deref().map(Output::open).transpose()?,
+        };
         let session = Session::open(&device, self.settings())?;
+        note_all(session.notes());
         if session.is_other_objective() && !self.json {
             tell(format_args!(
                 "note: the model was trained to predict the next pixel; masks are new to it, so expect a poor score"
@@ -43,33 +51,32 @@ impl DeviceJob for EvalCommand {
         }
         let (images, length) = (session.images(), session.sequence_length());
         let at_once = self.batch.min(images);
+        let (config, precision) = (session.model(), chosen.precision);
+        let load = Load { config, work: Work::Forward, images: at_once, length, precision };
         limits::check_device(
             &device,
-            &format!("scoring {at_once} images at a time"),
-            &Memory::of(session.model(), Work::Forward, at_once as f64 * length as f64, chosen.precision),
+            &format!("scoring {at_once} images at a time with {}", limits::model_name(session.model())),
+            &limits::memory_on(&device, load),
             "try a smaller --batch",
         )?;
 
         // Score.
-        let bar = image_bar(images as u64, self.json);
+        let bar = Counter::images("images scored", images as u64, self.json);
         let mut per_token = Vec::new();
         let outcome = session.run(|scores| {
-            if self.per_token.is_some() {
+            if per_token_out.is_some() {
                 per_token.extend_from_slice(scores.nats);
             }
             bar.inc((scores.nats.len() / length) as u64);
         })?;
-        bar.finish_and_clear();
+        bar.finish();
 
         // Report.
-        if let Some(path) = &self.per_token {
-            npy::write_f32(path, &[images, length], &per_token)
-                .with_context(|| format!("cannot write the nats of each token to {}", path.display()))?;
+        if let Some(file) = per_token_out {
+            npy::write_to(file, &[images, length], &per_token)?;
         }
-        if let Some(path) = &self.out {
-            let text = format!("{}\n", outcome.json());
-            atomic_file::write_file(path, |file| file.write_all(text.as_bytes()))
-                .with_context(|| format!("cannot write {}", path.display()))?;
+        if let Some(file) = out {
+            file.write_whole(format!("{}\n", outcome.json()).as_bytes())?;
         }
         if self.json { print_json(&outcome.json()) } else { output::print(&outcome) }
     }

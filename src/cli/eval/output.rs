@@ -24,6 +24,10 @@ pub fn print(outcome: &Outcome) -> Result<()> {
         say(format_args!("  {percent:>6.2} %  {found:>6} of {images:<6}  {class}"))?;
     }
 
+    if !outcome.predicts {
+        say(format_args!("no nats per token: the model has no language-model head (lm_head.weight)"))?;
+        return say(format_args!("over {images} images of {}", outcome.data));
+    }
     let bits = nats / std::f64::consts::LN_2;
     say(format_args!("{nats:.6} nats per token ({bits:.4} bits, perplexity {:.3})", nats.exp()))?;
     let masked = outcome.masks.as_ref().map_or(String::new(), |masks| format!(", masked: {masks}"));

@@ -13,6 +13,6 @@ use crate::run::checkpoints::resolve;
 /// Runs the command. What is at `--out` stays if anything is wrong.
 pub fn run(args: ExportArgs) -> Result<()> {
     let source = resolve(&args.checkpoint)?;
-    let done = convert::export(&source, &args.out, args.no_biases, args.force)?;
+    let done = convert::export_sharded(&source, &args.out, args.no_biases, args.force, args.max_shard_size)?;
     conversion::report("Exported", &source, &args.out, &done, args.json)
 }

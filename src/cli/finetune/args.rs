@@ -64,6 +64,10 @@ impl Layer for FinetuneArgs {
         Ok(Self { tuning: tuning.try_into()?, train: self.train.over(below.train)? })
     }
 
+    fn check_used(&self, settings: &Settings) -> Result<()> {
+        self.train.check_used(settings)
+    }
+
     fn resolve(self) -> Result<Settings> {
         self.train.check_paths()?;
         let mut given = toml::Table::try_from(self.train)?;

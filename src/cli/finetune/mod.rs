@@ -2,6 +2,8 @@
 
 mod args;
 
+use std::path::Path;
+
 use anyhow::{Context, Result};
 use clap::Args;
 
@@ -88,7 +90,8 @@ impl DeviceJob for FinetuneJob {
 
     fn run<D: Device>(self, device: D, chosen: &Chosen) -> Result<()> {
         let Self { settings, earlier: before, resume, json } = self;
-        let Outcome { stop_reason, best, .. } = train(&device, chosen, settings.clone(), before.as_ref(), json)?;
+        let Outcome { stop_reason, best, folder, .. } =
+            train(&device, chosen, settings.clone(), before.as_ref(), json)?;
         let fold = settings.fine_tuning.is_some_and(|tuning| tuning.fold_validation);
         if stop_reason == StopReason::Interrupted || !fold {
             return Ok(());
@@ -96,7 +99,7 @@ impl DeviceJob for FinetuneJob {
 
         // A second run, on the validation images too.
         let best = best.context("no accuracy was measured, so the number of steps for --fold-validation is unknown")?;
-        let folded = folded(settings, best.step);
+        let folded = folded(settings, folder.root(), best.step);
         let before = if resume { earlier::<FinetuneArgs>(folded.out.clone())? } else { None };
         let before = before.map(FinetuneArgs::resolve).transpose()?;
         if !json {
@@ -107,8 +110,8 @@ impl DeviceJob for FinetuneJob {
 }
 
 /// The second run of --fold-validation: nothing held out, for as many steps as were best.
-fn folded(settings: Settings, steps: u64) -> Settings {
+fn folded(settings: Settings, run: &Path, steps: u64) -> Settings {
     let fine_tuning = settings.fine_tuning.map(|tuning| FineTuning { fold_validation: false, ..tuning });
-    let out = settings.out.join(RunFolder::FOLDED);
-    Settings { fine_tuning, holdout: Some(0.0), steps, out, ..settings }
+    let out = run.join(RunFolder::FOLDED);
+    Settings { fine_tuning, holdout: Some(0.0), steps, out, numbered: None, ..settings }
 }

@@ -4,10 +4,11 @@ use std::path::PathBuf;
 
 use clap::Args;
 
-/// Turn a Hugging Face ImageGPT folder (config.json, model.safetensors) into a checkpoint
+/// Turn a Hugging Face ImageGPT folder (config.json, model.safetensors or pytorch_model.bin), or OpenAI's own release
+/// (model.ckpt-N, kmeans_centers.npy), into a checkpoint
 #[derive(Args, Clone, Debug)]
 pub struct ImportArgs {
-    /// The Hugging Face folder
+    /// The Hugging Face folder; of OpenAI's release the folder, the prefix model.ckpt-N, or one of its files
     #[arg(value_name = "HF_DIR")]
     pub source: PathBuf,
     /// The checkpoint folder to write

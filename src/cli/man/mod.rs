@@ -6,6 +6,7 @@ use anyhow::{Context, Result};
 use clap::Args;
 
 use super::common::output::say;
+use crate::fs::atomic_dir;
 
 /// Write the manual pages into a folder: igpt-engine.1, igpt-engine-train.1 and so on
 ///
@@ -23,7 +24,7 @@ impl ManCommand {
     /// Runs the command.
     pub fn run(self) -> Result<()> {
         let out = self.out.display();
-        std::fs::create_dir_all(&self.out).with_context(|| format!("cannot make the folder {out}"))?;
+        atomic_dir::check_folder(&self.out).and_then(|()| atomic_dir::make_folder(&self.out))?;
         clap_mangen::generate_to(super::command(), &self.out)
             .with_context(|| format!("cannot write manual pages to {out}"))?;
         say(format_args!("manual pages are in {out}; read one with: man {out}/{}-train.1", super::NAME))

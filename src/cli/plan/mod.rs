@@ -9,6 +9,7 @@ use serde_json::json;
 pub use args::PlanCommand;
 
 use super::common::output::print_json;
+use crate::plan::machine::host_memory;
 use crate::plan::{Cost, OnDevice, devices_named};
 use crate::recipe::Recipe;
 
@@ -29,9 +30,11 @@ impl PlanCommand {
         let devices = devices_named(&self.device_model)?;
         let runs: Vec<OnDevice> =
             devices.into_iter().map(|device| cost.on(device, self.precision, self.utilisation)).collect();
+        let here = host_memory();
         if self.json {
-            return print_json(&json!({"cost": cost, "utilisation": self.utilisation, "devices": runs}));
+            let here = output::here_json(&cost, &here);
+            return print_json(&json!({"cost": cost, "utilisation": self.utilisation, "devices": runs, "here": here}));
         }
-        output::say_plan(&cost, self.utilisation, &runs)
+        output::say_plan(&cost, self.utilisation, &runs, &here)
     }
 }

@@ -1,15 +1,17 @@
 //! What `plan` prints.
 
 use anyhow::Result;
+use serde_json::{Value, json};
 
 use crate::cli::common::output::say;
 use crate::device::Precision;
+use crate::plan::machine::HostMemory;
 use crate::plan::{Cost, Memory, OnDevice, USABLE};
 use crate::recipe::{Command, Paper};
 use crate::report::html::grouped;
 
 /// The plan for people: model, run, memory, devices, and what the paper says.
-pub fn say_plan(cost: &Cost, utilisation: f64, runs: &[OnDevice]) -> Result<()> {
+pub fn say_plan(cost: &Cost, utilisation: f64, runs: &[OnDevice], here: &HostMemory) -> Result<()> {
     let row = cost.paper.as_ref().map_or(String::new(), |paper| format!(": {}", paper.row));
     say(format_args!("{}{row}", cost.recipe))?;
     say(format_args!(""))?;
@@ -18,6 +20,7 @@ pub fn say_plan(cost: &Cost, utilisation: f64, runs: &[OnDevice]) -> Result<()> 
     say_memory(cost)?;
     say(format_args!(""))?;
     say_devices(cost, utilisation, runs)?;
+    say_here(cost, here)?;
     match &cost.paper {
         Some(paper) => say_paper(paper),
         None => Ok(()),
@@ -59,16 +62,17 @@ fn say_run(cost: &Cost) -> Result<()> {
 
 /// Bytes by class in both precisions.
 fn say_memory(cost: &Cost) -> Result<()> {
-    say(format_args!("  memory       {:>10} {:>10}", "f32", "bf16"))?;
-    let (f32, bf16) = (&cost.memory_f32, &cost.memory_bf16);
+    say(format_args!("  memory       {:>10} {:>10} {:>10}", "GPU f32", "GPU bf16", "CPU"))?;
+    let (f32, bf16, cpu) = (&cost.memory_f32, &cost.memory_bf16, &cost.memory_cpu);
     let class = |name: &str, of: fn(&Memory) -> f64| {
-        say(format_args!("  {name:12} {:>10} {:>10}", bytes(of(f32)), bytes(of(bf16))))
+        say(format_args!("  {name:12} {:>10} {:>10} {:>10}", bytes(of(f32)), bytes(of(bf16)), bytes(of(cpu))))
     };
     class("weights", |memory| memory.weights)?;
     class("gradients", |memory| memory.gradients)?;
     class("moments", |memory| memory.moments)?;
     class("activations", |memory| memory.activations)?;
     class("workspace", |memory| memory.workspace)?;
+    class("evaluation", |memory| memory.evaluation)?;
     class("in all", Memory::total)
 }
 
@@ -89,6 +93,25 @@ fn say_devices(cost: &Cost, utilisation: f64, runs: &[OnDevice]) -> Result<()> {
         ))?;
     }
     Ok(())
+}
+
+/// Whether the run fits into the memory that there is here, on the CPU, and who limits it.
+fn say_here(cost: &Cost, here: &HostMemory) -> Result<()> {
+    let (needed, reachable) = (cost.memory_cpu.total(), here.reachable());
+    let fits = if needed <= reachable { "yes" } else { "no" };
+    let has = if reachable.is_finite() { bytes(reachable) } else { "an unknown amount".to_owned() };
+    let owner = here.owner();
+    say(format_args!("  here, on the CPU: {fits} ({} are needed in f32, and {owner} has {has})", bytes(needed)))
+}
+
+/// The same for scripts.
+pub fn here_json(cost: &Cost, here: &HostMemory) -> Value {
+    let reachable = Some(here.reachable()).filter(|bytes| bytes.is_finite());
+    json!({
+        "memory": reachable,
+        "limit": here.limit,
+        "fits": reachable.is_none_or(|bytes| cost.memory_cpu.total() <= bytes),
+    })
 }
 
 /// The published figure, where it comes from, and what is open about it.

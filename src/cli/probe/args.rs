@@ -7,7 +7,8 @@ use clap::{Args, ValueEnum};
 
 use crate::cli::common::device::DeviceArgs;
 use crate::cli::common::named::named;
-use crate::data::{DataSpec, Filter, SkipBad};
+use crate::cli::common::unused::refuse_given;
+use crate::data::{Alpha, DataSpec, Filter, SkipBad};
 use crate::device::Precision;
 use crate::probe::{ArrayPair, ArraySettings, DepthSpec, FitLimits, Settings, SgdOptions, Solver, TOLERANCE};
 
@@ -56,7 +57,7 @@ pub struct ProbeCommand {
     #[arg(long, value_name = "LIST", value_delimiter = ',', requires = "checkpoint")]
     pub(super) labels_per_class: Vec<usize>,
     /// How many times the labels of --labels-per-class are chosen
-    #[arg(long, value_name = "N", default_value_t = 5)]
+    #[arg(long, value_name = "N", default_value_t = 5, requires = "labels_per_class")]
     pub(super) seeds: u64,
     /// Use only the first N training and the first N test images, for a quick look
     #[arg(long, value_name = "N", conflicts_with = "features")]
@@ -64,12 +65,16 @@ pub struct ProbeCommand {
     /// Colours that images are quantised to [default: those saved with the model, else the built-in ones]
     #[arg(long, value_name = "FILE.npy", conflicts_with = "features")]
     pub(super) palette: Option<PathBuf>,
-    /// How images are shrunk
-    #[arg(long, value_parser = named::<Filter>(), default_value_t)]
-    pub(super) filter: Filter,
+    /// How images are shrunk [default: as in the run, else bilinear]
+    #[arg(long, value_parser = named::<Filter>(), conflicts_with = "features")]
+    pub(super) filter: Option<Filter>,
     /// Leave out bad image files instead of stopping at the first; with =N, up to N of them
-    #[arg(long, num_args = 0..=1, require_equals = true, default_missing_value = "true", value_name = "N")]
+    #[arg(long, num_args = 0..=1, require_equals = true, default_missing_value = "true", value_name = "N", conflicts_with = "features")]
     pub(super) skip_bad: Option<SkipBad>,
+    /// What becomes of the alpha of image files: dropped, or the picture laid over white or black [default: as in the run,
+    /// else drop]
+    #[arg(long, value_parser = named::<Alpha>(), conflicts_with = "features")]
+    pub(super) alpha: Option<Alpha>,
     /// Fraction of the pixels hidden from a BERT model [default: 0.15, as it was trained]
     #[arg(long, value_name = "FRACTION", requires = "checkpoint")]
     pub(super) mask_rate: Option<f64>,
@@ -77,7 +82,7 @@ pub struct ProbeCommand {
     #[arg(long, value_name = "N", requires = "checkpoint")]
     pub(super) masks: Option<u64>,
     /// Images the model sees at a time
-    #[arg(long, value_name = "N", default_value_t = 16)]
+    #[arg(long, value_name = "N", default_value_t = 16, conflicts_with = "features")]
     pub(super) batch: usize,
     /// Ready features: float [N, features] and labels, integers [N]
     #[arg(long, value_name = "X.npy,Y.npy", requires = "test_features")]
@@ -90,14 +95,15 @@ pub struct ProbeCommand {
     /// Fraction of the training images held out to choose by [default: the data set's own, 10 % of CIFAR, 4 % of ImageNet]
     #[arg(long, value_name = "FRACTION")]
     pub(super) holdout: Option<f64>,
-    /// Seed of the held-out images, of fresh weights, and of everything random
-    #[arg(long, value_name = "N", default_value_t = 0)]
-    pub(super) seed: u64,
+    /// Seed of the held-out images, of fresh weights, and of everything random [default: the run's where its images are
+    /// probed, else 0]
+    #[arg(long, value_name = "N")]
+    pub(super) seed: Option<u64>,
     /// Where results and features go [default: a folder "probe" in --checkpoint, or "probe" here]
     #[arg(long, value_name = "DIR", conflicts_with = "features")]
     pub(super) out: Option<PathBuf>,
     /// Remove the files of features at the end; kept, they save the next probe of the same images the pass through the model
-    #[arg(long)]
+    #[arg(long, conflicts_with = "features")]
     pub(super) discard_features: bool,
     #[command(flatten)]
     pub(super) device: DeviceArgs,
@@ -114,6 +120,10 @@ impl ProbeCommand {
     /// Refuses numbers that say nothing.
     pub(super) fn check(&self) -> Result<()> {
         self.solver.check()?;
+        if self.data.is_tokens() {
+            let given = [("filter", self.filter.is_some()), ("skip-bad", self.skip_bad.is_some())];
+            refuse_given(&format!("with {}, which holds tokens", self.data), &given)?;
+        }
         if self.batch == 0 || self.images == Some(0) || self.seeds == 0 {
             bail!("--batch, --images and --seeds must be at least 1");
         }
@@ -146,11 +156,12 @@ impl ProbeCommand {
             palette: self.palette.clone(),
             filter: self.filter,
             skip_bad: self.skip_bad.unwrap_or_default(),
+            alpha: self.alpha,
             mask_rate: self.mask_rate,
             masks: self.masks,
 
             batch: self.batch,
-            solver: self.solver.solver(self.seed, &IMAGE_C),
+            solver: self.solver.solver(self.seed.unwrap_or(0), &IMAGE_C),
             holdout: self.holdout,
             seed: self.seed,
 
@@ -166,9 +177,9 @@ impl ProbeCommand {
         Some(ArraySettings {
             train: self.features.clone()?,
             test: self.test_features.clone()?,
-            solver: self.solver.solver(self.seed, &ARRAY_C),
+            solver: self.solver.solver(self.seed.unwrap_or(0), &ARRAY_C),
             holdout: self.holdout.unwrap_or(0.1),
-            seed: self.seed,
+            seed: self.seed.unwrap_or(0),
         })
     }
 }
@@ -193,26 +204,25 @@ pub struct SolverArgs {
     #[arg(long, value_name = "LIST", value_delimiter = ',', allow_negative_numbers = true)]
     pub c: Vec<f64>,
     /// Learning rates of sgd, tried from the highest down until the held-out accuracy falls
-    #[arg(
-        long,
-        value_name = "LIST",
-        value_delimiter = ',',
-        allow_negative_numbers = true,
-        default_value = "30,10,3,1,0.3,0.1,0.03"
-    )]
+    /// [default: 30,10,3,1,0.3,0.1,0.03]
+    #[arg(long, value_name = "LIST", value_delimiter = ',', allow_negative_numbers = true)]
     pub lr: Vec<f64>,
     /// Maximum iterations of lbfgs, or steps of sgd [default: 1000, or 10000; the paper's for ImageNet are 1000000]
     #[arg(long, value_name = "N")]
     pub iterations: Option<u64>,
     /// Rows of a step of sgd
-    #[arg(long, value_name = "N", default_value_t = 128)]
-    pub sgd_batch: usize,
+    /// [default: 128]
+    #[arg(long, value_name = "N")]
+    pub sgd_batch: Option<usize>,
     /// lbfgs has converged when the gradient's squared norm is at most this fraction of the objective, which is then
     /// within half this fraction of its minimum
-    #[arg(long, value_name = "FRACTION", default_value_t = TOLERANCE, allow_negative_numbers = true)]
-    pub tolerance: f64,
+    /// [default: 1e-8]
+    #[arg(long, value_name = "FRACTION", allow_negative_numbers = true)]
+    pub tolerance: Option<f64>,
 }
 
+/// Learning rates that SGD is tried with where none is given.
+const RATES: [f64; 7] = [30.0, 10.0, 3.0, 1.0, 0.3, 0.1, 0.03];
 /// Entries of the longest list: each is a fit.
 const MAX_TRIED: usize = 100;
 /// More iterations than make sense of any solver.
@@ -225,8 +235,17 @@ impl SolverArgs {
         if !positive(&self.c) || self.c.len() > MAX_TRIED {
             bail!("--c {:?}: give up to {MAX_TRIED} positive numbers", self.c);
         }
-        if !positive(&self.lr) || self.lr.is_empty() || self.lr.len() > MAX_TRIED {
-            bail!("--lr {:?}: give 1 to {MAX_TRIED} positive numbers", self.lr);
+        match self.solver {
+            SolverKind::Lbfgs => {
+                let of_sgd = [("lr", !self.lr.is_empty()), ("sgd-batch", self.sgd_batch.is_some())];
+                refuse_given("with --solver lbfgs, it is for sgd", &of_sgd)?;
+            }
+            SolverKind::Sgd => {
+                refuse_given("with --solver sgd, it is for lbfgs", &[("tolerance", self.tolerance.is_some())])?;
+            }
+        }
+        if !positive(&self.lr) || self.lr.len() > MAX_TRIED {
+            bail!("--lr {:?}: give up to {MAX_TRIED} positive numbers", self.lr);
         }
 
         if self.solver == SolverKind::Sgd && self.c.len() > 1 {
@@ -236,11 +255,11 @@ impl SolverArgs {
             bail!("--iterations must be from 1 to {MAX_ITERATIONS}");
         }
 
-        if self.sgd_batch == 0 || self.sgd_batch > 1 << 20 {
+        if self.sgd_batch.is_some_and(|rows| rows == 0 || rows > 1 << 20) {
             bail!("--sgd-batch must be from 1 to {}", 1 << 20);
         }
-        if !(self.tolerance > 0.0 && self.tolerance < 1.0) {
-            bail!("--tolerance {} must be between 0 and 1", self.tolerance);
+        if let Some(tolerance) = self.tolerance.filter(|tolerance| !(*tolerance > 0.0 && *tolerance < 1.0)) {
+            bail!("--tolerance {tolerance} must be between 0 and 1");
         }
         Ok(())
     }
@@ -251,7 +270,7 @@ impl SolverArgs {
             SolverKind::Lbfgs => {
                 let c = if self.c.is_empty() { default_c.to_vec() } else { self.c.clone() };
                 let iterations = self.iterations.map_or(1000, |count| usize::try_from(count).unwrap_or(usize::MAX));
-                Solver::Lbfgs { c, limits: FitLimits { tolerance: self.tolerance, iterations } }
+                Solver::Lbfgs { c, limits: FitLimits { tolerance: self.tolerance.unwrap_or(TOLERANCE), iterations } }
             }
 
             SolverKind::Sgd => {
@@ -259,11 +278,12 @@ impl SolverArgs {
                     learning_rate: 0.0,
                     momentum: 0.9,
                     steps: self.iterations.unwrap_or(10_000),
-                    batch: self.sgd_batch,
+                    batch: self.sgd_batch.unwrap_or(128),
                     c: self.c.first().copied(),
                     seed,
                 };
-                Solver::Sgd { rates: self.lr.clone(), options }
+                let rates = if self.lr.is_empty() { RATES.to_vec() } else { self.lr.clone() };
+                Solver::Sgd { rates, options }
             }
         }
     }

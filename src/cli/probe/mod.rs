@@ -8,13 +8,14 @@ use anyhow::{Result, bail};
 pub use self::args::ProbeCommand;
 use self::output::Terminal;
 use super::common::device::on_device;
-use super::common::interrupt::stop_flag;
+use super::common::interrupt::{Stopped, stop_flag};
+use super::common::output::{note_all, tell};
 use crate::device::select::{Chosen, DeviceJob, Request};
 use crate::device::{Device, Precision};
 use crate::probe::{Session, probe_arrays};
 
-/// What Ctrl-C leaves of a single fit.
-const STOPPED: &str = "stopped before the fit was done; nothing was written";
+/// What a signal leaves of a single fit.
+const STOPPED: Stopped = Stopped("stopped before the fit was done; nothing was written");
 
 impl ProbeCommand {
     /// Runs the command.
@@ -34,12 +35,17 @@ impl DeviceJob for ProbeCommand {
     type Output = Result<()>;
 
     fn run<D: Device>(self, device: D, chosen: &Chosen) -> Result<()> {
-        let mut terminal = Terminal::new(self.json, stop_flag()?);
+        let mut terminal = Terminal::new(self.json, stop_flag());
         if let Some(settings) = self.array_settings() {
-            let Some(outcome) = probe_arrays(&device, &settings, &mut terminal)? else { bail!(STOPPED) };
+            let Some(outcome) = probe_arrays(&device, &settings, &mut terminal)? else { return Err(STOPPED.into()) };
+            if let Some(note) = &outcome.note {
+                tell(format_args!("note: {note}"));
+            }
             return output::arrays(&outcome, self.json);
         }
-        let outcome = Session::open(&device, self.settings(chosen.precision))?.run(&mut terminal)?;
+        let session = Session::open(&device, self.settings(chosen.precision))?;
+        note_all(&session.notes());
+        let outcome = session.run(&mut terminal)?;
         output::images(&outcome, self.json)
     }
 }

@@ -4,11 +4,11 @@ use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use anyhow::Result;
-use indicatif::{ProgressBar, ProgressStyle};
 use serde_json::{Value, json};
 
+use crate::cli::common::counter::Counter;
 use crate::cli::common::output::{print_json, say, tell};
-use crate::cli::common::progress::image_bar;
+use crate::data::progress::Meter;
 use crate::probe::{ArrayOutcome, Choice, Events, FittedClassifier, Outcome, Step};
 use crate::report::html::percent;
 use crate::report::probe::{FewLabels, describe_depths};
@@ -17,7 +17,7 @@ use crate::report::probe::{FewLabels, describe_depths};
 pub struct Terminal {
     quiet: bool,
     stop: &'static AtomicBool,
-    bar: ProgressBar,
+    bar: Counter,
     /// What is being fitted.
     label: String,
 }
@@ -25,7 +25,7 @@ pub struct Terminal {
 impl Terminal {
     /// Shows a probe until `stop` is set; `quiet` shows nothing.
     pub fn new(quiet: bool, stop: &'static AtomicBool) -> Self {
-        Self { quiet, stop, bar: ProgressBar::hidden(), label: String::new() }
+        Self { quiet, stop, bar: Counter::hidden(), label: String::new() }
     }
 
     fn go_on(&self) -> bool {
@@ -34,8 +34,12 @@ impl Terminal {
 }
 
 impl Events for Terminal {
+    fn note(&mut self, text: &str) {
+        tell(format_args!("note: {text}"));
+    }
+
     fn pass_started(&mut self, images: usize) {
-        self.bar = image_bar(images as u64, self.quiet);
+        self.bar = Counter::images("images read by the model", images as u64, self.quiet);
     }
 
     fn pass_advanced(&mut self, done: usize) -> bool {
@@ -44,17 +48,14 @@ impl Events for Terminal {
     }
 
     fn pass_ended(&mut self, file: &Path, complete: bool) {
-        self.bar.finish_and_clear();
+        self.bar.finish();
         if !complete && !self.quiet {
             tell(format_args!("{}: the same command continues from what is there", file.display()));
         }
     }
 
     fn fit_started(&mut self, name: &str) {
-        self.bar = if self.quiet { ProgressBar::hidden() } else { ProgressBar::new(0) };
-        if let Ok(style) = ProgressStyle::with_template("{bar:14.cyan/blue} {pos}/{len} {elapsed}  {wide_msg}") {
-            self.bar.set_style(style.progress_chars("━╸─"));
-        }
+        self.bar = Counter::new(name, 0, "{bar:14.cyan/blue} {pos}/{len} {elapsed}  {wide_msg}", self.quiet);
         self.label = name.to_owned();
     }
 
@@ -70,7 +71,7 @@ impl Events for Terminal {
     }
 
     fn fit_ended(&mut self, fitted: Option<&FittedClassifier>) {
-        self.bar.finish_and_clear();
+        self.bar.finish();
         if let Some(fitted) = fitted.filter(|_| !self.quiet) {
             tell(format_args!("{}", line(fitted)));
         }
@@ -79,7 +80,7 @@ impl Events for Terminal {
 
 impl Drop for Terminal {
     fn drop(&mut self) {
-        self.bar.finish_and_clear();
+        self.bar.finish();
     }
 }
 
@@ -99,7 +100,7 @@ pub fn images(outcome: &Outcome, json: bool) -> Result<()> {
 
 /// What a probe of arrays found.
 pub fn arrays(outcome: &ArrayOutcome, json: bool) -> Result<()> {
-    let ArrayOutcome { fit, choice, tried, test_accuracy, train_accuracy, classes, features } = outcome;
+    let ArrayOutcome { fit, choice, tried, test_accuracy, train_accuracy, classes, features, note: _ } = outcome;
     if json {
         let mut value = serde_json::to_value(fit)?;
         if let Value::Object(fields) = &mut value {

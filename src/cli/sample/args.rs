@@ -2,10 +2,12 @@
 
 use std::path::PathBuf;
 
+use anyhow::Result;
 use clap::Args;
 
 use crate::cli::common::device::DeviceArgs;
 use crate::cli::common::eval_images::ModelDataArgs;
+use crate::cli::common::unused::refuse_given;
 use crate::device::SampleOptions;
 use crate::sample::{Settings, Source};
 
@@ -33,11 +35,12 @@ pub struct SampleCommand {
     #[arg(long, conflicts_with = "images")]
     pub(super) unconditional: bool,
     /// Images of --data to complete, or to generate from nothing
-    #[arg(long, value_name = "N", default_value_t = 8)]
-    pub(super) count: usize,
-    /// Completions of each image
-    #[arg(long, value_name = "N", default_value_t = 4)]
-    pub(super) completions: usize,
+    /// [default: 8]
+    #[arg(long, value_name = "N")]
+    pub(super) count: Option<usize>,
+    /// Completions of each image [default: 4]
+    #[arg(long, value_name = "N")]
+    pub(super) completions: Option<usize>,
     /// Below 1 safer, above 1 wilder; 0 always takes the likeliest colour
     #[arg(long, value_name = "T", default_value_t = 1.0)]
     pub(super) temperature: f32,
@@ -45,8 +48,9 @@ pub struct SampleCommand {
     #[arg(long, value_name = "K")]
     pub(super) top_k: Option<usize>,
     /// Seed of the random numbers
-    #[arg(long, value_name = "N", default_value_t = 0)]
-    pub(super) sample_seed: u64,
+    /// [default: 0]
+    #[arg(long, value_name = "N")]
+    pub(super) sample_seed: Option<u64>,
     /// Where the grid goes
     #[arg(long, value_name = "FILE.png", default_value = "samples.png")]
     pub(super) out: PathBuf,
@@ -64,6 +68,40 @@ pub struct SampleCommand {
 }
 
 impl SampleCommand {
+    /// Refuses flags that would do nothing.
+    pub(super) fn check_flags(&self) -> Result<()> {
+        let ModelDataArgs { data, split, filter, alpha, skip_bad, holdout, seed, .. } = &self.data;
+        let of_data = [
+            ("data", data.is_some()),
+            ("split", split.is_some()),
+            ("skip-bad", skip_bad.is_some()),
+            ("holdout", holdout.is_some()),
+            ("seed", seed.is_some()),
+        ];
+
+        // What each kind of source has no use for.
+        if self.unconditional {
+            let why = "with --unconditional, which starts from no image";
+            refuse_given(why, &of_data)?;
+            let of_pictures = [("filter", filter.is_some()), ("alpha", alpha.is_some())];
+            refuse_given(why, &of_pictures)?;
+            refuse_given(why, &[("completions", self.completions.is_some())])?;
+        } else if !self.images.is_empty() {
+            let why = "where the images to complete are given by name";
+            refuse_given(why, &of_data)?;
+            refuse_given(why, &[("count", self.count.is_some())])?;
+        } else {
+            self.data.check()?;
+        }
+        refuse_given(
+            "at --temperature 0, which takes the likeliest colour",
+            &[
+                ("top-k", self.temperature == 0.0 && self.top_k.is_some()),
+                ("sample-seed", self.temperature == 0.0 && self.sample_seed.is_some()),
+            ],
+        )
+    }
+
     /// What the flags say, for the library.
     pub(super) fn settings(&self) -> Settings {
         let source = match (self.unconditional, self.images.is_empty()) {
@@ -75,10 +113,10 @@ impl SampleCommand {
             checkpoint: self.checkpoint.clone(),
             source,
             images: self.data.selection(self.json),
-            count: self.count,
-            completions: self.completions,
+            count: self.count.unwrap_or(8),
+            completions: self.completions.unwrap_or(4),
             options: SampleOptions { temperature: self.temperature, top_k: self.top_k },
-            seed: self.sample_seed,
+            seed: self.sample_seed.unwrap_or(0),
         }
     }
 }

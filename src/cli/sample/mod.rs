@@ -2,19 +2,21 @@
 
 mod args;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Result, bail};
 use serde_json::json;
 
 pub use self::args::SampleCommand;
+use super::common::counter::Counter;
 use super::common::device::on_device;
-use super::common::output::{print_json, say, tell};
-use super::common::progress::image_bar;
+use super::common::output::{note_all, print_json, say, tell};
 use crate::data::npy;
+use crate::data::progress::Meter;
 use crate::device::select::{Chosen, DeviceJob};
 use crate::device::{Device, Precision};
-use crate::plan::{Memory, Work, limits};
+use crate::fs::{Output, path_text};
+use crate::plan::{Load, Work, limits};
 use crate::sample::Session;
-use crate::sample::grid::{Grid, comfortable_scale, write_png};
+use crate::sample::grid::{Grid, comfortable_scale, encode_png};
 
 /// Longest side of a grid, in pixels: viewers refuse larger pictures.
 const MAX_PIXELS: u32 = 65_535;
@@ -25,9 +27,10 @@ impl SampleCommand {
         if !(self.temperature >= 0.0 && self.temperature.is_finite()) {
             bail!("--temperature must be 0 or more");
         }
-        if self.top_k == Some(0) || self.count == 0 || self.completions == 0 || self.scale == Some(0) {
+        if self.top_k == Some(0) || self.count == Some(0) || self.completions == Some(0) || self.scale == Some(0) {
             bail!("--top-k, --count, --completions and --scale must be at least 1");
         }
+        self.check_flags()?;
         on_device((&self.device).into(), self)
     }
 
@@ -49,9 +52,11 @@ impl SampleCommand {
 
         let picture = 3.0 * f64::from(width) * f64::from(height);
         limits::check_machine(&format!("a picture of {rows} rows of {columns} images"), picture, remedy)?;
-        let tokens = images as f64 * session.model().positions as f64;
-        let sampling = Memory::of(session.model(), Work::Sampling, tokens, precision);
-        Ok(limits::check_device(device, &format!("sampling {images} images"), &sampling, remedy)?)
+        let config = session.model();
+        let load = Load { config, work: Work::Sampling, images, length: config.positions, precision };
+        let sampling = limits::memory_on(device, load);
+        let work = format!("sampling {images} images of {}", limits::model_name(session.model()));
+        Ok(limits::check_device(device, &work, &sampling, remedy)?)
     }
 }
 
@@ -62,23 +67,27 @@ impl DeviceJob for SampleCommand {
         if !self.json {
             tell(format_args!("on the device {}{}", device.describe(), chosen.why));
         }
+        let out = Output::open(&self.out)?;
+        let tokens_out = out.and(self.tokens_out.as_deref())?;
         let session = Session::open(&device, self.settings())?;
+        note_all(session.notes());
         let scale = self.scale.unwrap_or_else(|| comfortable_scale(session.side()));
         self.check_size(&device, chosen.precision, &session, scale)?;
 
         let length = session.model().positions;
-        let bar = image_bar(length as u64, self.json);
+        let bar = Counter::images("pixels drawn of each image", length as u64, self.json);
         let outcome = session.run(|position| bar.set_position(position as u64))?;
-        bar.finish_and_clear();
+        bar.finish();
 
-        write_png(&self.out, &outcome.grid.draw(scale))
-            .with_context(|| format!("cannot write {}", self.out.display()))?;
+        out.write_whole(&encode_png(&outcome.grid.draw(scale))?)?;
         let images = outcome.tokens.len() / length;
-        if let Some(path) = &self.tokens_out {
-            npy::write_u16(path, &[images, length], &outcome.tokens)?;
+        if let Some(file) = tokens_out {
+            npy::write_to(file, &[images, length], &outcome.tokens)?;
         }
         if self.json {
-            return print_json(&json!({"picture": self.out, "drawings": images, "checkpoint": session.checkpoint()}));
+            return print_json(
+                &json!({"picture": path_text(&self.out), "drawings": images, "checkpoint": path_text(session.checkpoint())}),
+            );
         }
         if self.unconditional {
             return say(format_args!("{images} images in {}", self.out.display()));

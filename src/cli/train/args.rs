@@ -15,7 +15,8 @@ use serde::{Deserialize, Serialize};
 use super::layers::Layer;
 use crate::checkpoint::OrderSpec;
 use crate::cli::common::named::named;
-use crate::data::{DataSpec, Filter, SkipBad};
+use crate::cli::common::unused::refuse_given;
+use crate::data::{Alpha, DataSpec, Filter, SkipBad};
 use crate::device::select::DeviceKind;
 use crate::device::{Activation, Norm, Precision};
 use crate::model::{Objective, Preset};
@@ -33,8 +34,8 @@ pub fn whole<T: TryFrom<u64> + Clone + Send + Sync + 'static>() -> RangedU64Valu
 #[serde(rename_all = "kebab-case", deny_unknown_fields, default)]
 pub struct TrainArgs {
     /// Images to train on: cifar10:DIR, cifar100:DIR, stl10:DIR, imagenet:DIR (train/WNID/*), imagenet-tar:DIR (the
-    /// official tars), images:DIR (train/CLASS/*.jpg|png), tokens:FILE.npy[,LABELS.npy], shard:FILE, or sample
-    /// (1,000 CIFAR-10 images in the binary) [default: sample]
+    /// official tars), images:DIR (train/CLASS/*.jpg|png), tokens:FILE.npy[,LABELS.npy] (or arrays of archives,
+    /// FILE.npz:NAME), shard:FILE, or sample (1,000 CIFAR-10 images in the binary) [default: sample]
     #[arg(long, value_name = "KIND:PATH", help_heading = "Data")]
     pub data: Option<DataSpec>,
     /// Colours to quantise images to, float32 [k, 3] in [-1, 1] [default: the built-in 512, fitted on CIFAR-10]
@@ -56,6 +57,10 @@ pub struct TrainArgs {
     #[arg(long, num_args = 0..=1, require_equals = true, default_missing_value = "true", value_name = "N",
           help_heading = "Data")]
     pub skip_bad: Option<SkipBad>,
+    /// What becomes of the alpha of image files: drop (the colours as stored), or lay the picture over white or black
+    /// [default: drop]
+    #[arg(long, value_name = "ALPHA", value_parser = named::<Alpha>(), help_heading = "Data")]
+    pub alpha: Option<Alpha>,
     /// Take images in file order
     #[arg(long, num_args = 0..=1, require_equals = true, default_missing_value = "true", value_name = "BOOL",
           help_heading = "Data")]
@@ -124,6 +129,10 @@ pub struct TrainArgs {
     /// Clip the gradient to this global norm [default: no clipping, as in the paper]
     #[arg(long, value_name = "NORM", help_heading = "Optimisation")]
     pub clip: Option<f32>,
+    /// End the run after so many steps in a row whose loss or gradient is not finite; each of them is skipped, weights and moments
+    /// stay as they were [default: 10]
+    #[arg(long, value_name = "N", value_parser = whole::<u64>(), help_heading = "Optimisation")]
+    pub max_skipped: Option<u64>,
     /// Seed of weights, order, augmentation and samples [default: 0]
     #[arg(long, value_name = "N", value_parser = whole::<u64>(), help_heading = "Optimisation")]
     pub seed: Option<u64>,
@@ -146,6 +155,10 @@ pub struct TrainArgs {
     /// Checkpoints kept, the latest ones [default: 3]
     #[arg(long, value_name = "N", value_parser = whole::<usize>(), help_heading = "Run")]
     pub keep: Option<usize>,
+    /// Write no event file for TensorBoard
+    #[arg(long, num_args = 0..=1, require_equals = true, default_missing_value = "true", value_name = "BOOL",
+          help_heading = "Run")]
+    pub no_tensorboard: Option<bool>,
     /// Where to compute: auto (the GPU if there is one that can be used), cpu, cuda, or cuda:N [default: auto]
     #[arg(long, value_name = "DEVICE", help_heading = "Run")]
     pub device: Option<DeviceKind>,
@@ -160,7 +173,7 @@ pub struct TrainArgs {
     /// Threads of the CPU device [default: all cores]
     #[arg(long, value_name = "N", value_parser = whole::<usize>(), help_heading = "Run")]
     pub threads: Option<usize>,
-    /// Threads that decode images ahead of the device; the images do not depend on it [default: one per core, shared]
+    /// Threads that decode images ahead of the device, up to one per core; the images do not depend on it [default: one per core, shared]
     #[arg(long, value_name = "N", value_parser = whole::<usize>(), help_heading = "Run")]
     pub workers: Option<usize>,
 }
@@ -194,6 +207,25 @@ impl Layer for TrainArgs {
         let mut merged = toml::Table::try_from(below)?;
         merged.extend(toml::Table::try_from(self)?);
         Ok(merged.try_into()?)
+    }
+
+    fn check_used(&self, settings: &Settings) -> Result<()> {
+        let data = &settings.data;
+        if data.is_tokens() {
+            refuse_given(
+                &format!("with {data}, which holds tokens and not images"),
+                &[
+                    ("filter", self.filter.is_some()),
+                    ("alpha", self.alpha.is_some()),
+                    ("skip-bad", self.skip_bad.is_some()),
+                    ("no-augment", self.no_augment.is_some()),
+                    ("holdout", self.holdout.is_some_and(|fraction| fraction > 0.0)),
+                ],
+            )?;
+        }
+        let draws = settings.objective == Objective::Ar || settings.fine_tuning.is_some();
+        let sampled = self.sample_every.is_some_and(|steps| steps > 0);
+        refuse_given("with a BERT model, which draws no images", &[("sample-every", !draws && sampled)])
     }
 
     fn resolve(self) -> Result<Settings> {

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Result, bail};
 use clap::Args;
 
+use crate::cli::common::output::tell;
 use crate::device::select::Request;
 use crate::run::folder::RunFolder;
 use crate::train::Settings;
@@ -15,6 +16,8 @@ pub trait Layer: Clone + Sized {
     fn from_file(path: &Path, scale_down: u64) -> Result<Self>;
     /// This layer where it says something, `below` where it does not.
     fn over(self, below: Self) -> Result<Self>;
+    /// Refuses flags that do nothing with the settings that they became part of.
+    fn check_used(&self, settings: &Settings) -> Result<()>;
     /// Fills what no layer said with defaults and checks the numbers.
     fn resolve(self) -> Result<Settings>;
     /// The run folder that it names.
@@ -52,7 +55,9 @@ impl LayerArgs {
             layer = layer.over(L::from_file(file, self.scale_down)?)?;
         }
         if !self.resume {
-            return Ok((layer.resolve()?, None));
+            let settings = layer.resolve()?;
+            flags.check_used(&settings)?;
+            return Ok((settings, None));
         }
 
         // The resumed run's own settings below both.
@@ -60,7 +65,14 @@ impl LayerArgs {
             bail!("--resume needs --out DIR, the run to go on with");
         };
         match earlier::<L>(out)? {
-            None => Ok((layer.resolve()?, None)),
+            None => {
+                let settings = layer.resolve()?;
+                tell(format_args!(
+                    "note: there is no run in {} to go on with; starting a new one",
+                    settings.out.display()
+                ));
+                Ok((settings, None))
+            }
             Some(earlier) => Ok((layer.over(earlier.clone())?.resolve()?, Some(earlier.resolve()?))),
         }
     }

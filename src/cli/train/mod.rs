@@ -11,6 +11,7 @@ use self::args::TrainArgs;
 use self::layers::{LayerArgs, device_request};
 use super::common::device::on_device;
 use super::common::interrupt::stop_flag;
+use super::common::output::note_all;
 use super::common::progress::watcher;
 use crate::device::Device;
 use crate::device::select::{Chosen, DeviceJob};
@@ -18,9 +19,9 @@ use crate::train::{Outcome, Session, Settings};
 
 /// Train a model; without arguments, a tiny one on the built-in sample in a few minutes
 ///
-/// Everything a run leaves is in its folder: config.toml, metrics.jsonl, checkpoints/, samples/ and
-/// report.html. Ctrl-C saves and ends; the same command with --resume goes on, bit for bit as if it
-/// had never stopped.
+/// Everything a run leaves is in its folder: config.toml, metrics.jsonl and the same for
+/// TensorBoard, checkpoints/, samples/ and report.html. Ctrl-C, SIGTERM and SIGHUP save and end; the same command with --resume goes on, bit
+/// for bit as if it had never stopped.
 ///
 ///   igpt-engine train
 ///   igpt-engine data fetch cifar10 --out data && igpt-engine train --data cifar10:data --steps 5000
@@ -68,12 +69,12 @@ pub fn train<D: Device>(
     json: bool,
 ) -> Result<Outcome> {
     let settings = Settings { precision: Some(chosen.precision), ..settings };
-    let stop = stop_flag()?;
-    let mut events = watcher(json, stop);
+    let mut events = watcher(json);
 
     let session = Session::open(device, settings, earlier, !json)?;
     events.note(&format!("{}{}", session.describe(), chosen.why));
-    let outcome = session.run(events.as_mut(), stop)?;
+    note_all(&session.notes());
+    let outcome = session.run(events.as_mut(), stop_flag())?;
     drop(events);
     output::announce(&outcome, json)?;
     Ok(outcome)

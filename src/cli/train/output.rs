@@ -5,6 +5,7 @@ use serde_json::{Value, json};
 
 use crate::checkpoint::BestAccuracy;
 use crate::cli::common::output::{print_json, say};
+use crate::fs::path_text;
 use crate::run::folder::RunFolder;
 use crate::train::{ModelKind, Outcome, StopReason};
 
@@ -29,7 +30,7 @@ pub fn announce(outcome: &Outcome, json: bool) -> Result<()> {
     if *kind == ModelKind::Classifier {
         return announce_tuned(folder, *step, *best);
     }
-    if let Some(validation) = report.validation.last() {
+    if let Some(validation) = report.history.last_validation() {
         say(format_args!(
             "validation   {:.4} nats per token; knowing only how frequent each colour is gives {:.4}, nothing {:.4}",
             validation.val_loss,
@@ -54,7 +55,8 @@ pub fn announce(outcome: &Outcome, json: bool) -> Result<()> {
 
 /// The same for fine-tuning: the best accuracy, its checkpoint, and how to test it.
 fn announce_tuned(folder: &RunFolder, step: u64, best: Option<BestAccuracy>) -> Result<()> {
-    let checkpoint = match best {
+    // The best one may have been removed with the folder, while the run trained.
+    let checkpoint = match best.filter(|_| folder.best().is_dir()) {
         None => folder.checkpoint(step),
         Some(BestAccuracy { step, accuracy, .. }) => {
             say(format_args!("best         {:.2} % of the validation images, at step {step}", 100.0 * accuracy))?;
@@ -69,7 +71,7 @@ fn announce_tuned(folder: &RunFolder, step: u64, best: Option<BestAccuracy>) -> 
 /// The last JSON line.
 fn end_line(outcome: &Outcome) -> Value {
     let Outcome { stop_reason, step, best, report, folder, .. } = outcome;
-    let validation = report.validation.last();
+    let validation = report.history.last_validation();
     let ending = match stop_reason {
         StopReason::Finished => "finished",
         StopReason::StoppedEarly => "stopped early",
@@ -81,15 +83,15 @@ fn end_line(outcome: &Outcome) -> Value {
         "ending": ending,
         "at_step": step,
         "val_loss": validation.map(|record| record.val_loss),
-        "unigram_entropy": report.unigram_entropy(),
-        "run": folder.root(),
-        "checkpoint": folder.checkpoint(*step),
-        "report": folder.report(),
+        "unigram_entropy": report.history.unigram_entropy(),
+        "run": path_text(folder.root()),
+        "checkpoint": path_text(folder.checkpoint(*step)),
+        "report": path_text(folder.report()),
     });
     if let Some(best) = best {
         end["best_accuracy"] = best.accuracy.into();
         end["best_step"] = best.step.into();
-        end["best"] = json!(folder.best());
+        end["best"] = path_text(folder.best()).into();
     }
     end
 }

@@ -8,7 +8,6 @@
 use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use indicatif::ProgressBar;
 use rand::RngExt;
 use rayon::prelude::*;
 
@@ -28,13 +27,13 @@ pub struct Histogram {
 }
 
 impl Histogram {
-    /// Counts the pixels of `count` images, in parallel; `image` gives one by index.
+    /// Counts the pixels of `count` images, in parallel; `image` gives one by index, and `advanced` is called after each.
     ///
     /// # Errors
     /// The error of the first image that has one.
     pub fn of_images(
         count: usize,
-        bar: &ProgressBar,
+        advanced: impl Fn() + Sync,
         image: impl Fn(usize) -> Result<image::RgbImage> + Sync,
     ) -> Result<Self> {
         // 128 MiB, the price of counting in one pass from all threads.
@@ -47,7 +46,7 @@ impl Histogram {
                     let [r, g, b] = pixel.0;
                     table[u32::from_be_bytes([0, r, g, b]) as usize].fetch_add(1, Ordering::Relaxed);
                 }
-                bar.inc(1);
+                advanced();
                 Ok(())
             })
             .collect();

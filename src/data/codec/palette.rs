@@ -11,7 +11,8 @@ use image::{Rgb, RgbImage};
 use sha2::{Digest, Sha256};
 
 use crate::data::error::{DataError, Result};
-use crate::data::npy::{self, Dtype, Npy};
+use crate::data::npy::{self, Npy};
+use crate::fs::Output;
 
 /// Maximum number of colours of a palette: "9-bit colour".
 pub const MAX_COLOURS: usize = 512;
@@ -45,7 +46,7 @@ impl Palette {
         Ok(Palette { colours, cells: OnceLock::new() })
     }
 
-    /// Loads a `.npy` of float32 (or float64) `[k, 3]`.
+    /// Loads a `.npy` of floats `[k, 3]`. One that was not written here must show that its scale is [-1, 1], by a value below 0.
     ///
     /// # Errors
     /// [`DataError::Read`], [`DataError::Npy`], and as [`Palette::new`].
@@ -63,12 +64,19 @@ impl Palette {
     }
 
     fn from_npy(path: &Path, array: &Npy) -> Result<Self> {
-        let fits = matches!(array.shape(), [_, 3]) && matches!(array.dtype(), Dtype::F32 | Dtype::F64);
+        let fits = matches!(array.shape(), [_, 3]) && !array.dtype().is_integer();
         if !fits {
-            let problem = format!("it holds {} of shape {:?}", array.dtype().name(), array.shape());
+            let whole =
+                if array.dtype().is_integer() { " (of the scale 0 to 255? Save x / 127.5 - 1 as float32)" } else { "" };
+            let problem = format!("it holds {} of shape {:?}{whole}", array.dtype().name(), array.shape());
             return Err(DataError::Palette { path: path.to_owned(), problem });
         }
         let values = array.to_f32()?;
+        if array.sha256().is_none()
+            && let Some(problem) = other_scale(&values)
+        {
+            return Err(DataError::Palette { path: path.to_owned(), problem });
+        }
         Self::new(path, values.chunks_exact(3).map(|colour| [colour[0], colour[1], colour[2]]).collect())
     }
 
@@ -77,7 +85,12 @@ impl Palette {
     /// # Errors
     /// [`DataError::Write`].
     pub fn save(&self, path: impl AsRef<Path>) -> Result<()> {
-        npy::write_f32(path, &[self.len(), 3], self.colours.as_flattened())
+        self.save_to(Output::open(path.as_ref())?)
+    }
+
+    /// [`Palette::save`] into a file that is open already.
+    pub(crate) fn save_to(&self, file: Output) -> Result<()> {
+        npy::write_to(file, &[self.len(), 3], self.colours.as_flattened())
     }
 
     /// Number of colours, `k`.
@@ -175,6 +188,26 @@ impl Palette {
             Rgb(u16::try_from(token).ok().and_then(|token| self.decode_token(token)).unwrap_or([255; 3]))
         })
     }
+}
+
+/// What is wrong with values none of which is below 0: others use scales of 0 to 1 and 0 to 255, and colours of such a scale,
+/// taken as they are, would all be bright.
+fn other_scale(values: &[f32]) -> Option<String> {
+    let least = values.iter().copied().fold(f32::INFINITY, f32::min);
+    let greatest = values.iter().copied().fold(f32::NEG_INFINITY, f32::max);
+    if !(least >= 0.0 && greatest <= 255.0) || values.iter().any(|value| !value.is_finite()) {
+        return None;
+    }
+    Some(if greatest <= 1.0 {
+        format!(
+            "all values are in [0, 1] ({least} to {greatest}), so it seems to be of the scale 0 to 1; save 2 * x - 1 (or, if it \
+             really has bright colours only, make it by `data palette`)"
+        )
+    } else {
+        format!(
+            "no value is below 0 ({least} to {greatest}), so it seems to be of the scale 0 to 255; save x / 127.5 - 1"
+        )
+    })
 }
 
 /// Bits of a channel that pick the cell: 32 cells per side, each of 8x8x8 colours.

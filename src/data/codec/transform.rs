@@ -1,10 +1,12 @@
 //! From an image of any size to the model's resolution, with the paper's augmentation.
 //!
-//! Photos (ImageNet, folders): in training the short side is scaled to a random length in 256..=384 and a random
-//! 224x224 square is cropped; otherwise the short side is scaled to 224 and the central square is cropped. Small images (CIFAR,
-//! STL-10): in training 4 pixels of reflection are added on each side, a random square of the old size is cropped and every
-//! other one mirrored; otherwise the image stays as it is. Either way the square is then downsampled to the
-//! resolution. (Image GPT, V2, sections 3.1 and 3.4.)
+//! Photos (of ImageNet and folders, those of 224 pixels and more on the short side): in training the short side is scaled to
+//! a random length in 256..=384 and a random 224x224 square is cropped; otherwise the short side is scaled to 224 and the
+//! central square is cropped. Small images (CIFAR, STL-10; of ImageNet and folders the central square of those below 224):
+//! in training 4 pixels of reflection are added on each side, a random square of the old size is cropped and every
+//! other one mirrored; otherwise the image stays as it is. Either way the square is then resized to the
+//! resolution, once, and stays as it is if it has that already. (Image GPT, V2, sections 3.1 and 3.4; of small images among
+//! photographs it says nothing, and enlarging them first only blurs.)
 
 use image::RgbImage;
 use rand::RngExt;
@@ -31,7 +33,7 @@ pub enum Augment {
     None,
     /// Reflection of 4 pixels, random crop to the old size, mirrored with probability one half.
     PadCropFlip,
-    /// Random short side in 256..=384, random 224x224 crop.
+    /// Random short side in 256..=384, random 224x224 crop; images below 224 are augmented as small ones.
     ResizeCrop,
 }
 
@@ -40,7 +42,7 @@ pub enum Augment {
 pub enum Framing {
     /// All of it; it should be square.
     Whole,
-    /// The central square of 224 after scaling the short side to 224.
+    /// The central square: of 224 after scaling the short side to 224, or of an image below that as it is.
     CentreCrop,
 }
 
@@ -52,6 +54,7 @@ pub struct Transform {
     framing: Framing,
     augment: Augment,
     enlarge: bool,
+    of_model: bool,
 }
 
 impl Transform {
@@ -64,13 +67,18 @@ impl Transform {
             let problem = format!("--resolution must be from 1 to {MAX_RESOLUTION}");
             return Err(DataError::Resize { resolution, problem });
         }
-        Ok(Transform { resolution, filter, framing, augment, enlarge: false })
+        Ok(Transform { resolution, filter, framing, augment, enlarge: false, of_model: false })
     }
 
     /// The same, taking images whose short side is below the resolution too: of ImageNet's million, some are, and the
     /// paper's scaling of the short side to 224 or more makes no exception for them.
     pub fn enlarging(self) -> Self {
         Transform { enlarge: true, ..self }
+    }
+
+    /// The same at the resolution of a model, which nobody can lower: it only changes what is advised.
+    pub(in crate::data) fn of_model(self, of_model: bool) -> Self {
+        Transform { of_model, ..self }
     }
 
     /// Kernel of every resize.
@@ -97,7 +105,8 @@ impl Transform {
     ) -> Result<RgbImage> {
         let (width, height) = image.dimensions();
         if width.min(height) < self.resolution && !self.enlarge {
-            return Err(DataError::TooSmall { name: name(), width, height, needed: self.resolution, folder });
+            let (needed, of_model) = (self.resolution, self.of_model);
+            return Err(DataError::TooSmall { name: name(), width, height, needed, folder, of_model });
         }
 
         let failed =
@@ -106,9 +115,12 @@ impl Transform {
             return Err(failed(format!("{width}x{height} is more elongated than {MAX_ASPECT} to 1; leave it out")));
         }
 
-        // The square that is shrunk.
+        // The square that is resized. A small image among photos is its central square.
+        let small = self.framing == Framing::CentreCrop && width.min(height) < PHOTO_CROP;
+        let image = if small { central_square(image) } else { image };
         let framed = match (self.augment, random, self.framing) {
             (Augment::PadCropFlip, Some(random), _) => pad_crop_flip(&image, random),
+            (Augment::ResizeCrop, Some(random), _) if small => pad_crop_flip(&image, random),
             (Augment::ResizeCrop, Some(random), _) => {
                 let (width, height) = short_side(width, height, random.random_range(PHOTO_SHORT));
                 let (x, y) = (width - PHOTO_CROP, height - PHOTO_CROP);
@@ -116,6 +128,7 @@ impl Transform {
                 self.scale_and_crop(image, (width, height), (x, y)).map_err(failed)?
             }
             (_, _, Framing::Whole) => image,
+            (_, _, Framing::CentreCrop) if small => image,
             (_, _, Framing::CentreCrop) => {
                 let (width, height) = short_side(width, height, PHOTO_CROP);
                 let corner = ((width - PHOTO_CROP) / 2, (height - PHOTO_CROP) / 2);
@@ -136,6 +149,16 @@ impl Transform {
         let scaled = resize(image, width, height, self.filter)?;
         Ok(crop(&scaled, Rectangle { x, y, width: PHOTO_CROP, height: PHOTO_CROP }))
     }
+}
+
+/// The square of the short side in the middle; a square image stays as it is.
+fn central_square(image: RgbImage) -> RgbImage {
+    let (width, height) = image.dimensions();
+    if width == height {
+        return image;
+    }
+    let side = width.min(height);
+    crop(&image, Rectangle { x: (width - side) / 2, y: (height - side) / 2, width: side, height: side })
 }
 
 /// One of the 81 crops of the reflected image, or its mirror image. The border is not repeated: `dcb|abcd|cba`.
@@ -196,6 +219,50 @@ mod tests {
         let mut random = AugmentKey { seed: 1, epoch: 0, index: 0 }.random();
         let augmented = transform.apply(image, Some(&mut random), String::new, true).unwrap();
         assert_eq!(augmented.dimensions(), (32, 32));
+    }
+
+    #[test]
+    fn small_pictures_among_photos_are_resized_once_or_not_at_all() {
+        let noise = |width: u32, height: u32| {
+            RgbImage::from_fn(width, height, |x, y| image::Rgb([x * 37 + y * 101, (x * 7) ^ y, x * y].map(|v| v as u8)))
+        };
+        let photos = |resolution, augment| Transform::new(resolution, Filter::Bilinear, Framing::CentreCrop, augment);
+
+        // Of the right size, as they are; a margin on the longer side is cut off.
+        for (width, height, resolution) in [(32, 32, 32), (48, 48, 48), (223, 223, 223), (224, 224, 224), (50, 32, 32)]
+        {
+            let picture = noise(width, height);
+            let plain =
+                photos(resolution, Augment::None).unwrap().apply(picture.clone(), None, String::new, true).unwrap();
+            let middle = Rectangle { x: (width - resolution) / 2, y: 0, width: resolution, height: resolution };
+            assert!(plain == crop(&picture, middle), "{width}x{height} at {resolution}");
+        }
+
+        // Of another size, the central square resized once; enlarged once where that is allowed.
+        let picture = noise(100, 64);
+        let square = crop(&picture, Rectangle { x: 18, y: 0, width: 64, height: 64 });
+        for resolution in [32, 96] {
+            let once = resize(square.clone(), resolution, resolution, Filter::Bilinear).unwrap();
+            let transform = photos(resolution, Augment::None).unwrap().enlarging();
+            assert!(transform.apply(picture.clone(), None, String::new, true).unwrap() == once, "{resolution}");
+        }
+    }
+
+    #[test]
+    fn small_pictures_among_photos_are_augmented_as_small_images() {
+        let picture = RgbImage::from_fn(32, 32, |x, y| image::Rgb([x as u8, y as u8, 0]));
+        let apply = |framing, augment, index| {
+            let mut random = AugmentKey { seed: 1, epoch: 0, index }.random();
+            let transform = Transform::new(32, Filter::Bilinear, framing, augment).unwrap();
+            transform.apply(picture.clone(), Some(&mut random), String::new, true).unwrap()
+        };
+        for index in 0..20 {
+            let (photo, small) = (
+                apply(Framing::CentreCrop, Augment::ResizeCrop, index),
+                apply(Framing::Whole, Augment::PadCropFlip, index),
+            );
+            assert!(photo == small, "{index}");
+        }
     }
 
     #[test]

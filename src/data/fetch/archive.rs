@@ -6,9 +6,14 @@ use std::path::Path;
 
 use flate2::read::GzDecoder;
 
-use super::{FILE_BYTES, download, install};
+use super::download::{Expected, Patience, check_space, download_expected};
+use super::{FILE_BYTES, install};
 use crate::data::error::{DataError, Result};
 use crate::data::progress;
+use crate::fs::atomic_file;
+
+/// Most bytes of a file whose length was not published.
+const SMALL: u64 = 1 << 20;
 
 /// Where an archive is and what it hashes to.
 pub(super) struct Remote<'a> {
@@ -20,6 +25,9 @@ pub(super) struct Remote<'a> {
     pub(super) folder: &'a str,
 }
 
+/// Where CIFAR is at home.
+pub(super) const CIFAR_HOME: &str = "https://www.cs.toronto.edu/~kriz";
+
 pub(super) const OFFICIAL: Remote<'static> = Remote {
     url: "https://www.cs.toronto.edu/~kriz/cifar-10-binary.tar.gz",
     sha256: "c4a38c50a1bc5f3a1c5537f2155ab9d68f9f25eb1ed8d9ddda3db29a59bca1dd",
@@ -30,21 +38,66 @@ pub(super) const OFFICIAL: Remote<'static> = Remote {
 /// Downloads the archive to `out`, takes the files `wanted` (name, SHA-256) out of it, and removes it.
 pub(super) fn fetch(remote: &Remote, wanted: &[(&str, &str)], out: &Path, show_progress: bool) -> Result<()> {
     let archive = out.join(remote.file);
-    download::download(remote.url, remote.sha256, &archive, show_progress)?;
+    let expected = Expected { sha256: Some(remote.sha256), bytes: None };
+    download_expected(remote.url, expected, &archive, Patience::USUAL, show_progress)?;
     extract(&archive, remote.folder, wanted, out, show_progress)?;
     fs::remove_file(&archive).map_err(DataError::write(&archive))
 }
 
-/// Takes `wanted` out of a `.tar.gz`. Only entries whose path is exactly `folder/name` count: what else is in there, with
-/// whatever paths, is not looked at.
+/// Takes `wanted` (name, SHA-256) out of a `.tar.gz`.
 fn extract(archive: &Path, folder: &str, wanted: &[(&str, &str)], out: &Path, show_progress: bool) -> Result<()> {
+    for_each_wanted(archive, folder, wanted, show_progress, |name, sha256, entry| {
+        let bytes = read_limited(entry, FILE_BYTES).map_err(DataError::read(archive))?;
+        install(&out.join(folder), name, sha256, &bytes)
+    })
+}
+
+/// Unpacks `wanted` (name, length) out of a `.tar.gz` into `into`, each file whole or not at all.
+pub(super) fn unpack(
+    archive: &Path,
+    folder: &str,
+    wanted: &[(&str, Option<u64>)],
+    into: &Path,
+    show_progress: bool,
+) -> Result<()> {
+    check_space(&into.join(folder), wanted.iter().filter_map(|(_, bytes)| *bytes).sum())?;
+    for_each_wanted(archive, folder, wanted, show_progress, |name, bytes, entry| {
+        // To a temporary file, and no further than a byte above what was published.
+        let target = into.join(name);
+        let mut copied = 0;
+        atomic_file::write_file(&target, |file| {
+            copied = std::io::copy(&mut entry.take(bytes.map_or(SMALL, |bytes| bytes + 1)), file)?;
+            Ok(())
+        })
+        .map_err(DataError::write(&target))?;
+
+        if let Some(expected) = bytes.filter(|&bytes| bytes != copied) {
+            fs::remove_file(&target).map_err(DataError::write(&target))?;
+            let fix = "The archive is another one than the published one. Remove it and run the command again".into();
+            return Err(DataError::Length { path: target, found: copied, expected, fix });
+        }
+        Ok(())
+    })
+}
+
+/// Calls `take` with each of the `wanted` files of a `.tar.gz`: its name, what is known of it, and its content. Only entries whose
+/// path is exactly `folder/name` count: what else is in there, with whatever paths, is not looked at.
+///
+/// # Errors
+/// Those of `take`; [`DataError::NotThere`] where a file is not in the archive.
+fn for_each_wanted<K: Copy>(
+    archive: &Path,
+    folder: &str,
+    wanted: &[(&'_ str, K)],
+    show_progress: bool,
+    mut take: impl FnMut(&str, K, &mut dyn Read) -> Result<()>,
+) -> Result<()> {
     let bar = progress::count("unpacking", wanted.len() as u64, show_progress);
     let mut found = Vec::new();
     for_each_entry(archive, |path, entry| {
         let name = path.strip_prefix(folder).and_then(|path| path.strip_prefix('/'));
-        let Some(&(name, sha256)) = wanted.iter().find(|(wanted, _)| Some(*wanted) == name) else { return Ok(()) };
-        let bytes = read_limited(entry, FILE_BYTES).map_err(DataError::read(archive))?;
-        install(&out.join(folder), name, sha256, &bytes)?;
+        let Some(&(name, known)) = wanted.iter().find(|(wanted, _)| Some(*wanted) == name) else { return Ok(()) };
+        take(name, known, entry)?;
         bar.inc(1);
         found.push(name);
         Ok(())
@@ -53,11 +106,15 @@ fn extract(archive: &Path, folder: &str, wanted: &[(&str, &str)], out: &Path, sh
 
     match wanted.iter().find(|(name, _)| !found.contains(name)) {
         None => Ok(()),
-        Some((name, _)) => Err(DataError::NotThere {
-            path: archive.to_owned(),
-            wanted: "the expected archive".into(),
-            hint: format!("{folder}/{name} is not in it. Remove it and run the command again"),
-        }),
+        Some((name, _)) => Err(not_in(archive, folder, name)),
+    }
+}
+
+fn not_in(archive: &Path, folder: &str, name: &str) -> DataError {
+    DataError::NotThere {
+        path: archive.to_owned(),
+        wanted: "the expected archive".into(),
+        hint: format!("{folder}/{name} is not in it. Remove it and run the command again"),
     }
 }
 

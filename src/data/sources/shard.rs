@@ -9,7 +9,7 @@
 //! 32 bytes  SHA-256 of everything before
 //! ```
 //!
-//! Opening verifies the hash (some tenths of a second for ImageNet's 50,000 validation images), so that a shard that was
+//! Opening verifies the hash (a tenth of a second for ImageNet's 50,000 validation images), so that a shard that was
 //! truncated or altered is never evaluated on. Training needs images: a shard's are cropped and resized already.
 
 use std::io::Write as _;
@@ -27,7 +27,8 @@ use crate::data::error::{DataError, Result};
 use crate::data::files::bytes::Bytes;
 use crate::data::files::hash::hex;
 use crate::data::part::Split;
-use crate::fs::atomic_file::AtomicFile;
+use crate::fs::Output;
+use crate::fs::first_bytes::recognise;
 
 const MAGIC: &[u8] = b"IGPTSHD1";
 const HASH: usize = 32;
@@ -66,8 +67,7 @@ pub struct ShardHeader {
 
 /// A shard being written. The file appears at [`ShardWriter::finish`]; before that there is nothing.
 pub struct ShardWriter {
-    path: PathBuf,
-    file: AtomicFile,
+    file: Output,
     hash: Sha256,
     missing: usize,
     /// Labels so far, if there are any.
@@ -80,12 +80,16 @@ impl ShardWriter {
     /// # Errors
     /// [`DataError::Write`].
     pub fn create(path: &Path, header: &ShardHeader) -> Result<Self> {
-        let file = AtomicFile::create(path).map_err(DataError::write(path))?;
+        Self::on(Output::open(path)?, header)
+    }
+
+    /// Starts a shard in a file that is open already.
+    pub(crate) fn on(file: Output, header: &ShardHeader) -> Result<Self> {
         let missing = header.images * header.length;
         let labels = header.labels.then(Vec::new);
-        let mut writer = ShardWriter { path: path.to_owned(), file, hash: Sha256::new(), missing, labels };
+        let mut writer = ShardWriter { file, hash: Sha256::new(), missing, labels };
         let header = serde_json::to_vec(header)
-            .map_err(|error| DataError::Write { path: path.to_owned(), source: error.into() })?;
+            .map_err(|error| DataError::Write { path: writer.file.path().to_owned(), source: error.into() })?;
         writer.write(MAGIC)?;
         writer.write(&(header.len() as u32).to_le_bytes())?;
         writer.write(&header)?;
@@ -94,7 +98,7 @@ impl ShardWriter {
 
     fn write(&mut self, bytes: &[u8]) -> Result<()> {
         self.hash.update(bytes);
-        self.file.write_all(bytes).map_err(DataError::write(&self.path))
+        self.file.write_all(bytes).map_err(DataError::write(self.file.path()))
     }
 
     /// Appends rows of tokens, with their labels if the shard has any.
@@ -129,8 +133,8 @@ impl ShardWriter {
             self.write(&little_endian(&labels))?;
         }
         let hash = self.hash.clone().finalize();
-        self.file.write_all(&hash).map_err(DataError::write(&self.path))?;
-        self.file.commit().map_err(DataError::write(&self.path))
+        self.file.write_all(&hash).map_err(DataError::write(self.file.path()))?;
+        Ok(self.file.commit()?)
     }
 }
 
@@ -138,16 +142,18 @@ fn little_endian(values: &[u16]) -> Vec<u8> {
     values.iter().flat_map(|value| value.to_le_bytes()).collect()
 }
 
-/// The sequences of a shard, memory-mapped.
+/// The sequences of a shard, read from the file row by row.
 #[derive(Debug)]
 pub struct Shard {
     path: PathBuf,
     bytes: Bytes,
     header: ShardHeader,
-    /// First byte of the tokens, and of the labels.
+    /// First byte of the tokens.
     tokens: usize,
-    labels: usize,
+    labels: Vec<u16>,
     classes: usize,
+    /// SHA-256 of everything before it, verified.
+    hash: [u8; HASH],
 }
 
 impl Shard {
@@ -156,9 +162,13 @@ impl Shard {
     /// # Errors
     /// [`DataError::Read`]; [`DataError::Shard`] for anything but a whole, unaltered shard.
     pub fn open(path: &Path) -> Result<Self> {
-        let bytes = Bytes::map(path)?;
+        let bytes = Bytes::open(path)?;
+        let beginning = bytes.range(0..bytes.len().min(MAGIC.len() + 4 + MAX_HEADER))?;
         let wrong = |problem: String| DataError::Shard { path: path.to_owned(), problem };
-        if !bytes.starts_with(MAGIC) {
+        if !beginning.starts_with(MAGIC) {
+            if let Some(found) = recognise(&beginning) {
+                return Err(wrong(format!("it {}", found.sentence())));
+            }
             return Err(wrong("it is not a shard of tokens: it does not start with IGPTSHD1".into()));
         }
         let truncated = |expected: u128| {
@@ -167,15 +177,16 @@ impl Shard {
 
         // The header.
         let start = MAGIC.len() + 4;
-        let length = bytes.get(MAGIC.len()..start).ok_or_else(|| truncated(start as u128))?;
+        let length = beginning.get(MAGIC.len()..start).ok_or_else(|| truncated(start as u128))?;
         let length = u32::from_le_bytes([length[0], length[1], length[2], length[3]]) as usize;
         if length > MAX_HEADER {
             return Err(wrong(format!("its header should have {length} bytes, more than {MAX_HEADER}")));
         }
         let tokens = start + length;
-        let text = bytes.get(start..tokens).ok_or_else(|| truncated(tokens as u128))?;
+        let text = beginning.get(start..tokens).ok_or_else(|| truncated(tokens as u128))?;
         let header: ShardHeader =
             serde_json::from_slice(text).map_err(|error| wrong(format!("its header is damaged: {error}")))?;
+        drop(beginning);
 
         // The file must be as long as the header says, and hash to what it ends with.
         let size = header.images as u128 * header.length as u128 * 2;
@@ -185,26 +196,38 @@ impl Shard {
             return Err(truncated(expected));
         }
         let body = bytes.len() - HASH;
-        if Sha256::digest(&bytes[..body])[..] != bytes[body..] {
-            return Err(wrong(format!("it was altered: its SHA-256 is not {}", hex(&bytes[body..]))));
+        let hash = bytes.sha256(0..body)?;
+        let promised = bytes.range(body..body + HASH)?;
+        if hash[..] != *promised {
+            return Err(wrong(format!("it was altered: its SHA-256 is not {}", hex(&promised))));
         }
+        drop(promised);
 
         // Every token must be one of the palette.
         if header.images == 0 || header.length == 0 || u32::try_from(header.images).is_err() {
             return Err(wrong(format!("it has {} images of {} tokens", header.images, header.length)));
         }
-        let labels = tokens + size as usize;
-        let mut shard = Shard { path: path.to_owned(), bytes, header, tokens, labels, classes: 0 };
-        let vocabulary = shard.header.vocabulary;
-        let out_of_range =
-            shard.bytes[tokens..labels].par_chunks_exact(2).any(|token| usize::from(value(token)) >= vocabulary);
-        if out_of_range {
-            return Err(wrong(format!("a token is not below {vocabulary}, the colours of its palette")));
-        }
+        let end = tokens + size as usize;
+        let vocabulary = header.vocabulary;
+        (0..header.images).into_par_iter().try_for_each(|row| {
+            let start = tokens + 2 * header.length * row;
+            let sound =
+                values(&bytes.range(start..start + 2 * header.length)?).all(|token| usize::from(token) < vocabulary);
+            if sound {
+                Ok(())
+            } else {
+                Err(wrong(format!("row {row} has a token not below {vocabulary}, the colours of its palette")))
+            }
+        })?;
 
-        let highest = shard.bytes[labels..body].chunks_exact(2).map(value).max();
-        shard.classes = highest.map_or(0, |label| (usize::from(label) + 1).max(shard.header.class_names.len()));
-        Ok(shard)
+        let labels: Vec<u16> = values(&bytes.range(end..body)?).collect();
+        let classes = labels.iter().max().map_or(0, |label| (usize::from(*label) + 1).max(header.class_names.len()));
+        Ok(Shard { path: path.to_owned(), bytes, header, tokens, labels, classes, hash })
+    }
+
+    /// SHA-256 of all that the shard holds, in hex, verified on opening.
+    pub fn sha256(&self) -> String {
+        hex(&self.hash)
     }
 
     /// What the shard says about itself.
@@ -230,8 +253,8 @@ impl Shard {
     }
 }
 
-fn value(bytes: &[u8]) -> u16 {
-    u16::from_le_bytes([bytes[0], bytes[1]])
+fn values(bytes: &[u8]) -> impl Iterator<Item = u16> {
+    bytes.as_chunks::<2>().0.iter().map(|bytes| u16::from_le_bytes(*bytes))
 }
 
 impl Examples for Shard {
@@ -256,14 +279,18 @@ impl Examples for Shard {
             let limit = format!("a row has {length} tokens");
             return Err(DataError::Bounds { what: "the length of the token buffer", got: out.len(), limit });
         }
-        let row = self.bytes[self.tokens + 2 * index * length..].chunks_exact(2);
-        out.iter_mut().zip(row).for_each(|(token, bytes)| *token = value(bytes));
+        let start = self.tokens + 2 * index * length;
+        let row = self.bytes.range(start..start + 2 * length)?;
+        out.iter_mut().zip(values(&row)).for_each(|(out, token)| *out = token);
+        if out.iter().any(|token| usize::from(*token) >= self.header.vocabulary) {
+            let how = format!("was written to while in use: row {index} has other tokens than when it was opened");
+            return Err(DataError::Changed { path: self.path.clone(), how });
+        }
         Ok(())
     }
 
     fn label(&self, index: usize) -> Option<u16> {
-        let all = self.bytes.get(self.labels..self.bytes.len() - HASH)?;
-        all.chunks_exact(2).nth(index).map(value)
+        self.labels.get(index).copied()
     }
 
     fn classes(&self) -> usize {

@@ -1,4 +1,5 @@
-//! Token arrays: `.npy` `[N, n]` of integers, with labels one-hot `[N, classes]` or integer `[N]`.
+//! Token arrays: `.npy` (or an array of a `.npz`) `[N, n]` or `[N, side, side]` of integers, with labels one-hot
+//! `[N, classes]` or integer `[N]`.
 //!
 //! The form of the official data (`imagenet_trX.npy` and so on; openai/image-gpt, src/run.py).
 
@@ -9,12 +10,15 @@ use rayon::prelude::*;
 use crate::data::augment_key::AugmentKey;
 use crate::data::dataset::Examples;
 use crate::data::error::{DataError, Result};
+use crate::data::labels::read_labels;
 use crate::data::npy::Npy;
 
 /// Maximum number of classes of a label file.
-const MAX_CLASSES: i64 = 1 << 16;
+const MAX_CLASSES: usize = 1 << 16;
+/// Tokens checked at a time.
+const PIECE: usize = 1 << 16;
 
-/// Sequences of a token array, memory-mapped, every token and label checked on opening.
+/// Sequences of a token array, read from the file row by row; every token and label is checked on opening.
 pub struct TokenArray {
     path: PathBuf,
     array: Npy,
@@ -32,85 +36,58 @@ impl TokenArray {
     /// palette does not have; [`DataError::Count`] and [`DataError::Label`] for labels that do not fit.
     pub fn open(path: &Path, labels: Option<&Path>, vocabulary: usize) -> Result<Self> {
         let array = Npy::open(path)?;
-        let &[rows, length] = array.shape() else {
-            let problem = format!("has shape {:?}, needed are tokens [N, n]", array.shape());
-            return Err(DataError::Npy { path: path.to_owned(), problem });
+        let wrong = |problem: String| DataError::Npy { path: path.to_owned(), problem };
+        let (rows, length) = match *array.shape() {
+            [rows, length] => (rows, length),
+            [rows, height, width] if height == width => (rows, height.saturating_mul(width)),
+            ref shape => {
+                return Err(wrong(format!("has shape {shape:?}, needed are tokens [N, n] or [N, side, side]")));
+            }
         };
         if rows == 0 || length == 0 || u32::try_from(rows).is_err() {
-            let problem = format!("has shape [{rows}, {length}]; needed are 1 to 2^32 - 1 rows of at least one token");
-            return Err(DataError::Npy { path: path.to_owned(), problem });
+            let shape = array.shape();
+            return Err(wrong(format!("has shape {shape:?}; needed are 1 to 2^32 - 1 rows of at least one token")));
         }
 
-        // Every token is checked once, here: reading them later cannot fail.
-        drop(array.integers(0..0)?);
-        let fault = (0..rows).into_par_iter().find_map_first(|row| {
-            let mut tokens = array.integers(row * length..(row + 1) * length).ok()?;
-            let column = tokens.position(|token| !usize::try_from(token).is_ok_and(|token| token < vocabulary))?;
-            let at = row * length + column;
-            let token = array.integers(at..at + 1).ok()?.next()?;
-            Some(DataError::Token { path: path.to_owned(), row, column, token, vocabulary })
-        });
-        if let Some(fault) = fault {
-            return Err(fault);
+        let opened = TokenArray { path: path.to_owned(), array, length, vocabulary, labels: None, classes: 0 };
+        opened.check(rows)?;
+        let Some(label_path) = labels else { return Ok(opened) };
+        let (labels, classes) = read_labels(label_path, MAX_CLASSES)?;
+        if labels.len() != rows {
+            let (path, label_path) = (path.to_owned(), label_path.to_owned());
+            return Err(DataError::Count { path, examples: rows, label_path, labels: labels.len() });
         }
-
-        let (labels, classes) = match labels {
-            Some(label_path) => {
-                let (labels, classes) = read_labels(label_path)?;
-                if labels.len() != rows {
-                    let (path, label_path) = (path.to_owned(), label_path.to_owned());
-                    return Err(DataError::Count { path, examples: rows, label_path, labels: labels.len() });
-                }
-                (Some(labels), classes)
-            }
-            None => (None, 0),
-        };
-        Ok(TokenArray { path: path.to_owned(), array, length, vocabulary, labels, classes })
+        Ok(TokenArray { labels: Some(labels), classes, ..opened })
     }
-}
 
-/// Labels and the number of classes. Integer labels have one class more than the highest.
-fn read_labels(path: &Path) -> Result<(Vec<u16>, usize)> {
-    let array = Npy::open(path)?;
-    match *array.shape() {
-        [_] => {
-            let mut labels = Vec::with_capacity(array.len());
-            for (record, label) in array.integers(0..array.len())?.enumerate() {
-                let small = u16::try_from(label).map_err(|_| DataError::Label {
-                    path: path.to_owned(),
-                    record,
-                    label,
-                    first: 0,
-                    last: MAX_CLASSES - 1,
-                })?;
-                labels.push(small);
-            }
-            let classes = labels.iter().max().map_or(0, |&highest| usize::from(highest) + 1);
-            Ok((labels, classes))
-        }
+    /// Looks at every token once.
+    fn check(&self, rows: usize) -> Result<()> {
+        drop(self.array.integers(0..0)?);
+        let together = (PIECE / self.length).max(1);
+        let fault = (0..rows.div_ceil(together)).into_par_iter().find_map_first(|block| {
+            let first = block * together;
+            let last = rows.min(first + together);
+            let mut tokens = match self.array.integers(first * self.length..last * self.length) {
+                Ok(tokens) => tokens.enumerate(),
+                Err(error) => return Some(error),
+            };
+            let (at, token) = tokens.find(|(_, token)| !self.is_token(*token))?;
+            Some(self.not_a_token(first + at / self.length, at % self.length, token))
+        });
+        fault.map_or(Ok(()), Err)
+    }
 
-        [rows, classes] if classes > 0 && classes as i64 <= MAX_CLASSES => {
-            let mut labels = Vec::new();
-            for row in 0..rows {
-                let values: Vec<f64> = array.f64s(row * classes..(row + 1) * classes).collect();
-                let ones = values.iter().filter(|&&value| value == 1.0).count();
-                let zeros = values.iter().filter(|&&value| value == 0.0).count();
-                let hot = values.iter().position(|&value| value == 1.0).and_then(|hot| u16::try_from(hot).ok());
-                match hot {
-                    Some(hot) if ones == 1 && zeros == classes - 1 => labels.push(hot),
-                    _ => {
-                        let problem = format!("row {row} is not one-hot: it has {ones} ones and {zeros} zeros");
-                        return Err(DataError::Npy { path: path.to_owned(), problem });
-                    }
-                }
-            }
-            Ok((labels, classes))
-        }
+    fn is_token(&self, token: i64) -> bool {
+        usize::try_from(token).is_ok_and(|token| token < self.vocabulary)
+    }
 
-        ref shape => {
-            let problem = format!("has shape {shape:?}, needed are labels [N], or one-hot [N, classes]");
-            Err(DataError::Npy { path: path.to_owned(), problem })
-        }
+    fn not_a_token(&self, row: usize, column: usize, token: i64) -> DataError {
+        DataError::Token { path: self.path.clone(), row, column, token, vocabulary: self.vocabulary }
+    }
+
+    /// SHA-256 of the file's header and tokens, in hex, verified on opening; `None` for a file that was not written here.
+    pub fn sha256(&self) -> Option<String> {
+        self.array.sha256()
     }
 }
 
@@ -136,8 +113,11 @@ impl Examples for TokenArray {
             return Err(DataError::Bounds { what: "the length of the token buffer", got: out.len(), limit });
         }
         let tokens = self.array.integers(index * self.length..(index + 1) * self.length)?;
-        for (out, token) in out.iter_mut().zip(tokens) {
-            // Checked on opening.
+        for (column, (out, token)) in out.iter_mut().zip(tokens).enumerate() {
+            // Checked on opening; the file may have been written to since.
+            if !self.is_token(token) {
+                return Err(self.not_a_token(index, column, token));
+            }
             *out = token as u16;
         }
         Ok(())

@@ -49,6 +49,12 @@ impl AdamOps for CpuDevice {
             step.step,
         )?;
 
+        // A gradient that is not finite must not reach the weights.
+        let norm = clip.as_ref().map(|clip| clip.norm.values[0]);
+        if norm.is_some_and(|norm| !norm.is_finite()) {
+            return Ok(());
+        }
+
         // 1 − βᵗ in f64: in f32 it would be off by 1e-5 of itself at the first steps of β₂ = 0.999.
         let correction = |beta: f32| 1.0 - f64::from(beta).powf(step.step as f64);
         let factors = Factors {

@@ -31,7 +31,9 @@ impl CrossEntropyOps for CpuDevice {
             }
         });
 
-        let weighted = nll.values.iter().zip(weights).map(|(&nll, &weight)| f64::from(nll) * f64::from(weight));
+        // A weight of 0 leaves out even a NaN.
+        let counted = nll.values.iter().zip(weights).filter(|(_, weight)| **weight != 0.0);
+        let weighted = counted.map(|(&nll, &weight)| f64::from(nll) * f64::from(weight));
         loss.values[0] = weighted.sum::<f64>() as f32;
         Ok(CrossEntropy { loss, nll, d_logits: logits })
     }
@@ -39,7 +41,8 @@ impl CrossEntropyOps for CpuDevice {
 
 /// `logits = weight · (softmax(logits) − onehot(target))`; returns the nll.
 ///
-/// A row of weight 0 may have a target outside the classes: its nll is 0.
+/// A row of weight 0 may have a target outside the classes: its nll is 0. Where the weighted nll is not finite, the gradient is
+/// NaN: by itself it can be finite (the target's logit far below the others), and no update may be made from such a loss.
 #[multiversion(targets("x86_64+avx512f+avx2+fma", "x86_64+avx2+fma"))]
 fn softmax_gradient(logits: &mut [f32], target: usize, weight: f32) -> f32 {
     const FMA: bool = target_cfg_f!(any(target_feature = "fma", target_arch = "aarch64"));
@@ -48,12 +51,15 @@ fn softmax_gradient(logits: &mut [f32], target: usize, weight: f32) -> f32 {
     let sum = exp_in_place::<FMA>(logits, 1.0, max);
     // The difference first: both are far larger than the nll when the model is sure.
     let nll = target_logit.map_or(0.0, |logit| f64::from(sum).ln() - (f64::from(logit) - f64::from(max)));
+    let nll = nll as f32;
     if weight == 0.0 {
         logits.fill(0.0);
+    } else if !(weight * nll).is_finite() {
+        logits.fill(f32::NAN);
     } else {
         let scale = weight / sum;
         logits.iter_mut().for_each(|value| *value *= scale);
         logits[target] -= weight;
     }
-    nll as f32
+    nll
 }

@@ -5,16 +5,30 @@ use multiversion::multiversion;
 use super::CpuDevice;
 use super::parallel::blocked;
 use super::tensor::CpuTensor;
-use crate::device::{GlobalNormOps, Result, Tensors};
+use crate::device::ops::global_norm::{GlobalNormOps, check_verdict};
+use crate::device::{Result, Tensors};
 
 /// Elements whose squares one task sums.
 const BLOCK: usize = 16 * 1024;
 
 impl GlobalNormOps for CpuDevice {
     fn global_norm(&self, tensors: &[CpuTensor]) -> Result<CpuTensor> {
-        let squares: f64 = tensors.iter().map(|tensor| sum_of_squares(self, &tensor.values)).sum();
-        self.upload(&[1], &[squares.sqrt() as f32])
+        self.upload(&[1], &[norm(self, tensors)])
     }
+
+    fn judge_gradients(&self, tensors: &[CpuTensor], verdict: &mut CpuTensor) -> Result<()> {
+        check_verdict(verdict.dimensions())?;
+        let norm = norm(self, tensors);
+        verdict.values[0] = norm;
+        let skipped = if norm.is_finite() { 0.0 } else { 1.0 };
+        verdict.values[1] += skipped;
+        verdict.values[2] = skipped * (verdict.values[2] + 1.0);
+        Ok(())
+    }
+}
+
+fn norm(device: &CpuDevice, tensors: &[CpuTensor]) -> f32 {
+    tensors.iter().map(|tensor| sum_of_squares(device, &tensor.values)).sum::<f64>().sqrt() as f32
 }
 
 /// `Σ x²` in f64.

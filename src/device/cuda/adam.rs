@@ -38,7 +38,7 @@ impl Factors {
         }
         let mut buffer = match slot.take() {
             Some(factors) => factors.buffer,
-            None => device.scratch(5)?,
+            None => device.memory.take_lasting(5 * size_of::<f32>())?,
         };
         buffer.overwrite(&Self::numbers(step))?;
         Ok(slot.insert(Self { step, buffer }).buffer.pointer())

@@ -1,111 +1,17 @@
 //! Multi-head attention and its backward (`attention.cu`, `attention_backward.cu`).
 
 use super::CudaDevice;
+use super::attention_variants::Variant;
 use super::kernel::{Grid, Kernel, kernel};
 use super::pointer::Pointer;
 use super::tensor::{CudaTensor, int};
 use crate::device::ops::attention::{AttentionDims, AttentionOps, check, check_backward};
-use crate::device::{Attended, Error, Mask, Precision, Result};
+use crate::device::{Attended, Mask, Precision, Result};
 
-type Forward = Kernel<(Pointer, Pointer, Pointer, i32, i32, i32, i32, f32)>;
-type Backward = Kernel<(Pointer, Pointer, Pointer, Pointer, Pointer, i32, i32, i32, i32, f32)>;
 type Delta = Kernel<(Pointer, Pointer, Pointer, i32, i32, i32, i32, i32)>;
 
 const DELTA_F32: Delta = kernel!(ATTENTION_DELTA_F32);
 const DELTA_BF16: Delta = kernel!(ATTENTION_DELTA_BF16);
-
-/// Kernels for heads of up to `columns` columns, and the tiles they were built with.
-struct Variant {
-    columns: usize,
-    /// Queries of a block of the forward, and keys of a stage.
-    tile: [usize; 2],
-    /// Columns of a stage of the backward.
-    stage: usize,
-    forward: Forward,
-    keys: Backward,
-    queries: Backward,
-}
-
-macro_rules! variant {
-    ($columns:literal, $tile:expr, $stage:literal, $forward:ident, $keys:ident, $queries:ident) => {
-        Variant {
-            columns: $columns,
-            tile: $tile,
-            stage: $stage,
-            forward: kernel!($forward),
-            keys: kernel!($keys),
-            queries: kernel!($queries),
-        }
-    };
-}
-macro_rules! f32 {
-    ($columns:literal, $forward:ident, $keys:ident, $queries:ident) => {
-        variant!($columns, [32, 32], 32, $forward, $keys, $queries)
-    };
-}
-const F32: [Variant; 5] = [
-    f32!(32, ATTENTION_F32_32, ATTENTION_BACKWARD_KEYS_F32_32, ATTENTION_BACKWARD_QUERIES_F32_32),
-    f32!(64, ATTENTION_F32_64, ATTENTION_BACKWARD_KEYS_F32_64, ATTENTION_BACKWARD_QUERIES_F32_64),
-    f32!(96, ATTENTION_F32_96, ATTENTION_BACKWARD_KEYS_F32_96, ATTENTION_BACKWARD_QUERIES_F32_96),
-    f32!(128, ATTENTION_F32_128, ATTENTION_BACKWARD_KEYS_F32_128, ATTENTION_BACKWARD_QUERIES_F32_128),
-    f32!(192, ATTENTION_F32_192, ATTENTION_BACKWARD_KEYS_F32_192, ATTENTION_BACKWARD_QUERIES_F32_192),
-];
-// Tiles as in the KERNEL_BF16 lines of attention.cu (4 warps of 16 or 32 queries) and attention_backward.cu.
-const BF16: [Variant; 6] = [
-    variant!(16, [64, 64], 64, ATTENTION_BF16_16, ATTENTION_BACKWARD_KEYS_BF16_16, ATTENTION_BACKWARD_QUERIES_BF16_16),
-    variant!(32, [128, 64], 64, ATTENTION_BF16_32, ATTENTION_BACKWARD_KEYS_BF16_32, ATTENTION_BACKWARD_QUERIES_BF16_32),
-    variant!(64, [128, 64], 64, ATTENTION_BF16_64, ATTENTION_BACKWARD_KEYS_BF16_64, ATTENTION_BACKWARD_QUERIES_BF16_64),
-    variant!(96, [64, 64], 64, ATTENTION_BF16_96, ATTENTION_BACKWARD_KEYS_BF16_96, ATTENTION_BACKWARD_QUERIES_BF16_96),
-    variant!(
-        128,
-        [64, 64],
-        64,
-        ATTENTION_BF16_128,
-        ATTENTION_BACKWARD_KEYS_BF16_128,
-        ATTENTION_BACKWARD_QUERIES_BF16_128
-    ),
-    variant!(
-        192,
-        [64, 32],
-        32,
-        ATTENTION_BF16_192,
-        ATTENTION_BACKWARD_KEYS_BF16_192,
-        ATTENTION_BACKWARD_QUERIES_BF16_192
-    ),
-];
-
-impl Variant {
-    fn of(device: &CudaDevice, head_dim: usize) -> Result<&'static Self> {
-        let variants: &[Self] = match device.precision {
-            Precision::F32 => &F32,
-            Precision::Bf16 => &BF16,
-        };
-        variants.iter().find(|variant| head_dim <= variant.columns).ok_or_else(|| {
-            let max_columns = variants.iter().map(|variant| variant.columns).max().unwrap_or(0);
-            Error::unavailable(
-                format!("attention: heads of {head_dim} columns are wider than the {max_columns} of the CUDA kernels"),
-                "use more heads",
-            )
-        })
-    }
-
-    /// Dynamic shared memory of the forward, in bytes.
-    fn forward_shared(&self, precision: Precision) -> usize {
-        let [queries, keys] = self.tile;
-        match precision {
-            Precision::F32 => 3 * 32 * (self.columns + 4) * 4,
-            Precision::Bf16 => (queries + 4 * keys) * self.columns * 2,
-        }
-    }
-
-    /// Rows that a block of the backward owns, and its dynamic shared memory in bytes.
-    fn backward_block(&self, precision: Precision) -> (usize, usize) {
-        match precision {
-            Precision::F32 => (32, 4 * 32 * (self.columns + 4) * 4 + 2 * 32 * 4),
-            Precision::Bf16 => (64, (2 * 64 + 4 * self.stage) * self.columns * 2 + 4 * self.stage * 4),
-        }
-    }
-}
 
 /// What all kernels want of the dimensions: tokens, head_dim, causal, aligned, scale.
 fn common(device: &CudaDevice, dims: AttentionDims, mask: Mask) -> Result<(i32, i32, i32, i32, f32)> {
@@ -127,7 +33,7 @@ impl AttentionOps for CudaDevice {
 
         // A block per tile of queries, head and image.
         let blocks = [dims.tokens.div_ceil(variant.tile[0]), heads, dims.batch];
-        let grid = Grid { blocks, ..Grid::line(1, 128).with_shared(variant.forward_shared(self.precision)) };
+        let grid = Grid { blocks, ..Grid::line(1, 128).with_shared(variant.forward_shared()) };
         // SAFETY: `check` has checked the shapes; the variant's tile holds the head, and its shared memory is what its
         // tiles take.
         unsafe { self.driver.launch(&variant.forward, grid, arguments)? };
@@ -161,16 +67,15 @@ impl AttentionOps for CudaDevice {
         };
 
         // dK and dV by blocks that each own a tile of keys, then dQ by blocks that each own a tile of queries.
-        let (own_rows, shared) = variant.backward_block(self.precision);
-        let blocks = [dims.tokens.div_ceil(own_rows), heads, dims.batch];
-        let grid = Grid { blocks, ..Grid::line(1, 128).with_shared(shared) };
+        let blocks = [dims.tokens.div_ceil(variant.backward_rows()), heads, dims.batch];
+        let grid = |pass| Grid { blocks, ..Grid::line(1, 128).with_shared(variant.backward_shared(pass)) };
         let arguments =
             (qkv, dy, logsumexp.pointer(), delta.pointer(), d_qkv.pointer(), tokens, head_dim, causal, aligned, scale);
         // SAFETY: as in `attention`.
         unsafe {
             self.driver.launch(delta_kernel, Grid::line(rows.div_ceil(32), 256), delta_arguments)?;
-            self.driver.launch(&variant.keys, grid, arguments)?;
-            self.driver.launch(&variant.queries, grid, arguments)?;
+            self.driver.launch(&variant.keys.kernel, grid(&variant.keys), arguments)?;
+            self.driver.launch(&variant.queries.kernel, grid(&variant.queries), arguments)?;
         }
         Ok(d_qkv)
     }

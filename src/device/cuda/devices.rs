@@ -1,19 +1,18 @@
 //! Which CUDA devices a machine has: for `doctor`.
 
-use std::panic::{AssertUnwindSafe, catch_unwind};
-
-use cudarc::driver::sys::{self, CUdevice_attribute_enum as Attribute};
+use cudarc::driver::sys::CUdevice_attribute_enum as Attribute;
 use cudarc::driver::{DriverError, result};
 
-use super::driver;
 use super::error::{self, failed};
+use super::kernel::TOOLKIT;
+use super::{driver, functions, release};
 use crate::device::{Error, Result};
 
 /// The driver and its devices.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Devices {
     /// Release of CUDA that the driver knows: major, minor.
-    pub driver: (i32, i32),
+    pub driver: (u32, u32),
     /// In the driver's order.
     pub devices: Vec<DeviceInfo>,
 }
@@ -29,8 +28,14 @@ pub struct DeviceInfo {
     pub memory: u64,
     /// Streaming multiprocessors.
     pub multiprocessors: i32,
+    /// Largest shared memory of a block, in bytes.
+    pub shared: i32,
+    /// Bytes of its L2 cache.
+    pub l2: i32,
     /// Whether the kernels run on it, as far as its compute capability goes.
     pub supported: bool,
+    /// Why the driver cannot run the kernels on it, with what to do, if it is older than they are.
+    pub misfit: Option<String>,
 }
 
 /// Asks the driver, in builds without kernels too.
@@ -39,23 +44,16 @@ pub struct DeviceInfo {
 /// [`Error::Unavailable`] without a driver, or with one that is too old; [`Error::Driver`] if it refuses, as it does
 /// where there is no device.
 pub fn enumerate_devices() -> Result<Devices> {
-    error::present()?;
-    catch_unwind(AssertUnwindSafe(ask)).unwrap_or_else(|_| Err(error::too_old()))
-}
-
-fn ask() -> Result<Devices> {
+    functions::check()?;
     result::init().map_err(failed("cuInit"))?;
-    let mut version = 0;
-    // SAFETY: writes an integer.
-    let asked = unsafe { sys::cuDriverGetVersion(&raw mut version) };
-    asked.result().map_err(failed("cuDriverGetVersion"))?;
+    let driver = release::of_driver()?;
     let count = result::device::get_count().map_err(failed("cuDeviceGetCount"))?;
-    let devices = (0..count).map(info).collect::<std::result::Result<_, _>>();
+    let devices = (0..count).map(|ordinal| info(ordinal, driver)).collect::<std::result::Result<_, _>>();
     let devices = devices.map_err(|error: DriverError| -> Error { error::error("cuDeviceGetAttribute", error) })?;
-    Ok(Devices { driver: (version / 1000, version % 1000 / 10), devices })
+    Ok(Devices { driver, devices })
 }
 
-fn info(ordinal: i32) -> std::result::Result<DeviceInfo, DriverError> {
+fn info(ordinal: i32, known: (u32, u32)) -> std::result::Result<DeviceInfo, DriverError> {
     let device = result::device::get(ordinal)?;
     // SAFETY: a device that the driver named.
     let attribute = |attribute| unsafe { result::device::get_attribute(device, attribute) };
@@ -69,6 +67,9 @@ fn info(ordinal: i32) -> std::result::Result<DeviceInfo, DriverError> {
         // SAFETY: as above.
         memory: unsafe { result::device::total_mem(device)? } as u64,
         multiprocessors: attribute(Attribute::CU_DEVICE_ATTRIBUTE_MULTIPROCESSOR_COUNT)?,
+        shared: attribute(Attribute::CU_DEVICE_ATTRIBUTE_MAX_SHARED_MEMORY_PER_BLOCK_OPTIN)?,
+        l2: attribute(Attribute::CU_DEVICE_ATTRIBUTE_L2_CACHE_SIZE)?,
         supported: capability >= driver::OLDEST,
+        misfit: release::misfit(known, TOOLKIT, capability).map(|error| error.to_string()),
     })
 }

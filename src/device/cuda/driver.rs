@@ -1,16 +1,17 @@
 //! The CUDA driver: is it there, its errors as values, and the launch of a kernel.
 
 use std::cell::OnceCell;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
 use cudarc::driver::sys::{CUdevice_attribute_enum as Attribute, CUfunction_attribute_enum as FunctionAttribute};
 use cudarc::driver::{CudaContext, CudaFunction, CudaModule, CudaStream, DriverError};
 use cudarc::nvrtc::Ptx;
 
-use super::error::{error, failed, present, too_old};
+use super::context::bind;
+use super::error::{error, failed};
 use super::kernel::{Arguments, Grid, KERNELS, Kernel, KernelInfo, MODULES};
 use super::timing::Timer;
+use super::{functions, kernel, release};
 use crate::device::{Error, Result};
 
 /// Oldest compute capability that the kernels run on.
@@ -24,8 +25,10 @@ const NO_KERNELS: &str = "this build has no CUDA kernels";
 
 /// A device's context, its stream, and the kernels loaded so far.
 pub(super) struct Driver {
-    context: Arc<CudaContext>,
-    pub(super) stream: Arc<CudaStream>,
+    ///
+    /// Neither context nor stream where the device only counts what memory work would take: nothing is launched there.
+    context: Option<Arc<CudaContext>>,
+    pub(super) stream: Option<Arc<CudaStream>>,
     /// What the device calls itself.
     pub(super) name: String,
     /// Major and minor compute capability.
@@ -33,7 +36,7 @@ pub(super) struct Driver {
     /// Streaming multiprocessors.
     pub(super) multiprocessors: usize,
     /// Largest shared memory of a block, in bytes.
-    shared_limit: usize,
+    pub(super) shared_limit: usize,
     /// Bytes of the device's memory.
     pub(super) total_memory: u64,
     pub(super) timer: Timer,
@@ -53,10 +56,8 @@ impl Driver {
                 "install the compiler with `cargo xtask toolkit` (no GPU needed) and build again, or use --device cpu",
             ));
         }
-        present()?;
-        // cudarc panics where a library lacks a symbol.
-        let opened = catch_unwind(AssertUnwindSafe(|| Self::open_present(ordinal)));
-        opened.unwrap_or_else(|_| Err(too_old()))
+        functions::check()?;
+        Self::open_present(ordinal)
     }
 
     fn open_present(ordinal: usize) -> Result<Self> {
@@ -89,15 +90,19 @@ impl Driver {
             ));
         }
 
+        if let Some(misfit) = release::misfit(release::of_driver()?, kernel::release(), capability) {
+            return Err(misfit);
+        }
+
         // What launches are checked against, and room for the modules and kernels that will be loaded.
         let count = |value: i32| usize::try_from(value).unwrap_or(0);
         Ok(Self {
             multiprocessors: count(attribute(Attribute::CU_DEVICE_ATTRIBUTE_MULTIPROCESSOR_COUNT)?).max(1),
             shared_limit: count(attribute(Attribute::CU_DEVICE_ATTRIBUTE_MAX_SHARED_MEMORY_PER_BLOCK_OPTIN)?),
-            stream: context.new_stream().map_err(failed("cuStreamCreate"))?,
+            stream: Some(context.new_stream().map_err(failed("cuStreamCreate"))?),
             total_memory: context.total_mem().map_err(failed("cuDeviceTotalMem"))? as u64,
             timer: Timer::default(),
-            context,
+            context: Some(context),
             name,
             capability,
             modules: MODULES.iter().map(|_| OnceCell::new()).collect(),
@@ -105,10 +110,28 @@ impl Driver {
         })
     }
 
+    /// No driver at all, for a device that only counts.
+    pub(super) fn counting() -> Self {
+        Self {
+            context: None,
+            stream: None,
+            name: "no device".to_owned(),
+            capability: OLDEST,
+            // An H100's. Grids of element-wise kernels hang on it, memory does not.
+            multiprocessors: 132,
+            shared_limit: usize::MAX,
+            total_memory: u64::MAX,
+            timer: Timer::default(),
+            modules: Vec::new(),
+            functions: Vec::new(),
+        }
+    }
+
     /// Waits until all that was launched is done.
     pub(super) fn synchronize(&self) -> Result<()> {
-        self.stream.synchronize().map_err(failed("cuStreamSynchronize"))?;
-        self.context.check_err().map_err(failed("an earlier call"))
+        let Some(stream) = &self.stream else { return Ok(()) };
+        stream.synchronize().map_err(failed("cuStreamSynchronize"))?;
+        stream.context().check_err().map_err(failed("an earlier call"))
     }
 
     /// Launches `kernel`, unless the grid is one that no device has.
@@ -117,6 +140,7 @@ impl Driver {
     /// `arguments` must be what the contract at the head of the kernel's file asks for: pointers into this device's
     /// memory, to as many elements and as aligned as it says.
     pub(super) unsafe fn launch<A: Arguments>(&self, kernel: &Kernel<A>, grid: Grid, arguments: A) -> Result<()> {
+        let Some(stream) = &self.stream else { return Ok(()) };
         let Some(info) = kernel.info() else {
             return Err(Error::unavailable(NO_KERNELS, "use --device cpu"));
         };
@@ -137,8 +161,9 @@ impl Driver {
         }
 
         // The launch, between two events if launches are timed.
+        bind(stream)?;
         let function = self.function(info, grid.shared)?;
-        let before = self.timer.before(&self.stream)?;
+        let before = self.timer.before(stream)?;
         arguments.with_addresses(|addresses| {
             // SAFETY: the arguments are as many and of the types that the PTX declares, which `Kernel::new` has
             // checked; what they point to, the caller answers for.
@@ -148,13 +173,13 @@ impl Driver {
                     (x as u32, y as u32, z as u32),
                     (width, height, 1),
                     grid.shared as u32,
-                    self.stream.cu_stream(),
+                    stream.cu_stream(),
                     addresses,
                 )
             };
             result.map_err(|cause| error(call("cuLaunchKernel"), cause))
         })?;
-        self.timer.after(info.name, before, &self.stream)
+        self.timer.after(info.name, before, stream)
     }
 
     /// The loaded kernel, allowed dynamic shared memory if it uses any.
@@ -181,7 +206,8 @@ impl Driver {
     fn module(&self, index: usize) -> Result<&Arc<CudaModule>> {
         if self.modules[index].get().is_none() {
             let module = &MODULES[index];
-            let loaded = self.context.load_module(Ptx::from_binary(module.loaded_image().into_owned()));
+            let context = self.context.as_ref().ok_or_else(|| not_loaded(module.name))?;
+            let loaded = context.load_module(Ptx::from_binary(module.loaded_image().into_owned()));
             let loaded = loaded.map_err(|cause| error(format!("cuModuleLoadData({}.cu)", module.name), cause))?;
             let _ = self.modules[index].set(loaded);
         }

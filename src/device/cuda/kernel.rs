@@ -5,7 +5,7 @@
 //! not compile.
 
 use std::borrow::Cow;
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
 use std::ffi::c_void;
 use std::marker::PhantomData;
@@ -84,11 +84,13 @@ mod generated {
 }
 #[cfg(igpt_kernels)]
 pub(super) use generated::*;
-pub use generated::{KERNELS, MODULES};
+pub use generated::{KERNELS, MODULES, TOOLKIT, WARNINGS};
 
 thread_local! {
     /// By module: what [`plant`] put in its fatbin's place.
     static PLANTED: RefCell<BTreeMap<String, Vec<u8>>> = const { RefCell::new(BTreeMap::new()) };
+    /// Release of the compiler that built what is loaded.
+    static RELEASE: Cell<(u32, u32)> = const { Cell::new(TOOLKIT) };
 }
 
 /// For tests, which plant bugs in kernels to see that they are found: modules called `module` that this thread loads
@@ -96,6 +98,17 @@ thread_local! {
 #[doc(hidden)]
 pub fn plant(module: &str, image: Vec<u8>) {
     PLANTED.with_borrow_mut(|planted| planted.insert(module.to_owned(), image));
+}
+
+/// For tests: what was planted on this thread is of this release.
+#[doc(hidden)]
+pub fn plant_release(release: (u32, u32)) {
+    RELEASE.set(release);
+}
+
+/// Release of the compiler that built what is loaded.
+pub(super) fn release() -> (u32, u32) {
+    RELEASE.get()
 }
 
 impl Module {
@@ -182,7 +195,7 @@ impl<A: Arguments> Kernel<A> {
     }
 
     /// What is known of it.
-    pub fn info(&self) -> Option<&'static KernelInfo> {
+    pub const fn info(&self) -> Option<&'static KernelInfo> {
         self.info
     }
 }
@@ -245,6 +258,14 @@ mod tests {
                 // A block of as many threads as it takes fits a multiprocessor.
                 assert!(used.registers.next_multiple_of(8) * kernel.max_threads <= 65_536, "{}", kernel.name);
             }
+        }
+    }
+
+    /// Only in the project's own checks, which set `IGPT_STRICT`: a newer compiler may warn of more.
+    #[test]
+    fn the_compiler_warns_of_nothing() {
+        if std::env::var_os("IGPT_STRICT").is_some() {
+            assert!(WARNINGS.is_empty(), "{WARNINGS:#?}");
         }
     }
 

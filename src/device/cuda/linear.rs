@@ -2,8 +2,11 @@
 
 use super::CudaDevice;
 use super::kernel::{Grid, Kernel, kernel};
+use super::limits::{MEDIUM, SMALLEST, blocks_of, shared_of};
 use super::pointer::{NULL, Pointer};
 use super::reduce_partials::{add_column_sums, sum_partials};
+pub(super) use super::splits::Sizes;
+use super::splits::{TILE_K, splits, tile};
 use super::tensor::{CudaTensor, Operand, int};
 use crate::device::ops::linear::{LinearDims, LinearOps, check, check_backward};
 use crate::device::{Precision, Result, WeightLayout};
@@ -14,6 +17,8 @@ type F32 = Kernel<(Pointer, Pointer, i32, i32, i32, Pointer, Pointer, Pointer, P
 /// One GEMM in its variants, and which of its dimensions lie along rows.
 pub(super) struct Gemm {
     large: Bf16,
+    /// The large tile for cards on which two blocks of `large` do not fit a multiprocessor.
+    short: Bf16,
     small: Bf16,
     odd: Bf16,
     f32: F32,
@@ -30,9 +35,10 @@ enum RowsOf {
 }
 
 macro_rules! gemm {
-    ($rows_of:ident, $large:ident, $small:ident, $odd:ident, $f32:ident) => {
+    ($rows_of:ident, $large:ident, $short:ident, $small:ident, $odd:ident, $f32:ident) => {
         Gemm {
             large: kernel!($large),
+            short: kernel!($short),
             small: kernel!($small),
             odd: kernel!($odd),
             f32: kernel!($f32),
@@ -41,15 +47,28 @@ macro_rules! gemm {
     };
 }
 /// `a` `[m, k] · b` `[k, n]`.
-pub(super) const FORWARD: Gemm =
-    gemm!(KAndN, LINEAR_FORWARD_BF16_128, LINEAR_FORWARD_BF16_64, LINEAR_FORWARD_BF16_ODD, LINEAR_FORWARD_F32);
+pub(super) const FORWARD: Gemm = gemm!(
+    KAndN,
+    LINEAR_FORWARD_BF16_128,
+    LINEAR_FORWARD_BF16_128_SHORT,
+    LINEAR_FORWARD_BF16_64,
+    LINEAR_FORWARD_BF16_ODD,
+    LINEAR_FORWARD_F32
+);
 /// [`FORWARD`] and then the activation.
-pub(super) const ACTIVATE: Gemm =
-    gemm!(KAndN, LINEAR_ACTIVATE_BF16_128, LINEAR_ACTIVATE_BF16_64, LINEAR_ACTIVATE_BF16_ODD, LINEAR_ACTIVATE_F32);
+pub(super) const ACTIVATE: Gemm = gemm!(
+    KAndN,
+    LINEAR_ACTIVATE_BF16_128,
+    LINEAR_ACTIVATE_BF16_128_SHORT,
+    LINEAR_ACTIVATE_BF16_64,
+    LINEAR_ACTIVATE_BF16_ODD,
+    LINEAR_ACTIVATE_F32
+);
 /// `a` `[m, k] · bᵀ`, b `[n, k]`.
 pub(super) const TRANSPOSED: Gemm = gemm!(
     KAndN,
     LINEAR_TRANSPOSED_BF16_128,
+    LINEAR_TRANSPOSED_BF16_128_SHORT,
     LINEAR_TRANSPOSED_BF16_64,
     LINEAR_TRANSPOSED_BF16_ODD,
     LINEAR_TRANSPOSED_F32
@@ -58,21 +77,20 @@ pub(super) const TRANSPOSED: Gemm = gemm!(
 pub(super) const ACTIVATE_BACKWARD: Gemm = gemm!(
     KAndN,
     LINEAR_ACTIVATE_BACKWARD_BF16_128,
+    LINEAR_ACTIVATE_BACKWARD_BF16_128_SHORT,
     LINEAR_ACTIVATE_BACKWARD_BF16_64,
     LINEAR_ACTIVATE_BACKWARD_BF16_ODD,
     LINEAR_ACTIVATE_BACKWARD_F32
 );
 /// `aᵀ · b`, a `[k, m]`, b `[k, n]`, into f32.
-const WEIGHT: Gemm =
-    gemm!(MAndN, LINEAR_WEIGHT_BF16_128, LINEAR_WEIGHT_BF16_64, LINEAR_WEIGHT_BF16_ODD, LINEAR_WEIGHT_F32);
-
-/// Sizes of a GEMM: `[m, k] · [k, n]`.
-#[derive(Clone, Copy)]
-pub(super) struct Sizes {
-    pub m: usize,
-    pub n: usize,
-    pub k: usize,
-}
+const WEIGHT: Gemm = gemm!(
+    MAndN,
+    LINEAR_WEIGHT_BF16_128,
+    LINEAR_WEIGHT_BF16_128_SHORT,
+    LINEAR_WEIGHT_BF16_64,
+    LINEAR_WEIGHT_BF16_ODD,
+    LINEAR_WEIGHT_F32
+);
 
 /// What the epilogue of a GEMM reads and writes; [`NULL`] for what it does without. `out`, `hidden` and `activated` are
 /// `[m, n]` in the device's precision, `bias` `[n]` and `total` `[m, n]` are f32.
@@ -94,11 +112,44 @@ impl Outputs {
     }
 }
 
-/// The tile of k is at least this in the kernels of both precisions.
-const TILE_K: usize = 32;
-/// Dynamic shared memory of the bf16 kernels: `SHARED_BYTES` of `gemm/bf16.cuh`.
+/// Dynamic shared memory of the bf16 kernels: `SHARED_BYTES` of `gemm/bf16.cuh`. A tile of 128 has 4 stages and then the whole
+/// tile in f32, the short one 3 stages and then half the tile.
+///
+/// With more shared memory more stages would fit, 5 on an A100 and 7 on an H100 with two blocks; they would not help. Two blocks
+/// of 4 have 96 KB under way, and an H100's multiprocessor gets about 24 bytes a clock from L2: what arrives was asked for 4,000
+/// clocks before, several times the way to memory. Two blocks of the short one have 64 KB, at half of that speed or less.
 const SHARED_128: usize = 128 * (128 + 8) * 4;
+const SHARED_128_SHORT: usize = 3 * (128 + 128) * TILE_K * 2;
 const SHARED_64: usize = 4 * (64 + 64) * TILE_K * 2;
+
+/// Whether a card has its large tiles from the short kernels; both give the same bits. Which tile it is hangs on the shape alone.
+fn takes_short(shared_limit: usize) -> bool {
+    shared_limit < MEDIUM
+}
+
+/// That every tile fits its cards, the large ones twice on a multiprocessor.
+const fn all_fit(gemms: &[Gemm]) -> bool {
+    let mut index = 0;
+    while index < gemms.len() {
+        let Gemm { large, short, small, odd, f32, .. } = &gemms[index];
+        let of_64 = [shared_of(small, SHARED_64), shared_of(odd, SHARED_64), shared_of(f32, 0)];
+        let (large, short) = (shared_of(large, SHARED_128), shared_of(short, SHARED_128_SHORT));
+        if blocks_of(MEDIUM, large) < 2
+            || blocks_of(SMALLEST, short) < 2
+            || of_64[0] > SMALLEST
+            || of_64[1] > SMALLEST
+            || of_64[2] > SMALLEST
+        {
+            return false;
+        }
+        index += 1;
+    }
+    true
+}
+const _: () = assert!(
+    all_fit(&[FORWARD, ACTIVATE, TRANSPOSED, ACTIVATE_BACKWARD, WEIGHT]),
+    "a tile of a linear layer needs more shared memory than its cards have"
+);
 
 /// Launches a GEMM, with k divided into `splits` parts (split-K).
 ///
@@ -151,7 +202,8 @@ pub(super) unsafe fn launch(
                     RowsOf::KAndN => k.is_multiple_of(8),
                     RowsOf::MAndN => m.is_multiple_of(8),
                 };
-            let (kernel, tile, shared) = match (aligned, tile(device, sizes, splits)) {
+            let (kernel, tile, shared) = match (aligned, tile(sizes, splits)) {
+                (true, 128) if takes_short(driver.shared_limit) => (&gemm.short, 128, SHARED_128_SHORT),
                 (true, 128) => (&gemm.large, 128, SHARED_128),
                 (true, _) => (&gemm.small, 64, SHARED_64),
                 (false, _) => (&gemm.odd, 64, SHARED_64),
@@ -165,17 +217,10 @@ pub(super) unsafe fn launch(
     }
 }
 
-/// Side of the output tile. The large tile moves half as many bytes per FLOP; the small one fills the device when there
-/// is little to do.
-fn tile(device: &CudaDevice, Sizes { m, n, .. }: Sizes, splits: usize) -> usize {
-    let large = m.div_ceil(128) * n.div_ceil(128) * splits;
-    if m >= 128 && n >= 128 && 2 * large >= device.driver.multiprocessors { 128 } else { 64 }
-}
-
 /// `total` `[m, n] += aᵀ · b` in f32, for `a` `[k, m]` and `b` `[k, n]`.
 ///
-/// Where there are fewer tiles than multiprocessors, as in the gradient of a small weight by many rows, k is
-/// split (split-K), and the partial sums are added in order.
+/// Where there are few tiles, as in the gradient of a small weight by many rows, k is split (split-K), and the partial
+/// sums are added in order.
 ///
 /// # Safety
 /// The operands must be of these sizes in the device's precision, and the total in f32.
@@ -185,13 +230,8 @@ pub(super) unsafe fn add_weight_gradient(
     sizes: Sizes,
     total: Pointer,
 ) -> Result<()> {
-    let Sizes { m, n, k } = sizes;
-
-    // As many splits as fill the device, each of 8 tiles of k or more: its partial sum must be worth the memory traffic.
-    let large = device.precision == Precision::Bf16 && m >= 128 && n >= 128;
-    let edge = if large { 128 } else { 64 };
-    let tiles = m.div_ceil(edge) * n.div_ceil(edge);
-    let splits = (2 * device.driver.multiprocessors / tiles).min(k / (8 * TILE_K)).clamp(1, 64);
+    let Sizes { m, n, .. } = sizes;
+    let splits = splits(device.precision, sizes);
 
     // A single split adds to the total itself.
     let outputs = Outputs { total, add: true, ..Outputs::to(NULL) };

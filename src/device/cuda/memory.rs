@@ -3,76 +3,59 @@
 //! A step takes and drops the same buffers as the step before, so the pool keeps each by its size, and after the first
 //! step nothing is allocated. All work runs on one stream in order, so a buffer may be used again as soon as it is
 //! dropped: whatever reads it was launched before whatever writes it next.
+//!
+//! What a recorded step takes stays its own, for the graph writes to it at every replay. Between two replays nothing in
+//! those buffers is of use but the tensors that the step returned, so they are lent to work that gives everything back
+//! before the next replay ([`Pool::lend`]): evaluation and samples of a training run need next to nothing of their own.
 
 use std::cell::{Cell, RefCell};
-use std::collections::HashMap;
 use std::rc::Rc;
 use std::sync::Arc;
 
-use cudarc::driver::{CudaSlice, CudaStream, DevicePtr, DeviceRepr, result};
+use cudarc::driver::sys::CUresult;
+use cudarc::driver::{CudaStream, DevicePtr, DeviceRepr, DriverError, result};
 
+use super::context::bind;
 use super::error::{self, failed};
+use super::free_list::{FreeList, Memory};
 use super::pinned::DoubleBuffer;
-use super::pointer::Pointer;
-use crate::device::{MemoryUse, Result};
+use super::pointer::{NULL, Pointer};
+use crate::device::{Error, MemoryUse, Result};
 
 /// Sizes are multiples of this, and buffers start on one: more than any access needs.
 const GRAIN: usize = 256;
 
-/// Buffers that are free, by size in bytes.
-#[derive(Default)]
-pub(super) struct FreeList {
-    free: RefCell<HashMap<usize, Vec<CudaSlice<u8>>>>,
-    /// Set once a recording has gone, and its buffers have become everybody's.
-    retired: Cell<bool>,
-}
-
-impl FreeList {
-    fn take(&self, size: usize) -> Option<CudaSlice<u8>> {
-        self.free.borrow_mut().get_mut(&size).and_then(Vec::pop)
-    }
-
-    fn put(&self, size: usize, slice: CudaSlice<u8>) {
-        self.free.borrow_mut().entry(size).or_default().push(slice);
-    }
-}
-
 /// Where buffers come from and go back to.
 pub(super) struct Pool {
-    stream: Arc<CudaStream>,
+    /// Nothing on a device that only counts.
+    stream: Option<Arc<CudaStream>>,
     /// Fill whatever is handed out with NaN.
     poison: bool,
     free_list: Rc<FreeList>,
     /// The free list of the capture in progress. What recorded work takes is the recording's for as long as it can
     /// be replayed: others may not use it between two replays either.
     recording: RefCell<Option<Rc<FreeList>>>,
+    /// The free list that is lent to the work in progress.
+    lent: RefCell<Option<Rc<FreeList>>>,
     memory: Cell<MemoryUse>,
 }
 
 impl Pool {
-    pub(super) fn new(stream: Arc<CudaStream>, poison: bool) -> Rc<Self> {
-        let (free_list, recording, memory) = (Rc::default(), RefCell::default(), Cell::default());
-        Rc::new(Self { stream, poison, free_list, recording, memory })
+    pub(super) fn new(stream: Option<Arc<CudaStream>>, poison: bool) -> Rc<Self> {
+        let (recording, lent) = (RefCell::default(), RefCell::default());
+        Rc::new(Self { stream, poison, free_list: Rc::default(), recording, lent, memory: Cell::default() })
     }
 
     /// A buffer of at least `bytes` bytes, whatever they are.
     pub(super) fn take(self: &Rc<Self>, bytes: usize) -> Result<Buffer> {
-        let size = bytes.next_multiple_of(GRAIN);
-
-        // From the recording's free list, then from everybody's, then from the driver.
-        let recording = self.recording.borrow().clone();
-        let reused =
-            recording.as_ref().and_then(|free_list| free_list.take(size)).or_else(|| self.free_list.take(size));
-        let slice = match reused {
-            Some(slice) => slice,
-            None => self.allocate(size, recording.is_some())?,
+        let (size, memory, home) = self.find(bytes.next_multiple_of(GRAIN))?;
+        let pointer = match (&memory, &self.stream) {
+            (Memory::Taken(slice), Some(stream)) => Pointer(slice.device_ptr(stream).0),
+            _ => NULL,
         };
-
-        // A buffer taken while recording goes back to the recording.
-        let pointer = Pointer(slice.device_ptr(&self.stream).0);
-        let home = recording.unwrap_or_else(|| Rc::clone(&self.free_list));
         self.count(size as isize, 0);
-        let mut buffer = Buffer { slice: Some(slice), size, pointer, double_buffer: None, home, pool: Rc::clone(self) };
+        let mut buffer =
+            Buffer { memory: Some(memory), size, pointer, double_buffer: None, home, pool: Rc::clone(self) };
         if self.poison {
             // All bits set are a NaN in f32 and in bf16.
             buffer.fill(0xff)?;
@@ -80,27 +63,73 @@ impl Pool {
         Ok(buffer)
     }
 
-    /// New memory. During a capture it is allocated outside the stream, synchronously, or the allocation would be
-    /// captured: it is there at once and stays, like that of any recorded buffer.
-    fn allocate(&self, size: usize, recording: bool) -> Result<CudaSlice<u8>> {
-        // SAFETY: nothing reads a buffer before a kernel or a copy has written it: every op writes all of its results,
-        // which the tests check with poisoned memory. What `malloc_sync` returns is `size` bytes that nobody else owns.
-        let slice = unsafe {
-            match recording {
-                false => self.stream.alloc::<u8>(size),
-                true => result::malloc_sync(size).map(|address| self.stream.upgrade_device_ptr(address, size)),
-            }
-        };
-        let slice = slice.map_err(|error| error::error(format!("cuMemAlloc of {size} bytes"), error))?;
-        self.count(0, size);
-        Ok(slice)
+    /// The same for what may outlive the work in progress, and so is never of memory that is lent.
+    pub(super) fn take_lasting(self: &Rc<Self>, bytes: usize) -> Result<Buffer> {
+        let lent = self.lent.take();
+        let buffer = self.take(bytes);
+        self.lent.replace(lent);
+        buffer
     }
 
-    fn count(&self, in_use: isize, allocated: usize) {
+    /// Memory of at least `size` bytes, how many it has, and where it goes back to.
+    fn find(&self, size: usize) -> Result<(usize, Memory, Rc<FreeList>)> {
+        // While recording: from the recording's free list, then from everybody's, then from the driver. All of it goes back to
+        // the recording.
+        if let Some(recording) = self.recording.borrow().clone() {
+            let reused = recording.take(size).or_else(|| self.free_list.take(size));
+            let memory = reused.map_or_else(|| self.allocate(size, true), Ok)?;
+            return Ok((size, memory, recording));
+        }
+
+        // Where memory is lent: whatever is large enough. Otherwise sizes are exact, or steps would take each other's buffers.
+        if let Some(lent) = self.lent.borrow().clone() {
+            for free_list in [&lent, &self.free_list] {
+                if let Some((size, memory)) = free_list.take_at_least(size) {
+                    return Ok((size, memory, Rc::clone(free_list)));
+                }
+            }
+        }
+        let memory = self.free_list.take(size).map_or_else(|| self.allocate(size, false), Ok)?;
+        Ok((size, memory, Rc::clone(&self.free_list)))
+    }
+
+    /// New memory. Where the driver has none left, what is free is given back to it, and it is asked once more: buffers
+    /// of sizes that nothing needs now may be in the way.
+    fn allocate(&self, size: usize, recording: bool) -> Result<Memory> {
+        let memory = match &self.stream {
+            None => Memory::Counted,
+            Some(stream) => {
+                bind(stream)?;
+                let slice = match ask(stream, size, recording) {
+                    Err(DriverError(CUresult::CUDA_ERROR_OUT_OF_MEMORY)) if !recording && self.give_back(stream)? => {
+                        ask(stream, size, recording)
+                    }
+                    asked => asked,
+                };
+                Memory::Taken(slice.map_err(|error| error::error(format!("cuMemAlloc of {size} bytes"), error))?)
+            }
+        };
+        self.count(0, size as isize);
+        Ok(memory)
+    }
+
+    /// Gives everybody's free buffers back to the driver; whether there were any.
+    fn give_back(&self, stream: &CudaStream) -> Result<bool> {
+        let free = self.free_list.drain();
+        let bytes: usize = free.iter().map(|(size, _)| size).sum();
+        drop(free);
+
+        // They are freed in the order of the stream, and gone once it gets there.
+        stream.synchronize().map_err(failed("cuStreamSynchronize"))?;
+        self.count(0, -(bytes as isize));
+        Ok(bytes > 0)
+    }
+
+    fn count(&self, in_use: isize, allocated: isize) {
         let mut memory = self.memory.get();
         memory.in_use = memory.in_use.wrapping_add_signed(in_use);
         memory.peak = memory.peak.max(memory.in_use);
-        memory.allocated += allocated;
+        memory.allocated = memory.allocated.wrapping_add_signed(allocated);
         self.memory.set(memory);
     }
 
@@ -116,10 +145,32 @@ impl Pool {
 
     /// Gives everybody the buffers of a recording that is not replayed any more.
     pub(super) fn retire(&self, free_list: &FreeList) {
-        free_list.retired.set(true);
-        for (size, slices) in free_list.free.take() {
-            slices.into_iter().for_each(|slice| self.free_list.put(size, slice));
+        free_list.retire();
+        free_list.drain().into_iter().for_each(|(size, memory)| self.free_list.put(size, memory));
+    }
+
+    /// Lends the free buffers of a recording to `work`, or everybody's in any size where there is no recording: all that is
+    /// taken meanwhile must be back when the work ends.
+    ///
+    /// # Errors
+    /// Those of the work; [`Error::Unavailable`] if it kept some of what was lent.
+    pub(super) fn lend<T, E: From<Error>>(
+        &self,
+        recording: Option<&Rc<FreeList>>,
+        work: impl FnOnce() -> std::result::Result<T, E>,
+    ) -> std::result::Result<T, E> {
+        let lent = recording.unwrap_or(&self.free_list);
+        let before = lent.len();
+        let lending = Lending::begin(self, Rc::clone(lent));
+        let value = work()?;
+        drop(lending);
+
+        // Without a recording nothing is replayed, and whatever was kept is simply in use.
+        if recording.is_some() && lent.len() != before {
+            let problem = "work between two replays kept memory that the next one writes to";
+            return Err(Error::unavailable(problem, "drop its tensors before it ends").into());
         }
+        Ok(value)
     }
 
     pub(super) fn memory(&self) -> MemoryUse {
@@ -127,10 +178,43 @@ impl Pool {
     }
 }
 
+/// Asks the driver for memory. During a capture it is allocated outside the stream, synchronously, or the allocation would be
+/// captured: it is there at once and stays, like that of any recorded buffer.
+fn ask(
+    stream: &Arc<CudaStream>,
+    size: usize,
+    recording: bool,
+) -> std::result::Result<cudarc::driver::CudaSlice<u8>, DriverError> {
+    // SAFETY: nothing reads a buffer before a kernel or a copy has written it: every op writes all of its results,
+    // which the tests check with poisoned memory. What `malloc_sync` returns is `size` bytes that nobody else owns.
+    unsafe {
+        match recording {
+            false => stream.alloc::<u8>(size),
+            true => result::malloc_sync(size).map(|address| stream.upgrade_device_ptr(address, size)),
+        }
+    }
+}
+
+/// A free list that is lent, until this is dropped.
+struct Lending<'p>(&'p Pool);
+
+impl<'p> Lending<'p> {
+    fn begin(pool: &'p Pool, free_list: Rc<FreeList>) -> Self {
+        pool.lent.replace(Some(free_list));
+        Self(pool)
+    }
+}
+
+impl Drop for Lending<'_> {
+    fn drop(&mut self) {
+        self.0.lent.take();
+    }
+}
+
 /// Bytes from the pool; dropping it gives them back.
 pub(super) struct Buffer {
     /// Always there until it is dropped.
-    slice: Option<CudaSlice<u8>>,
+    memory: Option<Memory>,
     size: usize,
     pointer: Pointer,
     /// Pinned host memory that it is overwritten from, once it has been.
@@ -147,24 +231,27 @@ impl Buffer {
 
     /// Sets every byte.
     pub(super) fn fill(&mut self, byte: u8) -> Result<()> {
-        let stream = &self.pool.stream;
+        let Some(stream) = &self.pool.stream else { return Ok(()) };
+        bind(stream)?;
         // SAFETY: the buffer is `size` bytes long and this stream's.
         let result =
             unsafe { cudarc::driver::result::memset_d8_async(self.pointer.0, byte, self.size, stream.cu_stream()) };
         result.map_err(failed("cuMemsetD8Async"))
     }
 
-    /// Overwrites its first bytes with `values`.
+    /// Overwrites its first bytes with `values`, and waits until that is done.
     ///
     /// # Panics
     /// If `values` are more than it holds.
     pub(super) fn upload<T: DeviceRepr>(&mut self, values: &[T]) -> Result<()> {
         assert!(size_of_val(values) <= self.size, "more values than the buffer holds");
-        // SAFETY: the buffer is long enough; the driver copies from pageable memory before the call returns, or stages
-        // it.
-        let result =
-            unsafe { cudarc::driver::result::memcpy_htod_async(self.pointer.0, values, self.pool.stream.cu_stream()) };
-        result.map_err(failed("cuMemcpyHtoDAsync"))
+        let Some(stream) = &self.pool.stream else { return Ok(()) };
+        bind(stream)?;
+        // SAFETY: the buffer is long enough, and `values` live until the stream is done: most drivers have staged pageable
+        // memory when the call returns, but none promises it, and where host and device share their memory none needs to.
+        unsafe { cudarc::driver::result::memcpy_htod_async(self.pointer.0, values, stream.cu_stream()) }
+            .map_err(failed("cuMemcpyHtoDAsync"))?;
+        stream.synchronize().map_err(failed("cuStreamSynchronize"))
     }
 
     /// [`Buffer::upload`] without waiting for the device: the values are copied to one of two pinned buffers of the
@@ -175,9 +262,10 @@ impl Buffer {
     /// If `values` are more than it holds.
     pub(super) fn overwrite<T: DeviceRepr + Copy>(&mut self, values: &[T]) -> Result<()> {
         assert!(size_of_val(values) <= self.size, "more values than the buffer holds");
+        let Some(stream) = &self.pool.stream else { return Ok(()) };
         let double_buffer = match self.double_buffer.take() {
             Some(double_buffer) => double_buffer,
-            None => DoubleBuffer::new(&self.pool.stream, self.size)?,
+            None => DoubleBuffer::new(stream, self.size)?,
         };
         let pinned = self.double_buffer.insert(double_buffer).next();
         pinned.wait()?;
@@ -190,7 +278,8 @@ impl Buffer {
     /// If that is more than it holds.
     pub(super) fn download<T: DeviceRepr>(&self, values: &mut [T]) -> Result<()> {
         assert!(size_of_val(values) <= self.size, "more values than the buffer holds");
-        let stream = &self.pool.stream;
+        let Some(stream) = &self.pool.stream else { return Ok(()) };
+        bind(stream)?;
         // SAFETY: the buffer is long enough, and `values` live until the stream is done.
         unsafe { cudarc::driver::result::memcpy_dtoh_async(values, self.pointer.0, stream.cu_stream()) }
             .map_err(failed("cuMemcpyDtoHAsync"))?;
@@ -200,9 +289,9 @@ impl Buffer {
 
 impl Drop for Buffer {
     fn drop(&mut self) {
-        let Some(slice) = self.slice.take() else { return };
+        let Some(memory) = self.memory.take() else { return };
         self.pool.count(-(self.size as isize), 0);
-        let free_list = if self.home.retired.get() { &self.pool.free_list } else { &self.home };
-        free_list.put(self.size, slice);
+        let free_list = if self.home.is_retired() { &self.pool.free_list } else { &self.home };
+        free_list.put(self.size, memory);
     }
 }

@@ -8,16 +8,21 @@
 mod adam;
 mod attention;
 mod attention_decode;
+mod attention_variants;
 mod capture;
+mod context;
 mod cross_entropy;
 mod devices;
 mod driver;
 mod elementwise;
 mod embedding;
 mod error;
+mod free_list;
+mod functions;
 mod global_norm;
 pub mod kernel;
 mod layernorm;
+mod limits;
 mod linear;
 mod mean_pool;
 mod memory;
@@ -25,7 +30,9 @@ mod mlp;
 mod pinned;
 mod pointer;
 mod reduce_partials;
+mod release;
 mod sample;
+mod splits;
 mod tensor;
 mod tensors;
 mod timing;
@@ -36,6 +43,8 @@ use std::rc::Rc;
 
 pub use capture::Recording;
 pub use devices::{DeviceInfo, Devices, enumerate_devices};
+pub use functions::FUNCTIONS;
+pub use limits::SHARED_LIMITS;
 pub use pinned::PendingRead;
 pub use pointer::Pointer;
 pub use tensor::CudaTensor;
@@ -73,10 +82,19 @@ impl CudaDevice {
     }
 
     fn build(ordinal: usize, precision: Precision, poison: bool) -> Result<Self> {
-        let driver = Driver::open(ordinal)?;
+        Ok(Self::on(Driver::open(ordinal)?, precision, poison))
+    }
+
+    /// A device that computes nothing and has no memory, but counts what the same work would take of a GPU's, to the byte:
+    /// it runs the same code up to the driver's calls. Whatever is read from it is zeros.
+    pub fn counting(precision: Precision) -> Self {
+        Self::on(Driver::counting(), precision, false)
+    }
+
+    fn on(driver: Driver, precision: Precision, poison: bool) -> Self {
         let memory = Pool::new(driver.stream.clone(), poison);
-        let readbacks = pinned::Readbacks::new(&driver.stream);
-        Ok(Self { factors: RefCell::default(), readbacks, memory, driver, precision })
+        let readbacks = pinned::Readbacks::new(driver.stream.clone());
+        Self { factors: RefCell::default(), readbacks, memory, driver, precision }
     }
 
     /// How numbers are stored.

@@ -8,6 +8,7 @@ use std::sync::Arc;
 
 use cudarc::driver::{CudaEvent, CudaStream, DeviceRepr, result};
 
+use super::context::bind;
 use super::error::failed;
 use super::pointer::Pointer;
 use crate::device::Result;
@@ -23,9 +24,8 @@ pub(super) struct Pinned {
 
 impl Pinned {
     fn new(stream: &Arc<CudaStream>, bytes: usize) -> Result<Self> {
-        let context = stream.context();
-        context.bind_to_thread().map_err(failed("cuCtxSetCurrent"))?;
-        let copied = context.new_event(None).map_err(failed("cuEventCreate"))?;
+        bind(stream)?;
+        let copied = stream.context().new_event(None).map_err(failed("cuEventCreate"))?;
         // SAFETY: any size may be asked for.
         let address = unsafe { result::malloc_host(bytes, 0) }.map_err(failed("cuMemHostAlloc"))?;
         Ok(Self { address: address.cast(), bytes, copied, stream: Arc::clone(stream) })
@@ -44,6 +44,7 @@ impl Pinned {
     pub(super) fn copy_to<T: DeviceRepr + Copy>(&mut self, to: Pointer, values: &[T]) -> Result<()> {
         let bytes = size_of_val(values);
         assert!(bytes <= self.bytes, "more values than the pinned buffer holds");
+        bind(&self.stream)?;
         // SAFETY: there is room, no copy is in flight, and numbers may be copied as bytes. The device's buffer is as
         // large as this one, and this one is not touched until its event says that the copy is done.
         unsafe {
@@ -57,7 +58,7 @@ impl Pinned {
 
 impl Drop for Pinned {
     fn drop(&mut self) {
-        // An error is one that the next call returns too.
+        // An error is one that the next call returns too. Waiting makes the context current that the memory is of.
         let _ = self.copied.synchronize();
         // SAFETY: from cuMemHostAlloc, freed once, and no copy is in flight.
         let _ = unsafe { result::free_host(self.address.cast()) };
@@ -83,13 +84,15 @@ impl DoubleBuffer {
 
 /// A copy of floats to the host that is in flight.
 pub struct PendingRead {
-    pinned: Pinned,
+    /// Nothing on a device that only counts.
+    pinned: Option<Pinned>,
     count: usize,
 }
 
 /// Pinned buffers for readbacks, those that are not in use.
 pub(super) struct Readbacks {
-    stream: Arc<CudaStream>,
+    /// Nothing on a device that only counts.
+    stream: Option<Arc<CudaStream>>,
     free: RefCell<Vec<Pinned>>,
 }
 
@@ -97,14 +100,16 @@ pub(super) struct Readbacks {
 const IN_FLIGHT: usize = 2;
 
 impl Readbacks {
-    pub(super) fn new(stream: &Arc<CudaStream>) -> Self {
-        Self { stream: Arc::clone(stream), free: RefCell::default() }
+    pub(super) fn new(stream: Option<Arc<CudaStream>>) -> Self {
+        Self { stream, free: RefCell::default() }
     }
 
     /// Starts to copy floats to the host: from each part's address, as many as it says, one part after the other.
     pub(super) fn start(&self, parts: impl Iterator<Item = (Pointer, usize)> + Clone) -> Result<PendingRead> {
         let count: usize = parts.clone().map(|(_, count)| count).sum();
-        let pinned = self.pinned(count * size_of::<f32>())?;
+        let Some(stream) = &self.stream else { return Ok(PendingRead { pinned: None, count }) };
+        let pinned = self.pinned(stream, count * size_of::<f32>())?;
+        bind(stream)?;
 
         let mut done = 0;
         for (from, count) in parts {
@@ -112,20 +117,20 @@ impl Readbacks {
             // the event that is recorded behind the copies.
             unsafe {
                 let to = std::slice::from_raw_parts_mut(pinned.address.cast::<f32>().add(done), count);
-                let copied = result::memcpy_dtoh_async(to, from.0, self.stream.cu_stream());
+                let copied = result::memcpy_dtoh_async(to, from.0, stream.cu_stream());
                 copied.map_err(failed("cuMemcpyDtoHAsync"))?;
             }
             done += count;
         }
 
         // What `finish` waits for.
-        pinned.copied.record(&self.stream).map_err(failed("cuEventRecord"))?;
-        Ok(PendingRead { pinned, count })
+        pinned.copied.record(stream).map_err(failed("cuEventRecord"))?;
+        Ok(PendingRead { pinned: Some(pinned), count })
     }
 
     /// A free buffer of at least `bytes`. Where there is none, [`IN_FLIGHT`] of them are made at once, so that
     /// later steps find theirs.
-    fn pinned(&self, bytes: usize) -> Result<Pinned> {
+    fn pinned(&self, stream: &Arc<CudaStream>, bytes: usize) -> Result<Pinned> {
         let mut free = self.free.borrow_mut();
         if let Some(index) = free.iter().position(|pinned| pinned.bytes >= bytes) {
             return Ok(free.swap_remove(index));
@@ -134,15 +139,16 @@ impl Readbacks {
         // Smaller ones were for another kind of step.
         free.clear();
         for _ in 1..IN_FLIGHT {
-            free.push(Pinned::new(&self.stream, bytes.max(256))?);
+            free.push(Pinned::new(stream, bytes.max(256))?);
         }
-        Pinned::new(&self.stream, bytes.max(256))
+        Pinned::new(stream, bytes.max(256))
     }
 
     /// Waits for the values.
     pub(super) fn finish(&self, PendingRead { pinned, count }: PendingRead) -> Result<Vec<f32>> {
+        let (Some(pinned), Some(stream)) = (pinned, &self.stream) else { return Ok(vec![0.0; count]) };
         pinned.wait()?;
-        self.stream.context().check_err().map_err(failed("an earlier call"))?;
+        stream.context().check_err().map_err(failed("an earlier call"))?;
         // SAFETY: `count` floats were copied there, and the copies are done.
         let values = unsafe { std::slice::from_raw_parts(pinned.address.cast::<f32>(), count) }.to_vec();
         self.free.borrow_mut().push(pinned);

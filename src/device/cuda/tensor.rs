@@ -115,7 +115,8 @@ impl CudaDevice {
             return Ok(copy.pointer());
         }
         let count = tensor.shape.volume();
-        let copy = self.memory.take(count * self.precision.bytes())?;
+        // It lives as long as the tensor.
+        let copy = self.memory.take_lasting(count * self.precision.bytes())?;
         self.convert(&TO_BF16, copy.pointer(), tensor.pointer(), count)?;
         Ok(tensor.copy.get_or_init(|| copy).pointer())
     }
@@ -157,8 +158,8 @@ impl CudaDevice {
         unsafe { self.driver.launch(kernel, self.strided(count, 4), (to, from, count as u64)) }
     }
 
-    /// The grid of a kernel whose threads stride over `count` elements, `vector` at a time: enough to fill the device,
-    /// no more.
+    /// The grid of a kernel whose threads stride over `count` elements, `vector` at a time, and add nothing up: enough to
+    /// fill the device, no more. A sum would hang on the device's multiprocessors.
     pub(super) fn strided(&self, count: usize, vector: usize) -> Grid {
         let blocks = count.div_ceil(256 * vector).clamp(1, self.driver.multiprocessors * 8);
         Grid::line(blocks, 256)

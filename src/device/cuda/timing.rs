@@ -42,6 +42,19 @@ fn event(stream: &Arc<CudaStream>) -> Result<CudaEvent> {
 }
 
 impl CudaDevice {
+    /// Milliseconds by the device's clock between two events, before and after all that `work` asks of it. Waits for the end.
+    /// Not to be called while launches are captured in a graph; zero on a device that only counts.
+    ///
+    /// # Errors
+    /// [`Error::Driver`](crate::device::Error::Driver) if the driver fails, and what `work` returns.
+    pub fn elapsed(&self, work: impl FnOnce() -> Result<()>) -> Result<f32> {
+        let Some(stream) = &self.driver.stream else { return work().map(|()| 0.0) };
+        let before = event(stream)?;
+        work()?;
+        let after = event(stream)?;
+        before.elapsed_ms(&after).map_err(failed("cuEventElapsedTime"))
+    }
+
     /// The kernels that `work` launches, in order, with their times in milliseconds by CUDA events. Not to be called
     /// while launches are captured in a graph.
     ///

@@ -1,5 +1,6 @@
 //! The Adam update.
 
+use super::global_norm::VERDICT;
 use crate::device::shape_check::{self, error, exactly, maybe};
 use crate::device::{Result, Tensors};
 
@@ -18,11 +19,13 @@ pub struct AdamStep {
     pub step: u64,
 }
 
-/// Gradients whose norm is above `max_norm` are scaled down to it.
+/// Gradients whose norm is above `max_norm` are scaled down to it, and no update is made with those whose norm is infinite or
+/// NaN.
 pub struct Clip<'a, T> {
-    /// The global norm, as [`global_norm`](crate::device::GlobalNormOps::global_norm) left it on the device.
+    /// The global norm, as [`GlobalNormOps`](crate::device::GlobalNormOps) left it on the device: alone, or first of a
+    /// verdict.
     pub norm: &'a T,
-    /// The clip threshold.
+    /// The clip threshold; infinite for none.
     pub max_norm: f32,
 }
 
@@ -32,7 +35,8 @@ pub trait AdamOps: Tensors {
     /// of its own.
     fn set_adam_step(&self, step: AdamStep) -> Result<()>;
 
-    /// One Adam update of `parameter` and its moments; `gradient` is clipped on the way if `clip` says so.
+    /// One Adam update of `parameter` and its moments; `gradient` is clipped on the way if `clip` says so. Where the norm of
+    /// `clip` is not finite, all three keep their bits.
     fn adam(
         &self,
         parameter: &mut Self::Tensor,
@@ -44,8 +48,8 @@ pub trait AdamOps: Tensors {
     ) -> Result<()>;
 }
 
-/// Checks that the tensors of [`AdamOps::adam`] are of one shape, that `norm` holds one element
-/// ([`global_norm`](crate::device::GlobalNormOps::global_norm)'s result), and that steps are counted from 1.
+/// Checks that the tensors of [`AdamOps::adam`] are of one shape, that `norm` is what
+/// [`GlobalNormOps`](crate::device::GlobalNormOps) makes, and that steps are counted from 1.
 pub fn check(
     parameter: &[usize],
     gradient: &[usize],
@@ -61,5 +65,5 @@ pub fn check(
     exactly(OP, "gradient", gradient, parameter)?;
     exactly(OP, "first_moment", first_moment, parameter)?;
     exactly(OP, "second_moment", second_moment, parameter)?;
-    maybe(OP, "the norm to clip by", norm, &[1])
+    maybe(OP, "the norm to clip by", norm.filter(|shape| *shape != [VERDICT]), &[1])
 }

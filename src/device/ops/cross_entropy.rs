@@ -16,7 +16,8 @@ pub struct CrossEntropy<T> {
 /// Softmax cross-entropy, loss and gradient in one pass.
 pub trait CrossEntropyOps: Tensors {
     /// Softmax cross-entropy of `logits` `[.., V]` against `targets`, one per row, with its gradient in the same pass.
-    /// `weights` `[R]` weigh the rows' losses; a row of weight zero has no gradient.
+    /// `weights` `[R]` weigh the rows' losses; a row of weight zero has no loss and no gradient. A row whose weighted loss is
+    /// not finite has a gradient of NaN.
     fn cross_entropy(
         &self,
         logits: Self::Tensor,

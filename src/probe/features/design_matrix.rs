@@ -42,12 +42,12 @@ impl<'a, D: Device> DesignMatrix<'a, D> {
             .into_par_iter()
             .map(|block| {
                 let mut sums = vec![0.0; width];
-                for row in read_block(rows, block).chunks_exact(width) {
+                for row in read_block(rows, block)?.chunks_exact(width) {
                     sums.iter_mut().zip(row).for_each(|(sum, value)| *sum += value);
                 }
-                sums
+                Ok(sums)
             })
-            .collect();
+            .collect::<Result<_>>()?;
         let mut mean = vec![0.0; width];
         for sums in sums {
             mean.iter_mut().zip(sums).for_each(|(mean, sum)| *mean += sum / count as f64);
@@ -88,13 +88,14 @@ impl<'a, D: Device> DesignMatrix<'a, D> {
         let (range, width) = (self.range(index), self.rows.width());
         let (rows, mean) = (self.rows, &self.mean);
         let mut values = vec![0.0; range.len() * width];
-        values.par_chunks_mut(ROW_BLOCK * width).enumerate().for_each(|(part, values)| {
+        values.par_chunks_mut(ROW_BLOCK * width).enumerate().try_for_each(|(part, values)| {
             let first = range.start + part * ROW_BLOCK;
-            rows.read(first..first + values.len() / width, values);
+            rows.read(first..first + values.len() / width, values)?;
             for row in values.chunks_exact_mut(width) {
                 row.iter_mut().zip(mean).for_each(|(value, mean)| *value = (f64::from(*value) - mean) as f32);
             }
-        });
+            Ok::<_, ProbeError>(())
+        })?;
         Ok(self.device.upload(&[range.len(), width], &values)?)
     }
 

@@ -4,7 +4,8 @@ use std::path::Path;
 use std::rc::Rc;
 use std::sync::Arc;
 
-use super::feature_file::{FeatureFile, FeatureWriter, Header};
+use super::feature_file::{FeatureFile, FeatureWriter};
+use super::header::Header;
 use crate::data::{Batches, Examples, Prefetcher};
 use crate::device::{BLANK, Device, Mask};
 use crate::model::{Transformer, shift_right};
@@ -80,11 +81,12 @@ pub fn write_features(
     mut features: impl FnMut(u64, &[u16]) -> Result<Vec<Vec<f32>>>,
     mut progress: impl FnMut(usize) -> bool,
 ) -> Result<Option<FeatureFile>> {
-    if path.is_file()
-        && let Ok(file) = FeatureFile::open(path)
-        && *file.header() == header
-    {
-        return Ok(Some(file));
+    if path.is_file() {
+        // A damaged file is an error; one of other images is written anew.
+        let file = FeatureFile::open(path)?;
+        if *file.header() == header {
+            return Ok(Some(file));
+        }
     }
 
     // Go on where an interrupted pass stopped.

@@ -1,4 +1,4 @@
-//! Features on disk, so that those of ImageNet fit: written a block of images at a time, mapped into memory to be read.
+//! Features on disk, so that those of ImageNet fit: written a block of images at a time, read by position.
 //!
 //! | bytes | hold |
 //! |---|---|
@@ -17,99 +17,13 @@ use std::ops::Range;
 use std::path::{Path, PathBuf};
 
 use rayon::prelude::*;
-use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
+use super::header::{FIXED, HASH, Header, MAX_HEADER};
 use super::matrix::Rows;
 use crate::data::files::bytes::Bytes;
-use crate::fs::atomic_file;
+use crate::fs::place::{Place, sync_parent};
 use crate::probe::error::{ProbeError, Result};
-
-const MAGIC: &[u8; 8] = b"IGPTFEA1";
-/// Bytes before the header.
-const FIXED: usize = 48;
-const HASH: usize = 32;
-/// Bytes of the longest header that is read.
-const MAX_HEADER: usize = 1 << 20;
-
-/// What a file holds, and of what.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Header {
-    /// Images.
-    pub images: usize,
-    /// The depths whose features are there, in order.
-    pub depths: Vec<usize>,
-    /// Features of a depth.
-    pub width: usize,
-    /// Classes of the labels.
-    pub classes: usize,
-    /// Images of a block.
-    pub block: usize,
-    /// Where they come from: model, images and how they are read. Another origin is another file.
-    pub origin: String,
-}
-
-impl Header {
-    /// A header with blocks of a comfortable size.
-    pub fn new(images: usize, depths: Vec<usize>, width: usize, classes: usize, origin: String) -> Self {
-        // 16 MiB: a fraction of a second's work, and large enough for every depth of it to be read in one go.
-        let block = ((4 << 20) / (depths.len() * width).max(1)).clamp(16, 1024);
-        Header { images, depths, width, classes, block, origin }
-    }
-
-    /// Bytes of a block of `images`, hash included; `None` past all bounds.
-    fn block_bytes(&self, images: usize) -> Option<usize> {
-        let floats = self.depths.len().checked_mul(self.width)?.checked_add(1)?.checked_mul(images)?;
-        floats.checked_mul(4)?.checked_add(HASH)
-    }
-
-    fn blocks(&self) -> usize {
-        self.images.div_ceil(self.block)
-    }
-
-    fn images_of(&self, block: usize) -> Range<usize> {
-        block * self.block..self.images.min((block + 1) * self.block)
-    }
-
-    /// Bytes of all blocks.
-    fn body_bytes(&self) -> Option<usize> {
-        let whole = self.images / self.block;
-        let rest = self.images % self.block;
-        let rest = if rest == 0 { 0 } else { self.block_bytes(rest)? };
-        self.block_bytes(self.block)?.checked_mul(whole)?.checked_add(rest)
-    }
-
-    /// The first bytes of the file, up to its blocks.
-    fn encode(&self) -> Vec<u8> {
-        let mut json = serde_json::to_vec(self).unwrap_or_default();
-        json.resize((FIXED + json.len()).next_multiple_of(64) - FIXED, b' ');
-        let mut bytes = MAGIC.to_vec();
-        bytes.extend((json.len() as u32).to_le_bytes());
-        bytes.extend([0; 4]);
-        bytes.extend(Sha256::digest(&json));
-        bytes.extend(json);
-        bytes
-    }
-
-    /// Reads [`Header::encode`]'s bytes; also where the blocks start.
-    fn decode(bytes: &[u8]) -> Result<(Self, usize), String> {
-        let problem = "is not a file of features, as `igpt-engine probe` writes them";
-        let fixed = bytes.get(..FIXED).filter(|fixed| fixed.starts_with(MAGIC)).ok_or(problem)?;
-        let length = u32::from_le_bytes([fixed[8], fixed[9], fixed[10], fixed[11]]) as usize;
-        let damaged = "has a damaged header; remove it and probe again";
-        let json = bytes.get(FIXED..FIXED + length).filter(|_| length <= MAX_HEADER).ok_or(damaged)?;
-        if Sha256::digest(json)[..] != fixed[16..FIXED] {
-            return Err(damaged.into());
-        }
-        let header: Header = serde_json::from_slice(json).map_err(|error| format!("{damaged} ({error})"))?;
-        let sane = header.block > 0 && header.images > 0 && header.width > 0 && !header.depths.is_empty();
-        if !sane || header.images > u32::MAX as usize || header.classes > 1 << 16 {
-            return Err(damaged.into());
-        }
-        Ok((header, FIXED + length))
-    }
-}
 
 /// A file under construction.
 pub struct FeatureWriter {
@@ -131,6 +45,13 @@ impl FeatureWriter {
     /// # Errors
     /// [`ProbeError::Write`]; [`ProbeError::Features`] while another process writes the same file.
     pub fn open(path: &Path, header: Header) -> Result<Self> {
+        // Where a link leads, for the part takes the place of what is there.
+        let Place::File(path) =
+            Place::of(path).map_err(|source| ProbeError::Write { path: path.to_owned(), source })?
+        else {
+            let problem = "is a pipe or a device, and features are read again; remove it, or give another --out".into();
+            return Err(ProbeError::Features { path: path.to_owned(), problem });
+        };
         let mut part = path.as_os_str().to_owned();
         part.push(".part");
         let part = PathBuf::from(part);
@@ -164,7 +85,7 @@ impl FeatureWriter {
 
         let features = vec![Vec::new(); header.depths.len()];
         Ok(FeatureWriter {
-            path: path.to_owned(),
+            path,
             part,
             header,
             file: BufWriter::with_capacity(1 << 20, file),
@@ -234,7 +155,7 @@ impl FeatureWriter {
         }
         let synced = self.file.flush().and_then(|()| self.file.get_ref().sync_all());
         let renamed = synced.and_then(|()| std::fs::rename(&self.part, &self.path));
-        let done = renamed.and_then(|()| atomic_file::sync_parent(&self.path));
+        let done = renamed.and_then(|()| sync_parent(&self.path));
         done.map_err(|source| ProbeError::Write { path: self.path, source })
     }
 }
@@ -262,13 +183,15 @@ fn is_sound(block: &[u8]) -> bool {
     Sha256::digest(content)[..] == *hash
 }
 
-/// A complete file, mapped.
+/// A complete file.
 pub struct FeatureFile {
     path: PathBuf,
     header: Header,
     bytes: Bytes,
     /// Where the blocks start.
     start: usize,
+    /// The class of each image.
+    labels: Vec<u16>,
 }
 
 impl FeatureFile {
@@ -277,9 +200,11 @@ impl FeatureFile {
     /// # Errors
     /// [`ProbeError::Data`] where it cannot be read, [`ProbeError::Features`] where it is damaged.
     pub fn open(path: &Path) -> Result<Self> {
-        let bytes = Bytes::map(path)?;
+        let bytes = Bytes::open(path)?;
         let error = |problem: String| ProbeError::Features { path: path.to_owned(), problem };
-        let (header, start) = Header::decode(&bytes).map_err(error)?;
+        let beginning = bytes.range(0..bytes.len().min(FIXED + MAX_HEADER))?;
+        let (header, start) = Header::decode(&beginning).map_err(error)?;
+        drop(beginning);
         let expected = header.body_bytes().and_then(|body| body.checked_add(start));
         if expected != Some(bytes.len()) {
             let problem = "is truncated or too long; remove it and probe again";
@@ -287,23 +212,31 @@ impl FeatureFile {
         }
 
         // The blocks, and the labels in them.
-        let file = FeatureFile { path: path.to_owned(), header, bytes, start };
-        let damaged = (0..file.header.blocks()).into_par_iter().find_first(|block| !is_sound(file.block(*block)));
+        let mut file = FeatureFile { path: path.to_owned(), header, bytes, start, labels: Vec::new() };
+        let labels = (0..file.header.blocks()).into_par_iter().map(|block| file.verified_labels(block));
+        file.labels = labels.collect::<Result<Vec<_>>>()?.concat();
 
-        match damaged {
-            Some(block) => {
-                let images = file.header.images_of(block);
-                let problem = format!("images {images:?} are damaged (SHA-256 differs); remove it and probe again");
+        match file.labels.iter().position(|label| usize::from(*label) >= file.header.classes) {
+            Some(row) => {
+                let problem = format!("image {row} has a label beyond its {} classes", file.header.classes);
                 Err(ProbeError::Features { path: file.path, problem })
             }
-            None => match file.labels().iter().position(|label| usize::from(*label) >= file.header.classes) {
-                Some(row) => {
-                    let problem = format!("image {row} has a label beyond its {} classes", file.header.classes);
-                    Err(ProbeError::Features { path: file.path, problem })
-                }
-                None => Ok(file),
-            },
+            None => Ok(file),
         }
+    }
+
+    /// Compares a block with its hash and reads its labels.
+    fn verified_labels(&self, block: usize) -> Result<Vec<u16>> {
+        let images = self.header.images_of(block);
+        let length = self.header.block_bytes(images.len()).unwrap_or(0);
+        let start = self.block_start(block);
+        let bytes = self.bytes.range(start..start + length)?;
+        if !is_sound(&bytes) {
+            let problem = format!("images {images:?} are damaged (SHA-256 differs); remove it and probe again");
+            return Err(ProbeError::Features { path: self.path.clone(), problem });
+        }
+        let labels = bytes[..4 * images.len()].as_chunks::<4>().0.iter();
+        Ok(labels.map(|label| u32::from_le_bytes(*label).min(u32::from(u16::MAX)) as u16).collect())
     }
 
     /// What it holds.
@@ -311,18 +244,13 @@ impl FeatureFile {
         &self.header
     }
 
-    fn block(&self, block: usize) -> &[u8] {
-        let whole = self.header.block_bytes(self.header.block).unwrap_or(0);
-        let length = self.header.block_bytes(self.header.images_of(block).len()).unwrap_or(0);
-        &self.bytes[self.start + block * whole..][..length]
+    fn block_start(&self, block: usize) -> usize {
+        self.start + block * self.header.block_bytes(self.header.block).unwrap_or(0)
     }
 
     /// The class of each image.
     pub fn labels(&self) -> Vec<u16> {
-        (0..self.header.blocks())
-            .flat_map(|block| self.block(block)[..4 * self.header.images_of(block).len()].as_chunks::<4>().0)
-            .map(|bytes| u32::from_le_bytes(*bytes).min(u32::from(u16::MAX)) as u16)
-            .collect()
+        self.labels.clone()
     }
 
     /// The features of some depths, side by side in the order given.
@@ -356,15 +284,31 @@ impl Rows for FeatureView<'_> {
         self.indices.len() * self.file.header.width
     }
 
-    fn row(&self, row: usize, out: &mut [f32]) {
+    fn row(&self, row: usize, out: &mut [f32]) -> Result<()> {
+        self.read(row..row + 1, out)
+    }
+
+    fn read(&self, rows: Range<usize>, out: &mut [f32]) -> Result<()> {
         let (header, width) = (&self.file.header, self.file.header.width);
-        let (block, offset) = (row / header.block, row % header.block);
-        let images = header.images_of(block).len();
-        let bytes = self.file.block(block);
-        for (depth, out) in self.indices.iter().zip(out.chunks_exact_mut(width)) {
-            let first = 4 * (images + (depth * images + offset) * width);
-            let values = bytes[first..first + 4 * width].as_chunks::<4>().0;
-            out.iter_mut().zip(values).for_each(|(out, bytes)| *out = f32::from_le_bytes(*bytes));
+        let mut next = rows.start;
+        while next < rows.end {
+            // Rows of one block lie side by side at each depth.
+            let (block, offset) = (next / header.block, next % header.block);
+            let images = header.images_of(block);
+            let count = rows.end.min(images.end) - next;
+            let out = &mut out[(next - rows.start) * self.width()..][..count * self.width()];
+            for (place, depth) in self.indices.iter().enumerate() {
+                let first = 4 * (images.len() + (depth * images.len() + offset) * width);
+                let start = self.file.block_start(block) + first;
+                let bytes = self.file.bytes.range(start..start + 4 * count * width)?;
+                let values = bytes.as_chunks::<4>().0.chunks_exact(width);
+                for (row, values) in out.chunks_exact_mut(self.width()).zip(values) {
+                    let row = &mut row[place * width..][..width];
+                    row.iter_mut().zip(values).for_each(|(out, bytes)| *out = f32::from_le_bytes(*bytes));
+                }
+            }
+            next += count;
         }
+        Ok(())
     }
 }

@@ -1,4 +1,4 @@
-//! Rows of features, wherever they lie: in memory, in a mapped file, or picked from other rows.
+//! Rows of features, wherever they lie: in memory, in a file, or picked from other rows.
 
 use std::ops::Range;
 
@@ -22,15 +22,19 @@ pub trait Rows: Sync {
 
     /// Writes row `row` to `out` `[F]`.
     ///
+    /// # Errors
+    /// [`ProbeError::Data`] where rows lie in a file that can no longer be read.
+    ///
     /// # Panics
     /// For a row beyond the end or an `out` of another length, as indexing does.
-    fn row(&self, row: usize, out: &mut [f32]);
+    fn row(&self, row: usize, out: &mut [f32]) -> Result<()>;
 
     /// Writes `rows` to `out` `[rows, F]`.
-    fn read(&self, rows: Range<usize>, out: &mut [f32]) {
-        for (row, out) in rows.zip(out.chunks_exact_mut(self.width())) {
-            self.row(row, out);
-        }
+    ///
+    /// # Errors
+    /// As [`Rows::row`].
+    fn read(&self, rows: Range<usize>, out: &mut [f32]) -> Result<()> {
+        rows.zip(out.chunks_exact_mut(self.width())).try_for_each(|(row, out)| self.row(row, out))
     }
 }
 
@@ -66,12 +70,14 @@ impl Rows for Matrix {
         self.width
     }
 
-    fn row(&self, row: usize, out: &mut [f32]) {
+    fn row(&self, row: usize, out: &mut [f32]) -> Result<()> {
         out.copy_from_slice(&self.values[row * self.width..][..self.width]);
+        Ok(())
     }
 
-    fn read(&self, rows: Range<usize>, out: &mut [f32]) {
+    fn read(&self, rows: Range<usize>, out: &mut [f32]) -> Result<()> {
         out.copy_from_slice(&self.values[rows.start * self.width..rows.end * self.width]);
+        Ok(())
     }
 }
 
@@ -100,17 +106,20 @@ impl Rows for Picked<'_> {
         self.rows.width()
     }
 
-    fn row(&self, row: usize, out: &mut [f32]) {
-        self.rows.row(self.indices[row] as usize, out);
+    fn row(&self, row: usize, out: &mut [f32]) -> Result<()> {
+        self.rows.row(self.indices[row] as usize, out)
     }
 }
 
 /// Rows `block · ROW_BLOCK ..` as f64, `[rows, F]`.
-pub(in crate::probe) fn read_block(rows: &dyn Rows, block: usize) -> Vec<f64> {
+///
+/// # Errors
+/// As [`Rows::row`].
+pub(in crate::probe) fn read_block(rows: &dyn Rows, block: usize) -> Result<Vec<f64>> {
     let range = block * ROW_BLOCK..rows.len().min((block + 1) * ROW_BLOCK);
     let mut values = vec![0.0_f32; range.len() * rows.width()];
-    rows.read(range, &mut values);
-    values.into_iter().map(f64::from).collect()
+    rows.read(range, &mut values)?;
+    Ok(values.into_iter().map(f64::from).collect())
 }
 
 /// The labels of [`Picked`] rows.
@@ -119,10 +128,16 @@ pub fn pick_labels(labels: &[u16], indices: &[u32]) -> Vec<u16> {
 }
 
 /// Finds the first value that is not finite: `(row, column, value)`.
-pub fn first_not_finite(rows: &dyn Rows) -> Option<(usize, usize, f32)> {
+///
+/// # Errors
+/// As [`Rows::row`].
+pub fn first_not_finite(rows: &dyn Rows) -> Result<Option<(usize, usize, f32)>> {
     let mut buffer = vec![0.0; rows.width()];
-    (0..rows.len()).find_map(|row| {
-        rows.row(row, &mut buffer);
-        buffer.iter().position(|value| !value.is_finite()).map(|column| (row, column, buffer[column]))
-    })
+    for row in 0..rows.len() {
+        rows.row(row, &mut buffer)?;
+        if let Some(column) = buffer.iter().position(|value| !value.is_finite()) {
+            return Ok(Some((row, column, buffer[column])));
+        }
+    }
+    Ok(None)
 }

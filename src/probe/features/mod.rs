@@ -3,4 +3,5 @@
 pub(crate) mod design_matrix;
 pub(crate) mod extract;
 pub(crate) mod feature_file;
+pub(crate) mod header;
 pub(crate) mod matrix;

@@ -184,7 +184,7 @@ impl<'a, D: Device> Problem<'a, D> {
         let classifier = self.classifier();
         let keep = Some((&mut self.logits[..], &mut self.reference[..]));
         let objective_f64 =
-            ObjectiveF64::evaluate(&classifier, self.regression.design.rows(), self.regression.labels, keep);
+            ObjectiveF64::evaluate(&classifier, self.regression.design.rows(), self.regression.labels, keep)?;
 
         let mean = self.regression.design.mean();
         // Xᵀr, less the part of the columns' means.

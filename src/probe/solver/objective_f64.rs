@@ -5,6 +5,7 @@ use faer::{Accum, MatMut, MatRef, Par};
 use rayon::prelude::*;
 
 use crate::probe::classifier::Classifier;
+use crate::probe::error::Result;
 use crate::probe::features::matrix::{ROW_BLOCK, Rows, read_block};
 
 /// `½‖W‖² + C · Σ CE` and its parts at a classifier.
@@ -24,12 +25,15 @@ const TOGETHER: usize = 16;
 impl ObjectiveF64 {
     /// Evaluates a classifier on rows with labels below its classes. `logits` `[N, K]` and `residuals` `[N, K]` (`p − y`),
     /// where wanted, are filled.
+    ///
+    /// # Errors
+    /// As [`Rows::row`].
     pub fn evaluate(
         classifier: &Classifier,
         rows: &dyn Rows,
         labels: &[u16],
         mut keep: Option<(&mut [f64], &mut [f64])>,
-    ) -> Self {
+    ) -> Result<Self> {
         let Classifier { classes, width, .. } = *classifier;
         let mut total =
             ObjectiveF64 { cross_entropy: 0.0, product: vec![0.0; classes * width], sums: vec![0.0; classes] };
@@ -39,7 +43,7 @@ impl ObjectiveF64 {
             let parts: Vec<_> = group
                 .par_iter()
                 .map(|block| {
-                    let x = read_block(rows, *block);
+                    let x = read_block(rows, *block)?;
                     let count = x.len() / width;
                     let mut logits = vec![0.0; count * classes];
                     classifier.logits(&x, &mut logits);
@@ -56,9 +60,9 @@ impl ObjectiveF64 {
                         1.0,
                         Par::Seq,
                     );
-                    (cross_entropy, product, logits, residuals)
+                    Ok((cross_entropy, product, logits, residuals))
                 })
-                .collect();
+                .collect::<Result<_>>()?;
 
             // Add them up.
             // In the order of the blocks, whoever computed them.
@@ -75,7 +79,7 @@ impl ObjectiveF64 {
                 }
             }
         }
-        total
+        Ok(total)
     }
 
     /// `½‖W‖² + C · Σ CE`.
@@ -129,9 +133,10 @@ mod tests {
     fn the_gradient_is_that_of_finite_differences() {
         let (x, labels, classifier) = problem();
         let c = 0.7;
-        let at =
-            |classifier: &Classifier| ObjectiveF64::evaluate(classifier, &x, &labels, None).objective(classifier, c);
-        let objective_f64 = ObjectiveF64::evaluate(&classifier, &x, &labels, None);
+        let at = |classifier: &Classifier| {
+            ObjectiveF64::evaluate(classifier, &x, &labels, None).unwrap().objective(classifier, c)
+        };
+        let objective_f64 = ObjectiveF64::evaluate(&classifier, &x, &labels, None).unwrap();
         let (weights, intercepts) = objective_f64.gradient(&classifier, c);
 
         let h = 1e-5;
@@ -153,10 +158,10 @@ mod tests {
     fn what_is_known_without_computing() {
         let (x, labels, classifier) = problem();
         let zero = Classifier::zero(3, 5);
-        let objective_f64 = ObjectiveF64::evaluate(&zero, &x, &labels, None);
+        let objective_f64 = ObjectiveF64::evaluate(&zero, &x, &labels, None).unwrap();
         assert!((objective_f64.cross_entropy / labels.len() as f64 - 3_f64.ln()).abs() < 1e-12);
         // The residuals of a row add up to nothing.
-        let sums = ObjectiveF64::evaluate(&classifier, &x, &labels, None).sums;
+        let sums = ObjectiveF64::evaluate(&classifier, &x, &labels, None).unwrap().sums;
         assert!(sums.iter().sum::<f64>().abs() < 1e-9);
         // Far-out logits neither overflow nor become NaN.
         let mut row = [1e4, -1e4, 0.0];

@@ -121,7 +121,7 @@ pub fn sgd<D: Device>(
         weights: weights.values.into_iter().map(f64::from).collect(),
         intercepts: intercepts.values.into_iter().map(f64::from).collect(),
     };
-    let (objective, gradient_norm) = evaluate(&classifier, rows, labels, c);
+    let (objective, gradient_norm) = evaluate(&classifier, rows, labels, c)?;
     let converged = gradient_norm * gradient_norm <= TOLERANCE * objective;
     if !objective.is_finite() {
         ending = Termination::Diverged;
@@ -144,7 +144,7 @@ fn gradients<D: Device>(
     let width = rows.width();
     let mut x = vec![0.0; picked.len() * width];
     for (row, x) in picked.iter().zip(x.chunks_exact_mut(width)) {
-        rows.row(*row as usize, x);
+        rows.row(*row as usize, x)?;
     }
     let targets: Vec<u16> = picked.iter().map(|row| labels[*row as usize]).collect();
     let x = device.upload(&[picked.len(), width], &x)?;
@@ -165,16 +165,16 @@ fn gradients<D: Device>(
 }
 
 /// Objective and gradient norm in f64; without C those of `Σ CE` alone.
-fn evaluate(classifier: &Classifier, rows: &dyn Rows, labels: &[u16], c: Option<f64>) -> (f64, f64) {
-    let objective_f64 = ObjectiveF64::evaluate(classifier, rows, labels, None);
-    match c {
+fn evaluate(classifier: &Classifier, rows: &dyn Rows, labels: &[u16], c: Option<f64>) -> Result<(f64, f64)> {
+    let objective_f64 = ObjectiveF64::evaluate(classifier, rows, labels, None)?;
+    Ok(match c {
         Some(c) => (objective_f64.objective(classifier, c), objective_f64.gradient_norm(classifier, c)),
         None => {
             let square =
                 objective_f64.product.iter().chain(&objective_f64.sums).map(|value| value * value).sum::<f64>();
             (objective_f64.cross_entropy, square.sqrt())
         }
-    }
+    })
 }
 
 /// A parameter on the host and on the device, with its gradient and velocity.

@@ -42,12 +42,21 @@ pub fn measure(wanted: impl Fn(&str) -> bool) -> BTreeMap<String, Counts> {
     simulator.set_options(None, "counters=on,races=off,uninitialised=off,registers=off").unwrap();
 
     let mut all = BTreeMap::new();
-    for precision in [Precision::F32, Precision::Bf16] {
+    for (precision, card) in [
+        (Precision::F32, None),
+        (Precision::Bf16, None),
+        (Precision::Bf16, Some("a100")),
+        (Precision::Bf16, Some("rtx4090")),
+    ] {
+        let of_card = cases(precision, 1).into_iter().filter(|case| case.card == card);
+        let measured: Vec<_> = of_card.filter(|case| case.kernels.iter().any(|(kernel, _)| wanted(kernel))).collect();
+        if measured.is_empty() {
+            continue;
+        }
+
+        simulator.set_options(None, &format!("card={}", card.unwrap_or("h100"))).unwrap();
         let device = CudaDevice::new(0, precision).unwrap();
-        for case in cases(precision, 1) {
-            if !case.kernels.iter().any(|(kernel, _)| wanted(kernel)) {
-                continue;
-            }
+        for case in measured {
             simulator.take_counters(None);
             (case.run)(&device);
             device.synchronize().unwrap();

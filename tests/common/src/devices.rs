@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use std::sync::OnceLock;
 
 use cudasim::Simulator;
-use igpt_engine::device::cuda::kernel::KERNELS;
+use igpt_engine::device::cuda::kernel::{KERNELS, MODULES, plant, plant_release};
 use igpt_engine::device::{CudaDevice, Precision};
 
 /// What `IGPT_TEST_DEVICE` asks for.
@@ -51,12 +51,22 @@ pub fn wanted() -> Wanted {
     Wanted::Neither
 }
 
-/// The simulator, if it is what the tests run on.
+/// The simulator, if it is what the tests run on. Its warnings stop as its errors do.
 ///
 /// # Panics
 /// When it cannot be loaded.
 pub fn simulator() -> Option<Simulator> {
-    (wanted() == Wanted::Simulator).then(|| cudasim::install().expect("cargo has built cudasim beside the tests"))
+    (wanted() == Wanted::Simulator).then(strict)
+}
+
+/// The simulator, whose warnings stop as its errors do.
+///
+/// # Panics
+/// When it cannot be loaded.
+pub fn strict() -> Simulator {
+    let simulator = cudasim::install().expect("cargo has built cudasim beside the tests");
+    simulator.set_options(None, "stop=warning").expect("an option of the simulator");
+    simulator
 }
 
 /// The CUDA device, if the tests run on one.
@@ -75,11 +85,33 @@ pub fn poisoned_cuda(precision: Precision) -> Option<CudaDevice> {
     open(precision, CudaDevice::poisoned)
 }
 
+/// The variable that names a folder of fatbins, by their modules' names, which the CUDA device loads in the place of the
+/// build's own: kernels as another toolkit makes them. The file [`RELEASE`] in it says which: `12.4`.
+pub const KERNELS_FROM: &str = "IGPT_TEST_KERNELS";
+/// See [`KERNELS_FROM`].
+pub const RELEASE: &str = "release";
+
+/// Puts the fatbins of [`KERNELS_FROM`] in place, on this thread.
+fn plant_others() {
+    let Some(folder) = std::env::var_os(KERNELS_FROM).map(PathBuf::from) else { return };
+    for module in MODULES {
+        let path = folder.join(module.name).with_extension("fatbin");
+        let image = std::fs::read(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
+        plant(module.name, image);
+    }
+
+    let release = std::fs::read_to_string(folder.join(RELEASE)).expect("the folder says which toolkit it is of");
+    let numbers =
+        release.trim().split_once('.').and_then(|(major, minor)| Some((major.parse().ok()?, minor.parse().ok()?)));
+    plant_release(numbers.expect("a release"));
+}
+
 fn open(
     precision: Precision,
     new: impl FnOnce(usize, Precision) -> igpt_engine::device::Result<CudaDevice>,
 ) -> Option<CudaDevice> {
     simulator();
+    plant_others();
     (wanted() != Wanted::Neither).then(|| new(0, precision).expect("a CUDA device"))
 }
 

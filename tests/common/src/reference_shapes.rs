@@ -25,11 +25,32 @@ pub type Formula = Box<dyn Fn([usize; 3]) -> Least>;
 pub struct Case {
     /// In words.
     pub shape: String,
+    /// The simulated card that takes these kernels, if it is not the usual one: those for less shared memory.
+    pub card: Option<&'static str>,
     /// The call, with operands of its own.
     pub run: Box<dyn Fn(&CudaDevice)>,
     /// The kernels that are measured, by name.
     pub kernels: Vec<(String, Formula)>,
 }
+
+/// Of attention: the columns of a head, the card, and the kernels' names after that of their width, keys and queries.
+type AttentionCase = (usize, Option<&'static str>, Option<&'static str>, Option<&'static str>);
+const fn usual(head_dim: usize) -> AttentionCase {
+    (head_dim, None, Some(""), Some(""))
+}
+const ATTENTION_F32: [AttentionCase; 5] = [usual(32), usual(64), usual(96), usual(128), usual(192)];
+const ATTENTION_BF16: [AttentionCase; 10] = [
+    usual(16),
+    usual(32),
+    usual(64),
+    usual(96),
+    usual(128),
+    usual(192),
+    (96, Some("rtx4090"), Some("_by_32"), Some("_by_32")),
+    (128, Some("a100"), Some("_by_32"), Some("_by_32")),
+    (128, Some("rtx4090"), Some("_by_16"), None),
+    (192, Some("a100"), Some("_by_16"), None),
+];
 
 fn fixed(read: usize, written: usize) -> Formula {
     Box::new(move |_| Least { read, written, flops: 0 })
@@ -92,7 +113,12 @@ impl Names {
             }
         };
         // f32 kernels have one tile, and are measured at the smallest of these shapes.
-        for (tile, shape) in [("64", [256, 128, 128]), ("odd", [131, 67, 131]), ("128", [1152, 1024, 128])] {
+        for (tile, card, shape) in [
+            ("64", None, [256, 128, 128]),
+            ("odd", None, [131, 67, 131]),
+            ("128", None, [1152, 1024, 128]),
+            ("128_short", Some("rtx4090"), [1152, 1024, 128]),
+        ] {
             if self.0 == Precision::F32 && tile != "64" {
                 continue;
             }
@@ -101,7 +127,7 @@ impl Names {
             let text = format!("{m} x {n} x {k}");
             for (op, layout) in [("forward", WeightLayout::InOut), ("transposed", WeightLayout::OutIn)] {
                 let kernels = vec![self.gemm(op, tile, shape, 0, 1)];
-                cases.push(Case { shape: text.clone(), run: Box::new(linear(shape, layout)), kernels });
+                cases.push(Case { card, shape: text.clone(), run: Box::new(linear(shape, layout)), kernels });
             }
 
             // rows m, hidden n, width k.
@@ -115,10 +141,15 @@ impl Names {
             };
             let kernels =
                 vec![self.gemm("activate", tile, shape, 0, 2), self.gemm("activate_backward", tile, shape, 1, 2)];
-            cases.push(Case { shape: text, run: Box::new(run), kernels });
+            cases.push(Case { card, shape: text, run: Box::new(run), kernels });
         }
 
-        for (tile, [m, n, k]) in [("64", [128, 64, 1024]), ("odd", [67, 35, 131]), ("128", [512, 512, 1280])] {
+        for (tile, card, [m, n, k]) in [
+            ("64", None, [128, 64, 1024]),
+            ("odd", None, [67, 35, 131]),
+            ("128", None, [512, 512, 1280]),
+            ("128_short", Some("rtx4090"), [512, 512, 1280]),
+        ] {
             if self.0 == Precision::F32 && tile != "64" {
                 continue;
             }
@@ -136,7 +167,7 @@ impl Names {
                     move |[_, blocks, _]: [usize; 3]| Least { read: size * k * n, written: 4 * blocks * n, flops: 0 };
                 kernels.push((format!("column_sums_{}", self.name()), Box::new(partial_rows)));
             }
-            cases.push(Case { shape: format!("{m} x {n} x {k}"), run: Box::new(run), kernels });
+            cases.push(Case { card, shape: format!("{m} x {n} x {k}"), run: Box::new(run), kernels });
         }
         cases
     }
@@ -144,10 +175,9 @@ impl Names {
     fn attention(&self) -> Vec<Case> {
         let (size, tensor_cores) = (self.bytes(), self.0 == Precision::Bf16);
         let (images, tokens, heads) = (self.1, 256, 2);
-        let dims: &[usize] = if tensor_cores { &[16, 32, 64, 96, 128, 192] } else { &[32, 64, 96, 128, 192] };
         let name = self.name();
         let mut cases = Vec::new();
-        for &head_dim in dims {
+        for &(head_dim, card, keys, queries) in if tensor_cores { &ATTENTION_BF16[..] } else { &ATTENTION_F32 } {
             let width = heads * head_dim;
             let run = move |device: &CudaDevice| {
                 let (qkv, dy) =
@@ -161,15 +191,18 @@ impl Names {
             let gemms = move |count: usize| if tensor_cores { count * 2 * pairs * width } else { 0 };
             let least =
                 |read, written, count| -> Formula { Box::new(move |_| Least { read, written, flops: gemms(count) }) };
-            let mut kernels = vec![
-                (format!("attention_{name}_{head_dim}"), least(3 * one, one + numbers, 2)),
-                (format!("attention_backward_keys_{name}_{head_dim}"), least(4 * one + 2 * numbers, 2 * one, 4)),
-                (format!("attention_backward_queries_{name}_{head_dim}"), least(4 * one + 2 * numbers, one, 3)),
-            ];
+            let backward = |op: &str, variant: &str| format!("attention_backward_{op}_{name}_{head_dim}{variant}");
+            let mut kernels = Vec::new();
+            if card.is_none() {
+                kernels.push((format!("attention_{name}_{head_dim}"), least(3 * one, one + numbers, 2)));
+            }
+            kernels.extend(keys.map(|keys| (backward("keys", keys), least(4 * one + 2 * numbers, 2 * one, 4))));
+            kernels.extend(queries.map(|queries| (backward("queries", queries), least(4 * one + 2 * numbers, one, 3))));
             if head_dim == 64 {
                 kernels.push((format!("attention_delta_{name}"), fixed(2 * one, numbers)));
             }
             cases.push(Case {
+                card,
                 shape: format!("{images} images, {tokens} tokens, {heads} heads of {head_dim}, causal"),
                 run: Box::new(run),
                 kernels,
@@ -184,6 +217,7 @@ impl Names {
         };
         let read = batch * (3 * size * width + 2 * 4 * position * width);
         cases.push(Case {
+            card: None,
             shape: format!("{batch} images, position {position}, 2 heads of 64"),
             run: Box::new(run),
             kernels: vec![(format!("attention_decode_{name}"), fixed(read, batch * width * (2 * 4 + size)))],
@@ -211,6 +245,7 @@ impl Names {
                 flops: 0,
             };
             cases.push(Case {
+                card: None,
                 shape: format!("{rows} x {width}, of a residual sum"),
                 run: Box::new(run),
                 kernels: vec![
@@ -233,7 +268,7 @@ impl Names {
             if variant == "512" && self.0 == Precision::F32 {
                 kernels.push(("weighted_sum".to_owned(), fixed(8 * rows, 4)));
             }
-            cases.push(Case { shape: format!("{rows} x {vocabulary}"), run: Box::new(run), kernels });
+            cases.push(Case { card: None, shape: format!("{rows} x {vocabulary}"), run: Box::new(run), kernels });
         }
 
         let run = move |device: &CudaDevice| {
@@ -244,6 +279,7 @@ impl Names {
             device.sample(&logits, options, &vec![0.5; rows]).unwrap();
         };
         cases.push(Case {
+            card: None,
             shape: format!("{rows} x 512, the 40 best"),
             run: Box::new(run),
             kernels: vec![(format!("sample_{name}"), fixed(rows * (512 * size + 4), 2 * rows))],
@@ -277,7 +313,7 @@ impl Names {
             (format!("mean_pool_backward_{name}"), fixed(size * batch * width, y)),
         ];
         let shape = format!("{batch} images, {tokens} tokens, width {width}, {rows} colours");
-        let mut cases = vec![Case { shape, run: Box::new(run), kernels }];
+        let mut cases = vec![Case { card: None, shape, run: Box::new(run), kernels }];
 
         if self.0 == Precision::F32 {
             let (batch, tokens, width, rows) = (3, 2048, 64, 16);
@@ -290,6 +326,7 @@ impl Names {
             };
             let table = 4 * rows * width;
             cases.push(Case {
+                card: None,
                 shape: format!("{batch} images, {tokens} tokens, width {width}, {rows} colours"),
                 run: Box::new(run),
                 kernels: vec![("embedding_chunks".to_owned(), fixed(2 * (table + 4 * rows) + table, table))],
@@ -306,7 +343,7 @@ impl Names {
             device.add_assign(&mut into, &other).unwrap();
         };
         let kernels = vec![(format!("add_assign_{}", self.name()), fixed(2 * size * count, size * count))];
-        let mut cases = vec![Case { shape: count.to_string(), run: Box::new(add), kernels }];
+        let mut cases = vec![Case { card: None, shape: count.to_string(), run: Box::new(add), kernels }];
 
         let squares = move |device: &CudaDevice| {
             let x = device.mean_pool(&tensor(device, &[1, 1, count])).unwrap();
@@ -318,7 +355,7 @@ impl Names {
             // A partial sum for each block of 256 threads of 4 elements.
             kernels.push(("root_of_sum".to_owned(), fixed(8 * count / 1024, 4)));
         }
-        cases.push(Case { shape: count.to_string(), run: Box::new(squares), kernels });
+        cases.push(Case { card: None, shape: count.to_string(), run: Box::new(squares), kernels });
         if self.0 == Precision::F32 {
             let adam = move |device: &CudaDevice| {
                 let [mut parameter, gradient, mut first] = [(); 3].map(|()| tensor(device, &[count]));
@@ -327,7 +364,7 @@ impl Names {
                 device.adam(&mut parameter, &gradient, &mut first, &mut second, step, None).unwrap();
             };
             let kernels = vec![("adam".to_owned(), fixed(16 * count + 20, 12 * count))];
-            cases.push(Case { shape: count.to_string(), run: Box::new(adam), kernels });
+            cases.push(Case { card: None, shape: count.to_string(), run: Box::new(adam), kernels });
 
             // The gradient of a weight by many rows, in 4 splits of k.
             let (rows, width, splits) = (1024, 64, 4);
@@ -338,7 +375,12 @@ impl Names {
             };
             let total = 4 * width * width;
             let kernels = vec![("sum_partials".to_owned(), fixed((splits + 1) * total, total))];
-            cases.push(Case { shape: format!("{splits} of {width} x {width}"), run: Box::new(sums), kernels });
+            cases.push(Case {
+                card: None,
+                shape: format!("{splits} of {width} x {width}"),
+                run: Box::new(sums),
+                kernels,
+            });
         } else {
             let convert = move |device: &CudaDevice| {
                 let pooled = device.mean_pool(&tensor(device, &[1, 1, count])).unwrap();
@@ -348,7 +390,7 @@ impl Names {
                 ("to_bf16".to_owned(), fixed(4 * count, 2 * count)),
                 ("to_f32".to_owned(), fixed(2 * count, 4 * count)),
             ];
-            cases.push(Case { shape: count.to_string(), run: Box::new(convert), kernels });
+            cases.push(Case { card: None, shape: count.to_string(), run: Box::new(convert), kernels });
         }
         cases
     }

@@ -15,6 +15,11 @@ const HEAD: &str = "\
 # machine_code, by architecture
 #   registers  of a thread;  spills  bytes stored and loaded because they ran out (none is allowed);  shared  bytes, static
 #   hmma, ldsm, ldgsts  tensor-core, ldmatrix and cp.async instructions in the SASS;  wide  accesses of 128 bits, cp.async too
+#   issue_per_hmma, ldsm_per_hmma  instructions and ldmatrix for each tensor-core instruction, in a trip of the main loop: the loop
+#       that holds the most of them. A trip takes the way with its copies, and else the shortest: no mask, no tail
+#   integer_share  of a trip's instructions, those of integers and addresses
+#   around  instructions of a trip of the loop around the main loop, without those of the main loop: a stage's copies
+#   branches, regions, calls  BRA, BSSY and CALL after these loops; in kernels without tensor cores everywhere
 # counts, of one launch at `shape` in the simulator
 #   read, written  sectors of 32 bytes of global memory that the warps' requests touch, before any cache
 #   least_read, least_written  each operand once, in sectors: bytes of the operands the kernel's contract names / 32
@@ -55,8 +60,20 @@ pub fn text(release: &str, machine_code: &BTreeMap<String, Row>, counts: &BTreeM
     text
 }
 
-/// A line for each number that is not the same.
-pub fn differences(budget: &Table, now: &Table) -> Vec<String> {
+/// A number that is not the same.
+#[derive(Debug)]
+pub struct Difference {
+    /// Its name, what it may be, what it is, and a verdict.
+    pub line: String,
+    /// Whether the kernel takes more than it may.
+    pub is_worse: bool,
+}
+
+/// Numbers that say what a kernel is, not what it takes.
+const NEUTRAL: [&str; 4] = ["hmma", "ldsm", "ldgsts", "wide"];
+
+/// Each number that is not the same.
+pub fn differences(budget: &Table, now: &Table) -> Vec<Difference> {
     let [budget, now] = [budget, now].map(|table| {
         let mut flat = BTreeMap::new();
         flatten("", &Value::Table(table.clone()), &mut flat);
@@ -64,26 +81,30 @@ pub fn differences(budget: &Table, now: &Table) -> Vec<String> {
     });
     let names: BTreeSet<_> = budget.keys().chain(now.keys()).collect();
     let missing = || "-".to_owned();
-    let differing = names.into_iter().filter(|name| {
-        let (budget, now) = (budget.get(*name), now.get(*name));
-        budget != now && !is_compilers_own(name, budget, now)
-    });
+    let differing = names.into_iter().filter(|name| budget.get(*name) != now.get(*name));
     differing
         .map(|name| {
-            let [budget, now] = [&budget, &now].map(|flat| flat.get(name).map_or_else(missing, Value::to_string));
-            format!("{name:<60} {budget:>24} {now:>24}")
+            let (old, new) = (budget.get(name), now.get(name));
+            let column = name.rsplit('.').next().unwrap_or_default();
+            let is_neutral = NEUTRAL.contains(&column) || column.starts_with("least_");
+            let verdict = match (old.and_then(number), new.and_then(number)) {
+                (Some(old), Some(new)) if !is_neutral => {
+                    if new > old {
+                        "worse"
+                    } else {
+                        "better"
+                    }
+                }
+                _ => "changed",
+            };
+            let [old, new] = [old, new].map(|value| value.map_or_else(missing, Value::to_string));
+            Difference { line: format!("{name:<60} {old:>24} {new:>24}  {verdict}"), is_worse: verdict == "worse" }
         })
         .collect()
 }
 
-/// Whether a difference is nvcc's own. It does not write the same PTX every time: of the f32 attention kernels some builds
-/// have one shared-memory load more, although their machine code is the same. The simulator runs the PTX and counts it: up to
-/// 1 % of the wavefronts (2304 of 291840 of `attention_f32_96`, in 1 of 5 builds of one source).
-fn is_compilers_own(name: &str, budget: Option<&Value>, now: Option<&Value>) -> bool {
-    let is_theirs = name.starts_with("counts.attention_") && name.contains("_f32_") && name.ends_with(".wavefronts");
-    let counts = [budget, now].map(|value| value.and_then(Value::as_integer));
-    let [Some(budget), Some(now)] = counts else { return false };
-    is_theirs && 100 * (budget - now).abs() <= budget
+fn number(value: &Value) -> Option<f64> {
+    value.as_float().or_else(|| value.as_integer().map(|number| number as f64))
 }
 
 fn flatten(prefix: &str, value: &Value, into: &mut BTreeMap<String, Value>) {
@@ -100,31 +121,44 @@ fn flatten(prefix: &str, value: &Value, into: &mut BTreeMap<String, Value>) {
     }
 }
 
-#[test]
-fn a_changed_number_is_named() {
-    let table = |text: &str| text.parse::<Table>().unwrap();
-    let differences = differences(
-        &table("[counts]\nadam = { read = 4, written = 3 }\ngone = { read = 1 }"),
-        &table("[counts]\nadam = { read = 5, written = 3 }"),
-    );
-    let words: Vec<Vec<_>> = differences.iter().map(|line| line.split_whitespace().collect()).collect();
-    assert_eq!(words, [["counts.adam.read", "4", "5"], ["counts.gone.read", "1", "-"]]);
-}
+#[cfg(test)]
+mod tests {
+    use super::*;
 
-#[test]
-fn only_the_wavefronts_of_f32_attention_may_vary_and_by_a_hundredth() {
-    let budget = "[counts]\nattention_f32_96 = { wavefronts = 1000, read = 1000 }\nlinear_f32 = { wavefronts = 1000 }";
-    let names = |now: &str| {
-        let lines = differences(&budget.parse().unwrap(), &now.parse().unwrap());
-        lines.iter().map(|line| line.split_whitespace().next().unwrap().to_owned()).collect::<Vec<_>>()
-    };
-    let now = |attention: u32, read: u32, linear: u32| {
-        format!(
-            "[counts]\nattention_f32_96 = {{ wavefronts = {attention}, read = {read} }}\nlinear_f32 = {{ wavefronts = {linear} }}"
-        )
-    };
-    assert!(names(&now(1010, 1000, 1000)).is_empty() && names(&now(990, 1000, 1000)).is_empty());
-    assert_eq!(names(&now(1011, 1000, 1000)), ["counts.attention_f32_96.wavefronts"]);
-    assert_eq!(names(&now(1000, 1001, 1000)), ["counts.attention_f32_96.read"]);
-    assert_eq!(names(&now(1000, 1000, 1001)), ["counts.linear_f32.wavefronts"]);
+    /// The words of each difference.
+    fn words(budget: &str, now: &str) -> Vec<Vec<String>> {
+        let differences = differences(&budget.parse().unwrap(), &now.parse().unwrap());
+        let words = |difference: &Difference| difference.line.split_whitespace().map(str::to_owned).collect();
+        differences.iter().map(words).collect()
+    }
+
+    #[test]
+    fn a_changed_number_is_named() {
+        let found = words(
+            "[counts]\nadam = { read = 4, written = 3 }\ngone = { read = 1 }",
+            "[counts]\nadam = { read = 5, written = 3 }",
+        );
+        assert_eq!(found, [vec!["counts.adam.read", "4", "5", "worse"], vec!["counts.gone.read", "1", "-", "changed"]]);
+    }
+
+    #[test]
+    fn more_is_worse_of_what_a_kernel_takes_and_less_is_better() {
+        let row = |issue: f64, branches: u32, wide: u32, least: u32| {
+            format!(
+                "[k]\nf = {{ issue_per_hmma = {issue:?}, branches = {branches}, wide = {wide}, least_read = {least} }}"
+            )
+        };
+        let verdicts = |now: &str| -> Vec<(String, String)> {
+            let found = words(&row(3.25, 4, 10, 8), now);
+            found.into_iter().map(|mut words| (words.remove(0), words.pop().unwrap())).collect()
+        };
+        let pairs = |pairs: &[(&str, &str)]| -> Vec<(String, String)> {
+            pairs.iter().map(|(name, verdict)| (format!("k.f.{name}"), (*verdict).to_owned())).collect()
+        };
+
+        assert!(verdicts(&row(3.25, 4, 10, 8)).is_empty());
+        assert_eq!(verdicts(&row(3.251, 5, 10, 8)), pairs(&[("branches", "worse"), ("issue_per_hmma", "worse")]));
+        assert_eq!(verdicts(&row(3.0, 0, 10, 8)), pairs(&[("branches", "better"), ("issue_per_hmma", "better")]));
+        assert_eq!(verdicts(&row(3.25, 4, 11, 9)), pairs(&[("least_read", "changed"), ("wide", "changed")]));
+    }
 }

@@ -11,8 +11,7 @@ use super::table::Mutant;
 use super::{Result, tokens};
 
 /// As `build/compile.rs` has them, for PTX alone.
-const OPTIONS: &[&str] =
-    &["-fatbin", "--compress-mode=none", "-std=c++17", "-O3", "-lineinfo", "-gencode=arch=compute_80,code=compute_80"];
+const OPTIONS: &[&str] = &["-fatbin", "-std=c++17", "-O3", "-lineinfo", "-gencode=arch=compute_80,code=compute_80"];
 
 /// The fatbin of the mutant's module; compiled unless it is there from an earlier run.
 ///
@@ -47,6 +46,7 @@ pub fn compile(nvcc: &Nvcc, root: &Path, mutant: &Mutant) -> Result<PathBuf> {
     let output = Command::new(&nvcc.path)
         .current_dir(&folder)
         .args(OPTIONS)
+        .arg(nvcc.uncompressed())
         .args(["-o", "made.fatbin", &format!("{}.cu", mutant.module)])
         .output()?;
     if !output.status.success() {

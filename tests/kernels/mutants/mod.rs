@@ -72,7 +72,7 @@ fn one_planted_bug() {
         plant(mutant.module, std::fs::read(image).unwrap());
     }
 
-    let simulator = cudasim::install().expect("cargo has built cudasim beside the tests");
+    let simulator = test_support::devices::strict();
     let counts = matches!(mutant.found, Found::Conflicts);
     simulator.set_options(None, if counts { "counters=on" } else { "completion=late" }).unwrap();
     let device = Tested::new(CudaDevice::poisoned(0, mutant.precision).unwrap(), mutant.precision);

@@ -4,7 +4,7 @@ use igpt_engine::device::{Activation, CudaDevice, Mask, Precision};
 
 use crate::ops::reference::Attention;
 use crate::ops::support::Tested;
-use crate::ops::{adam, attention, cross_entropy, embedding, layernorm, linear, mlp};
+use crate::ops::{adam, attention, cross_entropy, embedding, global_norm, layernorm, linear, mlp};
 
 type Device = Tested<CudaDevice>;
 
@@ -206,4 +206,20 @@ pub const MUTANTS: &[Mutant] = mutants! {
     "adam: the rest is not clipped":
     "adam" "adam.cu" [], F32, adam::clipping, Found::Values("assertion");
     "update(parameter[i], gradient[i] * clip," => "update(parameter[i], gradient[i],"
+
+    "adam: a gradient that is NaN is applied":
+    "adam" "adam.cu" [], Bf16, adam::norms_that_are_not_finite_change_nothing, Found::Values("assertion");
+    "!isfinite(*norm)" => "isinf(*norm)"
+
+    "global_norm: a norm that is infinite passes":
+    "global_norm" "global_norm.cu" [], F32, global_norm::verdicts, Found::Values("assertion");
+    "isfinite(root)" => "!isnan(root)"
+
+    "global_norm: skipped steps in a row are not counted anew":
+    "global_norm" "global_norm.cu" [], F32, global_norm::verdicts, Found::Values("assertion");
+    "finite ? 0.0f : skipped[1] + 1.0f" => "skipped[1] + (finite ? 0.0f : 1.0f)"
+
+    "cross_entropy: a loss that is infinite has a gradient":
+    "cross_entropy" "cross_entropy.cu" [], F32, cross_entropy::losses_that_are_not_finite, Found::Values("assertion");
+    "isfinite(weight * nll) ? weight / sum : __int_as_float(0x7fffffff)" => "weight / sum"
 };

@@ -1,6 +1,6 @@
 //! Adam, and the clipping of its gradients.
 
-use igpt_engine::device::{AdamStep, Clip, Device};
+use igpt_engine::device::{AdamStep, Clip, Device, WeightLayout};
 use proptest::prelude::any;
 
 use super::reference::Adam;
@@ -57,6 +57,49 @@ pub fn clipping<D: Device>(device: &Tested<D>) {
         };
         let clip = Clip { norm: &norm, max_norm: 2.0 };
         assert_eq!(update(&gradient, Some(clip)), update(&clipped, None), "{factor}");
+    }
+}
+
+/// A norm that is not finite leaves parameter, moments and the copy that GEMMs read to the last bit, whatever the number of
+/// elements beside the kernel's vectors, clipped or not; the next one that is finite updates them as if nothing had been.
+pub fn norms_that_are_not_finite_change_nothing<D: Device>(device: &Tested<D>) {
+    for outputs in [1, 2, 3, 4, 5, 6, 7, 8, 9, 257, 1030] {
+        let random = &mut device.random(outputs as u64);
+        let x = Both::random(device, random, &[1, 1, 1]).tensor;
+        let [mut p, mut m, mut gradient] = [(); 3].map(|()| Both::random(device, random, &[1, outputs]).tensor);
+        let mut v = device.upload(&[1, outputs], &vec![0.5; outputs]).unwrap();
+        let state = |p: &D::Tensor, m: &D::Tensor, v: &D::Tensor| {
+            let product = device.linear(&x, p, WeightLayout::InOut, None).unwrap();
+            [p, m, v, &product].map(|tensor| device.download(tensor).unwrap().into_iter().map(f32::to_bits).collect())
+        };
+        let before: [Vec<u32>; 4] = state(&p, &m, &v);
+
+        for norm in [f32::NAN, f32::INFINITY, f32::NEG_INFINITY] {
+            for max_norm in [2.0, f32::INFINITY] {
+                let mut values = vec![1.0; outputs];
+                values[outputs - 1] = f32::NAN;
+                device.overwrite(&mut gradient, &values).unwrap();
+                // Alone, and first of a verdict.
+                for shape in [1, 3] {
+                    let norm = device.upload(&[shape], &[norm, 1.0, 1.0][..shape]).unwrap();
+                    let clip = Clip { norm: &norm, max_norm };
+                    device.adam(&mut p, &gradient, &mut m, &mut v, step(3), Some(clip)).unwrap();
+                    assert_eq!(state(&p, &m, &v), before, "{outputs} elements, clipped to {max_norm}");
+                }
+            }
+        }
+
+        // The same update by a norm that clips nothing and by none.
+        device.overwrite(&mut gradient, &vec![0.25; outputs]).unwrap();
+        let copies =
+            [&p, &m, &v].map(|tensor| device.upload(&[1, outputs], &device.download(tensor).unwrap()).unwrap());
+        let [mut p2, mut m2, mut v2] = copies;
+        device.adam(&mut p2, &gradient, &mut m2, &mut v2, step(3), None).unwrap();
+        let norm = device.upload(&[1], &[7.0]).unwrap();
+        let clip = Clip { norm: &norm, max_norm: f32::INFINITY };
+        device.adam(&mut p, &gradient, &mut m, &mut v, step(3), Some(clip)).unwrap();
+        assert_eq!(state(&p, &m, &v), state(&p2, &m2, &v2));
+        assert_ne!(state(&p, &m, &v)[..3], before[..3]);
     }
 }
 

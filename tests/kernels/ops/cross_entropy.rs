@@ -80,6 +80,35 @@ pub fn rows_without_weight<D: Device>(device: &Tested<D>) {
     assert_eq!(device.download(&out.loss).unwrap(), [0.0]);
 }
 
+/// A row whose loss is not finite has no gradient that is, so that no update is made from it; by the definition its gradient
+/// could be finite. A row of weight zero counts neither way, whatever its logits.
+pub fn losses_that_are_not_finite<D: Device>(device: &Tested<D>) {
+    for vocabulary in [2, 8, 512, 513] {
+        let mut values = vec![0.0; 4 * vocabulary];
+        (values[0], values[vocabulary - 1]) = (3e38, -3e38);
+        values[2 * vocabulary] = f32::NAN;
+        (values[3 * vocabulary], values[4 * vocabulary - 1]) = (3e38, -3e38);
+        let targets: Vec<u16> = vec![vocabulary as u16 - 1, 1, 0, vocabulary as u16 - 1];
+        let run = |weights: [f32; 4]| {
+            let logits = device.upload(&[4, vocabulary], &values).unwrap();
+            let targets = device.upload_tokens([1, 4], &targets).unwrap();
+            let out = device.cross_entropy(logits, &targets, &device.upload(&[4], &weights).unwrap()).unwrap();
+            [out.loss, out.d_logits].map(|tensor| device.download(&tensor).unwrap())
+        };
+
+        let [loss, gradient] = run([1.0, 1.0, 0.0, 0.0]);
+        assert!(!loss[0].is_finite(), "{loss:?}");
+        let bad = gradient[..vocabulary].iter().filter(|value| value.is_nan()).count();
+        assert_eq!(bad, vocabulary, "{gradient:?}");
+        assert!(gradient[vocabulary..].iter().all(|value| value.is_finite()), "{vocabulary}: {gradient:?}");
+        assert!(gradient[2 * vocabulary..].iter().all(|value| *value == 0.0));
+
+        let [loss, gradient] = run([0.0, 1.0, 0.0, 0.0]);
+        assert!((loss[0] / (vocabulary as f32).ln() - 1.0).abs() < 1e-5, "{vocabulary}: {loss:?}");
+        assert!(gradient.iter().all(|value| value.is_finite()), "{vocabulary}: {gradient:?}");
+    }
+}
+
 pub fn mistakes_are_errors<D: Device>(device: &Tested<D>) {
     let logits = || device.zeros(&[1, 3, 5]).unwrap();
     let (targets, weights) =

@@ -12,7 +12,7 @@ pub mod cross_entropy;
 mod determinism;
 pub mod embedding;
 pub mod everything;
-mod global_norm;
+pub mod global_norm;
 pub mod layernorm;
 pub mod linear;
 mod mean_pool;
@@ -50,13 +50,16 @@ macro_rules! on_device {
 macro_rules! op_table {
     ($name:ident: $device:expr) => {
         on_device! { $name: $device;
-            adam { three_steps, clipping, mistakes_are_errors }
+            adam { three_steps, clipping, norms_that_are_not_finite_change_nothing, mistakes_are_errors }
             attention { forward, backward, two_tokens, long_sequences, large_scores, rising_scores, mistakes_are_errors }
             attention_decode { equals_attention, mistakes_are_errors }
-            cross_entropy { loss_and_gradient, all_colours, extreme_logits, rows_without_weight, mistakes_are_errors }
+            cross_entropy {
+                loss_and_gradient, all_colours, extreme_logits, rows_without_weight, losses_that_are_not_finite,
+                mistakes_are_errors
+            }
             determinism { two_runs_agree }
             embedding { forward, backward, many_tokens, blanks, mistakes_are_errors }
-            global_norm { norm_of_everything }
+            global_norm { norm_of_everything, verdicts }
             layernorm { forward, backward, wide, far_from_zero, mistakes_are_errors }
             linear { forward, backward, large, mistakes_are_errors }
             mean_pool { both_ways, mistakes_are_errors }

@@ -228,9 +228,14 @@ pub fn sum(a: &[f64], b: &[f64]) -> Vec<f64> {
     a.iter().zip(b).map(|(a, b)| a + b).collect()
 }
 
+/// The variable that has a property tried on one of so many cases only.
+pub const SHARE: &str = "IGPT_TEST_SHARE";
+
 /// Runs `test` on `cases` random values of `strategy`; failures are shrunk.
 #[track_caller]
 pub fn property<S: Strategy>(cases: u32, strategy: S, test: impl Fn(S::Value)) {
+    let share = std::env::var(SHARE).ok().and_then(|share| share.parse().ok()).filter(|share| *share > 0).unwrap_or(1);
+    let cases = cases.div_ceil(share);
     let config = Config { cases, failure_persistence: None, ..Config::default() };
     let result = TestRunner::new(config).run(&strategy, |value| {
         test(value);

@@ -1,15 +1,16 @@
-//! Images straight out of a tar: mapped, found by reading headers only.
+//! Images straight out of a tar: found by reading headers only, read where they lie.
 
-use std::io::Cursor;
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 
 use image::RgbImage;
 use rayon::prelude::*;
 
 use super::index::{Index, Located};
-use crate::data::codec::decode::decode;
+use crate::data::codec::decode::{Alpha, Decoding, decode};
 use crate::data::error::{DataError, Result};
 use crate::data::files::bytes::Bytes;
+use crate::data::fingerprint::Stamp;
 use crate::data::progress;
 use crate::data::skip_bad::{BadFiles, SkipBad};
 use crate::data::source::ImageSource;
@@ -27,20 +28,20 @@ pub struct ImageNetTar {
     /// Labels of images that no class's tar gives them.
     labels: Option<Vec<u16>>,
     bad: BadFiles,
+    alpha: Alpha,
 }
 
 impl ImageNetTar {
-    /// Maps a tar and finds its images, from the index file beside it or else by reading all headers: a few minutes of
+    /// Opens a tar and finds its images, from the index file beside it or else by reading all headers: a few minutes of
     /// ImageNet's 1,281,167 on a fast disk, so the index is then written beside the tar (if the folder can be written
     /// to) for the next time.
     ///
     /// # Errors
     /// [`DataError::Read`]; [`DataError::Tar`] for a file that is not such a tar, is truncated, or holds anything but
-    /// files.
+    /// files; [`DataError::Cache`] for a damaged index.
     pub fn open(path: &Path, skip_bad: SkipBad, progress: bool) -> Result<Self> {
-        let bytes = Bytes::map(path)?;
-        bytes.expect_random_access();
-        let index = match Index::load(path, bytes.len() as u64) {
+        let bytes = Bytes::open(path)?;
+        let index = match Index::load(path, bytes.len() as u64)? {
             Some(index) => index,
             None => {
                 let index = read_index(path, &bytes, progress)?;
@@ -48,7 +49,14 @@ impl ImageNetTar {
                 index
             }
         };
-        Ok(ImageNetTar { path: path.to_owned(), bytes, index, labels: None, bad: BadFiles::new(skip_bad) })
+        Ok(ImageNetTar {
+            path: path.to_owned(),
+            bytes,
+            index,
+            labels: None,
+            bad: BadFiles::new(skip_bad),
+            alpha: Alpha::Drop,
+        })
     }
 
     /// Gives the images of a tar without classes labels, one per image in the order of names.
@@ -64,12 +72,15 @@ impl ImageNetTar {
         Ok(self)
     }
 
+    /// The same, with this done to the alpha of images that have some.
+    pub(in crate::data) fn with_alpha(self, alpha: Alpha) -> Self {
+        ImageNetTar { alpha, ..self }
+    }
+
     fn load(&self, index: usize) -> Result<RgbImage> {
         let located = self.index.images.get(index).ok_or_else(|| DataError::index(index, self.len()))?;
-        let range = located.range();
-        self.bytes.expect_soon(range.clone());
-        let bytes = self.bytes.get(range).ok_or_else(|| DataError::index(index, self.len()))?;
-        decode(Path::new(&self.name(index)), bytes)
+        let bytes = self.bytes.range(located.range())?;
+        decode(Path::new(&self.name(index)), &bytes, Decoding { alpha: self.alpha, upright: false })
     }
 }
 
@@ -80,11 +91,20 @@ impl ImageSource for ImageNetTar {
 
     fn image(&self, index: usize) -> Result<RgbImage> {
         match self.load(index) {
+            // A tar that is no longer what it was is no bad image.
+            Err(fault @ (DataError::Changed { .. } | DataError::Read { .. })) => Err(fault),
             Err(fault) if index < self.len() => {
                 self.bad.stand_in(index, self.len(), fault, |other| self.label(other), |other| self.load(other))
             }
             result => result,
         }
+    }
+
+    fn stamp(&self, index: usize) -> Result<Stamp> {
+        let located = self.index.images.get(index).ok_or_else(|| DataError::index(index, self.len()))?;
+        let Stamp::File { modified, .. } = Stamp::of_file(&self.path, b"")? else { return Ok(Stamp::of(b"")) };
+        let (name, bytes) = (located.offset.to_le_bytes().to_vec(), located.length.into());
+        Ok(Stamp::File { name, bytes, modified })
     }
 
     fn label(&self, index: usize) -> Option<u16> {
@@ -101,8 +121,9 @@ impl ImageSource for ImageNetTar {
     /// `TAR/CLASS/FILE`: the name is read from the header in front of the image, for the index does not keep it.
     fn name(&self, index: usize) -> String {
         let file = self.index.images.get(index).and_then(|image| {
-            let header = self.bytes.get(image.range().start.checked_sub(BLOCK as usize)?..image.range().start)?;
-            Some(String::from_utf8_lossy(&tar::Header::from_byte_slice(header).path_bytes()).into_owned())
+            let start = image.range().start;
+            let header = self.bytes.range(start.checked_sub(BLOCK as usize)?..start).ok()?;
+            Some(String::from_utf8_lossy(&tar::Header::from_byte_slice(&header).path_bytes()).into_owned())
         });
         let class = self.label(index).and_then(|label| self.class_names().get(usize::from(label)));
         let class = class.filter(|_| self.labels.is_none()).map_or(String::new(), |class| format!("{class}/"));
@@ -111,6 +132,10 @@ impl ImageSource for ImageNetTar {
 
     fn is_folder(&self) -> bool {
         true
+    }
+
+    fn exactly(&self, index: usize) -> Result<RgbImage> {
+        self.load(index)
     }
 
     fn describe(&self) -> String {
@@ -124,14 +149,10 @@ impl ImageSource for ImageNetTar {
 
 /// Whether a tar's first member is itself a tar.
 pub(super) fn is_nested(path: &Path) -> Result<bool> {
-    let bytes = Bytes::map(path)?;
-    Ok(first_member_is_tar(&bytes))
-}
-
-fn first_member_is_tar(bytes: &[u8]) -> bool {
-    let mut archive = tar::Archive::new(Cursor::new(bytes));
+    let bytes = Bytes::open(path)?;
+    let mut archive = tar::Archive::new(bytes.reader(0..bytes.len()));
     let first = archive.entries_with_seek().ok().and_then(|mut entries| entries.next()?.ok());
-    first.is_some_and(|entry| entry.path_bytes().ends_with(b".tar"))
+    Ok(first.is_some_and(|entry| entry.path_bytes().ends_with(b".tar")))
 }
 
 /// A file in a tar.
@@ -142,8 +163,8 @@ struct Member {
 }
 
 /// The images of a tar, in order.
-fn read_index(path: &Path, bytes: &[u8], show: bool) -> Result<Index> {
-    let mut outer = members(path, bytes, 0)?;
+fn read_index(path: &Path, bytes: &Bytes, show: bool) -> Result<Index> {
+    let mut outer = members(path, bytes, 0..bytes.len())?;
     outer.sort_by(|a, b| a.name.cmp(&b.name));
     let wrong = |problem: String| DataError::Tar { path: path.to_owned(), problem };
     let Some(first) = outer.first() else { return Err(wrong("there is no file in it".into())) };
@@ -177,7 +198,7 @@ fn read_index(path: &Path, bytes: &[u8], show: bool) -> Result<Index> {
     let inner = |(class, member): (usize, &Member)| -> Result<Vec<Located>> {
         let range = member.offset as usize..(member.offset + member.length) as usize;
         let name = path.join(&member.name);
-        let mut images = members(&name, &bytes[range], member.offset)?;
+        let mut images = members(&name, bytes, range)?;
         images.sort_by(|a, b| a.name.cmp(&b.name));
         bar.inc(1);
         images.iter().map(|image| locate(&name, image, class as u16)).collect()
@@ -200,11 +221,12 @@ fn locate(tar: &Path, member: &Member, class: u16) -> Result<Located> {
     Ok(Located { offset: member.offset, length: member.length as u32, class })
 }
 
-/// The files in a tar whose bytes start at `base` of the mapped file: their names without folders, hidden ones apart, and
-/// where they lie in the mapped file. Only headers are touched.
-fn members(path: &Path, bytes: &[u8], base: u64) -> Result<Vec<Member>> {
+/// The files in the tar that lies in a range of the file: their names without folders, hidden ones apart, and where they lie
+/// in the file. Only headers are touched.
+fn members(path: &Path, bytes: &Bytes, range: Range<usize>) -> Result<Vec<Member>> {
+    let (base, size) = (range.start as u64, range.len() as u64);
     let wrong = |problem: String| DataError::Tar { path: path.to_owned(), problem };
-    let mut archive = tar::Archive::new(Cursor::new(bytes));
+    let mut archive = tar::Archive::new(bytes.reader(range));
     let mut members = Vec::new();
     let mut end = 0;
 
@@ -212,8 +234,7 @@ fn members(path: &Path, bytes: &[u8], base: u64) -> Result<Vec<Member>> {
         let entry = entry.map_err(|error| wrong(format!("after {} files: {error}", members.len())))?;
         let name = String::from_utf8_lossy(&entry.path_bytes()).into_owned();
         let (offset, length) = (entry.raw_file_position(), entry.size());
-        end = offset.checked_add(length).filter(|&end| end <= bytes.len() as u64).ok_or_else(|| {
-            let size = bytes.len();
+        end = offset.checked_add(length).filter(|&end| end <= size).ok_or_else(|| {
             wrong(format!("it is truncated: {name} should have {length} bytes from {offset}, and the tar has {size}"))
         })?;
 
@@ -231,8 +252,7 @@ fn members(path: &Path, bytes: &[u8], base: u64) -> Result<Vec<Member>> {
     }
 
     // A tar ends with two blocks of zeros; one that ends between two files has lost the rest without a trace.
-    let end = end.next_multiple_of(BLOCK) as usize;
-    let closed = bytes.get(end..).is_some_and(|rest| rest.len() >= BLOCK as usize);
+    let closed = end.next_multiple_of(BLOCK).checked_add(BLOCK).is_some_and(|end| end <= size);
     if !closed {
         return Err(wrong(format!("it is truncated after {} files: its end marker is missing", members.len())));
     }

@@ -4,7 +4,6 @@
 //! `meta.mat` says which wnid has which ID. IDs are not in the order of wnids.
 
 use std::collections::HashMap;
-use std::fs::File;
 use std::io::Read;
 use std::path::{Path, PathBuf};
 
@@ -12,6 +11,7 @@ use flate2::read::GzDecoder;
 
 use super::mat::{self, Value};
 use crate::data::error::{DataError, Result};
+use crate::data::files::regular;
 
 /// The official archive.
 pub const DEVKIT_TAR: &str = "ILSVRC2012_devkit_t12.tar.gz";
@@ -43,7 +43,7 @@ impl Devkit {
             let read = |name: &str| {
                 let path = data.join(name);
                 let mut bytes = Vec::new();
-                let file = File::open(&path).map_err(DataError::read(&path))?;
+                let file = regular::open(&path).map_err(DataError::read(&path))?;
                 file.take(MAX_FILE).read_to_end(&mut bytes).map_err(DataError::read(&path))?;
                 Ok::<_, DataError>(bytes)
             };
@@ -81,7 +81,7 @@ impl Devkit {
 /// The two files out of the archive.
 fn unpack(path: &Path) -> Result<[Vec<u8>; 2]> {
     let wrong = |problem: String| DataError::Devkit { path: path.to_owned(), problem };
-    let file = File::open(path).map_err(DataError::read(path))?;
+    let file = regular::open(path).map_err(DataError::read(path))?;
     let mut found = [TRUTH, META].map(|name| (name, None));
     // A devkit has 2.5 MB: anything that unpacks to gigabytes is not one.
     let mut archive = tar::Archive::new(GzDecoder::new(file).take(8 * MAX_FILE));

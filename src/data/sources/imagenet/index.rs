@@ -2,9 +2,10 @@
 //!
 //! `NAME.tar.index`, little-endian: 8 bytes `IGPTTAR1`; u64 length of the tar; u64 seconds and u32 nanoseconds of its
 //! modification; u32 classes, each a u16 length and a name; u64 images, each u64 offset, u32 length, u16 class; SHA-256 of
-//! everything before. It only saves time: whatever does not fit the tar is read anew, and a folder that cannot be written
-//! to goes without.
+//! everything before. It only saves time: an index of another tar is made anew, a damaged one is an error, and a folder that
+//! cannot be written to goes without.
 
+use std::io::{Read as _, Write};
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::time::UNIX_EPOCH;
@@ -12,14 +13,16 @@ use std::time::UNIX_EPOCH;
 use byteorder::{LittleEndian, ReadBytesExt as _, WriteBytesExt as _};
 use sha2::{Digest, Sha256};
 
-use crate::fs::atomic_file;
+use crate::data::error::{DataError, Result};
+use crate::data::files::regular;
+use crate::fs::Output;
 
 const MAGIC: &[u8] = b"IGPTTAR1";
 const HASH: usize = 32;
 /// Bytes of an image's entry.
 const ENTRY: usize = 14;
 
-/// An image in a mapped tar.
+/// An image in a tar.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Located {
     /// First byte, from the start of the outermost tar.
@@ -52,13 +55,27 @@ impl Index {
     }
 
     /// The index of a tar of `length` bytes, if one that fits it was written before.
-    pub(super) fn load(tar: &Path, length: u64) -> Option<Self> {
-        let file = std::fs::read(Self::path(tar)).ok()?;
-        let (body, hash) = file.split_at_checked(file.len().checked_sub(HASH)?)?;
-        let mut rest = body.strip_prefix(&*Self::preamble(tar, length)?)?;
-        if Sha256::digest(body)[..] != *hash {
-            return None;
+    ///
+    /// # Errors
+    /// [`DataError::Cache`] for a file that is not as it was written.
+    pub(super) fn load(tar: &Path, length: u64) -> Result<Option<Self>> {
+        let path = Self::path(tar);
+        let mut file = Vec::new();
+        let read = regular::open(&path).and_then(|mut index| index.read_to_end(&mut file));
+        if read.is_err() {
+            return Ok(None);
         }
+        let (body, hash) = file.split_at(file.len().saturating_sub(HASH));
+        if !body.starts_with(MAGIC) || Sha256::digest(body)[..] != *hash {
+            let problem = "it is damaged (its SHA-256 is not the one at its end), or no index of a tar".into();
+            return Err(DataError::Cache { path, problem });
+        }
+        Ok(Self::decode(body, tar, length))
+    }
+
+    /// What an undamaged file says, if it says it of this tar.
+    fn decode(body: &[u8], tar: &Path, length: u64) -> Option<Self> {
+        let mut rest = body.strip_prefix(&*Self::preamble(tar, length)?)?;
 
         // Classes.
         let mut classes = Vec::new();
@@ -88,7 +105,8 @@ impl Index {
     /// Writes the index beside the tar, if that can be.
     pub(super) fn save(&self, tar: &Path, length: u64) {
         if let Some(bytes) = self.bytes(tar, length) {
-            let _ = atomic_file::write_file(&Self::path(tar), |file| file.write_all(&bytes));
+            let written = Output::open(&Self::path(tar)).map(|mut file| file.write_all(&bytes).is_ok().then_some(file));
+            let _ = written.map(|file| file.map(Output::commit));
         }
     }
 
@@ -137,33 +155,34 @@ mod tests {
                 Located { offset: 1536, length: 2560, class: 1 },
             ],
         };
-        assert_eq!(Index::load(&tar, 4096), None);
+        assert_eq!(Index::load(&tar, 4096).unwrap(), None);
 
         index.save(&tar, 4096);
-        assert_eq!(Index::load(&tar, 4096).as_ref(), Some(&index));
-        assert_eq!(Index::load(&tar, 4095), None);
+        assert_eq!(Index::load(&tar, 4096).unwrap().as_ref(), Some(&index));
+        assert_eq!(Index::load(&tar, 4095).unwrap(), None);
 
         let path = Index::path(&tar);
         let whole = std::fs::read(&path).unwrap();
         for cut in 0..whole.len() {
             std::fs::write(&path, &whole[..cut]).unwrap();
-            assert_eq!(Index::load(&tar, 4096), None, "cut at {cut}");
+            assert!(matches!(Index::load(&tar, 4096), Err(DataError::Cache { .. })), "cut at {cut}");
             let mut altered = whole.clone();
             altered[cut] ^= 1;
             std::fs::write(&path, &altered).unwrap();
-            assert_eq!(Index::load(&tar, 4096), None, "altered at {cut}");
+            let error = Index::load(&tar, 4096).unwrap_err().to_string();
+            assert!(error.contains("a.tar.index") && error.contains("damaged"), "altered at {cut}: {error}");
         }
 
         // Right hash, wrong contents: an image beyond the tar's end, an unknown class.
         for image in [Located { offset: 4000, length: 97, class: 0 }, Located { offset: 0, length: 1, class: 2 }] {
             Index { classes: index.classes.clone(), images: vec![image] }.save(&tar, 4096);
-            assert_eq!(Index::load(&tar, 4096), None, "{image:?}");
+            assert_eq!(Index::load(&tar, 4096).unwrap(), None, "{image:?}");
         }
 
         // The tar was written again.
         index.save(&tar, 4096);
         let file = std::fs::File::options().write(true).open(&tar).unwrap();
         file.set_modified(UNIX_EPOCH + std::time::Duration::from_secs(5)).unwrap();
-        assert_eq!(Index::load(&tar, 4096), None);
+        assert_eq!(Index::load(&tar, 4096).unwrap(), None);
     }
 }

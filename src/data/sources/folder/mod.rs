@@ -1,18 +1,26 @@
-//! A folder of JPEG and PNG files, in ImageNet's layout or plain.
+//! A folder of image files, in ImageNet's layout or plain.
 //!
-//! `DIR/train/<class>/*`, with test images in `DIR/test` or `DIR/val` (or `validation`); without a `train` folder, `DIR`
-//! itself holds the class folders or the images. A folder of class folders gives labels (classes sorted by name, as
-//! ImageNet's), a folder of files gives none. Files are sorted by name; hidden ones are ignored.
+//! `DIR/train/<class>/**`, with test images in `DIR/test` or `DIR/val` (the names in any case, also `training`, `testing`,
+//! `valid`, `validation`); without a `train` folder, `DIR` itself holds the class folders or the images. A folder of class
+//! folders gives labels (classes sorted by name, as ImageNet's), all files below one being of its class; a folder of files
+//! gives none. Files are sorted by folder and name, as torchvision's are. Nothing is passed over in silence: what is not
+//! used is an error, or counted in the source's notes.
 
-use std::fs::{self, File};
+mod layout;
+mod walk;
+
+use std::ffi::OsString;
 use std::io::Read;
 use std::path::{Path, PathBuf};
 
 use image::RgbImage;
 use rayon::prelude::*;
 
-use crate::data::codec::decode::{bad, decode, dimensions};
+use self::layout::{Part, find, first_names, training_classes};
+use crate::data::codec::decode::{Decoding, bad, decode, dimensions};
 use crate::data::error::{DataError, Result};
+use crate::data::files::regular;
+use crate::data::fingerprint::Stamp;
 use crate::data::part::Split;
 use crate::data::progress;
 use crate::data::skip_bad::{BadFiles, SkipBad};
@@ -46,6 +54,8 @@ pub struct ImageFolder {
     files: Vec<(PathBuf, Option<u16>)>,
     class_names: Vec<String>,
     bad: BadFiles,
+    decoding: Decoding,
+    notes: Vec<String>,
 }
 
 impl ImageFolder {
@@ -55,36 +65,25 @@ impl ImageFolder {
     /// [`DataError::NoSplit`], [`DataError::Read`]; [`DataError::Image`] and [`DataError::TooSmall`] for the first bad
     /// file, unless `skip_bad`; [`DataError::NotThere`] for a folder without images.
     pub fn open(folder: &Path, split: Split, options: FolderOptions) -> Result<Self> {
-        let root = split_root(folder, split)?;
-        let class_names = classes(&root)?;
+        let Part { root, classes, unlabelled, faults, notes } = find(folder, split)?;
         // Labels are positions among the training classes, also where the test folder lacks some of them.
-        let train_names = if split == Split::Test { classes(&split_root(folder, Split::Train)?)? } else { Vec::new() };
-        let names = if train_names.is_empty() { class_names.clone() } else { train_names };
+        let train = if split == Split::Test { training_classes(folder)? } else { Vec::new() };
+        let own = || classes.iter().map(|class| class.name.clone()).collect();
+        let names: Vec<OsString> = if train.is_empty() { own() } else { train };
 
         // Every file with the label of its folder.
-        let mut candidates = Vec::new();
-        for class in &class_names {
-            let path = root.join(class);
-            let label = names.binary_search(class).ok().and_then(|label| u16::try_from(label).ok());
-            let Some(label) = label else {
-                return Err(DataError::NotThere {
-                    path,
-                    wanted: "a class of the training images".into(),
-                    hint:
-                        "its name is not among the folders of the training images (at most 65,536 classes). Rename or \
-                           move it"
-                            .into(),
-                });
-            };
-            candidates.extend(entries(&path)?.into_iter().map(|(path, _)| (path, Some(label))));
-        }
-        if class_names.is_empty() {
-            candidates.extend(entries(&root)?.into_iter().map(|(path, _)| (path, None)));
+        let labelled = !classes.is_empty();
+        let mut candidates: Vec<(PathBuf, Option<u16>)> = unlabelled.into_iter().map(|path| (path, None)).collect();
+        for class in classes {
+            let label = names.binary_search(&class.name).ok().and_then(|label| u16::try_from(label).ok());
+            let Some(label) = label else { return Err(unknown_class(root.join(class.name))) };
+            candidates.extend(class.files.into_iter().map(|path| (path, Some(label))));
         }
 
         // Of these, those that can be used.
-        let found = candidates.len();
+        let found = candidates.len() + faults.len();
         let mut bad = BadFiles::new(options.skip_bad);
+        faults.into_iter().try_for_each(|fault| bad.leave_out(fault))?;
         let files = match options.min_side {
             None => candidates,
             Some(min_side) => usable(candidates, min_side, &mut bad, options.progress)?,
@@ -94,14 +93,39 @@ impl ImageFolder {
                 path: root,
                 wanted: "a folder of images".into(),
                 hint: format!(
-                    "it holds no JPEG or PNG that can be used ({found} files looked at). Expected are \
-                               train/<class>/* or image files"
+                    "it holds no image that can be used ({found} files looked at{}). Expected are train/<class>/* or image \
+                     files",
+                    notes.iter().map(|note| format!("; {note}")).collect::<String>()
                 ),
             });
         }
 
-        let class_names = if class_names.is_empty() { class_names } else { names };
-        Ok(ImageFolder { root, files, class_names, bad })
+        // Names that are not Unicode are shown as well as they can be.
+        let shown = names.iter().map(|name| name.to_string_lossy().into_owned());
+        let class_names = if labelled { shown.collect() } else { Vec::new() };
+        Ok(ImageFolder { root, files, class_names, bad, decoding: Decoding::default(), notes })
+    }
+
+    /// The same, its files decoded in another way.
+    pub(in crate::data) fn with_decoding(self, decoding: Decoding) -> Self {
+        ImageFolder { decoding, ..self }
+    }
+
+    /// A note on classes without images, if there are any.
+    fn empty_classes(&self) -> Option<String> {
+        let mut is_empty = vec![true; self.class_names.len()];
+        for label in self.files.iter().filter_map(|(_, label)| *label) {
+            if let Some(is_empty) = is_empty.get_mut(usize::from(label)) {
+                *is_empty = false;
+            }
+        }
+        let named = self.class_names.iter().zip(is_empty).filter(|(_, is_empty)| *is_empty);
+        let names: Vec<String> = named.map(|(name, _)| name.clone()).collect();
+        match names.len() {
+            0 => None,
+            1 => Some(format!("the class {} has no images", names[0])),
+            count => Some(format!("{count} classes have no images: {}", first_names(&names))),
+        }
     }
 
     /// Files left out on opening, plus those that turned out bad on decoding so far.
@@ -136,10 +160,10 @@ impl ImageSource for ImageFolder {
 
     fn image(&self, index: usize) -> Result<RgbImage> {
         let (path, _) = self.files.get(index).ok_or_else(|| DataError::index(index, self.len()))?;
-        match load(path) {
+        match load(path, self.decoding) {
             Ok(image) => Ok(image),
             Err(fault) => {
-                let load = |other: usize| load(&self.files[other].0);
+                let load = |other: usize| load(&self.files[other].0, self.decoding);
                 self.bad.stand_in(index, self.len(), fault, |other| self.label(other), load)
             }
         }
@@ -157,8 +181,27 @@ impl ImageSource for ImageFolder {
         self.files.get(index).map_or_else(String::new, |(path, _)| path.display().to_string())
     }
 
+    fn stamp(&self, index: usize) -> Result<Stamp> {
+        let (path, _) = self.files.get(index).ok_or_else(|| DataError::index(index, self.len()))?;
+        let name = path.strip_prefix(&self.root).unwrap_or(path);
+        Stamp::of_file(path, name.as_os_str().as_encoded_bytes())
+    }
+
     fn is_folder(&self) -> bool {
         true
+    }
+
+    fn notes(&self) -> Vec<String> {
+        self.notes.iter().cloned().chain(self.empty_classes()).collect()
+    }
+
+    fn left_out(&self) -> &[DataError] {
+        self.bad.left_out()
+    }
+
+    fn exactly(&self, index: usize) -> Result<RgbImage> {
+        let (path, _) = self.files.get(index).ok_or_else(|| DataError::index(index, self.len()))?;
+        load(path, self.decoding)
     }
 
     fn describe(&self) -> String {
@@ -170,54 +213,13 @@ impl ImageSource for ImageFolder {
     }
 }
 
-/// Where the images of a split are.
-fn split_root(folder: &Path, split: Split) -> Result<PathBuf> {
-    let first = |names: &[&str]| names.iter().map(|name| folder.join(name)).find(|path| path.is_dir());
-    match split {
-        Split::Train | Split::Validation => Ok(first(&["train"]).unwrap_or_else(|| folder.to_owned())),
-        Split::Test => first(&["test", "val", "validation"]).ok_or_else(|| DataError::NoSplit {
-            data: folder.display().to_string(),
-            split,
-            hint:
-                "expected a folder test or val in it. Use --split validation for images held out of the training ones"
-                    .into(),
-        }),
-    }
+/// The error of a test class that is not trained on.
+fn unknown_class(path: PathBuf) -> DataError {
+    let hint = "its name is not among the folders of the training images (at most 65,536 classes). Rename or move it";
+    DataError::NotThere { path, wanted: "a class of the training images".into(), hint: hint.into() }
 }
 
-/// Names of the class folders in `root`, sorted.
-fn classes(root: &Path) -> Result<Vec<String>> {
-    let is_split = |name: &str| matches!(name, "val" | "validation" | "test");
-    let mut names = Vec::new();
-    for (path, is_folder) in entries(root)? {
-        // A name that is not Unicode cannot be shown or stored; such a folder is not a class.
-        let name = path.file_name().and_then(|name| name.to_str());
-        names.extend(name.filter(|name| is_folder && !is_split(name)).map(str::to_owned));
-    }
-    names.sort();
-    Ok(names)
-}
-
-/// What is in a folder, hidden entries apart, sorted; and whether each is a folder.
-fn entries(folder: &Path) -> Result<Vec<(PathBuf, bool)>> {
-    let mut found = Vec::new();
-    for entry in fs::read_dir(folder).map_err(DataError::read(folder))? {
-        let entry = entry.map_err(DataError::read(folder))?;
-        if !entry.file_name().as_encoded_bytes().starts_with(b".") {
-            let path = entry.path();
-            // The listing itself knows the type of all but links: no further look at a million files.
-            let is_folder = match entry.file_type() {
-                Ok(kind) if !kind.is_symlink() => kind.is_dir(),
-                _ => path.is_dir(),
-            };
-            found.push((path, is_folder));
-        }
-    }
-    found.sort();
-    Ok(found)
-}
-
-/// The candidates whose header is that of a JPEG or PNG of at least `min_side` pixels per side.
+/// The candidates whose header is that of an image of at least `min_side` pixels per side.
 fn usable(
     candidates: Vec<(PathBuf, Option<u16>)>,
     min_side: u32,
@@ -245,7 +247,7 @@ fn usable(
 /// Reads the header and checks the size.
 fn probe(path: &Path, min_side: u32) -> Result<()> {
     let mut bytes = Vec::new();
-    let mut file = File::open(path).map_err(DataError::read(path))?;
+    let mut file = regular::open(path).map_err(|error| bad(path, error))?;
     file.by_ref().take(PROBE_BYTES).read_to_end(&mut bytes).map_err(|error| bad(path, error))?;
     let (width, height) = dimensions(path, &bytes).or_else(|_| {
         file.take(MAX_FILE).read_to_end(&mut bytes).map_err(|error| bad(path, error))?;
@@ -253,14 +255,20 @@ fn probe(path: &Path, min_side: u32) -> Result<()> {
     })?;
     if width.min(height) < min_side.max(1) {
         let name = path.display().to_string();
-        return Err(DataError::TooSmall { name, width, height, needed: min_side, folder: true });
+        return Err(DataError::TooSmall { name, width, height, needed: min_side, folder: true, of_model: false });
     }
     Ok(())
 }
 
 /// Reads and decodes a file to RGB8.
-pub(in crate::data) fn load(path: &Path) -> Result<RgbImage> {
+pub(in crate::data) fn load(path: &Path, decoding: Decoding) -> Result<RgbImage> {
+    decode(path, &read(path)?, decoding)
+}
+
+/// The bytes of a picture's file.
+pub(in crate::data) fn read(path: &Path) -> Result<Vec<u8>> {
     let mut bytes = Vec::new();
-    File::open(path).and_then(|file| file.take(MAX_FILE).read_to_end(&mut bytes)).map_err(DataError::read(path))?;
-    decode(path, &bytes)
+    let file = regular::open(path).map_err(|error| bad(path, error))?;
+    file.take(MAX_FILE).read_to_end(&mut bytes).map_err(|error| bad(path, error))?;
+    Ok(bytes)
 }

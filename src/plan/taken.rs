@@ -1,0 +1,203 @@
+//! What work takes of a GPU's memory, counted: the work's own code runs on a device that only counts.
+//!
+//! So everything is in it that a formula leaves out: partial sums of a gradient that is cut along k, copies in bf16, buffers
+//! of sizes that nothing else asks for, and what evaluation and samples need beside a recorded step.
+
+use std::collections::BTreeMap;
+use std::sync::{Mutex, PoisonError};
+
+use super::memory::{Memory, Work};
+use crate::device::{Capture, CudaDevice, Error, Precision, Result, SampleOps, SampleOptions, Tensors};
+use crate::eval::score;
+use crate::model::{ClassBatch, Criterion, MicroBatch, ModelConfig, Transformer, parameter_specs};
+use crate::optim::{Adam, AdamConfig};
+use crate::sample::Decoder;
+use crate::sample::grid::{GRID_COMPLETIONS, GRID_ROWS};
+use crate::tape::Parameters;
+
+/// Tokens at a time up to which memory is counted: a count takes time and host memory in proportion to them.
+const MAX_COUNTED: usize = 1 << 17;
+
+/// What is done at a time.
+#[derive(Clone, Copy, Debug)]
+pub struct Load<'a> {
+    /// The model, with its classes if it is fine-tuned.
+    pub config: &'a ModelConfig,
+    /// What is done.
+    pub work: Work,
+    /// Images at a time: of training, those of a micro-batch.
+    pub images: usize,
+    /// Tokens of an image.
+    pub length: usize,
+    /// How the GPU stores activations and matmul weights.
+    pub precision: Precision,
+}
+
+impl Load<'_> {
+    /// Its memory on a GPU: counted up to 131,072 tokens at a time, and beyond that in proportion to the images.
+    ///
+    /// # Errors
+    /// A model that no GPU's kernels can compute.
+    pub fn on_gpu(self) -> Result<Memory> {
+        let most = (MAX_COUNTED / self.length.max(1)).max(2);
+        if self.images <= most {
+            return self.counted();
+        }
+        let [half, most_counted] = [most / 2, most].map(|images| Self { images, ..self }.counted());
+        let (half, whole) = (half?, most_counted?);
+        let more = (self.images - most) as f64 / (most - most / 2) as f64;
+        let grown = |of: fn(&Memory) -> f64| of(&whole) + more * (of(&whole) - of(&half));
+        Ok(Memory {
+            weights: grown(|memory| memory.weights),
+            gradients: grown(|memory| memory.gradients),
+            moments: grown(|memory| memory.moments),
+            activations: grown(|memory| memory.activations),
+            workspace: grown(|memory| memory.workspace),
+            evaluation: grown(|memory| memory.evaluation),
+        })
+    }
+
+    /// The same, by running it on a device that counts; what was counted before in this process is known.
+    fn counted(self) -> Result<Memory> {
+        static KNOWN: Mutex<BTreeMap<String, Memory>> = Mutex::new(BTreeMap::new());
+        let known = || KNOWN.lock().unwrap_or_else(PoisonError::into_inner);
+
+        let load = format!("{self:?}");
+        if let Some(memory) = known().get(&load) {
+            return Ok(*memory);
+        }
+        let memory = self.count()?;
+        known().insert(load, memory);
+        Ok(memory)
+    }
+
+    fn count(self) -> Result<Memory> {
+        let device = CudaDevice::counting(self.precision);
+        let in_use = || device.memory_use().in_use as f64;
+        let model = Transformer::new(self.config.clone()).map_err(|error| Error::unavailable(error.to_string(), ""))?;
+        let specs = parameter_specs(self.config);
+        // Zeros that are never touched take no memory of the host.
+        let mut parameters = Parameters::from_fn(&device, specs, |_, spec| Ok::<_, Error>(vec![0.0; spec.elements()]))?;
+        let master = in_use();
+
+        let tokens = vec![0; self.images.saturating_mul(self.length)];
+        let taken = || device.memory_use().allocated as f64;
+        match self.work {
+            Work::Training => self.training(&device, &model, &mut parameters, &tokens),
+            Work::Forward => {
+                score(&device, &model, &parameters, &tokens, self.length)?;
+                let weights = in_use().max(master);
+                Ok(Memory { weights, workspace: taken() - weights, ..Memory::default() })
+            }
+            Work::Sampling => {
+                drop(draw(&device, &model, &parameters, self.images, self.length)?);
+                let weights = in_use();
+                Ok(Memory { weights, activations: taken() - weights, ..Memory::default() })
+            }
+        }
+    }
+
+    /// A run: its first step, the second, which is recorded, and what is done between steps.
+    fn training(
+        self,
+        device: &CudaDevice,
+        model: &Transformer,
+        parameters: &mut Parameters<CudaDevice>,
+        tokens: &[u16],
+    ) -> Result<Memory> {
+        let (in_use, taken) = (|| device.memory_use().in_use as f64, || device.memory_use().allocated as f64);
+        let master = in_use();
+        let mut gradients = parameters.zeros_like(device)?;
+        let gradient_bytes = in_use() - master;
+        let mut adam = Adam::new(device, parameters, AdamConfig::default())?;
+        let moments = 2.0 * gradient_bytes;
+
+        let (batches, criterion) = self.micro_batch(device, model, tokens)?;
+
+        // Two steps, the second recorded.
+        let update = adam.begin(device, 1e-3)?;
+        let at_rest = in_use();
+        let mut step = |parameters: &mut Parameters<CudaDevice>| {
+            let losses = model.accumulate_gradients(device, parameters, &criterion, &batches, &mut gradients)?;
+            adam.apply(device, parameters, &gradients, update)?;
+            Ok(losses)
+        };
+        drop(step(parameters)?);
+        let copies = in_use() - at_rest;
+        let (losses, recording) = device.record(|| step(parameters))?;
+        let after_steps = taken();
+
+        device.lend(recording.as_ref(), || self.between_steps(device, model, parameters, tokens))?;
+        drop(losses);
+
+        // What the backward pass reads is known by formula, the rest by the difference.
+        let weights = master + copies;
+        let tokens = tokens.len() as f64;
+        let kept = Memory::of(self.config, Work::Training, tokens, self.precision).activations;
+        let kept_always = weights + gradient_bytes + moments;
+        let activations = kept.min(after_steps - kept_always);
+        Ok(Memory {
+            weights,
+            gradients: gradient_bytes,
+            moments,
+            activations,
+            workspace: after_steps - kept_always - activations,
+            evaluation: taken() - after_steps,
+        })
+    }
+
+    /// A micro-batch on the device, and the loss that it is for.
+    fn micro_batch(
+        self,
+        device: &CudaDevice,
+        model: &Transformer,
+        tokens: &[u16],
+    ) -> Result<([MicroBatch<CudaDevice>; 1], Criterion)> {
+        let Self { config, images, length, .. } = self;
+        let batch = match config.sos {
+            true => model.autoregressive_batch(device, tokens, length, 1.0)?,
+            // Which pixels are masked changes nothing.
+            false => model.bert_batch(device, tokens, length, &vec![true; tokens.len()], 1.0)?,
+        };
+
+        let learns = !config.classes.is_empty();
+        let classes = learns.then(|| ClassBatch::new(device, &vec![0; images], images, 1.0)).transpose()?;
+        let classification_weight = if learns { 1.0 } else { 0.0 };
+        let criterion = Criterion { classification_weight, ..Criterion::from(config.objective()) };
+        Ok(([(batch, classes)], criterion))
+    }
+
+    /// Validation, the check before a checkpoint, and samples.
+    fn between_steps(
+        self,
+        device: &CudaDevice,
+        model: &Transformer,
+        parameters: &Parameters<CudaDevice>,
+        tokens: &[u16],
+    ) -> Result<()> {
+        let length = self.length;
+        score(device, model, parameters, tokens, length)?;
+        score(device, model, parameters, tokens.get(..length).unwrap_or(tokens), length)?;
+
+        let side = length.isqrt();
+        if self.config.sos && side * side == length && side >= 2 {
+            drop(draw(device, model, parameters, GRID_ROWS * GRID_COMPLETIONS, length)?);
+        }
+        Ok(())
+    }
+}
+
+/// The caches of `images` in progress and one position of theirs: all positions take the same.
+fn draw<'a>(
+    device: &'a CudaDevice,
+    model: &'a Transformer,
+    parameters: &'a Parameters<CudaDevice>,
+    images: usize,
+    length: usize,
+) -> Result<Decoder<'a, CudaDevice>> {
+    let mut decoder = Decoder::new(device, model, parameters, images, length)?;
+    let logits = decoder.step(device.upload_tokens([images, 1], &vec![model.sos(); images])?)?;
+    let options = SampleOptions { temperature: 1.0, top_k: None };
+    device.download_tokens(&device.sample(&logits, options, &vec![0.5; images])?)?;
+    Ok(decoder)
+}

@@ -1,0 +1,94 @@
+//! Memory that a shell limits: seen before the work, and said when it ends in the middle of it.
+#![cfg(target_os = "linux")]
+
+use std::path::Path;
+use std::process::Command;
+use std::time::Instant;
+
+use crate::{assert_refused, assert_succeeds, engine, stderr, train};
+
+/// The binary in a shell that gives it `mebibytes` of addresses.
+fn limited(mebibytes: u64, flags: &[&str]) -> Command {
+    let mut command = Command::new("bash");
+    // Of one heap: glibc reserves 64 MiB of addresses, not of memory, for the heap of every thread.
+    command.env("MALLOC_ARENA_MAX", "1").env("NO_COLOR", "1").env_remove("RUST_BACKTRACE");
+    let script = format!("ulimit -v {}; exec \"$0\" \"$@\"", mebibytes * 1024);
+    command.args(["-c", &script, env!("CARGO_BIN_EXE_igpt-engine")]).args(flags);
+    command
+}
+
+fn text(path: &Path) -> &str {
+    path.to_str().unwrap()
+}
+
+#[test]
+fn training_past_a_shells_limit_is_refused_before_it_starts() {
+    let folder = tempfile::tempdir().unwrap();
+    let run = folder.path().join("run");
+    let flags = ["train", "--model", "s", "--resolution", "32", "--batch", "4", "--steps", "1", "--out", text(&run)];
+    let message = assert_refused(&mut limited(1465, &flags));
+    for word in ["training iGPT-S", "--batch 4", "this process (ulimit -v) has 1.", "smaller --batch"] {
+        assert!(message.contains(word), "no {word}: {message}");
+    }
+    assert!(!run.join("config.toml").exists(), "nothing should have been started");
+}
+
+#[test]
+fn an_allocation_that_fails_is_said_and_not_aborted() {
+    let folder = tempfile::tempdir().unwrap();
+    let run = folder.path().join("run");
+    let model = ["train", "--layers", "2", "--width", "64", "--heads", "2", "--resolution", "8", "--threads", "1"];
+    let small = ["--batch", "4", "--steps", "2", "--eval-every", "0", "--sample-every", "0", "--out", text(&run)];
+    let flags = [&model[..], &small[..]].concat();
+
+    // From a little more than what the system needs to map the program to what the run needs: every outcome on the way is a
+    // message, and the last one a success.
+    let mut messages = Vec::new();
+    let mut done = false;
+    for mebibytes in [96, 128, 256, 512, 1024, 1536, 2048, 4096] {
+        let _ = std::fs::remove_dir_all(&run);
+        let output = limited(mebibytes, &flags).output().unwrap();
+        done = output.status.success();
+        if done {
+            break;
+        }
+        let said = stderr(&output);
+        assert_eq!(output.status.code(), Some(2), "{mebibytes} MiB: {}\n{said}", output.status);
+        assert!(said.contains("error: ") && !said.contains("panicked"), "{mebibytes} MiB: {said}");
+        messages.push(said);
+    }
+    assert!(done, "the run did not fit into 4 GiB: {messages:?}");
+    let words = ["memory ran out", "--batch 4", "a model of 2 layers × 64", "this process (ulimit -v) has 0."];
+    assert!(messages.iter().any(|said| words.iter().all(|word| said.contains(word))), "{messages:?}");
+}
+
+#[test]
+fn plan_and_doctor_show_the_limit_and_where_it_comes_from() {
+    let recipe = concat!(env!("CARGO_MANIFEST_DIR"), "/recipes/pretrain-s-ar-32.toml");
+    let plan = assert_succeeds(&mut limited(1465, &["plan", "--config", recipe]));
+    assert!(plan.contains("here, on the CPU: no (") && plan.contains("this process (ulimit -v) has 1.4 GiB"), "{plan}");
+    let plan = assert_succeeds(&mut limited(1465, &["plan", "--config", recipe, "--json"]));
+    let plan: serde_json::Value = serde_json::from_str(&plan).unwrap();
+    assert_eq!((&plan["here"]["fits"], &plan["here"]["limit"]["source"]), (&false.into(), &"ulimit -v".into()));
+
+    let doctor = assert_succeeds(&mut limited(1465, &["doctor"]));
+    assert!(doctor.contains("this process has 1.4 GiB") && doctor.contains("by ulimit -v"), "{doctor}");
+    let doctor: serde_json::Value =
+        serde_json::from_str(&assert_succeeds(&mut limited(1465, &["doctor", "--json"]))).unwrap();
+    assert_eq!(doctor["memory_limits"][0]["source"], "ulimit -v");
+}
+
+#[test]
+fn more_workers_than_cores_cost_nothing() {
+    let folder = tempfile::tempdir().unwrap();
+    let time = |workers: &str| {
+        let start = Instant::now();
+        let run = folder.path().join(workers);
+        assert_succeeds(&mut train(&run, &["--steps", "2", "--sample-every", "0", "--workers", workers]));
+        start.elapsed().as_secs_f64()
+    };
+    let one = time("1");
+    let many = time("1024");
+    assert!(many < 4.0 * one + 1.0, "{one} s with one worker, {many} s with 1024");
+    assert!(assert_refused(engine().args(["data", "bench", "--workers", "1025"])).contains("--workers"));
+}

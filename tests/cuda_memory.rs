@@ -1,0 +1,308 @@
+//! The memory of a GPU and the contexts that it is in, on simulated cards: counted, lent, given back, and usable after accidents.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Once;
+
+use cudasim::Simulator;
+use igpt_engine::data::Batch;
+use igpt_engine::device::prelude::*;
+use igpt_engine::device::{CudaDevice, Error, Precision, SampleOptions};
+use igpt_engine::eval::score;
+use igpt_engine::model::{Criterion, ModelConfig, Objective, Preset, Transformer, parameter_specs};
+use igpt_engine::optim::{Adam, AdamConfig, Schedule, ScheduleKind};
+use igpt_engine::plan::{Load, Work};
+use igpt_engine::sample::{Generation, generate};
+use igpt_engine::tape::Parameters;
+use igpt_engine::train::Trainer;
+use test_support::devices;
+
+/// The simulator, with a card of these options that no other test uses.
+fn card(ordinal: u32, options: &str) -> Option<Simulator> {
+    let simulator = devices::simulator()?;
+    static CARDS: Once = Once::new();
+    CARDS.call_once(|| simulator.set_options(None, "devices=32").unwrap());
+    simulator.set_options(Some(ordinal), options).unwrap();
+    Some(simulator)
+}
+
+/// A run, and images at a time.
+struct Run {
+    config: ModelConfig,
+    precision: Precision,
+    images: usize,
+}
+
+impl Run {
+    fn new([layers, width, heads]: [usize; 3], side: usize, images: usize, precision: Precision) -> Self {
+        let config = ModelConfig { layers, width, heads, ..ModelConfig::preset(Preset::Tiny, side) };
+        Self { config, precision, images }
+    }
+
+    fn bert(self) -> Self {
+        Self { config: ModelConfig { sos: false, ..self.config }, ..self }
+    }
+
+    fn classes(self) -> Self {
+        let classes = ["cat", "dog", "owl"].map(str::to_owned).to_vec();
+        Self { config: ModelConfig { classes, bias: true, ..self.config }, ..self }
+    }
+
+    fn length(&self) -> usize {
+        self.config.positions
+    }
+
+    fn load(&self, work: Work) -> Load<'_> {
+        let Self { config, precision, images } = self;
+        Load { config, work, images: *images, length: self.length(), precision: *precision }
+    }
+
+    fn batch(&self, step: usize) -> Batch {
+        let pixels = self.images * self.length();
+        Batch {
+            tokens: (0..pixels).map(|i| ((i * i + 101 * step) % 512) as u16).collect(),
+            labels: (0..self.images).map(|image| ((image + step) % 3) as u16).collect(),
+            first_sample: (step * self.images) as u64,
+        }
+    }
+
+    fn parameters(&self, device: &CudaDevice) -> igpt_engine::device::Result<Parameters<CudaDevice>> {
+        Parameters::init(device, parameter_specs(&self.config), 7)
+    }
+
+    fn trainer<'d>(&self, device: &'d CudaDevice) -> igpt_engine::device::Result<Trainer<'d, CudaDevice>> {
+        let parameters = self.parameters(device)?;
+        let adam = Adam::new(device, &parameters, AdamConfig::default())?;
+        let schedule = Schedule { kind: ScheduleKind::Constant, peak: 1e-3, warmup: 0, steps: 10 };
+        let learns = !self.config.classes.is_empty();
+        let criterion = Criterion {
+            classification_weight: if learns { 1.0 } else { 0.0 },
+            ..Criterion::from(self.config.objective())
+        };
+        Trainer::new(device, Transformer::new(self.config.clone()).unwrap(), parameters, adam, schedule, criterion)
+    }
+
+    /// Three steps, what is done between steps, and one more step.
+    fn train(&self, device: &CudaDevice) -> igpt_engine::device::Result<()> {
+        let mut trainer = self.trainer(device)?;
+        for step in 0..3 {
+            trainer.step(&[self.batch(step)], self.length())?;
+        }
+        self.between(device, &trainer)?;
+        trainer.step(&[self.batch(3)], self.length())?;
+        Ok(())
+    }
+
+    /// Validation, the check before a checkpoint, a grid of samples.
+    fn between(&self, device: &CudaDevice, trainer: &Trainer<'_, CudaDevice>) -> igpt_engine::device::Result<()> {
+        let (model, parameters, tokens) = (trainer.model(), trainer.parameters(), self.batch(9).tokens);
+        trainer.between_steps(|| score(device, model, parameters, &tokens, self.length()))?;
+        trainer.between_steps(|| score(device, model, parameters, &tokens[..self.length()], self.length()))?;
+        if self.config.objective() == Objective::Ar {
+            trainer.between_steps(|| generate(device, model, parameters, 24, &[], self.generation(), |_| {}))?;
+        }
+        Ok(())
+    }
+
+    fn generation(&self) -> Generation {
+        let options = SampleOptions { temperature: 1.0, top_k: None };
+        Generation { length: self.length(), options, seed: 0, first: 0 }
+    }
+
+    fn bits(&self, device: &CudaDevice, trainer: &Trainer<'_, CudaDevice>) -> Vec<u32> {
+        let values = trainer.parameters().values().iter().flat_map(|tensor| device.download(tensor).unwrap());
+        values.map(f32::to_bits).collect()
+    }
+}
+
+/// By how much a plan is off what was taken, in percent.
+#[track_caller]
+fn assert_planned(what: &str, planned: f64, device: &CudaDevice) {
+    let taken = device.memory_use().allocated as f64;
+    println!("{what}: {planned} bytes are planned, {taken} were taken: {:+.2} %", 100.0 * (planned / taken - 1.0));
+    assert!((planned / taken - 1.0).abs() <= 0.03, "{what}: {planned} planned, {taken} taken");
+}
+
+fn shapes() -> [Run; 5] {
+    [
+        Run::new([2, 64, 2], 4, 16, Precision::Bf16),
+        Run::new([3, 128, 4], 4, 8, Precision::F32),
+        Run::new([1, 192, 3], 8, 6, Precision::Bf16),
+        Run::new([4, 64, 2], 4, 40, Precision::Bf16).bert(),
+        Run::new([2, 96, 3], 8, 4, Precision::F32).classes(),
+    ]
+}
+
+#[test]
+fn a_plan_is_what_is_taken() {
+    for (ordinal, run) in (1..).zip(shapes()) {
+        let Some(_) = card(ordinal, "races=off") else { return };
+        let device = CudaDevice::new(ordinal as usize, run.precision).unwrap();
+        run.train(&device).unwrap();
+        let name = format!("training {}x{}", run.config.layers, run.config.width);
+        assert_planned(&name, run.load(Work::Training).on_gpu().unwrap().total(), &device);
+
+        // Scoring and sampling alone, each on a device of its own.
+        let model = Transformer::new(run.config.clone()).unwrap();
+        let device = CudaDevice::new(ordinal as usize, run.precision).unwrap();
+        let parameters = run.parameters(&device).unwrap();
+        score(&device, &model, &parameters, &run.batch(0).tokens, run.length()).unwrap();
+        assert_planned("scoring", run.load(Work::Forward).on_gpu().unwrap().total(), &device);
+        if run.config.objective() == Objective::Ar {
+            let device = CudaDevice::new(ordinal as usize, run.precision).unwrap();
+            let parameters = run.parameters(&device).unwrap();
+            generate(&device, &model, &parameters, run.images, &[], run.generation(), |_| {}).unwrap();
+            assert_planned("sampling", run.load(Work::Sampling).on_gpu().unwrap().total(), &device);
+        }
+    }
+}
+
+/// The card itself agrees: a run fits into what is planned and 3 %, and not into 3 % less.
+#[test]
+fn a_card_of_the_planned_size_holds_the_run_and_a_smaller_one_does_not() {
+    let run = &shapes()[0];
+    let planned = run.load(Work::Training).on_gpu().unwrap().total();
+    for (ordinal, share, fits) in [(6, 1.03, true), (7, 0.97, false)] {
+        let Some(_) = card(ordinal, &format!("races=off,memory={}", (planned * share) as u64)) else { return };
+        let device = CudaDevice::new(ordinal as usize, run.precision).unwrap();
+        match run.train(&device) {
+            Ok(()) => assert!(fits, "{share} of the planned memory was enough"),
+            Err(error) => {
+                let text = error.to_string();
+                assert!(!fits && text.contains("OUT_OF_MEMORY") && text.contains("smaller batch"), "{text}");
+            }
+        }
+    }
+}
+
+/// Work between steps takes next to nothing of its own, changes no bit of what follows, and must give back what it took.
+#[test]
+fn work_between_steps_borrows_the_memory_of_a_recorded_step() {
+    let run = Run::new([2, 64, 2], 4, 16, Precision::Bf16);
+    let Some(_) = card(8, "seed=3") else { return };
+    let device = CudaDevice::poisoned(8, run.precision).unwrap();
+    let [mut trainer, mut other] = [(); 2].map(|()| run.trainer(&device).unwrap());
+    for step in 0..3 {
+        trainer.step(&[run.batch(step)], run.length()).unwrap();
+        other.step(&[run.batch(step)], run.length()).unwrap();
+    }
+    assert!(trainer.replays());
+
+    // The same images once more without the loan, for comparison.
+    let (model, parameters, tokens) = (trainer.model(), trainer.parameters(), run.batch(9).tokens);
+    let before = device.memory_use().allocated;
+    let lent = trainer.between_steps(|| score(&device, model, parameters, &tokens, run.length())).unwrap();
+    assert_eq!(device.memory_use().allocated, before, "a batch of the step's size takes nothing");
+    run.between(&device, &trainer).unwrap();
+    let grown = device.memory_use().allocated - before;
+    assert!(grown * 20 < before, "{grown} bytes beside {before}");
+    let own = score(&device, model, parameters, &tokens, run.length()).unwrap();
+    assert!(device.memory_use().allocated > before + grown, "what is not lent is allocated");
+    assert_eq!(lent, own);
+
+    // A tensor that stays is refused, and nothing is lost by it.
+    let kept: Result<_, Error> = trainer.between_steps(|| device.zeros(&[run.images * run.length(), 64]));
+    let error = kept.err().expect("a tensor was kept").to_string();
+    assert!(error.contains("between two replays kept memory"), "{error}");
+    let failed: Result<(), Error> = trainer.between_steps(|| device.upload(&[2], &[1.0]).map(drop));
+    assert!(failed.unwrap_err().to_string().contains("upload"));
+    for step in 3..5 {
+        let [one, two] =
+            [&mut trainer, &mut other].map(|trainer| trainer.step(&[run.batch(step)], run.length()).unwrap());
+        assert_eq!(one, two);
+    }
+    assert!(run.bits(&device, &trainer) == run.bits(&device, &other), "the loan has changed bits");
+}
+
+/// Buffers of sizes that nobody needs any more are given back before a card is said to be full.
+#[test]
+fn a_full_card_gives_back_what_is_free_and_tries_again() {
+    let Some(_) = card(9, "memory=33554432") else { return };
+    let device = CudaDevice::new(9, Precision::F32).unwrap();
+    let kept = device.upload(&[3], &[1.0, 2.0, 3.0]).unwrap();
+    // Together far more than the card has.
+    for mebibytes in 1..16 {
+        drop(device.zeros(&[mebibytes, 1 << 18]).unwrap());
+    }
+    assert!(device.memory_use().allocated <= 32 << 20, "{:?}", device.memory_use());
+    let error = device.zeros(&[33, 1 << 18]).err().expect("more than the card has").to_string();
+    assert!(error.contains("cuMemAlloc") && error.contains("smaller batch"), "{error}");
+    assert_eq!(device.download(&kept).unwrap(), [1.0, 2.0, 3.0]);
+    drop(device.zeros(&[31, 1 << 18]).unwrap());
+}
+
+/// Two cards on one thread, a step each in turn: every call is for the card that it is meant for.
+#[test]
+fn two_devices_take_turns_on_one_thread() {
+    let run = Run::new([2, 64, 2], 4, 2, Precision::Bf16);
+    let Some(_) = card(10, "seed=1") else { return };
+    card(11, "seed=2");
+    let cards = [10, 11].map(|ordinal| CudaDevice::new(ordinal, run.precision).unwrap());
+    let mut trainers = cards.each_ref().map(|device| run.trainer(device).unwrap());
+    for step in 0..4 {
+        let [one, two] = trainers.each_mut().map(|trainer| trainer.start(&[run.batch(step)], run.length()).unwrap());
+        let [one, two] = [trainers[0].finish(one).unwrap(), trainers[1].finish(two).unwrap()];
+        assert_eq!(one, two);
+        cards.iter().zip(&trainers).for_each(|(device, trainer)| run.between(device, trainer).unwrap());
+    }
+
+    let bits: Vec<_> = cards.iter().zip(&trainers).map(|(device, trainer)| run.bits(device, trainer)).collect();
+    assert!(bits[0] == bits[1], "the cards' bits differ");
+    // Buffers, pinned memory and the graph of the one are freed while the other is current.
+    let [first, second] = trainers;
+    cards[1].synchronize().unwrap();
+    drop(first);
+    cards[0].synchronize().unwrap();
+    drop(second);
+    cards.iter().for_each(|device| device.synchronize().unwrap());
+}
+
+/// What fails or panics while it is recorded leaves a device that computes, records and frees.
+#[test]
+fn a_recording_that_panics_leaves_a_usable_device() {
+    let Some(_) = card(12, "seed=1") else { return };
+    let device = CudaDevice::new(12, Precision::F32).unwrap();
+    let one = device.upload(&[1000], &[1.0; 1000]).unwrap();
+    let mut sum = device.zeros(&[1000]).unwrap();
+    device.add_assign(&mut sum, &one).unwrap();
+
+    for panics in [true, false, true] {
+        let outcome = catch_unwind(AssertUnwindSafe(|| {
+            device.record(|| {
+                let scratch = device.zeros(&[500, 3])?;
+                device.add_assign(&mut sum, &one)?;
+                assert!(!panics, "planted");
+                drop(scratch);
+                device.add_assign(&mut sum, &device.zeros(&[7])?)
+            })
+        }));
+        assert_eq!(outcome.is_err(), panics);
+        if let Ok(outcome) = outcome {
+            assert!(outcome.err().expect("the shapes differ").to_string().contains("add_assign"));
+        }
+
+        // Nothing of it was done, and the next recording is as good as any.
+        let before = device.download(&sum).unwrap()[0];
+        let ((), recording) = device.record(|| device.add_assign(&mut sum, &one)).unwrap();
+        device.replay(recording.as_ref().unwrap()).unwrap();
+        assert_eq!(device.download(&sum).unwrap(), [before + 2.0; 1000]);
+    }
+    device.synchronize().unwrap();
+}
+
+/// A driver may read pageable memory as late as its stream gets there: the upload waits for that, whatever becomes of the values.
+#[test]
+fn uploads_are_done_when_they_return() {
+    let Some(_) = card(13, "streams=late,late_pageable=on") else { return };
+    let device = CudaDevice::new(13, Precision::F32).unwrap();
+    let mut values = vec![1.0f32; 5000];
+    let tensor = device.upload(&[5000], &values).unwrap();
+    values.fill(2.0);
+    let tokens = vec![7_u16; 40];
+    let ids = device.upload_tokens([4, 10], &tokens).unwrap();
+    drop(tokens);
+    let table = device.upload(&[8, 5], &[3.0; 40]).unwrap();
+    let positions = device.upload(&[10, 5], &[0.5; 50]).unwrap();
+    let embedded = device.embedding(&table, &positions, &ids, 0).unwrap();
+    assert_eq!(device.download(&tensor).unwrap(), [1.0; 5000]);
+    assert_eq!(device.download(&embedded).unwrap(), [3.5; 200]);
+}

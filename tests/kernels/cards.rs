@@ -1,0 +1,97 @@
+//! Other cards than the one that the simulator is by default: the op table passes on them, and the bits are the same.
+
+use igpt_engine::device::cuda::kernel::KERNELS;
+use igpt_engine::device::cuda::{CudaTensor, SHARED_LIMITS};
+use igpt_engine::device::prelude::*;
+use igpt_engine::device::{CudaDevice, Precision, WeightLayout};
+use rayon::prelude::*;
+use test_support::devices::{Wanted, wanted};
+
+use crate::ops::everything::everything;
+use crate::ops::support::{Tested, upload};
+use crate::process;
+
+/// One of each compute capability below that of the default, and the newest.
+const FEW: [&str; 4] = ["a100", "rtx3090", "rtx4090", "rtx5090"];
+
+/// `IGPT_ALL_CARDS=1` takes every card that the simulator knows, and the whole table.
+fn all() -> bool {
+    std::env::var_os("IGPT_ALL_CARDS").is_some_and(|all| all == "1")
+}
+
+fn on_simulator() -> bool {
+    !KERNELS.is_empty() && wanted() == Wanted::Simulator
+}
+
+#[test]
+fn the_op_table_passes_on_other_cards() {
+    if !on_simulator() {
+        return;
+    }
+    let known: Vec<&str> = cudasim::card::CARDS.iter().map(|card| card.key).collect();
+    let cards = if all() { known } else { FEW.to_vec() };
+    let failures: Vec<String> = cards.into_par_iter().filter_map(|card| table_on(card).err()).collect();
+    assert!(failures.is_empty(), "{}", failures.join("\n\n"));
+}
+
+/// The op table on a card.
+fn table_on(card: &str) -> Result<(), String> {
+    println!("{card}");
+    let passed =
+        process::op_table(|command| command.env("CUDASIM", format!("card={card}")), if all() { 1 } else { 12 });
+    passed.map_err(|printed| format!("{card}:\n{printed}"))
+}
+
+/// Sums that a card could be tempted to cut by its multiprocessors: long, with few tiles, and over a large tensor.
+fn sums(device: &Tested<CudaDevice>) -> Vec<Vec<u32>> {
+    let mut results = Vec::new();
+    let mut keep = |tensor: &CudaTensor| {
+        results.push(device.download(tensor).unwrap().into_iter().map(f32::to_bits).collect::<Vec<_>>())
+    };
+    // Cut to fill each of the cards below, these would get 14, 11, 9 and 6 splits in bf16, and 3, 2, 2 and 1 in f32.
+    let (rows, inputs, outputs) = (3600, 512, 768);
+    let random = &mut device.random(5);
+    let mut tensor = |shape: &[usize]| upload(device, shape, &random.values(shape.iter().product()));
+    let (x, dy, weight) = (tensor(&[rows, inputs]), tensor(&[rows, outputs]), tensor(&[inputs, outputs]));
+    let mut d_weight = device.zeros(&[inputs, outputs]).unwrap();
+    keep(&device.linear_backward(&dy, &x, &weight, WeightLayout::InOut, &mut d_weight, None).unwrap());
+    keep(&d_weight);
+
+    let large = 1_200_000;
+    let large = upload(device, &[large], &device.random(6).values(large));
+    keep(&device.global_norm(&[large]).unwrap());
+    results
+}
+
+#[test]
+fn every_card_gives_the_same_bits() {
+    if !on_simulator() || !process::is_alone("cards::every_card_gives_the_same_bits") {
+        return;
+    }
+    let simulator = cudasim::install().expect("cargo has built cudasim beside the tests");
+    for precision in [Precision::F32, Precision::Bf16] {
+        let mut first = None;
+        // 132, 108, 82 and 170 multiprocessors.
+        for card in ["h100", "a100", "rtx3090", "rtx5090"] {
+            simulator.set_options(None, &format!("card={card}")).unwrap();
+            let device = Tested::new(CudaDevice::poisoned(0, precision).unwrap(), precision);
+            let results = [everything(&device), sums(&device)].concat();
+            let reports = simulator.take_reports(None);
+            assert!(reports.is_empty(), "{precision:?}, {card}:\n{reports}");
+            let first = first.get_or_insert_with(|| results.clone());
+            for (index, (one, other)) in first.iter().zip(&results).enumerate() {
+                assert!(one == other, "{precision:?}: result {index} is not the same on {card}");
+            }
+        }
+    }
+}
+
+/// Two tables say what a block may have: that of the engine, by which variants are checked, and that of the simulator.
+#[test]
+fn the_limits_of_shared_memory_are_those_of_the_cards() {
+    for card in &cudasim::card::CARDS {
+        let (major, minor) = card.limits.capability;
+        let found = SHARED_LIMITS.iter().find(|(capability, _)| *capability == (major as i32, minor as i32));
+        assert_eq!(found.map(|(_, bytes)| *bytes), Some(card.limits.shared_opt_in as usize), "{}", card.key);
+    }
+}

@@ -1,0 +1,98 @@
+//! Kernels that a card has in variants, for its shared memory: each card takes the one meant for it, and the bits are the same.
+
+use std::collections::BTreeSet;
+
+use igpt_engine::device::cuda::kernel::KERNELS;
+use igpt_engine::device::prelude::*;
+use igpt_engine::device::{Activation, CudaDevice, Mask, MlpGradients, MlpWeights, Precision, WeightLayout};
+use serde_json::Value as Json;
+use test_support::devices::{Wanted, wanted};
+
+use crate::ops::support::{Tested, upload};
+use crate::process;
+
+/// A card of each size of shared memory: what its kernels' names end with, for the large tile of linear layers, and for attention
+/// of 96, 128 and 192 columns those of the keys and of the queries.
+const CARDS: [(&str, &str, [&str; 3], [&str; 3]); 3] = [
+    ("h100", "128", ["96", "128", "192"], ["96", "128", "192"]),
+    ("a100", "128", ["96", "128_by_32", "192_by_16"], ["96", "128_by_32", "192"]),
+    ("rtx4090", "128_short", ["96_by_32", "128_by_16", "192"], ["96_by_32", "128", "192"]),
+];
+
+type Results = Vec<Vec<u32>>;
+
+/// Linear layers with large tiles, whose last rows, columns and k's fill none.
+fn linear(device: &Tested<CudaDevice>, results: &mut Results) {
+    let random = &mut device.random(1);
+    let mut tensor = |shape: &[usize]| upload(device, shape, &random.values(shape.iter().product()));
+    let (rows, inputs, outputs) = (264, 776, 1032);
+    let (x, dy, weight) = (tensor(&[rows, inputs]), tensor(&[rows, outputs]), tensor(&[inputs, outputs]));
+    let mut d_weight = device.zeros(&[inputs, outputs]).unwrap();
+    device.linear_backward(&dy, &x, &weight, WeightLayout::InOut, &mut d_weight, None).unwrap();
+
+    let (rows, width, hidden) = (776, 72, 1032);
+    let (x, up, down) = (tensor(&[rows, width]), tensor(&[width, hidden]), tensor(&[hidden, width]));
+    let forward = device.linear(&x, &up, WeightLayout::InOut, None).unwrap();
+    let transposed = device.linear(&x, &down, WeightLayout::OutIn, None).unwrap();
+    let weights = || MlpWeights { up: &up, up_bias: None, down: &down, down_bias: None };
+    let out = device.mlp(&x, weights(), Activation::QuickGelu).unwrap();
+    let (mut d_up, mut d_down) = (device.zeros(&[width, hidden]).unwrap(), device.zeros(&[hidden, width]).unwrap());
+    let slots = MlpGradients { up: &mut d_up, up_bias: None, down: &mut d_down, down_bias: None };
+    let dx = device.mlp_backward(&x, &x, &out.hidden, weights(), Activation::QuickGelu, slots).unwrap();
+
+    for tensor in [&d_weight, &forward, &transposed, &out.hidden, &d_up, &d_down, &dx] {
+        results.push(device.download(tensor).unwrap().into_iter().map(f32::to_bits).collect());
+    }
+}
+
+/// Attention's backward; the last tokens fill no stage.
+fn attention(device: &Tested<CudaDevice>, results: &mut Results) {
+    for (head_dim, mask) in
+        [(96, Mask::Causal), (128, Mask::Causal), (128, Mask::Full), (192, Mask::Causal), (184, Mask::Full)]
+    {
+        let (tokens, random) = (139, &mut device.random(head_dim as u64));
+        let mut tensor = |width: usize| upload(device, &[1, tokens, width], &random.values(tokens * width));
+        let (qkv, dy) = (tensor(3 * head_dim), tensor(head_dim));
+        let out = device.attention(&qkv, 1, mask).unwrap();
+        let d_qkv = device.attention_backward(&dy, &qkv, &out.output, &out.logsumexp, 1, mask).unwrap();
+        results.push(device.download(&d_qkv).unwrap().into_iter().map(f32::to_bits).collect());
+    }
+}
+
+#[test]
+fn each_card_takes_the_variants_for_its_shared_memory_and_the_bits_are_the_same() {
+    const NAME: &str = "variants::each_card_takes_the_variants_for_its_shared_memory_and_the_bits_are_the_same";
+    if KERNELS.is_empty() || wanted() != Wanted::Simulator || !process::is_alone(NAME) {
+        return;
+    }
+    let simulator = test_support::devices::strict();
+    let mut first: Option<Results> = None;
+    for (card, tile, keys, queries) in CARDS {
+        simulator.set_options(None, &format!("counters=on,card={card}")).unwrap();
+        let device = Tested::new(CudaDevice::poisoned(0, Precision::Bf16).unwrap(), Precision::Bf16);
+        let mut results = Results::new();
+        linear(&device, &mut results);
+        attention(&device, &mut results);
+        let reports = simulator.take_reports(None);
+        assert!(reports.is_empty(), "{card}:\n{reports}");
+
+        // What was launched, but for the kernels that have no variants.
+        let counters = simulator.take_counters(None);
+        let launches = counters.lines().map(|line| serde_json::from_str::<Json>(line).unwrap());
+        let names = launches.map(|launch| launch["kernel"].as_str().unwrap().to_owned());
+        let has_variants = |name: &String| {
+            name.starts_with("attention_backward_") || name.starts_with("linear_") && name.contains("_bf16_128")
+        };
+        let names: BTreeSet<String> = names.filter(has_variants).collect();
+        let gemms = ["forward", "transposed", "activate", "activate_backward", "weight"];
+        let gemms = gemms.map(|op| format!("linear_{op}_bf16_{tile}"));
+        let keys = keys.map(|end| format!("attention_backward_keys_bf16_{end}"));
+        let queries = queries.map(|end| format!("attention_backward_queries_bf16_{end}"));
+        assert_eq!(names, gemms.into_iter().chain(keys).chain(queries).collect(), "{card}");
+
+        let first = first.get_or_insert_with(|| results.clone());
+        for (index, (one, other)) in first.iter().zip(&results).enumerate() {
+            assert!(one == other, "result {index} is not the same on {card}");
+        }
+    }
+}
