@@ -1,4 +1,4 @@
-//! clang-format in a virtual environment of its own, for the style of `kernels/`.
+//! clang-format in a virtual environment of its own, for the style of every kernel.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -20,13 +20,16 @@ pub fn install(dir: &Path, python: &Path) -> Result<PathBuf> {
     Ok(dir.join("bin/clang-format"))
 }
 
-/// The command that fails if a source in `kernels` is not as `.clang-format` wants it; with `-i` for `--dry-run` it mends them.
+/// The command that fails if a source in one of `folders` is not as `.clang-format` wants it; with `-i` for `--dry-run` it mends them.
 ///
 /// # Errors
 /// When the folder cannot be read.
-pub fn check(program: &Path, kernels: &Path) -> Result<Command> {
+pub fn check(program: &Path, folders: &[PathBuf]) -> Result<Command> {
     let mut command = Command::new(program);
-    command.args(["--dry-run", "--Werror"]).args(sources(kernels)?);
+    command.args(["--dry-run", "--Werror"]);
+    for folder in folders {
+        command.args(sources(folder)?);
+    }
     Ok(command)
 }
 

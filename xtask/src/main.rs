@@ -1,4 +1,4 @@
-//! The project's own chores, `cargo xtask test | toolkit | bench | docs | man`: what CI runs, and what a developer runs before it.
+//! The project's own chores, `cargo xtask test | fuzz | torture | toolkit | bench | gpu | docs | man`: what CI runs, and what a developer runs before it.
 
 use std::{
     env,
@@ -10,9 +10,14 @@ use std::{
 use anyhow::{Context, Result, bail};
 use clap::{Parser, Subcommand};
 
+mod actionlint;
 mod clang_format;
 mod docs;
+mod fuzz;
+mod gpu;
+mod peers;
 mod toolkit;
+mod torture;
 mod triton;
 mod venv;
 
@@ -26,9 +31,12 @@ struct Cli {
 
 #[derive(Subcommand)]
 enum Task {
-    /// Install the pinned CUDA 13.0 compiler (x86_64 Linux, 105 MB from PyPI, needs Python, gcc and g++)
+    /// Install a pinned CUDA compiler (x86_64 Linux, 105 MB from PyPI, needs Python, gcc and g++)
     Toolkit {
-        /// The folder to install into [default: .cuda in the workspace's root, where builds look for it]
+        /// The release: 13 is what is shipped; 12 (12.4) is for drivers from 525 on, and for comparison
+        #[arg(long, value_enum, default_value = "13")]
+        cuda: toolkit::Release,
+        /// The folder to install into [default: .cuda in the workspace's root, where builds look for it; .cuda-12 for 12]
         #[arg(long)]
         dir: Option<PathBuf>,
         /// The Python that makes the virtual environment; not needed again afterwards
@@ -37,6 +45,13 @@ enum Task {
     },
     /// Check formatting, lints, documentation and every test; the whole of CI
     Test {
+        /// Only run the kernels of other compilers on the simulator (Triton, CUTLASS, CUB, cooperative groups), against NumPy:
+        /// 400 MB from PyPI; the first time it compiles for minutes
+        #[arg(long)]
+        peers: bool,
+        /// With --peers: write counts and cases to this file
+        #[arg(long, requires = "peers", value_name = "FILE")]
+        json: Option<PathBuf>,
         /// Passed on to the test binaries, e.g. a part of a test's name
         #[arg(trailing_var_arg = true)]
         filter: Vec<String>,
@@ -47,8 +62,15 @@ enum Task {
         #[arg(trailing_var_arg = true)]
         filter: Vec<String>,
     },
+    /// Try a GPU: measure it, or check everything on it (`cargo xtask gpu first-hour`)
+    #[command(subcommand)]
+    Gpu(gpu::Gpu),
     /// Make the book of docs/ in target/book, and fail if mdBook warns (the first time it compiles mdBook into .mdbook)
     Docs,
+    /// Feed every parser mutated inputs, guided by coverage; fails on a panic, and on more than 64 MiB beyond an input's size
+    Fuzz(fuzz::FuzzArgs),
+    /// Kill commands at random moments, go on until they are done, and compare bit for bit with undisturbed ones
+    Torture(torture::TortureArgs),
     /// Write the manual pages of igpt-engine
     Man {
         /// The folder to write into [default: target/man in the workspace's root]
@@ -59,12 +81,19 @@ enum Task {
 
 fn main() -> ExitCode {
     let outcome = match Cli::parse().task {
-        Task::Toolkit { dir, python } => toolkit::install(&dir.unwrap_or_else(|| root().join(".cuda")), &python),
-        Task::Test { filter } => test(&filter),
+        Task::Toolkit { cuda, dir, python } => {
+            toolkit::install(cuda, &dir.unwrap_or_else(|| root().join(cuda.folder())), &python)
+        }
+        Task::Test { peers: true, json, filter } => peers::run(&filter, json.as_deref()),
+        Task::Test { filter, .. } => test(&filter),
         Task::Bench { filter } => stage("benchmarks", cargo(["bench", "--workspace", "--"]).args(filter)),
+        Task::Gpu(task) => gpu::gpu(task),
         Task::Docs => docs::book(),
+        Task::Fuzz(args) => fuzz::fuzz(&args),
+        Task::Torture(args) => torture::torture(&args),
         Task::Man { out } => docs::man(&out.unwrap_or_else(|| root().join("target/man"))),
     };
+
     match outcome {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
@@ -75,7 +104,13 @@ fn main() -> ExitCode {
 }
 
 /// Schedules of the simulator under which the op table runs once more.
-const OTHER_SCHEDULES: [&str; 2] = ["seed=7,completion=early,streams=late", "seed=11,completion=random,lane_races=on"];
+const OTHER_SCHEDULES: [&str; 4] = [
+    "seed=7,completion=early,streams=late",
+    "seed=11,completion=random,lane_races=on",
+    // Numbers as silicon makes them.
+    "mma=ampere,approx=spread",
+    "mma=hopper,approx=low",
+];
 
 fn test(filter: &[String]) -> Result<()> {
     for (component, probe) in [("rustfmt", "fmt"), ("clippy", "clippy")] {
@@ -90,19 +125,34 @@ fn test(filter: &[String]) -> Result<()> {
     let mut skipped = Vec::new();
     match prepare("clang-format", || clang_format::install(&root().join(".clang"), Path::new("python3"))) {
         Ok(program) => {
-            stage("format of the kernels", &mut clang_format::check(&program, &root().join("kernels"))?)?;
+            let folders = [root().join("kernels"), root().join("benches/gpu/kernels")];
+            stage("format of the kernels", &mut clang_format::check(&program, &folders)?)?;
         }
         Err(error) => skipped.push(format!("the format of the kernels: {error:#}")),
+    }
+
+    match prepare("actionlint", || actionlint::install(&root().join(".actionlint"))) {
+        Ok(folder) => stage("workflows", &mut actionlint::check(&folder, &root().join(".github/workflows"))?)?,
+        Err(error) => skipped.push(format!("the workflows of .github: {error:#}")),
     }
 
     // Before the first build, which compiles the kernels if there is a compiler. What is installed must then be found: a test
     // that skips itself although its compiler is there has a bug.
     let mut tests = cargo(["test", "--workspace", "--locked", "--"]);
-    match prepare("the CUDA compiler", || toolkit::install(&root().join(".cuda"), Path::new("python3"))) {
+    let toolkit = |release: toolkit::Release| {
+        let folder = root().join(release.folder());
+        prepare(&format!("the CUDA {} compiler", release.name()), || {
+            toolkit::install(release, &folder, Path::new("python3"))
+        })
+    };
+    match toolkit(toolkit::Release::Thirteen) {
         Ok(()) => {
             tests.env("CUDASIM_REQUIRE_NVCC", "1");
         }
         Err(error) => skipped.push(format!("every test that compiles or runs CUDA kernels: {error:#}")),
+    }
+    if let Err(error) = toolkit(toolkit::Release::Twelve) {
+        skipped.push(format!("the kernels as CUDA 12.4 builds them: {error:#}"));
     }
 
     match prepare("Triton", || triton::install(&root().join(".triton"), Path::new("python3"))) {
@@ -114,6 +164,13 @@ fn test(filter: &[String]) -> Result<()> {
 
     stage("lints", &mut cargo(["clippy", "--workspace", "--all-targets", "--locked", "--", "-D", "warnings"]))?;
     stage("documentation", cargo(["doc", "--workspace", "--no-deps", "--locked"]).env("RUSTDOCFLAGS", "-D warnings"))?;
+
+    // The fuzz targets stand outside the workspace, so that nothing above compiles them.
+    if fuzz::has_compiler() {
+        stage("fuzz targets compile", &mut fuzz::check())?;
+    } else {
+        skipped.push("whether the fuzz targets compile: libFuzzer needs a C++ compiler".to_owned());
+    }
 
     let mut outcome = stage("tests", tests.args(filter));
 
@@ -142,7 +199,8 @@ fn prepare<T>(what: &str, install: impl FnOnce() -> Result<T>) -> Result<T> {
 /// A cargo command in the workspace's root.
 fn cargo<const N: usize>(arguments: [&str; N]) -> Command {
     let mut command = Command::new(env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
-    command.args(arguments).current_dir(root());
+    // A test minds nvcc's warnings here, and only here.
+    command.args(arguments).current_dir(root()).env("IGPT_STRICT", "1");
     command
 }
 

@@ -1,4 +1,4 @@
-//! `cargo xtask toolkit`: the pinned CUDA 13.0 compiler, from NVIDIA's wheels on PyPI, into a folder of its own.
+//! `cargo xtask toolkit`: the pinned CUDA compilers, from NVIDIA's wheels on PyPI, each into a folder of its own.
 //!
 //! The folder is a Python virtual environment, because pip is the one downloader at hand that checks hashes, caches and
 //! honours the user's proxies and mirrors. Nothing of Python is needed once the wheels are unpacked.
@@ -16,12 +16,10 @@ use std::{
 use anyhow::{Context, Result, bail, ensure};
 
 mod installed;
+mod release;
 
-pub use installed::nvcc;
 use installed::{Pin, STAMP, State, UNFINISHED};
-
-/// What is installed: seven wheels, by version and hash.
-const REQUIREMENTS: &str = include_str!("../toolkit-requirements.txt");
+pub use release::Release;
 
 /// A kernel that touches what each wheel brings: the runtime's and crt's headers, and cccl's through `cuda_bf16.h`.
 const PROBE: &str = "#include <cuda_bf16.h>
@@ -33,7 +31,7 @@ extern \"C\" __global__ void probe(__nv_bfloat16 *x, float a) {
 /// Variables that would send pip's installation somewhere else than into the virtual environment.
 const PIP_DETOURS: [&str; 4] = ["PIP_TARGET", "PIP_PREFIX", "PIP_ROOT", "PIP_USER"];
 
-/// Puts the compiler into `dir` unless it is there already, whole; `python` makes the virtual environment.
+/// Puts the compiler of a release into `dir` unless it is there already, whole; `python` makes the virtual environment.
 ///
 /// A folder that is unfinished, damaged or of other versions is cleared and filled again; one that this command did not
 /// make is left alone. A run that finds another at work in the same folder waits for it.
@@ -41,7 +39,7 @@ const PIP_DETOURS: [&str; 4] = ["PIP_TARGET", "PIP_PREFIX", "PIP_ROOT", "PIP_USE
 /// # Errors
 /// On other machines than x86_64 Linux; when gcc, g++, Python or the network is missing; when a wheel is not the one
 /// pinned or the compiler does not work. Each says what to do.
-pub fn install(dir: &Path, python: &Path) -> Result<()> {
+pub fn install(release: Release, dir: &Path, python: &Path) -> Result<()> {
     let start = Instant::now();
     ensure!(
         cfg!(all(target_os = "linux", target_arch = "x86_64")),
@@ -52,10 +50,10 @@ pub fn install(dir: &Path, python: &Path) -> Result<()> {
     );
     host_compilers(&env::var_os("PATH").unwrap_or_default())?;
     let dir = path::absolute(dir).with_context(|| format!("{}: not a usable folder", dir.display()))?;
-    let pins = installed::pins(REQUIREMENTS)?;
-    let stamp = installed::stamp(REQUIREMENTS)?;
+    let pins = installed::pins(release.requirements())?;
+    let stamp = installed::stamp(release.requirements())?;
 
-    match installed::state(&dir, &stamp, &pins)? {
+    match installed::state(release, &dir, &stamp, &pins)? {
         State::Whole => {}
         State::Foreign => bail!(
             "{} exists and was not made by `cargo xtask toolkit`; remove it, or name another folder with --dir",
@@ -65,25 +63,32 @@ pub fn install(dir: &Path, python: &Path) -> Result<()> {
             check_python(python)?;
             let mut claim = claim(&dir)?;
             // Another run may have filled the folder while this one waited for its claim.
-            if installed::state(&dir, &stamp, &pins)? != State::Whole {
+            if installed::state(release, &dir, &stamp, &pins)? != State::Whole {
                 if let State::Broken(why) = found {
                     eprintln!("==> {}: {why}; installing afresh", dir.display());
                 }
-                fill(&dir, python, &pins, &mut claim)?;
-                installed::check(&dir, &pins).context("the installation is not whole; run this again")?;
-                probe(&dir)?;
+                fill(release, &dir, python, &pins, &mut claim)?;
+                release.complete(&dir)?;
+                installed::check(release, &dir, &pins).context("the installation is not whole; run this again")?;
+                probe(release, &dir)?;
                 mark(&mut claim, &stamp)?;
                 wake_build_script()?;
             }
         }
     }
-    let nvcc = nvcc(&dir).with_context(|| format!("{}: nvcc has just vanished; run this again", dir.display()))?;
-    println!("CUDA 13.0 compiler: {}", nvcc.display());
+    let nvcc =
+        release.nvcc(&dir).with_context(|| format!("{}: nvcc has just vanished; run this again", dir.display()))?;
+    println!("CUDA {} compiler: {}", release.name(), nvcc.display());
     println!("{:.0} MB, ready in {:.2} s", size(&dir)? as f64 / 1e6, start.elapsed().as_secs_f64());
-    println!(
-        "Builds look for it in `.cuda`, in the workspace's root; the folder may be moved or copied there as it is."
-    );
-    println!("By hand, call it by that path: through a symbolic link nvcc does not find its own headers.");
+    match release {
+        Release::Thirteen => {
+            println!(
+                "Builds look for it in `.cuda`, in the workspace's root; the folder may be moved or copied there as it is."
+            );
+            println!("By hand, call it by that path: through a symbolic link nvcc does not find its own headers.");
+        }
+        Release::Twelve => println!("To build with it, set NVCC to that path."),
+    }
     Ok(())
 }
 
@@ -136,13 +141,14 @@ fn mark(claim: &mut File, text: &str) -> Result<()> {
 
 /// Clears the folder and installs the wheels into it. Starting over leaves no room for remains of an installation that
 /// was interrupted or differed, and costs seconds: pip keeps what PyPI served in its own cache.
-fn fill(dir: &Path, python: &Path, pins: &[Pin], claim: &mut File) -> Result<()> {
+fn fill(release: Release, dir: &Path, python: &Path, pins: &[Pin], claim: &mut File) -> Result<()> {
     mark(claim, UNFINISHED)?;
     clear(dir).with_context(|| format!("cannot clear {}; remove it by hand", dir.display()))?;
     installed::output(Command::new(python).args(["-I", "-m", "venv"]).arg(dir))
         .with_context(|| format!("cannot make a Python virtual environment in {}", dir.display()))?;
     let requirements = dir.join("requirements.txt");
-    fs::write(&requirements, REQUIREMENTS).with_context(|| format!("cannot write {}", requirements.display()))?;
+    fs::write(&requirements, release.requirements())
+        .with_context(|| format!("cannot write {}", requirements.display()))?;
 
     let mut pip = Command::new(dir.join("bin/python"));
     pip.args(["-I", "-m", "pip", "install", "--no-deps", "--require-hashes", "--only-binary=:all:", "--no-compile"]);
@@ -157,7 +163,11 @@ fn fill(dir: &Path, python: &Path, pins: &[Pin], claim: &mut File) -> Result<()>
     let mut child = pip.stdout(io::stderr()).stderr(Stdio::piped()).spawn().context("cannot start pip")?;
     let complaints = child.stderr.take().map(relay).unwrap_or_default();
     let status = child.wait().context("cannot wait for pip")?;
-    ensure!(status.success(), "pip failed ({status}); its messages are above. {}", advice(&complaints, dir, pins));
+    ensure!(
+        status.success(),
+        "pip failed ({status}); its messages are above. {}",
+        advice(release, &complaints, dir, pins)
+    );
     Ok(())
 }
 
@@ -176,11 +186,11 @@ fn relay(stream: impl io::Read) -> String {
 }
 
 /// What to do about a failed pip, by what it said.
-fn advice(complaints: &str, dir: &Path, pins: &[Pin]) -> String {
+fn advice(release: Release, complaints: &str, dir: &Path, pins: &[Pin]) -> String {
     let dir = dir.display();
     if complaints.contains("DO NOT MATCH THE HASHES") {
         return format!(
-            "A downloaded wheel is not the one that xtask/toolkit-requirements.txt pins by its SHA-256: it was damaged on \
+            "A downloaded wheel is not the one that xtask/toolkit*-requirements.txt pins by its SHA-256: it was damaged on \
              the way, or a mirror serves another file. Run `{dir}/bin/python -m pip cache purge` and this again, without \
              the mirror"
         );
@@ -191,9 +201,10 @@ fn advice(complaints: &str, dir: &Path, pins: &[Pin]) -> String {
     };
     let packages = pins.iter().map(|pin| format!("  {}=={}\n", pin.name, pin.version)).collect::<String>();
     format!(
-        "{offline}These packages come from PyPI (105 MB) and need Python 3.9 or newer and glibc:\n{packages}\
+        "{offline}These packages come from PyPI ({} MB) and need Python 3.9 or newer and glibc:\n{packages}\
          Without a network, run `cargo xtask toolkit` on another x86_64 Linux machine and copy its whole folder here, in \
-         place of {dir}; it works wherever it lies. Behind a proxy or with a mirror, set HTTPS_PROXY or PIP_INDEX_URL"
+         place of {dir}; it works wherever it lies. Behind a proxy or with a mirror, set HTTPS_PROXY or PIP_INDEX_URL",
+        release.download()
     )
 }
 
@@ -229,8 +240,8 @@ fn clear(dir: &Path) -> io::Result<()> {
 }
 
 /// Compiles a kernel to PTX and to Hopper's machine code, as the build does, and looks at what comes out.
-fn probe(dir: &Path) -> Result<()> {
-    let nvcc = nvcc(dir).context("nvcc is missing")?;
+fn probe(release: Release, dir: &Path) -> Result<()> {
+    let nvcc = release.nvcc(dir).context("nvcc is missing")?;
     let folder = dir.join("probe");
     let path = |name: &str| folder.join(name);
 
@@ -247,14 +258,19 @@ fn probe(dir: &Path) -> Result<()> {
     compile(&["-ptx", "-arch=compute_80"], "probe.ptx")?;
     let ptx = fs::read_to_string(path("probe.ptx")).context("nvcc wrote no PTX")?;
     ensure!(
-        ptx.lines().any(|line| line.trim() == ".version 9.0"),
-        "nvcc wrote PTX of another version than 9.0:\n{ptx}"
+        ptx.lines().any(|line| line.trim() == format!(".version {}", release.ptx())),
+        "nvcc wrote PTX of another version than {}:\n{ptx}",
+        release.ptx()
     );
 
-    // Machine code of Hopper.
-    compile(&["-cubin", "-gencode", "arch=compute_90a,code=sm_90a"], "probe.cubin")?;
-    let assembly = installed::output(Command::new(nvcc.with_file_name("nvdisasm")).arg(path("probe.cubin")))?;
-    ensure!(assembly.contains("sm_90a"), "nvdisasm does not say `sm_90a` but:\n{assembly}");
+    // Machine code of Hopper. The wheels of CUDA 12 have nothing to disassemble it with.
+    if release == Release::Thirteen {
+        compile(&["-cubin", "-gencode", "arch=compute_90a,code=sm_90a"], "probe.cubin")?;
+        let assembly = installed::output(Command::new(nvcc.with_file_name("nvdisasm")).arg(path("probe.cubin")))?;
+        ensure!(assembly.contains("sm_90a"), "nvdisasm does not say `sm_90a` but:\n{assembly}");
+    } else {
+        compile(&["-fatbin", "-gencode=arch=compute_90a,code=sm_90a"], "probe.fatbin")?;
+    }
     fs::remove_dir_all(&folder).with_context(|| format!("cannot remove {}", folder.display()))
 }
 
@@ -286,7 +302,7 @@ mod tests {
 
     #[test]
     fn the_requirements_are_the_seven_wheels_of_cuda_13_0() {
-        let pins = installed::pins(REQUIREMENTS).unwrap();
+        let pins = installed::pins(Release::Thirteen.requirements()).unwrap();
         let versions: Vec<_> = pins.iter().map(|pin| (pin.name, pin.version)).collect();
         let expected = [
             ("nvidia-cuda-nvcc", "13.0.88"),
@@ -300,6 +316,14 @@ mod tests {
         assert_eq!(versions, expected);
         let digests: std::collections::HashSet<_> = pins.iter().map(|pin| pin.sha256).collect();
         assert_eq!(digests.len(), 7, "two wheels cannot have one hash");
+    }
+
+    #[test]
+    fn the_other_toolkit_is_of_cuda_12_4() {
+        let pins = installed::pins(Release::Twelve.requirements()).unwrap();
+        assert!(
+            pins.len() == 4 && pins.iter().all(|pin| pin.name.ends_with("-cu12") && pin.version.starts_with("12.4."))
+        );
     }
 
     #[test]
@@ -323,8 +347,8 @@ mod tests {
 
     #[test]
     fn advice_tells_a_wrong_wheel_from_a_missing_network() {
-        let pins = installed::pins(REQUIREMENTS).unwrap();
-        let of = |complaints| advice(complaints, Path::new("/there/.cuda"), &pins);
+        let pins = installed::pins(Release::Thirteen.requirements()).unwrap();
+        let of = |complaints| advice(Release::Thirteen, complaints, Path::new("/there/.cuda"), &pins);
         let wrong = of("ERROR: THESE PACKAGES DO NOT MATCH THE HASHES FROM THE REQUIREMENTS FILE.");
         assert!(wrong.contains("SHA-256") && !wrong.contains("network"), "{wrong}");
         let offline = of("WARNING: Retrying (Retry(total=0)) after connection broken by 'NewConnectionError'");

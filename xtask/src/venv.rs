@@ -14,6 +14,18 @@ const STAMP: &str = "requirements-stamp";
 /// # Errors
 /// Python, the network or a wheel for this Python is missing.
 pub fn install(dir: &Path, python: &Path, requirements: &[&str]) -> Result<()> {
+    install_with(dir, python, requirements, &[])
+}
+
+/// As [`install`], without what the packages themselves ask for.
+///
+/// # Errors
+/// As [`install`].
+pub fn install_alone(dir: &Path, python: &Path, requirements: &[&str]) -> Result<()> {
+    install_with(dir, python, requirements, &["--no-deps"])
+}
+
+fn install_with(dir: &Path, python: &Path, requirements: &[&str], options: &[&str]) -> Result<()> {
     let own = dir.join("bin/python");
     let stamp = dir.join(STAMP);
     let wanted = requirements.join("\n");
@@ -24,7 +36,7 @@ pub fn install(dir: &Path, python: &Path, requirements: &[&str]) -> Result<()> {
     run(Command::new(python).args(["-I", "-m", "venv", "--clear"]).arg(dir)).context("no virtual environment")?;
     let pip =
         ["-I", "-m", "pip", "install", "--quiet", "--no-input", "--disable-pip-version-check", "--only-binary=:all:"];
-    run(Command::new(&own).args(pip).args(requirements))
+    run(Command::new(&own).args(pip).args(options).args(requirements))
         .with_context(|| format!("pip cannot install {}", requirements.join(", ")))?;
     fs::write(&stamp, wanted).with_context(|| format!("cannot write {}", stamp.display()))
 }

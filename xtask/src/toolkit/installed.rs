@@ -11,16 +11,13 @@ use std::{
 use anyhow::{Context, Result, bail, ensure};
 use nvcc::site_packages;
 
-pub use nvcc::in_toolkit as nvcc;
+use super::release::Release;
 
 /// The stamp's name in the toolkit folder. It also marks the folder as this command's own, free to be cleared.
 pub const STAMP: &str = "toolkit-stamp";
 
 /// What the stamp holds from the first moment of an installation until its last.
 pub const UNFINISHED: &str = "unfinished\n";
-
-/// The programs beside nvcc that the engine's build and its tests call.
-pub const TOOLS: [&str; 5] = ["nvcc", "ptxas", "fatbinary", "nvdisasm", "cuobjdump"];
 
 /// A toolkit folder's state.
 #[derive(Debug, PartialEq, Eq)]
@@ -90,7 +87,7 @@ pub fn stamp(requirements: &str) -> Result<String> {
 ///
 /// # Errors
 /// When the folder cannot be read.
-pub fn state(dir: &Path, stamp: &str, pins: &[Pin]) -> Result<State> {
+pub fn state(release: Release, dir: &Path, stamp: &str, pins: &[Pin]) -> Result<State> {
     let reading = || format!("cannot read {}", dir.display());
     match fs::read_dir(dir) {
         Ok(mut entries) => {
@@ -114,7 +111,7 @@ pub fn state(dir: &Path, stamp: &str, pins: &[Pin]) -> Result<State> {
         Err(error) => return Err(error).with_context(reading),
     }
 
-    match check(dir, pins) {
+    match check(release, dir, pins) {
         Ok(()) => Ok(State::Whole),
         Err(error) => broken(&format!("{error:#}")),
     }
@@ -124,15 +121,16 @@ pub fn state(dir: &Path, stamp: &str, pins: &[Pin]) -> Result<State> {
 ///
 /// # Errors
 /// The first thing that is not as it should be.
-pub fn check(dir: &Path, pins: &[Pin]) -> Result<()> {
+pub fn check(release: Release, dir: &Path, pins: &[Pin]) -> Result<()> {
     let site = site_packages(dir).context("lib/python3*/site-packages is missing")?;
     for pin in pins {
         check_wheel(&site, pin)?;
     }
-    let nvcc = nvcc(dir).context("nvcc is missing")?;
-    for tool in TOOLS {
-        let text = output(Command::new(nvcc.with_file_name(tool)).arg("--version"))?;
-        ensure!(tool != "nvcc" || text.contains("release 13.0"), "nvcc does not say `release 13.0` but:\n{text}");
+    ensure!(release.is_complete(dir), "what stands in for nvcc is missing, or of another version");
+    for (index, tool) in release.tools(dir)?.iter().enumerate() {
+        let text = output(Command::new(tool).arg("--version"))?;
+        let says = format!("release {}", release.name());
+        ensure!(index > 0 || text.contains(&says), "nvcc does not say `{says}` but:\n{text}");
     }
     Ok(())
 }
@@ -217,6 +215,7 @@ pub mod tests {
         SPAWNING.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    const TOOLS: [&str; 5] = ["nvcc", "ptxas", "fatbinary", "nvdisasm", "cuobjdump"];
     const SITE: &str = "lib/python3.11/site-packages";
     const PINS: [Pin; 1] = [Pin { name: "nvidia-cuda-nvcc", version: "13.0.88", sha256: "" }];
     const WHOLE: &str = "the stamp\n";
@@ -245,7 +244,7 @@ pub mod tests {
 
     /// The reason why the folder counts as broken.
     fn why(scratch: &Scratch) -> String {
-        match state(scratch.path(), WHOLE, &PINS).unwrap() {
+        match state(Release::Thirteen, scratch.path(), WHOLE, &PINS).unwrap() {
             State::Broken(why) => why,
             other => panic!("{other:?}"),
         }
@@ -285,7 +284,7 @@ pub mod tests {
     #[test]
     fn nothing_is_absent_and_anything_unmarked_is_foreign() {
         let scratch = Scratch::new("absent");
-        let of = |path: &Path| state(path, WHOLE, &PINS).unwrap();
+        let of = |path: &Path| state(Release::Thirteen, path, WHOLE, &PINS).unwrap();
         assert_eq!(of(&scratch.path().join("none")), State::Absent);
         assert_eq!(of(scratch.path()), State::Absent);
         scratch.write("thesis.tex", "");
@@ -296,14 +295,14 @@ pub mod tests {
     #[test]
     fn nvcc_is_found_under_any_python_and_only_as_a_file() {
         let scratch = Scratch::new("nvcc");
-        assert_eq!(nvcc(scratch.path()), None);
+        assert_eq!(Release::Thirteen.nvcc(scratch.path()), None);
         scratch.write("lib/readme", "");
         scratch.write("lib/python3.13/site-packages/nvidia/cu13/bin/nvcc/not-a-file", "");
-        assert_eq!(nvcc(scratch.path()), None);
+        assert_eq!(Release::Thirteen.nvcc(scratch.path()), None);
         let other = Scratch::new("nvcc-other");
         other.write("lib/python3.9/site-packages/nvidia/cu13/bin/nvcc", "");
         let expected = other.path().join("lib/python3.9/site-packages/nvidia/cu13/bin/nvcc");
-        assert_eq!(nvcc(other.path()), Some(expected));
+        assert_eq!(Release::Thirteen.nvcc(other.path()), Some(expected));
     }
 
     #[test]
@@ -311,12 +310,12 @@ pub mod tests {
     fn a_whole_toolkit_is_whole_wherever_it_is_moved() {
         let _alone = alone();
         let scratch = toolkit("whole");
-        assert_eq!(state(scratch.path(), WHOLE, &PINS).unwrap(), State::Whole);
+        assert_eq!(state(Release::Thirteen, scratch.path(), WHOLE, &PINS).unwrap(), State::Whole);
         let moved = Scratch::new("moved");
         fs::remove_dir(moved.path()).unwrap();
         fs::rename(scratch.path(), moved.path()).unwrap();
-        assert_eq!(state(moved.path(), WHOLE, &PINS).unwrap(), State::Whole);
-        assert_eq!(nvcc(moved.path()), Some(moved.path().join(SITE).join("nvidia/cu13/bin/nvcc")));
+        assert_eq!(state(Release::Thirteen, moved.path(), WHOLE, &PINS).unwrap(), State::Whole);
+        assert_eq!(Release::Thirteen.nvcc(moved.path()), Some(moved.path().join(SITE).join("nvidia/cu13/bin/nvcc")));
         fs::create_dir(scratch.path()).unwrap();
     }
 
