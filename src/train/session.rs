@@ -119,11 +119,7 @@ impl<'a, D: Device> Session<'a, D> {
         limits::check_training(device, &config, settings.batch, train.sequence_length(), precision)?;
 
         // The folder, and the weights.
-        let folder = match (earlier, &settings.numbered) {
-            (Some(_), _) => RunFolder::open(&settings.out)?,
-            (None, Some(name)) => RunFolder::create_numbered(name, settings.out.parent().unwrap_or(Path::new("")))?,
-            (None, None) => RunFolder::create(&settings.out)?,
-        };
+        let folder = setup::run_folder(&settings, earlier.is_some())?;
         settings.out = folder.root().to_owned();
         let (parameters, adam, progress) = setup::weights(device, &origin, &config, &settings)?;
         setup::check_steps(&settings, progress.step, &settings.out)?;

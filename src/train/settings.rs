@@ -121,6 +121,16 @@ const MAX_IMAGES: usize = 1 << 16;
 /// Largest `--resolution`: its square is the longest sequence that a model takes.
 const MAX_PIXELS: usize = 256;
 
+/// The peak learning rate of the paper for a model and its objective.
+fn peak_rate(model: Preset, objective: Objective) -> f64 {
+    match (model, objective) {
+        (Preset::S, Objective::Bert) => 0.01,
+        (Preset::Tiny | Preset::S | Preset::M, _) => 0.003,
+        (Preset::L, _) => 0.001,
+        (Preset::Xl, _) => 0.0003,
+    }
+}
+
 impl Settings {
     /// Pre-training on `data` with every default, in the run folder `out`.
     ///
@@ -166,12 +176,7 @@ impl Settings {
         let known = Known::of(&given)?;
         let steps = known.steps.unwrap_or(if known.is_sample() { 500 } else { 1000 });
         let objective = known.objective.unwrap_or_default();
-        let lr = match (known.model.unwrap_or_default(), objective) {
-            (Preset::S, Objective::Bert) => 0.01,
-            (Preset::Tiny | Preset::S | Preset::M, _) => 0.003,
-            (Preset::L, _) => 0.001,
-            (Preset::Xl, _) => 0.0003,
-        };
+        let lr = peak_rate(known.model.unwrap_or_default(), objective);
         let model_name = || format!("{:?}", known.model.unwrap_or_default()).to_lowercase();
 
         let defaults = Self {

@@ -13,6 +13,7 @@ use crate::device::Device;
 use crate::model::{Criterion, MASK_RATE, Masking, ModelConfig, Objective, parameter_specs};
 use crate::optim::{Adam, AdamConfig, Schedule, Skipped};
 use crate::run::checkpoints;
+use crate::run::folder::RunFolder;
 use crate::run::images::{Change, ImagesRecord};
 use crate::tape::Parameters;
 
@@ -20,6 +21,15 @@ type Result<T> = std::result::Result<T, TrainError>;
 
 fn refuse<T>(text: impl Into<String>) -> Result<T> {
     Err(SettingsError::new(text).into())
+}
+
+/// The run's folder: opened to go on with, or made.
+pub(super) fn run_folder(settings: &Settings, resume: bool) -> Result<RunFolder> {
+    Ok(match &settings.numbered {
+        _ if resume => RunFolder::open(&settings.out)?,
+        Some(name) => RunFolder::create_numbered(name, settings.out.parent().unwrap_or(Path::new("")))?,
+        None => RunFolder::create(&settings.out)?,
+    })
 }
 
 /// The folders that a run starts from.

@@ -46,53 +46,35 @@ fn attribute(card: &Card, number: c_int) -> Option<c_int> {
         4 => limits::BLOCK[2] as c_int,
         5 => limits::GRID[0] as c_int,
         6 | 7 => limits::GRID[1] as c_int,
-
         8 => limits::SHARED as c_int,
-        // Constant memory.
-        9 => 65536,
-        10 => 32,
+        12 | 82 => limits::REGISTERS as c_int,
+        97 => limits.shared_opt_in as c_int,
+        111 => limits::SHARED_RESERVED as c_int,
 
-        // Pitch.
+        // Constant memory, warps, pitch, textures' alignment.
+        9 => 65536,
+        10 | 51 => 32,
         11 => c_int::MAX,
-        12 => limits::REGISTERS as c_int,
-        // Clock in kHz.
-        13 => (card.clock * 1000) as c_int,
         14 | 30 => 512,
 
-        15 => 1,
+        // The card: clock in kHz, multiprocessors, memory's clock in kHz and bus width, L2 cache, copy engines.
+        13 => (card.clock * 1000) as c_int,
         16 => card.multiprocessors as c_int,
-        19 => 1,
-        31 | 32 => 1,
-
-        // Memory clock in kHz, bus width, L2 cache.
         36 => (rate * 500) as c_int,
         37 => bus as c_int,
         38 => card.l2 as c_int,
         39 => limits.threads_per_multiprocessor as c_int,
-
-        // Copy engines, unified addresses.
         40 => 3,
-        41 => 1,
-        51 => 32,
         75 => major as c_int,
         76 => minor as c_int,
-        78..=80 => 1,
         81 => limits.shared_per_multiprocessor as c_int,
-        82 => limits::REGISTERS as c_int,
-
-        // Managed memory.
-        83 => 1,
         // Rate of single to double precision.
         87 => limits.double_ratio as c_int,
-        89..=91 => 1,
-        95 => 1,
-        97 => limits.shared_opt_in as c_int,
-        99 => 1,
         106 => limits.blocks_per_multiprocessor as c_int,
-        111 => limits::SHARED_RESERVED as c_int,
 
-        // Memory pools, clusters, tensor maps, function pointers.
-        115 | 129 => 1,
+        // Unified addresses, managed memory, streams' priorities, cooperative launches, memory pools, function pointers.
+        15 | 19 | 31 | 32 | 41 | 78..=80 | 83 | 89..=91 | 95 | 99 | 115 | 129 => 1,
+        // Clusters, tensor maps.
         120 | 127 => (major >= 9).into(),
         126 => 4,
         other if (1..=147).contains(&other) => 0,

@@ -27,6 +27,14 @@ pub enum Field {
     Fill,
 }
 
+/// The element type of a number of the ISA, whose order is not that of the driver's enum.
+fn element(number: u64) -> Result<Element, String> {
+    use Element::*;
+    let order = [U8, U16, U32, S32, U64, S64, F16, F32, F32Ftz, F64, Bf16, Tf32, Tf32Ftz];
+    let element = order.get(number as usize).copied();
+    element.ok_or_else(|| format!("element type {number}; compute capability 9.0 has 0 to 12"))
+}
+
 /// Replaces a field of an encoded tiled map. What it leaves is checked when a copy uses the map, since fields are replaced
 /// one by one. 128 bytes of zeros are a tiled map without any field: kernels that make their own begin with that.
 ///
@@ -71,14 +79,7 @@ pub fn replace(bytes: &mut [u8; BYTES], field: Field, value: u64) -> Result<(), 
             demand!((1..=8).contains(&value), "an element stride of {value}; it is 1 to 8");
             put(78 + axis, 1, value);
         }
-        Field::Element => {
-            // The ISA's order is not that of the driver's enum.
-            use Element::*;
-            let order = [U8, U16, U32, S32, U64, S64, F16, F32, F32Ftz, F64, Bf16, Tf32, Tf32Ftz];
-            let element = order.get(value as usize);
-            let element = element.ok_or_else(|| format!("element type {value}; compute capability 9.0 has 0 to 12"))?;
-            put(96, 1, *element as u64);
-        }
+        Field::Element => put(96, 1, element(value)? as u64),
         Field::Interleave => {
             interleave(value as u32)?;
             put(97, 1, value);

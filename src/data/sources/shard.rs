@@ -65,6 +65,18 @@ pub struct ShardHeader {
     pub class_names: Vec<String>,
 }
 
+impl ShardHeader {
+    /// The first row with a token that is none of the palette's, if there is one; the tokens begin at byte `start`.
+    fn foreign_row(&self, bytes: &Bytes, start: usize) -> Result<Option<usize>> {
+        let foreign = |row: usize| -> Result<Option<usize>> {
+            let start = start + 2 * self.length * row;
+            let row_bytes = bytes.range(start..start + 2 * self.length)?;
+            Ok(values(&row_bytes).any(|token| usize::from(token) >= self.vocabulary).then_some(row))
+        };
+        (0..self.images).into_par_iter().map(foreign).find_map_first(Result::transpose).transpose()
+    }
+}
+
 /// A shard being written. The file appears at [`ShardWriter::finish`]; before that there is nothing.
 pub struct ShardWriter {
     file: Output,
@@ -203,24 +215,15 @@ impl Shard {
         }
         drop(promised);
 
-        // Every token must be one of the palette.
         if header.images == 0 || header.length == 0 || u32::try_from(header.images).is_err() {
             return Err(wrong(format!("it has {} images of {} tokens", header.images, header.length)));
         }
-        let end = tokens + size as usize;
-        let vocabulary = header.vocabulary;
-        (0..header.images).into_par_iter().try_for_each(|row| {
-            let start = tokens + 2 * header.length * row;
-            let sound =
-                values(&bytes.range(start..start + 2 * header.length)?).all(|token| usize::from(token) < vocabulary);
-            if sound {
-                Ok(())
-            } else {
-                Err(wrong(format!("row {row} has a token not below {vocabulary}, the colours of its palette")))
-            }
-        })?;
+        if let Some(row) = header.foreign_row(&bytes, tokens)? {
+            let vocabulary = header.vocabulary;
+            return Err(wrong(format!("row {row} has a token not below {vocabulary}, the colours of its palette")));
+        }
 
-        let labels: Vec<u16> = values(&bytes.range(end..body)?).collect();
+        let labels: Vec<u16> = values(&bytes.range(tokens + size as usize..body)?).collect();
         let classes = labels.iter().max().map_or(0, |label| (usize::from(*label) + 1).max(header.class_names.len()));
         Ok(Shard { path: path.to_owned(), bytes, header, tokens, labels, classes, hash })
     }

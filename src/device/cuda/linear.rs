@@ -25,6 +25,25 @@ pub(super) struct Gemm {
     rows_of: RowsOf,
 }
 
+impl Gemm {
+    /// The bf16 kernel for a shape, the side of its tile and its shared memory, on a card with `shared_limit` bytes of it.
+    fn variant(&self, sizes: Sizes, splits: usize, shared_limit: usize) -> (&Bf16, usize, usize) {
+        // The aligned variants copy 16 bytes at a time, so they need rows of a multiple of 8 elements.
+        let depth = match self.rows_of {
+            RowsOf::KAndN => sizes.k,
+            RowsOf::MAndN => sizes.m,
+        };
+        let aligned = sizes.n.is_multiple_of(8) && depth.is_multiple_of(8);
+
+        match (aligned, tile(sizes, splits)) {
+            (true, 128) if takes_short(shared_limit) => (&self.short, 128, SHARED_128_SHORT),
+            (true, 128) => (&self.large, 128, SHARED_128),
+            (true, _) => (&self.small, 64, SHARED_64),
+            (false, _) => (&self.odd, 64, SHARED_64),
+        }
+    }
+}
+
 /// The dimensions that rows of the operands and of the result run along.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum RowsOf {
@@ -195,20 +214,7 @@ pub(super) unsafe fn launch(
         }
         Precision::Bf16 => {
             let arguments = (a, b, rows, columns, depth, out, bias, hidden, activated, total, activation, add);
-
-            // The aligned variants copy 16 bytes at a time, so they need rows of a multiple of 8 elements.
-            let aligned = n.is_multiple_of(8)
-                && match gemm.rows_of {
-                    RowsOf::KAndN => k.is_multiple_of(8),
-                    RowsOf::MAndN => m.is_multiple_of(8),
-                };
-            let (kernel, tile, shared) = match (aligned, tile(sizes, splits)) {
-                (true, 128) if takes_short(driver.shared_limit) => (&gemm.short, 128, SHARED_128_SHORT),
-                (true, 128) => (&gemm.large, 128, SHARED_128),
-                (true, _) => (&gemm.small, 64, SHARED_64),
-                (false, _) => (&gemm.odd, 64, SHARED_64),
-            };
-
+            let (kernel, tile, shared) = gemm.variant(sizes, splits, driver.shared_limit);
             let grid = Grid { blocks: tiles(tile), ..Grid::line(1, 128).with_shared(shared) };
             // SAFETY: as the caller says; rows of aligned variants are multiples of 8 elements, and buffers start
             // aligned.

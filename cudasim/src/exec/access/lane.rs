@@ -1,12 +1,13 @@
 //! Single accesses to memory by a lane, with their checks: what every family that touches memory is built on.
 
+use crate::exec::access::checks::{aligned, uninitialised};
 use crate::exec::program::address::{Address, Space, Window, window};
 use crate::exec::program::registers::Slot;
 use crate::exec::race::detector::{AccessKind, SyncLocation};
 use crate::exec::state::context::Context;
 use crate::exec::state::worker::Missing;
 use crate::mask::{Mask, lanes};
-use crate::memory::{ByteState, CLUSTER_RANK_SHIFT, SharedMemory, Word};
+use crate::memory::{ByteState, CLUSTER_RANK_SHIFT, Word};
 use crate::report::{Fault, FaultKind};
 
 /// How an instruction looks at memory.
@@ -273,82 +274,6 @@ impl Context<'_> {
         }
     }
 
-    /// Reads bytes of shared memory for a lane.
-    ///
-    /// # Errors
-    /// Bounds, and what the options check.
-    pub fn read_shared(&mut self, lane: usize, address: u64, into: &mut [u8]) -> Result<(), Fault> {
-        let agent = self.agent();
-        self.read_shared_as(agent, false, lane, address, into)
-    }
-
-    /// As [`Context::read_shared`], by any agent of [`ClockSet`](crate::exec::race::clocks::ClockSet): an asynchronous
-    /// operation reads as
-    /// `context.clocks.asynchronous(rank, warp)`, whose accesses race with those of threads that nothing orders after it. `strong`:
-    /// an atomic or the like.
-    ///
-    /// # Errors
-    /// As [`Context::read_shared`].
-    pub fn read_shared_as(
-        &mut self,
-        agent: usize,
-        strong: bool,
-        lane: usize,
-        address: u64,
-        into: &mut [u8],
-    ) -> Result<(), Fault> {
-        let (rank, inside) = self.shared_block(address).map_err(|fault| fault.lane(lane))?;
-        let memory = &self.blocks[rank].shared;
-
-        let at = |fault: Fault| fault.lane(lane).at(crate::memory::SHARED_WINDOW + address);
-        let offset = memory.offset(inside, into.len() as u64).map_err(at)?;
-        into.copy_from_slice(memory.bytes(offset, into.len()));
-
-        // Bytes that are still in flight, or that nobody has written.
-        let states = memory.states(offset, into.len());
-        if states.contains(&ByteState::InFlight) {
-            return Err(in_flight(lane, address));
-        }
-        if self.grid.options.uninitialised && states.contains(&ByteState::Unwritten) {
-            return Err(uninitialised("shared", lane, crate::memory::SHARED_WINDOW + address));
-        }
-
-        self.check_shared_range(agent, rank, lane, offset, into.len(), AccessKind { write: false, strong })
-    }
-
-    /// Writes bytes of shared memory for a lane.
-    ///
-    /// # Errors
-    /// Bounds, and what the options check.
-    pub fn write_shared(&mut self, lane: usize, address: u64, from: &[u8]) -> Result<(), Fault> {
-        let agent = self.agent();
-        self.write_shared_as(agent, false, lane, address, from)
-    }
-
-    /// As [`Context::write_shared`], by any agent; see [`Context::read_shared_as`].
-    ///
-    /// # Errors
-    /// As [`Context::write_shared`].
-    pub fn write_shared_as(
-        &mut self,
-        agent: usize,
-        strong: bool,
-        lane: usize,
-        address: u64,
-        from: &[u8],
-    ) -> Result<(), Fault> {
-        let (rank, inside) = self.shared_block(address).map_err(|fault| fault.lane(lane))?;
-        let memory = &mut self.blocks[rank].shared;
-        let at = |fault: Fault| fault.lane(lane).at(crate::memory::SHARED_WINDOW + address);
-        let offset = memory.offset(inside, from.len() as u64).map_err(at)?;
-        writable(memory, offset, from.len()).map_err(at)?;
-        let written = |_: usize, at: u64| from[(at - inside) as usize % from.len()];
-        let kind = AccessKind { write: true, strong };
-        self.check_shared_store(agent, rank, lane, offset, from.len(), kind, Some(&written))?;
-        self.blocks[rank].shared.put(offset, from);
-        Ok(())
-    }
-
     /// Index of the allocation that the step that runs has hit last, or another that shares its place.
     #[inline(always)]
     pub(in crate::exec) fn last_allocation(&mut self) -> &mut usize {
@@ -439,42 +364,4 @@ pub(in crate::exec) fn locate(space: Space, address: u64) -> (Window, u64) {
 /// The bits of the bytes for which `is` holds.
 fn bits_where(bytes: u64, is: impl Fn(u64) -> bool) -> u64 {
     (0..bytes).filter(|&byte| is(byte)).fold(0, |bits, byte| bits | 0xff << (8 * byte))
-}
-
-#[inline]
-pub(in crate::exec) fn aligned(address: u64, bytes: u64, lane: usize) -> Result<(), Fault> {
-    if address.is_multiple_of(bytes) {
-        return Ok(());
-    }
-    let message = format!("address {address:#x} is not a multiple of {bytes}");
-    Err(Fault::new(FaultKind::Misaligned, message).lane(lane).at(address))
-}
-
-pub(in crate::exec) fn in_flight(lane: usize, address: u64) -> Fault {
-    let message = "shared memory is read while an asynchronous copy into it was not waited for";
-    Fault::new(FaultKind::MissingWait, message).lane(lane).at(crate::memory::SHARED_WINDOW + address)
-}
-
-/// That no asynchronous copy uses bytes of shared memory that are to be written.
-///
-/// # Errors
-/// `MissingWait`.
-pub(in crate::exec) fn writable(memory: &SharedMemory, offset: usize, bytes: usize) -> Result<(), Fault> {
-    if !memory.is_guarded() {
-        return Ok(());
-    }
-    let states = memory.states(offset, bytes);
-    let message = if states.contains(&ByteState::InFlight) {
-        "shared memory is written while an asynchronous copy into it was not waited for"
-    } else if states.contains(&ByteState::Source) {
-        "shared memory is written while an asynchronous copy out of it may still read it"
-    } else {
-        return Ok(());
-    };
-    Err(Fault::new(FaultKind::MissingWait, message))
-}
-
-pub(in crate::exec) fn uninitialised(space: &str, lane: usize, address: u64) -> Fault {
-    let message = format!("{space} memory is read that nothing was written to");
-    Fault::new(FaultKind::UninitialisedMemory, message).lane(lane).at(address)
 }

@@ -3,7 +3,8 @@
 //! something is wrong, which finds the lane to report.
 
 use crate::counters::Direction;
-use crate::exec::access::lane::{Access, Found, aligned, locate};
+use crate::exec::access::checks::aligned;
+use crate::exec::access::lane::{Access, Found, locate};
 use crate::exec::program::address::{Space, Window};
 use crate::exec::race::detector::AccessKind;
 use crate::exec::state::context::Context;

@@ -4,7 +4,8 @@
 //! subnormals and in shared memory does not, as the ISA says of the hardware.
 
 use crate::counters::Direction;
-use crate::exec::access::lane::{Found, in_flight, uninitialised, writable};
+use crate::exec::access::checks::{in_flight, uninitialised, writable};
+use crate::exec::access::lane::Found;
 use crate::exec::operands::decoded::{Decode, Decoded};
 use crate::exec::operands::decoder::Decoder;
 use crate::exec::program::address::Address;

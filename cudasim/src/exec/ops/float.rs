@@ -248,57 +248,60 @@ fn select(ty: ScalarType, how: Select) -> Option<Compute> {
     })
 }
 
+/// An instruction that errs as the registers' [`Approx`] says: what it gives exactly, and erring.
+macro_rules! erring {
+    (@map $r:ident, $o:ident, $m:ident, |$a:ident: $ty:ty| $body:expr) => { map1($r, $o, $m, |$a: $ty| -> $ty { $body }) };
+    (@map $r:ident, $o:ident, $m:ident, |$a:ident: $ty:ty, $b:ident: $tb:ty| $body:expr) => {
+        map2($r, $o, $m, |$a: $ty, $b: $tb| -> $ty { $body })
+    };
+    ($ty:ty, |$how:ident; $($a:ident),+| $exact:expr, $erring:expr) => {
+        compute!(|registers, o, mask| {
+            // Mostly exact: a loop of its own, which compiles to vector code.
+            let $how = registers.approx;
+            match $how {
+                Approx::Exact => erring!(@map registers, o, mask, |$($a: $ty),+| $exact),
+                _ => erring!(@map registers, o, mask, |$($a: $ty),+| $erring),
+            }
+        })
+    };
+}
+
+/// The same of f32, with `.ftz` as a constant.
+macro_rules! f32_of {
+    ($flushed:expr, |$how:ident, $ftz:ident; $($a:ident),+| $exact:expr, $erring:expr) => {
+        match $flushed {
+            true => {
+                const $ftz: bool = true;
+                erring!(f32, |$how; $($a),+| $exact, $erring)
+            }
+            false => {
+                const $ftz: bool = false;
+                erring!(f32, |$how; $($a),+| $exact, $erring)
+            }
+        }
+    };
+}
+
 /// `.approx` and `.full`; of the mode only `.ftz` counts.
 fn approximate(form: &Form, ty: ScalarType) -> Option<Compute> {
     use fp16x2::map1 as map_halves;
     let ftz = form.has(Modifier::Ftz);
-    macro_rules! erring {
-        (@map $r:ident, $o:ident, $m:ident, |$a:ident: $ty:ty| $body:expr) => { map1($r, $o, $m, |$a: $ty| -> $ty { $body }) };
-        (@map $r:ident, $o:ident, $m:ident, |$a:ident: $ty:ty, $b:ident: $tb:ty| $body:expr) => {
-            map2($r, $o, $m, |$a: $ty, $b: $tb| -> $ty { $body })
-        };
-        ($ty:ty, |$how:ident; $($a:ident),+| $exact:expr, $erring:expr) => {
-            compute!(|registers, o, mask| {
-                // Mostly exact: a loop of its own, which compiles to vector code.
-                let $how = registers.approx;
-                match $how {
-                    Approx::Exact => erring!(@map registers, o, mask, |$($a: $ty),+| $exact),
-                    _ => erring!(@map registers, o, mask, |$($a: $ty),+| $erring),
-                }
-            })
-        };
-    }
-    macro_rules! f32_of {
-        (|$how:ident, $ftz:ident; $($a:ident),+| $exact:expr, $erring:expr) => {
-            match ftz {
-                true => {
-                    const $ftz: bool = true;
-                    erring!(f32, |$how; $($a),+| $exact, $erring)
-                }
-                false => {
-                    const $ftz: bool = false;
-                    erring!(f32, |$how; $($a),+| $exact, $erring)
-                }
-            }
-        };
-    }
-
     Some(match (form.opcode, ty) {
         (Opcode::Div, F32) if form.has(Modifier::Full) => f32_of!(
-            |how, FTZ; a, b| approx::div_full_f32(FTZ, a, b),
+            ftz, |how, FTZ; a, b| approx::div_full_f32(FTZ, a, b),
             how.quotient(FTZ, a, b, approx::div_full_f32(FTZ, a, b))
         ),
         (Opcode::Div, F32) => f32_of!(
-            |how, FTZ; a, b| approx::div_approx_f32(FTZ, a, b),
+            ftz, |how, FTZ; a, b| approx::div_approx_f32(FTZ, a, b),
             how.quotient(FTZ, a, b, approx::div_approx_f32(FTZ, a, b))
         ),
-        (Opcode::Rcp, F32) => f32_of!(|how, FTZ; a| approx::rcp_f32(FTZ, a), how.rcp_f32(FTZ, a)),
-        (Opcode::Sqrt, F32) => f32_of!(|how, FTZ; a| approx::sqrt_approx_f32(FTZ, a), how.sqrt_f32(FTZ, a)),
-        (Opcode::Rsqrt, F32) => f32_of!(|how, FTZ; a| approx::rsqrt_f32(FTZ, a), how.rsqrt_f32(FTZ, a)),
-        (Opcode::Sin, F32) => f32_of!(|how, FTZ; a| approx::sin_f32(FTZ, a), how.sin_f32(FTZ, a)),
-        (Opcode::Cos, F32) => f32_of!(|how, FTZ; a| approx::cos_f32(FTZ, a), how.cos_f32(FTZ, a)),
-        (Opcode::Lg2, F32) => f32_of!(|how, FTZ; a| approx::lg2_f32(FTZ, a), how.lg2_f32(FTZ, a)),
-        (Opcode::Ex2, F32) => f32_of!(|how, FTZ; a| approx::ex2_f32(FTZ, a), how.ex2_f32(FTZ, a)),
+        (Opcode::Rcp, F32) => f32_of!(ftz, |how, FTZ; a| approx::rcp_f32(FTZ, a), how.rcp_f32(FTZ, a)),
+        (Opcode::Sqrt, F32) => f32_of!(ftz, |how, FTZ; a| approx::sqrt_approx_f32(FTZ, a), how.sqrt_f32(FTZ, a)),
+        (Opcode::Rsqrt, F32) => f32_of!(ftz, |how, FTZ; a| approx::rsqrt_f32(FTZ, a), how.rsqrt_f32(FTZ, a)),
+        (Opcode::Sin, F32) => f32_of!(ftz, |how, FTZ; a| approx::sin_f32(FTZ, a), how.sin_f32(FTZ, a)),
+        (Opcode::Cos, F32) => f32_of!(ftz, |how, FTZ; a| approx::cos_f32(FTZ, a), how.cos_f32(FTZ, a)),
+        (Opcode::Lg2, F32) => f32_of!(ftz, |how, FTZ; a| approx::lg2_f32(FTZ, a), how.lg2_f32(FTZ, a)),
+        (Opcode::Ex2, F32) => f32_of!(ftz, |how, FTZ; a| approx::ex2_f32(FTZ, a), how.ex2_f32(FTZ, a)),
         (Opcode::Ex2, F16) => erring!(u16, |how; a| approx::ex2_f16(a), how.ex2_f16(a)),
         (Opcode::Ex2, F16x2) => {
             erring!(u32, |how; a| map_halves(a, approx::ex2_f16), map_halves(a, |a| how.ex2_f16(a)))

@@ -210,6 +210,25 @@ fn put(registers: &mut Registers, slot: Slot, bits: usize, values: &[u64; 32]) {
     }
 }
 
+/// Pairs of f16 to f32, two registers of each.
+fn widen_pairs(registers: &mut Registers, pairs: &[Slot], sums: &[Slot]) {
+    for (&pair, sums) in pairs.iter().zip(sums.chunks(2)) {
+        let pair = registers.get::<u32>(pair);
+        registers.set(sums[0], FULL, &pair.map(|pair| f16_to_f32(pair as u16)));
+        registers.set(sums[1], FULL, &pair.map(|pair| f16_to_f32((pair >> 16) as u16)));
+    }
+}
+
+/// Two registers of f32 each to a pair of f16.
+fn narrow_pairs(registers: &mut Registers, sums: &[Slot], pairs: &[Slot]) {
+    let half = |x: f32| u32::from(<u16 as Accumulator>::store(x.into()));
+    for (&pair, sums) in pairs.iter().zip(sums.chunks(2)) {
+        let (low, high) = (registers.get::<f32>(sums[0]), registers.get::<f32>(sums[1]));
+        let packed = std::array::from_fn(|lane| half(high[lane]) << 16 | half(low[lane]));
+        registers.set::<u32>(pair, FULL, &packed);
+    }
+}
+
 /// `wmma.mma`.
 fn multiply(decoder: &mut Decoder<'_>, instruction: &Instruction) -> Decode {
     let form = &instruction.form;
@@ -253,11 +272,7 @@ fn multiply(decoder: &mut Decoder<'_>, instruction: &Instruction) -> Decode {
         }
         let sums = context.grid.options.mma;
         let warp = &mut *context.warp;
-        for (register, &pair) in widen.iter().enumerate() {
-            let pairs = warp.registers.get::<u32>(pair);
-            warp.registers.set(tile.c[2 * register], FULL, &pairs.map(|pair| f16_to_f32(pair as u16)));
-            warp.registers.set(tile.c[2 * register + 1], FULL, &pairs.map(|pair| f16_to_f32((pair >> 16) as u16)));
-        }
+        widen_pairs(&mut warp.registers, &widen, &tile.c);
 
         let (mut packed_a, mut packed_b) = ([0; WORDS], [0; WORDS]);
         gather_a(&warp.registers, &a[..m * words / 32], m, words, &mut packed_a);
@@ -266,13 +281,7 @@ fn multiply(decoder: &mut Decoder<'_>, instruction: &Instruction) -> Decode {
             Multiplicands { a: &packed_a, b: Columns::Whole(&packed_b[..n * words]), negate_a: false, negate_b: false };
         tile.multiply(&mut warp.registers, &from, false, sums, &mut warp.state.tensor);
 
-        for (register, &pair) in narrow.iter().enumerate() {
-            let low = warp.registers.get::<f32>(tile.d[2 * register]);
-            let high = warp.registers.get::<f32>(tile.d[2 * register + 1]);
-            let half = |x: f32| u32::from(<u16 as Accumulator>::store(x.into()));
-            let pairs = std::array::from_fn(|lane| half(high[lane]) << 16 | half(low[lane]));
-            warp.registers.set::<u32>(pair, FULL, &pairs);
-        }
+        narrow_pairs(&mut warp.registers, &tile.d, &narrow);
         Ok(Flow::Next)
     }))
 }

@@ -22,6 +22,19 @@ use crate::report::Report;
 /// Rounds of turns after which a cluster that does not end lets others start, for kernels whose blocks wait for others.
 const ROUNDS: u32 = 64;
 
+/// The registers that every warp starts with.
+fn first_registers(kernel: &Kernel, options: &Options) -> Registers {
+    let mut registers = Registers::new(kernel.units, kernel.predicates);
+    registers.approx = options.approx;
+    for &(slot, bits, value) in &kernel.constants {
+        match bits {
+            0..=32 => registers.set(slot, FULL, &[value as u32; 32]),
+            _ => registers.set(slot, FULL, &[value; 32]),
+        }
+    }
+    registers
+}
+
 /// Runs a kernel to its end; returns its counts where the options ask for them.
 ///
 /// # Errors
@@ -33,16 +46,7 @@ pub fn run(
     options: &Options,
     number: u64,
 ) -> Result<Option<Counts>, Box<Report>> {
-    // The registers that every warp starts with.
-    let mut template = Registers::new(kernel.units, kernel.predicates);
-    template.approx = options.approx;
-    for &(slot, bits, value) in &kernel.constants {
-        match bits {
-            0..=32 => template.set(slot, FULL, &[value as u32; 32]),
-            _ => template.set(slot, FULL, &[value; 32]),
-        }
-    }
-
+    let template = first_registers(kernel, options);
     let agents = 2 * launch.clusters() * u64::from(launch.cluster_size() * launch.threads().div_ceil(32));
     let first_agent = if options.global_races { memory.start_launch(agents) } else { 0 };
     let sync_locations = SyncLocations::default();

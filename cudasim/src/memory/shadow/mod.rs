@@ -10,6 +10,7 @@
 
 mod cell;
 mod rows;
+mod visit;
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -19,6 +20,7 @@ use cell::{BYTES_SHIFT, LANE_SHIFT, MORE, STRONG};
 use rows::Taken;
 
 pub use cell::{AGENTS, Cell};
+pub use visit::{HappensBefore, Race, Visit};
 
 /// The cells of a piece of memory.
 pub struct Shadow {
@@ -31,52 +33,6 @@ pub struct Shadow {
 
 const WRITERS: usize = 0;
 const READERS: usize = 2;
-
-/// The happens-before relation of a launch.
-pub trait HappensBefore {
-    /// Whether `other` happens before `mine`.
-    fn happens_before(&mut self, other: Cell, mine: Cell) -> bool;
-
-    /// Whether `mine` writes to a word what `other`, which nothing orders, has written there: then it does not matter which
-    /// of them is the last.
-    fn writes_the_same(&mut self, _other: Cell, _mine: Cell, _word: usize) -> bool {
-        false
-    }
-}
-
-impl<F: FnMut(Cell, Cell) -> bool> HappensBefore for F {
-    #[inline]
-    fn happens_before(&mut self, other: Cell, mine: Cell) -> bool {
-        self(other, mine)
-    }
-}
-
-/// An access that is to be checked and noted.
-pub struct Visit<K> {
-    /// Who and when.
-    pub cell: Cell,
-    /// Cells below this are of an earlier launch.
-    pub old: u64,
-    /// An epoch that is known to happen before: the newest answer of `order`.
-    pub known: u64,
-    /// Which accesses happen before this one.
-    pub order: K,
-    /// Whether accesses by lanes of the same agent may race.
-    pub lanes: bool,
-    /// Whether it writes.
-    pub write: bool,
-}
-
-/// Two accesses that nothing orders.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Race {
-    /// The lane of the later one.
-    pub lane: usize,
-    /// The earlier one.
-    pub other: Cell,
-    /// Whether that one wrote.
-    pub wrote: bool,
-}
 
 impl Shadow {
     /// Of `bytes` bytes that nobody has touched; takes memory only where cells are used.
@@ -385,21 +341,6 @@ impl Shadow {
 fn merged(mine: Cell, before: Cell) -> u64 {
     let same = mine.epoch() == before.epoch() && (mine.0 ^ before.0) & STRONG == 0;
     mine.0 | if same { before.bytes() << BYTES_SHIFT } else { 0 }
-}
-
-impl<K: HappensBefore> Visit<K> {
-    #[inline(always)]
-    fn has_seen(&mut self, cell: Cell, mine: Cell) -> bool {
-        if cell.epoch() == self.known || !self.lanes && cell.agent() == self.cell.agent() {
-            return true;
-        }
-
-        let known = self.order.happens_before(cell, mine);
-        if known && cell.agent() != self.cell.agent() {
-            self.known = cell.epoch();
-        }
-        known
-    }
 }
 
 #[cfg(test)]
