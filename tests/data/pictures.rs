@@ -167,6 +167,18 @@ fn too_many_pixels_are_refused_with_both_numbers() {
     assert!(!error.contains("limit"), "{error}");
 }
 
+/// A GIF of 9x7 pixels whose only frame claims 20,000 x 3,000: 240 MB, of which the file has nothing.
+#[test]
+fn a_frame_far_larger_than_its_picture_is_refused() {
+    let mut gif = b"GIF89a\x09\0\x07\0\x80\0\0".to_vec();
+    gif.extend([0; 6]);
+    gif.extend([0x2c, 0, 0, 0, 0]);
+    gif.extend([20_000u16, 3_000].map(u16::to_le_bytes).as_flattened());
+    gif.extend([0, 2, 0]);
+    let error = read(&gif).unwrap_err();
+    assert!(error.contains("limit"), "{error}");
+}
+
 /// The image that evaluation encodes of a picture in a folder.
 fn evaluated(picture: &RgbImage, resolution: u32) -> RgbImage {
     let folder = tempfile::tempdir().unwrap();

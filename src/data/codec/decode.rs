@@ -65,6 +65,7 @@ pub(in crate::data) fn decode(path: &Path, bytes: &[u8], decoding: Decoding) -> 
     let mut decoder = decoder(path, bytes)?;
     let (width, height) = decoder.dimensions();
     check_size(path, width, height, decoder.total_bytes())?;
+    decoder.set_limits(in_proportion(decoder.total_bytes())).map_err(|error| bad(path, error))?;
     let orientation = if decoding.upright {
         decoder.orientation().unwrap_or(Orientation::NoTransforms)
     } else {
@@ -110,6 +111,13 @@ fn decoder<'a>(path: &Path, bytes: &'a [u8]) -> Result<impl ImageDecoder + 'a> {
     limits.max_alloc = Some(MAX_MEMORY);
     reader.limits(limits);
     reader.into_decoder().map_err(|error| bad(path, error))
+}
+
+/// What a decoder may take on the way to a picture of so many bytes: the frame of a GIF can claim to be larger than its picture.
+fn in_proportion(picture: u64) -> Limits {
+    let mut limits = Limits::default();
+    limits.max_alloc = Some(4 * picture + (16 << 20));
+    limits
 }
 
 /// Refuses a picture that would take more memory than a picture should. `bytes` is what it takes as stored.
