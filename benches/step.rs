@@ -63,7 +63,7 @@ fn run(device: &CpuDevice, case: &Case) -> String {
     let Case { name, config, batch, samples } = case;
     let parameters = Parameters::init(device, parameter_specs(config), 0).expect("memory for the parameters");
     let adam = Adam::new(device, &parameters, AdamConfig::default()).expect("memory for the moments");
-    let schedule = Schedule { kind: ScheduleKind::Constant, peak: 1e-3, warmup: 0, steps: u64::MAX };
+    let schedule = Schedule { kind: ScheduleKind::Constant, peak: 1e-3, warmup: 0, steps: u64::MAX, cooldown: 0 };
     let model = Transformer::new(config.clone()).expect("a preset is valid");
     let mut trainer =
         Trainer::new(device, model, parameters, adam, schedule, Objective::Ar).expect("memory for the gradients");

@@ -72,7 +72,7 @@ impl Run {
     fn trainer<'d>(&self, device: &'d CudaDevice) -> igpt_engine::device::Result<Trainer<'d, CudaDevice>> {
         let parameters = self.parameters(device)?;
         let adam = Adam::new(device, &parameters, AdamConfig::default())?;
-        let schedule = Schedule { kind: ScheduleKind::Constant, peak: 1e-3, warmup: 0, steps: 10 };
+        let schedule = Schedule { kind: ScheduleKind::Constant, peak: 1e-3, warmup: 0, steps: 10, cooldown: 0 };
         let learns = !self.config.classes.is_empty();
         let criterion = Criterion {
             classification_weight: if learns { 1.0 } else { 0.0 },

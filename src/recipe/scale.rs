@@ -13,8 +13,18 @@ use crate::model::Preset;
 pub const MAX_SCALE: u64 = 1024;
 
 /// Counted in steps or images.
-const COUNTS: [&str; 9] =
-    ["batch", "accumulate", "steps", "warmup", "eval-every", "eval-images", "sample-every", "save-every", "iterations"];
+const COUNTS: [&str; 10] = [
+    "batch",
+    "accumulate",
+    "steps",
+    "warmup",
+    "cooldown",
+    "eval-every",
+    "eval-images",
+    "sample-every",
+    "save-every",
+    "iterations",
+];
 
 /// Why a recipe cannot be scaled.
 #[derive(Debug, PartialEq, thiserror::Error)]

@@ -45,7 +45,7 @@ impl FineTuning {
 }
 
 /// Settings of pre-training that in fine-tuning the checkpoint or the method decides: neither flags nor keys there.
-pub const DECIDED: [&str; 12] = [
+pub const DECIDED: [&str; 13] = [
     "model",
     "layers",
     "width",
@@ -57,5 +57,6 @@ pub const DECIDED: [&str; 12] = [
     "resolution",
     "objective",
     "schedule",
+    "cooldown",
     "sample-every",
 ];

@@ -10,6 +10,7 @@ mod fine_tuning;
 mod loop_schedule;
 mod session;
 mod settings;
+mod settings_check;
 mod settings_error;
 mod settings_layers;
 mod settings_resume;

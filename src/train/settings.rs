@@ -75,6 +75,8 @@ pub struct Settings {
     pub warmup: u64,
     /// What the rate does after the warm-up.
     pub schedule: ScheduleKind,
+    /// Steps of the cool-down at the end; `None` for schedules that have none.
+    pub cooldown: Option<u64>,
     /// Clip threshold of the gradient's global norm; no clipping if `None`.
     pub clip: Option<f32>,
     /// Steps in a row that may be skipped, since loss or gradient is not finite, before the run ends.
@@ -115,11 +117,6 @@ pub struct Settings {
     #[serde(skip)]
     pub fine_tuning: Option<FineTuning>,
 }
-
-/// Largest `--batch` and `--accumulate`.
-const MAX_IMAGES: usize = 1 << 16;
-/// Largest `--resolution`: its square is the longest sequence that a model takes.
-const MAX_PIXELS: usize = 256;
 
 /// The peak learning rate of the paper for a model and its objective.
 fn peak_rate(model: Preset, objective: Objective) -> f64 {
@@ -206,6 +203,7 @@ impl Settings {
             lr,
             warmup: steps / 10,
             schedule: ScheduleKind::default(),
+            cooldown: known.cooldown(steps),
             clip: None,
             max_skipped: 10,
             seed: 0,
@@ -292,75 +290,5 @@ impl Settings {
         }
         table.extend(toml::Table::try_from(fine_tuning)?);
         Ok(toml::to_string_pretty(&table)?)
-    }
-
-    /// Checks every number that needs no checkpoint to be judged.
-    pub(super) fn check(&self) -> Result<()> {
-        let fail = |text: String| Err(SettingsError::new(text));
-        for (flag, value) in [("--batch", self.batch), ("--accumulate", self.accumulate)] {
-            if value == 0 || value > MAX_IMAGES {
-                return fail(format!("{flag} is {value}; it must be from 1 to {MAX_IMAGES}"));
-            }
-        }
-
-        // Images.
-        if self.resolution.is_some_and(|side| side == 0 || side > MAX_PIXELS) {
-            return fail(format!("--resolution must be from 1 to {MAX_PIXELS}; the paper uses 32, 48 and 64"));
-        }
-
-        // Optimisation.
-        if self.steps == 0 {
-            return fail("--steps must be at least 1".to_owned());
-        }
-        if !((self.lr as f32).is_finite() && self.lr >= 0.0) {
-            return fail(format!("--lr {} is not a learning rate; the paper uses 0.0003 to 0.01", self.lr));
-        }
-        if self.clip.is_some_and(|clip| !(clip > 0.0 && clip.is_finite())) {
-            return fail("--clip must be above 0; leave it out for no limit".to_owned());
-        }
-        if self.max_skipped == 0 {
-            return fail("--max-skipped must be at least 1, which ends the run at the first step whose loss or gradient is not finite".to_owned());
-        }
-
-        // The run.
-        if self.holdout.is_some_and(|fraction| !(0.0..1.0).contains(&fraction)) {
-            return fail("--holdout must be at least 0 and below 1".to_owned());
-        }
-        if self.data.is_tokens() && self.holdout.is_some_and(|fraction| fraction > 0.0) {
-            return fail(format!(
-                "--holdout does nothing with {}: tokens are one part, all of which is trained on; leave it out, and score \
-                 other tokens by `igpt-engine eval`",
-                self.data
-            ));
-        }
-        if self.keep == 0 {
-            return fail(
-                "--keep 0 would keep no checkpoint; the last one is always kept, so give 1 or more".to_owned(),
-            );
-        }
-        Ok(())
-    }
-
-    /// Checks the settings that only one of the objectives has: masks and orders.
-    pub(super) fn check_masks(&self) -> Result<()> {
-        match (self.objective, self.mask_rate) {
-            (Objective::Ar, Some(_)) => {
-                let text = "--mask-rate is for BERT models; an autoregressive one masks nothing, so leave it out";
-                return Err(SettingsError::new(text));
-            }
-            (Objective::Bert, Some(rate)) if !(rate > 0.0 && rate <= 1.0) => {
-                let text =
-                    format!("--mask-rate {rate} must be above 0 and at most 1; the paper masks 0.15 of the pixels");
-                return Err(SettingsError::new(text));
-            }
-            _ => {}
-        }
-
-        // Orders.
-        if self.objective == Objective::Bert && self.order.as_ref().is_some_and(|order| *order != OrderSpec::Raster) {
-            let text = "--order is for autoregressive models; a BERT model sees all pixels at once, so leave it out";
-            return Err(SettingsError::new(text));
-        }
-        Ok(())
     }
 }

@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use super::settings_error::{Result, SettingsError};
 use crate::data::DataSpec;
 use crate::model::{Objective, Preset};
+use crate::optim::ScheduleKind;
 use crate::run::folder::next_free_run;
 use crate::run::images::TrainedOn;
 
@@ -17,6 +18,7 @@ pub(super) struct Known {
     pub(super) model: Option<Preset>,
     pub(super) objective: Option<Objective>,
     pub(super) steps: Option<u64>,
+    pub(super) schedule: Option<ScheduleKind>,
     out: Option<PathBuf>,
     init: Option<PathBuf>,
 }
@@ -24,6 +26,11 @@ pub(super) struct Known {
 impl Known {
     pub(super) fn of(given: &toml::Table) -> Result<Self> {
         Ok(given.clone().try_into()?)
+    }
+
+    /// Steps of the cool-down of a run of `steps` steps, where its schedule has one: a fifth, as llm.c has it.
+    pub(super) fn cooldown(&self, steps: u64) -> Option<u64> {
+        self.schedule.is_some_and(ScheduleKind::has_cooldown).then_some(steps / 5)
     }
 
     pub(super) fn is_sample(&self) -> bool {

@@ -4,13 +4,14 @@ use super::settings::Settings;
 use super::settings_error::{Result, SettingsError};
 
 impl Settings {
-    /// Refuses to go on with a run of the settings `earlier` under these. It may go on longer, be watched or saved more
+    /// Refuses to go on with a run of the settings `earlier` under these. It may go on longer, cool down earlier or later, be watched or saved more
     /// often, pass over bad files (others stand in for them, and the order stays), give up on bad steps later, or move to other
     /// hardware; what decides the numbers must stay.
     pub(super) fn check_resume_compatible(&self, earlier: &Self) -> Result<()> {
         // Settings that may change, set to what they were.
         let free = Self {
             steps: earlier.steps,
+            cooldown: earlier.cooldown,
             skip_bad: earlier.skip_bad,
             eval_every: earlier.eval_every,
             eval_images: earlier.eval_images,

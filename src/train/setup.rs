@@ -304,21 +304,27 @@ pub(super) fn resume_notes(settings: &Settings, earlier: &Settings, made: u64) -
 
     let rate = |settings: &Settings, step| schedule(settings).learning_rate(step);
     let (then, now) = (rate(earlier, made - 1), rate(settings, made));
-    if settings.steps == earlier.steps || rate(earlier, made) == now {
+    let is_same = (settings.steps, settings.cooldown) == (earlier.steps, earlier.cooldown);
+    if is_same || rate(earlier, made) == now {
         return Vec::new();
     }
+    let length = |settings: &Settings| match settings.cooldown {
+        None => format!("{} steps", settings.steps),
+        Some(cooldown) => format!("{} steps with a cool-down of {cooldown}", settings.steps),
+    };
     vec![format!(
-        "note: the learning rate's schedule is now that of {} steps, not of {}: it was {then:.2e} at step {made} and is \
+        "note: the learning rate's schedule is now that of {}, not of {}: it was {then:.2e} at step {made} and is \
          {now:.2e} at step {}",
-        settings.steps,
-        earlier.steps,
+        length(settings),
+        length(earlier),
         made + 1
     )]
 }
 
 /// The learning rate over the whole run.
 pub(super) fn schedule(settings: &Settings) -> Schedule {
-    Schedule { kind: settings.schedule, peak: settings.lr, warmup: settings.warmup, steps: settings.steps }
+    let Settings { schedule: kind, lr: peak, warmup, steps, cooldown, .. } = *settings;
+    Schedule { kind, peak, warmup, steps, cooldown: cooldown.unwrap_or(0) }
 }
 
 /// Refuses to go on with a run that has made more steps than it is to make in all.

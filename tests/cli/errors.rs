@@ -111,6 +111,8 @@ fn impossible_settings() {
         (["--lr", "-1"], "--lr"),
         (["--clip", "0"], "--clip"),
         (["--max-skipped", "0"], "--max-skipped"),
+        (["--cooldown", "5"], "--schedule wsd"),
+        (["--schedule", "triangle"], "wsd-sqrt"),
         (["--holdout", "1.5"], "--holdout"),
         (["--resolution", "0"], "resolution"),
         (["--width", "0"], "width"),
@@ -127,6 +129,9 @@ fn impossible_settings() {
         assert!(message.contains(word), "{flags:?}: {message}");
     }
 
+    let long = ["--schedule", "wsd", "--steps", "10", "--warmup", "6", "--cooldown", "5"];
+    let message = assert_refused(engine().args(["train", "--layers", "1"]).args(long).arg("--out").arg(&out));
+    assert!(message.contains("together more than --steps 10"), "{message}");
     assert!(!out.join("config.toml").exists(), "nothing should have been started");
 }
 

@@ -82,6 +82,46 @@ fn a_longer_run_goes_on_where_a_shorter_one_ended() {
     assert!(weights_and_moments(&whole, 7) == weights_and_moments(&parts, 7));
 }
 
+/// A stable phase can be cooled down from wherever it has come to: what the cool-down's place changes lies after it.
+#[test]
+fn a_cooldown_may_be_moved_to_a_step_that_was_not_made() {
+    let folder = tempfile::tempdir().unwrap();
+    for schedule in ["wsd", "wsd-sqrt"] {
+        let [whole, parts] = ["whole", "parts"].map(|name| folder.path().join(format!("{name}-{schedule}")));
+        let flags =
+            ["--schedule", schedule, "--warmup", "2", "--lr", "0.01", "--sample-every", "0", "--eval-every", "0"];
+        assert_succeeds(train(&whole, &flags).args(["--steps", "8", "--cooldown", "3"]));
+        assert_succeeds(train(&parts, &flags).args(["--steps", "4", "--cooldown", "0"]));
+        let output = train(&parts, &["--steps", "8", "--cooldown", "3", "--resume"]).output().unwrap();
+        assert!(output.status.success() && !crate::stderr(&output).contains("learning rate's schedule"));
+        assert!(weights_and_moments(&whole, 8) == weights_and_moments(&parts, 8), "{schedule}");
+        assert_eq!(metrics(&whole), metrics(&parts));
+    }
+
+    // Without --cooldown it is a fifth of the steps, and goes on as it was written down.
+    let run = folder.path().join("default");
+    assert_succeeds(train(&run, &["--schedule", "wsd"]).args([
+        "--steps",
+        "10",
+        "--warmup",
+        "0",
+        "--lr",
+        "0.01",
+        "--sample-every",
+        "0",
+        "--save-every",
+        "0",
+    ]));
+    assert!(std::fs::read_to_string(run.join("config.toml")).unwrap().contains("\ncooldown = 2\n"));
+    let rate = |line: &serde_json::Value| line.get("lr")?.as_f64();
+    let lines = json_lines(&std::fs::read_to_string(run.join("metrics.jsonl")).unwrap());
+    let rates: Vec<f64> = lines.iter().filter_map(rate).collect();
+    assert_eq!(rates, [vec![0.01; 9], vec![0.005]].concat());
+    let output = train(&run, &["--steps", "20", "--resume"]).output().unwrap();
+    let told = crate::stderr(&output);
+    assert!(told.contains("20 steps with a cool-down of 2, not of 10 steps with a cool-down of 2"), "{told}");
+}
+
 #[test]
 fn a_finished_run_stays_as_it_is() {
     let folder = tempfile::tempdir().unwrap();

@@ -78,7 +78,7 @@ impl Case {
 
     fn trainer_of<'d, D: Device>(&self, device: &'d D, parameters: Parameters<D>) -> Trainer<'d, D> {
         let adam = Adam::new(device, &parameters, AdamConfig { clip: self.clip, ..AdamConfig::default() }).unwrap();
-        let schedule = Schedule { kind: ScheduleKind::Cosine, peak: 1e-3, warmup: 2, steps: 10 };
+        let schedule = Schedule { kind: ScheduleKind::Cosine, peak: 1e-3, warmup: 2, steps: 10, cooldown: 0 };
         let model = Transformer::new(self.config.clone()).unwrap();
         Trainer::new(device, model, parameters, adam, schedule, self.criterion).unwrap()
     }

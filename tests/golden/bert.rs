@@ -88,7 +88,7 @@ fn accumulated_bert_gradients_are_those_of_the_big_batch() {
     let step = |sizes: &[usize]| {
         let (model, parameters) = set.model(&device);
         let adam = Adam::new(&device, &parameters, AdamConfig::default()).unwrap();
-        let schedule = Schedule { kind: ScheduleKind::Constant, peak: 0.0, warmup: 0, steps: 1 };
+        let schedule = Schedule { kind: ScheduleKind::Constant, peak: 0.0, warmup: 0, steps: 1, cooldown: 0 };
         let mut trainer = Trainer::new(&device, model, parameters, adam, schedule, Objective::Bert).unwrap();
 
         let mut first = 0;

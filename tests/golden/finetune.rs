@@ -72,7 +72,7 @@ fn weights_scale_each_loss_and_its_gradient() {
     let step = |generative_weight: f32, classification_weight: f32| {
         let (model, parameters) = with_head(&device, set, &part);
         let adam = Adam::new(&device, &parameters, AdamConfig::default()).unwrap();
-        let schedule = Schedule { kind: ScheduleKind::Constant, peak: 0.0, warmup: 0, steps: 1 };
+        let schedule = Schedule { kind: ScheduleKind::Constant, peak: 0.0, warmup: 0, steps: 1, cooldown: 0 };
         let criterion = Criterion { generative_weight, classification_weight, ..Objective::Ar.into() };
         let mut trainer = Trainer::new(&device, model, parameters, adam, schedule, criterion).unwrap();
         let outcome = trainer.step(std::slice::from_ref(&batch), length).unwrap();

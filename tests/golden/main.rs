@@ -286,7 +286,8 @@ fn adam<D: Device>(device: &D, precision: Precision) {
         let batches = &part.integers["batches"];
         let length = batches.len() / (3 * BATCH);
         let optimiser = Adam::new(device, &parameters, AdamConfig::default()).unwrap();
-        let schedule = Schedule { kind: ScheduleKind::Constant, peak: ADAM_LEARNING_RATE, warmup: 0, steps: 3 };
+        let schedule =
+            Schedule { kind: ScheduleKind::Constant, peak: ADAM_LEARNING_RATE, warmup: 0, steps: 3, cooldown: 0 };
         let mut trainer = Trainer::new(device, model, parameters, optimiser, schedule, Objective::Ar).unwrap();
         let (mut losses, mut norms) = (Vec::new(), Vec::new());
         for batch in batches.chunks(BATCH * length) {
@@ -391,7 +392,7 @@ fn accumulated_gradients_are_those_of_the_big_batch() {
     let gradients_of = |micro_batches: &[Vec<u16>]| {
         let (model, parameters) = set.model(&device);
         let optimiser = Adam::new(&device, &parameters, AdamConfig::default()).unwrap();
-        let schedule = Schedule { kind: ScheduleKind::Constant, peak: 0.0, warmup: 0, steps: 1 };
+        let schedule = Schedule { kind: ScheduleKind::Constant, peak: 0.0, warmup: 0, steps: 1, cooldown: 0 };
         let mut trainer = Trainer::new(&device, model, parameters, optimiser, schedule, Objective::Ar).unwrap();
         let micro_batches: Vec<_> = micro_batches.iter().cloned().map(Into::into).collect();
 

@@ -123,7 +123,7 @@ fn a_few_steps() {
         });
         let parameters = parameters.unwrap();
         let adam = Adam::new(&device, &parameters, AdamConfig { clip: Some(0.5), ..AdamConfig::default() }).unwrap();
-        let schedule = Schedule { kind: ScheduleKind::Cosine, peak: 1e-3, warmup: 2, steps: 10 };
+        let schedule = Schedule { kind: ScheduleKind::Cosine, peak: 1e-3, warmup: 2, steps: 10, cooldown: 0 };
         let model = Transformer::new(config.clone()).unwrap();
         let mut trainer = Trainer::new(&device, model, parameters, adam, schedule, Objective::Ar).unwrap();
 

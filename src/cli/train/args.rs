@@ -123,9 +123,14 @@ pub struct TrainArgs {
     /// Steps over which the rate rises from zero [default: a tenth of the steps]
     #[arg(long, value_name = "N", value_parser = whole::<u64>(), help_heading = "Optimisation")]
     pub warmup: Option<u64>,
-    /// After the warm-up: cosine (down to zero at the end) or constant [default: cosine]
+    /// After the warm-up: cosine or linear (down to zero at the end), wsd (stable, then a cool-down along a line),
+    /// wsd-sqrt (a cool-down along 1 − √x), or constant [default: cosine]
     #[arg(long, value_parser = named::<ScheduleKind>(), value_name = "SCHEDULE", help_heading = "Optimisation")]
     pub schedule: Option<ScheduleKind>,
+    /// Steps of the cool-down that ends wsd and wsd-sqrt; on --resume it may be moved, with --steps, to any step that was
+    /// not made yet [default: a fifth of the steps]
+    #[arg(long, value_name = "N", value_parser = whole::<u64>(), help_heading = "Optimisation")]
+    pub cooldown: Option<u64>,
     /// Clip the gradient to this global norm [default: no clipping, as in the paper]
     #[arg(long, value_name = "NORM", help_heading = "Optimisation")]
     pub clip: Option<f32>,

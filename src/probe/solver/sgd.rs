@@ -88,7 +88,7 @@ pub fn sgd<D: Device>(
     }
 
     let width = rows.width();
-    let schedule = Schedule { kind: ScheduleKind::Cosine, peak: learning_rate, warmup: 0, steps };
+    let schedule = Schedule { kind: ScheduleKind::Cosine, peak: learning_rate, warmup: 0, steps, cooldown: 0 };
     let decay = c.map_or(0.0, |c| 1.0 / (c * rows.len() as f64)) as f32;
     let mut weights = Updated::new(device, &[classes, width])?;
     let mut intercepts = Updated::new(device, &[classes])?;

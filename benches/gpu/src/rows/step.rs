@@ -66,7 +66,7 @@ fn parameters(device: &CudaDevice, model: &Model) -> Result<Parameters<CudaDevic
 fn training(device: &CudaDevice, model: &Model, repeats: usize, peak: f64, row: &mut Row) -> Result<()> {
     let parameters = parameters(device, model)?;
     let adam = Adam::new(device, &parameters, AdamConfig::default())?;
-    let schedule = Schedule { kind: ScheduleKind::Constant, peak: 1e-4, warmup: 0, steps: u64::MAX };
+    let schedule = Schedule { kind: ScheduleKind::Constant, peak: 1e-4, warmup: 0, steps: u64::MAX, cooldown: 0 };
     let transformer = Transformer::new(model.config.clone())?;
     let tokens: Vec<u16> = (0..model.rows()).map(|i| (i * 7919 % model.config.vocabulary) as u16).collect();
     let batch = [tokens.into()];
