@@ -14,7 +14,7 @@ use crate::checkpoint::images::{ImageSelection, ModelImages, check_classes, note
 use crate::data::{DataSpec, Split};
 use crate::device::Device;
 use crate::fs::path_text;
-use crate::model::{ModelConfig, Objective, Transformer};
+use crate::model::{ModelConfig, Objective, Transformer, bits_per_dimension, bits_per_token};
 use crate::run::checkpoints;
 use crate::run::images::TrainedOn;
 use crate::tape::Parameters;
@@ -210,7 +210,8 @@ impl Outcome {
         let Evaluation { nats_per_token: nats, images, tokens, unigram_entropy, classification } = self.evaluation;
         let mut value = json!({
             "nats_per_token": nats,
-            "bits_per_token": nats / std::f64::consts::LN_2,
+            "bits_per_token": bits_per_token(nats),
+            "bits_per_dimension": bits_per_dimension(nats),
             "perplexity": nats.exp(),
             "unigram_entropy": unigram_entropy,
             "images": images,
@@ -223,7 +224,8 @@ impl Outcome {
 
         // What only some models have.
         if let Some(fields) = value.as_object_mut().filter(|_| !self.predicts) {
-            fields.retain(|key, _| !["nats_per_token", "bits_per_token", "perplexity"].contains(&key.as_str()));
+            let of_pixels = ["nats_per_token", "bits_per_token", "bits_per_dimension", "perplexity"];
+            fields.retain(|key, _| !of_pixels.contains(&key.as_str()));
         }
         if let Some(masks) = &self.masks {
             value["masks"] = masks.as_str().into();

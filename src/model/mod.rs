@@ -9,6 +9,7 @@ mod masking;
 mod objective;
 mod order;
 mod transformer;
+mod units;
 
 pub use batch::{HostBatch, ObjectiveBatch, shift_right};
 pub use classifier::ClassBatch;
@@ -19,3 +20,4 @@ pub use masking::{MASK_RATE, Masking, modal_class};
 pub use objective::Objective;
 pub use order::{Order, Permutation};
 pub use transformer::{Depth, Transformer};
+pub use units::{bits_per_dimension, bits_per_token};

@@ -8,6 +8,7 @@ use base64::engine::general_purpose::STANDARD;
 use super::curves;
 use super::history::History;
 use super::html::{duration, escape, grouped};
+use crate::model::{bits_per_dimension, bits_per_token};
 
 /// Everything that the report shows.
 #[derive(Clone, Debug)]
@@ -152,9 +153,9 @@ impl Report {
     }
 }
 
-/// `2.5000 nats/token (3.6067 bits)`.
+/// `2.5000 nats/token (3.6067 bits, 1.2022 bits/dimension)`.
 fn nats_and_bits(nats: f64) -> String {
-    format!("{nats:.4} nats/token ({:.4} bits)", nats / std::f64::consts::LN_2)
+    format!("{nats:.4} nats/token ({:.4} bits, {:.4} bits/dimension)", bits_per_token(nats), bits_per_dimension(nats))
 }
 
 #[cfg(test)]
@@ -228,7 +229,13 @@ mod tests {
         assert!(!page.replace("http://www.w3.org/2000/svg", "").contains("http"));
         assert_eq!(page.matches("<svg").count(), 3);
         assert_eq!(page.matches("data:image/png;base64,").count(), 2);
-        for text in ["952,448", "400 of 400", "5.7100 nats/token (8.2378 bits)", "2 min 40 s", "11,201 tokens/s"] {
+        for text in [
+            "952,448",
+            "400 of 400",
+            "5.7100 nats/token (8.2378 bits, 2.7459 bits/dimension)",
+            "2 min 40 s",
+            "11,201 tokens/s",
+        ] {
             assert!(page.contains(text), "{text}");
         }
         assert!(!page.contains("NaN"));

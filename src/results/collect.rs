@@ -19,7 +19,7 @@ use super::key::{ResultKey, kind};
 use super::measured::MeasuredResult;
 use super::probe;
 use crate::checkpoint;
-use crate::model::ModelConfig;
+use crate::model::{ModelConfig, bits_per_dimension};
 use crate::recipe::{Command, Recipe, RecipeError};
 use crate::run::checkpoints;
 use crate::run::folder::RunFolder;
@@ -95,15 +95,20 @@ fn of_run(folder: &Path, settings: &Recipe, files: &[&PathBuf]) -> Result<Option
         });
     }
 
-    let result = |value, on_test, remarks: Vec<String>| MeasuredResult {
-        run: folder.to_owned(),
-        key: key.clone(),
-        value,
-        deviation: None,
-        on_test,
-        steps,
-        remarks,
-        settings: Some(settings.clone()),
+    let result = |value, on_test, mut remarks: Vec<String>| {
+        if settings.command == Command::Train {
+            remarks.push(format!("{:.4} bits per dimension", bits_per_dimension(value)));
+        }
+        MeasuredResult {
+            run: folder.to_owned(),
+            key: key.clone(),
+            value,
+            deviation: None,
+            on_test,
+            steps,
+            remarks,
+            settings: Some(settings.clone()),
+        }
     };
 
     // Test images count before validation images.

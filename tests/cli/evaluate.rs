@@ -63,6 +63,32 @@ fn exported_and_imported_is_the_same_model() {
     }
 }
 
+/// One loss in three units, in the output for people and for programs, with the definition in the help.
+#[test]
+fn a_loss_is_said_in_nats_in_bits_and_per_dimension() {
+    let folder = tempfile::tempdir().unwrap();
+    let run = folder.path().join("run");
+    assert_succeeds(&mut train(&run, &["--steps", "2"]));
+    let found = eval(&run, &["--images", "4"]);
+    let [nats, bits, per_dimension] =
+        ["nats_per_token", "bits_per_token", "bits_per_dimension"].map(|key| found[key].as_f64().unwrap());
+    assert!((bits - nats / std::f64::consts::LN_2).abs() < 1e-12 && (per_dimension - bits / 3.0).abs() < 1e-12);
+
+    let text = assert_succeeds(engine().args(["eval", "--images", "4", "--checkpoint"]).arg(&run));
+    assert!(text.contains(&format!("{nats:.6} nats per token ({bits:.4} bits, perplexity")), "{text}");
+    assert!(text.contains(&format!("{per_dimension:.6} bits per dimension: bits per token over the 3")), "{text}");
+    let help = assert_succeeds(engine().args(["eval", "--help"]));
+    assert!(help.contains("Bits per dimension are bits per token over 3"), "{help}");
+    let report = fs::read_to_string(run.join("report.html")).unwrap();
+    assert!(report.contains("bits/dimension)"));
+
+    // Of the validation images, whose loss `results` shows.
+    let lines = json_lines(&fs::read_to_string(run.join("metrics.jsonl")).unwrap());
+    let last = lines.iter().rev().find_map(|line| line.get("val_loss")?.as_f64()).unwrap();
+    let table = assert_succeeds(engine().arg("results").arg(folder.path()));
+    assert!(table.contains(&format!("{:.4} bits per dimension", last / std::f64::consts::LN_2 / 3.0)), "{table}");
+}
+
 #[test]
 fn evaluation_does_not_depend_on_the_batch() {
     let folder = tempfile::tempdir().unwrap();

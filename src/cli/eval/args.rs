@@ -14,7 +14,12 @@ use crate::model::Objective;
 ///
 /// Images are taken in file order and without augmentation. 6.2383 (ln 512) is what knowing nothing scores; the paper's
 /// iGPT-S, M and L reach 2.0895, 2.0614 and 2.0466 on ImageNet at 32 × 32 with OpenAI's palette. Figures of different
-/// palettes or resolutions cannot be compared, nor can any with bits per dimension of raw pixels.
+/// palettes or resolutions cannot be compared.
+///
+/// Bits per token are nats over ln 2. Bits per dimension are bits per token over 3: a token stands for the red, green and blue
+/// value of a pixel. The dimensions are those of the shrunk image in the palette's 512 colours (nothing is known at 9 bits per
+/// token, 3 per dimension), so the figure cannot be compared with bits per dimension of raw pixels, which pay for what the
+/// palette loses.
 ///
 /// A BERT model is scored on masked pixels: the mean over images of the mean over each image's masked pixels. Masks are random,
 /// by --mask-seed, or given. With --ensemble N a fine-tuned BERT model sees each image under N masks and takes the class that

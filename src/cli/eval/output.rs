@@ -4,6 +4,7 @@ use anyhow::Result;
 
 use crate::cli::common::output::say;
 use crate::eval::{ClassCount, Evaluation, Outcome};
+use crate::model::{bits_per_dimension, bits_per_token};
 
 /// Lines for people.
 pub fn print(outcome: &Outcome) -> Result<()> {
@@ -28,8 +29,11 @@ pub fn print(outcome: &Outcome) -> Result<()> {
         say(format_args!("no nats per token: the model has no language-model head (lm_head.weight)"))?;
         return say(format_args!("over {images} images of {}", outcome.data));
     }
-    let bits = nats / std::f64::consts::LN_2;
+    let (bits, per_dimension) = (bits_per_token(nats), bits_per_dimension(nats));
     say(format_args!("{nats:.6} nats per token ({bits:.4} bits, perplexity {:.3})", nats.exp()))?;
+    say(format_args!(
+        "{per_dimension:.6} bits per dimension: bits per token over the 3 channel values of a palette colour"
+    ))?;
     let masked = outcome.masks.as_ref().map_or(String::new(), |masks| format!(", masked: {masks}"));
     say(format_args!("over {images} images, {tokens} tokens, of {}{masked}", outcome.data))?;
     say(format_args!("{unigram_entropy:.6} nats is the entropy of the colours' own frequencies there"))
