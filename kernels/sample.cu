@@ -3,11 +3,12 @@
 // reads   logits [rows, vocabulary], uniforms [rows] f32 in [0, 1)
 // writes  tokens [rows] u16
 // sums    f64 in fixed order: deterministic
-// grid    x: rows;  block 128 threads; static shared memory 1.6 KiB
+// grid    x: rows;  block 128 threads; static shared memory 2 KiB
 //
 // Thread t has the t-th of 128 runs of neighbouring tokens. temperature 0 takes the first of the largest logits. With top_k only
 // the k largest are candidates, and among equals the lower tokens: the k-th largest is found bit by bit, with floats as integers
-// of the same order (that of total_cmp), for any vocabulary in 32 counts.
+// of the same order (that of total_cmp), for any vocabulary in 32 counts. With top_p, in kernels of their own, the least of the
+// candidates' logits that still belongs to the nucleus is found in the same way, in 32 sums of weights.
 #include "common.cuh"
 #include "reduce.cuh"
 
@@ -35,9 +36,14 @@ __device__ __forceinline__ int block_argmax(uint32_t key, int token, uint32_t* k
     return result;
 }
 
-template <class T>
+// The float whose `ordered` is `key`.
+__device__ __forceinline__ float unordered(uint32_t key) {
+    return __uint_as_float(key & 0x80000000u ? key & 0x7fffffffu : ~key);
+}
+
+template <bool NUCLEUS, class T>
 __device__ __forceinline__ void sample(
-    const T* logits, const float* uniforms, uint16_t* tokens, int vocabulary, float temperature, int top_k) {
+    const T* logits, const float* uniforms, uint16_t* tokens, int vocabulary, float temperature, int top_k, float top_p) {
     __shared__ uint32_t keys[THREADS];
     __shared__ int numbers[THREADS];
     __shared__ double weights[THREADS + 1];
@@ -88,14 +94,17 @@ __device__ __forceinline__ void sample(
         for (int other = 0; other < static_cast<int>(threadIdx.x); ++other) equals_before += numbers[other];
     }
 
+    // Whether there is a threshold at all.
+    bool limited = top_k < vocabulary;
+
     // `use(token, logit)` for this thread's candidates, in order.
     const auto for_candidates = [&](auto use) {
         int seen = equals_before;
         for (int token = begin; token < end; ++token) {
             const float logit = to_float(row_logits[token]);
             const uint32_t key = ordered(logit);
-            const bool same = top_k < vocabulary && key == threshold;
-            if (same ? seen < equals : key > threshold || top_k >= vocabulary) use(token, logit);
+            const bool same = limited && key == threshold;
+            if (same ? seen < equals : key > threshold || !limited) use(token, logit);
             seen += same;
         }
     };
@@ -111,6 +120,44 @@ __device__ __forceinline__ void sample(
     const auto weight = [&](float logit) {
         return exp((static_cast<double>(logit) - static_cast<double>(max)) / static_cast<double>(temperature));
     };
+
+    // top p: the highest threshold whose candidates together have top_p of the weight, and as many of those equal to it as
+    // are needed
+    if constexpr (NUCLEUS) {
+        __shared__ double sums[WARPS];
+        double all = 0.0;
+        for_candidates([&](int, float logit) { all += weight(logit); });
+        const double enough = static_cast<double>(top_p) * group_sum<WARPS>(all, sums, warp);
+
+        uint32_t nucleus = 0;
+        for (int bit = 31; bit >= 0; --bit) {
+            const uint32_t candidate = nucleus | 1u << bit;
+            double above = 0.0;
+            for_candidates([&](int, float logit) {
+                if (ordered(logit) >= candidate) above += weight(logit);
+            });
+            if (group_sum<WARPS>(above, sums, warp) >= enough) nucleus = candidate;
+        }
+
+        double above = 0.0;
+        int same = 0;
+        for_candidates([&](int, float logit) {
+            const uint32_t key = ordered(logit);
+            if (key > nucleus) above += weight(logit);
+            same += key == nucleus;
+        });
+        const double missing = enough - group_sum<WARPS>(above, sums, warp);
+        const double each = weight(unordered(nucleus));
+        // Weights that are no numbers reach nothing; one candidate is left, and the sums below stay what they are.
+        const double needed = missing > each ? fmin(ceil(missing / each), static_cast<double>(vocabulary)) : 1.0;
+        equals = min(static_cast<int>(needed), limited && nucleus == threshold ? equals : vocabulary);
+        threshold = nucleus;
+        limited = true;
+        numbers[threadIdx.x] = same;
+        __syncthreads();
+        equals_before = 0;
+        for (int other = 0; other < static_cast<int>(threadIdx.x); ++other) equals_before += numbers[other];
+    }
 
     // prefix sums of the runs' weights
     double sum = 0.0;
@@ -145,7 +192,12 @@ __device__ __forceinline__ void sample(
 #define KERNEL(NAME, T)                                                                                           \
     extern "C" __global__ void __launch_bounds__(THREADS) sample_##NAME(                                          \
         const T* logits, const float* uniforms, uint16_t* tokens, int vocabulary, float temperature, int top_k) { \
-        sample(logits, uniforms, tokens, vocabulary, temperature, top_k);                                         \
+        sample<false>(logits, uniforms, tokens, vocabulary, temperature, top_k, 1.0f);                            \
+    }                                                                                                             \
+    extern "C" __global__ void __launch_bounds__(THREADS)                                                         \
+        sample_top_p_##NAME(const T* logits, const float* uniforms, uint16_t* tokens, int vocabulary,             \
+                            float temperature, int top_k, float top_p) {                                          \
+        sample<true>(logits, uniforms, tokens, vocabulary, temperature, top_k, top_p);                            \
     }
 
 KERNEL(f32, float)

@@ -104,7 +104,7 @@ impl Run {
     }
 
     fn generation(&self) -> Generation {
-        let options = SampleOptions { temperature: 1.0, top_k: None };
+        let options = SampleOptions::PLAIN;
         Generation { length: self.length(), options, seed: 0, first: 0 }
     }
 

@@ -192,7 +192,7 @@ fn once_a_step(criterion: &mut Criterion) {
 
     let logits = tensor(&device, &[16, VOCABULARY]);
     floats(&mut group, 16 * VOCABULARY);
-    let options = SampleOptions { temperature: 1.0, top_k: Some(40) };
+    let options = SampleOptions { temperature: 1.0, top_k: Some(40), top_p: None };
     group.bench_function("sample", |bencher| bencher.iter(|| device.sample(&logits, options, &[0.5; 16])));
 }
 

@@ -197,7 +197,7 @@ fn draw<'a>(
 ) -> Result<Decoder<'a, CudaDevice>> {
     let mut decoder = Decoder::new(device, model, parameters, images, length)?;
     let logits = decoder.step(device.upload_tokens([images, 1], &vec![model.sos(); images])?)?;
-    let options = SampleOptions { temperature: 1.0, top_k: None };
+    let options = SampleOptions::PLAIN;
     device.download_tokens(&device.sample(&logits, options, &vec![0.5; images])?)?;
     Ok(decoder)
 }

@@ -56,7 +56,7 @@ impl Settings {
             images: ImageSelection::test_images(DataSpec::Sample),
             count: 8,
             completions: 4,
-            options: SampleOptions { temperature: 1.0, top_k: None },
+            options: SampleOptions::PLAIN,
             seed: 0,
         }
     }

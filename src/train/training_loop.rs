@@ -329,7 +329,7 @@ impl<D: Device> TrainingLoop<'_, D> {
         let originals = tokens_of(examples, 0, GRID_ROWS.min(examples.len()))?;
         let generation = Generation {
             length: self.length,
-            options: SampleOptions { temperature: 1.0, top_k: None },
+            options: SampleOptions::PLAIN,
             seed: self.schedule.seed,
             first: 0,
         };

@@ -131,6 +131,15 @@ fn drawings_of_every_kind() {
     assert!(first != other);
     let (_, shape, _) = sample(&[photo.to_str().unwrap(), "--temperature", "0", "--completions", "1"]);
     assert_eq!(shape, [1, 64]);
+
+    // A nucleus of all changes nothing, one of next to nothing leaves the likeliest colour.
+    let free = |flags: &[&str]| sample(&[&["--unconditional", "--count", "2", "--scale", "1"], flags].concat()).2;
+    assert!(free(&["--top-p", "1"]) == free(&[]) && free(&["--top-p", "0.5"]) != free(&[]));
+    assert!(free(&["--top-p", "1e-9"]) == free(&["--temperature", "0"]));
+    for wrong in ["0", "-0.1", "1.01", "nan"] {
+        let message = assert_refused(engine().args(["sample", "--checkpoint", "x", "--top-p", wrong]));
+        assert!(message.contains("--top-p must be above 0 and at most 1"), "{message}");
+    }
 }
 
 #[test]

@@ -200,6 +200,7 @@ fn flags_that_do_nothing_are_refused() {
         ("completions", &["sample", "--checkpoint", run, "--unconditional", "--completions", "2"]),
         ("count", &["sample", "--checkpoint", run, "photo.png", "--count", "2"]),
         ("top-k", &["sample", "--checkpoint", run, "--temperature", "0", "--top-k", "3"]),
+        ("top-p", &["sample", "--checkpoint", run, "--temperature", "0", "--top-p", "0.5"]),
         ("lr", &["probe", "--checkpoint", run, "--lr", "0.1"]),
         ("tolerance", &["probe", "--checkpoint", run, "--solver", "sgd", "--tolerance", "0.1"]),
         ("sample-every", &["train", "--objective", "bert", "--sample-every", "3"]),

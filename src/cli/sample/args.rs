@@ -47,6 +47,10 @@ pub struct SampleCommand {
     /// Choose among this many likeliest colours only [default: all]
     #[arg(long, value_name = "K")]
     pub(super) top_k: Option<usize>,
+    /// Choose among the likeliest colours only whose probabilities together reach P, above 0 and at most 1 (the nucleus);
+    /// with --top-k, of those K [default: all]
+    #[arg(long, value_name = "P", allow_negative_numbers = true)]
+    pub(super) top_p: Option<f32>,
     /// Seed of the random numbers
     /// [default: 0]
     #[arg(long, value_name = "N")]
@@ -97,6 +101,7 @@ impl SampleCommand {
             "at --temperature 0, which takes the likeliest colour",
             &[
                 ("top-k", self.temperature == 0.0 && self.top_k.is_some()),
+                ("top-p", self.temperature == 0.0 && self.top_p.is_some()),
                 ("sample-seed", self.temperature == 0.0 && self.sample_seed.is_some()),
             ],
         )
@@ -115,7 +120,7 @@ impl SampleCommand {
             images: self.data.selection(self.json),
             count: self.count.unwrap_or(8),
             completions: self.completions.unwrap_or(4),
-            options: SampleOptions { temperature: self.temperature, top_k: self.top_k },
+            options: SampleOptions { temperature: self.temperature, top_k: self.top_k, top_p: self.top_p },
             seed: self.sample_seed.unwrap_or(0),
         }
     }

@@ -30,6 +30,9 @@ impl SampleCommand {
         if self.top_k == Some(0) || self.count == Some(0) || self.completions == Some(0) || self.scale == Some(0) {
             bail!("--top-k, --count, --completions and --scale must be at least 1");
         }
+        if self.top_p.is_some_and(|share| !(share > 0.0 && share <= 1.0)) {
+            bail!("--top-p must be above 0 and at most 1, which takes all colours; 0.9 is usual");
+        }
         self.check_flags()?;
         on_device((&self.device).into(), self)
     }

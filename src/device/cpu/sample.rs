@@ -23,21 +23,35 @@ fn sample_row(logits: &[f32], options: SampleOptions, uniform: f32) -> u16 {
     // The most likely tokens.
     let kept = options.top_k.unwrap_or(logits.len()).min(logits.len());
     let mut candidates: Vec<u16> = (0..logits.len() as u16).collect();
+    // A total order (ties go to the lower token), so the selection is one definite set.
+    let order = |&a: &u16, &b: &u16| logits[usize::from(b)].total_cmp(&logits[usize::from(a)]).then(a.cmp(&b));
     if kept < logits.len() {
-        // A total order (ties go to the lower token), so the selection is one definite set.
-        let order = |&a: &u16, &b: &u16| logits[usize::from(b)].total_cmp(&logits[usize::from(a)]).then(a.cmp(&b));
         candidates.select_nth_unstable_by(kept - 1, order);
         candidates.truncate(kept);
         candidates.sort_unstable();
     }
 
-    // Invert their cumulative distribution.
+    // Of them those that make up the nucleus.
     let max = candidates.iter().map(|&token| logits[usize::from(token)]).fold(f32::NEG_INFINITY, f32::max);
     let weight = |token: u16| {
         let difference = f64::from(logits[usize::from(token)]) - f64::from(max);
         (difference / f64::from(options.temperature)).exp()
     };
-    let total: f64 = candidates.iter().map(|&token| weight(token)).sum();
+    let mut total: f64 = candidates.iter().map(|&token| weight(token)).sum();
+    if let Some(top_p) = options.top_p.filter(|top_p| *top_p < 1.0) {
+        candidates.sort_unstable_by(order);
+        let enough = f64::from(top_p) * total;
+        let mut sum = 0.0;
+        let last = candidates.iter().position(|&token| {
+            sum += weight(token);
+            sum >= enough
+        });
+        candidates.truncate(last.map_or(candidates.len(), |last| last + 1));
+        candidates.sort_unstable();
+        total = candidates.iter().map(|&token| weight(token)).sum();
+    }
+
+    // Invert their cumulative distribution.
     let wanted = f64::from(uniform) * total;
     let mut cumulative = 0.0;
     for &token in &candidates {

@@ -11,6 +11,14 @@ pub struct SampleOptions {
     pub temperature: f32,
     /// Only this many of the most likely tokens may be drawn; all if `None`.
     pub top_k: Option<usize>,
+    /// Of these only the most likely whose probabilities together reach this much, above 0 and at most 1, of all of theirs:
+    /// the nucleus (Holtzman and others, 2019). The token that reaches it is the last; of equals the lower tokens come first.
+    pub top_p: Option<f32>,
+}
+
+impl SampleOptions {
+    /// Draws from the model's own distribution: no cuts, temperature 1.
+    pub const PLAIN: Self = Self { temperature: 1.0, top_k: None, top_p: None };
 }
 
 /// The choice of the next token.
@@ -39,6 +47,9 @@ pub fn check(logits: &[usize], options: SampleOptions, uniforms: &[f32]) -> shap
     }
     if options.top_k == Some(0) {
         return error(OP, "top_k", "at least 1", 0);
+    }
+    if let Some(top_p) = options.top_p.filter(|top_p| !(*top_p > 0.0 && *top_p <= 1.0)) {
+        return error(OP, "top_p", "above 0 and at most 1", top_p);
     }
 
     // A number in [0, 1) per row.

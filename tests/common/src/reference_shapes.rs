@@ -271,19 +271,23 @@ impl Names {
             cases.push(Case { card: None, shape: format!("{rows} x {vocabulary}"), run: Box::new(run), kernels });
         }
 
-        let run = move |device: &CudaDevice| {
-            let options = SampleOptions { temperature: 1.0, top_k: Some(40) };
-            // Of an op, so that it is in the device's precision.
-            let (x, weight) = (tensor(device, &[rows, 8]), tensor(device, &[8, 512]));
-            let logits = device.linear(&x, &weight, WeightLayout::InOut, None).unwrap();
-            device.sample(&logits, options, &vec![0.5; rows]).unwrap();
-        };
-        cases.push(Case {
-            card: None,
-            shape: format!("{rows} x 512, the 40 best"),
-            run: Box::new(run),
-            kernels: vec![(format!("sample_{name}"), fixed(rows * (512 * size + 4), 2 * rows))],
-        });
+        for (kernel, top_k, top_p, what) in
+            [("sample", Some(40), None, "the 40 best"), ("sample_top_p", None, Some(0.9), "nine tenths")]
+        {
+            let run = move |device: &CudaDevice| {
+                let options = SampleOptions { temperature: 1.0, top_k, top_p };
+                // Of an op, so that it is in the device's precision.
+                let (x, weight) = (tensor(device, &[rows, 8]), tensor(device, &[8, 512]));
+                let logits = device.linear(&x, &weight, WeightLayout::InOut, None).unwrap();
+                device.sample(&logits, options, &vec![0.5; rows]).unwrap();
+            };
+            cases.push(Case {
+                card: None,
+                shape: format!("{rows} x 512, {what}"),
+                run: Box::new(run),
+                kernels: vec![(format!("{kernel}_{name}"), fixed(rows * (512 * size + 4), 2 * rows))],
+            });
+        }
         cases
     }
 

@@ -4,7 +4,7 @@ use igpt_engine::device::{Activation, CudaDevice, Mask, Precision};
 
 use crate::ops::reference::Attention;
 use crate::ops::support::Tested;
-use crate::ops::{adam, attention, cross_entropy, embedding, global_norm, layernorm, linear, mlp};
+use crate::ops::{adam, attention, cross_entropy, embedding, global_norm, layernorm, linear, mlp, sample};
 
 type Device = Tested<CudaDevice>;
 
@@ -218,6 +218,14 @@ pub const MUTANTS: &[Mutant] = mutants! {
     "global_norm: skipped steps in a row are not counted anew":
     "global_norm" "global_norm.cu" [], F32, global_norm::verdicts, Found::Values("assertion");
     "finite ? 0.0f : skipped[1] + 1.0f" => "skipped[1] + (finite ? 0.0f : 1.0f)"
+
+    "sample: the nucleus is that of all tokens and not of the k likeliest":
+    "sample" "sample.cu" [], F32, sample::top_p_draws_from_the_nucleus, Found::Values("assertion");
+    "for_candidates([&](int, float logit) { all += weight(logit); });" => "for (int token = begin; token < end; ++token) all += weight(to_float(row_logits[token]));"
+
+    "sample: all of the tokens that are equal at top-p's edge are taken":
+    "sample" "sample.cu" [], Bf16, sample::top_p_keeps_as_many_equals_as_it_needs, Found::Values("assertion");
+    "fmin(ceil(missing / each), static_cast<double>(vocabulary)) : 1.0" => "static_cast<double>(vocabulary) : 1.0"
 
     "cross_entropy: a loss that is infinite has a gradient":
     "cross_entropy" "cross_entropy.cu" [], F32, cross_entropy::losses_that_are_not_finite, Found::Values("assertion");

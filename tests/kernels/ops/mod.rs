@@ -19,7 +19,7 @@ mod mean_pool;
 mod memory;
 pub mod mlp;
 pub mod reference;
-mod sample;
+pub mod sample;
 pub mod support;
 
 use igpt_engine::device::{CpuDevice, CudaDevice, Precision};
@@ -65,7 +65,10 @@ macro_rules! op_table {
             mean_pool { both_ways, mistakes_are_errors }
             memory { values_come_back, no_tensor_is_empty }
             mlp { forward, backward, large, large_values, mistakes_are_errors }
-            sample { follows_the_distribution, argmax_takes_the_first, top_k_keeps_the_best, odd_logits, mistakes_are_errors }
+            sample {
+                follows_the_distribution, argmax_takes_the_first, top_k_keeps_the_best, top_p_draws_from_the_nucleus,
+                top_p_keeps_as_many_equals_as_it_needs, odd_logits, mistakes_are_errors
+            }
         }
     };
 }

@@ -1,8 +1,8 @@
 //! Sampling.
 
-use igpt_engine::device::{Device, SampleOptions};
+use igpt_engine::device::{Device, SampleOptions, WeightLayout};
 
-use super::support::{Tested, assert_error};
+use super::support::{Tested, assert_error, upload};
 
 fn sample<D: Device>(device: &Tested<D>, logits: &[f32], options: SampleOptions, uniforms: &[f32]) -> Vec<u16> {
     let rows: Vec<f32> = uniforms.iter().flat_map(|_| logits).copied().collect();
@@ -15,18 +15,18 @@ fn sample<D: Device>(device: &Tested<D>, logits: &[f32], options: SampleOptions,
 pub fn follows_the_distribution<D: Device>(device: &Tested<D>) {
     let logits = [0.0, 2f32.ln(), f32::NEG_INFINITY, 5f32.ln()];
     let uniforms: Vec<f32> = (0..800).map(|i| (i as f32 + 0.5) / 800.0).collect();
-    let options = SampleOptions { temperature: 1.0, top_k: None };
+    let options = SampleOptions::PLAIN;
     let tokens = sample(device, &logits, options, &uniforms);
     let counts = [0, 1, 2, 3].map(|token| tokens.iter().filter(|&&sampled| sampled == token).count());
     assert_eq!(counts, [100, 200, 0, 500]);
     // Half the temperature squares the odds: 1 : 4 : 25.
-    let tokens = sample(device, &logits, SampleOptions { temperature: 0.5, top_k: None }, &uniforms[..30]);
+    let tokens = sample(device, &logits, SampleOptions { temperature: 0.5, top_k: None, top_p: None }, &uniforms[..30]);
     assert_eq!(tokens.iter().filter(|&&token| token == 0).count(), 27);
     assert_eq!(sample(device, &logits, options, &[0.0, 1.0 - f32::EPSILON]), [0, 3]);
 }
 
 pub fn argmax_takes_the_first<D: Device>(device: &Tested<D>) {
-    let options = SampleOptions { temperature: 0.0, top_k: None };
+    let options = SampleOptions { temperature: 0.0, top_k: None, top_p: None };
     assert_eq!(sample(device, &[1.0, 3.0, 2.0, 3.0], options, &[0.0, 0.99]), [1, 1]);
 }
 
@@ -34,12 +34,101 @@ pub fn argmax_takes_the_first<D: Device>(device: &Tested<D>) {
 pub fn top_k_keeps_the_best<D: Device>(device: &Tested<D>) {
     let uniforms: Vec<f32> = (0..100).map(|i| i as f32 / 100.0).collect();
     for (k, expected) in [(1, vec![2]), (2, vec![0, 2]), (3, vec![0, 2, 3]), (9, vec![0, 1, 2, 3, 4])] {
-        let options = SampleOptions { temperature: 1.0, top_k: Some(k) };
+        let options = SampleOptions { temperature: 1.0, top_k: Some(k), top_p: None };
         let mut tokens = sample(device, &[1.0, 0.5, 2.0, 1.0, 0.5], options, &uniforms);
         tokens.sort_unstable();
         tokens.dedup();
         assert_eq!(tokens, expected, "top {k}");
     }
+}
+
+/// Of equals, the lower tokens; exact sums, so that the edge is where it seems.
+pub fn top_p_keeps_as_many_equals_as_it_needs<D: Device>(device: &Tested<D>) {
+    let uniforms: Vec<f32> = (0..100).map(|i| i as f32 / 100.0).collect();
+    let kept = |logits: &[f32], top_k, top_p| {
+        let options = SampleOptions { temperature: 1.0, top_k, top_p: Some(top_p) };
+        let mut tokens = sample(device, logits, options, &uniforms);
+        tokens.sort_unstable();
+        tokens.dedup();
+        tokens
+    };
+    for (top_p, expected) in [(1e-9, 1), (0.25, 1), (0.26, 2), (0.5, 2), (0.75, 3), (0.751, 4), (1.0, 4)] {
+        assert_eq!(kept(&[2.0; 4], None, top_p), (0..expected).collect::<Vec<u16>>(), "{top_p} of four equals");
+    }
+    // Of the two that are left by top-k, the lower; what is likelier than they comes before both.
+    assert_eq!(kept(&[1.0, 1.0, 1.0, 1.0], Some(2), 0.5), [0]);
+    assert_eq!(kept(&[1.0, 1.0, 9.0, 1.0], None, 0.9), [2]);
+    assert_eq!(kept(&[f32::NEG_INFINITY, 3.0, f32::NEG_INFINITY], None, 0.999), [1]);
+}
+
+/// Draws from the nucleus by its definition, in f64: `None` where a sum is too near its edge to say.
+fn drawn_from_the_nucleus(logits: &[f64], options: SampleOptions, uniform: f64) -> Option<u16> {
+    let mut tokens: Vec<usize> = (0..logits.len()).collect();
+    tokens.sort_by(|&a, &b| logits[b].total_cmp(&logits[a]).then(a.cmp(&b)));
+    tokens.truncate(options.top_k.unwrap_or(usize::MAX));
+    let weight = |token: usize| ((logits[token] - logits[tokens[0]]) / f64::from(options.temperature)).exp();
+    let total: f64 = tokens.iter().map(|&token| weight(token)).sum();
+
+    let enough = f64::from(options.top_p?) * total;
+    let sums = tokens.iter().scan(0.0, |sum, &token| {
+        *sum += weight(token);
+        Some(*sum)
+    });
+    let near = |a: f64, b: f64| (a - b).abs() < 1e-9 * total;
+    let sums: Vec<f64> = sums.collect();
+    let last = sums.iter().position(|sum| *sum >= enough)?;
+    if sums.iter().any(|sum| near(*sum, enough)) {
+        return None;
+    }
+
+    let mut kept = tokens[..=last].to_vec();
+    kept.sort_unstable();
+    let wanted = uniform * sums[last];
+    let mut sum = 0.0;
+    for token in kept {
+        sum += weight(token);
+        if near(sum, wanted) {
+            return None;
+        }
+        if sum > wanted {
+            return Some(token as u16);
+        }
+    }
+    None
+}
+
+pub fn top_p_draws_from_the_nucleus<D: Device>(device: &Tested<D>) {
+    const ROWS: usize = 60;
+    let uniforms: Vec<f32> = (0..ROWS).map(|i| (i as f32 + 0.37) / ROWS as f32).collect();
+    let mut compared = 0;
+    for (case, vocabulary) in [3, 129, 512, 1000].into_iter().enumerate() {
+        // Of few different values too, so that there are equals at the edge.
+        for steps in [f64::INFINITY, 2.0] {
+            let values = device.random(case as u64).values(vocabulary).into_iter();
+            let logits: Vec<f64> = match steps.is_finite() {
+                true => values.map(|value| (value * steps).round() / steps).collect(),
+                false => values.map(|value| device.representable(4.0 * value)).collect(),
+            };
+            // Out of an op, so that they are in the precision of its results.
+            let mut weight = logits.clone();
+            weight.resize(8 * vocabulary, 0.0);
+            let (x, weight) = (upload(device, &[ROWS, 8], &[1.0; 8 * ROWS]), upload(device, &[8, vocabulary], &weight));
+            let on_device = device.linear(&x, &weight, WeightLayout::InOut, None).unwrap();
+
+            for (top_k, top_p, temperature) in
+                [(None, 0.05, 1.0), (None, 0.47, 1.0), (None, 0.93, 0.7), (Some(40), 0.61, 1.3), (Some(2), 0.999, 1.0)]
+            {
+                let options = SampleOptions { temperature, top_k, top_p: Some(top_p) };
+                let tokens = device.download_tokens(&device.sample(&on_device, options, &uniforms).unwrap()).unwrap();
+                for (token, uniform) in tokens.iter().zip(&uniforms) {
+                    let expected = drawn_from_the_nucleus(&logits, options, f64::from(*uniform));
+                    compared += usize::from(expected.is_some());
+                    assert_eq!(*token, expected.unwrap_or(*token), "{vocabulary} tokens, {steps} steps, {options:?}");
+                }
+            }
+        }
+    }
+    assert!(compared > 2000, "only {compared} draws were compared");
 }
 
 /// Whatever the logits are, a token that exists comes out.
@@ -48,9 +137,11 @@ pub fn odd_logits<D: Device>(device: &Tested<D>) {
     for first in odd {
         for second in odd {
             for temperature in [0.0, 1e-30, 1.0, 1e30] {
-                for top_k in [None, Some(1), Some(2)] {
-                    let tokens = sample(device, &[first, second, second], SampleOptions { temperature, top_k }, &[0.5]);
-                    assert!(tokens[0] < 3, "{first} {second} {temperature} {top_k:?}");
+                let cuts = [(None, None), (Some(1), None), (Some(2), None), (None, Some(0.5)), (Some(2), Some(0.5))];
+                for (top_k, top_p) in cuts {
+                    let options = SampleOptions { temperature, top_k, top_p };
+                    let tokens = sample(device, &[first, second, second], options, &[0.5]);
+                    assert!(tokens[0] < 3, "{first} {second} {options:?}");
                 }
             }
         }
@@ -59,7 +150,7 @@ pub fn odd_logits<D: Device>(device: &Tested<D>) {
 
 pub fn mistakes_are_errors<D: Device>(device: &Tested<D>) {
     let logits = device.zeros(&[2, 3]).unwrap();
-    let options = SampleOptions { temperature: 1.0, top_k: None };
+    let options = SampleOptions::PLAIN;
     assert_error(device.sample(&logits, options, &[0.5]), &["sample: uniforms must be 2, one per row, not 1"]);
     assert_error(device.sample(&logits, options, &[0.5, 1.0]), &["sample: uniforms must be in [0, 1), not 1.0"]);
     assert_error(device.sample(&logits, options, &[0.5, f32::NAN]), &["sample: uniforms must be in [0, 1), not NaN"]);
@@ -67,6 +158,11 @@ pub fn mistakes_are_errors<D: Device>(device: &Tested<D>) {
     assert_error(device.sample(&logits, cold, &[0.5, 0.5]), &["sample: temperature", "not -1.0"]);
     let none = SampleOptions { top_k: Some(0), ..options };
     assert_error(device.sample(&logits, none, &[0.5, 0.5]), &["sample: top_k must be at least 1, not 0"]);
+    for top_p in [0.0, -0.5, 1.5, f32::NAN] {
+        let cut = SampleOptions { top_p: Some(top_p), ..options };
+        let said = format!("sample: top_p must be above 0 and at most 1, not {top_p:?}");
+        assert_error(device.sample(&logits, cut, &[0.5, 0.5]), &[&said]);
+    }
     let cube = device.zeros(&[2, 2, 3]).unwrap();
     assert_error(
         device.sample(&cube, options, &[0.5, 0.5]),
