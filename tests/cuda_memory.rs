@@ -1,19 +1,21 @@
 //! The memory of a GPU and the contexts that it is in, on simulated cards: counted, lent, given back, and usable after accidents.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::Path;
 use std::sync::Once;
+use std::sync::atomic::AtomicBool;
 
 use cudasim::Simulator;
-use igpt_engine::data::Batch;
+use igpt_engine::data::{Batch, DataSpec};
 use igpt_engine::device::prelude::*;
 use igpt_engine::device::{CudaDevice, Error, Precision, SampleOptions};
-use igpt_engine::eval::score;
+use igpt_engine::eval::{Evaluation, score};
 use igpt_engine::model::{Criterion, ModelConfig, Objective, Preset, Transformer, parameter_specs};
-use igpt_engine::optim::{Adam, AdamConfig, Schedule, ScheduleKind};
+use igpt_engine::optim::{Adam, AdamConfig, Average, Schedule, ScheduleKind};
 use igpt_engine::plan::{Load, Work};
 use igpt_engine::sample::{Generation, generate};
 use igpt_engine::tape::Parameters;
-use igpt_engine::train::Trainer;
+use igpt_engine::train::{Events, Pace, Session, Settings, StepOutcome, Trainer};
 use test_support::devices;
 
 /// The simulator, with a card of these options that no other test uses.
@@ -30,12 +32,20 @@ struct Run {
     config: ModelConfig,
     precision: Precision,
     images: usize,
+    /// Images that are validated at a time, and whether an average of the weights is kept.
+    validated: usize,
+    ema: bool,
 }
 
 impl Run {
     fn new([layers, width, heads]: [usize; 3], side: usize, images: usize, precision: Precision) -> Self {
         let config = ModelConfig { layers, width, heads, ..ModelConfig::preset(Preset::Tiny, side) };
-        Self { config, precision, images }
+        Self { config, precision, images, validated: images, ema: false }
+    }
+
+    /// With an average, and validations of `images` at a time.
+    fn averaged(self, images: usize) -> Self {
+        Self { validated: images, ema: true, ..self }
     }
 
     fn bert(self) -> Self {
@@ -52,16 +62,21 @@ impl Run {
     }
 
     fn load(&self, work: Work) -> Load<'_> {
-        let Self { config, precision, images } = self;
-        Load { config, work, images: *images, length: self.length(), precision: *precision }
+        let Self { config, precision, images, ema, validated } = self;
+        let (ema, eval_images) = (*ema, Some(*validated));
+        Load { config, work, images: *images, length: self.length(), precision: *precision, ema, eval_images }
     }
 
     fn batch(&self, step: usize) -> Batch {
-        let pixels = self.images * self.length();
+        self.batch_of(self.images, step)
+    }
+
+    fn batch_of(&self, images: usize, step: usize) -> Batch {
+        let pixels = images * self.length();
         Batch {
             tokens: (0..pixels).map(|i| ((i * i + 101 * step) % 512) as u16).collect(),
-            labels: (0..self.images).map(|image| ((image + step) % 3) as u16).collect(),
-            first_sample: (step * self.images) as u64,
+            labels: (0..images).map(|image| ((image + step) % 3) as u16).collect(),
+            first_sample: (step * images) as u64,
         }
     }
 
@@ -78,7 +93,9 @@ impl Run {
             classification_weight: if learns { 1.0 } else { 0.0 },
             ..Criterion::from(self.config.objective())
         };
-        Trainer::new(device, Transformer::new(self.config.clone()).unwrap(), parameters, adam, schedule, criterion)
+        let average = self.ema.then(|| Average::new(device, &parameters, 0.9)).transpose()?;
+        let model = Transformer::new(self.config.clone()).unwrap();
+        Ok(Trainer::new(device, model, parameters, adam, schedule, criterion)?.with_average(average))
     }
 
     /// Three steps, what is done between steps, and one more step.
@@ -94,7 +111,8 @@ impl Run {
 
     /// Validation, the check before a checkpoint, a grid of samples.
     fn between(&self, device: &CudaDevice, trainer: &Trainer<'_, CudaDevice>) -> igpt_engine::device::Result<()> {
-        let (model, parameters, tokens) = (trainer.model(), trainer.parameters(), self.batch(9).tokens);
+        let (model, parameters) = (trainer.model(), trainer.parameters());
+        let tokens = self.batch_of(self.validated, 9).tokens;
         trainer.between_steps(|| score(device, model, parameters, &tokens, self.length()))?;
         trainer.between_steps(|| score(device, model, parameters, &tokens[..self.length()], self.length()))?;
         if self.config.objective() == Objective::Ar {
@@ -122,13 +140,14 @@ fn assert_planned(what: &str, planned: f64, device: &CudaDevice) {
     assert!((planned / taken - 1.0).abs() <= 0.03, "{what}: {planned} planned, {taken} taken");
 }
 
-fn shapes() -> [Run; 5] {
+fn shapes() -> [Run; 6] {
     [
         Run::new([2, 64, 2], 4, 16, Precision::Bf16),
         Run::new([3, 128, 4], 4, 8, Precision::F32),
         Run::new([1, 192, 3], 8, 6, Precision::Bf16),
         Run::new([4, 64, 2], 4, 40, Precision::Bf16).bert(),
         Run::new([2, 96, 3], 8, 4, Precision::F32).classes(),
+        Run::new([2, 64, 2], 4, 8, Precision::Bf16).averaged(40),
     ]
 }
 
@@ -161,7 +180,7 @@ fn a_plan_is_what_is_taken() {
 fn a_card_of_the_planned_size_holds_the_run_and_a_smaller_one_does_not() {
     let run = &shapes()[0];
     let planned = run.load(Work::Training).on_gpu().unwrap().total();
-    for (ordinal, share, fits) in [(6, 1.03, true), (7, 0.97, false)] {
+    for (ordinal, share, fits) in [(15, 1.03, true), (7, 0.97, false)] {
         let Some(_) = card(ordinal, &format!("races=off,memory={}", (planned * share) as u64)) else { return };
         let device = CudaDevice::new(ordinal as usize, run.precision).unwrap();
         match run.train(&device) {
@@ -211,6 +230,61 @@ fn work_between_steps_borrows_the_memory_of_a_recorded_step() {
         assert_eq!(one, two);
     }
     assert!(run.bits(&device, &trainer) == run.bits(&device, &other), "the loan has changed bits");
+}
+
+/// Keeps what a run says.
+#[derive(Default)]
+struct Notes(Vec<String>, usize);
+
+impl Events for Notes {
+    fn started(&mut self, _step: u64, _steps: u64) {}
+    fn stepped(&mut self, _outcome: &StepOutcome, _pace: &Pace) {}
+    fn evaluated(&mut self, _step: u64, _evaluation: &Evaluation) {
+        self.1 += 1;
+    }
+    fn saved(&mut self, _step: u64, _checkpoint: &Path) {}
+    fn sampled(&mut self, _step: u64, _picture: &Path) {}
+    fn note(&mut self, text: &str) {
+        self.0.push(text.to_owned());
+    }
+}
+
+/// Memory that another program takes while a run trains makes its validations smaller, and does not end it.
+#[test]
+fn a_validation_that_finds_the_card_full_takes_fewer_images_at_a_time() {
+    let Some(_) = card(14, "memory=67108864") else { return };
+    let place = tempfile::tempdir().unwrap();
+    let settings = Settings {
+        layers: Some(1),
+        width: Some(64),
+        heads: Some(2),
+        resolution: Some(8),
+        batch: 1,
+        steps: 2,
+        warmup: 0,
+        eval_every: 1,
+        eval_images: 64,
+        eval_batch: Some(64),
+        sample_every: 0,
+        save_every: 0,
+        precision: Some(Precision::F32),
+        ..Settings::pretraining(DataSpec::Sample, &place.path().join("run")).unwrap()
+    };
+    let device = CudaDevice::new(14, Precision::F32).unwrap();
+    let session = Session::open(&device, settings, None, false).unwrap();
+
+    // Of 64 MiB, 4 are left beside what the run has taken so far.
+    let other = CudaDevice::new(14, Precision::F32).unwrap();
+    let taken = (64 << 20) - device.memory_use().allocated - (4 << 20);
+    let taken = other.zeros(&[taken / 4]).unwrap();
+    let mut notes = Notes::default();
+    let outcome = session.run(&mut notes, &AtomicBool::new(false)).unwrap();
+    drop(taken);
+    assert_eq!((outcome.step, notes.1), (2, 2), "{:?}", notes.0);
+    let said: Vec<&String> = notes.0.iter().filter(|note| note.contains("memory ended while")).collect();
+    assert!(said[0].contains("while 64 images were validated at a time; it is 32"), "{said:?}");
+    // What has been found out once is not tried again.
+    assert!(said.iter().filter(|note| note.contains("while 64")).count() == 1, "{said:?}");
 }
 
 /// Buffers of sizes that nobody needs any more are given back before a card is said to be full.

@@ -61,6 +61,7 @@ fn save(folder: &Path) {
         device: &device,
         config: &config,
         parameters: &parameters,
+        average: None,
         training: Some(training),
         palette: Some(&palette),
     };

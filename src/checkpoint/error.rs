@@ -169,6 +169,16 @@ pub enum CheckpointError {
         /// The file that is missing.
         missing: &'static str,
     },
+    /// A checkpoint without a moving average of the weights.
+    #[error(
+        "{} holds no moving average of its weights (ema.safetensors is not there); leave --ema out, or keep one with \
+         `igpt-engine train --ema 0.999`",
+        path.display()
+    )]
+    NoAverage {
+        /// The folder.
+        path: PathBuf,
+    },
     /// Something is already there.
     #[error("{} already exists; choose another --out, or replace it with --force", path.display())]
     Occupied {

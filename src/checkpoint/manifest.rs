@@ -23,7 +23,8 @@ use sha2::{Digest, Sha256};
 use super::error::{CheckpointError, Result};
 use super::hashed_file::Expected;
 use super::{
-    CONFIG_FILE, INDEX_FILE, MANIFEST_FILE, MODEL_FILE, OPTIMIZER_FILE, ORDER_FILE, PREPROCESSOR_FILE, TRAINING_FILE,
+    CONFIG_FILE, EMA_FILE, INDEX_FILE, MANIFEST_FILE, MODEL_FILE, OPTIMIZER_FILE, ORDER_FILE, PREPROCESSOR_FILE,
+    TRAINING_FILE,
 };
 use crate::data::{hex, sha256};
 use crate::fs::first_bytes::foreign;
@@ -211,7 +212,8 @@ fn is_tensors(name: &str) -> bool {
 
 /// Whether a file of this name means something to the engine.
 fn is_ours(name: &str) -> bool {
-    let names = [CONFIG_FILE, INDEX_FILE, MODEL_FILE, OPTIMIZER_FILE, ORDER_FILE, PREPROCESSOR_FILE, TRAINING_FILE];
+    let names =
+        [CONFIG_FILE, EMA_FILE, INDEX_FILE, MODEL_FILE, OPTIMIZER_FILE, ORDER_FILE, PREPROCESSOR_FILE, TRAINING_FILE];
     names.contains(&name) || (name.starts_with("model-") && is_tensors(name))
 }
 

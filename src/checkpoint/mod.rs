@@ -6,8 +6,9 @@
 //! | `order.npy` | the order of the pixels, if it is one without a name |
 //! | `model.safetensors` | parameters, F32, names and shapes of [`crate::model::parameter_specs`] |
 //! | `preprocessor_config.json` | the palette, if known |
+//! | `ema.safetensors` | the moving average of the parameters, of runs that keep one; names and shapes of `model.safetensors` |
 //! | `optimizer.safetensors` | Adam's moments: `first_moment.NAME`, `second_moment.NAME` |
-//! | `training.json` | [`Progress`], and the SHA-256 of the two safetensors files |
+//! | `training.json` | [`Progress`], and the SHA-256 of the safetensors files |
 //! | `igpt-engine.sha256` | the SHA-256 of every file, verified whenever one is read |
 //!
 //! A checkpoint is written under a temporary name and renamed, so one that can be seen is complete.
@@ -31,6 +32,7 @@ pub mod tensors;
 mod training;
 pub mod weights;
 
+use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::BufWriter;
 use std::path::Path;
@@ -65,6 +67,8 @@ pub const MODEL_FILE: &str = "model.safetensors";
 pub const PREPROCESSOR_FILE: &str = "preprocessor_config.json";
 /// Adam's moments.
 pub const OPTIMIZER_FILE: &str = "optimizer.safetensors";
+/// The moving average of the parameters.
+pub const EMA_FILE: &str = "ema.safetensors";
 /// Counters and hashes.
 pub const TRAINING_FILE: &str = "training.json";
 
@@ -81,6 +85,8 @@ pub struct CheckpointContents<'a, D: Device> {
     pub config: &'a ModelConfig,
     /// Its parameters.
     pub parameters: &'a Parameters<D>,
+    /// The moving average of the parameters, of a run that keeps one.
+    pub average: Option<&'a Parameters<D>>,
     /// What training needs to go on; without it the checkpoint can be used, not resumed.
     pub training: Option<TrainingState<'a, D>>,
     /// RGB in `[-1, 1]`, a row per colour.
@@ -93,7 +99,7 @@ pub struct CheckpointContents<'a, D: Device> {
 /// # Errors
 /// [`CheckpointError::Io`], [`CheckpointError::Order`]; those of the device.
 pub fn save<D: Device>(dir: &Path, contents: &CheckpointContents<'_, D>) -> Result<()> {
-    let CheckpointContents { device, config, parameters, training, palette } = contents;
+    let CheckpointContents { device, config, parameters, average, training, palette } = contents;
     let specs = parameters.specs();
     let headers: Vec<TensorHeader> = specs.iter().map(|spec| (spec.name.clone(), spec.shape.clone())).collect();
     // `write_tensors` asks for no more tensors than it was given headers.
@@ -106,15 +112,19 @@ pub fn save<D: Device>(dir: &Path, contents: &CheckpointContents<'_, D>) -> Resu
         huggingface::write_config(folder, config, false, false)?;
         let model = write_hashed(&folder.join(MODEL_FILE), &headers, |i| download(parameters.values().get(i)))?;
         write_palette(folder, *palette, config)?;
-        let mut hashes = vec![(MODEL_FILE.to_owned(), model.clone())];
+        let mut hashes = vec![(MODEL_FILE.to_owned(), model)];
+        if let Some(average) = average {
+            let ema = write_hashed(&folder.join(EMA_FILE), &headers, |i| download(average.values().get(i)))?;
+            hashes.push((EMA_FILE.to_owned(), ema));
+        }
         let Some(training) = training else { return write_manifest(folder, None, &hashes) };
         let optimizer = write_hashed(&folder.join(OPTIMIZER_FILE), &moment_headers(specs), |i| {
             download(training.first_moments.iter().chain(training.second_moments).nth(i))
         })?;
-        let sha256 = json!({MODEL_FILE: model, OPTIMIZER_FILE: optimizer});
+        hashes.push((OPTIMIZER_FILE.to_owned(), optimizer));
+        let sha256: BTreeMap<_, _> = hashes.iter().cloned().collect();
         let counters = json!({"progress": training.progress, "sha256": sha256, "manifest": MANIFEST_FILE});
         write_json(&folder.join(TRAINING_FILE), &counters)?;
-        hashes.push((OPTIMIZER_FILE.to_owned(), optimizer));
         write_manifest(folder, Some(training.progress.step), &hashes)
     })
 }
@@ -127,6 +137,24 @@ pub fn load_model<D: Device>(device: &D, dir: &Path) -> Result<(ModelConfig, Par
     let config = load_config(dir)?;
     let parameters = load_parameters(device, dir, &config)?;
     Ok((config, parameters))
+}
+
+/// The same with the moving average of the weights in their place, as runs with `--ema` keep it.
+///
+/// # Errors
+/// [`CheckpointError::NoAverage`] where none was kept; as [`load_model`].
+pub fn load_averaged_model<D: Device>(device: &D, dir: &Path) -> Result<(ModelConfig, Parameters<D>)> {
+    let config = load_config(dir)?;
+    let parameters = load_average(device, dir, &config)?;
+    Ok((config, parameters))
+}
+
+/// The moving average of the weights of a model of `config`.
+///
+/// # Errors
+/// [`CheckpointError::NoAverage`] where none was kept; as [`load_parameters`].
+pub fn load_average<D: Device>(device: &D, dir: &Path, config: &ModelConfig) -> Result<Parameters<D>> {
+    ModelFile::open_average(dir)?.load(device, config)
 }
 
 /// The weights of a checkpoint folder for fine-tuning `config`, which differs from the folder's in its classes alone: the class

@@ -12,7 +12,7 @@ use super::json::read_json;
 use super::manifest::{Manifest, step_of_folder};
 use super::source::TensorSource;
 use super::tensors::{TensorFile, TensorHeader};
-use super::{MODEL_FILE, OPTIMIZER_FILE, TRAINING_FILE};
+use super::{EMA_FILE, MODEL_FILE, OPTIMIZER_FILE, TRAINING_FILE};
 use crate::data::{hex, sha256};
 use crate::device::Device;
 use crate::model::{ModelConfig, parameter_specs};
@@ -135,7 +135,9 @@ pub fn load_training<D: Device>(device: &D, dir: &Path, config: &ModelConfig) ->
 /// they are read. Without one they are read here.
 fn check_hashes(dir: &Path, training: &TrainingFile, manifest: Option<&Manifest>) -> Result<()> {
     let path = dir.join(TRAINING_FILE);
-    for name in [MODEL_FILE, OPTIMIZER_FILE] {
+    // Not every run keeps an average.
+    let average = training.sha256.contains_key(EMA_FILE).then_some(EMA_FILE);
+    for name in [MODEL_FILE, OPTIMIZER_FILE].into_iter().chain(average) {
         let saved = training.sha256.get(name);
         let saved = saved.ok_or_else(|| CheckpointError::json(&path, format!("the SHA-256 of {name} is missing")))?;
         let file = dir.join(name);

@@ -12,7 +12,7 @@ use super::source::TensorSource;
 use super::split::SplitWeights;
 use super::tensorflow::{self, TensorFlowCheckpoint};
 use super::tensors::TensorFile;
-use super::{INDEX_FILE, MODEL_FILE};
+use super::{EMA_FILE, INDEX_FILE, MODEL_FILE};
 use crate::data::{hex, sha256};
 use crate::model::ModelConfig;
 
@@ -77,6 +77,29 @@ pub fn open_weights(dir: &Path) -> Result<Box<dyn TensorSource>> {
         Some(WeightKind::TensorFlow) => Ok(Box::new(open_tensorflow(dir)?)),
         None => Err(CheckpointError::NotACheckpoint { path: dir.to_owned(), problem: missing_weights(dir) }),
     }
+}
+
+/// Opens the moving average of a folder's weights.
+///
+/// # Errors
+/// [`CheckpointError::NoAverage`] where none was kept; those of the format for an unsound one.
+pub(super) fn open_average(dir: &Path) -> Result<Box<dyn TensorSource>> {
+    let path = dir.join(EMA_FILE);
+    if !path.is_file() && WeightKind::of(dir).is_some() {
+        return Err(CheckpointError::NoAverage { path: dir.to_owned() });
+    }
+    let expected = Manifest::open(dir)?.and_then(|manifest| manifest.expected(EMA_FILE));
+    Ok(Box::new(TensorFile::open_as(&path, expected)?))
+}
+
+/// What tells the moving average of a folder's weights from others: the SHA-256 of its file.
+///
+/// # Errors
+/// As [`weights_id`].
+pub fn average_id(dir: &Path) -> Result<String> {
+    // A listed hash was compared when the average was loaded.
+    let listed = Manifest::open(dir)?.and_then(|manifest| manifest.expected(EMA_FILE));
+    Ok(listed.map_or_else(|| sha256(&dir.join(EMA_FILE)), |listed| Ok(listed.sha256))?)
 }
 
 /// The model of a TensorFlow checkpoint, which its variables tell.

@@ -26,6 +26,14 @@ pub enum Error {
         /// What to do; empty where there is nothing.
         remedy: String,
     },
+    /// The device has no memory left.
+    #[error("{call}: {message}")]
+    OutOfMemory {
+        /// The call that asked for more.
+        call: String,
+        /// What the driver said, and what to do.
+        message: String,
+    },
     /// A call of the device's driver failed.
     #[error("{call}: {message}")]
     Driver {

@@ -37,6 +37,7 @@ pub use ops::attention::{Attended, AttentionOps, Mask};
 pub use ops::attention_decode::AttentionDecodeOps;
 pub use ops::cross_entropy::{CrossEntropy, CrossEntropyOps};
 pub use ops::elementwise::ElementwiseOps;
+pub use ops::ema::EmaOps;
 pub use ops::embedding::{BLANK, EmbeddingOps};
 pub use ops::global_norm::{GlobalNormOps, VERDICT};
 pub use ops::layernorm::{LayerNormOps, LayerNormed, NORM_EPSILON, Norm, ResidualLayerNormed};
@@ -51,8 +52,8 @@ pub use tensors::Tensors;
 /// Every trait of a device, for code that names one device: `use device::prelude::*`. Generic code says [`Device`].
 pub mod prelude {
     pub use super::{
-        AdamOps, AttentionDecodeOps, AttentionOps, Capture, CrossEntropyOps, Device, ElementwiseOps, EmbeddingOps,
-        GlobalNormOps, LayerNormOps, LinearOps, MeanPoolOps, MlpOps, SampleOps, Tensors,
+        AdamOps, AttentionDecodeOps, AttentionOps, Capture, CrossEntropyOps, Device, ElementwiseOps, EmaOps,
+        EmbeddingOps, GlobalNormOps, LayerNormOps, LinearOps, MeanPoolOps, MlpOps, SampleOps, Tensors,
     };
 }
 
@@ -74,6 +75,7 @@ pub trait Device:
     + MeanPoolOps
     + GlobalNormOps
     + AdamOps
+    + EmaOps
     + SampleOps
 {
 }

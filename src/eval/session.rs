@@ -26,6 +26,8 @@ type Result<T> = std::result::Result<T, SessionError>;
 pub struct Settings {
     /// A checkpoint, a run, or a Hugging Face folder.
     pub checkpoint: PathBuf,
+    /// Whether the moving average of the weights is scored, which a run with `ema` keeps, instead of the weights.
+    pub ema: bool,
     /// The images.
     pub images: ImageSelection,
     /// Only this many of them, from the first.
@@ -47,6 +49,7 @@ impl Settings {
     pub fn new(checkpoint: &Path, data: DataSpec) -> Self {
         Self {
             checkpoint: checkpoint.to_owned(),
+            ema: false,
             images: ImageSelection::test_images(data),
             limit: None,
             batch: 16,
@@ -78,7 +81,8 @@ impl<'a, D: Device> Session<'a, D> {
     /// Whatever cannot be read or does not go together.
     pub fn open(device: &'a D, mut settings: Settings) -> Result<Self> {
         let folder = checkpoints::resolve(&settings.checkpoint)?;
-        let (config, parameters) = checkpoint::load_model(device, &folder)?;
+        let load = if settings.ema { checkpoint::load_averaged_model } else { checkpoint::load_model };
+        let (config, parameters) = load(device, &folder)?;
         let objective = objective(&settings, &config)?;
         // A classifier without the other head is scored by its classes alone.
         let predicts = checkpoint::has_token_head(&folder)?;
@@ -167,6 +171,7 @@ impl<'a, D: Device> Session<'a, D> {
             split: settings.images.split,
             data: self.opened.description.clone(),
             checkpoint: self.folder.clone(),
+            ema: settings.ema,
             masks: (self.objective == Objective::Bert).then(|| settings.masks.describe()),
         })
     }
@@ -200,6 +205,8 @@ pub struct Outcome {
     pub data: String,
     /// The checkpoint.
     pub checkpoint: PathBuf,
+    /// Whether the moving average of its weights was scored.
+    pub ema: bool,
     /// The masks of a BERT model in words.
     pub masks: Option<String>,
 }
@@ -226,6 +233,9 @@ impl Outcome {
         if let Some(fields) = value.as_object_mut().filter(|_| !self.predicts) {
             let of_pixels = ["nats_per_token", "bits_per_token", "bits_per_dimension", "perplexity"];
             fields.retain(|key, _| !of_pixels.contains(&key.as_str()));
+        }
+        if self.ema {
+            value["ema"] = true.into();
         }
         if let Some(masks) = &self.masks {
             value["masks"] = masks.as_str().into();

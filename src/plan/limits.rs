@@ -5,9 +5,9 @@
 
 use super::exhausted;
 use super::machine::{self, HostMemory};
-use super::memory::{Memory, Work};
+use super::memory::Memory;
 use super::taken::Load;
-use crate::device::{Device, Precision};
+use crate::device::Device;
 use crate::model::{ModelConfig, Preset};
 use crate::named::Named;
 use crate::report::html::grouped;
@@ -70,27 +70,18 @@ pub fn check_device<D: Device>(device: &D, work: &str, memory: &Memory, remedy: 
 
 /// What a load takes of the memory that `device` computes in: counted for a GPU, by formula for the CPU.
 pub fn memory_on<D: Device>(device: &D, load: Load<'_>) -> Memory {
-    let Load { config, work, images, length, precision } = load;
-    let formula = || Memory::of(config, work, images as f64 * length as f64, precision);
     match device.own_memory() {
-        Some(_) => load.on_gpu().unwrap_or_else(|_| formula()),
-        None => formula(),
+        Some(_) => load.on_gpu().unwrap_or_else(|_| load.by_formula()),
+        None => load.by_formula(),
     }
 }
 
-/// Refuses to train a model in micro-batches of `batch` images of `tokens_per_image` tokens on a device that cannot hold it,
-/// before anything is allocated.
+/// Refuses to train with the memory of `load` on a device that cannot hold it, before anything is allocated.
 ///
 /// # Errors
 /// [`TooLarge`].
-pub fn check_training<D: Device>(
-    device: &D,
-    config: &ModelConfig,
-    batch: usize,
-    tokens_per_image: usize,
-    precision: Precision,
-) -> Result<(), TooLarge> {
-    let load = Load { config, work: Work::Training, images: batch, length: tokens_per_image, precision };
+pub fn check_training<D: Device>(device: &D, load: Load<'_>) -> Result<(), TooLarge> {
+    let Load { config, images: batch, ema, .. } = load;
     let memory = memory_on(device, load);
     let parameters = grouped(config.parameter_count() as u64);
     let work = format!("training {} ({parameters} parameters, --batch {batch})", model_name(config));
@@ -99,7 +90,12 @@ pub fn check_training<D: Device>(
     } else {
         "try a smaller --model or a lower --resolution"
     };
-    check_device(device, &work, &memory, remedy)
+    let remedy = if ema {
+        format!("{remedy}; without --ema it is {:.1} GiB less", memory.average / GIBIBYTE)
+    } else {
+        remedy.to_owned()
+    };
+    check_device(device, &work, &memory, &remedy)
 }
 
 /// What people call a model of this shape.
@@ -122,7 +118,9 @@ fn check(owner: String, available: f64, work: &str, needed: f64, remedy: &str) -
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::device::Precision;
     use crate::model::Preset;
+    use crate::plan::Work;
 
     #[test]
     fn what_fits_is_let_through_and_what_does_not_is_named() {

@@ -25,6 +25,7 @@ pub enum Work {
 /// | weights | 4 P; bf16: 4 P master, 2 P to compute with | the same | the same |
 /// | gradients | 4 P | | |
 /// | moments | 8 P | | |
+/// | average | 4 P, of a run with `--ema` | | |
 /// | activations | per token: 2 d, and L·12 d: two residual streams and their norms (4 d), queries, keys and values (3 d), attention's output (d), the MLP's hidden layer (4 d); V for the logits. In f32 always: statistics of each norm (2), log-sum-exps (H per layer), nats and weights (2) | | keys and values of every block, L·2 d, in f32 always |
 /// | workspace | while the last block's MLP goes backward: its activation and gradient (8 d), two gradients of the stream (2 d); less what is free by then, two streams (2 d) and the logits; at least d | 11 d: the stream, its norm, the hidden layer twice, the output; or the features and the logits (d + V; their gradient overwrites them), if that is more | |
 ///
@@ -41,8 +42,10 @@ pub struct Memory {
     pub activations: f64,
     /// What is needed on top for a short while.
     pub workspace: f64,
+    /// The moving average of the weights, of training with one: 4 P.
+    pub average: f64,
     /// Of training on a GPU: what validation, samples and the check of a checkpoint need beyond the memory of a step, which they
-    /// borrow.
+    /// borrow. On the CPU: what a validation of more images at a time than a micro-batch has takes.
     pub evaluation: f64,
 }
 
@@ -67,6 +70,7 @@ impl Memory {
                     moments: 8.0 * parameters,
                     activations: tokens * (element * kept + 4.0 * always_f32),
                     workspace: tokens * element * (8.0 * width - colours).max(width),
+                    average: 0.0,
                     evaluation: 0.0,
                 }
             }
@@ -83,7 +87,8 @@ impl Memory {
 
     /// All of it.
     pub fn total(&self) -> f64 {
-        self.weights + self.gradients + self.moments + self.activations + self.workspace + self.evaluation
+        let Self { weights, gradients, moments, average, activations, workspace, evaluation } = self;
+        weights + gradients + moments + average + activations + workspace + evaluation
     }
 }
 

@@ -72,6 +72,11 @@ pub struct Cost {
     pub features: Option<Features>,
     /// What the paper says.
     pub paper: Option<Paper>,
+    /// Whether a moving average of the weights is kept.
+    pub ema: bool,
+    /// Images that are validated at a time, where that is another number than of a micro-batch.
+    #[serde(skip)]
+    eval_images: Option<usize>,
     #[serde(skip)]
     config: ModelConfig,
 }
@@ -154,8 +159,14 @@ impl Cost {
         let tokens = images * tokens_per_image as f64;
 
         let work = if training { Work::Training } else { Work::Forward };
-        let memory = |precision| on_gpu(&config, work, micro_batch, precision);
-        let memory_cpu = Memory::of(&config, work, micro_batch as f64 * tokens_per_image as f64, Precision::F32);
+        let (ema, eval_images) = (training && recipe.settings.contains_key("ema"), recipe.number("eval-batch")?);
+        let load = |precision| {
+            let images = micro_batch as usize;
+            let eval_images = eval_images.map(|images| images as usize);
+            Load { config: &config, work, images, length: tokens_per_image, precision, ema, eval_images }
+        };
+        let [memory_f32, memory_bf16] = [Precision::F32, Precision::Bf16].map(|precision| on_gpu(load(precision)));
+        let memory_cpu = load(Precision::F32).by_formula();
 
         Ok(Cost {
             recipe: recipe.path.clone(),
@@ -172,10 +183,12 @@ impl Cost {
             flops_per_step,
             flops: flops_per_token * tokens,
             memory_cpu,
-            memory_f32: memory(Precision::F32),
-            memory_bf16: memory(Precision::Bf16),
+            memory_f32,
+            memory_bf16,
             features,
             paper: recipe.paper.clone(),
+            ema,
+            eval_images: eval_images.map(|images| images as usize),
             config,
         })
     }
@@ -213,7 +226,11 @@ impl Cost {
 impl Cost {
     /// The largest micro-batch that fits into `usable` bytes; `None` if not even one image does.
     fn largest(&self, work: Work, precision: Precision, usable: f64) -> Option<u64> {
-        let total = |images: u64| on_gpu(&self.config, work, images, precision).total();
+        let Self { config, ema, eval_images, .. } = self;
+        let (length, ema, eval_images) = (config.positions, *ema, *eval_images);
+        let total = |images: u64| {
+            on_gpu(Load { config, work, images: images as usize, length, precision, ema, eval_images }).total()
+        };
         let fits = |images: u64| total(images) <= usable;
         let one = total(1);
         if one > usable {
@@ -251,9 +268,8 @@ impl Cost {
 const PROBED: u64 = 16;
 
 /// Memory of a GPU: counted; by the formula for a model that the kernels do not compute.
-fn on_gpu(config: &ModelConfig, work: Work, images: u64, precision: Precision) -> Memory {
-    let load = Load { config, work, images: images as usize, length: config.positions, precision };
-    load.on_gpu().unwrap_or_else(|_| Memory::of(config, work, images as f64 * config.positions as f64, precision))
+fn on_gpu(load: Load<'_>) -> Memory {
+    load.on_gpu().unwrap_or_else(|_| load.by_formula())
 }
 
 #[cfg(test)]

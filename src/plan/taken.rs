@@ -10,7 +10,7 @@ use super::memory::{Memory, Work};
 use crate::device::{Capture, CudaDevice, Error, Precision, Result, SampleOps, SampleOptions, Tensors};
 use crate::eval::score;
 use crate::model::{ClassBatch, Criterion, MicroBatch, ModelConfig, Transformer, parameter_specs};
-use crate::optim::{Adam, AdamConfig};
+use crate::optim::{Adam, AdamConfig, Average};
 use crate::sample::Decoder;
 use crate::sample::grid::{GRID_COMPLETIONS, GRID_ROWS};
 use crate::tape::Parameters;
@@ -31,9 +31,27 @@ pub struct Load<'a> {
     pub length: usize,
     /// How the GPU stores activations and matmul weights.
     pub precision: Precision,
+    /// Of training: whether a moving average of the weights is kept.
+    pub ema: bool,
+    /// Of training: images that are validated at a time; as many as of a micro-batch if `None`.
+    pub eval_images: Option<usize>,
 }
 
 impl Load<'_> {
+    /// Its memory by formula, which on the CPU is what it takes.
+    pub fn by_formula(self) -> Memory {
+        let Self { config, work, images, length, precision, ema, eval_images } = self;
+        let memory = Memory::of(config, work, images as f64 * length as f64, precision);
+        if work != Work::Training {
+            return memory;
+        }
+        // A validation of no more images than a step has finds the step's memory free.
+        let evaluation = eval_images.filter(|more| *more > images).map_or(0.0, |images| {
+            Memory::of(config, Work::Forward, images as f64 * length as f64, precision).workspace
+        });
+        Memory { average: if ema { 4.0 * config.parameter_count() as f64 } else { 0.0 }, evaluation, ..memory }
+    }
+
     /// Its memory on a GPU: counted up to 131,072 tokens at a time, and beyond that in proportion to the images.
     ///
     /// # Errors
@@ -51,6 +69,7 @@ impl Load<'_> {
             weights: grown(|memory| memory.weights),
             gradients: grown(|memory| memory.gradients),
             moments: grown(|memory| memory.moments),
+            average: grown(|memory| memory.average),
             activations: grown(|memory| memory.activations),
             workspace: grown(|memory| memory.workspace),
             evaluation: grown(|memory| memory.evaluation),
@@ -111,6 +130,9 @@ impl Load<'_> {
         let gradient_bytes = in_use() - master;
         let mut adam = Adam::new(device, parameters, AdamConfig::default())?;
         let moments = 2.0 * gradient_bytes;
+        let before = in_use();
+        let mut average = self.ema.then(|| Average::new(device, parameters, 0.999)).transpose()?;
+        let average_bytes = in_use() - before;
 
         let (batches, criterion) = self.micro_batch(device, model, tokens)?;
 
@@ -120,6 +142,9 @@ impl Load<'_> {
         let mut step = |parameters: &mut Parameters<CudaDevice>| {
             let losses = model.accumulate_gradients(device, parameters, &criterion, &batches, &mut gradients)?;
             adam.apply(device, parameters, &gradients, update)?;
+            if let Some(average) = &mut average {
+                average.update(device, parameters, adam.verdict())?;
+            }
             Ok(losses)
         };
         drop(step(parameters)?);
@@ -127,19 +152,21 @@ impl Load<'_> {
         let (losses, recording) = device.record(|| step(parameters))?;
         let after_steps = taken();
 
-        device.lend(recording.as_ref(), || self.between_steps(device, model, parameters, tokens))?;
+        let validated = vec![0; self.eval_images.unwrap_or(self.images).saturating_mul(self.length)];
+        device.lend(recording.as_ref(), || self.between_steps(device, model, parameters, &validated))?;
         drop(losses);
 
         // What the backward pass reads is known by formula, the rest by the difference.
         let weights = master + copies;
         let tokens = tokens.len() as f64;
         let kept = Memory::of(self.config, Work::Training, tokens, self.precision).activations;
-        let kept_always = weights + gradient_bytes + moments;
+        let kept_always = weights + gradient_bytes + moments + average_bytes;
         let activations = kept.min(after_steps - kept_always);
         Ok(Memory {
             weights,
             gradients: gradient_bytes,
             moments,
+            average: average_bytes,
             activations,
             workspace: after_steps - kept_always - activations,
             evaluation: taken() - after_steps,

@@ -22,10 +22,11 @@ pub(super) struct Model<D: Device> {
 }
 
 impl<D: Device> Model<D> {
-    /// Loads the model of a checkpoint or of a run.
-    pub fn load(device: &D, path: &Path) -> Result<Self> {
+    /// Loads the model of a checkpoint or of a run, or the moving average of its weights.
+    pub fn load(device: &D, path: &Path, ema: bool) -> Result<Self> {
         let folder = checkpoints::resolve(path)?;
-        let (config, parameters) = checkpoint::load_model(device, &folder)?;
+        let load = if ema { checkpoint::load_averaged_model } else { checkpoint::load_model };
+        let (config, parameters) = load(device, &folder)?;
         Ok(Model { folder, transformer: Transformer::new(config)?, parameters })
     }
 }

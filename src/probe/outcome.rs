@@ -77,6 +77,8 @@ pub struct Outcome {
     pub test_images: usize,
     /// The checkpoint that was probed.
     pub checkpoint: Option<PathBuf>,
+    /// Whether the moving average of its weights was probed.
+    pub ema: bool,
     /// The solver in words.
     pub solver: String,
     /// The seed.
@@ -105,7 +107,7 @@ impl Outcome {
 
     /// What the file with all figures holds.
     pub fn json(&self) -> Value {
-        json!({
+        let mut value = json!({
             "rows": self.fitted,
             "best": self.best(),
             "few_labels": self.few_labels,
@@ -118,7 +120,11 @@ impl Outcome {
             "seed": self.seed,
             "finished": self.finished,
             "report": path_text(self.report_path()),
-        })
+        });
+        if self.ema {
+            value["ema"] = true.into();
+        }
+        value
     }
 
     /// Writes the page and the file with all figures, each whole or not at all.

@@ -16,7 +16,7 @@ use super::protocol::{Labelled, Protocol, check_classes, split};
 use super::settings::Settings;
 use super::solver_choice::Solver;
 use crate::checkpoint::images::{ChosenPalette, note_on_classes, palette_for};
-use crate::checkpoint::weights::weights_id;
+use crate::checkpoint::weights::{average_id, weights_id};
 use crate::data::ImageExamples;
 use crate::device::Device;
 use crate::fs::{FsError, atomic_dir};
@@ -65,7 +65,7 @@ impl<'a, D: Device> Session<'a, D> {
         let refused = |FsError { source, .. }: FsError| ProbeError::Folder { path: out.clone(), source };
         atomic_dir::check_folder(&out).map_err(refused)?;
 
-        let model = settings.checkpoint.as_deref().map(|path| Model::load(device, path)).transpose()?;
+        let model = settings.checkpoint.as_deref().map(|path| Model::load(device, path, settings.ema)).transpose()?;
         let config = model.as_ref().map(|model| model.transformer.config());
         let depths = Depths::new(&settings.depths, settings.concat, config.map_or(0, |config| config.layers))?;
 
@@ -115,6 +115,7 @@ impl<'a, D: Device> Session<'a, D> {
             train_images: self.settings.images_of(self.images.train.len()),
             test_images: self.settings.images_of(self.images.test.len()),
             checkpoint: self.model.as_ref().map(|model| model.folder.clone()),
+            ema: self.settings.ema,
             solver: self.settings.solver.describe(),
             seed: self.settings.seed(),
             finished,
@@ -130,8 +131,10 @@ impl<'a, D: Device> Session<'a, D> {
     /// Probes the trained model, fresh weights and pixels, as far as they were asked for; whether it came to the end.
     fn probe_all(&self, found: &mut Found, events: &mut dyn Events) -> Result<bool> {
         if let Some(model) = &self.model {
-            let hash = weights_id(&model.folder)?;
-            let origin = format!("trained weights {hash}");
+            let origin = match self.settings.ema {
+                false => format!("trained weights {}", weights_id(&model.folder)?),
+                true => format!("averaged weights {}", average_id(&model.folder)?),
+            };
             if !self.probe_model(model, &model.parameters, Source::Trained, &origin, found, events)? {
                 return Ok(false);
             }
@@ -317,7 +320,8 @@ impl<'a, D: Device> Session<'a, D> {
         ];
         if let Some(model) = &self.model {
             facts.insert(0, ("Model", describe_model(model.transformer.config())));
-            facts.insert(1, ("Checkpoint", model.folder.display().to_string()));
+            let average = if self.settings.ema { ", the moving average of its weights" } else { "" };
+            facts.insert(1, ("Checkpoint", format!("{}{average}", model.folder.display())));
         }
         if let Some(images) = self.settings.images {
             facts.push(("Images", format!("only the first {images} of each part")));

@@ -18,6 +18,8 @@ pub struct Settings {
     pub data: DataSpec,
     /// Test images, if they are not those of `data`.
     pub test_data: Option<DataSpec>,
+    /// Whether the moving average of the weights is probed, which a run with `ema` keeps, instead of the weights.
+    pub ema: bool,
     /// Depths to probe.
     pub depths: DepthSpec,
     /// Consecutive layers that are probed side by side, odd.
@@ -72,6 +74,7 @@ impl Settings {
             checkpoint: checkpoint.map(Path::to_owned),
             data,
             test_data: None,
+            ema: false,
 
             depths: DepthSpec::All,
             concat: None,

@@ -13,7 +13,7 @@ use crate::model::Preset;
 pub const MAX_SCALE: u64 = 1024;
 
 /// Counted in steps or images.
-const COUNTS: [&str; 10] = [
+const COUNTS: [&str; 11] = [
     "batch",
     "accumulate",
     "steps",
@@ -21,6 +21,7 @@ const COUNTS: [&str; 10] = [
     "cooldown",
     "eval-every",
     "eval-images",
+    "eval-batch",
     "sample-every",
     "save-every",
     "iterations",

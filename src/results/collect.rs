@@ -199,6 +199,9 @@ fn test_result(line: &Value, key: &ResultKey) -> Option<Test> {
     if let Some(masks) = line.get("masks").and_then(Value::as_str) {
         remark.push_str(&format!(", masks: {masks}"));
     }
+    if let Some(averaged) = probe::averaged(line) {
+        remark.push_str(&format!(", {averaged}"));
+    }
     Some(Test { value, images, remark: Some(remark) })
 }
 

@@ -18,6 +18,11 @@ pub(super) fn results(path: &Path, report: &Value) -> Vec<MeasuredResult> {
     of_report(path, report).unwrap_or_default()
 }
 
+/// What to know of weights that are not those that were trained.
+pub(super) fn averaged(report: &Value) -> Option<String> {
+    (report.get("ema") == Some(&Value::Bool(true))).then(|| "moving average of the weights".to_owned())
+}
+
 fn of_report(path: &Path, report: &Value) -> Option<Vec<MeasuredResult>> {
     let few = report.get("few_labels")?.as_array()?;
     let data = report.get("data")?.as_str()?;
@@ -59,6 +64,7 @@ fn of_report(path: &Path, report: &Value) -> Option<Vec<MeasuredResult>> {
                 remarks.push("the fit did not converge".to_owned());
             }
             remarks.extend(unfinished.clone());
+            remarks.extend(averaged(report));
             let value = tested.or(accuracy("validation_accuracy"))?;
             Some(MeasuredResult { on_test: tested.is_some(), ..result(key(depths.len(), None), value, remarks) })
         })

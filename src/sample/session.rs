@@ -33,6 +33,8 @@ pub enum Source {
 pub struct Settings {
     /// A checkpoint, a run, or a Hugging Face folder.
     pub checkpoint: PathBuf,
+    /// Whether the moving average of the weights draws, which a run with `ema` keeps, instead of the weights.
+    pub ema: bool,
     /// Where images start from.
     pub source: Source,
     /// The data set; of image files too the palette and the filter.
@@ -52,6 +54,7 @@ impl Settings {
     pub fn new(checkpoint: &Path, source: Source) -> Self {
         Self {
             checkpoint: checkpoint.to_owned(),
+            ema: false,
             source,
             images: ImageSelection::test_images(DataSpec::Sample),
             count: 8,
@@ -93,7 +96,8 @@ impl<'a, D: Device> Session<'a, D> {
     /// Whatever cannot be read or does not go together; [`SampleError::Bert`].
     pub fn open(device: &'a D, mut settings: Settings) -> Result<Self> {
         let folder = checkpoints::resolve(&settings.checkpoint)?;
-        let (config, parameters) = checkpoint::load_model(device, &folder)?;
+        let load = if settings.ema { checkpoint::load_averaged_model } else { checkpoint::load_model };
+        let (config, parameters) = load(device, &folder)?;
         checkpoint::require_token_head(&folder, "draw images")?;
         let side = resolution_of(&config)?;
         let model = Transformer::new(config)?;

@@ -108,6 +108,15 @@ impl<D: Device> Parameters<D> {
         self.specs.iter().map(|spec| device.zeros(&spec.shape)).collect()
     }
 
+    /// The same parameters in memory of their own.
+    pub fn copied(&self, device: &D) -> Result<Self> {
+        let mut values = self.zeros_like(device)?;
+        for (copy, value) in values.iter_mut().zip(&self.values) {
+            device.add_assign(copy, value)?;
+        }
+        Ok(Self { specs: self.specs.clone(), values })
+    }
+
     /// The value of one parameter.
     pub fn get(&self, id: ParameterId) -> &D::Tensor {
         &self.values[id.0]

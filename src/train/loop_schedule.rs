@@ -12,12 +12,12 @@ pub(super) struct LoopSchedule {
     pub steps: u64,
     /// Micro-batches per step.
     pub accumulate: usize,
-    /// Images per micro-batch.
-    pub batch: usize,
     /// Steps between validations; 0 for none.
     pub eval_every: u64,
     /// Validation images scored each time; 0 for all.
     pub eval_images: usize,
+    /// Images scored at a time.
+    pub eval_batch: usize,
     /// Steps between sample grids; 0 for none.
     pub sample_every: u64,
     /// Steps between checkpoints; 0 for the last step only.
@@ -35,9 +35,9 @@ impl LoopSchedule {
         Self {
             steps: settings.steps,
             accumulate: settings.accumulate,
-            batch: settings.batch,
             eval_every: settings.eval_every,
             eval_images: settings.eval_images,
+            eval_batch: settings.eval_batch.unwrap_or(settings.batch),
             sample_every: settings.sample_every,
             save_every: settings.save_every,
             keep: settings.keep,

@@ -6,17 +6,16 @@ use std::sync::atomic::AtomicBool;
 
 use super::loop_schedule::LoopSchedule;
 use super::settings::Settings;
-use super::setup::{self, Origin};
+use super::setup::{self, Origin, State};
 use super::skipping::Skipping;
 use super::training_loop::{StopReason, TrainingLoop};
 use super::{Events, TrainError, Trainer};
 use crate::checkpoint::images::{ChosenPalette, check_fits, note_on_classes};
 use crate::checkpoint::{BestAccuracy, Progress};
 use crate::data::{self, Batches, Examples, Palette, Prefetcher, Split};
-use crate::device::{Device, Precision};
+use crate::device::Device;
 use crate::fs::{atomic_dir, atomic_file};
 use crate::model::{MASK_RATE, ModelConfig, Objective, Transformer};
-use crate::plan::limits;
 use crate::report::grids;
 use crate::report::history::History;
 use crate::report::html::{describe_model, grouped};
@@ -63,6 +62,8 @@ pub struct Session<'a, D: Device> {
     folder: RunFolder,
     trainer: Trainer<'a, D>,
     progress: Progress,
+    /// Images that are validated at a time.
+    eval_batch: usize,
     /// What a person should know before it starts.
     notes: Vec<String>,
 }
@@ -115,13 +116,13 @@ impl<'a, D: Device> Session<'a, D> {
             config.classes = setup::classes_of(train.as_ref(), validation.as_deref(), &tuning)?;
         }
         check_fits(&config, train.as_ref())?;
-        let precision = settings.precision.unwrap_or(Precision::F32);
-        limits::check_training(device, &config, settings.batch, train.sequence_length(), precision)?;
+        let (eval_batch, note) = setup::check_memory(device, &settings, &config, train.sequence_length())?;
+        notes.extend(note);
 
         // The folder, and the weights.
         let folder = setup::run_folder(&settings, earlier.is_some())?;
         settings.out = folder.root().to_owned();
-        let (parameters, adam, progress) = setup::weights(device, &origin, &config, &settings)?;
+        let State { parameters, adam, average, progress } = setup::weights(device, &origin, &config, &settings)?;
         setup::check_steps(&settings, progress.step, &settings.out)?;
         write_text(&folder.config(), &settings.to_toml()?)?;
         record.write(folder.root())?;
@@ -133,8 +134,9 @@ impl<'a, D: Device> Session<'a, D> {
         let schedule = setup::schedule(&settings);
         let model = Transformer::new(config)?;
         let trainer = Trainer::new(device, model, parameters, adam, schedule, setup::criterion(&settings))?
-            .with_graphs(!settings.no_graph);
-        Ok(Self { settings, train, validation, palette, folder, trainer, progress, notes })
+            .with_graphs(!settings.no_graph)
+            .with_average(average);
+        Ok(Self { settings, train, validation, palette, folder, trainer, progress, eval_batch, notes })
     }
 
     /// What is about to happen, for people: `training 1,055,104 parameters (..) on .., on the device cpu (2 threads)`.
@@ -163,7 +165,7 @@ impl<'a, D: Device> Session<'a, D> {
     /// # Errors
     /// A device, image or file that fails on the way, or training that diverges; the last checkpoint stays good.
     pub fn run(self, events: &mut dyn Events, stop: &AtomicBool) -> Result<Outcome> {
-        let Self { settings, train, validation, palette, mut folder, trainer, progress, notes } = self;
+        let Self { settings, train, validation, palette, mut folder, trainer, progress, eval_batch, notes } = self;
         notes.iter().for_each(|note| events.note(note));
         if settings.fine_tuning.is_some()
             && let Some(note) = note_on_classes(train.as_ref())
@@ -198,7 +200,7 @@ impl<'a, D: Device> Session<'a, D> {
             config: settings.to_toml()?,
             folder: &mut folder,
             log,
-            schedule: LoopSchedule::of(&settings),
+            schedule: LoopSchedule { eval_batch, ..LoopSchedule::of(&settings) },
             progress,
             finished: None,
             check_image: Vec::new(),

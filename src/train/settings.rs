@@ -77,6 +77,8 @@ pub struct Settings {
     pub schedule: ScheduleKind,
     /// Steps of the cool-down at the end; `None` for schedules that have none.
     pub cooldown: Option<u64>,
+    /// Decay of the moving average of the weights that is kept beside them; none is kept if `None`.
+    pub ema: Option<f64>,
     /// Clip threshold of the gradient's global norm; no clipping if `None`.
     pub clip: Option<f32>,
     /// Steps in a row that may be skipped, since loss or gradient is not finite, before the run ends.
@@ -89,6 +91,8 @@ pub struct Settings {
     pub eval_every: u64,
     /// Validation images scored each time; 0 for all.
     pub eval_images: usize,
+    /// Images scored at a time in validations, at most: fewer where memory ends. As many as of a micro-batch if `None`.
+    pub eval_batch: Option<usize>,
     /// Steps between sample grids; 0 for none.
     pub sample_every: u64,
     /// Steps between checkpoints; 0 for the last step only.
@@ -204,12 +208,14 @@ impl Settings {
             warmup: steps / 10,
             schedule: ScheduleKind::default(),
             cooldown: known.cooldown(steps),
+            ema: None,
             clip: None,
             max_skipped: 10,
             seed: 0,
             out: known.out_or_next(&model_name())?,
             eval_every: steps.div_ceil(10),
             eval_images: 256,
+            eval_batch: None,
             sample_every: steps.div_ceil(5),
             save_every: steps.div_ceil(10),
             keep: 3,

@@ -5,7 +5,7 @@ use super::settings_error::{Result, SettingsError};
 use crate::checkpoint::OrderSpec;
 use crate::model::Objective;
 
-/// Largest `--batch` and `--accumulate`.
+/// Largest `--batch`, `--accumulate` and `--eval-batch`.
 const MAX_IMAGES: usize = 1 << 16;
 /// Largest `--resolution`: its square is the longest sequence that a model takes.
 const MAX_PIXELS: usize = 256;
@@ -14,7 +14,9 @@ impl Settings {
     /// Checks every number that needs no checkpoint to be judged.
     pub(super) fn check(&self) -> Result<()> {
         let fail = |text: String| Err(SettingsError::new(text));
-        for (flag, value) in [("--batch", self.batch), ("--accumulate", self.accumulate)] {
+        for (flag, value) in
+            [("--batch", self.batch), ("--accumulate", self.accumulate), ("--eval-batch", self.eval_batch.unwrap_or(1))]
+        {
             if value == 0 || value > MAX_IMAGES {
                 return fail(format!("{flag} is {value}; it must be from 1 to {MAX_IMAGES}"));
             }
@@ -31,6 +33,11 @@ impl Settings {
         }
         if !((self.lr as f32).is_finite() && self.lr >= 0.0) {
             return fail(format!("--lr {} is not a learning rate; the paper uses 0.0003 to 0.01", self.lr));
+        }
+        if self.ema.is_some_and(|decay| !(decay > 0.0 && decay < 1.0)) {
+            return fail(
+                "--ema must be above 0 and below 1; 0.999 and 0.9999 are usual, leave it out for no average".to_owned(),
+            );
         }
         self.check_cooldown()?;
         if self.clip.is_some_and(|clip| !(clip > 0.0 && clip.is_finite())) {

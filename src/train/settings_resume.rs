@@ -15,6 +15,7 @@ impl Settings {
             skip_bad: earlier.skip_bad,
             eval_every: earlier.eval_every,
             eval_images: earlier.eval_images,
+            eval_batch: earlier.eval_batch,
             sample_every: earlier.sample_every,
             save_every: earlier.save_every,
             keep: earlier.keep,

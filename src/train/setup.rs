@@ -9,9 +9,10 @@ use super::{FineTuning, TrainError};
 use crate::checkpoint::images::{ChosenPalette, class_names, palette_for, resolution_of, resumed_palette};
 use crate::checkpoint::{self, LoadedTraining, OrderSpec, Progress};
 use crate::data::{self, DataSpec, Examples, OpenOptions, Palette, Split};
-use crate::device::Device;
+use crate::device::{Device, Precision};
 use crate::model::{Criterion, MASK_RATE, Masking, ModelConfig, Objective, parameter_specs};
-use crate::optim::{Adam, AdamConfig, Schedule, Skipped};
+use crate::optim::{Adam, AdamConfig, Average, Schedule, Skipped};
+use crate::plan::{Load, Work, limits};
 use crate::run::checkpoints;
 use crate::run::folder::RunFolder;
 use crate::run::images::{Change, ImagesRecord};
@@ -250,13 +251,22 @@ pub(super) fn criterion(settings: &Settings) -> Criterion {
     }
 }
 
+/// What a run changes from step to step, before its next step.
+pub(super) struct State<D: Device> {
+    pub parameters: Parameters<D>,
+    pub adam: Adam<D>,
+    /// The moving average of the parameters, if the settings ask for one.
+    pub average: Option<Average<D>>,
+    pub progress: Progress,
+}
+
 /// Weights, optimiser and counters before the first step: the resumed run's, the initial checkpoint's, or fresh ones.
 pub(super) fn weights<D: Device>(
     device: &D,
     origin: &Origin,
     config: &ModelConfig,
     settings: &Settings,
-) -> Result<(Parameters<D>, Adam<D>, Progress)> {
+) -> Result<State<D>> {
     let adam_config = AdamConfig { clip: settings.clip, ..AdamConfig::default() };
 
     // Those of a resumed run.
@@ -282,7 +292,11 @@ pub(super) fn weights<D: Device>(
         }
         let Progress { step, skipped, .. } = progress;
         let adam = Adam::resume(device, adam_config, first_moments, second_moments, step, skipped)?;
-        return Ok((parameters, adam, progress));
+        let average = settings.ema.map(|decay| {
+            let average = checkpoint::load_average(device, folder, config)?;
+            Ok::<_, TrainError>(Average::resume(average, decay))
+        });
+        return Ok(State { parameters, adam, average: average.transpose()?, progress });
     }
 
     // Those of a new run: step 0, moments of zero.
@@ -291,7 +305,8 @@ pub(super) fn weights<D: Device>(
         None => Parameters::init(device, parameter_specs(config), settings.seed)?,
     };
     let adam = Adam::new(device, &parameters, adam_config)?;
-    Ok((parameters, adam, Progress::default()))
+    let average = settings.ema.map(|decay| Average::new(device, &parameters, decay)).transpose()?;
+    Ok(State { parameters, adam, average, progress: Progress::default() })
 }
 
 /// What a person should know of a run that goes on after `made` steps: where it starts anew, and where more steps move
@@ -325,6 +340,38 @@ pub(super) fn resume_notes(settings: &Settings, earlier: &Settings, made: u64) -
 pub(super) fn schedule(settings: &Settings) -> Schedule {
     let Settings { schedule: kind, lr: peak, warmup, steps, cooldown, .. } = *settings;
     Schedule { kind, peak, warmup, steps, cooldown: cooldown.unwrap_or(0) }
+}
+
+/// Refuses a run that does not fit into the device's memory. Images are validated fewer at a time, halved until they fit beside
+/// the steps; returns how many, and what to say if they are fewer than asked for.
+pub(super) fn check_memory<D: Device>(
+    device: &D,
+    settings: &Settings,
+    config: &ModelConfig,
+    length: usize,
+) -> Result<(usize, Option<String>)> {
+    let (images, ema, precision) =
+        (settings.batch, settings.ema.is_some(), settings.precision.unwrap_or(Precision::F32));
+    let Some(wanted) = settings.eval_batch else {
+        let load = Load { config, work: Work::Training, images, length, precision, ema, eval_images: None };
+        limits::check_training(device, load)?;
+        return Ok((images, None));
+    };
+
+    let mut fits = wanted;
+    loop {
+        let load = Load { config, work: Work::Training, images, length, precision, ema, eval_images: Some(fits) };
+        match limits::check_training(device, load) {
+            Ok(()) => break,
+            // As few as a step has need next to nothing beyond it.
+            Err(error) if fits <= images => return Err(error.into()),
+            Err(_) => fits = (fits / 2).max(images.min(fits)),
+        }
+    }
+    let note = (fits < wanted).then(|| {
+        format!("note: validating {wanted} images at a time needs more memory than there is; it will be {fits} (--eval-batch)")
+    });
+    Ok((fits, note))
 }
 
 /// Refuses to go on with a run that has made more steps than it is to make in all.

@@ -3,7 +3,7 @@
 use crate::data::Batch;
 use crate::device::{self, AdamStep, Device, VERDICT, tokens};
 use crate::model::{ClassBatch, Criterion, MicroBatch, Objective, Transformer};
-use crate::optim::{Adam, Schedule, Skipped, Verdict};
+use crate::optim::{Adam, Average, Schedule, Skipped, Verdict};
 use crate::tape::Parameters;
 
 /// Model, optimiser and gradients between two steps.
@@ -14,6 +14,8 @@ pub struct Trainer<'a, D: Device> {
     /// Accumulated over the micro-batches of a step; one tensor per parameter.
     gradients: Vec<D::Tensor>,
     adam: Adam<D>,
+    /// The moving average of the parameters, if one is kept.
+    average: Option<Average<D>>,
     schedule: Schedule,
     criterion: Criterion,
     graphs: bool,
@@ -88,8 +90,14 @@ impl<'a, D: Device> Trainer<'a, D> {
         criterion: impl Into<Criterion>,
     ) -> device::Result<Self> {
         let (gradients, criterion) = (parameters.zeros_like(device)?, criterion.into());
-        let (graphs, inputs, recorded) = (true, None, None);
-        Ok(Self { device, model, parameters, gradients, adam, schedule, criterion, graphs, inputs, recorded })
+        let (average, graphs, inputs, recorded) = (None, true, None, None);
+        Ok(Self { device, model, parameters, gradients, adam, average, schedule, criterion, graphs, inputs, recorded })
+    }
+
+    /// Takes every update into `average` too, of the same parameters.
+    pub fn with_average(mut self, average: Option<Average<D>>) -> Self {
+        self.average = average;
+        self
     }
 
     /// Whether a step is captured once and then replayed, where the device can: the default. The numbers are the same
@@ -141,6 +149,11 @@ impl<'a, D: Device> Trainer<'a, D> {
     /// The optimiser.
     pub fn adam(&self) -> &Adam<D> {
         &self.adam
+    }
+
+    /// The moving average of the parameters, if one is kept.
+    pub fn average(&self) -> Option<&Parameters<D>> {
+        self.average.as_ref().map(Average::parameters)
     }
 
     /// Steps taken so far, skipped ones included.
@@ -274,13 +287,16 @@ impl<'a, D: Device> Trainer<'a, D> {
 
     /// The step on the staged inputs: nothing here moves numbers between host and device, so it can be recorded.
     fn compute(&mut self, update: AdamStep) -> device::Result<Outputs<D>> {
-        let Self { device, model, parameters, gradients, adam, criterion, inputs, .. } = self;
+        let Self { device, model, parameters, gradients, adam, average, criterion, inputs, .. } = self;
         let device: &D = device;
         let batches = inputs.as_ref().map_or(&[][..], |inputs| &inputs.micro_batches);
         let losses = model.accumulate_gradients(device, parameters, criterion, batches, gradients)?;
 
         // The update, if loss and gradient are finite.
         adam.apply(device, parameters, gradients, update)?;
+        if let Some(average) = average {
+            average.update(device, parameters, adam.verdict())?;
+        }
         Ok(Outputs { losses })
     }
 }

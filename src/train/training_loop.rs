@@ -8,7 +8,7 @@ use super::skipping::Skipping;
 use super::{Events, Pace, PendingStep, TrainError, Trainer};
 use crate::checkpoint::{self, BestAccuracy, CheckpointContents, Progress, TrainingState};
 use crate::data::{Examples, Palette, Prefetcher, tokens_of};
-use crate::device::{Device, SampleOptions};
+use crate::device::{Device, Error, SampleOptions};
 use crate::eval::{Evaluation, EvaluationPlan, Masks, evaluate_with, score};
 use crate::model::{Criterion, Objective};
 use crate::run::checkpoints;
@@ -266,11 +266,26 @@ impl<D: Device> TrainingLoop<'_, D> {
         let Criterion { objective, masking, .. } = *self.trainer.criterion();
         let (device, model, parameters) = (self.trainer.device(), self.trainer.model(), self.trainer.parameters());
         let masks = Masks::Random { masking, per_image: 1 };
-        let plan = EvaluationPlan { images, batch: self.schedule.batch, objective, masks };
 
-        let evaluation: Evaluation = self.trainer.between_steps(|| {
-            evaluate_with(device, model, parameters, validation, &plan, |_| Ok::<_, TrainError>(()))
-        })?;
+        // Fewer images at a time where memory ends.
+        let evaluation: Evaluation = loop {
+            let batch = self.schedule.eval_batch;
+            let plan = EvaluationPlan { images, batch, objective, masks };
+            let scored = self.trainer.between_steps(|| {
+                evaluate_with(device, model, parameters, validation, &plan, |_| Ok::<_, TrainError>(()))
+            });
+            match scored {
+                Err(TrainError::Device(Error::OutOfMemory { .. })) if batch > 1 => {
+                    self.schedule.eval_batch = batch.div_ceil(2);
+                    let fewer = self.schedule.eval_batch;
+                    events.note(&format!(
+                        "note: memory ended while {batch} images were validated at a time; it is {fewer} from here on \
+                         (--eval-batch)"
+                    ));
+                }
+                scored => break scored?,
+            }
+        };
         self.check_finite("validation loss", evaluation.nats_per_token, step)?;
         let classification = evaluation.classification;
         self.check_finite("class loss on the validation images", classification.map_or(0.0, |found| found.loss), step)?;
@@ -308,6 +323,7 @@ impl<D: Device> TrainingLoop<'_, D> {
         let contents = CheckpointContents {
             config: self.trainer.model().config(),
             parameters: self.trainer.parameters(),
+            average: self.trainer.average(),
             device: self.trainer.device(),
             palette: Some(self.palette.colours()),
             training: None,
@@ -327,12 +343,8 @@ impl<D: Device> TrainingLoop<'_, D> {
         // Completions of the first halves, with temperature 1 and the run's seed.
         let start = Instant::now();
         let originals = tokens_of(examples, 0, GRID_ROWS.min(examples.len()))?;
-        let generation = Generation {
-            length: self.length,
-            options: SampleOptions::PLAIN,
-            seed: self.schedule.seed,
-            first: 0,
-        };
+        let generation =
+            Generation { length: self.length, options: SampleOptions::PLAIN, seed: self.schedule.seed, first: 0 };
         let (device, model, parameters) = (self.trainer.device(), self.trainer.model(), self.trainer.parameters());
         let (grid, _) = self.trainer.between_steps(|| {
             let (palette, completions) = (self.palette, GRID_COMPLETIONS);
@@ -363,6 +375,7 @@ impl<D: Device> TrainingLoop<'_, D> {
         let contents = CheckpointContents {
             config: self.trainer.model().config(),
             parameters,
+            average: self.trainer.average(),
             device,
             palette: Some(self.palette.colours()),
             training: Some(TrainingState {

@@ -55,8 +55,18 @@ pub fn bits(device: &CpuDevice, tensors: &[<CpuDevice as Tensors>::Tensor]) -> V
 
 pub fn save_weights(dir: &Path, config: &ModelConfig) {
     let (device, parameters) = (device(), distinct(config, 0.5));
-    save(dir, &CheckpointContents { device: &device, config, parameters: &parameters, training: None, palette: None })
-        .unwrap();
+    save(
+        dir,
+        &CheckpointContents {
+            device: &device,
+            config,
+            parameters: &parameters,
+            average: None,
+            training: None,
+            palette: None,
+        },
+    )
+    .unwrap();
 }
 
 /// Lets the folder be loaded as it is after an edit, as the message of a refused one says.
@@ -91,8 +101,14 @@ fn every_variant_comes_back_bit_for_bit() {
         };
         let (first_moments, second_moments) = (first.values(), second.values());
         let training = Some(TrainingState { first_moments, second_moments, progress });
-        let contents =
-            CheckpointContents { device: &device, config, parameters: &parameters, training, palette: Some(&palette) };
+        let contents = CheckpointContents {
+            device: &device,
+            config,
+            parameters: &parameters,
+            average: None,
+            training,
+            palette: Some(&palette),
+        };
         save(&dir, &contents).unwrap();
         let bytes = fs::read(dir.join("model.safetensors")).unwrap();
         save(&dir, &contents).unwrap();
@@ -124,8 +140,14 @@ fn weights_alone_and_torn_training_states_are_not_resumed() {
     let parameters = distinct(&config, 0.5);
     let (first_moments, second_moments) = (parameters.values(), parameters.values());
     let training = Some(TrainingState { first_moments, second_moments, progress: Progress::default() });
-    let contents =
-        CheckpointContents { device: &device, config: &config, parameters: &parameters, training, palette: None };
+    let contents = CheckpointContents {
+        device: &device,
+        config: &config,
+        parameters: &parameters,
+        average: None,
+        training,
+        palette: None,
+    };
     save(&dir, &contents).unwrap();
     let wider = ModelConfig { width: 12, ..config.clone() };
     assert!(matches!(resume(&wider), CheckpointError::WrongShape { .. }));
@@ -151,8 +173,14 @@ fn a_failed_save_leaves_the_old_checkpoint() {
     let (device, parameters) = (device(), distinct(&config, 3.0));
     // Too few moments: the failure comes after config and weights have been written.
     let training = Some(TrainingState { first_moments: &[], second_moments: &[], progress: Progress::default() });
-    let contents =
-        CheckpointContents { device: &device, config: &config, parameters: &parameters, training, palette: None };
+    let contents = CheckpointContents {
+        device: &device,
+        config: &config,
+        parameters: &parameters,
+        average: None,
+        training,
+        palette: None,
+    };
     save(&dir, &contents).unwrap_err();
     assert_eq!(fs::read(dir.join("model.safetensors")).unwrap(), before);
     assert!(!dir.join("optimizer.safetensors").exists());

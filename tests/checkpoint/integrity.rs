@@ -28,8 +28,18 @@ fn saved(dir: &Path, step: Option<u64>, order: Order) -> ModelConfig {
         progress: Progress { step, ..Progress::default() },
     });
     let palette = Some(&[[0.5, 0.25, -1.0]; 5][..]);
-    save(dir, &CheckpointContents { device: &device, config: &config, parameters: &parameters, training, palette })
-        .unwrap();
+    save(
+        dir,
+        &CheckpointContents {
+            device: &device,
+            config: &config,
+            parameters: &parameters,
+            average: None,
+            training,
+            palette,
+        },
+    )
+    .unwrap();
     config
 }
 

@@ -1,6 +1,7 @@
 //! The binary as its users meet it: what it prints, writes and refuses, and that it loses nothing.
 
 mod accidents;
+mod averages;
 mod bert;
 mod completions;
 mod cuda;

@@ -63,6 +63,24 @@ fn an_allocation_that_fails_is_said_and_not_aborted() {
 }
 
 #[test]
+fn validations_that_do_not_fit_are_made_smaller() {
+    let folder = tempfile::tempdir().unwrap();
+    let run = folder.path().join("run");
+    // Two thousand images of 1,024 tokens, 11 floats of 64 columns each, are 5.5 GiB at a time.
+    let model = ["train", "--layers", "1", "--width", "64", "--heads", "2", "--resolution", "32", "--batch", "1"];
+    let small = ["--steps", "1", "--eval-images", "2", "--sample-every", "0", "--threads", "1", "--eval-batch", "2000"];
+    let mut command = limited(4096, &[&model[..], &small, &["--out", text(&run)]].concat());
+    let output = command.output().unwrap();
+    let said = stderr(&output);
+    assert!(output.status.success(), "{said}");
+    assert!(
+        said.contains("validating 2000 images at a time needs more memory than there is; it will be 1000"),
+        "{said}"
+    );
+    assert!(said.contains("nats/token over 2 images"), "{said}");
+}
+
+#[test]
 fn plan_and_doctor_show_the_limit_and_where_it_comes_from() {
     let recipe = concat!(env!("CARGO_MANIFEST_DIR"), "/recipes/pretrain-s-ar-32.toml");
     let plan = assert_succeeds(&mut limited(1465, &["plan", "--config", recipe]));

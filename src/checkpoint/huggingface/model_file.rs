@@ -5,7 +5,7 @@ use std::path::Path;
 
 use crate::checkpoint::error::{CheckpointError, Result};
 use crate::checkpoint::source::TensorSource;
-use crate::checkpoint::weights::open_weights;
+use crate::checkpoint::weights::{open_average, open_weights};
 use crate::device::Device;
 use crate::model::{CLASS_HEAD, ModelConfig, TOKEN_HEAD, parameter_specs};
 use crate::tape::Parameters;
@@ -24,7 +24,18 @@ impl ModelFile {
     /// # Errors
     /// As [`open_weights`]; [`CheckpointError::AmbiguousTensor`].
     pub fn open(dir: &Path) -> Result<Self> {
-        let file = open_weights(dir)?;
+        Self::of(open_weights(dir)?)
+    }
+
+    /// Opens the moving average of the folder's weights.
+    ///
+    /// # Errors
+    /// [`CheckpointError::NoAverage`] where none was kept; as [`ModelFile::open`].
+    pub fn open_average(dir: &Path) -> Result<Self> {
+        Self::of(open_average(dir)?)
+    }
+
+    fn of(file: Box<dyn TensorSource>) -> Result<Self> {
         let mut names = BTreeMap::new();
         for name in file.names() {
             let prefixed = ["transformer.", "lm_head.", "score."].iter().any(|prefix| name.starts_with(prefix));
@@ -55,6 +66,20 @@ impl ModelFile {
         // A name that the file lacks is passed on, so that the file's own error speaks.
         let found = self.names.get(name).map_or(name, String::as_str);
         self.file.read(found)
+    }
+
+    /// The parameters of `config`, one tensor at a time.
+    ///
+    /// # Errors
+    /// As [`ModelFile::check`], [`ModelFile::read`] and [`ModelFile::verified`]; those of the device.
+    pub fn load<D: Device>(mut self, device: &D, config: &ModelConfig) -> Result<Parameters<D>> {
+        self.verified(|file| {
+            file.check(config)?;
+            Parameters::from_fn(device, parameter_specs(config), |_, spec| match spec.name.as_str() {
+                TOKEN_HEAD if !file.has(TOKEN_HEAD) => Ok(vec![0.0; spec.elements()]),
+                name => file.read(name),
+            })
+        })
     }
 
     /// What `load` makes of the file, once all of the file is verified. A damaged file is reported as that, whatever else it
@@ -159,14 +184,7 @@ impl ModelFile {
 /// # Errors
 /// As [`ModelFile::open`], [`ModelFile::check`] and [`ModelFile::read`]; those of the device.
 pub fn load_parameters<D: Device>(device: &D, dir: &Path, config: &ModelConfig) -> Result<Parameters<D>> {
-    let mut file = ModelFile::open(dir)?;
-    file.verified(|file| {
-        file.check(config)?;
-        Parameters::from_fn(device, parameter_specs(config), |_, spec| match spec.name.as_str() {
-            TOKEN_HEAD if !file.has(TOKEN_HEAD) => Ok(vec![0.0; spec.elements()]),
-            name => file.read(name),
-        })
-    })
+    ModelFile::open(dir)?.load(device, config)
 }
 
 /// The causal mask and its filler, which old versions saved with each block.

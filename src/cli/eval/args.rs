@@ -29,6 +29,9 @@ pub struct EvalCommand {
     /// A checkpoint, a run (its best or latest checkpoint is taken), or a Hugging Face ImageGPT folder
     #[arg(long, value_name = "DIR")]
     pub(super) checkpoint: PathBuf,
+    /// Score the moving average of the weights, which `train --ema` keeps, instead of the weights
+    #[arg(long)]
+    pub(super) ema: bool,
     #[command(flatten)]
     pub(super) data: ModelDataArgs,
     /// Images to score, from the first [default: all]
@@ -63,6 +66,7 @@ impl EvalCommand {
     pub(super) fn settings(&self) -> Settings {
         Settings {
             checkpoint: self.checkpoint.clone(),
+            ema: self.ema,
             images: self.data.selection(self.json),
             limit: self.images,
             batch: self.batch,

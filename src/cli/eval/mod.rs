@@ -52,7 +52,8 @@ impl DeviceJob for EvalCommand {
         let (images, length) = (session.images(), session.sequence_length());
         let at_once = self.batch.min(images);
         let (config, precision) = (session.model(), chosen.precision);
-        let load = Load { config, work: Work::Forward, images: at_once, length, precision };
+        let load =
+            Load { config, work: Work::Forward, images: at_once, length, precision, ema: false, eval_images: None };
         limits::check_device(
             &device,
             &format!("scoring {at_once} images at a time with {}", limits::model_name(session.model())),

@@ -35,6 +35,7 @@ pub fn print(outcome: &Outcome) -> Result<()> {
         "{per_dimension:.6} bits per dimension: bits per token over the 3 channel values of a palette colour"
     ))?;
     let masked = outcome.masks.as_ref().map_or(String::new(), |masks| format!(", masked: {masks}"));
-    say(format_args!("over {images} images, {tokens} tokens, of {}{masked}", outcome.data))?;
+    let averaged = if outcome.ema { "; the moving average of the weights" } else { "" };
+    say(format_args!("over {images} images, {tokens} tokens, of {}{masked}{averaged}", outcome.data))?;
     say(format_args!("{unigram_entropy:.6} nats is the entropy of the colours' own frequencies there"))
 }

@@ -70,6 +70,9 @@ fn say_memory(cost: &Cost) -> Result<()> {
     class("weights", |memory| memory.weights)?;
     class("gradients", |memory| memory.gradients)?;
     class("moments", |memory| memory.moments)?;
+    if cost.ema {
+        class("average", |memory| memory.average)?;
+    }
     class("activations", |memory| memory.activations)?;
     class("workspace", |memory| memory.workspace)?;
     class("evaluation", |memory| memory.evaluation)?;

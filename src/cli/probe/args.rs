@@ -32,6 +32,9 @@ pub struct ProbeCommand {
     /// A checkpoint, a run (its latest checkpoint is taken), or a Hugging Face ImageGPT folder
     #[arg(long, value_name = "DIR", conflicts_with = "features")]
     pub(super) checkpoint: Option<PathBuf>,
+    /// Probe the moving average of the weights, which `train --ema` keeps, instead of the weights
+    #[arg(long, requires = "checkpoint")]
+    pub(super) ema: bool,
     /// Images with labels: cifar10:DIR, cifar100:DIR, stl10:DIR, images:DIR, tokens:FILE.npy,LABELS.npy, or sample
     #[arg(long, value_name = "KIND:PATH", default_value = "sample", conflicts_with = "features")]
     pub(super) data: DataSpec,
@@ -140,6 +143,7 @@ impl ProbeCommand {
     pub(super) fn settings(&self, precision: Precision) -> Settings {
         Settings {
             checkpoint: self.checkpoint.clone(),
+            ema: self.ema,
             data: self.data.clone(),
             test_data: self.test_data.clone(),
 

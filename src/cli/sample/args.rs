@@ -29,6 +29,9 @@ pub struct SampleCommand {
     /// A checkpoint, a run (its latest checkpoint is taken), or a Hugging Face ImageGPT folder
     #[arg(long, value_name = "DIR")]
     pub(super) checkpoint: PathBuf,
+    /// Draw with the moving average of the weights, which `train --ema` keeps, instead of the weights
+    #[arg(long)]
+    pub(super) ema: bool,
     #[command(flatten)]
     pub(super) data: ModelDataArgs,
     /// Generate whole images from nothing instead of completing any
@@ -116,6 +119,7 @@ impl SampleCommand {
         };
         Settings {
             checkpoint: self.checkpoint.clone(),
+            ema: self.ema,
             source,
             images: self.data.selection(self.json),
             count: self.count.unwrap_or(8),

@@ -56,7 +56,15 @@ impl SampleCommand {
         let picture = 3.0 * f64::from(width) * f64::from(height);
         limits::check_machine(&format!("a picture of {rows} rows of {columns} images"), picture, remedy)?;
         let config = session.model();
-        let load = Load { config, work: Work::Sampling, images, length: config.positions, precision };
+        let load = Load {
+            config,
+            work: Work::Sampling,
+            images,
+            length: config.positions,
+            precision,
+            ema: false,
+            eval_images: None,
+        };
         let sampling = limits::memory_on(device, load);
         let work = format!("sampling {images} images of {}", limits::model_name(session.model()));
         Ok(limits::check_device(device, &work, &sampling, remedy)?)

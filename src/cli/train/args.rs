@@ -131,6 +131,11 @@ pub struct TrainArgs {
     /// not made yet [default: a fifth of the steps]
     #[arg(long, value_name = "N", value_parser = whole::<u64>(), help_heading = "Optimisation")]
     pub cooldown: Option<u64>,
+    /// Keep a moving average of the weights too, from step to step average ← DECAY · average + (1 − DECAY) · weights, for --ema
+    /// of eval, sample and probe; about 1 / (1 − DECAY) steps count, so 0.999 is for some thousand steps, 0.9999 for many more.
+    /// Takes as much memory as the weights [default: none]
+    #[arg(long, value_name = "DECAY", allow_negative_numbers = true, help_heading = "Optimisation")]
+    pub ema: Option<f64>,
     /// Clip the gradient to this global norm [default: no clipping, as in the paper]
     #[arg(long, value_name = "NORM", help_heading = "Optimisation")]
     pub clip: Option<f32>,
@@ -151,6 +156,10 @@ pub struct TrainArgs {
     /// Validation images scored each time; 0 for all [default: 256]
     #[arg(long, value_name = "N", value_parser = whole::<usize>(), help_heading = "Run")]
     pub eval_images: Option<usize>,
+    /// Validation images scored at a time; halved, with a note, where memory ends (a GPU's while it runs, any at the start)
+    /// [default: --batch]
+    #[arg(long, value_name = "N", value_parser = whole::<usize>(), help_heading = "Run")]
+    pub eval_batch: Option<usize>,
     /// Steps between grids of samples; 0 for none [default: a fifth of the steps]
     #[arg(long, value_name = "N", value_parser = whole::<u64>(), help_heading = "Run")]
     pub sample_every: Option<u64>,

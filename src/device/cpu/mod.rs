@@ -9,6 +9,7 @@ mod attention_decode;
 mod capture;
 mod cross_entropy;
 mod elementwise;
+mod ema;
 mod embedding;
 mod gemm;
 mod global_norm;

@@ -10,7 +10,11 @@ pub(super) fn error(call: impl Into<String>, error: DriverError) -> Error {
     let name = error.error_name().ok().and_then(|name| name.to_str().ok()).unwrap_or("unknown error").to_owned();
     let text = error.error_string().ok().and_then(|text| text.to_str().ok()).unwrap_or_default();
     let help = help(error.0).map_or(String::new(), |help| format!("; {help}"));
-    Error::Driver { call: call.into(), message: format!("{name}: {text}{help}") }
+    let (call, message) = (call.into(), format!("{name}: {text}{help}"));
+    match error.0 {
+        sys::CUresult::CUDA_ERROR_OUT_OF_MEMORY => Error::OutOfMemory { call, message },
+        _ => Error::Driver { call, message },
+    }
 }
 
 /// What to do about an error, where there is something to do.

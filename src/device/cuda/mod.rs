@@ -15,6 +15,7 @@ mod cross_entropy;
 mod devices;
 mod driver;
 mod elementwise;
+mod ema;
 mod embedding;
 mod error;
 mod free_list;

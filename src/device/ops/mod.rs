@@ -5,6 +5,7 @@ pub mod attention;
 pub mod attention_decode;
 pub mod cross_entropy;
 pub mod elementwise;
+pub mod ema;
 pub mod embedding;
 pub mod global_norm;
 pub mod layernorm;

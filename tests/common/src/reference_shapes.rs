@@ -370,6 +370,13 @@ impl Names {
             let kernels = vec![("adam".to_owned(), fixed(16 * count + 20, 12 * count))];
             cases.push(Case { card: None, shape: count.to_string(), run: Box::new(adam), kernels });
 
+            let ema = move |device: &CudaDevice| {
+                let [mut average, parameter] = [(); 2].map(|()| tensor(device, &[count]));
+                device.ema(&mut average, &parameter, 1e-3, &tensor(device, &[3])).unwrap();
+            };
+            let kernels = vec![("ema".to_owned(), fixed(8 * count + 4, 4 * count))];
+            cases.push(Case { card: None, shape: count.to_string(), run: Box::new(ema), kernels });
+
             // The gradient of a weight by many rows, in 4 splits of k.
             let (rows, width, splits) = (1024, 64, 4);
             let sums = move |device: &CudaDevice| {

@@ -4,7 +4,7 @@ use igpt_engine::device::{Activation, CudaDevice, Mask, Precision};
 
 use crate::ops::reference::Attention;
 use crate::ops::support::Tested;
-use crate::ops::{adam, attention, cross_entropy, embedding, global_norm, layernorm, linear, mlp, sample};
+use crate::ops::{adam, attention, cross_entropy, ema, embedding, global_norm, layernorm, linear, mlp, sample};
 
 type Device = Tested<CudaDevice>;
 
@@ -210,6 +210,14 @@ pub const MUTANTS: &[Mutant] = mutants! {
     "adam: a gradient that is NaN is applied":
     "adam" "adam.cu" [], Bf16, adam::norms_that_are_not_finite_change_nothing, Found::Values("assertion");
     "!isfinite(*norm)" => "isinf(*norm)"
+
+    "ema: a norm that is NaN moves the average":
+    "ema" "ema.cu" [], F32, ema::norms_that_are_not_finite_change_nothing, Found::Values("assertion");
+    "!isfinite(*norm)" => "isinf(*norm)"
+
+    "ema: the rest stays where it is":
+    "ema" "ema.cu" [], Bf16, ema::approaches_the_parameter, WRONG;
+    "average[i] = approach(average[i], parameter[i], rate);" => "average[i] = approach(average[i], average[i], rate);"
 
     "global_norm: a norm that is infinite passes":
     "global_norm" "global_norm.cu" [], F32, global_norm::verdicts, Found::Values("assertion");

@@ -76,6 +76,9 @@ pub fn everything<D: Device>(device: &Tested<D>) -> Vec<Vec<u32>> {
     let step = AdamStep { learning_rate: 1e-3, beta1: 0.9, beta2: 0.95, epsilon: 1e-8, step: 1 };
     device.adam(&mut parameter, &dy, first, second, step, None).unwrap();
     keep(&parameter);
+    let mut average = tensor(&[batch, tokens, width]);
+    device.ema(&mut average, &parameter, 1e-3, &device.upload(&[3], &[1.0, 0.0, 0.0]).unwrap()).unwrap();
+    keep(&average);
     keep(&device.global_norm(&[x, dy]).unwrap());
     results
 }

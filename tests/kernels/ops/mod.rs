@@ -10,6 +10,7 @@ pub mod attention;
 mod attention_decode;
 pub mod cross_entropy;
 mod determinism;
+pub mod ema;
 pub mod embedding;
 pub mod everything;
 pub mod global_norm;
@@ -58,6 +59,7 @@ macro_rules! op_table {
                 mistakes_are_errors
             }
             determinism { two_runs_agree }
+            ema { approaches_the_parameter, norms_that_are_not_finite_change_nothing, mistakes_are_errors }
             embedding { forward, backward, many_tokens, blanks, mistakes_are_errors }
             global_norm { norm_of_everything, verdicts }
             layernorm { forward, backward, wide, far_from_zero, mistakes_are_errors }
