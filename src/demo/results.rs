@@ -114,6 +114,7 @@ fn run(folder: &Path, data: &DataSpec, device: &str, planned_steps: u64) -> Resu
         device: device.to_owned(),
         planned_steps,
         history: History::read(&folder.join(RunFolder::METRICS))?,
+        compute: None,
         samples: Vec::new(),
         sample_count: 0,
         config: String::new(),

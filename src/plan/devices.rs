@@ -2,6 +2,8 @@
 
 use serde::Serialize;
 
+use crate::device::Precision;
+
 /// What a maker publishes about a device.
 #[derive(Debug, PartialEq, Serialize)]
 pub struct DeviceModel {
@@ -17,6 +19,16 @@ pub struct DeviceModel {
     pub memory: f64,
     /// Thermal design power in watts.
     pub watts: f64,
+}
+
+impl DeviceModel {
+    /// The peak of GEMMs in a precision, FLOP/s; in float32 where it has no bfloat16.
+    pub fn peak(&self, precision: Precision) -> (Precision, f64) {
+        match (precision, self.bf16) {
+            (Precision::Bf16, Some(peak)) => (Precision::Bf16, peak),
+            _ => (Precision::F32, self.f32),
+        }
+    }
 }
 
 const fn device(
@@ -54,6 +66,28 @@ pub fn device_model(key: &str) -> Option<&'static DeviceModel> {
     DEVICES.iter().find(|device| device.key == key)
 }
 
+/// The device that a driver's name for it is of, as in `NVIDIA H100 80GB HBM3`; `None` for one that is not in [`DEVICES`], and
+/// for its relatives with other figures (of laptops, Ti, MIG).
+pub fn recognised(name: &str) -> Option<&'static DeviceModel> {
+    let words: Vec<&str> = name.split(|letter: char| !letter.is_ascii_alphanumeric()).collect();
+    let has = |word: &str| words.iter().any(|found| found.eq_ignore_ascii_case(word));
+    if ["laptop", "ti", "mig", "nvl", "super", "d"].into_iter().any(has) {
+        return None;
+    }
+    device_model(match () {
+        () if has("H200") => "h200",
+        () if has("H100") && has("PCIe") => "h100-pcie",
+        () if has("H100") => "h100",
+        () if has("A100") && has("40GB") => "a100-40",
+        () if has("A100") => "a100",
+        () if has("L40S") => "l40s",
+        () if has("4090") => "rtx4090",
+        () if has("3090") => "rtx3090",
+        () if has("V100") && has("SXM2") => "v100",
+        () => return None,
+    })
+}
+
 /// A device that is not in [`DEVICES`].
 #[derive(Debug, PartialEq, thiserror::Error)]
 #[error("unknown --device-model '{name}'; choose all, or some of {}", DEVICES.each_ref().map(|device| device.key).join(", "))]
@@ -71,4 +105,32 @@ pub fn devices_named(names: &[String]) -> Result<Vec<&'static DeviceModel>, Unkn
         return Ok(DEVICES.iter().collect());
     }
     names.iter().map(|name| device_model(name).ok_or_else(|| UnknownDevice { name: name.clone() })).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn drivers_names_are_recognised_and_relatives_are_not() {
+        for (name, key) in [
+            ("NVIDIA H100 80GB HBM3", Some("h100")),
+            ("NVIDIA H100 PCIe", Some("h100-pcie")),
+            ("NVIDIA H100 NVL", None),
+            ("NVIDIA H200", Some("h200")),
+            ("NVIDIA A100-SXM4-80GB", Some("a100")),
+            ("NVIDIA A100-SXM4-40GB", Some("a100-40")),
+            ("NVIDIA L40S", Some("l40s")),
+            ("NVIDIA GeForce RTX 4090", Some("rtx4090")),
+            ("NVIDIA GeForce RTX 4090 D", None),
+            ("NVIDIA GeForce RTX 4090 Laptop GPU", None),
+            ("NVIDIA GeForce RTX 3090 Ti", None),
+            ("NVIDIA GeForce RTX 3090", Some("rtx3090")),
+            ("Tesla V100-SXM2-32GB", Some("v100")),
+            ("NVIDIA GeForce RTX 5090", None),
+            ("cpu (2 threads)", None),
+        ] {
+            assert_eq!(recognised(name).map(|device| device.key), key, "{name}");
+        }
+    }
 }

@@ -21,7 +21,7 @@ mod taken;
 
 use serde::Serialize;
 
-pub use devices::{DEVICES, DeviceModel, UnknownDevice, device_model, devices_named};
+pub use devices::{DEVICES, DeviceModel, UnknownDevice, device_model, devices_named, recognised};
 pub use memory::{Memory, Work};
 pub use taken::Load;
 
@@ -196,10 +196,7 @@ impl Cost {
     /// The run on a device that reaches `utilisation` (0 to 1) of its peak.
     pub fn on(&self, device: &'static DeviceModel, precision: Precision, utilisation: f64) -> OnDevice {
         // A device without bfloat16 computes in float32.
-        let (precision, peak) = match (precision, device.bf16) {
-            (Precision::Bf16, Some(peak)) => (Precision::Bf16, peak),
-            _ => (Precision::F32, device.f32),
-        };
+        let (precision, peak) = device.peak(precision);
         let memory = match precision {
             Precision::F32 => self.memory_f32,
             Precision::Bf16 => self.memory_bf16,

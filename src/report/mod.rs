@@ -1,6 +1,7 @@
 //! Pages that a run leaves behind: HTML with SVG charts in one file.
 
 mod charts;
+pub mod compute;
 mod curves;
 pub mod demo;
 pub mod grids;

@@ -5,10 +5,12 @@ use std::fmt::Write;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 
+use super::compute::Compute;
 use super::curves;
 use super::history::History;
 use super::html::{duration, escape, grouped};
 use crate::model::{bits_per_dimension, bits_per_token};
+use crate::run::metrics::TrainRecord;
 
 /// Everything that the report shows.
 #[derive(Clone, Debug)]
@@ -29,6 +31,8 @@ pub struct Report {
     pub planned_steps: u64,
     /// What it recorded.
     pub history: History,
+    /// FLOPs of a token, and the device's peak; left out where several devices may have been used.
+    pub compute: Option<Compute>,
     /// Sample grids that are shown, in order; see [`shown`](super::grids::shown).
     pub samples: Vec<SampleGrid>,
     /// Sample grids in all.
@@ -117,7 +121,7 @@ impl Report {
         }
         if let Some(last) = history.last_step() {
             rows.push(("Time", duration(last.elapsed)));
-            rows.push(("Speed", format!("{} tokens/s", grouped(history.speed.value() as u64))));
+            rows.extend(self.speed(last));
         }
 
         rows.iter().fold(String::new(), |mut html, (name, value)| {
@@ -125,6 +129,22 @@ impl Report {
             let _ = writeln!(html, "<tr><th scope=\"row\">{name}</th><td>{}</td></tr>", escape(value));
             html
         })
+    }
+
+    /// Of the median step: tokens and images per second, FLOP/s, and of the whole session the wait for data.
+    fn speed(&self, last: &TrainRecord) -> Vec<(&'static str, String)> {
+        let tokens = self.history.speed.value();
+        let images = last.images_per_second.map(|images| images / last.tokens_per_second * tokens);
+        let images = images.filter(|images| images.is_finite());
+        let images = images.map_or(String::new(), |images| format!(", {images:.1} images/s"));
+        let mut rows = vec![("Speed", format!("{} tokens/s{images}", grouped(tokens as u64)))];
+        if let Some(compute) = &self.compute {
+            rows.push(("Compute", compute.describe(tokens)));
+        }
+        if let Some(wait) = last.data_wait {
+            rows.push(("Waiting for data", format!("{:.1} % of the last session", 100.0 * wait)));
+        }
+        rows
     }
 
     /// Where the grids are that are not shown.
@@ -161,7 +181,8 @@ fn nats_and_bits(nats: f64) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::run::metrics::{Record, TrainRecord, ValidationRecord};
+    use crate::report::compute::Peak;
+    use crate::run::metrics::{Record, ValidationRecord};
 
     /// 400 steps, with a validation every 50.
     fn records() -> (Vec<TrainRecord>, Vec<ValidationRecord>) {
@@ -174,6 +195,8 @@ mod tests {
                 lr: 1e-3 * (t / 50.0).min(1.0) * 0.5 * (1.0 + (std::f64::consts::PI * t / 400.0).cos()),
                 grad_norm: if step == 250 { f64::NAN } else { 0.6 + 2.0 * (-t / 30.0).exp() + noise.abs() },
                 tokens_per_second: 11_000.0 + t,
+                images_per_second: Some((11_000.0 + t) / 256.0),
+                data_wait: Some(0.021),
                 elapsed: 0.4 * t,
                 ..TrainRecord::default()
             }
@@ -211,6 +234,11 @@ mod tests {
             device: "cpu (2 threads)".to_owned(),
             planned_steps: 400,
             history: history(&training, &validation),
+            compute: Some(Compute {
+                needed: 6e6,
+                palm: 7.5e6,
+                peak: Some(Peak { flops: 1e12, of: "a card".to_owned() }),
+            }),
             samples: vec![grid(200), grid(400)],
             sample_count: 2,
             config: "model = \"tiny\"\nnote = \"</pre><script>\"\n".to_owned(),
@@ -234,7 +262,9 @@ mod tests {
             "400 of 400",
             "5.7100 nats/token (8.2378 bits, 2.7459 bits/dimension)",
             "2 min 40 s",
-            "11,201 tokens/s",
+            "11,201 tokens/s, 43.8 images/s",
+            "0.067 TFLOP/s (0.084 as PaLM counts), 6.7 % (8.4 %) of the 1.0 TFLOP/s of a card",
+            "2.1 % of the last session",
         ] {
             assert!(page.contains(text), "{text}");
         }

@@ -29,6 +29,18 @@ pub struct TrainRecord {
     /// Tokens trained on per second.
     #[serde(deserialize_with = "number")]
     pub tokens_per_second: f64,
+    /// Images trained on per second. This and the next three are absent in older lines.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub images_per_second: Option<f64>,
+    /// Fraction of the session's time so far, its first batch apart, that was spent waiting for data.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub data_wait: Option<f64>,
+    /// Model FLOPs utilisation by the FLOPs that are needed, 0 to 1, where the device's peak is known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub mfu: Option<f64>,
+    /// The same by PaLM's count, 6 N + 12 L n d.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub mfu_palm: Option<f64>,
     /// Seconds of training, over all sessions.
     #[serde(deserialize_with = "number")]
     pub elapsed: f64,
@@ -71,8 +83,9 @@ impl TrainRecord {
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(untagged)]
 pub enum Record {
-    /// `{"step", "loss", "lr", "grad_norm", "tokens_per_second", "elapsed"}`, in fine-tuning `"generative_loss"` and
-    /// `"class_loss"` too, and where the step was skipped `"skipped"`
+    /// `{"step", "loss", "lr", "grad_norm", "tokens_per_second", "images_per_second", "data_wait", "elapsed"}`, where the
+    /// device's peak is known `"mfu"` and `"mfu_palm"`, in fine-tuning `"generative_loss"` and `"class_loss"` too, and where
+    /// the step was skipped `"skipped"`
     Train(TrainRecord),
     /// `{"step", "val_loss", "unigram_entropy", "images", "elapsed"}`, in fine-tuning `"class_loss"` and `"accuracy"`
     /// too

@@ -3,6 +3,7 @@
 use std::path::Path;
 
 use crate::eval::Evaluation;
+use crate::report::compute::Utilisation;
 use crate::train::StepOutcome;
 
 /// Speed and time of a step.
@@ -10,6 +11,10 @@ use crate::train::StepOutcome;
 pub struct Pace {
     /// Tokens trained on per second, over this step.
     pub tokens_per_second: f64,
+    /// Images trained on per second, over this step.
+    pub images_per_second: f64,
+    /// Model FLOPs utilisation over this step, where the device's peak is known.
+    pub utilisation: Option<Utilisation>,
     /// Seconds since the run's first step, over all its sessions.
     pub elapsed: f64,
     /// Fraction of this session's time, its first batch apart, that was spent waiting for data: 0 where loading keeps

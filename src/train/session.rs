@@ -13,9 +13,10 @@ use super::{Events, TrainError, Trainer};
 use crate::checkpoint::images::{ChosenPalette, check_fits, note_on_classes};
 use crate::checkpoint::{BestAccuracy, Progress};
 use crate::data::{self, Batches, Examples, Palette, Prefetcher, Split};
-use crate::device::Device;
+use crate::device::{Device, Precision};
 use crate::fs::{atomic_dir, atomic_file};
 use crate::model::{MASK_RATE, ModelConfig, Objective, Transformer};
+use crate::report::compute::Compute;
 use crate::report::grids;
 use crate::report::history::History;
 use crate::report::html::{describe_model, grouped};
@@ -191,7 +192,10 @@ impl<'a, D: Device> Session<'a, D> {
                 path.display()
             ));
         }
+        let peak = setup::peak(trainer.device(), settings.precision.unwrap_or(Precision::F32));
+        let compute = Compute::of(trainer.model().config(), train.sequence_length(), peak);
         let mut training = TrainingLoop {
+            compute: compute.clone(),
             trainer,
             batches: Prefetcher::start(batches, progress.samples, settings.batch, 4)?,
             length: train.sequence_length(),
@@ -211,7 +215,10 @@ impl<'a, D: Device> Session<'a, D> {
         // The report.
         let (Progress { step, best, .. }, device) = (training.progress, training.trainer.device());
         let config = training.trainer.model().config();
-        let report = report(training.folder, config, &settings, train.describe(), device.describe())?;
+        let report = Report {
+            compute: Some(compute),
+            ..report(training.folder, config, &settings, train.describe(), device.describe())?
+        };
         write_text(&training.folder.report(), &report.render())?;
         let kind = match (&settings.fine_tuning, settings.objective) {
             (Some(_), _) => ModelKind::Classifier,
@@ -250,6 +257,7 @@ fn report(
         device,
         planned_steps: settings.steps,
         history: History::read(&folder.metrics())?,
+        compute: None,
         samples,
         sample_count: grids.len(),
         config: settings.to_toml()?,

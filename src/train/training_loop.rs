@@ -11,6 +11,7 @@ use crate::data::{Examples, Palette, Prefetcher, tokens_of};
 use crate::device::{Device, Error, SampleOptions};
 use crate::eval::{Evaluation, EvaluationPlan, Masks, evaluate_with, score};
 use crate::model::{Criterion, Objective};
+use crate::report::compute::Compute;
 use crate::run::checkpoints;
 use crate::run::folder::RunFolder;
 use crate::run::metrics::{Record, TrainRecord, ValidationRecord};
@@ -32,6 +33,8 @@ pub enum StopReason {
 
 /// A run in progress: what it trains, on what, and where its files go.
 pub(super) struct TrainingLoop<'a, D: Device> {
+    /// FLOPs of a token, and the device's peak.
+    pub compute: Compute,
     /// The model and its optimiser.
     pub trainer: Trainer<'a, D>,
     /// Micro-batches in order, from the next step on.
@@ -203,7 +206,14 @@ impl<D: Device> TrainingLoop<'_, D> {
 
         // Log and show.
         let data_wait = self.batches.wait().fraction();
-        let pace = Pace { tokens_per_second: tokens as f64 / seconds, elapsed: self.progress.elapsed, data_wait };
+        let tokens_per_second = tokens as f64 / seconds;
+        let pace = Pace {
+            tokens_per_second,
+            images_per_second: tokens_per_second / self.length as f64,
+            utilisation: self.compute.utilisation(tokens_per_second),
+            elapsed: self.progress.elapsed,
+            data_wait,
+        };
 
         let learns_classes = self.trainer.criterion().classification_weight != 0.0;
         self.log.append(&Record::Train(TrainRecord {
@@ -214,7 +224,11 @@ impl<D: Device> TrainingLoop<'_, D> {
             class_loss: outcome.class_loss,
             lr: outcome.learning_rate,
             grad_norm: outcome.gradient_norm,
-            tokens_per_second: pace.tokens_per_second,
+            tokens_per_second,
+            images_per_second: Some(pace.images_per_second),
+            data_wait: Some(data_wait),
+            mfu: pace.utilisation.map(|share| share.needed),
+            mfu_palm: pace.utilisation.map(|share| share.palm),
             elapsed: pace.elapsed,
         }))?;
         events.stepped(&outcome, &pace);

@@ -145,6 +145,8 @@ fn event_files_hold_what_the_metrics_hold_and_no_step_twice() {
         ("train/lr", "lr"),
         ("train/grad_norm", "grad_norm"),
         ("train/tokens_per_second", "tokens_per_second"),
+        ("train/images_per_second", "images_per_second"),
+        ("train/data_wait", "data_wait"),
         ("validation/loss", "val_loss"),
         ("validation/unigram_entropy", "unigram_entropy"),
     ] {
@@ -156,7 +158,7 @@ fn event_files_hold_what_the_metrics_hold_and_no_step_twice() {
         (step, grid.len() as f32)
     });
     assert_eq!(curves["samples/completions"], sizes);
-    assert_eq!(curves.len(), 7, "{:?}", curves.keys());
+    assert_eq!(curves.len(), 9, "{:?}", curves.keys());
 }
 
 #[test]

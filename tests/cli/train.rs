@@ -19,7 +19,7 @@ fn a_run_leaves_its_folder() {
     let metrics = json_lines(&std::fs::read_to_string(run.join("metrics.jsonl")).unwrap());
     let steps: Vec<u64> = losses(&metrics).iter().map(|(step, _)| *step).collect();
     assert_eq!(steps, [1, 2, 3, 4, 5, 6]);
-    for key in ["loss", "lr", "grad_norm", "tokens_per_second", "elapsed"] {
+    for key in ["loss", "lr", "grad_norm", "tokens_per_second", "images_per_second", "data_wait", "elapsed"] {
         assert!(metrics[0].get(key).is_some_and(serde_json::Value::is_number), "{key}: {}", metrics[0]);
     }
     let report = std::fs::read_to_string(run.join("report.html")).unwrap();

@@ -45,10 +45,12 @@ impl JsonLines {
         }
     }
 
-    /// Without the keys that say nothing: those of a class head in pre-training, and that of a skipped step.
+    /// Without the keys that say nothing: those of a class head in pre-training, that of a skipped step, and shares
+    /// of a peak that is not known.
     fn print_given(&mut self, mut value: serde_json::Value) {
         if let Some(map) = value.as_object_mut() {
-            let silent = |key: &str| ["class_loss", "generative_loss", "accuracy", "skipped"].contains(&key);
+            let silent =
+                |key: &str| ["class_loss", "generative_loss", "accuracy", "skipped", "mfu", "mfu_palm"].contains(&key);
             map.retain(|key, value| !(silent(key) && value.is_null()));
         }
         self.print(&value);
@@ -71,6 +73,9 @@ impl Events for JsonLines {
             "lr": outcome.learning_rate,
             "grad_norm": outcome.gradient_norm,
             "tokens_per_second": pace.tokens_per_second,
+            "images_per_second": pace.images_per_second,
+            "mfu": pace.utilisation.map(|share| share.needed),
+            "mfu_palm": pace.utilisation.map(|share| share.palm),
             "elapsed": pace.elapsed,
             "data_wait": pace.data_wait,
         }));
@@ -137,7 +142,7 @@ impl Events for Bar {
 
     fn stepped(&mut self, outcome: &StepOutcome, pace: &Pace) {
         self.loss = losses(outcome);
-        self.speed = format!("  {:.0} tokens/s", pace.tokens_per_second);
+        self.speed = format!("  {}", speed(pace));
         self.show();
         self.bar.set_position(outcome.step);
         if outcome.step == self.bar.length().unwrap_or(0) {
@@ -187,13 +192,13 @@ impl Events for Lines {
         if due || outcome.step == self.steps {
             self.last = Some(Instant::now());
             tell(format_args!(
-                "step {}/{}: {}, lr {:.2e}, gradient norm {:.3}, {:.0} tokens/s, {:.0} s",
+                "step {}/{}: {}, lr {:.2e}, gradient norm {:.3}, {}, {:.0} s",
                 outcome.step,
                 self.steps,
                 losses(outcome),
                 outcome.learning_rate,
                 outcome.gradient_norm,
-                pace.tokens_per_second,
+                speed(pace),
                 pace.elapsed
             ));
         }
@@ -226,6 +231,18 @@ fn losses(outcome: &StepOutcome) -> String {
         None => format!("loss {:.4}{skipped}", outcome.loss),
         Some(class) => format!("loss {:.4} (class {class:.4}){skipped}", outcome.loss),
     }
+}
+
+/// Tokens and images per second; where the peak is known what they are of it, and where loading falls behind the wait.
+fn speed(pace: &Pace) -> String {
+    let mut words = format!("{:.0} tokens/s ({:.1} images/s", pace.tokens_per_second, pace.images_per_second);
+    if let Some(share) = pace.utilisation {
+        words.push_str(&format!(", MFU {:.1} %", 100.0 * share.needed));
+    }
+    if pace.data_wait >= 0.01 {
+        words.push_str(&format!(", {:.0} % waiting for data", 100.0 * pace.data_wait));
+    }
+    words + ")"
 }
 
 fn validation_line(step: u64, evaluation: &Evaluation) -> String {
