@@ -1,4 +1,5 @@
-//! The paper's tables with our own runs beside the published figures.
+//! The paper's tables with our own runs beside the published figures, and the methods that it compares Image GPT with
+//! ([`COMPARED`]).
 //!
 //! Rows and published figures are the recipes' ([`crate::recipe`]). A run stands in a row if it is of the row's command,
 //! data set, model shape, resolution, objective and protocol; whatever else differs (steps, batch, learning rate, palette,
@@ -6,8 +7,10 @@
 //! smaller models or other data, are listed after the tables.
 
 mod collect;
+mod compared;
 mod key;
 mod measured;
+mod plot;
 mod probe;
 mod render;
 
@@ -16,8 +19,10 @@ use std::path::{Path, PathBuf};
 use serde::Serialize;
 
 pub use collect::collect;
+pub use compared::{COMPARED, Compared, Transfer};
 pub use key::ResultKey;
 pub use measured::MeasuredResult;
+pub use plot::accuracy_by_parameters;
 pub use render::{markdown, text};
 
 use crate::checkpoint::CheckpointError;
@@ -63,6 +68,12 @@ pub struct Row {
     pub name: String,
     /// The recipe that makes it.
     pub recipe: String,
+    /// Width and height of the images that the model sees, tokens.
+    pub side: usize,
+    /// Parameters of the model.
+    pub parameters: usize,
+    /// Features that a linear classifier reads, of probes.
+    pub features: Option<usize>,
     /// The published figure.
     pub published: Option<f64>,
     /// Its standard deviation.
@@ -80,8 +91,10 @@ pub struct FilledTable {
     pub title: &'static str,
     /// Unit of its figures.
     pub unit: &'static str,
-    /// Its rows.
+    /// Its rows: of Image GPT.
     pub rows: Vec<Row>,
+    /// Rows of the methods that the paper compares it with.
+    pub compared: Vec<Compared>,
 }
 
 /// All tables, and the runs that stand in none of them.
@@ -111,14 +124,22 @@ impl Results {
         let mut left: Vec<Option<MeasuredResult>> = measured.into_iter().map(Some).collect();
         let mut tables: Vec<FilledTable> = Table::ALL
             .into_iter()
-            .map(|table| FilledTable { table, title: table.title(), unit: table.unit(), rows: Vec::new() })
+            .map(|table| FilledTable {
+                table,
+                title: table.title(),
+                unit: table.unit(),
+                rows: Vec::new(),
+                compared: COMPARED.iter().filter(|row| row.table == table).copied().collect(),
+            })
             .collect();
 
         for recipe in recipe::built_in()? {
             let Some(paper) = recipe.paper.clone() else { continue };
 
             // The best of the runs that fit.
-            let key = ResultKey::of(&recipe, &recipe.model()?);
+            let model = recipe.model()?;
+            let key = ResultKey::of(&recipe, &model);
+            let features = (key.command == recipe::Command::Probe).then_some(model.width * key.concatenated as usize);
             let fitting = left.iter_mut().filter(|result| result.as_ref().is_some_and(|f| f.key == key));
             let best = fitting.max_by_key(|result| result.as_ref().map(|found| (found.on_test, found.steps)));
             let ours = best.and_then(Option::take).map(|found| found.compared_with(&recipe));
@@ -126,6 +147,9 @@ impl Results {
             let row = Row {
                 name: paper.row,
                 recipe: recipe.path.clone(),
+                side: model.positions.isqrt(),
+                parameters: model.parameter_count(),
+                features,
                 published: paper.expected,
                 published_deviation: paper.deviation,
                 ours,

@@ -319,9 +319,9 @@ fn probes_appear_in_their_rows() {
 
     for (row, words) in [
         ("CIFAR-10, iGPT-L 32×32 ", ["96.3", "62.5", "depth 20"]),
-        ("CIFAR-10, 4 labels a class", ["73.2 ± 1.5", "25.0 ± 1.0", "2 choices"]),
-        ("CIFAR-10, 25 labels a class", ["87.6 ± 0.6", "37.5 ± 1.0", "probe.json"]),
-        ("CIFAR-10, 400 labels a class", ["94.3 ± 0.1", "missing", "recipes/low-data-cifar10-4000-labels.toml"]),
+        ("CIFAR-10, 4 labels a class, iGPT", ["73.2 ± 1.5", "25.0 ± 1.0", "2 choices"]),
+        ("CIFAR-10, 25 labels a class, iGPT", ["87.6 ± 0.6", "37.5 ± 1.0", "probe.json"]),
+        ("CIFAR-10, 400 labels a class, iGPT", ["94.3 ± 0.1", "missing", "recipes/low-data-cifar10-4000-labels.toml"]),
         ("CIFAR-100, iGPT-L 32×32", ["82.8", "missing", "probe-cifar100-l.toml"]),
     ] {
         let line = text.lines().find(|line| line.contains(row)).unwrap_or_else(|| panic!("no {row} in\n{text}"));
@@ -338,6 +338,48 @@ fn probes_appear_in_their_rows() {
     for word in ["3 layers", "50.0 %", "held-out images", "not finished", "depths 1 to 3"] {
         assert!(line.contains(word), "{word} is not in {line}");
     }
+}
+
+/// The methods of the paper's tables, each in its place, with nothing but what the paper prints.
+#[test]
+fn other_methods_stand_beside_image_gpt() {
+    let folder = tempfile::tempdir().unwrap();
+    let (runs, plot) = (folder.path().join("runs"), folder.path().join("plot.svg"));
+    fs::create_dir(&runs).unwrap();
+    let text = results(&runs, &["--plot", plot.to_str().unwrap()]);
+    let columns = |row: &str| -> Vec<&str> {
+        let line = text.lines().find(|line| line.contains(row)).unwrap_or_else(|| panic!("no {row} in\n{text}"));
+        line.split("  ").map(str::trim).filter(|cell| !cell.is_empty()).collect()
+    };
+    let expected =
+        ["ImageNet, SimCLR, large", "unsupervised", "original", "375", "8192", "76.5", "-", "paper, Table 2"];
+    assert_eq!(columns("ImageNet, SimCLR, large"), expected);
+    let expected = ["CIFAR-100, EfficientNet", "supervised", "-", "-", "-", "91.7", "-", "paper, Table 3"];
+    assert_eq!(columns("CIFAR-100, EfficientNet"), expected);
+    let own = columns("ImageNet, iGPT-XL 64×64, five layers");
+    assert_eq!(own[1..7], ["unsupervised", "64×64", "6810", "15360", "72.0", "missing"]);
+    assert_eq!(columns("4 labels a class, FixMatch CTA")[5], "88.6 ± 3.4");
+
+    // By accuracy within a data set, as the paper has them.
+    let place = |row: &str| text.find(row).unwrap_or_else(|| panic!("no {row}"));
+    let order = [
+        "CIFAR-10, ResNet-152",
+        "CIFAR-10, SimCLR",
+        "ImageNet, Rotation",
+        "ImageNet, iGPT-L 32×32 ",
+        "ImageNet, BigBiGAN",
+        "ImageNet, SimCLR, large",
+        "CIFAR-10, AutoAugment",
+    ];
+    assert!(order.windows(2).all(|pair| place(pair[0]) < place(pair[1])), "{text}");
+
+    let drawn = fs::read_to_string(&plot).unwrap();
+    for name in ["Rotation 55.4", "iGPT-XL 64×64 68.7", "parameters, millions"] {
+        assert!(drawn.contains(name), "{name} is not in the plot");
+    }
+    let json: Value = serde_json::from_str(&results(&runs, &["--json"])).unwrap();
+    assert_eq!(json["tables"][1]["compared"].as_array().unwrap().len(), 12);
+    assert_eq!(json["tables"][0]["compared"], json!([]));
 }
 
 #[test]
@@ -378,7 +420,11 @@ fn results_appear_beside_the_papers_and_missing_ones_are_marked() {
 
     let markdown = results(&runs, &["--markdown"]);
     assert!(markdown.contains("| iGPT-S, autoregressive, 32×32 | 2.0895 | 2.2500 |"), "{markdown}");
-    assert!(markdown.lines().filter(|line| line.starts_with('|')).all(|line| line.matches('|').count() == 5));
+    for table in markdown.split("**").filter(|part| part.contains("|---")) {
+        let columns: Vec<usize> =
+            table.lines().filter(|line| line.starts_with('|')).map(|line| line.matches('|').count()).collect();
+        assert!(columns.iter().all(|count| *count == columns[0] && [5, 9].contains(count)), "{table}");
+    }
 
     // What is damaged is named.
     fs::write(runs.join("nested/s-002/test.json"), "{\n").unwrap();
