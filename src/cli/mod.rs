@@ -10,6 +10,7 @@ mod export;
 mod finetune;
 mod import;
 mod man;
+mod new;
 mod plan;
 mod probe;
 mod results;
@@ -38,6 +39,7 @@ const NAME: &str = env!("CARGO_PKG_NAME");
 ///   igpt-engine train                     train a tiny model on the built-in sample (a few minutes)
 ///   igpt-engine sample --checkpoint RUN   complete images with what was trained
 ///   igpt-engine demo                      everything in one walk: train, probe, fine-tune, complete; ends with a report
+///   igpt-engine new PHOTOS                a configuration for your own folder of images, of a size that fits this machine
 ///   igpt-engine doctor                    what this machine can do, and how to get the rest
 #[derive(Parser)]
 #[command(version, verbatim_doc_comment, args_override_self = true)]
@@ -58,6 +60,7 @@ enum Command {
     /// Get data sets, look at them, fit palettes, encode images
     #[command(subcommand)]
     Data(data::DataCommand),
+    New(new::NewCommand),
     Plan(plan::PlanCommand),
     Results(results::ResultsCommand),
     Demo(demo::DemoCommand),
@@ -91,6 +94,7 @@ impl Command {
             Command::Import(args) => import::run(args),
             Command::Export(args) => export::run(args),
             Command::Data(command) => data::run(command),
+            Command::New(command) => command.run(),
             Command::Plan(command) => command.run(),
             Command::Results(command) => command.run(),
             Command::Demo(command) => command.run(),

@@ -17,12 +17,14 @@ pub mod limits;
 pub mod machine;
 mod memory;
 pub mod memory_limits;
+mod suggestion;
 mod taken;
 
 use serde::Serialize;
 
 pub use devices::{DEVICES, DeviceModel, UnknownDevice, device_model, devices_named, recognised};
 pub use memory::{Memory, Work};
+pub use suggestion::{Suggestion, SuggestionError};
 pub use taken::Load;
 
 use crate::device::Precision;

@@ -14,6 +14,7 @@ fn every_command_explains_itself() {
         "import",
         "export",
         "data",
+        "new",
         "plan",
         "results",
         "demo",

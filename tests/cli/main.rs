@@ -15,6 +15,7 @@ mod finetune;
 mod heads;
 mod help;
 mod memory;
+mod new;
 mod orders;
 mod outputs;
 mod paths;
