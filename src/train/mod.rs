@@ -18,6 +18,7 @@ mod setup;
 mod skipping;
 mod trainer;
 mod training_loop;
+mod validating;
 
 pub use error::TrainError;
 pub use events::{Events, Pace, Silent};

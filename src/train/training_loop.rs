@@ -6,15 +6,15 @@ use std::time::Instant;
 use super::loop_schedule::LoopSchedule;
 use super::skipping::Skipping;
 use super::{Events, Pace, PendingStep, TrainError, Trainer};
-use crate::checkpoint::{self, BestAccuracy, CheckpointContents, Progress, TrainingState};
+use crate::checkpoint::{self, CheckpointContents, Progress, TrainingState};
 use crate::data::{Examples, Palette, Prefetcher, tokens_of};
-use crate::device::{Device, Error, SampleOptions};
-use crate::eval::{Evaluation, EvaluationPlan, Masks, evaluate_with, score};
-use crate::model::{Criterion, Objective};
+use crate::device::{Device, SampleOptions};
+use crate::eval::score;
+use crate::model::Objective;
 use crate::report::compute::Compute;
 use crate::run::checkpoints;
 use crate::run::folder::RunFolder;
-use crate::run::metrics::{Record, TrainRecord, ValidationRecord};
+use crate::run::metrics::{Record, TrainRecord};
 use crate::run::restore::restore;
 use crate::run::run_log::RunLog;
 use crate::sample::Generation;
@@ -160,7 +160,7 @@ impl<D: Device> TrainingLoop<'_, D> {
     }
 
     /// Looks after the run folder, before anything is written into it.
-    fn keep_folder(&mut self, events: &mut dyn Events) -> Result<(), TrainError> {
+    pub(super) fn keep_folder(&mut self, events: &mut dyn Events) -> Result<(), TrainError> {
         if let Some(told) = restore(self.folder, &self.config, &mut self.log)? {
             events.note(&told);
         }
@@ -240,7 +240,7 @@ impl<D: Device> TrainingLoop<'_, D> {
     }
 
     /// Refuses a NaN or infinite `value`: training has diverged at `step`.
-    fn check_finite(&self, what: &'static str, value: f64, step: u64) -> Result<(), TrainError> {
+    pub(super) fn check_finite(&self, what: &'static str, value: f64, step: u64) -> Result<(), TrainError> {
         if value.is_finite() {
             return Ok(());
         }
@@ -268,81 +268,6 @@ impl<D: Device> TrainingLoop<'_, D> {
         let scores = self.trainer.between_steps(|| score(device, model, parameters, &self.check_image, self.length))?;
         let loss: f64 = scores.into_iter().map(f64::from).sum();
         self.check_finite("loss after the update", loss, step)
-    }
-
-    /// Scores the validation images and logs the result.
-    fn evaluate(&mut self, step: u64, events: &mut dyn Events) -> Result<(), TrainError> {
-        let Some(validation) = self.validation else { return Ok(()) };
-        let start = Instant::now();
-
-        // What is scored, and how.
-        let images = if self.schedule.eval_images == 0 { usize::MAX } else { self.schedule.eval_images };
-        let Criterion { objective, masking, .. } = *self.trainer.criterion();
-        let (device, model, parameters) = (self.trainer.device(), self.trainer.model(), self.trainer.parameters());
-        let masks = Masks::Random { masking, per_image: 1 };
-
-        // Fewer images at a time where memory ends.
-        let evaluation: Evaluation = loop {
-            let batch = self.schedule.eval_batch;
-            let plan = EvaluationPlan { images, batch, objective, masks };
-            let scored = self.trainer.between_steps(|| {
-                evaluate_with(device, model, parameters, validation, &plan, |_| Ok::<_, TrainError>(()))
-            });
-            match scored {
-                Err(TrainError::Device(Error::OutOfMemory { .. })) if batch > 1 => {
-                    self.schedule.eval_batch = batch.div_ceil(2);
-                    let fewer = self.schedule.eval_batch;
-                    events.note(&format!(
-                        "note: memory ended while {batch} images were validated at a time; it is {fewer} from here on \
-                         (--eval-batch)"
-                    ));
-                }
-                scored => break scored?,
-            }
-        };
-        self.check_finite("validation loss", evaluation.nats_per_token, step)?;
-        let classification = evaluation.classification;
-        self.check_finite("class loss on the validation images", classification.map_or(0.0, |found| found.loss), step)?;
-
-        // Log and show.
-        self.progress.elapsed += start.elapsed().as_secs_f64();
-        self.log.append(&Record::Validation(ValidationRecord {
-            step,
-            val_loss: evaluation.nats_per_token,
-            unigram_entropy: evaluation.unigram_entropy,
-            class_loss: classification.map(|found| found.loss),
-            accuracy: classification.map(|found| found.accuracy),
-            images: evaluation.images,
-            elapsed: self.progress.elapsed,
-        }))?;
-
-        let best = self.progress.best_validation.unwrap_or(f64::INFINITY);
-        self.progress.best_validation = Some(best.min(evaluation.nats_per_token));
-        events.evaluated(step, &evaluation);
-        match classification {
-            Some(found) => self.note_accuracy(step, found.accuracy, events),
-            None => Ok(()),
-        }
-    }
-
-    /// Saves the weights if their accuracy is the best so far, else counts one more validation without a better one.
-    fn note_accuracy(&mut self, step: u64, accuracy: f64, events: &mut dyn Events) -> Result<(), TrainError> {
-        if let Some(best) = self.progress.best.as_mut().filter(|best| accuracy <= best.accuracy) {
-            best.validations_since += 1;
-            return Ok(());
-        }
-
-        self.keep_folder(events)?;
-        self.progress.best = Some(BestAccuracy { step, accuracy, validations_since: 0 });
-        let contents = CheckpointContents {
-            config: self.trainer.model().config(),
-            parameters: self.trainer.parameters(),
-            average: self.trainer.average(),
-            device: self.trainer.device(),
-            palette: Some(self.palette.colours()),
-            training: None,
-        };
-        Ok(checkpoint::save(&self.folder.best(), &contents)?)
     }
 
     /// Completes the first validation images and writes the grid; a BERT model completes none.
