@@ -324,15 +324,17 @@ pub(super) fn resume_notes(settings: &Settings, earlier: &Settings, made: u64) -
     if is_same || rate(earlier, made) == now {
         return Vec::new();
     }
-    let length = |settings: &Settings| match settings.cooldown {
-        None => format!("{} steps", settings.steps),
-        Some(cooldown) => format!("{} steps with a cool-down of {cooldown}", settings.steps),
+    let cooldown = |settings: &Settings| match settings.cooldown {
+        None => String::new(),
+        Some(cooldown) => format!(" with a cool-down of {cooldown}"),
     };
     vec![format!(
-        "note: the learning rate's schedule is now that of {}, not of {}: it was {then:.2e} at step {made} and is \
+        "note: the learning rate's schedule is now that of {} steps{}, not of {}{}: it was {then:.2e} at step {made} and is \
          {now:.2e} at step {}",
-        length(settings),
-        length(earlier),
+        settings.steps,
+        cooldown(settings),
+        earlier.steps,
+        cooldown(earlier),
         made + 1
     )]
 }

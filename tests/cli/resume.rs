@@ -119,7 +119,7 @@ fn a_cooldown_may_be_moved_to_a_step_that_was_not_made() {
     assert_eq!(rates, [vec![0.01; 9], vec![0.005]].concat());
     let output = train(&run, &["--steps", "20", "--resume"]).output().unwrap();
     let told = crate::stderr(&output);
-    assert!(told.contains("20 steps with a cool-down of 2, not of 10 steps with a cool-down of 2"), "{told}");
+    assert!(told.contains("20 steps with a cool-down of 2, not of 10 with a cool-down of 2"), "{told}");
 }
 
 #[test]
