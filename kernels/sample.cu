@@ -59,7 +59,8 @@ __device__ __forceinline__ void sample(
     int best = vocabulary - 1;
     for (int token = begin; token < end; ++token) {
         const float logit = to_float(row_logits[token]);
-        const uint32_t key = isnan(logit) ? 1 : ordered(logit);
+        // + 0: the zeros are equal.
+        const uint32_t key = isnan(logit) ? 1 : ordered(logit + 0.0f);
         if (key > best_key) {
             best_key = key;
             best = token;

@@ -64,11 +64,11 @@ fn sample_row(logits: &[f32], options: SampleOptions, uniform: f32) -> u16 {
     argmax(logits)
 }
 
-/// The first of the largest; 0 if all are NaN.
+/// The first of the largest, among which NaN is below every number; so 0 if all are NaN.
 fn argmax(logits: &[f32]) -> u16 {
     let mut best = 0;
     for (token, &logit) in logits.iter().enumerate() {
-        if logit > logits[best] || logits[best].is_nan() {
+        if logit > logits[best] || logits[best].is_nan() && !logit.is_nan() {
             best = token;
         }
     }

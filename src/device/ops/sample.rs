@@ -7,7 +7,8 @@ use crate::device::{Result, Tensors};
 /// How the next token is chosen from its logits.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct SampleOptions {
-    /// Logits are divided by this; 0 takes the most likely token (the first of equals).
+    /// Logits are divided by this; 0 takes the most likely token: the first of equals, as zeros of either sign are. NaN is less likely than
+    /// any number, so of logits that are all NaN it is the first token.
     pub temperature: f32,
     /// Only this many of the most likely tokens may be drawn; all if `None`.
     pub top_k: Option<usize>,
