@@ -4,7 +4,7 @@ use igpt_engine::device::{AdamStep, Clip, Device, WeightLayout};
 use proptest::prelude::any;
 
 use super::reference::Adam;
-use super::support::{Both, EPSILON, Tested, assert_close, assert_error, property};
+use super::support::{Both, EPSILON, Tested, assert_bits, assert_close, assert_error, each, property, scaled, two};
 
 const EXACT: Adam = Adam { learning_rate: 0.015625, beta1: 0.875, beta2: 0.9375, epsilon: 1.0 / 1024.0 };
 
@@ -20,43 +20,109 @@ fn step(step: u64) -> AdamStep {
 }
 
 pub fn three_steps<D: Device>(device: &Tested<D>) {
-    property(12, (any::<u64>(), 1..3000usize), |(seed, len)| {
-        let random = &mut device.random(seed);
-        let mut parameter = Both::random(device, random, &[len]);
-        let [mut first, mut second] = [(); 2].map(|()| Both::new(device, &[len], vec![0.0; len]));
-
-        for t in 1..=3 {
-            let gradient = Both::random(device, random, &[len]);
-            let (p, m, v) = (&mut parameter.tensor, &mut first.tensor, &mut second.tensor);
-            device.adam(p, &gradient.tensor, m, v, step(t), None).unwrap();
-
-            let moments = first.exact.iter_mut().zip(&mut second.exact);
-            for ((p, g), (m, v)) in parameter.exact.iter_mut().zip(&gradient.exact).zip(moments) {
-                EXACT.step(p, *g, m, v, t as i32);
-            }
-        }
-
-        // A handful of operations on each element, three times over. Where gradients cancel in the first moment the update
-        // has an error of some epsilons of the learning rate.
-        assert_close(device, "parameter", &parameter.tensor, &parameter.exact, 16.0 * EPSILON, 1.0);
-        assert_close(device, "first moment", &first.tensor, &first.exact, 16.0 * EPSILON, 1.0);
-        assert_close(device, "second moment", &second.tensor, &second.exact, 16.0 * EPSILON, 1e-3);
-    });
+    property(12, (any::<u64>(), 1..3000usize), |(seed, len)| check(device, seed, len, 3));
 }
 
-/// Longer gradients are shortened to `max_norm`, shorter ones are not lengthened.
+/// Every element beside the kernel's vectors, and more of them than a grid takes in one stride: 8 blocks of 256 threads, 4 elements each,
+/// for every multiprocessor of an H100.
+pub fn tails<D: Device>(device: &Tested<D>) {
+    each([7, 1, 2, 3, 4, 5, 6, 8, 9, 255, 256, 257, 1023, 1025, 1030], |len| check(device, len as u64, len, 2));
+    check(device, 1, 132 * 8 * 256 * 4 + 5, 1);
+}
+
+/// What GEMMs read of a parameter: in bf16 a copy that is made once, and that Adam keeps up to date.
+fn copy<D: Device>(device: &Tested<D>, parameter: &D::Tensor) -> Vec<f32> {
+    device.download(&device.mean_pool(parameter).unwrap()).unwrap()
+}
+
+/// The first `steps` steps of `len` elements: parameter, moments, and the copy of the parameter.
+pub fn check<D: Device>(device: &Tested<D>, seed: u64, len: usize, steps: u64) {
+    let random = &mut device.random(seed);
+    let mut parameter = Both::random(device, random, &[1, 1, len]);
+    let [mut first, mut second] = [(); 2].map(|()| Both::new(device, &[1, 1, len], vec![0.0; len]));
+    copy(device, &parameter.tensor);
+
+    for t in 1..=steps {
+        let gradient = Both::random(device, random, &[1, 1, len]);
+        let (p, m, v) = (&mut parameter.tensor, &mut first.tensor, &mut second.tensor);
+        device.adam(p, &gradient.tensor, m, v, step(t), None).unwrap();
+
+        let moments = first.exact.iter_mut().zip(&mut second.exact);
+        for ((p, g), (m, v)) in parameter.exact.iter_mut().zip(&gradient.exact).zip(moments) {
+            EXACT.step(p, *g, m, v, t as i32);
+        }
+    }
+
+    // A handful of operations on each element, `steps` times over. Where gradients cancel in the first moment the update has an error of
+    // some epsilons of the learning rate.
+    assert_close(device, "parameter", &parameter.tensor, &parameter.exact, 16.0 * EPSILON, 1.0);
+    assert_close(device, "first moment", &first.tensor, &first.exact, 16.0 * EPSILON, 1.0);
+    assert_close(device, "second moment", &second.tensor, &second.exact, 16.0 * EPSILON, 1e-3);
+
+    let values = device.download(&parameter.tensor).unwrap();
+    let rounded: Vec<f32> = values.iter().map(|value| device.representable(f64::from(*value)) as f32).collect();
+    assert_bits("copy", &copy(device, &parameter.tensor), &rounded);
+}
+
+/// Parameter and moments after the first step from zero, for these gradients.
+fn first_step<D: Device>(device: &Tested<D>, gradient: &[f32], clip: Option<(f32, f32)>) -> [Vec<f32>; 3] {
+    let shape = [1, 1, gradient.len()];
+    let [mut p, mut m, mut v] = [(); 3].map(|()| device.zeros(&shape).unwrap());
+    let gradient = device.upload(&shape, gradient).unwrap();
+    let norm = device.upload(&[1], &[clip.map_or(0.0, |(norm, _)| norm)]).unwrap();
+    let clip = clip.map(|(_, max_norm)| Clip { norm: &norm, max_norm });
+    device.adam(&mut p, &gradient, &mut m, &mut v, step(1), clip).unwrap();
+    [p, m, v].map(|tensor| device.download(&tensor).unwrap())
+}
+
+/// Longer gradients are shortened to `max_norm`, shorter ones are not lengthened; in vectors and beside them.
 pub fn clipping<D: Device>(device: &Tested<D>) {
-    for (norm, factor) in [(8.0, 0.25), (2.0, 1.0), (0.5, 1.0), (0.0, 1.0)] {
-        let gradient = device.upload(&[3], &[1.0, -2.0, 0.5]).unwrap();
-        let clipped = device.upload(&[3], &[factor, -2.0 * factor, 0.5 * factor]).unwrap();
-        let norm = device.upload(&[1], &[norm]).unwrap();
-        let update = |gradient: &D::Tensor, clip: Option<Clip<'_, D::Tensor>>| {
-            let [mut p, mut m, mut v] = [(); 3].map(|()| device.zeros(&[3]).unwrap());
-            device.adam(&mut p, gradient, &mut m, &mut v, step(1), clip).unwrap();
-            [p, m, v].map(|tensor| device.download(&tensor).unwrap())
-        };
-        let clip = Clip { norm: &norm, max_norm: 2.0 };
-        assert_eq!(update(&gradient, Some(clip)), update(&clipped, None), "{factor}");
+    let gradient = [1.0, -2.0, 0.5, 4.0, 3.0, -0.25, 8.0];
+    let (max, tiny) = (f32::MAX, f32::from_bits(1));
+    for (norm, max_norm, factor) in [
+        (8.0, 2.0, 0.25),
+        (2.0, 2.0, 1.0),
+        (0.5, 2.0, 1.0),
+        (0.0, 2.0, 1.0),
+        (tiny, 2.0, 1.0),
+        (two(127), 2.0, two(-126)),
+        (two(127), 0.25, two(-129)),
+        (max, max, 1.0),
+        (max, f32::INFINITY, 1.0),
+    ] {
+        let clipped = first_step(device, &gradient, Some((norm, max_norm)));
+        let shortened = first_step(device, &scaled(&gradient, factor), None);
+        for ((name, clipped), shortened) in ["parameter", "first", "second"].into_iter().zip(clipped).zip(shortened) {
+            assert_bits(&format!("{name}, {norm:e} of {max_norm:e}"), &clipped, &shortened);
+        }
+    }
+}
+
+/// One gradient whose square is no f32, or that is itself none, in every place of a vector and beside it; the others keep theirs.
+pub fn ends_of_the_range<D: Device>(device: &Tested<D>) {
+    let (inf, nan) = (f32::INFINITY, f32::NAN);
+    let cases = [
+        // (1 − β₂) g² is finite where g² is not: an update like any other, of the learning rate.
+        (two(65), [-two(-6), two(62), two(126)]),
+        // No update where the second moment is infinite, one by epsilon where it vanishes.
+        (two(100), [0.0, two(97), inf]),
+        (two(-100), [-two(-96), two(-103), 0.0]),
+        // Subnormal, and so are the first moment and the update.
+        (two(-140), [-two(-136), two(-143), 0.0]),
+        (inf, [nan, inf, inf]),
+        (nan, [nan; 3]),
+    ];
+    let plain = first_step(device, &[0.5; 7], None);
+    for (gradient, expected) in cases {
+        for at in 0..7 {
+            let mut gradients = [0.5; 7];
+            gradients[at] = gradient;
+            for (index, got) in first_step(device, &gradients, None).into_iter().enumerate() {
+                let mut all = plain[index].clone();
+                all[at] = expected[index];
+                assert_bits(&format!("{index} of {gradient:e} at {at}"), &got, &all);
+            }
+        }
     }
 }
 

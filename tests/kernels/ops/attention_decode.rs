@@ -4,7 +4,10 @@ use igpt_engine::device::{Device, Mask};
 use proptest::prelude::any;
 
 use super::reference::Attention;
-use super::support::{Both, Tested, assert_close, assert_error, assert_within_twice_naive, property, upload};
+use super::support::{
+    Both, Random, Tested, assert_bits, assert_close, assert_error, assert_rounded_once, assert_within_twice_naive,
+    each, property, sum_in_f32, upload,
+};
 
 /// Position by position, the same as causal attention over the whole sequence.
 pub fn equals_attention<D: Device>(device: &Tested<D>) {
@@ -37,6 +40,119 @@ pub fn equals_attention<D: Device>(device: &Tested<D>) {
             }
         }
     });
+}
+
+/// Positions beside every number of warps and threads, with columns beside every vector.
+pub fn bounds<D: Device>(device: &Tested<D>) {
+    let positions_and_columns = [
+        (260, 33),
+        (0, 1),
+        (1, 128),
+        (3, 31),
+        (4, 64),
+        (5, 32),
+        (31, 129),
+        (32, 16),
+        (33, 8),
+        (126, 5),
+        (127, 20),
+        (128, 7),
+        (129, 96),
+    ];
+    each(positions_and_columns.into_iter().enumerate(), |(index, (position, head_dim))| {
+        check(device, index as u64, [1 + index % 3, 1 + index % 2, head_dim], position, 1.0);
+    });
+}
+
+/// Scores of hundreds: without subtracting the maximum every exponential would overflow.
+pub fn large_scores<D: Device>(device: &Tested<D>) {
+    check(device, 1, [2, 2, 16], 150, 16.0);
+}
+
+/// One step with a cache of f32 numbers: the output; in the cache this position's keys and values, all others as they were.
+pub fn check<D: Device>(
+    device: &Tested<D>,
+    seed: u64,
+    [batch, heads, head_dim]: [usize; 3],
+    position: usize,
+    factor: f64,
+) {
+    let sizes = Attention { batch, tokens: position + 1, heads, head_dim, mask: Mask::Causal };
+    let (width, positions, random) = (sizes.width(), position + 3, &mut device.random(seed));
+    let mut times = |len: usize, values: fn(&mut Random, usize) -> Vec<f64>| -> Vec<f64> {
+        values(random, len).into_iter().map(|value| f64::from((value * factor) as f32)).collect()
+    };
+    let row = times(batch * 3 * width, Random::values);
+    let caches = [(); 2].map(|()| times(batch * positions * width, Random::floats));
+
+    // What lies past the position in the cache is never read; nor what lies at it, which is written.
+    let uploaded = caches.each_ref().map(|cache| -> Vec<f32> {
+        let number =
+            |(at, value): (usize, &f64)| if at / width % positions < position { *value as f32 } else { f32::NAN };
+        cache.iter().enumerate().map(number).collect()
+    });
+    let shape = [batch, positions, width];
+    let [mut keys, mut values] = uploaded.each_ref().map(|cache| device.upload(&shape, cache).unwrap());
+    let row_tensor = upload(device, &[batch, 1, 3 * width], &row);
+    let got = device.attention_decode(&row_tensor, &mut keys, &mut values, position, heads).unwrap();
+
+    // Causal attention of all tokens, of which the last is wanted.
+    let mut qkv = vec![0.0; batch * sizes.tokens * 3 * width];
+    for (at, value) in qkv.iter_mut().enumerate() {
+        let (image, token, column) =
+            (at / (3 * width) / sizes.tokens, at / (3 * width) % sizes.tokens, at % (3 * width));
+        *value = match column / width {
+            _ if token == position => row[image * 3 * width + column],
+            0 => 0.0,
+            part => caches[part - 1][(image * positions + token) * width + column % width],
+        };
+    }
+    let (output, _) = sizes.forward(&qkv);
+    let last = output.chunks(width).skip(position).step_by(sizes.tokens).flatten().copied().collect::<Vec<_>>();
+    // A score is a sum of head_dim terms up to factor² large, over √head_dim; its error is the weight's relative error.
+    let score = sum_in_f32(head_dim) * (factor * factor * (head_dim as f64).sqrt()).max(1.0);
+    assert_rounded_once(device, "output", &got, &last, score + sum_in_f32(position), factor);
+
+    for (part, (tensor, before)) in [&keys, &values].into_iter().zip(uploaded).enumerate() {
+        let mut expected = before;
+        for image in 0..batch {
+            let new = &row[image * 3 * width + (part + 1) * width..][..width];
+            let cached = &mut expected[(image * positions + position) * width..][..width];
+            cached.iter_mut().zip(new).for_each(|(cached, new)| *cached = *new as f32);
+        }
+        assert_bits("cache", &device.download(tensor).unwrap(), &expected);
+    }
+}
+
+/// A NaN in the cache reaches the output of its head, and nothing of other heads and images.
+pub fn a_nan_stays_in_its_head<D: Device>(device: &Tested<D>) {
+    let (batch, position, heads, head_dim) = (2, 9, 2, 5);
+    let width = heads * head_dim;
+    let random = &mut device.random(3);
+    let mut floats = |len: usize| random.floats(len).into_iter().map(|value| value as f32).collect::<Vec<_>>();
+    let (row, keys, values) = (floats(batch * 3 * width), floats(batch * 10 * width), floats(batch * 10 * width));
+    let decode = |keys: &[f32], values: &[f32]| {
+        let [mut keys, mut values] = [keys, values].map(|cache| device.upload(&[batch, 10, width], cache).unwrap());
+        let row = device.upload(&[batch, 1, 3 * width], &row).unwrap();
+        device.download(&device.attention_decode(&row, &mut keys, &mut values, position, heads).unwrap()).unwrap()
+    };
+    let clean = decode(&keys, &values);
+
+    for token in 0..position {
+        // In the first head of the second image: a key, then a value.
+        let at = (10 + token) * width + 2;
+        let mut dirty = keys.clone();
+        dirty[at] = f32::NAN;
+        let mut expected = clean.clone();
+        expected[width..width + head_dim].fill(f32::NAN);
+        assert_bits("with a key that is NaN", &decode(&dirty, &values), &expected);
+
+        let mut dirty = values.clone();
+        dirty[at] = f32::NAN;
+        let mut expected = clean.clone();
+        expected[width + 2] = f32::NAN;
+        assert_bits("with a value that is NaN", &decode(&keys, &dirty), &expected);
+    }
 }
 
 pub fn mistakes_are_errors<D: Device>(device: &Tested<D>) {

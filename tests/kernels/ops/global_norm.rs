@@ -3,7 +3,7 @@
 use igpt_engine::device::Device;
 use proptest::prelude::any;
 
-use super::support::{Both, EPSILON, Tested, assert_close, assert_error, dot, property};
+use super::support::{Both, EPSILON, Tested, assert_bits, assert_close, assert_error, dot, each, property, two};
 
 pub fn norm_of_everything<D: Device>(device: &Tested<D>) {
     property(12, (any::<u64>(), 1..40_000usize, 1..70usize), |(seed, long, short)| {
@@ -18,6 +18,52 @@ pub fn norm_of_everything<D: Device>(device: &Tested<D>) {
     let far = device.upload(&[2], &[3e25, 4e25]).unwrap();
     let norm = device.download(&device.global_norm(&[far]).unwrap()).unwrap()[0];
     assert!((norm / 5e25 - 1.0).abs() < 1e-6, "{norm}");
+}
+
+/// Every element counts: with the last alone that is not zero, and with all of one size, at lengths beside every vector, block and grid
+/// (768 blocks of 256 threads); of what the host made, and of results.
+pub fn bounds<D: Device>(device: &Tested<D>) {
+    let lengths = [1023, 1, 2, 3, 4, 5, 6, 7, 8, 9, 15, 16, 17, 1025, 2047, 2049, 4097, 768 * 256 * 8 + 13];
+    each(lengths, |len| check_length(device, len));
+}
+
+pub fn check_length<D: Device>(device: &Tested<D>, len: usize) {
+    let mut last = vec![0.0; len];
+    last[len - 1] = -3.0;
+    for (values, expected) in [(last, 3.0), (vec![0.5; len], 0.5 * (len as f64).sqrt())] {
+        for tensor in [device.upload(&[len], &values).unwrap(), device.result(&values)] {
+            let norm = device.global_norm(&[tensor]).unwrap();
+            assert_close(device, "norm", &norm, &[expected], EPSILON, 0.0);
+        }
+    }
+}
+
+/// More partial sums than the block that adds them up has threads: a tensor each, and of one tensor.
+pub fn many_partial_sums<D: Device>(device: &Tested<D>) {
+    each([257, 1, 2, 255, 256, 513, 700], |count| check_tensors(device, count));
+    let long = device.upload(&[257 * 1024], &vec![1.0; 257 * 1024]).unwrap();
+    assert_close(device, "norm", &device.global_norm(&[long]).unwrap(), &[(257f64 * 1024.0).sqrt()], EPSILON, 0.0);
+}
+
+pub fn check_tensors<D: Device>(device: &Tested<D>, count: usize) {
+    let ones = || device.upload(&[1], &[1.0]).unwrap();
+    let norm = device.global_norm(&(0..count).map(|_| ones()).collect::<Vec<_>>()).unwrap();
+    assert_close(device, "norm", &norm, &[(count as f64).sqrt()], EPSILON, 0.0);
+}
+
+/// The norm of one number is its size, to the bit, whatever its exponent.
+pub fn ends_of_the_range<D: Device>(device: &Tested<D>) {
+    for value in [two(-149), two(-133), two(-126), two(-100), 1e-30, two(100), 3e38, f32::MAX, f32::INFINITY] {
+        for at in 0..13 {
+            let mut values = [0.0; 13];
+            values[at] = -value;
+            let norm = device.global_norm(&[device.upload(&[13], &values).unwrap()]).unwrap();
+            assert_bits("norm", &device.download(&norm).unwrap(), &[value]);
+            let norm = device.global_norm(&[device.result(&values)]).unwrap();
+            let stored = device.representable(f64::from(value)) as f32;
+            assert_bits("norm of a result", &device.download(&norm).unwrap(), &[stored]);
+        }
+    }
 }
 
 /// One element that is not finite, wherever it is, or a norm beyond the largest float: counted in all, and in a row until the next

@@ -5,8 +5,8 @@ use proptest::prelude::{Strategy, any};
 
 use super::reference::{self, Sizes};
 use super::support::{
-    Both, Tested, assert_close, assert_error, assert_matches_finite_differences, assert_within_twice_naive, dot,
-    property, sum,
+    Both, FACTORS, Tested, assert_bits, assert_close, assert_error, assert_matches_finite_differences,
+    assert_rounded_once, assert_within_twice_naive, dot, each, property, scaled, sum, sum_in_f32,
 };
 
 /// Seed, layout, bias, rows, inputs, outputs.
@@ -37,13 +37,100 @@ pub fn large<D: Device>(device: &Tested<D>) {
     check_backward(device, (3, true, false, 600, 33, 65));
 }
 
+/// Sizes beside every vector, tile and stage, of the output and of the sums; lone rows, columns and terms.
+pub fn bounds<D: Device>(device: &Tested<D>) {
+    let sizes = [
+        (65, 17, 72),
+        (1, 1, 1),
+        (63, 8, 64),
+        (64, 16, 65),
+        (66, 15, 8),
+        (127, 31, 9),
+        (128, 32, 1),
+        (129, 33, 128),
+        (2, 96, 127),
+        (3, 97, 129),
+        (4, 95, 16),
+        (5, 128, 24),
+        (7, 129, 6),
+        (9, 160, 33),
+        (1, 40, 136),
+    ];
+    each(sizes.into_iter().enumerate(), |(index, (rows, inputs, outputs))| {
+        for out_in in [false, true] {
+            check_forward(device, (index as u64, out_in, index % 3 != 0, rows, inputs, outputs));
+            check_backward(device, (index as u64, out_in, index % 3 == 0, rows, inputs, outputs));
+        }
+    });
+}
+
+/// Sums over rows that are split, and whose splits have parts of tiles, nothing (64 splits of 513 tiles), or end with a tile; rows
+/// beside the blocks of the bias's gradient (64 rows, and from 4096 on 64 blocks).
+pub fn splits<D: Device>(device: &Tested<D>) {
+    each(
+        [(16_416, 8, 8), (511, 64, 8), (512, 8, 64), (513, 9, 7), (769, 16, 16), (4097, 7, 33)],
+        |(rows, inputs, outputs)| {
+            check_backward(device, (rows as u64, rows % 2 == 0, true, rows, inputs, outputs));
+        },
+    );
+}
+
+/// A NaN in a row or a column of an operand reaches that row or column of the result and nothing else; results scale exactly with a power
+/// of two.
+pub fn values_of_any_size<D: Device>(device: &Tested<D>) {
+    for (rows, inputs, outputs) in [(70, 40, 72), (9, 19, 11)] {
+        let random = &mut device.random(11);
+        let mut values = |len: usize| random.values(len).into_iter().map(|value| value as f32).collect::<Vec<_>>();
+        let (x, weight, dy) = (values(rows * inputs), values(inputs * outputs), values(rows * outputs));
+        for out_in in [false, true] {
+            let (layout, shape) = layout(out_in, inputs, outputs);
+            let run = |x: &[f32], weight: &[f32], dy: &[f32]| {
+                let (x, dy) =
+                    (device.upload(&[rows, inputs], x).unwrap(), device.upload(&[rows, outputs], dy).unwrap());
+                let weight = device.upload(&shape, weight).unwrap();
+                let (mut d_weight, mut d_bias) = (device.zeros(&shape).unwrap(), device.zeros(&[outputs]).unwrap());
+                let y = device.linear(&x, &weight, layout, None).unwrap();
+                let slot = Some(&mut d_bias);
+                let dx = device.linear_backward(&dy, &x, &weight, layout, &mut d_weight, slot).unwrap();
+                [y, dx, d_weight, d_bias].map(|tensor| device.download(&tensor).unwrap())
+            };
+            let clean = run(&x, &weight, &dy);
+            for factor in FACTORS {
+                let got = run(&x, &weight, &scaled(&dy, factor));
+                (1..4).for_each(|index| assert_bits("gradients", &got[index], &scaled(&clean[index], factor)));
+                assert_bits("y", &run(&scaled(&x, factor), &weight, &dy)[0], &scaled(&clean[0], factor));
+            }
+
+            // The last row of x, and of dy.
+            let (mut nan_x, mut nan_dy) = (x.clone(), dy.clone());
+            nan_x[rows * inputs - 2] = f32::NAN;
+            nan_dy[rows * outputs - 2] = f32::NAN;
+            let mut expected = clean.clone();
+            expected[0][(rows - 1) * outputs..].fill(f32::NAN);
+            expected[1][(rows - 1) * inputs..].fill(f32::NAN);
+            expected[3][outputs - 2] = f32::NAN;
+            assert_bits("y", &run(&nan_x, &weight, &dy)[0], &expected[0]);
+            let got = run(&x, &weight, &nan_dy);
+            assert_bits("dx", &got[1], &expected[1]);
+            assert_bits("d_bias", &got[3], &expected[3]);
+            for (at, (got, clean)) in got[2].iter().zip(&clean[2]).enumerate() {
+                let of_column = if out_in { at / inputs } else { at % outputs } == outputs - 2;
+                assert!(
+                    if of_column { got.is_nan() } else { got.to_bits() == clean.to_bits() },
+                    "d_weight[{at}]: {got}"
+                );
+            }
+        }
+    }
+}
+
 pub fn check_forward<D: Device>(device: &Tested<D>, case: Case) {
     let (seed, out_in, biased, rows, inputs, outputs) = case;
     let random = &mut device.random(seed);
     let (layout, shape) = layout(out_in, inputs, outputs);
     let x = Both::random(device, random, &[1, rows, inputs]);
     let weight = Both::random(device, random, &shape);
-    let bias = Both::random(device, random, &[outputs]);
+    let bias = Both::floats(device, random, &[outputs]);
 
     let y = device.linear(&x.tensor, &weight.tensor, layout, biased.then_some(&bias.tensor)).unwrap();
     assert_eq!(device.shape(&y), [1, rows, outputs]);
@@ -51,7 +138,8 @@ pub fn check_forward<D: Device>(device: &Tested<D>, case: Case) {
     let exact_bias = biased.then_some(&bias.exact[..]);
     let definition = || reference::linear(&x.exact, &weight.exact, layout, exact_bias, Sizes(rows, inputs, outputs));
     let expected = definition();
-    assert_close(device, "y", &y, &expected, device.tolerance(inputs), 1.0);
+    // Operands are exact, and the bias is added to the sum in f32.
+    assert_rounded_once(device, "y", &y, &expected, sum_in_f32(inputs), 1.0);
     if let Some(naive) = device.naively(definition) {
         assert_within_twice_naive(device, "y", &y, &expected, &naive);
     }
@@ -64,8 +152,8 @@ pub fn check_backward<D: Device>(device: &Tested<D>, case: Case) {
     let (layout, shape) = layout(out_in, inputs, outputs);
     let x = Both::random(device, random, &[rows, inputs]);
     let dy = Both::random(device, random, &[rows, outputs]);
-    let [weight, mut d_weight] = [(); 2].map(|()| Both::random(device, random, &shape));
-    let mut d_bias = Both::random(device, random, &[outputs]);
+    let weight = Both::random(device, random, &shape);
+    let [mut d_weight, mut d_bias] = [&shape[..], &[outputs]].map(|shape| Both::floats(device, random, shape));
 
     let bias_slot = biased.then_some(&mut d_bias.tensor);
     let got =
@@ -73,11 +161,12 @@ pub fn check_backward<D: Device>(device: &Tested<D>, case: Case) {
 
     let definition = || reference::linear_backward(&dy.exact, &x.exact, &weight.exact, layout, sizes);
     let (dx, weight_gradient, bias_gradient) = definition();
-    assert_close(device, "dx", &got, &dx, device.tolerance(outputs), 1.0);
+    assert_rounded_once(device, "dx", &got, &dx, sum_in_f32(outputs), 1.0);
+    // Gradients of parameters are f32 on every device.
     let summed = sum(&d_weight.exact, &weight_gradient);
-    assert_close(device, "d_weight", &d_weight.tensor, &summed, device.tolerance(rows), 1.0);
+    assert_close(device, "d_weight", &d_weight.tensor, &summed, sum_in_f32(rows), 1.0);
     let expected = if biased { sum(&d_bias.exact, &bias_gradient) } else { d_bias.exact.clone() };
-    assert_close(device, "d_bias", &d_bias.tensor, &expected, device.tolerance(rows), 1.0);
+    assert_close(device, "d_bias", &d_bias.tensor, &expected, sum_in_f32(rows), 1.0);
 
     if let Some((naive_dx, naive_weight, _)) = device.naively(definition) {
         assert_within_twice_naive(device, "dx", &got, &dx, &naive_dx);

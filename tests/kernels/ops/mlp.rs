@@ -1,14 +1,14 @@
 //! The MLP.
 
-use igpt_engine::device::{Activation, Device, MlpGradients, MlpWeights};
+use igpt_engine::device::{Activation, Device, MlpGradients, MlpOutput, MlpWeights};
 use igpt_engine::named::Named;
 use proptest::prelude::{Strategy, any};
 use proptest::sample::select;
 
 use super::reference::{self, Sizes, activation_derivative, column_sums, matmul, transpose};
 use super::support::{
-    Both, Random, Tested, assert_close, assert_error, assert_matches_finite_differences, assert_within_twice_naive,
-    dot, property, sum,
+    Both, EPSILON, Random, Tested, assert_bits, assert_close, assert_error, assert_matches_finite_differences,
+    assert_rounded_once, assert_within_twice_naive, dot, each, property, sum, sum_in_f32,
 };
 
 use igpt_engine::device::WeightLayout::InOut;
@@ -172,9 +172,129 @@ pub fn check_backward<D: Device>(device: &Tested<D>, case: Case) {
     }
 }
 
+/// Rows, and hidden columns, beside every vector and tile.
+pub fn bounds<D: Device>(device: &Tested<D>) {
+    let sizes = [(65, 9, 65), (1, 1, 1), (63, 8, 64), (64, 16, 63), (33, 7, 72), (2, 24, 127), (3, 33, 8), (5, 4, 4)];
+    each(sizes.into_iter().enumerate(), |(index, (rows, width, hidden))| {
+        let kind = Activation::VALUES[index % Activation::VALUES.len()].value;
+        check_forward(device, (index as u64, kind, index % 2 == 0, rows, width, hidden));
+        check_backward(device, (index as u64, kind, index % 2 == 0, rows, width, hidden));
+    });
+}
+
+/// What is stored is rounded once, and everything that uses it again uses what was stored: the activation and its slope those of the stored
+/// hidden values, forward and backward alike; the slope is multiplied before the gradient is rounded.
+///
+/// One of the weights is the identity, so that what is between the two GEMMs comes out as it is.
+pub fn rounded_where_stored<D: Device>(device: &Tested<D>) {
+    each([(37, 16), (21, 13)], |(rows, width)| {
+        for kind in Activation::VALUES.iter().map(|named| named.value) {
+            check_roundings(device, kind, rows, width);
+        }
+    });
+}
+
+/// The identity.
+fn identity<D: Device>(device: &Tested<D>, width: usize) -> Both<D> {
+    let mut identity = vec![0.0; width * width];
+    identity.iter_mut().step_by(width + 1).for_each(|one| *one = 1.0);
+    Both::new(device, &[width, width], identity)
+}
+
+/// Of an activation of a sum of `width` terms: a few more operations in f32.
+fn in_f32(width: usize) -> f64 {
+    sum_in_f32(width) + 16.0 * EPSILON
+}
+
+/// `hidden = x · up + bias`, which is stored, and the activation of what is stored.
+pub fn check_forward_roundings<D: Device>(
+    device: &Tested<D>,
+    kind: Activation,
+    rows: usize,
+    width: usize,
+) -> MlpOutput<D::Tensor> {
+    let random = &mut device.random(rows as u64);
+    let identity = identity(device, width);
+    let x = Both::random(device, random, &[rows, width]);
+    let up = Both::random(device, random, &[width, width]);
+    let bias = Both::floats(device, random, &[width]);
+
+    let weights = MlpWeights { up: &up.tensor, up_bias: Some(&bias.tensor), down: &identity.tensor, down_bias: None };
+    let out = device.mlp(&x.tensor, weights, kind).unwrap();
+    let exact = reference::linear(&x.exact, &up.exact, InOut, Some(&bias.exact), Sizes(rows, width, width));
+    assert_rounded_once(device, "hidden", &out.hidden, &exact, in_f32(width), 1.0);
+    let hidden = device.download(&out.hidden).unwrap();
+    let activated: Vec<f64> = hidden.iter().map(|&x| reference::activation(kind, f64::from(x))).collect();
+    assert_rounded_once(device, "activated", &out.output, &activated, in_f32(width), 1.0);
+    out
+}
+
+/// `d_hidden = (dy · downᵀ) ∘ act'(hidden)`, rounded once; down's gradient is of the activation as it was stored, up's of d_hidden as it is
+/// stored.
+pub fn check_roundings<D: Device>(device: &Tested<D>, kind: Activation, rows: usize, width: usize) {
+    let to_f64 = |tensor: &D::Tensor| device.download(tensor).unwrap().into_iter().map(f64::from).collect::<Vec<_>>();
+    let out = check_forward_roundings(device, kind, rows, width);
+    let (hidden, activated) = (to_f64(&out.hidden), to_f64(&out.output));
+
+    let random = &mut device.random(rows as u64 + 1);
+    let [x, dy] = [(); 2].map(|()| Both::random(device, random, &[rows, width]));
+    let (identity, down) = (identity(device, width), Both::random(device, random, &[width, width]));
+    let [mut d_up, mut d_down] = [(); 2].map(|()| device.zeros(&[width, width]).unwrap());
+    let [mut d_up_bias, mut d_down_bias] = [(); 2].map(|()| device.zeros(&[width]).unwrap());
+    let weights = MlpWeights { up: &identity.tensor, up_bias: None, down: &down.tensor, down_bias: None };
+    let slots = MlpGradients {
+        up: &mut d_up,
+        up_bias: Some(&mut d_up_bias),
+        down: &mut d_down,
+        down_bias: Some(&mut d_down_bias),
+    };
+    let dx = device.mlp_backward(&dy.tensor, &x.tensor, &out.hidden, weights, kind, slots).unwrap();
+
+    let mut exact = matmul(&dy.exact, &transpose(&down.exact, width, width), rows, width, width);
+    exact.iter_mut().zip(&hidden).for_each(|(d, &x)| *d *= activation_derivative(kind, x));
+    assert_rounded_once(device, "d_hidden", &dx, &exact, 2.0 * in_f32(width), 1.0);
+    let (d_hidden, of_rows) = (to_f64(&dx), sum_in_f32(rows));
+    let expected = matmul(&transpose(&activated, rows, width), &dy.exact, width, rows, width);
+    assert_close(device, "d_down", &d_down, &expected, of_rows, 1.0);
+    let expected = matmul(&transpose(&x.exact, rows, width), &d_hidden, width, rows, width);
+    assert_close(device, "d_up", &d_up, &expected, of_rows, 1.0);
+    assert_close(device, "d_up_bias", &d_up_bias, &column_sums(&d_hidden, width), of_rows, 1.0);
+    assert_close(device, "d_down_bias", &d_down_bias, &column_sums(&dy.exact, width), of_rows, 1.0);
+}
+
+/// A NaN among the hidden values reaches its row of the results, and nothing of the others.
+pub fn a_nan_stays_in_its_row<D: Device>(device: &Tested<D>) {
+    for (rows, width) in [(9, 16), (9, 5)] {
+        for kind in Activation::VALUES.iter().map(|named| named.value) {
+            let random = &mut device.random(13);
+            let x = Both::random(device, random, &[rows, width]);
+            let weights = Weights::random(device, random, width, width);
+            let out = device.mlp(&x.tensor, weights.tensors(true), kind).unwrap();
+            let hidden = device.download(&out.hidden).unwrap();
+            let backward = |hidden: &[f32]| {
+                let hidden = device.upload(&[rows, width], hidden).unwrap();
+                let mut gradients = Weights::random(device, &mut device.random(14), width, width);
+                let slots = gradients.gradients(true);
+                let dx = device.mlp_backward(&x.tensor, &x.tensor, &hidden, weights.tensors(true), kind, slots);
+                device.download(&dx.unwrap()).unwrap()
+            };
+            let clean = backward(&hidden);
+            for row in 0..rows {
+                let (mut dirty, mut expected) = (hidden.clone(), clean.clone());
+                dirty[row * width + width - 1] = f32::NAN;
+                expected[row * width..(row + 1) * width].fill(f32::NAN);
+                assert_bits("dx", &backward(&dirty), &expected);
+            }
+        }
+    }
+}
+
 /// The activations and their derivatives where they are nearly 0 or nearly the identity.
 pub fn large_values<D: Device>(device: &Tested<D>) {
-    let inputs = [-200.0, -60.0, -20.0, -8.0, -3.0, -1e-3, 0.0, 1e-3, 3.0, 8.0, 20.0, 60.0, 200.0];
+    let inputs = [
+        -1e38, -1e4, -200.0, -60.0, -20.0, -8.0, -3.0, -1e-3, -1e-30, 0.0, 1e-40, 1e-3, 3.0, 8.0, 20.0, 60.0, 200.0,
+        1e4, 1e38,
+    ];
     let rows = inputs.len();
     let one = |value| device.upload(&[1, 1], &[value]).unwrap();
     let (up, down) = (one(1.0), one(1.0));
@@ -197,6 +317,12 @@ pub fn large_values<D: Device>(device: &Tested<D>) {
                 let allowed = 8.0 * device.epsilon() * (1.0 + expected.abs());
                 assert!((f64::from(got) - expected).abs() <= allowed, "{kind:?} {x}: got {got}, expected {expected}");
             }
+
+            // The left tail keeps its digits, until it is subnormal: of an exponent's error x² is the factor, at most.
+            let relative = 0.5 * device.epsilon() + EPSILON * (16.0 + 2.0 * x * x);
+            let allowed = relative * expected[0].abs() + 100.0 * f64::from(f32::MIN_POSITIVE);
+            let error = (f64::from(output[row]) - expected[0]).abs();
+            assert!(error <= allowed, "{kind:?} {x}: got {}, expected {}; off by {error:e}", output[row], expected[0]);
         }
     }
 }

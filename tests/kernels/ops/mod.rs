@@ -7,16 +7,17 @@
 
 pub mod adam;
 pub mod attention;
-mod attention_decode;
+pub mod attention_decode;
 pub mod cross_entropy;
 mod determinism;
+pub mod elementwise;
 pub mod ema;
 pub mod embedding;
 pub mod everything;
 pub mod global_norm;
 pub mod layernorm;
 pub mod linear;
-mod mean_pool;
+pub mod mean_pool;
 mod memory;
 pub mod mlp;
 pub mod reference;
@@ -51,24 +52,37 @@ macro_rules! on_device {
 macro_rules! op_table {
     ($name:ident: $device:expr) => {
         on_device! { $name: $device;
-            adam { three_steps, clipping, norms_that_are_not_finite_change_nothing, mistakes_are_errors }
-            attention { forward, backward, two_tokens, long_sequences, large_scores, rising_scores, mistakes_are_errors }
-            attention_decode { equals_attention, mistakes_are_errors }
-            cross_entropy {
-                loss_and_gradient, all_colours, extreme_logits, rows_without_weight, losses_that_are_not_finite,
+            adam {
+                three_steps, tails, clipping, ends_of_the_range, norms_that_are_not_finite_change_nothing,
                 mistakes_are_errors
             }
+            attention {
+                forward, backward, two_tokens, long_sequences, edges, large_scores, low_scores, rising_scores,
+                a_nan_stays_in_its_head, gradients_of_any_size, mistakes_are_errors
+            }
+            attention_decode { equals_attention, bounds, large_scores, a_nan_stays_in_its_head, mistakes_are_errors }
+            cross_entropy {
+                loss_and_gradient, all_colours, bounds, extreme_logits, classes_that_cannot_be, weights_of_any_size,
+                rows_without_weight, losses_that_are_not_finite, mistakes_are_errors
+            }
             determinism { two_runs_agree }
+            elementwise { tails, conversions }
             ema { approaches_the_parameter, norms_that_are_not_finite_change_nothing, mistakes_are_errors }
-            embedding { forward, backward, many_tokens, blanks, mistakes_are_errors }
-            global_norm { norm_of_everything, verdicts }
-            layernorm { forward, backward, wide, far_from_zero, mistakes_are_errors }
-            linear { forward, backward, large, mistakes_are_errors }
-            mean_pool { both_ways, mistakes_are_errors }
+            embedding { forward, backward, tails, many_tokens, bounds, values_of_any_size, blanks, mistakes_are_errors }
+            global_norm { norm_of_everything, bounds, many_partial_sums, ends_of_the_range, verdicts }
+            layernorm {
+                forward, backward, wide, bounds, far_from_zero, small_rows, values_of_any_size, mistakes_are_errors
+            }
+            linear { forward, backward, bounds, large, splits, values_of_any_size, mistakes_are_errors }
+            mean_pool { both_ways, bounds, values_of_any_size, mistakes_are_errors }
             memory { values_come_back, no_tensor_is_empty }
-            mlp { forward, backward, large, large_values, mistakes_are_errors }
+            mlp {
+                forward, backward, bounds, large, rounded_where_stored, large_values, a_nan_stays_in_its_row,
+                mistakes_are_errors
+            }
             sample {
-                follows_the_distribution, argmax_takes_the_first, top_k_keeps_the_best, top_p_draws_from_the_nucleus,
+                follows_the_distribution, every_token_can_be_drawn, equal_logits, argmax_takes_the_first,
+                argmax_of_no_numbers, top_k_keeps_the_best, top_k_of_many, top_p_draws_from_the_nucleus,
                 top_p_keeps_as_many_equals_as_it_needs, odd_logits, mistakes_are_errors
             }
         }

@@ -1,9 +1,11 @@
 //! Random inputs, comparisons, and the runner of property tests.
 
+use std::cell::RefCell;
+use std::hash::{DefaultHasher, Hash, Hasher};
 use std::ops::Deref;
 
 use half::bf16;
-use igpt_engine::device::{Device, Precision};
+use igpt_engine::device::{Device, Precision, Result, Tensors};
 use proptest::strategy::Strategy;
 use proptest::test_runner::{Config, TestRunner};
 use rand::{RngExt, SeedableRng};
@@ -19,6 +21,8 @@ pub const EPSILON: f64 = f32::EPSILON as f64;
 pub struct Tested<D> {
     device: D,
     precision: Precision,
+    /// Of every value that was downloaded.
+    downloaded: RefCell<DefaultHasher>,
 }
 
 impl<D> Deref for Tested<D> {
@@ -31,7 +35,7 @@ impl<D> Deref for Tested<D> {
 
 impl<D> Tested<D> {
     pub fn new(device: D, precision: Precision) -> Self {
-        Self { device, precision }
+        Self { device, precision, downloaded: RefCell::default() }
     }
 
     pub fn in_bf16(&self) -> bool {
@@ -68,6 +72,34 @@ impl<D> Tested<D> {
     pub fn random(&self, seed: u64) -> Random {
         Random { numbers: ChaCha8Rng::seed_from_u64(seed), precision: self.precision }
     }
+
+    /// A digest of every bit that was downloaded so far: two runs of one check have the same if their results have.
+    pub fn digest(&self) -> u64 {
+        self.downloaded.borrow().finish()
+    }
+}
+
+impl<D: Tensors> Tested<D> {
+    /// As the device's own, and noted in [`Tested::digest`].
+    pub fn download(&self, tensor: &D::Tensor) -> Result<Vec<f32>> {
+        let values = self.device.download(tensor)?;
+        values.iter().for_each(|value| value.to_bits().hash(&mut *self.downloaded.borrow_mut()));
+        Ok(values)
+    }
+
+    /// As the device's own, and noted in [`Tested::digest`].
+    pub fn download_tokens(&self, tokens: &D::Tokens) -> Result<Vec<u16>> {
+        let ids = self.device.download_tokens(tokens)?;
+        ids.hash(&mut *self.downloaded.borrow_mut());
+        Ok(ids)
+    }
+}
+
+impl<D: Device> Tested<D> {
+    /// These values as a result of an op, so in the device's precision: the mean of one token each, `[1, values]`.
+    pub fn result(&self, values: &[f32]) -> D::Tensor {
+        self.mean_pool(&self.upload(&[1, 1, values.len()], values).expect("shape fits")).expect("mean_pool")
+    }
 }
 
 /// Random numbers of one case.
@@ -81,6 +113,11 @@ impl Random {
     pub fn values(&mut self, len: usize) -> Vec<f64> {
         let held = Tested::new((), self.precision);
         (0..len).map(|_| held.representable(f64::from(self.numbers.random_range(-1.0f32..1.0)))).collect()
+    }
+
+    /// Uniform in `[-1, 1]`, with all the digits of an f32: for what is f32 on every device.
+    pub fn floats(&mut self, len: usize) -> Vec<f64> {
+        (0..len).map(|_| f64::from(self.numbers.random_range(-1.0f32..1.0))).collect()
     }
 
     pub fn tokens(&mut self, len: usize, below: usize) -> Vec<u16> {
@@ -104,6 +141,71 @@ impl<D: Device> Both<D> {
     pub fn random(device: &Tested<D>, random: &mut Random, shape: &[usize]) -> Self {
         Self::new(device, shape, random.values(shape.iter().product()))
     }
+
+    /// The same with all the digits of an f32, for parameters that are added in f32, gradients, moments and caches.
+    pub fn floats(device: &Tested<D>, random: &mut Random, shape: &[usize]) -> Self {
+        let exact = random.floats(shape.iter().product());
+        let tensor = upload(device, shape, &exact);
+        Self { exact, tensor }
+    }
+}
+
+/// What a sum of `terms` products of numbers near 1 may be off by that a device keeps in f32, whatever it stores results in.
+///
+/// As [`Tested::tolerance`] of f32; and tensor cores that cut off instead of rounding lose up to an epsilon for every 8 products, always
+/// towards zero.
+pub fn sum_in_f32(terms: usize) -> f64 {
+    let terms = terms as f64;
+    EPSILON * (8.0 + 2.0 * terms.sqrt() + terms / 8.0)
+}
+
+/// Asserts that every element is the exact one rounded to the device's precision once, at the end: half a unit in the last place off, and
+/// `in_f32` of the largest element (or of `floor`) for what was computed in f32 before.
+#[track_caller]
+pub fn assert_rounded_once<D: Device>(
+    device: &Tested<D>,
+    what: &str,
+    got: &D::Tensor,
+    exact: &[f64],
+    in_f32: f64,
+    floor: f64,
+) {
+    let got = device.download(got).expect("download");
+    assert_eq!(got.len(), exact.len(), "{what}: length");
+    let scale = exact.iter().fold(floor, |scale, value| scale.max(value.abs()));
+    for (index, (&got, &exact)) in got.iter().zip(exact).enumerate() {
+        let error = (f64::from(got) - exact).abs();
+        let half_unit =
+            device.epsilon() / 2.0 * 2f64.powi(exact.abs().max(f64::from(f32::MIN_POSITIVE)).log2().floor() as i32);
+        assert!(
+            error <= half_unit + in_f32 * scale,
+            "{what}[{index}]: got {got}, expected {exact}; off by {error:.3e}, half a unit is {half_unit:.3e} and f32 {:.3e}",
+            in_f32 * scale
+        );
+    }
+}
+
+/// Asserts that the values are these, to the bit; any NaN is as good as another.
+#[track_caller]
+pub fn assert_bits(what: &str, got: &[f32], expected: &[f32]) {
+    assert_eq!(got.len(), expected.len(), "{what}: length");
+    for (index, (got, expected)) in got.iter().zip(expected).enumerate() {
+        let same = got.to_bits() == expected.to_bits() || got.is_nan() && expected.is_nan();
+        assert!(same, "{what}[{index}]: got {got:e}, expected {expected:e}; off by bits");
+    }
+}
+
+/// A power of two, subnormal ones too.
+pub fn two(exponent: i32) -> f32 {
+    2f64.powi(exponent) as f32
+}
+
+/// Factors that only change the exponents of results which are linear in something: by them everything scales exactly.
+pub const FACTORS: [f32; 2] = [(1u64 << 60) as f32, 1.0 / (1u64 << 60) as f32];
+
+/// The values times a power of two.
+pub fn scaled(values: &[f32], factor: f32) -> Vec<f32> {
+    values.iter().map(|value| value * factor).collect()
 }
 
 pub fn upload<D: Device>(device: &Tested<D>, shape: &[usize], values: &[f64]) -> D::Tensor {
@@ -231,11 +333,19 @@ pub fn sum(a: &[f64], b: &[f64]) -> Vec<f64> {
 /// The variable that has a property tried on one of so many cases only.
 pub const SHARE: &str = "IGPT_TEST_SHARE";
 
+fn share() -> u32 {
+    std::env::var(SHARE).ok().and_then(|share| share.parse().ok()).filter(|share| *share > 0).unwrap_or(1)
+}
+
+/// Runs `test` on all of `cases`, or on the first of every so many.
+pub fn each<T>(cases: impl IntoIterator<Item = T>, test: impl FnMut(T)) {
+    cases.into_iter().step_by(share() as usize).for_each(test);
+}
+
 /// Runs `test` on `cases` random values of `strategy`; failures are shrunk.
 #[track_caller]
 pub fn property<S: Strategy>(cases: u32, strategy: S, test: impl Fn(S::Value)) {
-    let share = std::env::var(SHARE).ok().and_then(|share| share.parse().ok()).filter(|share| *share > 0).unwrap_or(1);
-    let cases = cases.div_ceil(share);
+    let cases = cases.div_ceil(share());
     let config = Config { cases, failure_persistence: None, ..Config::default() };
     let result = TestRunner::new(config).run(&strategy, |value| {
         test(value);
@@ -248,7 +358,7 @@ pub fn property<S: Strategy>(cases: u32, strategy: S, test: impl Fn(S::Value)) {
 
 /// Asserts that the result is an error whose text has all of `parts` in it.
 #[track_caller]
-pub fn assert_error<T>(result: igpt_engine::device::Result<T>, parts: &[&str]) {
+pub fn assert_error<T>(result: Result<T>, parts: &[&str]) {
     let Err(error) = result else { panic!("accepted; expected an error about {parts:?}") };
     let text = error.to_string();
     assert!(parts.iter().all(|part| text.contains(part)), "{text:?} does not say {parts:?}");

@@ -1,0 +1,68 @@
+//! `add_assign`, and the conversions between f32 and the device's precision, which every op with a parameter makes.
+
+use igpt_engine::device::Device;
+
+use super::support::{Tested, assert_bits, each};
+
+/// Lengths beside every vector, and more than a grid takes in one stride: 8 blocks of 256 threads, 8 elements each, for every
+/// multiprocessor of an H100.
+const LENGTHS: [usize; 17] = [13, 1, 2, 3, 4, 5, 6, 7, 8, 9, 15, 16, 17, 1023, 2049, 4099, 132 * 8 * 256 * 8 + 13];
+
+/// Numbers whose sums are rounded, the more the device rounds; none of them twice in a row.
+fn numbers(len: usize, first: usize) -> Vec<f32> {
+    (first..first + len).map(|index| (index as f32 * 0.618_034).fract() - 0.5).collect()
+}
+
+fn rounded<D>(device: &Tested<D>, values: &[f32]) -> Vec<f32> {
+    values.iter().map(|value| device.representable(f64::from(*value)) as f32).collect()
+}
+
+fn sums(one: &[f32], other: &[f32]) -> Vec<f32> {
+    one.iter().zip(other).map(|(one, other)| one + other).collect()
+}
+
+pub fn tails<D: Device>(device: &Tested<D>) {
+    each(LENGTHS, |len| check(device, len));
+}
+
+/// Sums of what the host made, of results, and of a result into what the host made: each element is the nearest number to the sum.
+pub fn check<D: Device>(device: &Tested<D>, len: usize) {
+    let (one, other) = (numbers(len, 0), numbers(len, 1000));
+    let (stored_one, stored_other) = (rounded(device, &one), rounded(device, &other));
+
+    let mut of_host = device.upload(&[1, len], &one).unwrap();
+    device.add_assign(&mut of_host, &device.upload(&[1, len], &other).unwrap()).unwrap();
+    assert_bits("of the host", &device.download(&of_host).unwrap(), &sums(&one, &other));
+
+    let mut of_results = device.result(&one);
+    device.add_assign(&mut of_results, &device.result(&other)).unwrap();
+    let expected = rounded(device, &sums(&stored_one, &stored_other));
+    assert_bits("of results", &device.download(&of_results).unwrap(), &expected);
+
+    let mut of_both = device.upload(&[1, len], &one).unwrap();
+    device.add_assign(&mut of_both, &device.result(&other)).unwrap();
+    assert_bits("of both", &device.download(&of_both).unwrap(), &sums(&one, &stored_other));
+}
+
+/// A number converted is the nearest one that there is, ties to even: whatever its exponent, at every place of a vector and beside it.
+/// (Only −0 does not come through a mean.)
+pub fn conversions<D: Device>(device: &Tested<D>) {
+    let (inf, nan) = (f32::INFINITY, f32::NAN);
+    let ties = [0x3f80_8000, 0x3f81_8000, 0x3f80_7fff, 0x3f80_8001, 0xbf80_8000, 0xbf81_8000].map(f32::from_bits);
+    let small = [1, 0x8000, 0x8001, 0x1_8000, 0x7f_ffff, 0x80_0000].map(f32::from_bits);
+    let large = [f32::MAX, f32::MIN, 3.38e38, 3.4e38, inf, -inf, nan, 0.0];
+    let special = [&ties[..], &small, &large].concat();
+    for at in 0..13 {
+        for value in &special {
+            let mut values = numbers(13, at);
+            values[at] = *value;
+            let result = device.result(&values);
+            assert_bits("converted", &device.download(&result).unwrap(), &rounded(device, &values));
+
+            // And back, into a sum with what changes no bit.
+            let mut sum = device.upload(&[1, 13], &[-0.0; 13]).unwrap();
+            device.add_assign(&mut sum, &result).unwrap();
+            assert_bits("converted back", &device.download(&sum).unwrap(), &rounded(device, &values));
+        }
+    }
+}
