@@ -6,6 +6,7 @@
 
 mod budget;
 mod cards;
+mod far;
 mod mutants;
 mod ops;
 mod process;

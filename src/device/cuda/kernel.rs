@@ -112,8 +112,8 @@ pub(super) fn release() -> (u32, u32) {
 }
 
 impl Module {
-    /// What to load.
-    pub(super) fn loaded_image(&self) -> Cow<'static, [u8]> {
+    /// What this thread loads: the fatbin, or what [`plant`] put in its place.
+    pub fn loaded_image(&self) -> Cow<'static, [u8]> {
         let planted = PLANTED.with_borrow(|planted| planted.get(self.name).cloned());
         planted.map_or(Cow::Borrowed(self.image), Cow::Owned)
     }
