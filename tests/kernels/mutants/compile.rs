@@ -22,13 +22,8 @@ pub fn compile(nvcc: &Nvcc, root: &Path, mutant: &Mutant) -> Result<PathBuf> {
     let (_, text) = sources.iter_mut().find(|(name, _)| name == mutant.file).ok_or("no such file")?;
     *text = tokens::replace(text, mutant.from, mutant.to).map_err(|why| format!("{}: {why}", mutant.file))?;
 
-    // Of the module's kernels only those that the check launches.
-    if !mutant.keep.is_empty() {
-        let is_kernel = |line: &str| line.starts_with("KERNEL") || line.starts_with("TYPES");
-        let (_, text) = sources.iter_mut().find(|(name, _)| name.ends_with(".cu")).ok_or("no such module")?;
-        let lines = text.lines().filter(|line| !is_kernel(line) || mutant.keep.iter().any(|keep| line.contains(keep)));
-        *text = lines.map(|line| format!("{line}\n")).collect();
-    }
+    let (_, text) = sources.iter_mut().find(|(name, _)| name.ends_with(".cu")).ok_or("no such module")?;
+    *text = text.lines().filter(|line| is_kept(line, mutant.keep)).map(|line| format!("{line}\n")).collect();
 
     let mut hash = DefaultHasher::new();
     (&sources, OPTIONS, &nvcc.version, mutant.module).hash(&mut hash);
@@ -54,6 +49,20 @@ pub fn compile(nvcc: &Nvcc, root: &Path, mutant: &Mutant) -> Result<PathBuf> {
     }
     fs::rename(folder.join("made.fatbin"), &image)?;
     Ok(image)
+}
+
+/// Whether a line stays: of a module's kernels those that the check launches. Kernels stand on lines of their own, and so do the variants
+/// that a macro has of each, whose names begin with NAME.
+fn is_kept(line: &str, keep: &[&str]) -> bool {
+    let names_it = |keep: &&str| line.contains(*keep);
+    let of_macro = |keep: &&&str| keep.contains("NAME");
+    if line.starts_with("KERNEL") || line.starts_with("TYPES") {
+        keep.is_empty() || keep.iter().filter(|keep| !of_macro(keep)).any(names_it)
+    } else if line.trim_start().starts_with("KERNEL") {
+        !keep.iter().any(|keep| of_macro(&keep)) || keep.iter().any(names_it)
+    } else {
+        true
+    }
 }
 
 /// `MODULE.cu` and all headers of `kernels`, by their paths in it.

@@ -1,5 +1,6 @@
 //! Mutants of our own kernels: each one must be found, by the op table's own comparison, by the simulator's checks, or by
-//! its counts. A test that does not find them would not find ours.
+//! its counts. A test that does not find them would not find ours. Where a mutant is equivalent, its row says why, and its results must
+//! have the bits of the shipped kernel's.
 //!
 //! Each mutant is a replacement in the code of a kernel. It runs in a process of its own: [`every_planted_bug_is_found`] starts
 //! this program again for each, with the mutant's name in `IGPT_MUTANT`.
@@ -8,8 +9,11 @@ mod compile;
 mod table;
 mod tokens;
 
+use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::Path;
 
+use cudasim::Simulator;
 use igpt_engine::device::CudaDevice;
 use igpt_engine::device::cuda::kernel::{KERNELS, plant};
 use nvcc::Nvcc;
@@ -17,64 +21,122 @@ use rayon::prelude::*;
 use test_support::skipped;
 
 use crate::ops::support::Tested;
-use crate::process;
-use table::{Found, MUTANTS, Mutant};
+use crate::{far, process};
+use table::{Found, Mutant, all};
 
 type Result<T> = std::result::Result<T, Box<dyn std::error::Error>>;
 
-/// The variable that names the mutant of this process.
+/// The variable that names the mutant of this process, or of the mutants whose checks it runs on the shipped kernels.
 const NAME: &str = "IGPT_MUTANT";
 
-/// The variable that names the fatbin with the bug in it. Without it the kernel is as it is shipped, and nothing must be found.
+/// The variable that names the fatbin with the bug in it.
 const IMAGE: &str = "IGPT_MUTANT_IMAGE";
 
 #[test]
 fn every_planted_bug_is_found() {
-    let root = std::path::Path::new(env!("CARGO_MANIFEST_DIR"));
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     let Some(nvcc) = nvcc::find(root, |_, _| ()).unwrap().filter(|_| !KERNELS.is_empty()) else {
         skipped("bugs planted in kernels: no CUDA compiler; `cargo xtask toolkit` gets it (no GPU needed)");
         return;
     };
+    let far = far::host_can();
+    if !far {
+        skipped("bugs planted in far offsets: the host promises no memory beyond its own");
+    }
 
-    let jobs: Vec<_> = MUTANTS.iter().flat_map(|mutant| [(mutant, false), (mutant, true)]).collect();
-    let failures: Vec<String> = jobs
-        .into_par_iter()
-        .filter_map(|(mutant, sound)| {
-            let why = if sound { run(mutant, None) } else { compile_and_run(&nvcc, root, mutant) }.err()?;
-            Some(format!("{}{}:\n{why}", if sound { "sound " } else { "" }, mutant.name))
-        })
-        .collect();
+    // Shipped kernels: every check once, however many mutants it is to find, those of a module in one process.
+    let mut checks: BTreeMap<_, BTreeMap<_, &str>> = BTreeMap::new();
+    for mutant in all().filter(|mutant| far || !mutant.is_far()) {
+        let check = (mutant.check as usize, mutant.precision as u8);
+        checks.entry((mutant.module, mutant.counts())).or_default().insert(check, mutant.name);
+    }
+    let sound = checks.into_values().map(|checks| Job::Sound(checks.into_values().collect()));
+    let jobs: Vec<_> = sound.chain(all().filter(|mutant| far || !mutant.is_far()).map(Job::Mutant)).collect();
+
+    let failures: Vec<String> = jobs.into_par_iter().filter_map(|job| job.run(&nvcc, root).err()).collect();
     assert!(failures.is_empty(), "{} failed:\n\n{}", failures.len(), failures.join("\n\n"));
 }
 
-fn compile_and_run(nvcc: &Nvcc, root: &std::path::Path, mutant: &Mutant) -> std::result::Result<(), String> {
-    let image = compile::compile(nvcc, root, mutant).map_err(|error| error.to_string())?;
-    run(mutant, Some(&image))
+/// What a process is started for.
+enum Job {
+    /// The checks of these mutants, on the shipped kernels.
+    Sound(Vec<&'static str>),
+    Mutant(&'static Mutant),
 }
 
-/// Runs [`one_planted_bug`] in a process of its own, on the shipped kernel if there is no image.
-fn run(mutant: &Mutant, image: Option<&std::path::Path>) -> std::result::Result<(), String> {
-    process::run("mutants::one_planted_bug", |command| {
-        if let Some(image) = image {
-            command.env(IMAGE, image);
-        }
-        command.env(NAME, mutant.name)
-    })
+impl Job {
+    fn run(self, nvcc: &Nvcc, root: &Path) -> std::result::Result<(), String> {
+        let (name, names, image) = match self {
+            Self::Sound(names) => ("mutants::sound_kernels", names.join("\n"), None),
+            Self::Mutant(mutant) => {
+                let image = compile::compile(nvcc, root, mutant);
+                let image = image.map_err(|error| format!("{}:\n{error}", mutant.name))?;
+                ("mutants::one_planted_bug", mutant.name.to_owned(), Some(image))
+            }
+        };
+        let outcome = process::run(name, |command| {
+            if let Some(image) = image {
+                command.env(IMAGE, image);
+            }
+            command.env(NAME, &names)
+        });
+        outcome.map_err(|why| format!("{name} {names}:\n{why}"))
+    }
+}
+
+/// The mutants that this process was started for, and the simulator.
+fn named() -> (Vec<&'static Mutant>, Simulator) {
+    let names = std::env::var(NAME).expect("named by every_planted_bug_is_found");
+    let find = |name: &str| all().find(|mutant| mutant.name == name).expect("a mutant of the table");
+    let simulator = test_support::devices::strict();
+    let mutants: Vec<_> = names.lines().map(find).collect();
+    let counts = mutants[0].counts();
+    // Copies that complete late, and lanes in no order but that of their barriers.
+    let options = if counts { "counters=on" } else { "completion=late,lane_races=on" };
+    simulator.set_options(None, options).unwrap();
+    simulator.set_options(None, far::MEMORY).unwrap();
+    (mutants, simulator)
 }
 
 #[test]
-#[ignore = "every_planted_bug_is_found runs it, twice for each mutant"]
+#[ignore = "every_planted_bug_is_found runs it for each mutant"]
 fn one_planted_bug() {
-    let name = std::env::var(NAME).expect("named by every_planted_bug_is_found");
-    let mutant = MUTANTS.iter().find(|mutant| mutant.name == name).expect("a mutant of the table");
-    let image = std::env::var_os(IMAGE);
-    if let Some(image) = &image {
-        plant(mutant.module, std::fs::read(image).unwrap());
-    }
+    let (mutants, simulator) = named();
+    let mutant = mutants[0];
+    let shipped = matches!(mutant.found, Found::Equivalent(_)).then(|| check(mutant, &simulator));
+    plant(mutant.module, std::fs::read(std::env::var_os(IMAGE).expect("a mutant has an image")).unwrap());
+    let seen = check(mutant, &simulator);
+    judge(mutant, &seen, shipped.as_ref());
+}
 
-    let simulator = test_support::devices::strict();
-    let counts = matches!(mutant.found, Found::Conflicts);
-    simulator.set_options(None, if counts { "counters=on" } else { "completion=late" }).unwrap();
+#[test]
+#[ignore = "every_planted_bug_is_found runs it for each module"]
+fn sound_kernels() {
+    let (mutants, simulator) = named();
+    for mutant in mutants {
+        let seen = check(mutant, &simulator);
+        assert!(seen.nothing(), "the shipped kernels of {}: {seen:#?}", mutant.name);
+    }
+}
+
+/// What a check of a mutant saw.
+#[derive(Debug)]
+struct Seen {
+    /// Of the comparison that failed.
+    message: Option<String>,
+    reports: String,
+    conflicts: u64,
+    /// Of all results.
+    digest: u64,
+}
+
+impl Seen {
+    fn nothing(&self) -> bool {
+        self.message.is_none() && self.reports.is_empty() && self.conflicts == 0
+    }
+}
+
+fn check(mutant: &Mutant, simulator: &Simulator) -> Seen {
     let device = Tested::new(CudaDevice::poisoned(0, mutant.precision).unwrap(), mutant.precision);
     let outcome = catch_unwind(AssertUnwindSafe(|| (mutant.check)(&device)));
     let message = outcome.err().map(|payload| match payload.downcast::<String>() {
@@ -84,24 +146,22 @@ fn one_planted_bug() {
 
     let reports = simulator.take_reports(None);
     let conflicts = simulator.take_counters(None).lines().map(conflicts).sum::<u64>();
+    let digest = device.digest();
     // Its context may be lost.
     std::mem::forget(device);
-    judge(mutant, image.is_none(), message.as_deref(), &reports, conflicts);
+    Seen { message, reports, conflicts, digest }
 }
 
-/// Whether what was to be found was, and nothing in a sound kernel.
-fn judge(mutant: &Mutant, sound: bool, message: Option<&str>, reports: &str, conflicts: u64) {
-    let all = format!("{message:?}, {conflicts} bank conflicts, reports:\n{reports}");
-    if sound {
-        assert!(message.is_none() && reports.is_empty() && conflicts == 0, "the shipped kernel: {all}");
-        return;
-    }
+/// Whether what was to be found was.
+fn judge(mutant: &Mutant, seen: &Seen, shipped: Option<&Seen>) {
+    let Seen { message, reports, conflicts, .. } = seen;
     let found = match mutant.found {
-        Found::Values(text) => reports.is_empty() && message.is_some_and(|message| message.contains(text)),
+        Found::Values(text) => reports.is_empty() && message.as_ref().is_some_and(|message| message.contains(text)),
         Found::Report(texts) => texts.iter().any(|text| reports.contains(text)) && message.is_some(),
-        Found::Conflicts => reports.is_empty() && message.is_none() && conflicts > 0,
+        Found::Conflicts => reports.is_empty() && message.is_none() && *conflicts > 0,
+        Found::Equivalent(_) => seen.nothing() && shipped.is_some_and(|shipped| shipped.digest == seen.digest),
     };
-    assert!(found, "expected {:?}, got {all}", mutant.found);
+    assert!(found, "expected {:?}, got {seen:#?} (shipped: {shipped:#?})", mutant.found);
 }
 
 /// Bank conflicts of a launch, whose counts are a line of JSON.

@@ -1,0 +1,75 @@
+//! Of Adam.
+
+use super::{Device, Found, Mutant, TWICE, UNEQUAL, WRONG, mutants};
+use crate::ops::adam;
+
+/// A vector of four elements, and three beside it.
+fn seven(device: &Device) {
+    adam::check(device, 7, 7, 2);
+}
+
+pub const MUTANTS: &[Mutant] = mutants! {
+    "adam: the copy of a tensor's last elements is not written":
+    "adam" "adam.cu" [], Bf16, seven, WRONG;
+    "if (copy != nullptr) copy[i] = from_float<bf16>(parameter[i]);" => ""
+
+    "adam: two elements of the copy change places":
+    "adam" "adam.cu" [], Bf16, seven, WRONG;
+    "pack_bf16(p[0], p[1])" => "pack_bf16(p[1], p[0])"
+
+    "adam: the copy of a tensor's last elements is cut off":
+    "adam" "adam.cu" [], Bf16, seven, WRONG;
+    "from_float<bf16>(parameter[i])" => "__float2bfloat16_rz(parameter[i])"
+
+    "adam: vectors are not clipped":
+    "adam" "adam.cu" [], F32, adam::clipping, WRONG;
+    "g[e] * clip" => "g[e]"
+
+    "adam: the rest is not clipped":
+    "adam" "adam.cu" [], F32, adam::clipping, WRONG;
+    "update(parameter[i], gradient[i] * clip," => "update(parameter[i], gradient[i],"
+
+    "adam: short gradients are lengthened":
+    "adam" "adam.cu" [], F32, adam::clipping, WRONG;
+    "fminf(max_norm / *norm, 1.0f)" => "max_norm / *norm"
+
+    "adam: a gradient that is NaN is applied":
+    "adam" "adam.cu" [], Bf16, adam::norms_that_are_not_finite_change_nothing, UNEQUAL;
+    "!isfinite(*norm)" => "isinf(*norm)"
+
+    "adam: a gradient that is infinite is applied":
+    "adam" "adam.cu" [], F32, adam::norms_that_are_not_finite_change_nothing, UNEQUAL;
+    "!isfinite(*norm)" => "isnan(*norm)"
+
+    "adam: the very last element is forgotten":
+    "adam" "adam.cu" [], F32, seven, WRONG;
+    "if (thread < count % 4)" => "if (thread + 1 < count % 4)"
+
+    "adam: the rest begins too early":
+    "adam" "adam.cu" [], F32, seven, TWICE;
+    "count / 4 * 4 + thread" => "count / 4 + thread"
+
+    "adam: blocks stride as if they were alone":
+    "adam" "adam.cu" [], F32, |device| adam::check(device, 1, 1030, 1), TWICE;
+    "i += threads" => "i += blockDim.x"
+
+    "adam: epsilon is added before the bias correction":
+    "adam" "adam.cu" [], F32, seven, WRONG;
+    "fmaf(sqrtf(v), f.root, f.epsilon)" => "f.root * (sqrtf(v) + f.epsilon)"
+
+    "adam: the square overflows before it is weighted":
+    "adam" "adam.cu" [], F32, adam::ends_of_the_range, WRONG;
+    "(1.0f - f.beta2) * g * g" => "(1.0f - f.beta2) * (g * g)"
+
+    "adam: the second moment forgets as fast as the first":
+    "adam" "adam.cu" [], F32, seven, WRONG;
+    "fmaf(f.beta2, v, (1.0f - f.beta2)" => "fmaf(f.beta1, v, (1.0f - f.beta2)"
+
+    "adam: the second moments of vectors are not kept":
+    "adam" "adam.cu" [], F32, seven, WRONG;
+    "store_vector(second + 4 * i, v);" => ""
+
+    "adam: the factor is chosen by a comparison":
+    "adam" "adam.cu" [], F32, adam::clipping, Found::Equivalent("The quotient is below 1 where the threshold is below the norm, and 1 is taken for 0 / 0 either way.");
+    "fminf(max_norm / *norm, 1.0f)" => "(max_norm < *norm ? max_norm / *norm : 1.0f)"
+};

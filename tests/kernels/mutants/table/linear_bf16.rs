@@ -1,0 +1,113 @@
+//! Of the GEMMs on tensor cores.
+
+use super::{Device, Found, Mutant, OUTSIDE, STALE, TWICE, WRONG, mutants};
+use crate::far;
+use crate::ops::linear;
+use crate::ops::support::Tested;
+use igpt_engine::device::{CudaDevice, Precision};
+
+/// `y = x · W`, six tiles of k and a part of one.
+fn forward(device: &Device) {
+    linear::check_forward(device, (1, false, false, 70, 200, 72));
+}
+/// The same of `Wᵀ`.
+fn transposed(device: &Device) {
+    linear::check_forward(device, (1, true, false, 70, 200, 72));
+}
+/// The weight's gradient in two splits of k.
+fn split_k(device: &Device) {
+    linear::check_backward(device, (1, false, false, 600, 72, 72));
+}
+/// Large tiles, on a card that has not the shared memory for those of the others.
+fn short(_: &Device) {
+    let simulator = test_support::devices::strict();
+    simulator.set_options(None, "card=rtx4090").unwrap();
+    let device = Tested::new(CudaDevice::poisoned(0, Precision::Bf16).unwrap(), Precision::Bf16);
+    linear::check_forward(&device, (1, false, false, 128, 32, 6912));
+    // A fault would be reported once more when it is dropped.
+    std::mem::forget(device);
+    simulator.set_options(None, "card=h100").unwrap();
+    simulator.set_options(None, far::MEMORY).unwrap();
+}
+
+pub const MUTANTS: &[Mutant] = mutants! {
+    "linear: no barrier between stages":
+    "linear" "gemm/bf16.cuh" ["linear_forward", "NAME##_bf16_64"], Bf16, forward, STALE;
+    "copy_async_wait<STAGES - 2>(); __syncthreads();" => "copy_async_wait<STAGES - 2>();"
+
+    "linear: one copy too few is waited for":
+    "linear" "gemm/bf16.cuh" ["linear_forward", "NAME##_bf16_64"], Bf16, forward, STALE;
+    "copy_async_wait<STAGES - 2>();" => "copy_async_wait<STAGES - 1>();"
+
+    "linear: a stage is refilled while it is read":
+    "linear" "gemm/bf16.cuh" ["linear_forward", "NAME##_bf16_64"], Bf16, forward, STALE;
+    "load(tile + STAGES - 1);" => "load(tile + STAGES);"
+
+    "linear: swizzle of narrow rows leaves the row":
+    "linear" "gemm/bf16.cuh" ["linear_forward", "NAME##_bf16_64"], Bf16, forward, STALE;
+    "CHUNKS >= 8 ? row % 8 : row / 2 % 4" => "row % 8"
+
+    "linear: no swizzle":
+    "linear" "gemm/bf16.cuh" ["linear_forward", "NAME##_bf16_64"], Bf16, forward, Found::Conflicts;
+    "return (row * CHUNKS + (chunk ^ swizzle)) * 16;" => "return (row * CHUNKS + chunk + 0 * swizzle) * 16;"
+
+    "linear: the staging tile has no padding":
+    "linear" "gemm/bf16.cuh" ["linear_forward", "NAME##_bf16_64"], Bf16, forward, Found::Conflicts;
+    "ROW_STRIDE = TILE_N + 8" => "ROW_STRIDE = TILE_N"
+
+    "linear: lanes read the staging tile in order":
+    "linear" "gemm/bf16.cuh" ["linear_forward", "NAME##_bf16_64"], Bf16, forward, Found::Conflicts;
+    "const int swap = lane / 4 % 2 * 4;" => "const int swap = lane / 64 * 4;"
+
+    "linear: the last, short tile of k is forgotten":
+    "linear" "gemm/bf16.cuh" ["linear_forward", "NAME##_bf16_64"], Bf16, forward, WRONG;
+    "k_range(blocks_of(k, TILE_K))" => "k_range(k / TILE_K)"
+
+    "linear: columns past the row's end are read":
+    "linear" "gemm/bf16.cuh" ["linear_transposed", "NAME##_bf16_64"], Bf16, transposed, WRONG;
+    "const bool valid = inside && column < columns;" => "const bool valid = inside;"
+
+    "linear of odd widths: columns past the row's end are read":
+    "linear" "gemm/bf16.cuh" ["linear_transposed", "NAME##_bf16_odd"], Bf16,
+    |device| linear::check_forward(device, (1, true, false, 70, 35, 33)), WRONG;
+    "inside && column + e < columns ? to_float(source[e]) : 0.0f" => "inside ? to_float(source[e]) : 0.0f"
+
+    "linear: rows past the result's end are written":
+    "linear" "gemm/bf16.cuh" ["linear_forward", "NAME##_bf16_64"], Bf16, forward, TWICE;
+    "if (first_m + row >= m || first_n + column >= n) continue;" => "if (first_m + row >= m) continue;"
+
+    "linear: a pair of fragments is one twice":
+    "linear" "gemm/bf16.cuh" ["linear_forward", "NAME##_bf16_64"], Bf16, forward, WRONG;
+    "b_fragments[j / 2][j % 2 * 2 + 1]" => "b_fragments[j / 2][j % 2 * 2]"
+
+    "linear: the staging tile is written while operands are read":
+    "linear" "gemm/bf16.cuh" ["linear_forward", "NAME##_bf16_64"], Bf16, forward, STALE;
+    "copy_async_wait<0>(); __syncthreads();" => "copy_async_wait<0>();"
+
+    "linear: the staging tile is read while it is written":
+    "linear" "gemm/bf16.cuh" ["linear_forward", "NAME##_bf16_64"], Bf16, forward, STALE;
+    "accumulators[i][j][2], accumulators[i][j][3]); } } } __syncthreads();" =>
+    "accumulators[i][j][2], accumulators[i][j][3]); } } }"
+
+    "linear: a part of the staging tile is overwritten while it is read":
+    "linear" "gemm/bf16.cuh" ["linear_forward", "NAME##_bf16_128_short"], Bf16, short, STALE;
+    "if (part > 0) __syncthreads();" => ""
+
+    "linear: splits of k write to one place":
+    "linear" "gemm/bf16.cuh" ["linear_weight", "linear_transposed", "NAME##_bf16_64"], Bf16, split_k, TWICE;
+    "to.total += static_cast<size_t>(blockIdx.z) * m * n;" => ""
+
+    "linear: copies past the last tile are not waited for":
+    "linear" "gemm/bf16.cuh" ["linear_forward", "NAME##_bf16_64"], Bf16,
+    forward, Found::Equivalent("Past the last tile nothing is copied: the groups that are left are empty.");
+    "copy_async_wait<0>();" => ""
+
+    "linear: the offset of a split's sums in 32 bits":
+    "linear" "gemm/bf16.cuh" ["linear_forward", "linear_weight", "NAME##_bf16_64"], Bf16, far::linear_bf16, OUTSIDE;
+    "static_cast<size_t>(blockIdx.z) * m * n" => "static_cast<int>(blockIdx.z * m * n)"
+
+    "linear: the offset of an operand's row in 32 bits":
+    "linear" "gemm/bf16.cuh" ["linear_forward", "linear_weight", "NAME##_bf16_64"], Bf16, far::linear_bf16, OUTSIDE;
+    "static_cast<size_t>(inside ? first_row + row : 0) * columns + column" =>
+    "static_cast<int>((inside ? first_row + row : 0) * static_cast<unsigned>(columns)) + column"
+};

@@ -1,0 +1,68 @@
+//! Of sampling.
+
+use super::{Mutant, STALE, UNEQUAL, mutants};
+use crate::ops::sample;
+
+pub const MUTANTS: &[Mutant] = mutants! {
+    "sample: the last of the largest is taken":
+    "sample" "sample.cu" ["KERNEL(f32,"], F32, sample::argmax_takes_the_first, UNEQUAL;
+    "if (key > best_key)" => "if (key >= best_key)"
+
+    "sample: the last run with a largest is taken":
+    "sample" "sample.cu" ["KERNEL(f32,"], F32, sample::equal_logits, UNEQUAL;
+    "if (keys[other] > keys[best])" => "if (keys[other] >= keys[best])"
+
+    "sample: NaN is the largest":
+    "sample" "sample.cu" ["KERNEL(f32,"], F32, sample::argmax_of_no_numbers, UNEQUAL;
+    "isnan(logit) ? 1 : ordered(logit + 0.0f)" => "ordered(logit + 0.0f)"
+
+    "sample: negative zero is less than zero":
+    "sample" "sample.cu" ["KERNEL(f32,"], F32, sample::argmax_takes_the_first, UNEQUAL;
+    "ordered(logit + 0.0f)" => "ordered(logit)"
+
+    "sample: top k is one less":
+    "sample" "sample.cu" ["KERNEL(f32,"], F32, sample::top_k_of_many, UNEQUAL;
+    "group_sum<WARPS>(above, counts, warp) >= top_k" => "group_sum<WARPS>(above, counts, warp) > top_k"
+
+    "sample: top k takes one of the equals too many":
+    "sample" "sample.cu" ["KERNEL(f32,"], F32, sample::top_k_keeps_the_best, UNEQUAL;
+    "seen < equals" => "seen <= equals"
+
+    "sample: every run counts equals anew":
+    "sample" "sample.cu" ["KERNEL(f32,"], F32, sample::top_k_of_many, UNEQUAL;
+    "equals_before += numbers[other]" => "equals_before += 0"
+
+    "sample: the first token can be drawn without probability":
+    "sample" "sample.cu" ["KERNEL(f32,"], F32, sample::follows_the_distribution, UNEQUAL;
+    "weights[threadIdx.x] + cumulative > wanted" => "weights[threadIdx.x] + cumulative >= wanted"
+
+    "sample: logits are multiplied by the temperature":
+    "sample" "sample.cu" ["KERNEL(f32,"], F32, sample::follows_the_distribution, UNEQUAL;
+    "static_cast<double>(max)) / static_cast<double>(temperature)" =>
+    "static_cast<double>(max)) * static_cast<double>(temperature)"
+
+    "sample: each warp has a maximum of its own":
+    "sample" "sample.cu" ["KERNEL(f32,"], F32, sample::every_token_can_be_drawn, UNEQUAL;
+    "max = fmaxf(max, maxima[w]);" => "max = fmaxf(max, maxima[warp]);"
+
+    "sample: runs do not know of the runs before":
+    "sample" "sample.cu" ["KERNEL(bf16,"], Bf16, sample::equal_logits, UNEQUAL;
+    "weights[other + 1] += weights[other]" => "weights[THREADS] += other + 1 < THREADS ? weights[other + 1] : 0.0"
+
+    "sample: the last thread's token is taken":
+    "sample" "sample.cu" ["KERNEL(f32,"], F32, sample::equal_logits, UNEQUAL;
+    "drawn = min(drawn, numbers[other])" => "drawn = numbers[other] < vocabulary ? numbers[other] : drawn"
+
+    "sample: no barrier before the threads' tokens are read":
+    "sample" "sample.cu" ["KERNEL(f32,"], F32, sample::equal_logits, STALE;
+    "numbers[threadIdx.x] = drawn; __syncthreads();" => "numbers[threadIdx.x] = drawn;"
+
+    "sample: the nucleus is that of all tokens and not of the k likeliest":
+    "sample" "sample.cu" ["KERNEL(f32,"], F32, sample::top_p_draws_from_the_nucleus, UNEQUAL;
+    "for_candidates([&](int, float logit) { all += weight(logit); });" =>
+    "for (int token = begin; token < end; ++token) all += weight(to_float(row_logits[token]));"
+
+    "sample: all of the tokens that are equal at top-p's edge are taken":
+    "sample" "sample.cu" ["KERNEL(bf16,"], Bf16, sample::top_p_keeps_as_many_equals_as_it_needs, UNEQUAL;
+    "fmin(ceil(missing / each), static_cast<double>(vocabulary)) : 1.0" => "static_cast<double>(vocabulary) : 1.0"
+};
