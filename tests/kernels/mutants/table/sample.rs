@@ -30,7 +30,8 @@ pub const MUTANTS: &[Mutant] = mutants! {
 
     "sample: every run counts equals anew":
     "sample" "sample.cu" ["KERNEL(f32,"], F32, sample::top_k_of_many, UNEQUAL;
-    "equals_before += numbers[other]" => "equals_before += 0"
+    "equals = top_k - group_sum<WARPS>(above, counts, warp); numbers[threadIdx.x] = same;" =>
+    "equals = top_k - group_sum<WARPS>(above, counts, warp); numbers[threadIdx.x] = 0;"
 
     "sample: the first token can be drawn without probability":
     "sample" "sample.cu" ["KERNEL(f32,"], F32, sample::follows_the_distribution, UNEQUAL;
