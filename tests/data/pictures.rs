@@ -179,6 +179,13 @@ fn a_frame_far_larger_than_its_picture_is_refused() {
     assert!(error.contains("limit"), "{error}");
 }
 
+/// Found by fuzzing: the decoder indexes out of range.
+#[test]
+fn a_picture_that_makes_its_decoder_panic_is_an_error() {
+    let error = read(include_bytes!("../fixtures/hostile/range.jpg")).unwrap_err();
+    assert!(error.contains("the picture is damaged"), "{error}");
+}
+
 /// The image that evaluation encodes of a picture in a folder.
 fn evaluated(picture: &RgbImage, resolution: u32) -> RgbImage {
     let folder = tempfile::tempdir().unwrap();

@@ -13,6 +13,7 @@ use image::{DynamicImage, ImageDecoder, ImageFormat, ImageReader, Limits, RgbIma
 use serde::{Deserialize, Serialize};
 
 use super::formats::{readable, unreadable};
+use super::guarded::guarded;
 use super::{jpeg, tiff};
 use crate::data::error::{DataError, Result};
 use crate::named::named;
@@ -23,6 +24,8 @@ const MAX_SIDE: u32 = 32_768;
 const MAX_MEMORY: u64 = 512 << 20;
 /// Maximum pixels, which take [`MAX_MEMORY`] as RGB8: 178,956,970, as many as Pillow reads.
 const MAX_PIXELS: u64 = MAX_MEMORY / 3;
+/// What is said where a decoder gives up without a word.
+const DAMAGED: &str = "the picture is damaged: its decoder cannot make sense of it";
 
 named! {
     /// What becomes of the alpha of a picture that has some.
@@ -54,6 +57,10 @@ pub(in crate::data) struct Decoding {
 /// # Errors
 /// [`DataError::Image`].
 pub(in crate::data) fn decode(path: &Path, bytes: &[u8], decoding: Decoding) -> Result<RgbImage> {
+    guarded(|| decode_unguarded(path, bytes, decoding)).unwrap_or_else(|| Err(bad(path, DAMAGED)))
+}
+
+fn decode_unguarded(path: &Path, bytes: &[u8], decoding: Decoding) -> Result<RgbImage> {
     let bytes = match readable(bytes) {
         Some(ImageFormat::Jpeg) => {
             jpeg::picture(bytes).ok_or_else(|| bad(path, "the JPEG is truncated (no end marker)"))?
@@ -86,9 +93,9 @@ pub(in crate::data) fn decode(path: &Path, bytes: &[u8], decoding: Decoding) -> 
 /// # Errors
 /// [`DataError::Image`].
 pub(in crate::data) fn dimensions(path: &Path, bytes: &[u8]) -> Result<(u32, u32)> {
-    let decoder = decoder(path, bytes)?;
-    let (width, height) = decoder.dimensions();
-    check_size(path, width, height, decoder.total_bytes())?;
+    let header = || decoder(path, bytes).map(|decoder| (decoder.dimensions(), decoder.total_bytes()));
+    let ((width, height), total) = guarded(header).unwrap_or_else(|| Err(bad(path, DAMAGED)))?;
+    check_size(path, width, height, total)?;
     Ok((width, height))
 }
 

@@ -2,6 +2,7 @@
 
 pub(crate) mod decode;
 mod formats;
+mod guarded;
 mod jpeg;
 pub(crate) mod kmeans;
 pub(crate) mod palette;

@@ -53,11 +53,15 @@ pub fn equal_logits<D: Device>(device: &Tested<D>) {
             let expected: Vec<u16> = (0..count as u16).step_by(count.div_ceil(40)).collect();
             let uniforms: Vec<f32> = expected.iter().map(|token| (f32::from(*token) + 0.5) / count as f32).collect();
             let rows = vec![vec![0.75; vocabulary]; expected.len()];
-            let tokens = sample_result(device, &rows, SampleOptions { temperature: 1.0, top_k, top_p: None }, &uniforms);
+            let tokens =
+                sample_result(device, &rows, SampleOptions { temperature: 1.0, top_k, top_p: None }, &uniforms);
             assert_eq!(tokens, expected, "{vocabulary}, top {top_k:?}");
         }
         let rows = [vec![-0.75; vocabulary]];
-        assert_eq!(sample_result(device, &rows, SampleOptions { temperature: 0.0, top_k: None, top_p: None }, &[0.5]), [0]);
+        assert_eq!(
+            sample_result(device, &rows, SampleOptions { temperature: 0.0, top_k: None, top_p: None }, &[0.5]),
+            [0]
+        );
     });
 }
 
@@ -94,7 +98,12 @@ pub fn follows_the_distribution<D: Device>(device: &Tested<D>) {
     let counts = [0, 1, 2, 3].map(|token| tokens.iter().filter(|&&sampled| sampled == token).count());
     assert_eq!(counts, [100, 200, 0, 500]);
     // Half the temperature squares the odds: 1 : 4 : 25.
-    let tokens = sample(device, &logits, SampleOptions { temperature: 0.5, top_k: None, top_p: None, top_p: None }, &uniforms[..30]);
+    let tokens = sample(
+        device,
+        &logits,
+        SampleOptions { temperature: 0.5, top_k: None, top_p: None, top_p: None },
+        &uniforms[..30],
+    );
     assert_eq!(tokens.iter().filter(|&&token| token == 0).count(), 27);
     assert_eq!(sample(device, &logits, options, &[0.0, 1.0 - f32::EPSILON]), [0, 3]);
     // What has no probability is not drawn, be it the first.
