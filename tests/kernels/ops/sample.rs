@@ -98,12 +98,7 @@ pub fn follows_the_distribution<D: Device>(device: &Tested<D>) {
     let counts = [0, 1, 2, 3].map(|token| tokens.iter().filter(|&&sampled| sampled == token).count());
     assert_eq!(counts, [100, 200, 0, 500]);
     // Half the temperature squares the odds: 1 : 4 : 25.
-    let tokens = sample(
-        device,
-        &logits,
-        SampleOptions { temperature: 0.5, top_k: None, top_p: None, top_p: None },
-        &uniforms[..30],
-    );
+    let tokens = sample(device, &logits, SampleOptions { temperature: 0.5, top_k: None, top_p: None }, &uniforms[..30]);
     assert_eq!(tokens.iter().filter(|&&token| token == 0).count(), 27);
     assert_eq!(sample(device, &logits, options, &[0.0, 1.0 - f32::EPSILON]), [0, 3]);
     // What has no probability is not drawn, be it the first.
@@ -111,7 +106,7 @@ pub fn follows_the_distribution<D: Device>(device: &Tested<D>) {
 }
 
 pub fn argmax_takes_the_first<D: Device>(device: &Tested<D>) {
-    let options = SampleOptions { temperature: 0.0, top_k: None, top_p: None, top_p: None };
+    let options = SampleOptions { temperature: 0.0, top_k: None, top_p: None };
     assert_eq!(sample(device, &[1.0, 3.0, 2.0, 3.0], options, &[0.0, 0.99]), [1, 1]);
     // Zeros are equal, whatever their signs.
     assert_eq!(sample(device, &[-1.0, -0.0, 0.0, -0.0], options, &[0.5]), [1]);
@@ -144,7 +139,7 @@ pub fn argmax_of_no_numbers<D: Device>(device: &Tested<D>) {
 pub fn top_k_keeps_the_best<D: Device>(device: &Tested<D>) {
     let uniforms: Vec<f32> = (0..100).map(|i| i as f32 / 100.0).collect();
     for (k, expected) in [(1, vec![2]), (2, vec![0, 2]), (3, vec![0, 2, 3]), (9, vec![0, 1, 2, 3, 4])] {
-        let options = SampleOptions { temperature: 1.0, top_k: Some(k), top_p: None, top_p: None };
+        let options = SampleOptions { temperature: 1.0, top_k: Some(k), top_p: None };
         let mut tokens = sample(device, &[1.0, 0.5, 2.0, 1.0, 0.5], options, &uniforms);
         tokens.sort_unstable();
         tokens.dedup();
