@@ -158,6 +158,10 @@ fn judge(mutant: &Mutant, seen: &Seen, shipped: Option<&Seen>) {
     let found = match mutant.found {
         Found::Values(text) => reports.is_empty() && message.as_ref().is_some_and(|message| message.contains(text)),
         Found::Report(texts) => texts.iter().any(|text| reports.contains(text)) && message.is_some(),
+        Found::Elsewhere => {
+            let reported = ["out of bounds", "that nothing was written to"].iter().any(|text| reports.contains(text));
+            message.as_ref().is_some_and(|message| reported || reports.is_empty() && message.contains("off by"))
+        }
         Found::Conflicts => reports.is_empty() && message.is_none() && *conflicts > 0,
         Found::Equivalent(_) => seen.nothing() && shipped.is_some_and(|shipped| shipped.digest == seen.digest),
     };

@@ -104,7 +104,7 @@ pub const MUTANTS: &[Mutant] = mutants! {
     "if (causal && first_key > warp_query + ROW_TILES * 16 - 1) continue;" => ""
 
     "attention: the offset of an image in 32 bits":
-    "attention" "attention/forward_bf16.cuh" ["KERNEL_BF16(16,"], Bf16, far::attention_bf16, OUTSIDE;
+    "attention" "attention/forward_bf16.cuh" ["KERNEL_BF16(16,"], Bf16, far::attention_bf16, Found::Elsewhere;
     "qkv + static_cast<size_t>(blockIdx.z) * tokens * 3 * width + blockIdx.y * head_dim" =>
     "qkv + static_cast<int>(blockIdx.z * tokens * 3 * width) + blockIdx.y * head_dim"
 

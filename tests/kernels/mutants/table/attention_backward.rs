@@ -1,6 +1,6 @@
 //! Of the gradients of attention.
 
-use super::{Device, Found, IMPRECISE, Mutant, OUTSIDE, STALE, WRONG, mutants};
+use super::{Device, Found, IMPRECISE, Mutant, STALE, WRONG, mutants};
 use crate::far;
 use crate::ops::attention;
 use crate::ops::reference::Attention;
@@ -81,12 +81,12 @@ pub const MUTANTS: &[Mutant] = mutants! {
 
     "attention backward: the offset of an image in 32 bits":
     "attention_backward" "attention/backward_bf16.cuh" ["BF16(attention_backward_queries, 16,", "KERNEL_BF16(16,"], Bf16,
-    far::attention_backward_bf16, OUTSIDE;
+    far::attention_backward_bf16, Found::Elsewhere;
     "static_cast<size_t>(blockIdx.z) * tokens * 3 * width + blockIdx.y * head_dim" =>
-    "static_cast<int>(blockIdx.z * tokens * 3 * width) + blockIdx.y * head_dim"
+    "static_cast<int>(blockIdx.z * tokens * 3 * width) + static_cast<int>(blockIdx.y * head_dim)"
 
     "attention delta: half of the lanes are forgotten":
-    "attention_backward" "attention/delta.cuh" BF16_32, Bf16, causal, WRONG;
+    "attention_backward" "attention/delta.cuh" F32_32, F32, causal, WRONG;
     "lane_sum<8>(sum)" => "lane_sum<4>(sum)"
 
     "attention delta: heads and tokens change places":
@@ -121,7 +121,7 @@ pub const MUTANTS: &[Mutant] = mutants! {
 
     "attention backward f32: the offset of an image in 32 bits":
     "attention_backward" "attention/backward_f32.cuh" ["F32(attention_backward_queries, 32,"], F32,
-    far::attention_backward_f32, OUTSIDE;
+    far::attention_backward_f32, Found::Elsewhere;
     "static_cast<size_t>(blockIdx.z) * tokens * 3 * width + blockIdx.y * head_dim" =>
-    "static_cast<int>(blockIdx.z * tokens * 3 * width) + blockIdx.y * head_dim"
+    "static_cast<int>(blockIdx.z * tokens * 3 * width) + static_cast<int>(blockIdx.y * head_dim)"
 };

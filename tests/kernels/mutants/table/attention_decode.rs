@@ -1,6 +1,6 @@
 //! Of attention with a cache.
 
-use super::{Device, Found, Mutant, OUTSIDE, STALE, WRONG, mutants};
+use super::{Device, Found, Mutant, STALE, WRONG, mutants};
 use crate::far;
 use crate::ops::attention_decode;
 
@@ -57,12 +57,12 @@ pub const MUTANTS: &[Mutant] = mutants! {
     "= to_float(token_qkv[2 * width + e]); } __syncthreads();" => "= to_float(token_qkv[2 * width + e]); }"
 
     "decode: the offset of an image in 32 bits":
-    "attention_decode" "attention_decode.cu" ["KERNEL(f32,"], F32, far::attention_decode, OUTSIDE;
+    "attention_decode" "attention_decode.cu" ["KERNEL(f32,"], F32, far::attention_decode, Found::Elsewhere;
     "keys + static_cast<size_t>(blockIdx.y) * positions * width + column" =>
     "keys + static_cast<int>(blockIdx.y * positions * width) + column"
 
     "decode: the offset of a token in 32 bits":
-    "attention_decode" "attention_decode.cu" ["KERNEL(f32,"], F32, far::attention_decode, OUTSIDE;
-    "value[static_cast<size_t>(token) * width + e], out" =>
-    "value[static_cast<int>(token * static_cast<unsigned>(width)) + e], out"
+    "attention_decode" "attention_decode.cu" ["KERNEL(f32,"], F32, far::attention_decode, Found::Elsewhere;
+    "value[static_cast<size_t>(position) * width + e] =" =>
+    "value[static_cast<int>(position * static_cast<unsigned>(width)) + e] ="
 };

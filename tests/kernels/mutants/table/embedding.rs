@@ -68,27 +68,27 @@ pub const MUTANTS: &[Mutant] = mutants! {
     "image < batch; ++image" => "image + 1 < batch; ++image"
 
     "embedding: the offset of a row in 32 bits":
-    "embedding" "embedding.cu" ["KERNELS(f32,"], F32, far::embedding, OUTSIDE;
+    "embedding" "embedding.cu" ["KERNELS(f32,"], F32, far::embedding, Found::Elsewhere;
     "static_cast<size_t>(id) * width" => "static_cast<int>(id * static_cast<unsigned>(width))"
 
     "embedding backward: the offset of a row's gradient in 32 bits":
-    "embedding" "embedding.cu" ["KERNELS(f32,"], F32, far::embedding_table, OUTSIDE;
+    "embedding" "embedding.cu" ["KERNELS(f32,"], F32, far::embedding_table, Found::Elsewhere;
     "d_table + static_cast<size_t>(row) * width :" =>
     "d_table + static_cast<int>(row * static_cast<unsigned>(width)) :"
 
     "embedding backward: the offset of partial sums in 32 bits":
-    "embedding" "embedding.cu" ["KERNELS(f32,"], F32, far::embedding_table, OUTSIDE;
+    "embedding" "embedding.cu" ["KERNELS(f32,"], F32, far::embedding_table, Found::Elsewhere;
     "(static_cast<size_t>(blockIdx.y) * rows + row) * width" => "static_cast<int>((blockIdx.y * rows + row) * width)"
 
     "embedding backward: the offset of a token in 32 bits":
-    "embedding" "embedding.cu" ["KERNELS(f32,"], F32, far::embedding_table, OUTSIDE;
+    "embedding" "embedding.cu" ["KERNELS(f32,"], F32, far::embedding_table, Found::Elsewhere;
     "static_cast<size_t>(found[w][i]) * width" => "static_cast<int>(found[w][i] * static_cast<unsigned>(width))"
 
     "embedding backward: the offset of a chunk's sums in 32 bits":
-    "embedding" "embedding.cu" ["KERNELS(f32,"], F32, far::embedding_chunks, OUTSIDE;
+    "embedding" "embedding.cu" ["KERNELS(f32,"], F32, far::embedding_chunks, Found::Elsewhere;
     "static_cast<size_t>(partial) * width" => "static_cast<int>(partial * static_cast<unsigned>(width))"
 
     "embedding backward: the offset of an image in 32 bits":
-    "embedding" "embedding.cu" ["KERNELS(f32,"], F32, far::embedding_positions, OUTSIDE;
+    "embedding" "embedding.cu" ["KERNELS(f32,"], F32, far::embedding_positions, Found::Elsewhere;
     "static_cast<size_t>(image) * length" => "static_cast<int>(image * static_cast<unsigned>(length))"
 };

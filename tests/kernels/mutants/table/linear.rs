@@ -1,6 +1,6 @@
 //! Of what GEMMs in both precisions share: epilogues, activations, tiles and splits.
 
-use super::{Device, Found, Mutant, OUTSIDE, TWICE, WRONG, mutants};
+use super::{Device, Found, Mutant, TWICE, WRONG, mutants};
 use crate::far;
 use crate::ops::{linear, mlp};
 use igpt_engine::device::Activation;
@@ -123,6 +123,6 @@ pub const MUTANTS: &[Mutant] = mutants! {
     "min(tiles, static_cast<int>(blockIdx.z) * per_split)" => "static_cast<int>(blockIdx.z) * per_split"
 
     "linear: the offset of a result in 32 bits":
-    "linear" "gemm/epilogue.cuh" ["linear_forward", "linear_weight", "KERNEL_F32(NAME"], F32, far::linear_f32, OUTSIDE;
+    "linear" "gemm/epilogue.cuh" ["linear_forward", "linear_weight", "KERNEL_F32(NAME"], F32, far::linear_f32, Found::Elsewhere;
     "static_cast<size_t>(row) * n + column" => "static_cast<int>(row * static_cast<unsigned>(n)) + column"
 };

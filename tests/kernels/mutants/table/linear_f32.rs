@@ -1,6 +1,6 @@
 //! Of the GEMMs in f32.
 
-use super::{Device, Found, Mutant, OUTSIDE, STALE, TWICE, WRONG, mutants};
+use super::{Device, Found, Mutant, PAST, STALE, TWICE, WRONG, mutants};
 use crate::far;
 use crate::ops::linear;
 
@@ -28,7 +28,7 @@ pub const MUTANTS: &[Mutant] = mutants! {
     "const bool valid = k + row < depth && span + column < spans;" => "const bool valid = span + column < spans;"
 
     "linear f32: columns past the result's end are written":
-    "linear" "gemm/f32.cuh" ["linear_forward", "KERNEL_F32(NAME"], F32, forward, TWICE;
+    "linear" "gemm/f32.cuh" ["linear_forward", "KERNEL_F32(NAME"], F32, forward, PAST;
     "if (row >= m || column >= n) continue;" => "if (row >= m) continue;"
 
     "linear f32: a thread's second half is its first":
@@ -56,7 +56,7 @@ pub const MUTANTS: &[Mutant] = mutants! {
     "to.total += static_cast<size_t>(blockIdx.z) * m * n;" => ""
 
     "linear f32: the offset of an operand's row in 32 bits":
-    "linear" "gemm/f32.cuh" ["linear_forward", "linear_weight", "KERNEL_F32(NAME"], F32, far::linear_f32, OUTSIDE;
+    "linear" "gemm/f32.cuh" ["linear_forward", "linear_weight", "KERNEL_F32(NAME"], F32, far::linear_f32, Found::Elsewhere;
     "static_cast<size_t>(k + row) * spans + span + column" =>
     "static_cast<int>((k + row) * static_cast<unsigned>(spans)) + span + column"
 };

@@ -1,6 +1,6 @@
 //! Of the mean over tokens.
 
-use super::{Device, Mutant, OUTSIDE, STALE, TWICE, WRONG, mutants};
+use super::{Device, Found, Mutant, PAST, STALE, WRONG, mutants};
 use crate::far;
 use crate::ops::mean_pool;
 
@@ -39,7 +39,7 @@ pub const MUTANTS: &[Mutant] = mutants! {
     "static_cast<size_t>(image) * width + column]) * (1.0f / tokens)"
 
     "mean_pool backward: columns past the last are written":
-    "mean_pool" "mean_pool.cu" ["KERNELS(f32,"], F32, many, TWICE;
+    "mean_pool" "mean_pool.cu" ["KERNELS(f32,"], F32, many, PAST;
     "if (column >= width) return;" => ""
 
     "mean_pool backward: images and tokens change places":
@@ -48,16 +48,16 @@ pub const MUTANTS: &[Mutant] = mutants! {
     "(static_cast<size_t>(token) * gridDim.z + image) * width"
 
     "mean_pool: the offset of a token in 32 bits":
-    "mean_pool" "mean_pool.cu" ["KERNELS(f32,"], F32, far::mean_pool, OUTSIDE;
+    "mean_pool" "mean_pool.cu" ["KERNELS(f32,"], F32, far::mean_pool, Found::Elsewhere;
     "static_cast<size_t>(token) * width]" => "static_cast<int>(token * static_cast<unsigned>(width))]"
 
     "mean_pool: the offset of an image in 32 bits":
-    "mean_pool" "mean_pool.cu" ["KERNELS(f32,"], F32, far::mean_pool, OUTSIDE;
+    "mean_pool" "mean_pool.cu" ["KERNELS(f32,"], F32, far::mean_pool, Found::Elsewhere;
     "static_cast<size_t>(image) * tokens * width + column" =>
     "static_cast<int>(static_cast<unsigned>(image) * tokens * width) + column"
 
     "mean_pool backward: the offset of a token in 32 bits":
-    "mean_pool" "mean_pool.cu" ["KERNELS(f32,"], F32, far::mean_pool_backward, OUTSIDE;
+    "mean_pool" "mean_pool.cu" ["KERNELS(f32,"], F32, far::mean_pool_backward, Found::Elsewhere;
     "(static_cast<size_t>(image) * tokens + token) * width" =>
     "static_cast<int>((static_cast<unsigned>(image) * tokens + token) * width)"
 };

@@ -30,6 +30,8 @@ pub enum Found {
     Values(&'static str),
     /// The simulator reports one of these: whichever warp or block comes first.
     Report(&'static [&'static str]),
+    /// Another place is read or written: the simulator reports it, or nothing was written there, or results are off.
+    Elsewhere,
     /// Results are right, but the simulator counts bank conflicts.
     Conflicts,
     /// It is none, for this reason: nothing is found, and all results have the bits of the shipped kernel's.
@@ -77,6 +79,9 @@ const STALE: Found = Found::Report(&[
 ]);
 /// Two threads write to one place.
 const TWICE: Found = Found::Report(&["race in global memory"]);
+/// Elements past the end: of the next row, or of nothing.
+const PAST: Found = Found::Report(&["race in global memory", "out of bounds"]);
+
 /// An address that is not of the tensor.
 const OUTSIDE: Found = Found::Report(&["out of bounds"]);
 

@@ -1,11 +1,11 @@
 //! Of sampling.
 
-use super::{Mutant, STALE, UNEQUAL, mutants};
+use super::{Found, Mutant, STALE, UNEQUAL, mutants};
 use crate::ops::sample;
 
 pub const MUTANTS: &[Mutant] = mutants! {
     "sample: the last of the largest is taken":
-    "sample" "sample.cu" ["KERNEL(f32,"], F32, sample::argmax_takes_the_first, UNEQUAL;
+    "sample" "sample.cu" ["KERNEL(f32,"], F32, sample::equal_logits, UNEQUAL;
     "if (key > best_key)" => "if (key >= best_key)"
 
     "sample: the last run with a largest is taken":
@@ -20,8 +20,8 @@ pub const MUTANTS: &[Mutant] = mutants! {
     "sample" "sample.cu" ["KERNEL(f32,"], F32, sample::argmax_takes_the_first, UNEQUAL;
     "ordered(logit + 0.0f)" => "ordered(logit)"
 
-    "sample: top k is one less":
-    "sample" "sample.cu" ["KERNEL(f32,"], F32, sample::top_k_of_many, UNEQUAL;
+    "sample: the threshold is that of one candidate more":
+    "sample" "sample.cu" ["KERNEL(f32,"], F32, sample::top_k_of_many, Found::Equivalent("What is above a lower threshold is k or fewer, and the first of its equals make it k.");
     "group_sum<WARPS>(above, counts, warp) >= top_k" => "group_sum<WARPS>(above, counts, warp) > top_k"
 
     "sample: top k takes one of the equals too many":

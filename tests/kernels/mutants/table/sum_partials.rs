@@ -1,6 +1,6 @@
 //! Of sums over several blocks.
 
-use super::{Device, Mutant, OUTSIDE, STALE, TWICE, WRONG, mutants};
+use super::{Device, Found, Mutant, OUTSIDE, STALE, TWICE, WRONG, mutants};
 use crate::far;
 use crate::ops::linear;
 
@@ -39,10 +39,10 @@ pub const MUTANTS: &[Mutant] = mutants! {
     "sum += to_float(x[" => "sum += rounded<bf16>(x["
 
     "sum_partials: the offset of a row in 32 bits":
-    "sum_partials" "sum_partials.cu" [], F32, far::sum_partials, OUTSIDE;
+    "sum_partials" "sum_partials.cu" [], F32, far::sum_partials, Found::Elsewhere;
     "static_cast<size_t>(row) * width + column" => "static_cast<int>(row * static_cast<unsigned>(width)) + column"
 
     "column_sums: the offset of a partial sum in 32 bits":
-    "sum_partials" "sum_partials.cu" [], F32, far::column_sums, OUTSIDE;
+    "sum_partials" "sum_partials.cu" [], F32, far::column_sums, Found::Elsewhere;
     "static_cast<size_t>(blockIdx.y) * width + column" => "static_cast<int>(blockIdx.y * width) + column"
 };
