@@ -103,7 +103,7 @@ fn main() -> ExitCode {
     }
 }
 
-/// Schedules of the simulator under which the op table runs once more.
+/// Schedules of the simulator under which the op table runs once more, with one of [`SHARE`] random cases each.
 const OTHER_SCHEDULES: [&str; 4] = [
     "seed=7,completion=early,streams=late",
     "seed=11,completion=random,lane_races=on",
@@ -111,6 +111,9 @@ const OTHER_SCHEDULES: [&str; 4] = [
     "mma=ampere,approx=spread",
     "mma=hopper,approx=low",
 ];
+
+/// See [`OTHER_SCHEDULES`]: all cases of each would take minutes more.
+const SHARE: &str = "4";
 
 fn test(filter: &[String]) -> Result<()> {
     let mut skipped = Vec::new();
@@ -135,7 +138,7 @@ fn test(filter: &[String]) -> Result<()> {
     for schedule in OTHER_SCHEDULES.iter().filter(|_| filter.is_empty() && !elsewhere) {
         outcome = outcome.and_then(|()| {
             let mut table = cargo(["test", "--workspace", "--locked", "--test", "kernels", "--", "ops::cuda_"]);
-            stage(&format!("op table under {schedule}"), table.env("CUDASIM", schedule))
+            stage(&format!("op table under {schedule}"), table.env("CUDASIM", schedule).env("IGPT_TEST_SHARE", SHARE))
         });
     }
 
