@@ -95,8 +95,9 @@ __device__ __forceinline__ void sample(
         for (int other = 0; other < static_cast<int>(threadIdx.x); ++other) equals_before += numbers[other];
     }
 
-    // Whether there is a threshold at all.
-    bool limited = top_k < vocabulary;
+    // Whether there is a threshold at all: once there is a nucleus, always. A variable costs registers, of which ptxas spills.
+    bool is_cut = top_k < vocabulary;
+    const auto limited = [&] { return NUCLEUS ? is_cut : top_k < vocabulary; };
 
     // `use(token, logit)` for this thread's candidates, in order.
     const auto for_candidates = [&](auto use) {
@@ -104,8 +105,8 @@ __device__ __forceinline__ void sample(
         for (int token = begin; token < end; ++token) {
             const float logit = to_float(row_logits[token]);
             const uint32_t key = ordered(logit);
-            const bool same = limited && key == threshold;
-            if (same ? seen < equals : key > threshold || !limited) use(token, logit);
+            const bool same = limited() && key == threshold;
+            if (same ? seen < equals : key > threshold || !limited()) use(token, logit);
             seen += same;
         }
     };
@@ -151,9 +152,9 @@ __device__ __forceinline__ void sample(
         const double each = weight(unordered(nucleus));
         // Weights that are no numbers reach nothing; one candidate is left, and the sums below stay what they are.
         const double needed = missing > each ? fmin(ceil(missing / each), static_cast<double>(vocabulary)) : 1.0;
-        equals = min(static_cast<int>(needed), limited && nucleus == threshold ? equals : vocabulary);
+        equals = min(static_cast<int>(needed), limited() && nucleus == threshold ? equals : vocabulary);
         threshold = nucleus;
-        limited = true;
+        is_cut = true;
         numbers[threadIdx.x] = same;
         __syncthreads();
         equals_before = 0;
