@@ -199,7 +199,7 @@ fn all_results<D: Device>(device: &Tested<D>, sizes: Attention, qkv: &[f32], dy:
 
 /// A NaN in a query, a key or a value reaches the output of every query that sees it, and nothing of other heads and images.
 pub fn a_nan_stays_in_its_head<D: Device>(device: &Tested<D>) {
-    for (head_dim, mask) in [(16, Mask::Causal), (7, Mask::Full)] {
+    each([(16, Mask::Causal), (7, Mask::Full)], |(head_dim, mask)| {
         let sizes = Attention { batch: 2, tokens: 70, heads: 2, head_dim, mask };
         let (width, random) = (sizes.width(), &mut device.random(4));
         let [qkv, dy] = [3, 1].map(|parts| {
@@ -231,7 +231,7 @@ pub fn a_nan_stays_in_its_head<D: Device>(device: &Tested<D>) {
                 assert_eq!(logsumexp.is_nan(), sees && part != 2, "part {part}: logsumexp of query {query}");
             }
         }
-    }
+    });
 }
 
 /// Gradients scale exactly with a power of two that `dy` is multiplied by.

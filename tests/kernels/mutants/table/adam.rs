@@ -70,6 +70,9 @@ pub const MUTANTS: &[Mutant] = mutants! {
     "store_vector(second + 4 * i, v);" => ""
 
     "adam: the factor is chosen by a comparison":
-    "adam" "adam.cu" [], F32, adam::clipping, Found::Equivalent("The quotient is below 1 where the threshold is below the norm, and 1 is taken for 0 / 0 either way.");
+    "adam" "adam.cu" [], F32,
+    adam::clipping,
+    Found::Equivalent("The quotient is below 1 where the threshold is below the norm, and 1 is taken for 0 / 0 \
+    either way.");
     "fminf(max_norm / *norm, 1.0f)" => "(max_norm < *norm ? max_norm / *norm : 1.0f)"
 };

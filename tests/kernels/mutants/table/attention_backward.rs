@@ -80,7 +80,8 @@ pub const MUTANTS: &[Mutant] = mutants! {
     "BY_KEYS && causal ? first_row / COLUMNS : 0" => "0"
 
     "attention backward: the offset of an image in 32 bits":
-    "attention_backward" "attention/backward_bf16.cuh" ["BF16(attention_backward_queries, 16,", "KERNEL_BF16(16,"], Bf16,
+    "attention_backward" "attention/backward_bf16.cuh" ["BF16(attention_backward_queries, \
+    16,", "KERNEL_BF16(16,"], Bf16,
     far::attention_backward_bf16, Found::Elsewhere;
     "static_cast<size_t>(blockIdx.z) * tokens * 3 * width + blockIdx.y * head_dim" =>
     "static_cast<int>(blockIdx.z * tokens * 3 * width) + static_cast<int>(blockIdx.y * head_dim)"

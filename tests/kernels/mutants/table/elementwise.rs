@@ -42,6 +42,7 @@ pub const MUTANTS: &[Mutant] = mutants! {
     "to[i] = to_float(from[i]);" => ""
 
     "add_assign: operands are rounded once more":
-    "elementwise" "elementwise.cu" [], Bf16, thirteen, Found::Equivalent("What is loaded as T is a number of T, which rounding does not change.");
+    "elementwise" "elementwise.cu" [], Bf16,
+    thirteen, Found::Equivalent("What is loaded as T is a number of T, which rounding does not change.");
     "a[e] += b[e];" => "a[e] = rounded<T>(a[e]) + rounded<T>(b[e]);"
 };

@@ -11,32 +11,39 @@ fn tokens(device: &Device) {
 
 pub const MUTANTS: &[Mutant] = mutants! {
     "embedding: columns past those that a block takes at once are forgotten":
-    "embedding" "embedding.cu" ["KERNELS(f32,"], F32, |device| embedding::check_forward(device, 1, [2, 3, 520, 5, 2]), WRONG;
+    "embedding" "embedding.cu" ["KERNELS(f32,"], F32,
+    |device| embedding::check_forward(device, 1, [2, 3, 520, 5, 2]), WRONG;
     "for (int column = threadIdx.x * VECTOR<T>; column < width; column += blockDim.x * VECTOR<T>)" =>
     "if (const int column = threadIdx.x * VECTOR<T>; column < width)"
 
     "embedding of odd widths: a blank has a row":
-    "embedding" "embedding.cu" ["KERNELS(f32,"], F32, |device| embedding::check_forward(device, 1, [2, 3, 9, 5, 2]), OUTSIDE;
+    "embedding" "embedding.cu" ["KERNELS(f32,"], F32,
+    |device| embedding::check_forward(device, 1, [2, 3, 9, 5, 2]), OUTSIDE;
     "(id != BLANK ? content[column] : 0.0f)" => "content[column]"
 
     "embedding: a blank has a row":
-    "embedding" "embedding.cu" ["KERNELS(f32,"], F32, |device| embedding::check_forward(device, 1, [2, 3, 16, 5, 2]), OUTSIDE;
+    "embedding" "embedding.cu" ["KERNELS(f32,"], F32,
+    |device| embedding::check_forward(device, 1, [2, 3, 16, 5, 2]), OUTSIDE;
     "if (id != BLANK) load_vector(content + column + i, c);" => "load_vector(content + column + i, c);"
 
     "embedding: positions go on from image to image":
-    "embedding" "embedding.cu" ["KERNELS(f32,"], F32, |device| embedding::check_forward(device, 1, [2, 1, 16, 5, 0]), WRONG;
+    "embedding" "embedding.cu" ["KERNELS(f32,"], F32,
+    |device| embedding::check_forward(device, 1, [2, 1, 16, 5, 0]), WRONG;
     "(token % tokens)" => "(token)"
 
     "embedding of odd widths: the content is rounded before it is added":
-    "embedding" "embedding.cu" ["KERNELS(bf16,"], Bf16, |device| embedding::check_forward(device, 1, [2, 3, 129, 5, 2]), WRONG;
+    "embedding" "embedding.cu" ["KERNELS(bf16,"], Bf16,
+    |device| embedding::check_forward(device, 1, [2, 3, 129, 5, 2]), WRONG;
     "id != BLANK ? content[column] : 0.0f" => "id != BLANK ? rounded<T>(content[column]) : 0.0f"
 
     "embedding: the position is rounded before it is added":
-    "embedding" "embedding.cu" ["KERNELS(bf16,"], Bf16, |device| embedding::check_forward(device, 1, [2, 3, 136, 5, 2]), WRONG;
+    "embedding" "embedding.cu" ["KERNELS(bf16,"], Bf16,
+    |device| embedding::check_forward(device, 1, [2, 3, 136, 5, 2]), WRONG;
     "v[i + e] = c[e] + p[e];" => "v[i + e] = c[e] + rounded<T>(p[e]);"
 
     "embedding backward: a token's rank counts itself":
-    "embedding" "embedding.cu" ["KERNELS(f32,"], F32, |device| embedding::check_backward(device, 1, 2, 50, 9, 4), Found::Report(&["nothing was written to"]);
+    "embedding" "embedding.cu" ["KERNELS(f32,"], F32,
+    |device| embedding::check_backward(device, 1, 2, 50, 9, 4), Found::Report(&["nothing was written to"]);
     "((1u << lane) - 1)" => "((2u << lane) - 1)"
 
     "embedding backward: partial sums of no tokens are added":

@@ -41,7 +41,8 @@ pub const MUTANTS: &[Mutant] = mutants! {
     "finite ? 0.0f : skipped[1] + 1.0f" => "skipped[1] + (finite ? 0.0f : 1.0f)"
 
     "global_norm: a norm is counted where none is asked":
-    "global_norm" "global_norm.cu" [], F32, |device| global_norm::check_length(device, 7), Found::Report(&["null", "out of bounds", "illegal"]);
+    "global_norm" "global_norm.cu" [], F32,
+    |device| global_norm::check_length(device, 7), Found::Report(&["null", "out of bounds", "illegal"]);
     "if (skipped == nullptr) return;" => ""
 
     "reduce: the last warp's sum is forgotten":

@@ -5,6 +5,12 @@ use crate::far;
 use crate::ops::{linear, mlp};
 use igpt_engine::device::Activation;
 
+/// The kernels of an MLP and its gradients.
+const MLP_BF16: [&str; 5] =
+    ["linear_activate", "linear_weight", "linear_transposed", "linear_forward", "NAME##_bf16_64"];
+const MLP_F32: [&str; 5] =
+    ["linear_activate", "linear_weight", "linear_transposed", "linear_forward", "KERNEL_F32(NAME"];
+
 fn with_bias(device: &Device) {
     linear::check_forward(device, (1, false, true, 70, 40, 72));
 }
@@ -66,42 +72,42 @@ pub const MUTANTS: &[Mutant] = mutants! {
     "other[i] = rounded<T>(out[i]);" => "other[i] = out[i];"
 
     "mlp: the activation's slope is forgotten":
-    "linear" "gemm/epilogue.cuh" ["linear_activate", "linear_weight", "linear_transposed", "linear_forward", "NAME##_bf16_64"], Bf16,
+    "linear" "gemm/epilogue.cuh" MLP_BF16, Bf16,
     |device| mlp::check_backward(device, (1, Activation::QuickGelu, false, 33, 16, 64)), WRONG;
     "out[i] *= act.slope;" => ""
 
     "mlp: the gradient is rounded before the slope":
-    "linear" "gemm/epilogue.cuh" ["linear_activate", "linear_weight", "linear_transposed", "linear_forward", "NAME##_bf16_64"], Bf16,
+    "linear" "gemm/epilogue.cuh" MLP_BF16, Bf16,
     |device| mlp::check_roundings(device, Activation::QuickGelu, 37, 16), WRONG;
     "out[i] *= act.slope;" => "out[i] = rounded<T>(out[i]) * act.slope;"
 
     "mlp: the slope is rounded":
-    "linear" "gemm/epilogue.cuh" ["linear_activate", "linear_weight", "linear_transposed", "linear_forward", "NAME##_bf16_64"], Bf16,
+    "linear" "gemm/epilogue.cuh" MLP_BF16, Bf16,
     |device| mlp::check_roundings(device, Activation::QuickGelu, 37, 16), WRONG;
     "out[i] *= act.slope;" => "out[i] *= rounded<T>(act.slope);"
 
     "mlp: backward has another activation than forward":
-    "linear" "gemm/epilogue.cuh" ["linear_activate", "linear_weight", "linear_transposed", "linear_forward", "NAME##_bf16_64"], Bf16,
+    "linear" "gemm/epilogue.cuh" MLP_BF16, Bf16,
     |device| mlp::check_roundings(device, Activation::QuickGelu, 37, 16), WRONG;
     "other[i] = act.value;" => "other[i] = act.value * 1.0625f;"
 
     "mlp: the second result goes to the hidden values":
-    "linear" "gemm/epilogue.cuh" ["linear_activate", "linear_weight", "linear_transposed", "linear_forward", "NAME##_bf16_64"], Bf16,
+    "linear" "gemm/epilogue.cuh" MLP_BF16, Bf16,
     |device| mlp::check_roundings(device, Activation::QuickGelu, 37, 16), WRONG;
     "E == Epilogue::ACTIVATE ? to.hidden : to.activated" => "to.hidden"
 
     "mlp: quick-GELU's slope is its sigmoid":
-    "linear" "gemm/activation.cuh" ["linear_activate", "linear_weight", "linear_transposed", "linear_forward", "KERNEL_F32(NAME"], F32,
+    "linear" "gemm/activation.cuh" MLP_F32, F32,
     |device| mlp::check_roundings(device, Activation::QuickGelu, 21, 13), WRONG;
     "fmaf(1.702f * value, 1.0f - s, s)" => "s"
 
     "mlp: GELU's slope lacks x":
-    "linear" "gemm/activation.cuh" ["linear_activate", "linear_weight", "linear_transposed", "linear_forward", "KERNEL_F32(NAME"], F32,
+    "linear" "gemm/activation.cuh" MLP_F32, F32,
     |device| mlp::check_roundings(device, Activation::Gelu, 21, 13), WRONG;
     "fmaf(0.39894228f * x," => "fmaf(0.39894228f,"
 
     "mlp: GELU's left tail loses its digits":
-    "linear" "gemm/activation.cuh" ["linear_activate", "linear_weight", "linear_transposed", "linear_forward", "KERNEL_F32(NAME"], F32,
+    "linear" "gemm/activation.cuh" MLP_F32, F32,
     mlp::large_values, WRONG;
     "0.5f * erfcf(-0.70710678f * x)" => "0.5f + 0.5f * erff(0.70710678f * x)"
 
@@ -119,10 +125,12 @@ pub const MUTANTS: &[Mutant] = mutants! {
 
     "linear: a split may begin behind the last tile":
     "linear" "gemm/tiles.cuh" ["linear_weight", "linear_transposed", "NAME##_bf16_64"], Bf16,
-    |device| linear::check_backward(device, (1, false, false, 16_416, 8, 8)), Found::Equivalent("A split that begins there ends before it begins, and adds up no tile.");
+    |device| linear::check_backward(device, (1, false, false, 16_416, 8, 8)),
+    Found::Equivalent("A split that begins there ends before it begins, and adds up no tile.");
     "min(tiles, static_cast<int>(blockIdx.z) * per_split)" => "static_cast<int>(blockIdx.z) * per_split"
 
     "linear: the offset of a result in 32 bits":
-    "linear" "gemm/epilogue.cuh" ["linear_forward", "linear_weight", "KERNEL_F32(NAME"], F32, far::linear_f32, Found::Elsewhere;
+    "linear" "gemm/epilogue.cuh" ["linear_forward", "linear_weight", "KERNEL_F32(NAME"], F32,
+    far::linear_f32, Found::Elsewhere;
     "static_cast<size_t>(row) * n + column" => "static_cast<int>(row * static_cast<unsigned>(n)) + column"
 };

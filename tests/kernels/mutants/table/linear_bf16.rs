@@ -103,11 +103,13 @@ pub const MUTANTS: &[Mutant] = mutants! {
     "copy_async_wait<0>();" => ""
 
     "linear: the offset of a split's sums in 32 bits":
-    "linear" "gemm/bf16.cuh" ["linear_forward", "linear_weight", "NAME##_bf16_64"], Bf16, far::linear_bf16, Found::Elsewhere;
+    "linear" "gemm/bf16.cuh" ["linear_forward", "linear_weight", "NAME##_bf16_64"], Bf16,
+    far::linear_bf16, Found::Elsewhere;
     "static_cast<size_t>(blockIdx.z) * m * n" => "static_cast<int>(blockIdx.z * m * n)"
 
     "linear: the offset of an operand's row in 32 bits":
-    "linear" "gemm/bf16.cuh" ["linear_forward", "linear_weight", "NAME##_bf16_64"], Bf16, far::linear_bf16, Found::Elsewhere;
+    "linear" "gemm/bf16.cuh" ["linear_forward", "linear_weight", "NAME##_bf16_64"], Bf16,
+    far::linear_bf16, Found::Elsewhere;
     "static_cast<size_t>(inside ? first_row + row : 0) * columns + column" =>
     "static_cast<int>((inside ? first_row + row : 0) * static_cast<unsigned>(columns)) + column"
 };

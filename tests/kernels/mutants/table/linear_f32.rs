@@ -56,7 +56,8 @@ pub const MUTANTS: &[Mutant] = mutants! {
     "to.total += static_cast<size_t>(blockIdx.z) * m * n;" => ""
 
     "linear f32: the offset of an operand's row in 32 bits":
-    "linear" "gemm/f32.cuh" ["linear_forward", "linear_weight", "KERNEL_F32(NAME"], F32, far::linear_f32, Found::Elsewhere;
+    "linear" "gemm/f32.cuh" ["linear_forward", "linear_weight", "KERNEL_F32(NAME"], F32,
+    far::linear_f32, Found::Elsewhere;
     "static_cast<size_t>(k + row) * spans + span + column" =>
     "static_cast<int>((k + row) * static_cast<unsigned>(spans)) + span + column"
 };

@@ -21,7 +21,9 @@ pub const MUTANTS: &[Mutant] = mutants! {
     "ordered(logit + 0.0f)" => "ordered(logit)"
 
     "sample: the threshold is that of one candidate more":
-    "sample" "sample.cu" ["KERNEL(f32,"], F32, sample::top_k_of_many, Found::Equivalent("What is above a lower threshold is k or fewer, and the first of its equals make it k.");
+    "sample" "sample.cu" ["KERNEL(f32,"], F32,
+    sample::top_k_of_many,
+    Found::Equivalent("What is above a lower threshold is k or fewer, and the first of its equals make it k.");
     "group_sum<WARPS>(above, counts, warp) >= top_k" => "group_sum<WARPS>(above, counts, warp) > top_k"
 
     "sample: top k takes one of the equals too many":
