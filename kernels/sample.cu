@@ -43,7 +43,8 @@ __device__ __forceinline__ float unordered(uint32_t key) {
 
 template <bool NUCLEUS, class T>
 __device__ __forceinline__ void sample(
-    const T* logits, const float* uniforms, uint16_t* tokens, int vocabulary, float temperature, int top_k, float top_p) {
+    const T* logits, const float* uniforms, uint16_t* tokens, int vocabulary, float temperature, int top_k,
+    float top_p) {
     __shared__ uint32_t keys[THREADS];
     __shared__ int numbers[THREADS];
     __shared__ double weights[THREADS + 1];
@@ -196,9 +197,9 @@ __device__ __forceinline__ void sample(
         const T* logits, const float* uniforms, uint16_t* tokens, int vocabulary, float temperature, int top_k) { \
         sample<false>(logits, uniforms, tokens, vocabulary, temperature, top_k, 1.0f);                            \
     }                                                                                                             \
-    extern "C" __global__ void __launch_bounds__(THREADS)                                                         \
-        sample_top_p_##NAME(const T* logits, const float* uniforms, uint16_t* tokens, int vocabulary,             \
-                            float temperature, int top_k, float top_p) {                                          \
+    extern "C" __global__ void __launch_bounds__(THREADS) sample_top_p_##NAME(                                    \
+        const T* logits, const float* uniforms, uint16_t* tokens, int vocabulary, float temperature, int top_k,   \
+        float top_p) {                                                                                            \
         sample<true>(logits, uniforms, tokens, vocabulary, temperature, top_k, top_p);                            \
     }
 
