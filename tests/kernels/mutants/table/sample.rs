@@ -66,6 +66,6 @@ pub const MUTANTS: &[Mutant] = mutants! {
     "for (int token = begin; token < end; ++token) all += weight(to_float(row_logits[token]));"
 
     "sample: all of the tokens that are equal at top-p's edge are taken":
-    "sample" "sample.cu" ["KERNEL(bf16,"], Bf16, sample::top_p_keeps_as_many_equals_as_it_needs, UNEQUAL;
+    "sample" "sample.cu" ["KERNEL(f32,"], F32, sample::top_p_keeps_as_many_equals_as_it_needs, UNEQUAL;
     "fmin(ceil(missing / each), static_cast<double>(vocabulary)) : 1.0" => "static_cast<double>(vocabulary) : 1.0"
 };
