@@ -36,6 +36,16 @@ impl Preset {
             Preset::Xl => (60, 3072, 32),
         }
     }
+
+    /// The peak learning rate of pre-training: the paper's.
+    pub fn learning_rate(self, objective: Objective) -> f64 {
+        match (self, objective) {
+            (Preset::S, Objective::Bert) => 0.01,
+            (Preset::Tiny | Preset::S | Preset::M, _) => 0.003,
+            (Preset::L, _) => 0.001,
+            (Preset::Xl, _) => 0.0003,
+        }
+    }
 }
 
 /// The shape of an Image GPT. Everything needed to allocate its parameters and run it.

@@ -3,7 +3,6 @@
 //! Sizes are the largest of the paper's whose memory fits and whose time stays below a limit, both by the figures that `plan`
 //! prints. On the CPU the speed is that of a GEMM measured here; of a card it is a share of its data sheet.
 
-use std::fmt::Write;
 use std::sync::Arc;
 
 use super::machine::{Machine, host_memory};
@@ -12,7 +11,7 @@ use super::taken::Load;
 use super::{USABLE, limits, recognised};
 use crate::data::{self, DataError, DataSpec, OpenOptions, Palette, Split};
 use crate::device::{self, Device, Precision};
-use crate::model::{ModelConfig, Preset};
+use crate::model::{ModelConfig, Objective, Preset};
 use crate::named::Named;
 use crate::report::html::grouped;
 
@@ -22,9 +21,8 @@ const OF_PEAK: f64 = 0.4;
 const OF_GEMM: f64 = 0.7;
 /// Times that a run sees every image.
 const EPOCHS: u64 = 30;
-/// Sizes, from the largest: each with its learning rate, the paper's, and the images of an update.
-const SIZES: [(Preset, f64, u64); 4] =
-    [(Preset::L, 0.001, 128), (Preset::M, 0.003, 128), (Preset::S, 0.003, 128), (Preset::Tiny, 0.003, 16)];
+/// Sizes, from the largest, and the images of an update.
+const SIZES: [(Preset, u64); 4] = [(Preset::L, 128), (Preset::M, 128), (Preset::S, 128), (Preset::Tiny, 16)];
 /// Width and height of images, pixels.
 const RESOLUTION: usize = 32;
 
@@ -78,6 +76,30 @@ pub struct Suggestion {
     pub device: String,
 }
 
+/// The most images at a time, of `per_update` halved again and again, that `available` bytes hold, and what they take; one image
+/// if not even that fits.
+fn largest_batch<D: Device>(
+    device: &D,
+    config: &ModelConfig,
+    precision: Precision,
+    per_update: usize,
+    available: f64,
+) -> (usize, f64) {
+    let memory = |images: usize| {
+        let (work, length) = (Work::Training, config.positions);
+        let load = Load { config, work, images, length, precision, ema: false, eval_images: None };
+        limits::memory_on(device, load).total()
+    };
+    let mut batch = per_update;
+    loop {
+        let bytes = memory(batch);
+        if bytes <= available || batch == 1 {
+            return (batch, bytes);
+        }
+        batch /= 2;
+    }
+}
+
 impl Suggestion {
     /// A run on `device` of at most `hours` hours on the images of `data`.
     ///
@@ -102,7 +124,7 @@ impl Suggestion {
         };
 
         let mut least = 0.0;
-        for (model, learning_rate, per_update) in SIZES {
+        for (model, per_update) in SIZES {
             let config = ModelConfig::preset(model, RESOLUTION);
             let steps = (EPOCHS * train.len() as u64).div_ceil(per_update).clamp(1_000, 1_000_000);
             let update =
@@ -114,18 +136,11 @@ impl Suggestion {
             if slow && model != Preset::Tiny {
                 continue;
             }
-            let memory = |images: usize| {
-                let (work, length) = (Work::Training, config.positions);
-                let load = Load { config: &config, work, images, length, precision, ema: false, eval_images: None };
-                limits::memory_on(device, load).total()
-            };
-            let batches = std::iter::successors(Some(per_update as usize), |batch| (*batch > 1).then_some(batch / 2));
-            let Some((batch, memory)) =
-                batches.map(|batch| (batch, memory(batch))).find(|(_, bytes)| *bytes <= available)
-            else {
-                least = memory(1);
+            let (batch, memory) = largest_batch(device, &config, precision, per_update as usize, available);
+            if memory > available {
+                least = memory;
                 continue;
-            };
+            }
 
             // The smallest takes fewer steps where its time is up.
             let fewer = time(1).map_or(steps, |step| (hours / step) as u64).max(1_000);
@@ -135,7 +150,7 @@ impl Suggestion {
                 images: train.len(),
                 classes,
                 model,
-                learning_rate,
+                learning_rate: model.learning_rate(Objective::Ar),
                 batch,
                 accumulate: per_update as usize / batch,
                 steps,
@@ -151,21 +166,20 @@ impl Suggestion {
 
     /// The configuration, TOML; `file` is what it will be called.
     pub fn config(&self, file: &str) -> String {
-        let Self { images, batch, accumulate, steps, memory, available, .. } = self;
+        [self.heading(file), self.of_images(), self.of_model()].concat()
+    }
+
+    /// What the run is, and what to do with the file.
+    fn heading(&self, file: &str) -> String {
+        let Self { images, memory, available, .. } = self;
         let gib = |bytes: &f64| bytes / (1_u64 << 30) as f64;
         let model = self.model.name();
         let time = self.hours.map_or("an unknown time".to_owned(), |hours| {
             if hours < 1.0 { format!("about {:.0} minutes", 60.0 * hours) } else { format!("about {hours:.0} hours") }
         });
         let kinds = if self.classes > 0 { format!(" of {} classes", self.classes) } else { String::new() };
-        let quoted = toml::Value::String(self.data.to_string());
-        // A line end in a name would end the comment.
-        let data = self.data.to_string().replace(char::is_control, "?");
-
-        let mut text = String::new();
-        // Writing to a string cannot fail.
-        let _ = write!(
-            text,
+        let data = self.data_in_comment();
+        format!(
             "# A run on {} training images{kinds}, written by `igpt-engine new` for {}:\n\
              # {:.1} GiB of {:.1} GiB of memory, {time}.\n\
              #\n\
@@ -180,9 +194,13 @@ impl Suggestion {
             self.device,
             gib(memory),
             gib(available),
-        );
-        let _ = write!(
-            text,
+        )
+    }
+
+    /// The keys that decide the images.
+    fn of_images(&self) -> String {
+        let (quoted, data) = (toml::Value::String(self.data.to_string()), self.data_in_comment());
+        format!(
             "# The images. Folders below train/ are classes; test/ is used if it is there.\n\
              data = {quoted}\n\
              # Width and height that they are shrunk to. Cost grows with the square; 48 and 64 are the paper's larger ones.\n\
@@ -196,9 +214,14 @@ impl Suggestion {
              # Colours of your own, for other things than photographs: first\n\
              #   igpt-engine data palette --data {data} --out palette.npy\n\
              # palette = \"palette.npy\"\n\n"
-        );
-        let _ = write!(
-            text,
+        )
+    }
+
+    /// The keys of the model and of its training.
+    fn of_model(&self) -> String {
+        let Self { batch, accumulate, steps, .. } = self;
+        let model = self.model.name();
+        format!(
             "# The model: tiny, s, m, l or xl. Larger ones learn more from the same images, and take longer.\n\
              model = \"{model}\"\n\n\
              # Images at a time, and how many times before each update: their product is what the model sees of one update.\n\
@@ -219,7 +242,11 @@ impl Suggestion {
              seed = 0\n",
             self.learning_rate,
             every = steps.div_ceil(20),
-        );
-        text
+        )
+    }
+
+    /// The images, where a line end in a name would end the comment.
+    fn data_in_comment(&self) -> String {
+        self.data.to_string().replace(char::is_control, "?")
     }
 }

@@ -15,7 +15,7 @@ use crate::checkpoint::{BestAccuracy, Progress};
 use crate::data::{self, Batches, Examples, Palette, Prefetcher, Split};
 use crate::device::{Device, Precision};
 use crate::fs::{atomic_dir, atomic_file};
-use crate::model::{MASK_RATE, ModelConfig, Objective, Transformer};
+use crate::model::{ModelConfig, Objective, Transformer};
 use crate::report::compute::Compute;
 use crate::report::grids;
 use crate::report::history::History;
@@ -110,10 +110,7 @@ impl<'a, D: Device> Session<'a, D> {
         let init_config = origin.init_config.take();
         let mut config = setup::model_config(&settings, init_config, origin.resumed_config.as_ref(), train.as_ref())?;
         if let Some(tuning) = settings.fine_tuning {
-            settings.check_masks()?;
-            if settings.objective == Objective::Bert {
-                settings.mask_rate.get_or_insert(MASK_RATE);
-            }
+            settings.take_masks()?;
             config.classes = setup::classes_of(train.as_ref(), validation.as_deref(), &tuning)?;
         }
         check_fits(&config, train.as_ref())?;
@@ -132,9 +129,8 @@ impl<'a, D: Device> Session<'a, D> {
         if let Some(earlier) = earlier {
             notes.extend(setup::resume_notes(&settings, earlier, progress.step));
         }
-        let schedule = setup::schedule(&settings);
-        let model = Transformer::new(config)?;
-        let trainer = Trainer::new(device, model, parameters, adam, schedule, setup::criterion(&settings))?
+        let (schedule, criterion) = (setup::schedule(&settings), setup::criterion(&settings));
+        let trainer = Trainer::new(device, Transformer::new(config)?, parameters, adam, schedule, criterion)?
             .with_graphs(!settings.no_graph)
             .with_average(average);
         Ok(Self { settings, train, validation, palette, folder, trainer, progress, eval_batch, notes })
@@ -168,13 +164,11 @@ impl<'a, D: Device> Session<'a, D> {
     pub fn run(self, events: &mut dyn Events, stop: &AtomicBool) -> Result<Outcome> {
         let Self { settings, train, validation, palette, mut folder, trainer, progress, eval_batch, notes } = self;
         notes.iter().for_each(|note| events.note(note));
-        if settings.fine_tuning.is_some()
-            && let Some(note) = note_on_classes(train.as_ref())
-        {
-            events.note(&note);
-        }
-        if settings.fine_tuning.is_some() && validation.is_none() {
-            events.note("no images are held out, so all --steps are made and no accuracy is measured");
+        if settings.fine_tuning.is_some() {
+            note_on_classes(train.as_ref()).iter().for_each(|note| events.note(note));
+            if validation.is_none() {
+                events.note("no images are held out, so all --steps are made and no accuracy is measured");
+            }
         }
         if progress.step == settings.steps {
             events.note(&format!("the run has made its {} steps; give more with --steps", settings.steps));
@@ -185,15 +179,14 @@ impl<'a, D: Device> Session<'a, D> {
             .with_workers(settings.workers.unwrap_or(0))?;
         let log = RunLog::resume(&folder, progress.step, !settings.no_tensorboard)?;
         if log.steps() < progress.step {
-            let (path, held, made) = (folder.metrics(), log.steps(), progress.step);
+            let (path, held, made) = (folder.metrics().display().to_string(), log.steps(), progress.step);
             events.note(&format!(
-                "note: {} holds {held} of the {made} steps that were made, so the report's curves lack the others; the run \
-                 itself goes on as if it had all",
-                path.display()
+                "note: {path} holds {held} of the {made} steps that were made, so the report's curves lack the others; the run \
+                 itself goes on as if it had all"
             ));
         }
-        let peak = setup::peak(trainer.device(), settings.precision.unwrap_or(Precision::F32));
-        let compute = Compute::of(trainer.model().config(), train.sequence_length(), peak);
+        let (config, precision) = (trainer.model().config(), settings.precision.unwrap_or(Precision::F32));
+        let compute = Compute::of(config, train.sequence_length(), setup::peak(trainer.device(), precision));
         let mut training = TrainingLoop {
             compute: compute.clone(),
             trainer,
@@ -213,8 +206,8 @@ impl<'a, D: Device> Session<'a, D> {
         let stop_reason = training.run(events, stop)?;
 
         // The report.
-        let (Progress { step, best, .. }, device) = (training.progress, training.trainer.device());
-        let config = training.trainer.model().config();
+        let Progress { step, best, .. } = training.progress;
+        let (device, config) = (training.trainer.device(), training.trainer.model().config());
         let report = Report {
             compute: Some(compute),
             ..report(training.folder, config, &settings, train.describe(), device.describe())?

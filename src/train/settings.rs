@@ -122,16 +122,6 @@ pub struct Settings {
     pub fine_tuning: Option<FineTuning>,
 }
 
-/// The peak learning rate of the paper for a model and its objective.
-fn peak_rate(model: Preset, objective: Objective) -> f64 {
-    match (model, objective) {
-        (Preset::S, Objective::Bert) => 0.01,
-        (Preset::Tiny | Preset::S | Preset::M, _) => 0.003,
-        (Preset::L, _) => 0.001,
-        (Preset::Xl, _) => 0.0003,
-    }
-}
-
 impl Settings {
     /// Pre-training on `data` with every default, in the run folder `out`.
     ///
@@ -168,19 +158,12 @@ impl Settings {
         if fine_tuned { Self::complete_fine_tuning(table) } else { Self::complete(table) }
     }
 
-    /// Fills what `given` does not say with defaults, some of which depend on what it says, and checks the numbers.
-    ///
-    /// # Errors
-    /// An unknown key, an invalid value, or a number out of its range.
-    pub fn complete(given: toml::Table) -> Result<Self> {
-        // Defaults that depend on what is given.
-        let known = Known::of(&given)?;
+    /// What stands where nothing was given, some of which depends on what was.
+    fn defaults(known: &Known, out: PathBuf) -> Self {
         let steps = known.steps.unwrap_or(if known.is_sample() { 500 } else { 1000 });
         let objective = known.objective.unwrap_or_default();
-        let lr = peak_rate(known.model.unwrap_or_default(), objective);
-        let model_name = || format!("{:?}", known.model.unwrap_or_default()).to_lowercase();
-
-        let defaults = Self {
+        let lr = known.model.unwrap_or_default().learning_rate(objective);
+        Self {
             data: DataSpec::Sample,
             palette: None,
             resolution: None,
@@ -212,7 +195,7 @@ impl Settings {
             clip: None,
             max_skipped: 10,
             seed: 0,
-            out: known.out_or_next(&model_name())?,
+            out,
             eval_every: steps.div_ceil(10),
             eval_images: 256,
             eval_batch: None,
@@ -227,10 +210,19 @@ impl Settings {
             workers: None,
             numbered: None,
             fine_tuning: None,
-        };
+        }
+    }
 
+    /// Fills what `given` does not say with defaults, some of which depend on what it says, and checks the numbers.
+    ///
+    /// # Errors
+    /// An unknown key, an invalid value, or a number out of its range.
+    pub fn complete(given: toml::Table) -> Result<Self> {
+        let known = Known::of(&given)?;
+        let model_name = format!("{:?}", known.model.unwrap_or_default()).to_lowercase();
+        let defaults = Self::defaults(&known, known.out_or_next(&model_name)?);
         let settings: Self = over(given, toml::Table::try_from(defaults)?)?;
-        let settings = Self { numbered: known.numbered(&model_name()), ..settings };
+        let settings = Self { numbered: known.numbered(&model_name), ..settings };
         settings.check()?;
         settings.check_masks()?;
         Ok(settings)

@@ -3,7 +3,7 @@
 use super::settings::Settings;
 use super::settings_error::{Result, SettingsError};
 use crate::checkpoint::OrderSpec;
-use crate::model::Objective;
+use crate::model::{MASK_RATE, Objective};
 
 /// Largest `--batch`, `--accumulate` and `--eval-batch`.
 const MAX_IMAGES: usize = 1 << 16;
@@ -85,6 +85,15 @@ impl Settings {
                 "--warmup {warmup} and --cooldown {cooldown} are together more than --steps {steps}; make them fewer"
             );
             return Err(SettingsError::new(text));
+        }
+        Ok(())
+    }
+
+    /// Checks what the objective of the model that is fine-tuned decides; without a rate of masks, BERT's own is taken.
+    pub(super) fn take_masks(&mut self) -> Result<()> {
+        self.check_masks()?;
+        if self.objective == Objective::Bert {
+            self.mask_rate.get_or_insert(MASK_RATE);
         }
         Ok(())
     }

@@ -24,7 +24,7 @@ const HEAD: &str = "\
 #   read, written  sectors of 32 bytes of global memory that the warps' requests touch, before any cache
 #   least_read, least_written  each operand once, in sectors: bytes of the operands the kernel's contract names / 32
 #       linear m × n × k: m·k + k·n in, m·n out, and what the epilogue adds; attention: q, k, v (dy, logsumexp, delta) in,
-#       output (dk, dv or dq) out; all others: every element once. tests/common/src/reference_shapes.rs has each formula
+#       output (dk, dv or dq) out; all others: every element once. tests/common/src/reference_shapes has each formula
 #   wavefronts, conflicts  times that the banks of shared memory served a warp, and how many of them because lanes wanted
 #       different words of one bank
 #   flops, least_flops  multiplications and additions on tensor cores, and those of the GEMMs themselves (2·m·n·k; of

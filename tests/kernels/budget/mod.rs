@@ -49,7 +49,7 @@ fn kernels_keep_their_budget() {
         }
         assert!(
             counts.contains_key(kernel.name),
-            "no case of tests/common/src/reference_shapes.rs reaches {}",
+            "no case of tests/common/src/reference_shapes reaches {}",
             kernel.name
         );
     }

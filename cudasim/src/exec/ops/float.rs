@@ -286,7 +286,9 @@ macro_rules! f32_of {
 fn approximate(form: &Form, ty: ScalarType) -> Option<Compute> {
     use fp16x2::map1 as map_halves;
     let ftz = form.has(Modifier::Ftz);
+
     Some(match (form.opcode, ty) {
+        // Quotients and roots.
         (Opcode::Div, F32) if form.has(Modifier::Full) => f32_of!(
             ftz, |how, FTZ; a, b| approx::div_full_f32(FTZ, a, b),
             how.quotient(FTZ, a, b, approx::div_full_f32(FTZ, a, b))
@@ -298,6 +300,8 @@ fn approximate(form: &Form, ty: ScalarType) -> Option<Compute> {
         (Opcode::Rcp, F32) => f32_of!(ftz, |how, FTZ; a| approx::rcp_f32(FTZ, a), how.rcp_f32(FTZ, a)),
         (Opcode::Sqrt, F32) => f32_of!(ftz, |how, FTZ; a| approx::sqrt_approx_f32(FTZ, a), how.sqrt_f32(FTZ, a)),
         (Opcode::Rsqrt, F32) => f32_of!(ftz, |how, FTZ; a| approx::rsqrt_f32(FTZ, a), how.rsqrt_f32(FTZ, a)),
+
+        // Transcendental functions.
         (Opcode::Sin, F32) => f32_of!(ftz, |how, FTZ; a| approx::sin_f32(FTZ, a), how.sin_f32(FTZ, a)),
         (Opcode::Cos, F32) => f32_of!(ftz, |how, FTZ; a| approx::cos_f32(FTZ, a), how.cos_f32(FTZ, a)),
         (Opcode::Lg2, F32) => f32_of!(ftz, |how, FTZ; a| approx::lg2_f32(FTZ, a), how.lg2_f32(FTZ, a)),
@@ -319,6 +323,8 @@ fn approximate(form: &Form, ty: ScalarType) -> Option<Compute> {
         (Opcode::Tanh, Bf16x2) => {
             erring!(u32, |how; a| map_halves(a, approx::tanh_bf16), map_halves(a, |a| how.tanh_bf16(a)))
         }
+
+        // f64.
         (Opcode::Rcp, F64) => compute!(|a: f64| -> f64 { approx::rcp_approx_ftz_f64(a) }),
         (Opcode::Rsqrt, F64) if form.has(Modifier::Ftz) => {
             compute!(|a: f64| -> f64 { approx::rsqrt_approx_ftz_f64(a) })

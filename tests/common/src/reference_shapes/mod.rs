@@ -1,8 +1,10 @@
 //! Reference shapes: calls of ops that between them launch every kernel, and the least that each kernel could move.
 
+mod elements;
+
 use igpt_engine::device::prelude::*;
 use igpt_engine::device::{
-    Activation, AdamStep, CudaDevice, Mask, MlpGradients, MlpWeights, Norm, Precision, SampleOptions, WeightLayout,
+    Activation, CudaDevice, Mask, MlpGradients, MlpWeights, Norm, Precision, SampleOptions, WeightLayout,
 };
 
 type Tensor = <CudaDevice as Tensors>::Tensor;
@@ -335,73 +337,6 @@ impl Names {
                 run: Box::new(run),
                 kernels: vec![("embedding_chunks".to_owned(), fixed(2 * (table + 4 * rows) + table, table))],
             });
-        }
-        cases
-    }
-
-    fn elements(&self) -> Vec<Case> {
-        let (size, count) = (self.bytes(), 64 * 1024 * self.1);
-        let add = move |device: &CudaDevice| {
-            // Results of an op are in the device's precision.
-            let [mut into, other] = [(); 2].map(|()| device.mean_pool(&tensor(device, &[1, 1, count])).unwrap());
-            device.add_assign(&mut into, &other).unwrap();
-        };
-        let kernels = vec![(format!("add_assign_{}", self.name()), fixed(2 * size * count, size * count))];
-        let mut cases = vec![Case { card: None, shape: count.to_string(), run: Box::new(add), kernels }];
-
-        let squares = move |device: &CudaDevice| {
-            let x = device.mean_pool(&tensor(device, &[1, 1, count])).unwrap();
-            device.global_norm(&[x]).unwrap();
-        };
-        let blocks = move |[blocks, _, _]: [usize; 3]| Least { read: size * count, written: 8 * blocks, flops: 0 };
-        let mut kernels: Vec<(String, Formula)> = vec![(format!("square_sums_{}", self.name()), Box::new(blocks))];
-        if self.0 == Precision::F32 {
-            // A partial sum for each block of 256 threads of 4 elements.
-            kernels.push(("root_of_sum".to_owned(), fixed(8 * count / 1024, 4)));
-        }
-        cases.push(Case { card: None, shape: count.to_string(), run: Box::new(squares), kernels });
-        if self.0 == Precision::F32 {
-            let adam = move |device: &CudaDevice| {
-                let [mut parameter, gradient, mut first] = [(); 3].map(|()| tensor(device, &[count]));
-                let mut second = device.zeros(&[count]).unwrap();
-                let step = AdamStep { learning_rate: 1e-3, beta1: 0.9, beta2: 0.95, epsilon: 1e-8, step: 10 };
-                device.adam(&mut parameter, &gradient, &mut first, &mut second, step, None).unwrap();
-            };
-            let kernels = vec![("adam".to_owned(), fixed(16 * count + 20, 12 * count))];
-            cases.push(Case { card: None, shape: count.to_string(), run: Box::new(adam), kernels });
-
-            let ema = move |device: &CudaDevice| {
-                let [mut average, parameter] = [(); 2].map(|()| tensor(device, &[count]));
-                device.ema(&mut average, &parameter, 1e-3, &tensor(device, &[3])).unwrap();
-            };
-            let kernels = vec![("ema".to_owned(), fixed(8 * count + 4, 4 * count))];
-            cases.push(Case { card: None, shape: count.to_string(), run: Box::new(ema), kernels });
-
-            // The gradient of a weight by many rows, in 4 splits of k.
-            let (rows, width, splits) = (1024, 64, 4);
-            let sums = move |device: &CudaDevice| {
-                let [x, dy] = [(); 2].map(|()| tensor(device, &[rows, width]));
-                let [weight, mut d_weight] = [(); 2].map(|()| tensor(device, &[width, width]));
-                device.linear_backward(&dy, &x, &weight, WeightLayout::InOut, &mut d_weight, None).unwrap();
-            };
-            let total = 4 * width * width;
-            let kernels = vec![("sum_partials".to_owned(), fixed((splits + 1) * total, total))];
-            cases.push(Case {
-                card: None,
-                shape: format!("{splits} of {width} x {width}"),
-                run: Box::new(sums),
-                kernels,
-            });
-        } else {
-            let convert = move |device: &CudaDevice| {
-                let pooled = device.mean_pool(&tensor(device, &[1, 1, count])).unwrap();
-                device.add_assign(&mut device.zeros(&[1, count]).unwrap(), &pooled).unwrap();
-            };
-            let kernels = vec![
-                ("to_bf16".to_owned(), fixed(4 * count, 2 * count)),
-                ("to_f32".to_owned(), fixed(2 * count, 4 * count)),
-            ];
-            cases.push(Case { card: None, shape: count.to_string(), run: Box::new(convert), kernels });
         }
         cases
     }
