@@ -71,36 +71,45 @@ fn load(
     let lanes = (u64::from(u32::MAX) >> (32 - 8 * targets.len())) as u32;
     context.count(address.space, Direction::Load, &rows, lanes, ROW as u64);
 
-    // Bits that were never written, of each target; mostly there are none.
-    let mut lacks: Vec<(Slot, [u64; 32])> = Vec::new();
-    let mut from = [0; 32];
+    // Bytes of each row that were never written; mostly there are none.
+    let mut lacking = [0; 32];
     for (i, &target) in targets.iter().enumerate() {
-        let (mut matrix, mut missing) = ([0; 32], [0; 32]);
+        let mut matrix = [0; 32];
         for (row, words) in matrix.as_chunks_mut::<4>().0.iter_mut().enumerate() {
             let mut bytes = [0; ROW];
-            let lacking = context.read_row(8 * i + row, rows[8 * i + row], &mut bytes)?;
+            lacking[8 * i + row] = context.read_row(8 * i + row, rows[8 * i + row], &mut bytes)?;
             *words = words_of(&bytes);
-            if lacking != 0 {
-                let bytes = std::array::from_fn(|byte| if lacking >> byte & 1 != 0 { 0xff } else { 0 });
-                missing[4 * row..][..4].copy_from_slice(&words_of(&bytes));
-            }
         }
         let matrix = if transposed { transpose(&matrix) } else { matrix };
         context.registers().set::<u32>(target, FULL, &matrix);
-        if missing != [0; 32] {
-            let missing = if transposed { transpose(&missing) } else { missing };
-            from = std::array::from_fn(|lane| match transposed {
-                true => SHARED_WINDOW + rows[8 * i + lane % 4 * 2],
-                false => SHARED_WINDOW + rows[8 * i + lane / 4] + 4 * (lane as u64 % 4),
-            });
-            lacks.push((target, missing.map(u64::from)));
-        }
     }
-
-    if !lacks.is_empty() {
-        context.lack("shared", from, FULL, lacks.iter().map(|(slot, bits)| (*slot, bits)));
+    if lacking != [0; 32] {
+        lack(context, targets, &rows, &lacking, transposed);
     }
     Ok(Flow::Next)
+}
+
+/// What the rows lacked the targets lack as well.
+#[cold]
+fn lack(context: &mut Context<'_>, targets: &[Slot], rows: &[u64; 32], lacking: &[u16; 32], transposed: bool) {
+    let mut lacks: Vec<(Slot, [u64; 32])> = Vec::new();
+    let mut from = [0; 32];
+    for ((&target, rows), lacking) in targets.iter().zip(rows.as_chunks::<8>().0).zip(lacking.as_chunks::<8>().0) {
+        if *lacking == [0; 8] {
+            continue;
+        }
+        let mut missing = [0; 32];
+        for (words, lacking) in missing.as_chunks_mut::<4>().0.iter_mut().zip(lacking) {
+            *words = words_of(&std::array::from_fn(|byte| if lacking >> byte & 1 != 0 { 0xff } else { 0 }));
+        }
+        let missing = if transposed { transpose(&missing) } else { missing };
+        from = std::array::from_fn(|lane| match transposed {
+            true => SHARED_WINDOW + rows[lane % 4 * 2],
+            false => SHARED_WINDOW + rows[lane / 4] + 4 * (lane as u64 % 4),
+        });
+        lacks.push((target, missing.map(u64::from)));
+    }
+    context.lack("shared", from, FULL, lacks.iter().map(|(slot, bits)| (*slot, bits)));
 }
 
 fn words_of(row: &[u8; ROW]) -> [u32; 4] {

@@ -64,6 +64,17 @@ impl Float {
         }
         unpack(self, words, out);
     }
+
+    /// The values in packed words whose neighbours lie in the next row: of `[words][n]`, element e of a word is in row
+    /// `per_word * word + e` of `out`.
+    pub fn unpack_rows(self, words: &[u32], out: &mut [f32], n: usize) {
+        #[cfg(target_arch = "x86_64")]
+        if fast() {
+            // SAFETY: `fast` says that the features are there.
+            return unsafe { unpack_rows_avx2(self, words, out, n) };
+        }
+        unpack_rows(self, words, out, n);
+    }
 }
 
 #[cfg(target_arch = "x86_64")]
@@ -72,21 +83,74 @@ fn unpack_avx2(float: Float, words: &[u32], out: &mut [f32]) {
     unpack(float, words, out);
 }
 
+#[cfg(target_arch = "x86_64")]
+#[target_feature(enable = "avx2,fma")]
+fn unpack_rows_avx2(float: Float, words: &[u32], out: &mut [f32], n: usize) {
+    unpack_rows(float, words, out, n);
+}
+
 #[inline(always)]
 fn unpack(float: Float, words: &[u32], out: &mut [f32]) {
     match float {
-        Float::F16 => split::<2>(words, out, |word, e| f16_to_f32((word >> (16 * e)) as u16)),
-        Float::Bf16 => split::<2>(words, out, |word, e| bf16_to_f32((word >> (16 * e)) as u16)),
-        Float::Tf32 => split::<1>(words, out, |word, _| tf32_to_f32(word)),
-        Float::E4m3 => split::<4>(words, out, |word, e| e4m3_to_f32((word >> (8 * e)) as u8)),
-        Float::E5m2 => split::<4>(words, out, |word, e| e5m2_to_f32((word >> (8 * e)) as u8)),
+        Float::F16 => split::<2>(words, out, half),
+        Float::Bf16 => split::<2>(words, out, brain),
+        Float::Tf32 => split::<1>(words, out, tensor),
+        Float::E4m3 => split::<4>(words, out, e4m3),
+        Float::E5m2 => split::<4>(words, out, e5m2),
     }
+}
+
+#[inline(always)]
+fn unpack_rows(float: Float, words: &[u32], out: &mut [f32], n: usize) {
+    match float {
+        Float::F16 => split_rows::<2>(words, out, n, half),
+        Float::Bf16 => split_rows::<2>(words, out, n, brain),
+        Float::Tf32 => split_rows::<1>(words, out, n, tensor),
+        Float::E4m3 => split_rows::<4>(words, out, n, e4m3),
+        Float::E5m2 => split_rows::<4>(words, out, n, e5m2),
+    }
+}
+
+#[inline(always)]
+fn half(word: u32, e: usize) -> f32 {
+    f16_to_f32((word >> (16 * e)) as u16)
+}
+
+#[inline(always)]
+fn brain(word: u32, e: usize) -> f32 {
+    bf16_to_f32((word >> (16 * e)) as u16)
+}
+
+#[inline(always)]
+fn tensor(word: u32, _: usize) -> f32 {
+    tf32_to_f32(word)
+}
+
+#[inline(always)]
+fn e4m3(word: u32, e: usize) -> f32 {
+    e4m3_to_f32((word >> (8 * e)) as u8)
+}
+
+#[inline(always)]
+fn e5m2(word: u32, e: usize) -> f32 {
+    e5m2_to_f32((word >> (8 * e)) as u8)
 }
 
 #[inline(always)]
 fn split<const PER_WORD: usize>(words: &[u32], out: &mut [f32], value: impl Fn(u32, usize) -> f32) {
     for (out, &word) in out.as_chunks_mut::<PER_WORD>().0.iter_mut().zip(words) {
         *out = std::array::from_fn(|e| value(word, e));
+    }
+}
+
+#[inline(always)]
+fn split_rows<const PER_WORD: usize>(words: &[u32], out: &mut [f32], n: usize, value: impl Fn(u32, usize) -> f32) {
+    for (rows, words) in out.chunks_exact_mut(PER_WORD * n).zip(words.chunks_exact(n)) {
+        for (e, row) in rows.chunks_exact_mut(n).enumerate() {
+            for (out, &word) in row.iter_mut().zip(words) {
+                *out = value(word, e);
+            }
+        }
     }
 }
 

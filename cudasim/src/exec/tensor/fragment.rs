@@ -36,11 +36,14 @@ pub fn gather_b<W: Lane>(registers: &Registers, slots: &[Slot], words: usize, ou
 /// Reads accumulators of one register each: `out[row][column]`, rows of `columns` elements.
 #[inline(always)]
 pub fn gather_c<W: Lane>(registers: &Registers, slots: &[Slot], rows: usize, columns: usize, out: &mut [W]) {
-    for (i, &slot) in slots.iter().enumerate() {
-        let lanes = registers.get::<W>(slot);
-        let first = place(i, rows, columns);
-        for (lane, value) in lanes.into_iter().enumerate() {
-            out[first + lane / 4 * columns + lane % 4 * 2] = value;
+    for (pair, &[even, odd]) in slots.as_chunks::<2>().0.iter().enumerate() {
+        let (even, odd) = (registers.get::<W>(even), registers.get::<W>(odd));
+        let tile = &mut out[place(pair, rows, columns)..];
+        for group in 0..8 {
+            let row = &mut tile[group * columns..][..8];
+            for t in 0..4 {
+                (row[2 * t], row[2 * t + 1]) = (even[4 * group + t], odd[4 * group + t]);
+            }
         }
     }
 }
@@ -48,19 +51,25 @@ pub fn gather_c<W: Lane>(registers: &Registers, slots: &[Slot], rows: usize, col
 /// Writes accumulators of one register each.
 #[inline(always)]
 pub fn scatter_d<W: Lane>(registers: &mut Registers, slots: &[Slot], rows: usize, columns: usize, tile: &[W]) {
-    for (i, &slot) in slots.iter().enumerate() {
-        let first = place(i, rows, columns);
-        let lanes = std::array::from_fn(|lane| tile[first + lane / 4 * columns + lane % 4 * 2]);
-        registers.set::<W>(slot, FULL, &lanes);
+    for (pair, &[to_even, to_odd]) in slots.as_chunks::<2>().0.iter().enumerate() {
+        let (mut even, mut odd) = ([W::default(); 32], [W::default(); 32]);
+        let tile = &tile[place(pair, rows, columns)..];
+        for group in 0..8 {
+            let row = &tile[group * columns..][..8];
+            for t in 0..4 {
+                (even[4 * group + t], odd[4 * group + t]) = (row[2 * t], row[2 * t + 1]);
+            }
+        }
+        registers.set::<W>(to_even, FULL, &even);
+        registers.set::<W>(to_odd, FULL, &odd);
     }
 }
 
-/// Element of lane 0 in register `i` of accumulators.
+/// The first element of the 8x8 that registers `2 pair` and `2 pair + 1` of accumulators hold.
 #[inline(always)]
-fn place(i: usize, rows: usize, columns: usize) -> usize {
-    let each = rows / 4;
-    let (eight, part) = (i / each, i % each);
-    part / 2 * 8 * columns + eight * 8 + part % 2
+fn place(pair: usize, rows: usize, columns: usize) -> usize {
+    let stacked = rows / 8;
+    pair % stacked * 8 * columns + pair / stacked * 8
 }
 
 /// Reads f16 accumulators, two in a register: `out[row][column]`.
@@ -68,10 +77,13 @@ fn place(i: usize, rows: usize, columns: usize) -> usize {
 pub fn gather_c_f16(registers: &Registers, slots: &[Slot], rows: usize, columns: usize, out: &mut [u16]) {
     for (i, &slot) in slots.iter().enumerate() {
         let lanes = registers.get::<u32>(slot);
-        let first = place_f16(i, rows, columns);
-        for (lane, value) in lanes.into_iter().enumerate() {
-            let place = first + lane / 4 * columns + lane % 4 * 2;
-            (out[place], out[place + 1]) = (value as u16, (value >> 16) as u16);
+        let tile = &mut out[place(i, rows, columns)..];
+        for group in 0..8 {
+            let row = &mut tile[group * columns..][..8];
+            for t in 0..4 {
+                let word = lanes[4 * group + t];
+                (row[2 * t], row[2 * t + 1]) = (word as u16, (word >> 16) as u16);
+            }
         }
     }
 }
@@ -80,17 +92,14 @@ pub fn gather_c_f16(registers: &Registers, slots: &[Slot], rows: usize, columns:
 #[inline(always)]
 pub fn scatter_d_f16(registers: &mut Registers, slots: &[Slot], rows: usize, columns: usize, tile: &[u16]) {
     for (i, &slot) in slots.iter().enumerate() {
-        let first = place_f16(i, rows, columns);
-        let lanes = std::array::from_fn(|lane| {
-            let place = first + lane / 4 * columns + lane % 4 * 2;
-            u32::from(tile[place + 1]) << 16 | u32::from(tile[place])
-        });
+        let mut lanes = [0; 32];
+        let tile = &tile[place(i, rows, columns)..];
+        for group in 0..8 {
+            let row = &tile[group * columns..][..8];
+            for t in 0..4 {
+                lanes[4 * group + t] = u32::from(row[2 * t + 1]) << 16 | u32::from(row[2 * t]);
+            }
+        }
         registers.set::<u32>(slot, FULL, &lanes);
     }
-}
-
-#[inline(always)]
-fn place_f16(i: usize, rows: usize, columns: usize) -> usize {
-    let each = rows / 8;
-    i % each * 8 * columns + i / each * 8
 }

@@ -111,8 +111,8 @@ pub struct Scratch {
     a: Vec<f32>,
     /// B: `[k][n]`
     b: Vec<f32>,
-    /// B before it is transposed: `[n][k]`
-    columns: Vec<f32>,
+    /// B's packed words by rows: `[words][n]`
+    rows: Vec<u32>,
     /// The tile.
     c: Vec<f32>,
     halves: Vec<u16>,
@@ -204,9 +204,9 @@ impl Accumulators {
         match from.b {
             Columns::Rows(rows) => b.unpack(rows, wide_b),
             Columns::Whole(columns) => {
-                let whole = room(&mut scratch.columns, n * k);
-                b.unpack(columns, whole);
-                transpose(whole, wide_b, n, k);
+                let rows = room(&mut scratch.rows, words * n);
+                transpose(columns, rows, n, words);
+                b.unpack_rows(rows, wide_b, n);
             }
         }
 
@@ -302,14 +302,16 @@ fn multiply_avx2(
     accumulators.multiply_on(registers, from, from_zero, sums, scratch);
 }
 
-/// `[n][k]` to `[k][n]`; n is a multiple of 8.
+/// `[n][words]` to `[words][n]`; n is a multiple of 8.
 #[inline(always)]
-fn transpose(from: &[f32], to: &mut [f32], n: usize, k: usize) {
+fn transpose(from: &[u32], to: &mut [u32], n: usize, words: usize) {
     for first in (0..n).step_by(8) {
-        let columns: [&[f32]; 8] = std::array::from_fn(|j| &from[(first + j) * k..][..k]);
-        for i in 0..k {
-            let row: [f32; 8] = std::array::from_fn(|j| columns[j][i]);
-            to[i * n + first..][..8].copy_from_slice(&row);
+        let columns: [&[u32]; 8] = std::array::from_fn(|j| &from[(first + j) * words..][..words]);
+        for word in 0..words {
+            let row = &mut to[word * n + first..][..8];
+            for j in 0..8 {
+                row[j] = columns[j][word];
+            }
         }
     }
 }
