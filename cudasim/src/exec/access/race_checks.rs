@@ -148,9 +148,9 @@ impl Context<'_> {
         kind: AccessKind,
         written: Option<Written<'_>>,
     ) -> Result<(), Fault> {
-        let offsets = addresses.map(|address| address.wrapping_sub(SHARED_RESERVED));
-        let race =
-            self.visit_shared(agent, rank, kind, written, |shadow, visit| shadow.visit(visit, &offsets, mask, bytes));
+        let race = self.visit_shared(agent, rank, kind, written, |shadow, visit| {
+            shadow.visit(visit, &addresses.map(|address| address.wrapping_sub(SHARED_RESERVED)), mask, bytes)
+        });
         race.map_err(|(lane, fault)| fault.at(SHARED_WINDOW + addresses[lane]))
     }
 
