@@ -7,11 +7,11 @@
 //! |---|---|
 //! | `GET /` | the page, with the run's curves, samples and probe |
 //! | `GET /page.css`, `/report.css`, `/page.js`, `/picture.js`, `/drawing.js` | its parts |
-//! | `GET /model.json` | what the page needs to know of the model, see [`canvas`] |
+//! | `GET /model.json` | what the page needs to know of the model, see `Canvas::json` |
 //! | `GET /example.json?N` | test image N of the built-in sample as tokens |
 //! | `GET /samples/STEP.png` | a sample grid of the run |
 //! | `POST /picture` | the body, a picture file, as tokens |
-//! | `POST /draw` | a drawing as lines of JSON, one per pixel, see [`drawing`] |
+//! | `POST /draw` | a drawing as lines of JSON, one per pixel, see `drawing.rs` |
 
 mod canvas;
 mod drawing;

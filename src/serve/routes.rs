@@ -2,6 +2,7 @@
 
 use std::io;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::RecvTimeoutError;
 use std::time::Duration;
 
@@ -18,6 +19,8 @@ use crate::report::html::{escape, filled, style};
 /// Bytes of a picture file, and of a description of a drawing, at most.
 const MAX_PICTURE: usize = 32 << 20;
 const MAX_DRAWING: usize = 1 << 20;
+/// Pictures that are being sent or decoded at most: each takes up to [`MAX_PICTURE`] of memory.
+const MAX_UPLOADS: usize = 8;
 /// How often somebody who waits hears of it. It also tells us who has gone.
 const HEARTBEAT: Duration = Duration::from_secs(1);
 
@@ -39,6 +42,17 @@ pub struct Site {
     pub name: String,
     /// The device in words.
     pub device: String,
+    /// Pictures that are being sent or decoded.
+    pub uploads: AtomicUsize,
+}
+
+/// A place among the pictures that are being sent, given back when dropped.
+struct Upload<'a>(&'a AtomicUsize);
+
+impl Drop for Upload<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
 }
 
 impl Site {
@@ -64,6 +78,7 @@ impl Site {
             "/picture" => {
                 // A type that no page of another site can send without asking first.
                 expect_type(head, &["application/octet-stream"])?;
+                let _place = self.upload()?;
                 tokens_response(&self.canvas.picture(&connection.read_body(head, MAX_PICTURE)?)?)
             }
             "/draw" => {
@@ -84,6 +99,15 @@ impl Site {
             },
         };
         Ok(Some(response))
+    }
+
+    /// A place for one more picture.
+    fn upload(&self) -> Result<Upload<'_>, Refusal> {
+        let place = Upload(&self.uploads);
+        if self.uploads.fetch_add(1, Ordering::Relaxed) >= MAX_UPLOADS {
+            return Err(Refusal::busy("too many pictures are being sent; try again in a moment", 1));
+        }
+        Ok(place)
     }
 
     /// The page with what is known of the model and the run.
@@ -114,8 +138,10 @@ impl Site {
 /// Sends what is told of a drawing until it ends.
 fn send_events(ticket: &Ticket, connection: &mut Connection) -> io::Result<()> {
     connection.begin(LINES)?;
+    // Who has to wait hears of it at once.
+    let mut patience = if ticket.ahead() > 0 { Duration::ZERO } else { HEARTBEAT };
     loop {
-        let event = match ticket.events.recv_timeout(HEARTBEAT) {
+        let event = match ticket.events.recv_timeout(std::mem::replace(&mut patience, HEARTBEAT)) {
             Ok(event) => event,
             Err(RecvTimeoutError::Timeout) => match ticket.ahead() {
                 0 => Event::Drawing,

@@ -1,6 +1,5 @@
 //! What the page shows of the run that its checkpoint is of: curves, samples, and what a probe found.
 
-use std::fmt::Write;
 use std::fs::{self, File};
 use std::io::Read;
 use std::path::{Path, PathBuf};
@@ -69,16 +68,18 @@ impl RunPanel {
         if grids.is_empty() {
             return "<p>None were drawn.</p>\n".to_owned();
         }
-        grids.iter().rev().fold(String::new(), |mut html, (step, _)| {
-            // Writing to a string cannot fail.
-            let _ = writeln!(
-                html,
+        let mut figures = grids.iter().rev().map(|(step, _)| {
+            format!(
                 "<figure><img loading=\"lazy\" alt=\"Samples at step {0}\" src=\"samples/{step}.png\"><figcaption>Step {0}\
-                 </figcaption></figure>",
+                 </figcaption></figure>\n",
                 grouped(*step)
-            );
-            html
-        })
+            )
+        });
+        let (latest, earlier) = (figures.next().unwrap_or_default(), figures.collect::<String>());
+        if earlier.is_empty() {
+            return latest;
+        }
+        format!("{latest}<details><summary>Earlier ones</summary>\n{earlier}</details>\n")
     }
 
     /// The grid of a step as a PNG file; `None` where there is none.
@@ -95,7 +96,8 @@ impl RunPanel {
             Some(saved) => {
                 let report = saved.report();
                 format!(
-                    "<div class=\"charts\">{}</div>\n<div class=\"scroll\">{}</div>\n",
+                    "<div class=\"charts\">{}</div>\n<div class=\"scroll\" tabindex=\"0\" role=\"region\" \
+                     aria-label=\"Classifiers\">{}</div>\n",
                     report.figure(),
                     report.table()
                 )

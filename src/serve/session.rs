@@ -4,7 +4,7 @@ use std::net::{SocketAddr, TcpListener};
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread;
 use std::time::Duration;
 
@@ -136,6 +136,7 @@ impl<'a, D: Device> Session<'a, D> {
             queue: Arc::clone(&queue),
             name: checkpoint.display().to_string(),
             device: self.device.describe(),
+            uploads: AtomicUsize::new(0),
         };
         let hosts = Hosts::new(host, listening.is_loopback());
         let server = Server::new(hosts, Box::new(move |head, connection| site.answer(head, connection)));

@@ -114,7 +114,7 @@ class Tab:
 
     def open(self, url):
         self.call("Page.navigate", url=url)
-        self.until("document.documentElement.dataset.ready === 'yes'")
+        self.until("document.documentElement?.dataset.ready === 'yes'")
 
     def run(self, script):
         """The value of an expression, awaited."""

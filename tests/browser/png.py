@@ -76,16 +76,18 @@ def unfilter(kind, row, above, step):
 
 
 def with_palette(png):
-    """The same picture with its 256 most frequent colours, each other one replaced by the nearest of them: a third of the size."""
+    """The same picture in 256 of its colours, each other one replaced by the nearest of them: a third of the size."""
     width, height, found = pixels(png)
     counted = Counter(found)
-    # Colours that differ little share a place, so that a gradient does not take them all.
-    places = {}
-    for colour, _ in counted.most_common():
-        key = tuple(value >> 3 for value in colour)
-        if key not in places and len(places) < 256:
-            places[key] = colour
-    palette = list(places.values())
+    # Half of them are the most frequent ones, of which those that differ little share a place; the rest are of every hue that is left.
+    palette = []
+    for bits, count in ((3, 160), (5, 256)):
+        key = lambda colour: tuple(value >> bits for value in colour)
+        covered = {key(colour) for colour in palette}
+        for colour, _ in counted.most_common():
+            if len(palette) < count and key(colour) not in covered:
+                covered.add(key(colour))
+                palette.append(colour)
 
     def distance(a, b):
         return sum((x - y) ** 2 for x, y in zip(a, b))

@@ -24,9 +24,10 @@ SMALL = ["--layers", "2", "--width", "16", "--heads", "2", "--resolution", "8", 
 class Server:
     """`igpt-engine serve` on a free port."""
 
-    def __init__(self, program, checkpoint, *flags):
-        command = [program, "serve", "--port", "0", "--json", "--checkpoint", checkpoint, *flags]
-        self.process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
+    def __init__(self, program, checkpoint, folder="."):
+        command = [program, "serve", "--port", "0", "--json", "--checkpoint", checkpoint]
+        pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.DEVNULL, "text": True}
+        self.process = subprocess.Popen(command, cwd=folder, **pipes)
         self.url = json.loads(self.process.stdout.readline())["url"]
 
     def __enter__(self):
@@ -47,8 +48,9 @@ class Place:
         self.ar = self.train("ar", "--steps", "30", "--sample-every", "15", "--eval-every", "10")
         self.bert = self.train("bert", "--steps", "20", "--objective", "bert")
 
-    def engine(self, *words):
-        subprocess.run([self.program, *words], check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    def engine(self, *words, folder="."):
+        quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+        subprocess.run([self.program, *words], check=True, cwd=folder, **quiet)
 
     def train(self, name, *flags):
         run = str(self.folder / name)
@@ -202,7 +204,7 @@ def pixels_appear_one_by_one_and_a_drawing_can_be_stopped(place):
         # The device is free again at once.
         set_value(tab, "count", 1)
         tab.click("#draw")
-        wait_for(tab, "Done: 1 completions")
+        wait_for(tab, "Done: 1 completion in")
         assert complaints(tab) == []
         tab.close()
 
@@ -358,36 +360,29 @@ def screenshots(place, out):
     """Desktop, phone and dark, of the first model that the program offers, drawn by this very run."""
     out.mkdir(parents=True, exist_ok=True)
     run = "runs/first"
-    engine = [str(pathlib.Path(place.program).resolve())]
     for words in [
         ["train", "--steps", "300", "--out", run],
         ["probe", "--checkpoint", run, "--untrained", "--raw-pixels"],
     ]:
-        subprocess.run(engine + words, check=True, cwd=place.folder, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    with Server(place.program, str(place.folder / run)) as server:
-        for name, width, height, phone, scheme, scroll in [
-            ("desktop", 1180, 900, False, "light", 0),
-            ("phone", 390, 844, True, "light", 0),
-            ("dark", 1180, 900, False, "dark", 0),
+        place.engine(*words, folder=place.folder)
+    with Server(place.program, run, place.folder) as server:
+        for name, width, height, phone, scheme, images in [
+            ("desktop", 1400, 900, False, "light", 1),
+            ("phone", 390, 1750, True, "light", 5),
+            ("dark", 1400, 900, False, "dark", 3),
         ]:
             tab = Tab(place.browser)
             tab.size(width, height, phone)
             tab.media(prefers_color_scheme=scheme)
             tab.open(server.url)
-            # Whose folder it is concerns nobody.
-            tab.run("document.querySelector('h1').textContent = 'runs/first'")
-            for _ in range(3 if name == "dark" else 1):
+            for number in range(images):
                 tab.click("#example")
-                wait_for(tab, "ready")
+                wait_for(tab, f"Test image {number}: ready")
             set_value(tab, "count", 8)
             set_value(tab, "seed", 1)
             tab.click("#draw")
             wait_for(tab, "Done")
-            tab.run("document.activeElement.blur(), window.scrollTo(0, %d)" % scroll)
-            if name == "phone":
-                tab.run("document.getElementById('picture').scrollIntoView({block: 'start'})")
-            if name == "dark":
-                tab.run("document.getElementById('completions-title').scrollIntoView({block: 'start'})")
+            tab.run("document.activeElement.blur(), window.scrollTo(0, 0)")
             (out / f"{name}.png").write_bytes(png.with_palette(tab.screenshot()))
             tab.close()
     total = sum((out / f"{name}.png").stat().st_size for name in ["desktop", "phone", "dark"])
@@ -406,7 +401,7 @@ def main():
     with tempfile.TemporaryDirectory() as folder:
         browser = Browser(arguments.browser, f"{folder}/profile")
         try:
-            place = Place(arguments.program, browser, pathlib.Path(folder))
+            place = Place(str(pathlib.Path(arguments.program).resolve()), browser, pathlib.Path(folder))
             if arguments.screenshots:
                 screenshots(place, arguments.screenshots)
                 return 0

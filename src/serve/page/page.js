@@ -15,7 +15,9 @@ function say(text, problem = false) {
 
 // ---- The picture ----
 
-const picture = new Picture(at("picture"), model, pictureChanged);
+const picture = new Picture(at("picture"), model, pictureChanged, say);
+// Screen readers leave a mask's arrow keys to the page.
+if (picture.bert) at("picture").setAttribute("role", "application");
 if (model.order !== "raster") document.body.classList.add(model.order === "columns" ? "columns" : "pixels");
 let example = 0;
 at("example").hidden = model.examples === 0;
@@ -136,8 +138,7 @@ async function start(event) {
   const request = wanted();
   if (!request || abort) return;
   abort = new AbortController();
-  at("draw").disabled = at("save").disabled = true;
-  at("stop").disabled = false;
+  drawing(true);
   at("progress").value = 0;
   const cells = grid(request.count);
   try {
@@ -145,14 +146,23 @@ async function start(event) {
     cells.forEach(({ cell, canvas }, index) => finish(cell, canvas, index, request));
     drawnSeed = request.seed;
     at("save").disabled = false;
-    say(`Done: ${cells.length} completions in ${seconds.toFixed(1)} seconds, seed ${request.seed}.`);
+    say(`Done: ${cells.length} completion${cells.length === 1 ? "" : "s"} in ${seconds.toFixed(1)} s, seed ${request.seed}.`);
   } catch (error) {
     if (error.name === "AbortError") say("Stopped.");
     else say(error.message, true);
   }
   abort = null;
-  at("draw").disabled = false;
-  at("stop").disabled = true;
+  drawing(false);
+}
+
+/** Which buttons can be pressed. The keyboard's focus goes along, since a disabled button has none. */
+function drawing(goesOn) {
+  const [from, to] = goesOn ? [at("draw"), at("stop")] : [at("stop"), at("draw")];
+  const focused = document.activeElement === from;
+  from.disabled = true;
+  to.disabled = false;
+  if (goesOn) at("save").disabled = true;
+  if (focused) to.focus();
 }
 
 at("settings").addEventListener("submit", start);

@@ -1,7 +1,5 @@
 // The picture as the model sees it, and what of it is kept: up to an edge, or by a mask.
 
-/** Canvas pixels per pixel of the picture: enough for a sharp edge. */
-const SCALE = 8;
 const UNSEEN = [64, 64, 72];
 
 /** Paints `tokens` on a canvas, a pixel each; those that `known` does not know stay grey. */
@@ -18,10 +16,12 @@ export function paint(canvas, model, tokens, known = () => true) {
 }
 
 export class Picture {
-  /** `changed` is called whenever the picture or what is kept of it has changed. */
-  constructor(canvas, model, changed) {
-    Object.assign(this, { canvas, model, changed, tokens: [], kept: 0, cursor: 0 });
+  /** `changed` is called whenever the picture or what is kept of it has changed, `told` with where the keyboard's cursor is. */
+  constructor(canvas, model, changed, told) {
+    Object.assign(this, { canvas, model, changed, told, tokens: [], kept: 0, cursor: 0 });
     this.length = model.side ** 2;
+    // Canvas pixels per pixel of the picture: enough for a sharp edge.
+    this.scale = Math.max(8, Math.round(384 / model.side));
     this.mask = new Uint8Array(this.length);
     this.bert = model.objective === "bert";
     // Where in the model's order each pixel stands.
@@ -83,18 +83,18 @@ export class Picture {
 
   /** Draws the picture: what is kept in full, what is not under a veil, and the edge between them. */
   show() {
-    const { canvas, model, length } = this;
+    const { canvas, model, length, scale } = this;
     const side = model.side;
     const small = document.createElement("canvas");
     paint(small, model, this.tokens);
-    canvas.width = canvas.height = side * SCALE;
+    canvas.width = canvas.height = side * scale;
     const context = canvas.getContext("2d");
     context.imageSmoothingEnabled = false;
     context.drawImage(small, 0, 0, canvas.width, canvas.height);
     context.fillStyle = "rgba(24, 24, 28, 0.72)";
     for (let pixel = 0; pixel < length; pixel += 1) {
       if (this.tokens.length && !this.keeps(pixel)) {
-        context.fillRect((pixel % side) * SCALE, Math.floor(pixel / side) * SCALE, SCALE, SCALE);
+        context.fillRect((pixel % side) * scale, Math.floor(pixel / side) * scale, scale, scale);
       }
     }
     this.outline(context);
@@ -102,23 +102,22 @@ export class Picture {
 
   /** The edge, light on dark so that it shows on any picture, and the keyboard's cursor. */
   outline(context) {
-    const side = this.model.side;
+    const { scale, model: { side } } = this;
     const differs = (a, b) => this.keeps(a) !== this.keeps(b);
-    const line = (x, y, width, height) => {
-      context.fillStyle = "#000000";
-      context.fillRect(x * SCALE - 2, y * SCALE - 2, width * SCALE + 4, height * SCALE + 4);
-      context.fillStyle = "#ffffff";
-      context.fillRect(x * SCALE - 1, y * SCALE - 1, width * SCALE + 2, height * SCALE + 2);
-    };
-    for (let pixel = 0; pixel < this.length; pixel += 1) {
-      const [x, y] = [pixel % side, Math.floor(pixel / side)];
-      if (x + 1 < side && differs(pixel, pixel + 1)) line(x + 1, y, 0, 1);
-      if (y + 1 < side && differs(pixel, pixel + side)) line(x, y + 1, 1, 0);
+    for (const [colour, thick] of [["#000000", 2], ["#ffffff", 1]]) {
+      context.fillStyle = colour;
+      const line = (x, y, width, height) =>
+        context.fillRect(x * scale - thick, y * scale - thick, width * scale + 2 * thick, height * scale + 2 * thick);
+      for (let pixel = 0; pixel < this.length; pixel += 1) {
+        const [x, y] = [pixel % side, Math.floor(pixel / side)];
+        if (x + 1 < side && differs(pixel, pixel + 1)) line(x + 1, y, 0, 1);
+        if (y + 1 < side && differs(pixel, pixel + side)) line(x, y + 1, 1, 0);
+      }
     }
     if (this.bert && document.activeElement === this.canvas) {
       context.strokeStyle = "#ffd33d";
       context.lineWidth = 3;
-      context.strokeRect((this.cursor % side) * SCALE, Math.floor(this.cursor / side) * SCALE, SCALE, SCALE);
+      context.strokeRect((this.cursor % side) * scale, Math.floor(this.cursor / side) * scale, scale, scale);
     }
   }
 
@@ -178,5 +177,7 @@ export class Picture {
       this.cursor = inside(Math.floor(this.cursor / side) + by[1]) * side + inside((this.cursor % side) + by[0]);
     }
     this.update();
+    const [row, column] = [Math.floor(this.cursor / side) + 1, (this.cursor % side) + 1];
+    this.told(`Row ${row}, column ${column}: ${this.keeps(this.cursor) ? "kept" : "guessed"}.`);
   }
 }
