@@ -6,7 +6,7 @@ use igpt_engine::data::npy::Npy;
 use serde_json::{Value, json};
 use test_support::golden_files::golden_set;
 
-use super::{Server, drawn, events, photo, request, trained};
+use super::{SLOW, Server, drawn, events, photo, request, trained};
 use crate::{assert_succeeds, cuda, engine};
 
 #[test]
@@ -68,7 +68,7 @@ fn pixels_come_in_the_models_order_and_what_is_kept_stays() {
 /// A client sees pixels while others are still to come.
 #[test]
 fn pixels_are_sent_as_they_are_drawn() {
-    let (_folder, run) = trained(&["--steps", "1", "--resolution", "32", "--width", "64", "--heads", "4"]);
+    let (_folder, run) = trained(&SLOW);
     let server = Server::start(&run);
     let body = json!({"count": 8}).to_string();
     let mut stream = server.connect();

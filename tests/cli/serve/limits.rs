@@ -6,13 +6,8 @@ use std::time::{Duration, Instant};
 
 use serde_json::json;
 
-use super::{Server, drawn, photo, read_answer, request, trained};
+use super::{SLOW, Server, drawn, photo, read_answer, request, trained};
 use crate::engine;
-
-/// A run whose drawings of many images take seconds.
-fn slow() -> (tempfile::TempDir, std::path::PathBuf) {
-    trained(&["--steps", "1", "--resolution", "32", "--width", "128", "--heads", "4", "--layers", "4"])
-}
 
 /// Asks for a drawing of `count` images without waiting for it.
 fn ask(server: &Server, count: usize) -> BufReader<TcpStream> {
@@ -105,7 +100,7 @@ fn who_sends_slowly_is_told_so_and_holds_up_nobody() {
 
 #[test]
 fn drawings_wait_in_a_line_of_a_bounded_length_and_those_who_left_are_passed_over() {
-    let (_folder, run) = slow();
+    let (_folder, run) = trained(&SLOW);
     let server = Server::start_with(engine(), &run, &["--max-images", "64"]);
     // One is drawn, for long; eight wait; one more is too many.
     let mut first = ask(&server, 64);

@@ -150,6 +150,24 @@ pub fn drawn(answer: &Answer, length: usize) -> Vec<Vec<u16>> {
     images
 }
 
+/// Flags of a run whose drawings take a while, though it is trained in a moment.
+pub const SLOW: [&str; 14] = [
+    "--steps",
+    "1",
+    "--resolution",
+    "32",
+    "--width",
+    "128",
+    "--heads",
+    "4",
+    "--layers",
+    "2",
+    "--sample-every",
+    "0",
+    "--eval-every",
+    "0",
+];
+
 /// A run that was trained for some steps, and the folder that it vanishes with.
 pub fn trained(flags: &[&str]) -> (TempDir, PathBuf) {
     let folder = tempfile::tempdir().unwrap();

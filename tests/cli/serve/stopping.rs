@@ -4,13 +4,13 @@ use std::io::{BufRead, BufReader, Read};
 use std::process::Stdio;
 use std::time::{Duration, Instant};
 
-use super::{Server, trained};
+use super::{SLOW, Server, trained};
 use crate::engine;
 use crate::resume::signal;
 
 #[test]
 fn a_signal_ends_it_in_good_order() {
-    let (_folder, run) = trained(&["--steps", "1", "--resolution", "32", "--width", "128", "--heads", "4"]);
+    let (_folder, run) = trained(&SLOW);
     for name in ["INT", "TERM", "HUP"] {
         // Idle, and while it draws.
         for draws in [false, true] {
