@@ -17,12 +17,14 @@ const MAX_IMAGES: usize = 256;
 
 /// Serve one page on which a model completes your pictures, pixel by pixel
 ///
-/// Open the address that it prints. Drop a picture on the page, drag the edge of what is kept (of a BERT model: paint what is to be
-/// guessed), choose temperature, top-k and seed, and watch the completions being drawn; beside them are the run's curves, samples and probe.
-/// Everything comes from this program: nothing is loaded from elsewhere, and no picture leaves the machine.
+/// Open the address that it prints. Drop a picture on the page, drag the edge of what is kept (of
+/// a BERT model: paint what is to be guessed), choose temperature, top-k and seed, and watch the
+/// completions being drawn; beside them are the run's curves, samples and probe. Everything comes
+/// from this program: nothing is loaded from elsewhere, and no picture goes anywhere else.
 ///
-/// It listens on this machine alone. With --host others can reach it, and whoever reaches it can use it: there is no password. From a
-/// server, a tunnel is better: `ssh -L 8000:localhost:8000 SERVER`. One drawing is made at a time, and a few wait; Ctrl-C ends it.
+/// It listens on this machine alone. With --host others can reach it, and whoever reaches it can
+/// use it: there is no password. To a server, a tunnel is better:
+/// `ssh -L 8000:localhost:8000 SERVER`. One drawing is made at a time, and a few wait. Ctrl-C ends it.
 ///
 ///   igpt-engine serve --checkpoint RUN
 ///   igpt-engine serve --checkpoint RUN --port 0 --json      a free port, and the address for a script
