@@ -1,8 +1,8 @@
 //! igpt-engine: all of "Generative Pretraining from Pixels" (Image GPT) in one binary.
 //!
-//! Modules point one way, and `tests/architecture` sees to it: `cli → demo → train, probe → eval, sample, report → run →
+//! Modules point one way, and `tests/architecture` sees to it: `cli → demo, serve → train, probe → eval, sample, report → run →
 //! checkpoint → model → tape → device`, with `data` beside `model`, and `random`, `named` and `fs` below them all. Start with
-//! [`train::Session`], [`probe::Session`], [`eval::Session`] and [`sample::Session`].
+//! [`train::Session`], [`probe::Session`], [`eval::Session`], [`sample::Session`] and [`serve::Session`].
 
 pub mod checkpoint;
 pub mod cli;
@@ -22,5 +22,6 @@ pub mod report;
 pub mod results;
 pub mod run;
 pub mod sample;
+pub mod serve;
 pub mod tape;
 pub mod train;

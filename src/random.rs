@@ -45,6 +45,8 @@ pub enum Purpose {
     ProbeShuffle,
     /// Which labelled images a few-label probe is given. Counters: 0, class.
     FewLabels,
+    /// Order in which a BERT model fills masked pixels. Counters: 0, 0.
+    FillingOrder,
 }
 
 impl Purpose {
@@ -66,6 +68,7 @@ impl Purpose {
             Purpose::SampledTokens => [6, 0],
             Purpose::ProbeShuffle => [7, 0],
             Purpose::FewLabels => [8, 0],
+            Purpose::FillingOrder => [9, 0],
         }
     }
 }
@@ -94,7 +97,7 @@ mod tests {
 
     use super::*;
 
-    const ALL: [Purpose; 11] = [
+    const ALL: [Purpose; 12] = [
         Purpose::Augmentation,
         Purpose::Shuffle,
         Purpose::HoldOut,
@@ -106,6 +109,7 @@ mod tests {
         Purpose::SampledTokens,
         Purpose::ProbeShuffle,
         Purpose::FewLabels,
+        Purpose::FillingOrder,
     ];
 
     #[test]

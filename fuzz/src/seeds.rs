@@ -410,3 +410,10 @@ pub fn specs(_: &Place) -> Seeds {
         .map(|text| text.as_bytes().to_vec())
         .into()
 }
+
+pub fn requests(_: &Place) -> Seeds {
+    let chrome = "GET /model.json HTTP/1.1\r\nHost: 127.0.0.1:8000\r\nConnection: keep-alive\r\nAccept: */*\r\n\
+                  Sec-Fetch-Site: same-origin\r\nReferer: http://127.0.0.1:8000/\r\n\r\n";
+    let curl = "POST /draw?x=1 HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: 11\r\n\r\n{\"count\":1}";
+    [chrome, curl, "HEAD / HTTP/1.0\r\n\r\n"].map(|text| text.as_bytes().to_vec()).into()
+}

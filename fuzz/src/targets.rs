@@ -14,6 +14,7 @@ use igpt_engine::device::CpuDevice;
 use igpt_engine::plan::Cost;
 use igpt_engine::probe::FeatureFile;
 use igpt_engine::recipe::Recipe;
+use igpt_engine::serve::{MAX_HEAD, parse_head};
 use igpt_engine::{checkpoint, data, run, train};
 use sha2::{Digest, Sha256};
 
@@ -66,6 +67,7 @@ pub const TARGETS: &[Target] = &[
     Target { name: "devkit", prepare: alone, seeds: seeds::devkit, run: devkit },
     Target { name: "archive", prepare: alone, seeds: seeds::archive, run: archive },
     Target { name: "data-spec", prepare: alone, seeds: seeds::specs, run: spec },
+    Target { name: "http", prepare: alone, seeds: seeds::requests, run: http },
 ];
 
 /// The target of this name.
@@ -344,5 +346,13 @@ fn spec(_: &Place, input: &[u8]) {
     let Ok(text) = std::str::from_utf8(input) else { return };
     if let Ok(spec) = text.parse::<DataSpec>() {
         assert_eq!(spec.to_string().parse::<DataSpec>().ok(), Some(spec), "a specification is read as it is written");
+    }
+}
+
+/// The head of a request: the same however much has come of what follows it.
+fn http(_: &Place, input: &[u8]) {
+    if let Ok(Some((head, length))) = parse_head(input) {
+        assert!(length <= input.len().min(MAX_HEAD), "a head of {length} bytes");
+        assert_eq!(parse_head(&input[..length]), Ok(Some((head, length))));
     }
 }

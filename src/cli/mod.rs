@@ -15,6 +15,7 @@ mod plan;
 mod probe;
 mod results;
 mod sample;
+mod serve;
 mod train;
 
 use std::io::IsTerminal;
@@ -38,6 +39,7 @@ const NAME: &str = env!("CARGO_PKG_NAME");
 /// Start here:
 ///   igpt-engine train                     train a tiny model on the built-in sample (a few minutes)
 ///   igpt-engine sample --checkpoint RUN   complete images with what was trained
+///   igpt-engine serve --checkpoint RUN    the same in the browser, pixel by pixel
 ///   igpt-engine demo                      everything in one walk: train, probe, fine-tune, complete; ends with a report
 ///   igpt-engine new PHOTOS                a configuration for your own folder of images, of a size that fits this machine
 ///   igpt-engine doctor                    what this machine can do, and how to get the rest
@@ -54,6 +56,7 @@ enum Command {
     Finetune(Box<finetune::FinetuneCommand>),
     Eval(eval::EvalCommand),
     Sample(sample::SampleCommand),
+    Serve(serve::ServeCommand),
     Probe(Box<probe::ProbeCommand>),
     Import(import::ImportArgs),
     Export(export::ExportArgs),
@@ -90,6 +93,7 @@ impl Command {
             Command::Finetune(command) => command.run(),
             Command::Eval(command) => command.run(),
             Command::Sample(command) => command.run(),
+            Command::Serve(command) => command.run(),
             Command::Probe(command) => command.run(),
             Command::Import(args) => import::run(args),
             Command::Export(args) => export::run(args),

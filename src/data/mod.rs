@@ -55,7 +55,9 @@ pub use fit_palette::{FittedPalette, fit_palette};
 pub use guess::data_named;
 pub use inspect::{Contents, FileSummary, InspectOptions, SplitSummary, inspect};
 pub use manifests::{OfficialFile, official_files};
-pub use open::{OpenOptions, evaluation_transform, image_size, open, open_image, open_images, training_transform};
+pub use open::{
+    OpenOptions, evaluation_transform, image_size, open, open_image, open_images, read_image, training_transform,
+};
 pub use part::Split;
 pub use prefetch::{DataWait, Prefetcher};
 pub use skip_bad::SkipBad;

@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use super::codec::decode::{Alpha, Decoding, dimensions};
+use super::codec::decode::{Alpha, Decoding, decode, dimensions};
 use super::codec::palette::Palette;
 use super::codec::resize::Filter;
 use super::codec::transform::{Augment, Framing, Transform};
@@ -193,8 +193,21 @@ pub fn image_size(path: &Path) -> Result<(u32, u32)> {
 /// # Errors
 /// [`DataError::Picture`], [`DataError::TooSmall`], [`DataError::Resize`].
 pub fn open_image(path: &Path, resolution: u32, filter: Filter, alpha: Alpha) -> Result<image::RgbImage> {
+    prompt(path, folder::load(path, Decoding { alpha, upright: true }), resolution, filter)
+}
+
+/// [`open_image`] of a file that is in memory; `name` is what messages call it.
+///
+/// # Errors
+/// As [`open_image`].
+pub fn read_image(name: &Path, bytes: &[u8], resolution: u32, filter: Filter, alpha: Alpha) -> Result<image::RgbImage> {
+    prompt(name, decode(name, bytes, Decoding { alpha, upright: true }), resolution, filter)
+}
+
+/// A decoded picture at the model's resolution.
+fn prompt(path: &Path, decoded: Result<image::RgbImage>, resolution: u32, filter: Filter) -> Result<image::RgbImage> {
     let transform = Transform::new(resolution, filter, Framing::CentreCrop, Augment::None)?.of_model(true);
-    let image = folder::load(path, Decoding { alpha, upright: true }).map_err(|error| match error {
+    let image = decoded.map_err(|error| match error {
         // Nothing of a folder's advice helps with a picture that was asked for.
         DataError::Image { path, problem } => DataError::Picture { path, problem },
         other => other,

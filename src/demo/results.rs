@@ -10,7 +10,7 @@ use super::stages::{COMPLETIONS, FINETUNED, PRETRAINED, PROBED, Stage, score_fil
 use super::state::State;
 use crate::checkpoint;
 use crate::data::DataSpec;
-use crate::probe::FittedClassifier;
+use crate::probe::Saved;
 use crate::report::demo::{self as page, TestScore, Walk};
 use crate::report::history::History;
 use crate::report::html::describe_model;
@@ -18,15 +18,6 @@ use crate::report::probe::ProbeReport;
 use crate::report::training::Report;
 use crate::run::checkpoints;
 use crate::run::folder::RunFolder;
-
-/// The parts of `probe.json` that are needed.
-#[derive(Deserialize)]
-struct Probed {
-    rows: Vec<FittedClassifier>,
-    classes: usize,
-    train_images: usize,
-    test_images: usize,
-}
 
 /// The parts of the score's file that are needed.
 #[derive(Deserialize)]
@@ -48,19 +39,12 @@ pub(super) struct StageResults {
 impl StageResults {
     /// Reads what the stages of `plan` have left in `out`.
     pub fn read(out: &Path, plan: &[Stage], data: &DataSpec, device: String) -> Result<Self> {
-        let probed: Probed = from_json(&out.join(PROBED).join(RunFolder::PROBE))?;
+        let probed: Saved = from_json(&out.join(PROBED).join(RunFolder::PROBE))?;
         let scored: Scored = from_json(&score_file(out))?;
-        let probe = ProbeReport {
-            title: String::new(),
-            facts: Vec::new(),
-            classes: probed.classes,
-            rows: probed.rows.iter().map(Into::into).collect(),
-            few_labels: Vec::new(),
-        };
 
         let steps = |folder: &str| steps_of(plan, folder);
         Ok(Self {
-            probe,
+            probe: probed.report(),
             score: TestScore { accuracy: scored.accuracy, images: scored.labelled },
             train_images: probed.train_images,
             test_images: probed.test_images,

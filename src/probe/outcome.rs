@@ -60,6 +60,32 @@ pub fn best_trained(fitted: &[FittedClassifier]) -> Option<&FittedClassifier> {
     best_of(fitted, Source::Trained, |fitted| (fitted.source, fitted.validation_accuracy))
 }
 
+/// What is read of a `probe.json`: enough to show it.
+#[derive(Clone, Debug, Deserialize)]
+pub struct Saved {
+    /// The classifiers.
+    pub rows: Vec<FittedClassifier>,
+    /// Classes of the images.
+    pub classes: usize,
+    /// Training images used.
+    pub train_images: usize,
+    /// Test images used.
+    pub test_images: usize,
+}
+
+impl Saved {
+    /// What its chart and its table are drawn from.
+    pub fn report(&self) -> ProbeReport {
+        ProbeReport {
+            title: String::new(),
+            facts: Vec::new(),
+            classes: self.classes,
+            rows: self.rows.iter().map(Into::into).collect(),
+            few_labels: Vec::new(),
+        }
+    }
+}
+
 /// How a session ended, and what it found.
 #[derive(Clone, Debug)]
 pub struct Outcome {

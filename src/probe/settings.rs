@@ -9,6 +9,9 @@ use crate::data::{Alpha, DataSpec, Filter, SkipBad};
 use crate::device::Precision;
 use crate::run::images::TrainedOn;
 
+/// The folder of the results within what was probed, where no other is given.
+pub const FOLDER: &str = "probe";
+
 /// Settings of a [`Session`](super::Session).
 #[derive(Clone, Debug)]
 pub struct Settings {
@@ -135,8 +138,8 @@ impl Settings {
     pub(super) fn folder(&self) -> PathBuf {
         match (&self.out, &self.checkpoint) {
             (Some(out), _) => out.clone(),
-            (None, Some(checkpoint)) => checkpoint.join("probe"),
-            (None, None) => PathBuf::from("probe"),
+            (None, Some(checkpoint)) => checkpoint.join(FOLDER),
+            (None, None) => PathBuf::from(FOLDER),
         }
     }
 }

@@ -71,7 +71,7 @@ pub(crate) fn figure(chart: &Chart) -> Result<String, String> {
         .curves
         .iter()
         .filter(|curve| !curve.label.is_empty() && !curve.points.is_empty())
-        .map(|curve| format!("<li><i style=\"background:var(--{})\"></i>{}</li>", curve.variable, curve.label))
+        .map(|curve| format!("<li><i class=\"{}\"></i>{}</li>", curve.variable, curve.label))
         .collect();
     let key = if key.is_empty() { key } else { format!("<ul class=\"key\">{key}</ul>\n") };
     let title = chart.title;

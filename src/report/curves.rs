@@ -8,7 +8,7 @@ use super::thinned::Thinned;
 const SMOOTHING: f64 = 0.02;
 
 /// The figures of a run, whose palette has `vocabulary` colours, as HTML.
-pub(super) fn figures(history: &History, vocabulary: usize) -> String {
+pub(crate) fn figures(history: &History, vocabulary: usize) -> String {
     let mut charts = vec![loss_chart(history, vocabulary)];
     let accuracy = history.validation.accuracy.points();
     if !accuracy.is_empty() {

@@ -7,10 +7,7 @@ use crate::model::{ModelConfig, Objective, Order};
 
 /// The beginning of a page with `title`, up to its heading: the training report's style, and `more` of it.
 pub(crate) fn opening(title: &str, more: &str) -> String {
-    let title = escape(title);
-    let page = include_str!("page.html");
-    let style =
-        page.split_once("<style>").and_then(|(_, rest)| rest.split_once("</style>")).map_or("", |(style, _)| style);
+    let (title, style) = (escape(title), style());
     format!(
         "<!doctype html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n\
          <meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">\n\
@@ -18,6 +15,28 @@ pub(crate) fn opening(title: &str, more: &str) -> String {
          .results {{ max-width: none; }}\n.results th, .results td {{ width: auto; }}\n.best td {{ font-weight: 600; }}\n{more}\
          </style>\n</head>\n<body>\n<h1>{title}</h1>\n"
     )
+}
+
+/// The style sheet of every page.
+pub(crate) fn style() -> &'static str {
+    let page = include_str!("page.html");
+    page.split_once("<style>").and_then(|(_, rest)| rest.split_once("</style>")).map_or("", |(style, _)| style)
+}
+
+/// `template` with each `{{name}}` replaced by what `value` has for it. One pass, so that nothing that is filled in can be taken
+/// for a placeholder.
+pub(crate) fn filled(template: &str, mut value: impl FnMut(&str) -> String) -> String {
+    let mut page = String::new();
+    for part in template.split("{{") {
+        match part.split_once("}}") {
+            None => page.push_str(part),
+            Some((name, rest)) => {
+                page.push_str(&value(name));
+                page.push_str(rest);
+            }
+        }
+    }
+    page
 }
 
 /// Makes text safe between tags and in quoted attributes.

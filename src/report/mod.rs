@@ -2,7 +2,7 @@
 
 mod charts;
 pub mod compute;
-mod curves;
+pub(crate) mod curves;
 pub mod demo;
 pub mod grids;
 pub mod history;

@@ -8,7 +8,7 @@ use base64::engine::general_purpose::STANDARD;
 use super::compute::Compute;
 use super::curves;
 use super::history::History;
-use super::html::{duration, escape, grouped};
+use super::html::{duration, escape, filled, grouped};
 use crate::model::{bits_per_dimension, bits_per_token};
 use crate::run::metrics::TrainRecord;
 
@@ -62,25 +62,14 @@ impl Report {
     pub fn render(&self) -> String {
         let samples = if self.samples.is_empty() { "<p>None were drawn.</p>\n".to_owned() } else { self.pictures() };
 
-        // One pass, so that nothing that is filled in can be taken for a placeholder.
-        let mut page = String::new();
-        for part in include_str!("page.html").split("{{") {
-            match part.split_once("}}") {
-                None => page.push_str(part),
-                Some((name, rest)) => {
-                    page.push_str(&match name {
-                        "title" => escape(&self.title),
-                        "summary" => self.summary(),
-                        "charts" => self.figures(),
-                        "sample-note" => self.sample_note(),
-                        "samples" => samples.clone(),
-                        _ => escape(&self.config),
-                    });
-                    page.push_str(rest);
-                }
-            }
-        }
-        page
+        filled(include_str!("page.html"), |name| match name {
+            "title" => escape(&self.title),
+            "summary" => self.summary(),
+            "charts" => self.figures(),
+            "sample-note" => self.sample_note(),
+            "samples" => samples.clone(),
+            _ => escape(&self.config),
+        })
     }
 
     /// The rows of the summary table.

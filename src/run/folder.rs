@@ -244,7 +244,12 @@ impl RunFolder {
 
     /// The sample grids there are, by step.
     pub fn sample_grids(&self) -> Result<Vec<(u64, PathBuf)>, RunFolderError> {
-        let folder = self.root.join(Self::SAMPLES);
+        Self::sample_grids_of(&self.root)
+    }
+
+    /// Those of the run in `root`, which another process may be training.
+    pub fn sample_grids_of(root: &Path) -> Result<Vec<(u64, PathBuf)>, RunFolderError> {
+        let folder = root.join(Self::SAMPLES);
         let listed: io::Result<Vec<_>> =
             fs::read_dir(&folder).and_then(|entries| entries.map(|entry| Ok(entry?.path())).collect());
         let listed = listed.map_err(|source| RunFolderError::Io { action: "list", path: folder, source })?;

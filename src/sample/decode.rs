@@ -1,5 +1,6 @@
 //! Sampling: one pixel at a time, with keys and values of earlier pixels cached.
 
+use std::ops::ControlFlow;
 use std::rc::Rc;
 
 use rand::Rng;
@@ -87,14 +88,35 @@ pub fn generate<D: Device>(
     generation: Generation,
     mut progress: impl FnMut(usize),
 ) -> Result<Vec<u16>> {
+    let drawn = generate_watched(device, model, parameters, images, prompts, generation, |position, _| {
+        progress(position + 1);
+        ControlFlow::Continue(())
+    })?;
+    // Nobody has ended it.
+    Ok(drawn.unwrap_or_default())
+}
+
+/// [`generate`], watched: `watch` is shown each position of the model's order with the tokens of all images there, `[images]`, as
+/// soon as they are known, those of prompts too. Where it breaks, the drawing ends and nothing comes of it.
+///
+/// # Errors
+/// As [`generate`].
+pub fn generate_watched<D: Device>(
+    device: &D,
+    model: &Transformer,
+    parameters: &Parameters<D>,
+    images: usize,
+    prompts: &[u16],
+    generation: Generation,
+    mut watch: impl FnMut(usize, &[u16]) -> ControlFlow<()>,
+) -> Result<Option<Vec<u16>>> {
     let Generation { length, options, seed, first } = generation;
     let prompt = prompts.len() / images.max(1);
     // An error in the length shows before anything is drawn.
     model.restore::<u16>(&[], length)?;
 
     // A stream of random numbers per image, the caches, and `sos` to start with.
-    let mut rngs: Vec<ChaCha8Rng> =
-        (0..images as u64).map(|image| random::stream(seed, Purpose::SampledTokens, 0, first + image)).collect();
+    let mut rngs = random_streams(seed, first, images);
     let mut decoder = Decoder::new(device, model, parameters, images, length)?;
     let mut sequences = vec![0_u16; images * length];
     let mut previous = vec![model.sos(); images];
@@ -103,7 +125,7 @@ pub fn generate<D: Device>(
         let logits = decoder.step(device.upload_tokens([images, 1], &previous)?)?;
 
         // Uniforms are drawn at prompted positions too, so that a pixel's number depends on its position alone.
-        let uniforms: Vec<f32> = rngs.iter_mut().map(|rng| (rng.next_u32() >> 8) as f32 / (1 << 24) as f32).collect();
+        let uniforms: Vec<f32> = rngs.iter_mut().map(uniform).collect();
 
         // The token at this position: the prompt's, or one drawn from the logits.
         previous = if position < prompt {
@@ -114,8 +136,20 @@ pub fn generate<D: Device>(
         for (image, token) in previous.iter().enumerate() {
             sequences[image * length + position] = *token;
         }
-        progress(position + 1);
+        if watch(position, &previous).is_break() {
+            return Ok(None);
+        }
     }
 
-    Ok(model.restore(&sequences, length)?.into_owned())
+    Ok(Some(model.restore(&sequences, length)?.into_owned()))
+}
+
+/// The random numbers of each image, the first of which is number `first`.
+pub(super) fn random_streams(seed: u64, first: u64, images: usize) -> Vec<ChaCha8Rng> {
+    (0..images as u64).map(|image| random::stream(seed, Purpose::SampledTokens, 0, first + image)).collect()
+}
+
+/// The next number of a stream, in `[0, 1)`.
+pub(super) fn uniform(random: &mut ChaCha8Rng) -> f32 {
+    (random.next_u32() >> 8) as f32 / (1 << 24) as f32
 }

@@ -30,7 +30,7 @@ pub enum SampleError {
     /// A BERT model sees all pixels but the masked ones, and has no first one.
     #[error(
         "this is a BERT model: it guesses single pixels from all others and cannot generate images; give an autoregressive one \
-         (train --objective ar)"
+         (train --objective ar), or let it fill pixels that you mask with `igpt-engine serve`"
     )]
     Bert,
     /// The images of the data set are not of the model's resolution.

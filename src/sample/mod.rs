@@ -2,9 +2,11 @@
 
 mod decode;
 mod error;
+mod fill;
 pub mod grid;
 mod session;
 
-pub use decode::{Decoder, Generation, generate};
+pub use decode::{Decoder, Generation, generate, generate_watched};
 pub use error::SampleError;
+pub use fill::{MAX_ROUNDS, fill_watched};
 pub use session::{Outcome, Session, Settings, Source};

@@ -34,7 +34,7 @@ const ENGINE: &[Floors] = &[
             &["recipe"],
             &["plan"],
             &["train", "probe", "results"],
-            &["demo"],
+            &["demo", "serve"],
             &["cli"],
             &["main"],
         ],

@@ -10,6 +10,7 @@ fn every_command_explains_itself() {
         "finetune",
         "eval",
         "sample",
+        "serve",
         "probe",
         "import",
         "export",

@@ -12,6 +12,7 @@ mod drivers;
 mod errors;
 mod evaluate;
 mod finetune;
+mod first_model;
 mod heads;
 mod help;
 mod memory;
@@ -23,6 +24,7 @@ mod probe;
 mod recipes;
 mod resume;
 mod run_images;
+mod serve;
 #[cfg(unix)]
 mod signals;
 mod tensorboard;

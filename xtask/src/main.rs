@@ -11,6 +11,7 @@ use anyhow::{Context, Result, bail};
 use clap::{Parser, Subcommand};
 
 mod actionlint;
+mod browser;
 mod clang_format;
 mod docs;
 mod fuzz;
@@ -52,6 +53,9 @@ enum Task {
         /// With --peers: write counts and cases to this file
         #[arg(long, requires = "peers", value_name = "FILE")]
         json: Option<PathBuf>,
+        /// Only test the page of `serve` in a real browser (Debian: apt-get install chromium)
+        #[arg(long, conflicts_with = "peers")]
+        browser: bool,
         /// Passed on to the test binaries, e.g. a part of a test's name
         #[arg(trailing_var_arg = true)]
         filter: Vec<String>,
@@ -84,7 +88,8 @@ fn main() -> ExitCode {
         Task::Toolkit { cuda, dir, python } => {
             toolkit::install(cuda, &dir.unwrap_or_else(|| root().join(cuda.folder())), &python)
         }
-        Task::Test { peers: true, json, filter } => peers::run(&filter, json.as_deref()),
+        Task::Test { peers: true, json, filter, .. } => peers::run(&filter, json.as_deref()),
+        Task::Test { browser: true, filter, .. } => browser::run(&filter),
         Task::Test { filter, .. } => test(&filter),
         Task::Bench { filter } => stage("benchmarks", cargo(["bench", "--workspace", "--"]).args(filter)),
         Task::Gpu(task) => gpu::gpu(task),
@@ -138,6 +143,13 @@ fn test(filter: &[String]) -> Result<()> {
             let mut table = cargo(["test", "--workspace", "--locked", "--test", "kernels", "--", "ops::cuda_"]);
             stage(&format!("op table under {schedule}"), table.env("CUDASIM", schedule).env("IGPT_TEST_SHARE", SHARE))
         });
+    }
+
+    if filter.is_empty() {
+        match browser::find() {
+            Some(_) => outcome = outcome.and_then(|()| browser::run(&[])),
+            None => skipped.push(format!("the page of serve in a browser: {}", browser::MISSING)),
+        }
     }
 
     for what in &skipped {

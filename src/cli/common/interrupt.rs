@@ -3,6 +3,7 @@
 
 use std::process::ExitCode;
 use std::sync::atomic::{AtomicBool, AtomicI32, Ordering};
+use std::sync::{Mutex, PoisonError};
 
 use anyhow::{Context, Result};
 
@@ -11,8 +12,8 @@ use crate::fs::unfinished;
 
 /// Set by the first signal. One for all commands, since `demo` runs several of them in one process.
 static STOP: AtomicBool = AtomicBool::new(false);
-/// Whether the command looks at [`STOP`].
-static KEEPS_WORK: AtomicBool = AtomicBool::new(false);
+/// What is said when a command that looks at [`STOP`] is asked to stop; nothing looks at it before one does.
+static FAREWELL: Mutex<Option<&'static str>> = Mutex::new(None);
 /// The first signal's number, Ctrl-C's before there is one.
 static SIGNAL: AtomicI32 = AtomicI32::new(CTRL_C);
 /// SIGINT, everywhere.
@@ -20,7 +21,12 @@ const CTRL_C: i32 = 2;
 
 /// What a command that keeps its work looks at: from here on the first signal sets it and ends nothing.
 pub fn stop_flag() -> &'static AtomicBool {
-    KEEPS_WORK.store(true, Ordering::Relaxed);
+    stop_flag_saying("stopping after this step and saving; Ctrl-C again to stop at once and lose what is not saved")
+}
+
+/// The same, with what is said when the first signal has come.
+pub fn stop_flag_saying(farewell: &'static str) -> &'static AtomicBool {
+    *FAREWELL.lock().unwrap_or_else(PoisonError::into_inner) = Some(farewell);
     &STOP
 }
 
@@ -38,14 +44,10 @@ impl Stopped {
 
 /// Asks the command to stop and keep its work; whether it does that.
 fn ask_to_stop(signal: i32, name: &str) -> bool {
-    if !KEEPS_WORK.load(Ordering::Relaxed) {
-        return false;
-    }
+    let Some(farewell) = *FAREWELL.lock().unwrap_or_else(PoisonError::into_inner) else { return false };
     if !STOP.swap(true, Ordering::Relaxed) {
         SIGNAL.store(signal, Ordering::Relaxed);
-        tell(format_args!(
-            "\n{name}: stopping after this step and saving; Ctrl-C again to stop at once and lose what is not saved"
-        ));
+        tell(format_args!("\n{name}: {farewell}"));
     }
     true
 }

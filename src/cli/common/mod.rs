@@ -4,6 +4,7 @@ pub mod conversion;
 pub mod counter;
 pub mod device;
 pub mod eval_images;
+pub mod first_model;
 pub mod interrupt;
 pub mod named;
 pub mod output;

@@ -2,10 +2,12 @@
 
 use std::path::PathBuf;
 
+use anyhow::Result;
 use clap::Args;
 
 use crate::cli::common::device::DeviceArgs;
 use crate::cli::common::eval_images::ModelDataArgs;
+use crate::cli::common::first_model;
 use crate::cli::common::named::named;
 use crate::eval::{MaskSettings, Settings};
 use crate::model::Objective;
@@ -26,9 +28,10 @@ use crate::model::Objective;
 /// it named most often.
 #[derive(Args)]
 pub struct EvalCommand {
-    /// A checkpoint, a run (its best or latest checkpoint is taken), or a Hugging Face ImageGPT folder
+    /// A checkpoint, a run (its best or latest checkpoint is taken), or a Hugging Face ImageGPT folder; without it you are told
+    /// how to make one in a minute
     #[arg(long, value_name = "DIR")]
-    pub(super) checkpoint: PathBuf,
+    pub(super) checkpoint: Option<PathBuf>,
     /// Score the moving average of the weights, which `train --ema` keeps, instead of the weights
     #[arg(long)]
     pub(super) ema: bool,
@@ -63,9 +66,12 @@ pub struct EvalCommand {
 
 impl EvalCommand {
     /// What the flags say, for the library.
-    pub(super) fn settings(&self) -> Settings {
-        Settings {
-            checkpoint: self.checkpoint.clone(),
+    ///
+    /// # Errors
+    /// No checkpoint, and how to come by one.
+    pub(super) fn settings(&self) -> Result<Settings> {
+        Ok(Settings {
+            checkpoint: first_model::named(self.checkpoint.as_deref(), "eval")?,
             ema: self.ema,
             images: self.data.selection(self.json),
             limit: self.images,
@@ -74,7 +80,7 @@ impl EvalCommand {
             masks: (&self.masks).into(),
             per_class: self.per_class,
             nats: self.per_token.is_some(),
-        }
+        })
     }
 }
 

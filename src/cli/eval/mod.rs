@@ -13,7 +13,7 @@ use crate::data::npy;
 use crate::data::progress::Meter;
 use crate::device::Device;
 use crate::device::select::{Chosen, DeviceJob};
-use crate::eval::Session;
+use crate::eval::{Session, Settings};
 use crate::fs::Output;
 use crate::plan::{Load, Work, limits};
 
@@ -24,33 +24,41 @@ impl EvalCommand {
             bail!("--batch and --images must be at least 1");
         }
         self.data.check()?;
-        on_device((&self.device).into(), self)
+        let settings = self.settings()?;
+        on_device((&self.device).into(), EvalJob { command: self, settings })
     }
 }
 
-impl DeviceJob for EvalCommand {
+/// The command with what its flags say.
+struct EvalJob {
+    command: EvalCommand,
+    settings: Settings,
+}
+
+impl DeviceJob for EvalJob {
     type Output = Result<()>;
 
     fn run<D: Device>(self, device: D, chosen: &Chosen) -> Result<()> {
-        if !self.json {
+        let Self { command, settings } = self;
+        if !command.json {
             tell(format_args!("on the device {}{}", device.describe(), chosen.why));
         }
 
         // Open and check everything, what is written first.
-        let out = self.out.as_deref().map(Output::open).transpose()?;
+        let out = command.out.as_deref().map(Output::open).transpose()?;
         let per_token_out = match &out {
-            Some(out) => out.and(self.per_token.as_deref())?,
-            None => self.per_token.as_deref().map(Output::open).transpose()?,
+            Some(out) => out.and(command.per_token.as_deref())?,
+            None => command.per_token.as_deref().map(Output::open).transpose()?,
         };
-        let session = Session::open(&device, self.settings())?;
+        let session = Session::open(&device, settings)?;
         note_all(session.notes());
-        if session.is_other_objective() && !self.json {
+        if session.is_other_objective() && !command.json {
             tell(format_args!(
                 "note: the model was trained to predict the next pixel; masks are new to it, so expect a poor score"
             ));
         }
         let (images, length) = (session.images(), session.sequence_length());
-        let at_once = self.batch.min(images);
+        let at_once = command.batch.min(images);
         let (config, precision) = (session.model(), chosen.precision);
         let load =
             Load { config, work: Work::Forward, images: at_once, length, precision, ema: false, eval_images: None };
@@ -62,7 +70,7 @@ impl DeviceJob for EvalCommand {
         )?;
 
         // Score.
-        let bar = Counter::images("images scored", images as u64, self.json);
+        let bar = Counter::images("images scored", images as u64, command.json);
         let mut per_token = Vec::new();
         let outcome = session.run(|scores| {
             if per_token_out.is_some() {
@@ -79,6 +87,6 @@ impl DeviceJob for EvalCommand {
         if let Some(file) = out {
             file.write_whole(format!("{}\n", outcome.json()).as_bytes())?;
         }
-        if self.json { print_json(&outcome.json()) } else { output::print(&outcome) }
+        if command.json { print_json(&outcome.json()) } else { output::print(&outcome) }
     }
 }

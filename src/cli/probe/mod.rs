@@ -8,6 +8,7 @@ use anyhow::{Result, bail};
 pub use self::args::ProbeCommand;
 use self::output::Terminal;
 use super::common::device::on_device;
+use super::common::first_model;
 use super::common::interrupt::{Stopped, stop_flag};
 use super::common::output::{note_all, tell};
 use crate::device::select::{Chosen, DeviceJob, Request};
@@ -22,7 +23,10 @@ impl ProbeCommand {
     pub fn run(self) -> Result<()> {
         self.check()?;
         if self.checkpoint.is_none() && !self.raw_pixels && self.features.is_none() {
-            bail!("there is nothing to probe; give --checkpoint RUN, --features X.npy,Y.npy, or --raw-pixels")
+            let offer = first_model::offer("probe");
+            bail!(
+                "there is nothing to probe; --features X.npy,Y.npy and --raw-pixels need no model. For a model, {offer}"
+            )
         }
         // bf16 would round the features to 8 bits in the solver's matmuls, which would then converge to another optimum than
         // the one that is checked in f64. So a GPU probes in f32 unless told otherwise.

@@ -7,6 +7,7 @@ use clap::Args;
 
 use crate::cli::common::device::DeviceArgs;
 use crate::cli::common::eval_images::ModelDataArgs;
+use crate::cli::common::first_model;
 use crate::cli::common::unused::refuse_given;
 use crate::device::SampleOptions;
 use crate::sample::{Settings, Source};
@@ -26,9 +27,10 @@ pub struct SampleCommand {
     /// Images to complete (JPEG or PNG), cropped to their middle square; without any, images of --data
     #[arg(value_name = "IMAGE")]
     pub(super) images: Vec<PathBuf>,
-    /// A checkpoint, a run (its latest checkpoint is taken), or a Hugging Face ImageGPT folder
+    /// A checkpoint, a run (its latest checkpoint is taken), or a Hugging Face ImageGPT folder; without it you are told how to
+    /// make one in a minute
     #[arg(long, value_name = "DIR")]
-    pub(super) checkpoint: PathBuf,
+    pub(super) checkpoint: Option<PathBuf>,
     /// Draw with the moving average of the weights, which `train --ema` keeps, instead of the weights
     #[arg(long)]
     pub(super) ema: bool,
@@ -111,14 +113,17 @@ impl SampleCommand {
     }
 
     /// What the flags say, for the library.
-    pub(super) fn settings(&self) -> Settings {
+    ///
+    /// # Errors
+    /// No checkpoint, and how to come by one.
+    pub(super) fn settings(&self) -> Result<Settings> {
         let source = match (self.unconditional, self.images.is_empty()) {
             (true, _) => Source::Nothing,
             (false, true) => Source::DataSet,
             (false, false) => Source::Files(self.images.clone()),
         };
-        Settings {
-            checkpoint: self.checkpoint.clone(),
+        Ok(Settings {
+            checkpoint: first_model::named(self.checkpoint.as_deref(), "sample")?,
             ema: self.ema,
             source,
             images: self.data.selection(self.json),
@@ -126,6 +131,6 @@ impl SampleCommand {
             completions: self.completions.unwrap_or(4),
             options: SampleOptions { temperature: self.temperature, top_k: self.top_k, top_p: self.top_p },
             seed: self.sample_seed.unwrap_or(0),
-        }
+        })
     }
 }

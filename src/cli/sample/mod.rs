@@ -15,8 +15,8 @@ use crate::device::select::{Chosen, DeviceJob};
 use crate::device::{Device, Precision};
 use crate::fs::{Output, path_text};
 use crate::plan::{Load, Work, limits};
-use crate::sample::Session;
 use crate::sample::grid::{Grid, comfortable_scale, encode_png};
+use crate::sample::{Session, Settings};
 
 /// Longest side of a grid, in pixels: viewers refuse larger pictures.
 const MAX_PIXELS: u32 = 65_535;
@@ -34,7 +34,8 @@ impl SampleCommand {
             bail!("--top-p must be above 0 and at most 1, which takes all colours; 0.9 is usual");
         }
         self.check_flags()?;
-        on_device((&self.device).into(), self)
+        let settings = self.settings()?;
+        on_device((&self.device).into(), SampleJob { command: self, settings })
     }
 
     /// Refuses a grid that no picture or memory holds, before anything is generated.
@@ -71,22 +72,29 @@ impl SampleCommand {
     }
 }
 
-impl DeviceJob for SampleCommand {
+/// The command with what its flags say.
+struct SampleJob {
+    command: SampleCommand,
+    settings: Settings,
+}
+
+impl DeviceJob for SampleJob {
     type Output = Result<()>;
 
     fn run<D: Device>(self, device: D, chosen: &Chosen) -> Result<()> {
-        if !self.json {
+        let Self { command, settings } = self;
+        if !command.json {
             tell(format_args!("on the device {}{}", device.describe(), chosen.why));
         }
-        let out = Output::open(&self.out)?;
-        let tokens_out = out.and(self.tokens_out.as_deref())?;
-        let session = Session::open(&device, self.settings())?;
+        let out = Output::open(&command.out)?;
+        let tokens_out = out.and(command.tokens_out.as_deref())?;
+        let session = Session::open(&device, settings)?;
         note_all(session.notes());
-        let scale = self.scale.unwrap_or_else(|| comfortable_scale(session.side()));
-        self.check_size(&device, chosen.precision, &session, scale)?;
+        let scale = command.scale.unwrap_or_else(|| comfortable_scale(session.side()));
+        command.check_size(&device, chosen.precision, &session, scale)?;
 
         let length = session.model().positions;
-        let bar = Counter::images("pixels drawn of each image", length as u64, self.json);
+        let bar = Counter::images("pixels drawn of each image", length as u64, command.json);
         let outcome = session.run(|position| bar.set_position(position as u64))?;
         bar.finish();
 
@@ -95,15 +103,15 @@ impl DeviceJob for SampleCommand {
         if let Some(file) = tokens_out {
             npy::write_to(file, &[images, length], &outcome.tokens)?;
         }
-        if self.json {
+        if command.json {
             return print_json(
-                &json!({"picture": path_text(&self.out), "drawings": images, "checkpoint": path_text(session.checkpoint())}),
+                &json!({"picture": path_text(&command.out), "drawings": images, "checkpoint": path_text(session.checkpoint())}),
             );
         }
-        if self.unconditional {
-            return say(format_args!("{images} images in {}", self.out.display()));
+        if command.unconditional {
+            return say(format_args!("{images} images in {}", command.out.display()));
         }
         let shown = session.model().order.describe_prompt();
-        say(format_args!("{images} completions in {}; of each image the model saw {shown}", self.out.display()))
+        say(format_args!("{images} completions in {}; of each image the model saw {shown}", command.out.display()))
     }
 }
