@@ -8,6 +8,7 @@ mod cuda;
 mod damage;
 mod data_sets;
 mod demo;
+mod drawings;
 mod drivers;
 mod errors;
 mod evaluate;

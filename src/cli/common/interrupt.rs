@@ -24,7 +24,7 @@ pub fn stop_flag() -> &'static AtomicBool {
     &STOP
 }
 
-/// A command was stopped and nothing of its work is kept; the text says so.
+/// A command was stopped before it had written what it was asked for; the text says what is kept.
 #[derive(Debug, thiserror::Error)]
 #[error("{0}")]
 pub struct Stopped(pub &'static str);
