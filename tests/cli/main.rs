@@ -19,6 +19,7 @@ mod memory;
 mod new;
 mod orders;
 mod outputs;
+mod palettes;
 mod paths;
 mod probe;
 mod recipes;
