@@ -92,7 +92,7 @@ pub struct SampleCommand {
     #[arg(long, value_name = "FILE.npz", conflicts_with = "images")]
     pub(super) npz: Option<PathBuf>,
     /// With --npz, images drawn at a time; more use a GPU better, and a run that is ended loses at most one batch
-    /// [default: 128, or the half, the quarter ... that memory holds]
+    /// [default: 128, with --class 128 particles; or the half, the quarter ... that memory holds]
     #[arg(long, value_name = "N", requires = "npz")]
     pub(super) batch: Option<usize>,
     #[command(flatten)]
