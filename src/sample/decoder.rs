@@ -6,6 +6,14 @@ use crate::device::{Device, Result};
 use crate::model::Transformer;
 use crate::tape::{Forward, NoTape, Parameters, Recorder, Var};
 
+/// What the model says at one position.
+pub(super) struct Step<D: Device> {
+    /// The final features, `[B, 1, d]`.
+    pub features: Rc<D::Tensor>,
+    /// The logits of the pixel, `[B, 1, V]`.
+    pub logits: Rc<D::Tensor>,
+}
+
 /// A batch of images in progress: the model's caches, and how far they are filled.
 pub struct Decoder<'a, D: Device> {
     device: &'a D,
@@ -35,11 +43,11 @@ impl<'a, D: Device> Decoder<'a, D> {
     /// Feeds the token of the next position for every image (`ids` `[B, 1]`: `sos` first) and returns the logits
     /// `[B, 1, V]` of the pixel at that position.
     pub fn step(&mut self, ids: D::Tokens) -> Result<Rc<D::Tensor>> {
-        self.step_with_features(ids).map(|(_, logits)| logits)
+        Ok(self.step_with_features(ids)?.logits)
     }
 
-    /// [`Decoder::step`], and before the logits the final features at that position, `[B, 1, d]`.
-    pub(super) fn step_with_features(&mut self, ids: D::Tokens) -> Result<(Rc<D::Tensor>, Rc<D::Tensor>)> {
+    /// [`Decoder::step`], with the final features too.
+    pub(super) fn step_with_features(&mut self, ids: D::Tokens) -> Result<Step<D>> {
         let Self { device, model, parameters, caches, position } = self;
         let heads = model.config().heads;
 
@@ -56,7 +64,7 @@ impl<'a, D: Device> Decoder<'a, D> {
         let features = model.blocks(&mut f, &Rc::new(ids), *position, attend, |_| Ok(()))?;
         let logits = model.logits(&mut f, &features)?;
         *position += 1;
-        Ok((features.into_value(), logits.into_value()))
+        Ok(Step { features: features.into_value(), logits: logits.into_value() })
     }
 
     /// Goes on with the sequences `rows` in the place of the present ones, in this order and as often as named.

@@ -125,7 +125,7 @@ impl SampleCommand {
         }
 
         // What each kind of source has no use for.
-        if self.from_nothing() {
+        if self.draws_whole() {
             let flag = if self.unconditional { "--unconditional" } else { "--npz" };
             let why = &format!("with {flag}, which starts from no image");
             refuse_given(why, &of_data)?;
@@ -151,7 +151,7 @@ impl SampleCommand {
     }
 
     /// Whether whole images are generated.
-    pub(super) fn from_nothing(&self) -> bool {
+    pub(super) fn draws_whole(&self) -> bool {
         self.unconditional || self.npz.is_some()
     }
 
@@ -162,7 +162,7 @@ impl SampleCommand {
 
     /// What the flags say, for the library.
     pub(super) fn settings(&self) -> Settings {
-        let source = match (self.from_nothing(), self.images.is_empty()) {
+        let source = match (self.draws_whole(), self.images.is_empty()) {
             (true, _) => Source::Nothing,
             (false, true) => Source::DataSet,
             (false, false) => Source::Files(self.images.clone()),
