@@ -39,8 +39,10 @@ pub enum Purpose {
     TieBreak,
     /// Initial values of parameters. Counters: 0, 1 + index of the parameter.
     InitialValues,
-    /// Tokens that are sampled from a model. Counters: 0, number of the image.
+    /// Tokens that are sampled from a model. Counters: number of the particle (0 without guidance), number of the image.
     SampledTokens,
+    /// Which particles go on, and which becomes the image. Counters: position, number of the image.
+    Resampling,
     /// Order of the rows that SGD fits a probe on. Counters: epoch, 0.
     ProbeShuffle,
     /// Which labelled images a few-label probe is given. Counters: 0, class.
@@ -68,7 +70,8 @@ impl Purpose {
             Purpose::SampledTokens => [6, 0],
             Purpose::ProbeShuffle => [7, 0],
             Purpose::FewLabels => [8, 0],
-            Purpose::FillingOrder => [9, 0],
+            Purpose::Resampling => [9, 0],
+            Purpose::FillingOrder => [10, 0],
         }
     }
 }
@@ -107,6 +110,7 @@ mod tests {
         Purpose::TieBreak,
         Purpose::InitialValues,
         Purpose::SampledTokens,
+        Purpose::Resampling,
         Purpose::ProbeShuffle,
         Purpose::FewLabels,
         Purpose::FillingOrder,

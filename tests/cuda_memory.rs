@@ -123,7 +123,7 @@ impl Run {
 
     fn generation(&self) -> Generation {
         let options = SampleOptions::PLAIN;
-        Generation { length: self.length(), options, seed: 0, first: 0 }
+        Generation { length: self.length(), options, seed: 0, first: 0, guidance: None }
     }
 
     fn bits(&self, device: &CudaDevice, trainer: &Trainer<'_, CudaDevice>) -> Vec<u32> {

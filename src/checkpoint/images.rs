@@ -6,8 +6,13 @@ use std::sync::Arc;
 use super::error::CheckpointError;
 use super::palette_of;
 use crate::data::labels::{describe_unused, unused_classes};
-use crate::data::{self, Alpha, DataError, DataSpec, Examples, Filter, OpenOptions, Palette, SkipBad, Split};
-use crate::model::{ModelConfig, Order};
+use crate::data::{
+    self, Alpha, DataError, DataSpec, Examples, Filter, MAX_COLOURS, OpenOptions, Palette, SkipBad, Split,
+};
+use crate::model::{MAX_VOCABULARY, ModelConfig, Order};
+
+// A model for every palette.
+const _: () = assert!(MAX_COLOURS == MAX_VOCABULARY);
 
 /// Why images cannot be shown to a model. Every text says what to give instead.
 #[derive(Debug, thiserror::Error)]

@@ -123,7 +123,7 @@ pub enum DataError {
         problem: String,
     },
     /// A file is not a palette.
-    #[error("{} is not a palette: {problem}. A palette is a .npy of float32 [k, 3], 1 <= k <= 512, with values in \
+    #[error("{} is not a palette: {problem}. A palette is a .npy of float32 [k, 3], 1 <= k <= 4096, with values in \
              [-1, 1] (colour / 127.5 - 1); `igpt-engine data palette` makes one", path.display())]
     Palette {
         /// The file.

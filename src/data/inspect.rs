@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use serde::Serialize;
 
-use super::codec::palette::Palette;
+use super::codec::palette::{MAX_COLOURS, Palette};
 use super::dataset::Examples;
 use super::error::{DataError, Result};
 use super::files::hash::PublishedHash;
@@ -135,9 +135,8 @@ pub fn inspect(spec: &DataSpec, options: InspectOptions) -> Result<Contents> {
 fn open_tokens(spec: &DataSpec) -> Result<(Split, Box<dyn Examples>)> {
     Ok(match spec {
         DataSpec::Tokens { tokens, labels } => {
-            // Any palette: what matters here is that the tokens are tokens of some palette.
-            let vocabulary = Palette::built_in()?.len();
-            (Split::Train, Box::new(TokenArray::open(tokens, labels.as_deref(), vocabulary)?))
+            // What matters here is that the tokens are tokens of some palette.
+            (Split::Train, Box::new(TokenArray::open(tokens, labels.as_deref(), MAX_COLOURS)?))
         }
         DataSpec::Shard(path) => {
             let shard = Shard::open(path)?;

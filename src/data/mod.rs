@@ -40,7 +40,7 @@ mod verify;
 pub use augment_key::AugmentKey;
 pub use codec::decode::Alpha;
 pub use codec::kmeans::{FitOptions, Histogram, Quality, fit};
-pub use codec::palette::{MAX_COLOURS, Palette};
+pub use codec::palette::{MAX_COLOURS, PAPER_COLOURS, Palette};
 pub use codec::resize::{Filter, resize};
 pub use codec::transform::{Augment, Framing, MAX_RESOLUTION, Transform};
 pub use dataset::{Examples, ImageExamples, tokens_of};

@@ -99,6 +99,20 @@ pub fn overwrite(shape: &[usize], values: usize) -> Result<()> {
     if volume == values { Ok(()) } else { error("overwrite", "values", format!("{volume} for {shape:?}"), values) }
 }
 
+/// The shape of `rows` slices of a tensor of `shape` along its first axis, all of which must be there, and the elements of one.
+pub fn gather(shape: &[usize], rows: &[usize]) -> Result<(Vec<usize>, usize)> {
+    const OP: &str = "gather";
+    let Some((&count, slice)) = shape.split_first() else {
+        return error(OP, "tensor", "of at least one dimension", shape);
+    };
+    if let Some(beyond) = rows.iter().find(|row| **row >= count) {
+        return error(OP, "rows", format!("below {count}"), beyond);
+    }
+    let shape: Vec<usize> = std::iter::once(rows.len()).chain(slice.iter().copied()).collect();
+    tensor(OP, &shape)?;
+    Ok((shape, slice.iter().product()))
+}
+
 /// Checks that `ids` token ids fill `[B, T]`.
 pub fn upload_tokens(shape: [usize; 2], ids: usize) -> Result<()> {
     let volume = tensor("upload_tokens", &shape)?;

@@ -30,6 +30,8 @@ pub trait Tensors: Sized + 'static {
     fn download(&self, tensor: &Self::Tensor) -> Result<Vec<f32>>;
     /// Overwrites a tensor with values from the host.
     fn overwrite(&self, tensor: &mut Self::Tensor, values: &[f32]) -> Result<()>;
+    /// The slices `rows` along a tensor's first axis, in this order and as often as named: `[B, ..] → [rows, ..]`.
+    fn gather(&self, tensor: &Self::Tensor, rows: &[usize]) -> Result<Self::Tensor>;
     /// A tensor's dimensions.
     fn shape<'t>(&self, tensor: &'t Self::Tensor) -> &'t [usize];
 

@@ -91,6 +91,25 @@ impl Output {
         &self.path
     }
 
+    /// Where the file is or will be, without links; `None` for a pipe or a device.
+    pub(crate) fn place(&self) -> Option<&Path> {
+        match &self.sink {
+            Sink::File { real, .. } => Some(real),
+            Sink::Stream(_) => None,
+        }
+    }
+
+    /// Where to write a format that goes back to fill in what was not known before.
+    ///
+    /// # Errors
+    /// A pipe or a device, which only go on; those of the file system.
+    pub(crate) fn seekable(&mut self) -> io::Result<&mut BufWriter<File>> {
+        if self.place().is_none() {
+            return Err(refusal(ErrorKind::InvalidInput, "it is a pipe or a device, and must be a file; name one"));
+        }
+        self.sink.writer()
+    }
+
     /// Writes all of the content.
     ///
     /// # Errors

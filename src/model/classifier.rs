@@ -2,7 +2,7 @@
 
 use crate::device::{Device, Result, ShapeError, WeightLayout};
 use crate::model::Transformer;
-use crate::tape::{Forward, LinearIds, Recorder, Var};
+use crate::tape::{Forward, LinearIds, ParameterId, Parameters, Recorder, Var};
 
 /// The classes of a batch of images, on their device.
 pub struct ClassBatch<D: Device> {
@@ -54,11 +54,28 @@ impl Transformer {
         f: &mut Forward<'_, D, R>,
         features: &Var<D>,
     ) -> Result<Var<D>> {
-        let Some(weight) = self.ids().class_head else {
-            let (expected, got) = ("there".to_owned(), "a model without one".to_owned());
-            return Err(ShapeError { op: "classify", argument: "class head", expected, got }.into());
-        };
+        let weight = self.class_head()?;
         let pooled = f.mean_pool(features)?;
         f.linear(LinearIds { weight, bias: None }, WeightLayout::OutIn, &pooled)
+    }
+
+    /// The head alone, on features that are pooled already, with nothing recorded: `[.., d] → [.., classes]`.
+    ///
+    /// # Errors
+    /// A model without a class head.
+    pub fn head_logits<D: Device>(
+        &self,
+        device: &D,
+        parameters: &Parameters<D>,
+        pooled: &D::Tensor,
+    ) -> Result<D::Tensor> {
+        device.linear(pooled, parameters.get(self.class_head()?), WeightLayout::OutIn, None)
+    }
+
+    fn class_head(&self) -> Result<ParameterId> {
+        self.ids().class_head.ok_or_else(|| {
+            let (expected, got) = ("there".to_owned(), "a model without one".to_owned());
+            ShapeError { op: "classify", argument: "class head", expected, got }.into()
+        })
     }
 }

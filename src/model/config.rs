@@ -6,6 +6,9 @@ use crate::device::{Activation, Norm};
 use crate::model::{Objective, Order};
 use crate::named::named;
 
+/// Most colours that a model knows: as many as a palette can have.
+pub const MAX_VOCABULARY: usize = 4096;
+
 named! {
     /// A named size.
     #[derive(Default, Serialize, Deserialize)]
@@ -60,7 +63,7 @@ pub struct ModelConfig {
     pub heads: usize,
     /// Longest sequence: resolution squared.
     pub positions: usize,
-    /// Colours of the palette (512 in the paper) = rows of the token head.
+    /// Colours of the palette (512 in the paper, here up to [`MAX_VOCABULARY`]) = rows of the token head.
     pub vocabulary: usize,
     /// Whether the embedding has a row for the start-of-sequence token (autoregressive models do, BERT models do not).
     pub sos: bool,
@@ -132,7 +135,7 @@ impl ModelConfig {
             ("width", self.width, 65_536),
             ("heads", self.heads, 1024),
             ("positions", self.positions, 65_536),
-            ("vocabulary", self.vocabulary, 512),
+            ("vocabulary", self.vocabulary, MAX_VOCABULARY),
         ] {
             if value == 0 || value > max {
                 return Err(ConfigError::OutOfRange { name, value, max });

@@ -13,7 +13,7 @@ mod units;
 
 pub use batch::{HostBatch, ObjectiveBatch, shift_right};
 pub use classifier::ClassBatch;
-pub use config::{ConfigError, ModelConfig, Preset};
+pub use config::{ConfigError, MAX_VOCABULARY, ModelConfig, Preset};
 pub use layout::{BlockIds, CLASS_HEAD, ModelIds, TOKEN_HEAD, model_ids, parameter_specs};
 pub use loss::{Criterion, JointLoss, Loss, MicroBatch};
 pub use masking::{MASK_RATE, Masking, modal_class};

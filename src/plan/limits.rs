@@ -3,11 +3,12 @@
 //!
 //! What is needed comes from [`Memory`], the same figures that `igpt-engine plan` prints.
 
+use super::USABLE;
 use super::exhausted;
 use super::machine::{self, HostMemory};
-use super::memory::Memory;
+use super::memory::{Memory, Work};
 use super::taken::Load;
-use crate::device::Device;
+use crate::device::{Device, Precision};
 use crate::model::{ModelConfig, Preset};
 use crate::named::Named;
 use crate::report::html::grouped;
@@ -76,6 +77,25 @@ pub fn memory_on<D: Device>(device: &D, load: Load<'_>) -> Memory {
     }
 }
 
+/// The most images at a time, of `most` halved again and again, that `device` has the memory to draw, so many `sequences` for
+/// each; one if it has not even that.
+pub fn drawing_batch<D: Device>(
+    device: &D,
+    config: &ModelConfig,
+    precision: Precision,
+    sequences: usize,
+    most: usize,
+) -> usize {
+    let own = device.own_memory().map(|bytes| bytes as f64);
+    let available = own.unwrap_or_else(|| machine::host_memory().reachable()) * USABLE;
+    let bytes = |batch: usize| {
+        let (work, images, length) = (Work::Sampling, batch.saturating_mul(sequences), config.positions);
+        memory_on(device, Load { config, work, images, length, precision, ema: false, eval_images: None }).total()
+    };
+    let halved = std::iter::successors(Some(most.max(1)), |batch| Some(batch / 2).filter(|batch| *batch > 0));
+    halved.into_iter().find(|batch| bytes(*batch) <= available).unwrap_or(1)
+}
+
 /// Refuses to train with the memory of `load` on a device that cannot hold it, before anything is allocated.
 ///
 /// # Errors
@@ -118,9 +138,8 @@ fn check(owner: String, available: f64, work: &str, needed: f64, remedy: &str) -
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::device::Precision;
+    use crate::device::CpuDevice;
     use crate::model::Preset;
-    use crate::plan::Work;
 
     #[test]
     fn what_fits_is_let_through_and_what_does_not_is_named() {
@@ -135,5 +154,15 @@ mod tests {
                 .unwrap_err();
         let message = refused.to_string();
         assert!(message.contains("the GPU has 24.0 GiB") && message.contains("--model s"), "{message}");
+    }
+    #[test]
+    fn a_batch_to_draw_is_halved_until_it_fits() {
+        let device = CpuDevice::new(Some(1)).unwrap();
+        let batch = |preset, most| drawing_batch(&device, &ModelConfig::preset(preset, 32), Precision::F32, 1, most);
+        assert_eq!(batch(Preset::Tiny, 1), 1);
+        assert_eq!(batch(Preset::Tiny, 64), 64);
+        // Petabytes fit nowhere.
+        let found = batch(Preset::Tiny, 1 << 30);
+        assert!(found.is_power_of_two() && (64..1 << 30).contains(&found), "{found}");
     }
 }

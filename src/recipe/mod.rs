@@ -14,6 +14,7 @@ use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
+use crate::data::Palette;
 use crate::model::{ConfigError, ModelConfig, Preset};
 
 pub use builtin::built_in;
@@ -306,8 +307,13 @@ impl Recipe {
             return Err(wrong(format!("resolution = {resolution} must be from 1 to 256")));
         }
 
+        // A palette that is not made yet is taken for one of the paper's size.
+        let palette = self.text("palette").map(Path::new).filter(|palette| palette.exists());
+        let palette = palette.map(Palette::load).transpose().map_err(|error| wrong(error.to_string()))?;
+
         let config = ModelConfig::preset(preset, resolution);
         let config = ModelConfig {
+            vocabulary: palette.map_or(config.vocabulary, |palette| palette.len()),
             layers: number("layers")?.unwrap_or(config.layers),
             width: number("width")?.unwrap_or(config.width),
             heads: number("heads")?.unwrap_or(config.heads),

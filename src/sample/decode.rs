@@ -1,77 +1,17 @@
-//! Sampling: one pixel at a time, with keys and values of earlier pixels cached.
+//! Sampling: images completed, or generated from nothing.
 
 use std::ops::ControlFlow;
-use std::rc::Rc;
 
-use rand::Rng;
 use rand_chacha::ChaCha8Rng;
 
-use crate::device::{Device, Result, SampleOptions};
+use super::decoder::Decoder;
+use super::generation::{Generation, Guidance};
+use super::guided;
+use super::uniform::uniform;
+use crate::device::{Device, Result};
 use crate::model::Transformer;
 use crate::random::{self, Purpose};
-use crate::tape::{Forward, NoTape, Parameters, Recorder, Var};
-
-/// A batch of images in progress: the model's caches, and how far they are filled.
-pub struct Decoder<'a, D: Device> {
-    device: &'a D,
-    model: &'a Transformer,
-    parameters: &'a Parameters<D>,
-    /// Keys and values of each block, `[B, T, d]` each.
-    caches: Vec<(D::Tensor, D::Tensor)>,
-    position: usize,
-}
-
-impl<'a, D: Device> Decoder<'a, D> {
-    /// Empty caches for `images` sequences of `length` tokens.
-    pub fn new(
-        device: &'a D,
-        model: &'a Transformer,
-        parameters: &'a Parameters<D>,
-        images: usize,
-        length: usize,
-    ) -> Result<Self> {
-        let shape = [images, length, model.config().width];
-        let caches = (0..model.config().layers)
-            .map(|_| Ok((device.zeros(&shape)?, device.zeros(&shape)?)))
-            .collect::<Result<_>>()?;
-        Ok(Self { device, model, parameters, caches, position: 0 })
-    }
-
-    /// Feeds the token of the next position for every image (`ids` `[B, 1]`: `sos` first) and returns the logits
-    /// `[B, 1, V]` of the pixel at that position.
-    pub fn step(&mut self, ids: D::Tokens) -> Result<Rc<D::Tensor>> {
-        let Self { device, model, parameters, caches, position } = self;
-        let heads = model.config().heads;
-
-        // Nothing is recorded, and attention reads the cache.
-        let mut no_tape = NoTape;
-        let mut f = Forward::new(*device, parameters, &mut no_tape);
-        let attend = |f: &mut Forward<'_, D, NoTape>, layer: usize, qkv: &Var<D>| {
-            let (keys, values) = &mut caches[layer];
-            let mixed = f.device.attention_decode(qkv.value(), keys, values, *position, heads)?;
-            Ok(f.recorder.value(mixed))
-        };
-
-        // The token through all blocks to its logits.
-        let features = model.blocks(&mut f, &Rc::new(ids), *position, attend, |_| Ok(()))?;
-        let logits = model.logits(&mut f, &features)?;
-        *position += 1;
-        Ok(logits.into_value())
-    }
-}
-
-/// What to generate, and how.
-#[derive(Clone, Copy, Debug)]
-pub struct Generation {
-    /// Tokens of an image.
-    pub length: usize,
-    /// How a token is chosen.
-    pub options: SampleOptions,
-    /// Seed of the draws.
-    pub seed: u64,
-    /// Number of the first image: image `first + i` draws the same numbers in whatever batch it stands.
-    pub first: u64,
-}
+use crate::tape::Parameters;
 
 /// Completes images: `prompts` holds the first `prompt` tokens of each of `images` in the model's order (none: from
 /// nothing), and the result all `length` tokens of each in raster order, row after row. `progress` is called
@@ -88,16 +28,37 @@ pub fn generate<D: Device>(
     generation: Generation,
     mut progress: impl FnMut(usize),
 ) -> Result<Vec<u16>> {
-    let drawn = generate_watched(device, model, parameters, images, prompts, generation, |position, _| {
-        progress(position + 1);
-        ControlFlow::Continue(())
+    let drawn = generate_until(device, model, parameters, images, prompts, generation, |position| {
+        progress(position);
+        true
     })?;
     // Nobody has ended it.
     Ok(drawn.unwrap_or_default())
 }
 
-/// [`generate`], watched: `watch` is shown each position of the model's order with the tokens of all images there, `[images]`, as
-/// soon as they are known, those of prompts too. Where it breaks, the drawing ends and nothing comes of it.
+/// [`generate`] for as long as `goes_on`, which is called with the number of positions done, says so; `None` if it did not.
+///
+/// # Errors
+/// As [`generate`].
+pub(super) fn generate_until<D: Device>(
+    device: &D,
+    model: &Transformer,
+    parameters: &Parameters<D>,
+    images: usize,
+    prompts: &[u16],
+    generation: Generation,
+    mut goes_on: impl FnMut(usize) -> bool,
+) -> Result<Option<Vec<u16>>> {
+    if let Some(guidance) = generation.guidance.filter(Guidance::acts) {
+        return guided::generate(device, model, parameters, images, prompts, generation, guidance, goes_on);
+    }
+    generate_watched(device, model, parameters, images, prompts, generation, |position, _| {
+        if goes_on(position + 1) { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
+    })
+}
+
+/// Images drawn without guidance, watched: `watch` is shown each position of the model's order with the tokens of all images there,
+/// `[images]`, as soon as they are known, those of prompts too. Where it breaks, the drawing ends and nothing comes of it.
 ///
 /// # Errors
 /// As [`generate`].
@@ -110,7 +71,7 @@ pub fn generate_watched<D: Device>(
     generation: Generation,
     mut watch: impl FnMut(usize, &[u16]) -> ControlFlow<()>,
 ) -> Result<Option<Vec<u16>>> {
-    let Generation { length, options, seed, first } = generation;
+    let Generation { length, options, seed, first, .. } = generation;
     let prompt = prompts.len() / images.max(1);
     // An error in the length shows before anything is drawn.
     model.restore::<u16>(&[], length)?;
@@ -147,9 +108,4 @@ pub fn generate_watched<D: Device>(
 /// The random numbers of each image, the first of which is number `first`.
 pub(super) fn random_streams(seed: u64, first: u64, images: usize) -> Vec<ChaCha8Rng> {
     (0..images as u64).map(|image| random::stream(seed, Purpose::SampledTokens, 0, first + image)).collect()
-}
-
-/// The next number of a stream, in `[0, 1)`.
-pub(super) fn uniform(random: &mut ChaCha8Rng) -> f32 {
-    (random.next_u32() >> 8) as f32 / (1 << 24) as f32
 }

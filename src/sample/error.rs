@@ -1,8 +1,11 @@
 //! Why no images could be generated.
 
+use std::path::PathBuf;
+
 use crate::checkpoint::CheckpointError;
 use crate::checkpoint::images::ImagesError;
 use crate::data::DataError;
+use crate::fs::{FsError, remedy};
 use crate::model::ConfigError;
 use crate::run::folder::RunFolderError;
 
@@ -24,6 +27,22 @@ pub enum SampleError {
     /// The run that the checkpoint is of cannot be read.
     #[error(transparent)]
     Run(#[from] RunFolderError),
+    /// A file cannot be written.
+    #[error("cannot write {}: {source}{}", path.display(), remedy(source))]
+    Write {
+        /// The file.
+        path: PathBuf,
+        /// What the system said.
+        source: std::io::Error,
+    },
+    /// The tokens drawn so far are of something else, or damaged.
+    #[error("{}: {problem}", path.display())]
+    Part {
+        /// Their file.
+        path: PathBuf,
+        /// What is wrong, and what to do.
+        problem: String,
+    },
     /// The images do not go with the model.
     #[error(transparent)]
     Images(#[from] ImagesError),
@@ -33,6 +52,21 @@ pub enum SampleError {
          (train --objective ar), or let it fill pixels that you mask with `igpt-engine serve`"
     )]
     Bert,
+    /// A class was asked for.
+    #[error(
+        "the model has no class head, so it can draw no class; fine-tune it (igpt-engine finetune), or leave --class out"
+    )]
+    NoClasses,
+    /// A class that the model's head does not know.
+    #[error("unknown class '{given}'; give a name, a number below {count}, or each. The model knows: {known}")]
+    UnknownClass {
+        /// What was given.
+        given: String,
+        /// The first of the names that there are.
+        known: String,
+        /// Classes that there are.
+        count: usize,
+    },
     /// The images of the data set are not of the model's resolution.
     #[error("the images have {tokens} tokens and the model generates {length}")]
     Length {
@@ -41,4 +75,11 @@ pub enum SampleError {
         /// Tokens of an image that the model makes.
         length: usize,
     },
+}
+
+impl From<FsError> for SampleError {
+    fn from(error: FsError) -> Self {
+        let FsError { path, source, .. } = error;
+        SampleError::Write { path, source }
+    }
 }

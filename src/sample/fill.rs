@@ -8,7 +8,9 @@ use std::ops::ControlFlow;
 
 use rand::RngExt;
 
-use super::decode::{Generation, random_streams, uniform};
+use super::decode::random_streams;
+use super::generation::Generation;
+use super::uniform::uniform;
 use crate::device::{Device, Result};
 use crate::model::Transformer;
 use crate::random::{self, Purpose};
@@ -32,7 +34,7 @@ pub fn fill_watched<D: Device>(
     generation: Generation,
     mut watch: impl FnMut(usize, &[u16]) -> ControlFlow<()>,
 ) -> Result<Option<Vec<u16>>> {
-    let Generation { length, options, seed, first } = generation;
+    let Generation { length, options, seed, first, .. } = generation;
     let order = filling_order(masked, seed);
     let uniforms: Vec<Vec<f32>> = random_streams(seed, first, images)
         .iter_mut()

@@ -9,7 +9,8 @@ use crate::data::Palette;
 use crate::device::{self, Device};
 use crate::fs::atomic_file;
 use crate::model::Transformer;
-use crate::sample::decode::{Generation, generate};
+use crate::sample::decode::generate;
+use crate::sample::generation::Generation;
 use crate::tape::Parameters;
 
 /// Images in a grid of samples of a training run.

@@ -3,14 +3,16 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use super::decode::Generation;
 use super::error::SampleError;
+use super::generation::{AskedClass, Generation, Guidance};
 use super::grid::{Grid, completion_grid, free_grid};
 use crate::checkpoint;
 use crate::checkpoint::images::{ChosenPalette, ImageSelection, resolution_of};
+use crate::checkpoint::weights::{average_id, weights_id};
 use crate::data::{DataSpec, Palette, open_image, tokens_of};
-use crate::device::{Device, SampleOptions};
+use crate::device::{Device, Precision, SampleOptions};
 use crate::model::{ModelConfig, Transformer};
+use crate::named::Named;
 use crate::run::checkpoints;
 use crate::run::images::TrainedOn;
 use crate::tape::Parameters;
@@ -26,6 +28,43 @@ pub enum Source {
     DataSet,
     /// Whole images are generated.
     Nothing,
+}
+
+/// A class that images are to be of, as a person names it.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ClassWanted {
+    /// Its name, its number, or [`ClassWanted::EACH`].
+    pub class: String,
+    /// See [`Guidance::strength`].
+    pub strength: f64,
+    /// See [`Guidance::particles`].
+    pub particles: usize,
+}
+
+impl ClassWanted {
+    /// All classes, one after the other.
+    pub const EACH: &'static str = "each";
+
+    /// What it means to a model with these classes.
+    ///
+    /// # Errors
+    /// [`SampleError::NoClasses`], [`SampleError::UnknownClass`].
+    fn resolve(&self, classes: &[String]) -> Result<Guidance> {
+        if classes.is_empty() {
+            return Err(SampleError::NoClasses);
+        }
+        let named = classes.iter().position(|name| *name == self.class);
+        let numbered = || self.class.parse().ok().filter(|class: &usize| *class < classes.len());
+        let class = match named.or_else(numbered).map(u16::try_from) {
+            Some(Ok(class)) => AskedClass::One(class),
+            None if self.class == Self::EACH => AskedClass::Each(classes.len().try_into().unwrap_or(u16::MAX)),
+            _ => {
+                let known = classes.iter().take(20).map(String::as_str).collect::<Vec<_>>().join(", ");
+                return Err(SampleError::UnknownClass { given: self.class.clone(), known, count: classes.len() });
+            }
+        };
+        Ok(Guidance { class, strength: self.strength, particles: self.particles })
+    }
 }
 
 /// What is generated, and how.
@@ -47,6 +86,8 @@ pub struct Settings {
     pub options: SampleOptions,
     /// Seed of the random numbers.
     pub seed: u64,
+    /// The class that images are to be of, of a fine-tuned model.
+    pub class: Option<ClassWanted>,
 }
 
 impl Settings {
@@ -61,6 +102,7 @@ impl Settings {
             completions: 4,
             options: SampleOptions::PLAIN,
             seed: 0,
+            class: None,
         }
     }
 }
@@ -73,6 +115,7 @@ pub struct Session<'a, D: Device> {
     model: Transformer,
     parameters: Parameters<D>,
     palette: Arc<Palette>,
+    guidance: Option<Guidance>,
     /// Width and height of an image, pixels.
     side: usize,
     /// Tokens of the images to complete, `[images, side²]`.
@@ -105,6 +148,9 @@ impl<'a, D: Device> Session<'a, D> {
             return Err(SampleError::Bert);
         }
 
+        let classes = &model.config().classes;
+        let guidance = settings.class.as_ref().map(|wanted| wanted.resolve(classes)).transpose()?;
+
         // What is left open is as in the run.
         if let Some(run) = TrainedOn::of(&settings.checkpoint)? {
             settings.images = run.complete(&settings.images);
@@ -112,7 +158,7 @@ impl<'a, D: Device> Session<'a, D> {
         let ChosenPalette { palette, note } = settings.images.palette(&folder)?;
         let (originals, mut notes) = originals(&settings, &folder, &model, &palette, side)?;
         notes.extend(note);
-        Ok(Self { device, settings, folder, model, parameters, palette, side, originals, notes })
+        Ok(Self { device, settings, folder, model, parameters, palette, guidance, side, originals, notes })
     }
 
     /// The model's configuration.
@@ -135,12 +181,22 @@ impl<'a, D: Device> Session<'a, D> {
         self.side
     }
 
+    /// Tokens of an image.
+    pub fn length(&self) -> usize {
+        self.side * self.side
+    }
+
     /// Images that will be generated.
     pub fn generated(&self) -> usize {
         match self.settings.source {
             Source::Nothing => self.settings.count,
             _ => self.originals_count().saturating_mul(self.settings.completions),
         }
+    }
+
+    /// Sequences that are drawn for each image: its particles, of guided ones.
+    pub fn sequences_per_image(&self) -> usize {
+        self.guidance.filter(Guidance::acts).map_or(1, |guidance| guidance.particles)
     }
 
     /// Columns and rows of the grid: a completion's row begins with the original and what the model sees of it.
@@ -165,8 +221,8 @@ impl<'a, D: Device> Session<'a, D> {
     /// # Errors
     /// Those of the device.
     pub fn run(&self, progress: impl FnMut(usize)) -> Result<Outcome> {
-        let Settings { source, count, completions, options, seed, .. } = &self.settings;
-        let generation = Generation { length: self.side * self.side, options: *options, seed: *seed, first: 0 };
+        let Settings { source, count, completions, .. } = &self.settings;
+        let generation = self.generation();
 
         let (device, model, parameters, palette) = (self.device, &self.model, &self.parameters, &self.palette);
         let (grid, tokens) = match source {
@@ -190,6 +246,52 @@ impl<'a, D: Device> Session<'a, D> {
             }
         };
         Ok(Outcome { grid, tokens })
+    }
+
+    /// How images are generated, from the first on.
+    pub(super) fn generation(&self) -> Generation {
+        let Settings { options, seed, .. } = self.settings;
+        Generation { length: self.length(), options, seed, first: 0, guidance: self.guidance }
+    }
+
+    /// What generates: device, model, weights.
+    pub(super) fn parts(&self) -> (&'a D, &Transformer, &Parameters<D>) {
+        (self.device, &self.model, &self.parameters)
+    }
+
+    /// The class asked for of each image by its number, if one was.
+    pub(super) fn class_of(&self) -> Option<impl Fn(usize) -> u16> {
+        self.guidance.map(|guidance| move |image| guidance.class.of(image as u64))
+    }
+
+    pub(super) fn palette(&self) -> &Palette {
+        &self.palette
+    }
+
+    /// Everything but numbers of images that decides the bits of what is drawn from nothing: what people call it, and its value.
+    pub(super) fn origin(&self, precision: Precision) -> Result<Vec<(String, String)>> {
+        let Settings { ema, options, seed, class, .. } = &self.settings;
+        let SampleOptions { temperature, top_k, top_p } = options;
+        let weights = if *ema { average_id(&self.folder)? } else { weights_id(&self.folder)? };
+        let device = match self.device.own_memory() {
+            None => "cpu".to_owned(),
+            Some(_) => format!("cuda in {}", precision.name()),
+        };
+        let all = |limit: Option<String>| limit.unwrap_or_else(|| "all".to_owned());
+        let origin = [
+            ("the SHA-256 of the weights", weights),
+            ("the palette", self.palette.id()),
+            ("the device", device),
+            ("--sample-seed", seed.to_string()),
+            ("--temperature", temperature.to_string()),
+            ("--top-k", all(top_k.map(|top_k| top_k.to_string()))),
+            ("--top-p", all(top_p.map(|top_p| top_p.to_string()))),
+        ];
+        let guided = class.iter().flat_map(|wanted| {
+            let ClassWanted { class, strength, particles } = wanted;
+            [("--class", class.clone()), ("--guidance", strength.to_string()), ("--particles", particles.to_string())]
+        });
+        Ok(origin.into_iter().chain(guided).map(|(name, value)| (name.to_owned(), value)).collect())
     }
 }
 

@@ -129,7 +129,7 @@ impl Drawing {
     ) -> DeviceResult<Option<Event>> {
         let began = Instant::now();
         let (model, length) = (&canvas.model, canvas.length());
-        let generation = Generation { length, options: self.options, seed: self.seed, first: 0 };
+        let generation = Generation { length, options: self.options, seed: self.seed, first: 0, guidance: None };
         let drawn = match &self.start {
             Start::Prompt(prompt) => {
                 let prompts = prompt.repeat(self.count);

@@ -282,8 +282,8 @@ impl<D: Device> TrainingLoop<'_, D> {
         // Completions of the first halves, with temperature 1 and the run's seed.
         let start = Instant::now();
         let originals = tokens_of(examples, 0, GRID_ROWS.min(examples.len()))?;
-        let generation =
-            Generation { length: self.length, options: SampleOptions::PLAIN, seed: self.schedule.seed, first: 0 };
+        let (length, options, seed) = (self.length, SampleOptions::PLAIN, self.schedule.seed);
+        let generation = Generation { length, options, seed, first: 0, guidance: None };
         let (device, model, parameters) = (self.trainer.device(), self.trainer.model(), self.trainer.parameters());
         let (grid, _) = self.trainer.between_steps(|| {
             let (palette, completions) = (self.palette, GRID_COMPLETIONS);

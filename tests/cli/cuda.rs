@@ -51,7 +51,7 @@ impl Driver {
     }
 
     /// The binary with that driver, in which blocks and warps run in the order of `seed`.
-    fn engine(&self, seed: u64) -> Command {
+    pub fn engine(&self, seed: u64) -> Command {
         self.engine_with(&format!("seed={seed}"))
     }
 
@@ -65,7 +65,7 @@ impl Driver {
         command
     }
 
-    fn train(&self, seed: u64, device: &str, out: &Path, flags: &[&str]) -> Command {
+    pub fn train(&self, seed: u64, device: &str, out: &Path, flags: &[&str]) -> Command {
         let mut command = self.engine(seed);
         command.args(RUN).arg(device).args(flags).arg("--out").arg(out);
         command

@@ -12,7 +12,7 @@ use crate::{assert_refused, assert_succeeds, checkpoint, engine, json_lines, tra
 
 /// CIFAR-10 files of images whose class is the quarter that is bright: nothing but where light falls tells them apart, and
 /// flips and crops of the augmentation would mix left and right, so it is upper, lower, middle and border.
-fn toy(folder: &Path) -> String {
+pub fn toy(folder: &Path) -> String {
     let data = folder.join("toy");
     fs::create_dir_all(&data).unwrap();
     for (file, images) in [("data_batch_1.bin", 160_usize), ("test_batch.bin", 40)] {
@@ -36,7 +36,7 @@ fn toy(folder: &Path) -> String {
 }
 
 /// A pre-trained model of a few steps.
-fn pretrained(folder: &Path, data: &str, objective: &str) -> PathBuf {
+pub fn pretrained(folder: &Path, data: &str, objective: &str) -> PathBuf {
     let run = folder.join(objective);
     if !run.exists() {
         let flags = ["--data", data, "--objective", objective, "--steps", "20", "--lr", "0.01", "--eval-every", "0"];
@@ -45,7 +45,7 @@ fn pretrained(folder: &Path, data: &str, objective: &str) -> PathBuf {
     run
 }
 
-fn finetune(out: &Path, from: &Path, data: &str, flags: &[&str]) -> Command {
+pub fn finetune(out: &Path, from: &Path, data: &str, flags: &[&str]) -> Command {
     let mut command = engine();
     command.arg("finetune").arg("--checkpoint").arg(from).args(["--data", data, "--batch", "8", "--lr", "0.01"]);
     command.args(flags).arg("--out").arg(out);

@@ -83,7 +83,7 @@ fn a_palette_is_fitted_and_used_to_encode() {
 fn mistakes_end_with_the_fix_and_no_file() {
     let folder = tempfile::tempdir().unwrap();
     for (args, wanted) in [
-        (vec!["palette", "--colours", "513", "--out", "p.npy"], "from 1 to 512"),
+        (vec!["palette", "--colours", "4097", "--out", "p.npy"], "from 1 to 4096"),
         (vec!["encode", "--resolution", "64", "--out", "x.npy"], "lower --resolution"),
         (vec!["encode", "--data", "tokens:x.npy", "--out", "y.npy"], "x.npy"),
         (vec!["encode", "--holdout", "0", "--split", "validation", "--out", "x.npy"], "--holdout"),

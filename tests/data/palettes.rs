@@ -48,7 +48,7 @@ fn impossible_fits_are_refused() {
     // As many colours as there are: no error is left.
     assert!(histogram.quality(&fit_to(4).unwrap()).mse < 1e-12);
     assert!(fit_to(5).unwrap_err().to_string().contains("--colours 4"));
-    assert!(fit_to(0).is_err() && fit_to(513).is_err());
+    assert!(fit_to(0).is_err() && fit_to(4097).is_err());
 }
 
 #[test]

@@ -278,9 +278,9 @@ fn stl_tokens_shards_and_the_sample_are_looked_at_too() {
     assert_eq!(found.duplicates.shared, [Shared { split: Split::Train, also_in: Split::Train, images: 1 }]);
     assert!(found.duplicates.groups[0][1].name.starts_with("row 2 of tokens:"), "{:?}", found.duplicates);
 
-    npy::write_u16(folder.join("bad.npy"), &[1, 4], &[1, 2, 3, 600]).unwrap();
+    npy::write_u16(folder.join("bad.npy"), &[1, 4], &[1, 2, 3, 4096]).unwrap();
     let found = verified(&DataSpec::Tokens { tokens: folder.join("bad.npy"), labels: None });
-    assert!(found.damaged[0].problem.contains("token 600"), "{:?}", found.damaged);
+    assert!(found.damaged[0].problem.contains("token 4096"), "{:?}", found.damaged);
 
     // A shard, and one of which a bit has flipped.
     let header = header(2);

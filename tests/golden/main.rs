@@ -348,7 +348,7 @@ fn greedy_decoding_matches() {
         let (model, parameters) = set.model(&device);
         let expected = &part.integers["ids"];
         let options = SampleOptions { temperature: 0.0, top_k: None, top_p: None };
-        let generation = Generation { length: expected.len(), options, seed: 0, first: 0 };
+        let generation = Generation { length: expected.len(), options, seed: 0, first: 0, guidance: None };
         let drawn = generate(&device, &model, &parameters, 1, &[], generation, |_| {}).unwrap();
         assert_eq!(&drawn, expected);
     }

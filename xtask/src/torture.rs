@@ -38,10 +38,11 @@ pub enum Victim {
     Finetune,
     Probe,
     Encode,
+    Sample,
 }
 
 impl Victim {
-    const ALL: [Victim; 4] = [Victim::Train, Victim::Finetune, Victim::Probe, Victim::Encode];
+    const ALL: [Victim; 5] = [Victim::Train, Victim::Finetune, Victim::Probe, Victim::Encode, Victim::Sample];
 
     fn name(self) -> &'static str {
         match self {
@@ -49,10 +50,11 @@ impl Victim {
             Victim::Finetune => "finetune",
             Victim::Probe => "probe",
             Victim::Encode => "encode",
+            Victim::Sample => "sample",
         }
     }
 
-    /// The command whose results are in `out`; the trained model that two of them start from is `base`.
+    /// The command whose results are in `out`; the trained model that some of them start from is `base`.
     fn command(self, program: &Path, base: &Path, out: &Path) -> Command {
         let mut command = Command::new(program);
         let steps = ["--steps", "12", "--save-every", "1", "--eval-images", "8", "--threads", "1"];
@@ -73,11 +75,18 @@ impl Victim {
                 command.arg("--checkpoint").arg(base)
             }
             Victim::Encode => command.args(["data", "encode", "--data", "sample", "--resolution", "8"]),
+            Victim::Sample => {
+                command.args(["sample", "--count", "1000", "--batch", "16", "--threads", "1", "--checkpoint"]).arg(base)
+            }
         };
 
-        // A file for the one, a folder for the others.
-        let out = if self == Victim::Encode { out.join("tokens.shard") } else { out.to_owned() };
-        command.arg("--out").arg(out).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+        // A file for some, a folder for the others.
+        let (flag, out) = match self {
+            Victim::Encode => ("--out", out.join("tokens.shard")),
+            Victim::Sample => ("--npz", out.join("drawings.npz")),
+            _ => ("--out", out.to_owned()),
+        };
+        command.arg(flag).arg(out).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
         command
     }
 }
@@ -178,7 +187,7 @@ fn torture_one(
 
 /// The folder that a file goes into; runs make theirs.
 fn prepare(victim: Victim, out: &Path) -> Result<()> {
-    if victim == Victim::Encode {
+    if matches!(victim, Victim::Encode | Victim::Sample) {
         fs::create_dir_all(out)?;
     }
     Ok(())

@@ -30,7 +30,7 @@ pub fn stop_flag_saying(farewell: &'static str) -> &'static AtomicBool {
     &STOP
 }
 
-/// A command was stopped and nothing of its work is kept; the text says so.
+/// A command was stopped before it had written what it was asked for; the text says what is kept.
 #[derive(Debug, thiserror::Error)]
 #[error("{0}")]
 pub struct Stopped(pub &'static str);

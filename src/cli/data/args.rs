@@ -7,7 +7,7 @@ use clap::{Args, Subcommand, ValueEnum};
 
 use crate::cli::common::named::named;
 use crate::data::{
-    Alpha, DataSpec, Filter, FitOptions, MAX_COLOURS, OpenOptions, Palette, Result, SkipBad, Split, Via,
+    Alpha, DataSpec, Filter, FitOptions, OpenOptions, PAPER_COLOURS, Palette, Result, SkipBad, Split, Via,
 };
 
 /// Commands about data sets.
@@ -181,8 +181,8 @@ pub struct PaletteArgs {
     /// Which images.
     #[command(flatten)]
     pub images: ImageArgs,
-    /// Number of colours, 1 to 512
-    #[arg(long, value_name = "N", default_value_t = MAX_COLOURS)]
+    /// Number of colours, 1 to 4096: more lose less of a picture, and every colour costs two rows of the model's weights
+    #[arg(long, value_name = "N", default_value_t = PAPER_COLOURS)]
     pub colours: usize,
     /// Seed of the first centres
     #[arg(long, default_value_t = 0)]

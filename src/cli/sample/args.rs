@@ -1,6 +1,6 @@
 //! The flags of `sample`.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use anyhow::Result;
 use clap::Args;
@@ -10,7 +10,10 @@ use crate::cli::common::eval_images::ModelDataArgs;
 use crate::cli::common::first_model;
 use crate::cli::common::unused::refuse_given;
 use crate::device::SampleOptions;
-use crate::sample::{Settings, Source};
+use crate::sample::{ClassWanted, Guidance, Settings, Source};
+
+/// Images that FID is usually computed over.
+const FID_IMAGES: usize = 50_000;
 
 /// Complete images from their upper half, or generate them from nothing, into a PNG grid
 ///
@@ -21,6 +24,9 @@ use crate::sample::{Settings, Source};
 ///   igpt-engine sample --checkpoint RUN photo.jpg cat.png       complete the user's own images
 ///   igpt-engine sample --checkpoint RUN --data cifar10:DIR      complete images of a data set
 ///   igpt-engine sample --checkpoint RUN --unconditional         generate from nothing
+///   igpt-engine sample --checkpoint TUNED --class horse         of a class, from a fine-tuned model; completions too
+///   igpt-engine sample --checkpoint RUN --npz many.npz --count 50000
+///                                       as many as FID wants, uint8, into one file; a run that was ended goes on
 #[derive(Args)]
 #[command(verbatim_doc_comment)]
 pub struct SampleCommand {
@@ -40,7 +46,7 @@ pub struct SampleCommand {
     #[arg(long, conflicts_with = "images")]
     pub(super) unconditional: bool,
     /// Images of --data to complete, or to generate from nothing
-    /// [default: 8]
+    /// [default: 8; with --npz 50000]
     #[arg(long, value_name = "N")]
     pub(super) count: Option<usize>,
     /// Completions of each image [default: 4]
@@ -56,19 +62,41 @@ pub struct SampleCommand {
     /// with --top-k, of those K [default: all]
     #[arg(long, value_name = "P", allow_negative_numbers = true)]
     pub(super) top_p: Option<f32>,
+    /// The class that images are to be of, from a fine-tuned model: its name, its number from 0 on, or `each` for all classes one
+    /// after the other. Several particles are drawn for each image, and the class head decides which go on (see the guide,
+    /// "Images of a class")
+    #[arg(long, value_name = "CLASS")]
+    pub(super) class: Option<String>,
+    /// How strongly the class counts: images are drawn in proportion to p(image) * p(class | image)^S; 0 draws as without
+    /// --class [default: 1]
+    #[arg(long, value_name = "S", requires = "class", allow_negative_numbers = true)]
+    pub(super) guidance: Option<f64>,
+    /// Particles of each image: more come closer to what --guidance asks for, and each costs as much as an image without it
+    /// [default: 16]
+    #[arg(long, value_name = "M", requires = "class")]
+    pub(super) particles: Option<usize>,
     /// Seed of the random numbers
     /// [default: 0]
     #[arg(long, value_name = "N")]
     pub(super) sample_seed: Option<u64>,
-    /// Where the grid goes
-    #[arg(long, value_name = "FILE.png", default_value = "samples.png")]
-    pub(super) out: PathBuf,
+    /// Where the grid goes [default: samples.png]
+    #[arg(long, value_name = "FILE.png")]
+    pub(super) out: Option<PathBuf>,
     /// Pixels of the grid per pixel of an image [default: what makes an image about 128 wide]
     #[arg(long, value_name = "N")]
     pub(super) scale: Option<u32>,
     /// Write the generated tokens too, uint16 [images, tokens of an image]
     #[arg(long, value_name = "FILE.npy")]
     pub(super) tokens_out: Option<PathBuf>,
+    /// Generate --count images from nothing into this file and draw no grid: `arr_0`, uint8 [N, H, W, 3], as ADM's
+    /// evaluator takes it (see the guide, "Drawings by the ten thousand", also for clean-fid and torch-fidelity), `tokens`, uint16
+    /// [N, H*W], and with --class `labels`, int64 [N]. They are kept in FILE.npz.part as they are drawn: the same command goes on after Ctrl-C, a kill or a crash, to the same bytes
+    #[arg(long, value_name = "FILE.npz", conflicts_with = "images")]
+    pub(super) npz: Option<PathBuf>,
+    /// With --npz, images drawn at a time; more use a GPU better, and a run that is ended loses at most one batch
+    /// [default: 128, with --class 128 particles; or the half, the quarter ... that memory holds]
+    #[arg(long, value_name = "N", requires = "npz")]
+    pub(super) batch: Option<usize>,
     #[command(flatten)]
     pub(super) device: DeviceArgs,
     /// Print one JSON object
@@ -88,9 +116,20 @@ impl SampleCommand {
             ("seed", seed.is_some()),
         ];
 
+        // What a file of drawings has no use for.
+        if self.npz.is_some() {
+            let of_grids = [
+                ("out", self.out.is_some()),
+                ("scale", self.scale.is_some()),
+                ("tokens-out", self.tokens_out.is_some()),
+            ];
+            refuse_given("with --npz, which draws no grid and holds the tokens", &of_grids)?;
+        }
+
         // What each kind of source has no use for.
-        if self.unconditional {
-            let why = "with --unconditional, which starts from no image";
+        if self.draws_whole() {
+            let flag = if self.unconditional { "--unconditional" } else { "--npz" };
+            let why = &format!("with {flag}, which starts from no image");
             refuse_given(why, &of_data)?;
             let of_pictures = [("filter", filter.is_some()), ("alpha", alpha.is_some())];
             refuse_given(why, &of_pictures)?;
@@ -108,8 +147,19 @@ impl SampleCommand {
                 ("top-k", self.temperature == 0.0 && self.top_k.is_some()),
                 ("top-p", self.temperature == 0.0 && self.top_p.is_some()),
                 ("sample-seed", self.temperature == 0.0 && self.sample_seed.is_some()),
+                ("class", self.temperature == 0.0 && self.class.is_some()),
             ],
         )
+    }
+
+    /// Whether whole images are generated.
+    pub(super) fn draws_whole(&self) -> bool {
+        self.unconditional || self.npz.is_some()
+    }
+
+    /// Where the grid goes.
+    pub(super) fn grid_file(&self) -> &Path {
+        self.out.as_deref().unwrap_or(Path::new("samples.png"))
     }
 
     /// What the flags say, for the library.
@@ -117,7 +167,7 @@ impl SampleCommand {
     /// # Errors
     /// No checkpoint, and how to come by one.
     pub(super) fn settings(&self) -> Result<Settings> {
-        let source = match (self.unconditional, self.images.is_empty()) {
+        let source = match (self.draws_whole(), self.images.is_empty()) {
             (true, _) => Source::Nothing,
             (false, true) => Source::DataSet,
             (false, false) => Source::Files(self.images.clone()),
@@ -127,10 +177,15 @@ impl SampleCommand {
             ema: self.ema,
             source,
             images: self.data.selection(self.json),
-            count: self.count.unwrap_or(8),
+            count: self.count.unwrap_or(if self.npz.is_some() { FID_IMAGES } else { 8 }),
             completions: self.completions.unwrap_or(4),
             options: SampleOptions { temperature: self.temperature, top_k: self.top_k, top_p: self.top_p },
             seed: self.sample_seed.unwrap_or(0),
+            class: self.class.clone().map(|class| ClassWanted {
+                class,
+                strength: self.guidance.unwrap_or(1.0),
+                particles: self.particles.unwrap_or(Guidance::PARTICLES),
+            }),
         })
     }
 }

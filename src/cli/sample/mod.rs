@@ -1,6 +1,7 @@
 //! `igpt-engine sample`: complete images, or generate them from nothing.
 
 mod args;
+mod many;
 
 use anyhow::{Result, bail};
 use serde_json::json;
@@ -14,6 +15,7 @@ use crate::data::progress::Meter;
 use crate::device::select::{Chosen, DeviceJob};
 use crate::device::{Device, Precision};
 use crate::fs::{Output, path_text};
+use crate::model::ModelConfig;
 use crate::plan::{Load, Work, limits};
 use crate::sample::grid::{Grid, comfortable_scale, encode_png};
 use crate::sample::{Session, Settings};
@@ -27,11 +29,16 @@ impl SampleCommand {
         if !(self.temperature >= 0.0 && self.temperature.is_finite()) {
             bail!("--temperature must be 0 or more");
         }
-        if self.top_k == Some(0) || self.count == Some(0) || self.completions == Some(0) || self.scale == Some(0) {
-            bail!("--top-k, --count, --completions and --scale must be at least 1");
+        let scale = self.scale.map(|scale| scale as usize);
+        let counts = [self.top_k, self.count, self.completions, self.batch, self.particles, scale];
+        if counts.contains(&Some(0)) {
+            bail!("--top-k, --count, --completions, --batch, --particles and --scale must be at least 1");
         }
         if self.top_p.is_some_and(|share| !(share > 0.0 && share <= 1.0)) {
             bail!("--top-p must be above 0 and at most 1, which takes all colours; 0.9 is usual");
+        }
+        if self.guidance.is_some_and(|strength| !(strength >= 0.0 && strength.is_finite())) {
+            bail!("--guidance must be 0 or more; 0 draws as without it, 1 by the model's own odds of the class");
         }
         self.check_flags()?;
         let settings = self.settings()?;
@@ -56,20 +63,24 @@ impl SampleCommand {
 
         let picture = 3.0 * f64::from(width) * f64::from(height);
         limits::check_machine(&format!("a picture of {rows} rows of {columns} images"), picture, remedy)?;
-        let config = session.model();
-        let load = Load {
-            config,
-            work: Work::Sampling,
-            images,
-            length: config.positions,
-            precision,
-            ema: false,
-            eval_images: None,
-        };
-        let sampling = limits::memory_on(device, load);
-        let work = format!("sampling {images} images of {}", limits::model_name(session.model()));
-        Ok(limits::check_device(device, &work, &sampling, remedy)?)
+        let rows = images.saturating_mul(session.sequences_per_image());
+        let remedy = if rows > images { "try a smaller --count, --completions or --particles" } else { remedy };
+        check_memory(device, precision, session.model(), rows, remedy)
     }
+}
+
+/// Refuses to draw so many images at a time that the device has no memory for them.
+fn check_memory<D: Device>(
+    device: &D,
+    precision: Precision,
+    config: &ModelConfig,
+    images: usize,
+    remedy: &str,
+) -> Result<()> {
+    let (work, length) = (Work::Sampling, config.positions);
+    let load = Load { config, work, images, length, precision, ema: false, eval_images: None };
+    let work = format!("sampling {images} images of {}", limits::model_name(config));
+    Ok(limits::check_device(device, &work, &limits::memory_on(device, load), remedy)?)
 }
 
 /// The command with what its flags say.
@@ -86,7 +97,10 @@ impl DeviceJob for SampleJob {
         if !command.json {
             tell(format_args!("on the device {}{}", device.describe(), chosen.why));
         }
-        let out = Output::open(&command.out)?;
+        if let Some(file) = &command.npz {
+            return many::run(&command, file, settings, &device, chosen);
+        }
+        let out = Output::open(command.grid_file())?;
         let tokens_out = out.and(command.tokens_out.as_deref())?;
         let session = Session::open(&device, settings)?;
         note_all(session.notes());
@@ -105,13 +119,16 @@ impl DeviceJob for SampleJob {
         }
         if command.json {
             return print_json(
-                &json!({"picture": path_text(&command.out), "drawings": images, "checkpoint": path_text(session.checkpoint())}),
+                &json!({"picture": path_text(command.grid_file()), "drawings": images, "checkpoint": path_text(session.checkpoint())}),
             );
         }
         if command.unconditional {
-            return say(format_args!("{images} images in {}", command.out.display()));
+            return say(format_args!("{images} images in {}", command.grid_file().display()));
         }
         let shown = session.model().order.describe_prompt();
-        say(format_args!("{images} completions in {}; of each image the model saw {shown}", command.out.display()))
+        say(format_args!(
+            "{images} completions in {}; of each image the model saw {shown}",
+            command.grid_file().display()
+        ))
     }
 }

@@ -11,7 +11,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use rand::RngExt;
 use rayon::prelude::*;
 
-use super::palette::{Cells, MAX_COLOURS, Palette};
+use super::palette::{Cells, MAX_COLOURS, PAPER_COLOURS, Palette};
 use crate::data::error::{DataError, Result};
 use crate::random::{self, Purpose};
 
@@ -165,7 +165,7 @@ impl Sum {
 /// How to fit.
 #[derive(Clone, Copy, Debug)]
 pub struct FitOptions {
-    /// Colours of the palette, 1 to 512.
+    /// Colours of the palette, 1 to [`MAX_COLOURS`].
     pub colours: usize,
     /// Seed of the seeding.
     pub seed: u64,
@@ -177,7 +177,7 @@ pub struct FitOptions {
 
 impl Default for FitOptions {
     fn default() -> Self {
-        FitOptions { colours: MAX_COLOURS, seed: 0, iterations: 300, tolerance: 1e-5 }
+        FitOptions { colours: PAPER_COLOURS, seed: 0, iterations: 300, tolerance: 1e-5 }
     }
 }
 

@@ -1,4 +1,4 @@
-//! The colour palette: 512 colours in the paper, so that a pixel is one token of 9 bits.
+//! The colour palette: 512 colours in the paper, so that a pixel is one token of 9 bits; here up to 4096, of 12.
 //!
 //! A colour is `x = p / 127.5 - 1` in [-1, 1]. Encoding is the argmin of the squared distance, computed in f64 as the
 //! direct sum over R, G, B of `(x - c)^2`; the first index wins ties. (The official code expands the square in f32,
@@ -14,13 +14,16 @@ use crate::data::error::{DataError, Result};
 use crate::data::npy::{self, Npy};
 use crate::fs::Output;
 
-/// Maximum number of colours of a palette: "9-bit colour".
-pub const MAX_COLOURS: usize = 512;
+/// Colours of the paper's palette: "9-bit colour".
+pub const PAPER_COLOURS: usize = 512;
+/// Maximum number of colours of a palette: 12-bit colour. Each takes a row of the embedding and one of the token head, and its
+/// share of every softmax.
+pub const MAX_COLOURS: usize = 4096;
 /// Values beyond this are of another scale than [-1, 1] (0 to 255, say); k-means itself stays within 1.
 const MAX_VALUE: f32 = 1.5;
 const BUILT_IN: &[u8] = include_bytes!("../../../assets/palette-cifar10-512.npy");
 
-/// Up to 512 colours, and the way from 8-bit pixels to tokens and back.
+/// Up to [`MAX_COLOURS`] colours, and the way from 8-bit pixels to tokens and back.
 #[derive(Debug)]
 pub struct Palette {
     /// `[k][3]`, R, G, B in [-1, 1].
@@ -36,7 +39,7 @@ impl Palette {
     pub fn new(name: impl AsRef<Path>, colours: Vec<[f32; 3]>) -> Result<Self> {
         let error = |problem| Err(DataError::Palette { path: name.as_ref().to_owned(), problem });
         if colours.is_empty() || colours.len() > MAX_COLOURS {
-            return error(format!("it has {} colours", colours.len()));
+            return error(format!("it has {} colours, and 1 to {MAX_COLOURS} are possible", colours.len()));
         }
         for (row, colour) in colours.iter().enumerate() {
             if colour.iter().any(|value| !value.is_finite() || value.abs() > MAX_VALUE) {
@@ -343,6 +346,21 @@ mod tests {
     }
 
     #[test]
+    fn the_largest_palette_encodes_as_brute_force() {
+        let level = |n: usize| n as f32 / 15.0 * 2.0 - 1.0;
+        let colours = (0..MAX_COLOURS).map(|n| [level(n >> 8), level(n >> 4 & 15), level(n & 15)]).collect();
+        let palette = Palette::new("p", colours).unwrap();
+        for n in 0..2_000_u32 {
+            let pixel = [n.wrapping_mul(2_654_435_761) >> 24, n.wrapping_mul(40_503) >> 8 & 255, n & 255];
+            let pixel = pixel.map(|p| p as u8);
+            assert_eq!(palette.nearest(pixel), brute(palette.colours(), pixel), "{pixel:?}");
+        }
+        assert_eq!(palette.nearest([255; 3]), 4095);
+        assert_eq!(palette.decode_token(4095), Some([255; 3]));
+        assert_eq!((palette.decode_token(4096), palette.swatch(1).dimensions()), (None, (32, 128)));
+    }
+
+    #[test]
     fn decoding_rounds_half_to_even_and_clamps() {
         let palette = Palette::new("test", vec![[-1.2, 1.2, 0.0], [-1.0, 1.0, 1.0 / 255.0]]).unwrap();
         assert_eq!(palette.decode_token(0), Some([0, 255, 128]));
@@ -355,7 +373,9 @@ mod tests {
     #[test]
     fn bad_palettes_are_refused() {
         assert!(Palette::new("p", vec![]).is_err());
-        assert!(Palette::new("p", vec![[0.0; 3]; 513]).is_err());
+        let refused = Palette::new("p", vec![[0.0; 3]; MAX_COLOURS + 1]).unwrap_err().to_string();
+        assert!(refused.contains("it has 4097 colours, and 1 to 4096 are possible"), "{refused}");
+        assert!(refused.contains(&format!("1 <= k <= {MAX_COLOURS}")), "{refused}");
         assert!(Palette::new("p", vec![[0.0, f32::NAN, 0.0]]).unwrap_err().to_string().contains("colour 0"));
         assert!(Palette::new("p", vec![[0.0; 3], [0.0, 128.0, 0.0]]).unwrap_err().to_string().contains("colour 1"));
     }

@@ -4,12 +4,13 @@
 //! checked before it is used, and nothing is allocated on a header's word.
 //! Format: <https://numpy.org/doc/stable/reference/generated/numpy.lib.format.html>.
 //!
-//! What is written here ends with a trailer of 40 bytes behind the values: `IGPTSUM1` and the SHA-256 of all before it. NumPy
-//! does not look there, and what is read here is checked against it. Other bytes behind the values are refused.
+//! A `.npy` that is written here ends with a trailer of 40 bytes behind the values: `IGPTSUM1` and the SHA-256 of all before it.
+//! NumPy does not look there, and what is read here is checked against it. Other bytes behind the values are refused.
 
 mod fortran;
 mod header;
 mod npz;
+mod npz_write;
 mod write;
 
 use std::borrow::Cow;
@@ -21,6 +22,7 @@ use super::files::bytes::Bytes;
 use super::files::hash::hex;
 pub use header::Dtype;
 pub(crate) use npz::{file_of, split_pair};
+pub(crate) use npz_write::{NpzWriter, write_npz};
 pub(crate) use write::write_to;
 pub use write::{Element, Writer, write, write_f32, write_i64, write_u16};
 

@@ -92,7 +92,7 @@ impl<T: Element> Writer<T> {
 }
 
 /// Version 1 header, padded so that the values start at a multiple of 64.
-fn header(dtype: Dtype, shape: &[usize]) -> Vec<u8> {
+pub(super) fn header(dtype: Dtype, shape: &[usize]) -> Vec<u8> {
     let mut tuple: String = shape.iter().map(|side| format!("{side}, ")).collect();
     if shape.len() > 1 {
         tuple.truncate(tuple.len() - 2);

@@ -42,6 +42,15 @@ impl Tensors for CpuDevice {
         Ok(())
     }
 
+    fn gather(&self, tensor: &CpuTensor, rows: &[usize]) -> Result<CpuTensor> {
+        let (shape, slice) = shape_check::gather(tensor.dimensions(), rows)?;
+        let mut gathered = self.shaped("gather", &shape)?;
+        for (to, row) in gathered.values.chunks_exact_mut(slice).zip(rows) {
+            to.copy_from_slice(&tensor.values()[row * slice..][..slice]);
+        }
+        Ok(gathered)
+    }
+
     fn shape<'t>(&self, tensor: &'t CpuTensor) -> &'t [usize] {
         tensor.dimensions()
     }

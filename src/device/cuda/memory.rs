@@ -272,6 +272,20 @@ impl Buffer {
         pinned.copy_to(self.pointer, values)
     }
 
+    /// Copies `bytes` bytes of `other`, from its byte `from` on, to its own byte `to` and on, when the stream gets there.
+    ///
+    /// # Panics
+    /// If either holds fewer.
+    pub(super) fn copy_within_device(&mut self, to: usize, other: &Self, from: usize, bytes: usize) -> Result<()> {
+        assert!(to + bytes <= self.size && from + bytes <= other.size, "more bytes than the buffers hold");
+        let Some(stream) = &self.pool.stream else { return Ok(()) };
+        bind(stream)?;
+        let (to, from) = (self.pointer.offset(to).0, other.pointer.offset(from).0);
+        // SAFETY: both buffers are long enough, and this stream's; they are different ones, since one is borrowed mutably.
+        unsafe { cudarc::driver::result::memcpy_dtod_async(to, from, bytes, stream.cu_stream()) }
+            .map_err(failed("cuMemcpyDtoDAsync"))
+    }
+
     /// Fills `values` from its first bytes, once all work before is done.
     ///
     /// # Panics

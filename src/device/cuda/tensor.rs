@@ -52,6 +52,10 @@ impl CudaTensor {
         }
     }
 
+    pub(super) fn buffer(&self) -> &Buffer {
+        &self.values
+    }
+
     pub(super) fn buffer_mut(&mut self) -> &mut Buffer {
         self.copy.take();
         &mut self.values

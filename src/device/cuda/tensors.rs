@@ -6,6 +6,7 @@ use super::CudaDevice;
 use super::pinned::PendingRead;
 use super::tensor::CudaTensor;
 use super::tokens::{CudaTokens, Known};
+use crate::device::shape::Shape;
 use crate::device::{ElementwiseOps, Precision, Result, Tensors, shape_check};
 
 impl Tensors for CudaDevice {
@@ -54,6 +55,19 @@ impl Tensors for CudaDevice {
                 tensor.buffer_mut().overwrite(&values)
             }
         }
+    }
+
+    fn gather(&self, tensor: &CudaTensor, rows: &[usize]) -> Result<CudaTensor> {
+        let (shape, slice) = shape_check::gather(tensor.dimensions(), rows)?;
+        let mut gathered = self.tensor_of(Shape::new("gather", &shape)?, tensor.precision)?;
+        let (bytes, from) = (slice * tensor.precision.bytes(), tensor.buffer());
+        // Neighbours that stay neighbours are one copy.
+        let mut to = 0;
+        for run in rows.chunk_by(|row, next| row + 1 == *next) {
+            gathered.buffer_mut().copy_within_device(to * bytes, from, run[0] * bytes, run.len() * bytes)?;
+            to += run.len();
+        }
+        Ok(gathered)
     }
 
     fn shape<'t>(&self, tensor: &'t CudaTensor) -> &'t [usize] {

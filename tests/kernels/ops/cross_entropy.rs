@@ -14,9 +14,9 @@ pub fn loss_and_gradient<D: Device>(device: &Tested<D>) {
     property(24, cases, |(seed, rows, vocabulary, spread)| check(device, seed, rows, vocabulary, spread));
 }
 
-/// The palette's size, one more, and as many classes as ImageNet's.
+/// The paper's palette, one more, as many classes as ImageNet's, and larger palettes up to the largest.
 pub fn all_colours<D: Device>(device: &Tested<D>) {
-    for vocabulary in [512, 513, 1000] {
+    for vocabulary in [512, 513, 1000, 1024, 4096] {
         check(device, vocabulary as u64, 21, vocabulary, 1);
     }
 }

@@ -47,6 +47,12 @@ pub fn check_forward<D: Device>(device: &Tested<D>, seed: u64, [batch, tokens, w
     assert_bits("y", &device.download(&y).unwrap(), &expected);
 }
 
+/// As many rows as the largest palette has, with the start of sequence, of which most have no token.
+pub fn large_palettes<D: Device>(device: &Tested<D>) {
+    check_forward(device, 4097, [2, 3, 9, 4097, 2]);
+    check_backward(device, 4097, 2, 20, 9, 4097);
+}
+
 /// Far more tokens than rows, most of which name one: what a GPU cuts into pieces.
 pub fn many_tokens<D: Device>(device: &Tested<D>) {
     check_backward(device, 1, 3, 3001, 9, 2);

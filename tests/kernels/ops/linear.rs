@@ -37,6 +37,14 @@ pub fn large<D: Device>(device: &Tested<D>) {
     check_backward(device, (3, true, false, 600, 33, 65));
 }
 
+/// A token head of 1000, 1024 and 4096 colours.
+pub fn large_palettes<D: Device>(device: &Tested<D>) {
+    for colours in [1000, 1024, 4096] {
+        check_forward(device, (colours as u64, true, false, 5, 24, colours));
+        check_backward(device, (colours as u64, true, false, 5, 24, colours));
+    }
+}
+
 /// Sizes beside every vector, tile and stage, of the output and of the sums; lone rows, columns and terms.
 pub fn bounds<D: Device>(device: &Tested<D>) {
     let sizes = [

@@ -21,6 +21,24 @@ pub fn values_come_back<D: Device>(device: &Tested<D>) {
     assert_eq!(device.download_tokens(&tokens).unwrap(), [1, 2, 3, 4, 5, u16::MAX]);
 }
 
+/// Slices in another order, several times and not at all; of what an op returns, too, which is of another precision on some devices.
+pub fn rows_are_gathered<D: Device>(device: &Tested<D>) {
+    let values: Vec<f32> = (0..5 * 6).map(|value| value as f32).collect();
+    let rows = [3, 4, 0, 0, 1, 2, 4];
+    let expected: Vec<f32> = rows.iter().flat_map(|row| &values[row * 6..][..6]).copied().collect();
+    let tensor = device.upload(&[5, 2, 3], &values).unwrap();
+    let gathered = device.gather(&tensor, &rows).unwrap();
+    assert_eq!(device.shape(&gathered), [7, 2, 3]);
+    assert_eq!(device.download(&gathered).unwrap(), expected);
+    assert_eq!(device.download(&tensor).unwrap(), values);
+
+    let result = device.mean_pool(&device.upload(&[5, 1, 6], &values).unwrap()).unwrap();
+    assert_eq!(device.download(&device.gather(&result, &rows).unwrap()).unwrap(), expected);
+
+    assert_error(device.gather(&tensor, &[1, 5]), &["gather: rows must be below 5, not 5"]);
+    assert_error(device.gather(&tensor, &[]), &["gather: shape", "[0, 2, 3]"]);
+}
+
 pub fn no_tensor_is_empty<D: Device>(device: &Tested<D>) {
     assert_error(device.zeros(&[]), &["zeros: shape", "[]"]);
     assert_error(device.zeros(&[3, 0]), &["zeros: shape", "[3, 0]"]);

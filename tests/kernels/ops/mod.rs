@@ -68,14 +68,19 @@ macro_rules! op_table {
             determinism { two_runs_agree }
             elementwise { tails, conversions }
             ema { approaches_the_parameter, norms_that_are_not_finite_change_nothing, mistakes_are_errors }
-            embedding { forward, backward, tails, many_tokens, bounds, values_of_any_size, blanks, mistakes_are_errors }
+            embedding {
+                forward, backward, tails, many_tokens, large_palettes, bounds, values_of_any_size, blanks,
+                mistakes_are_errors
+            }
             global_norm { norm_of_everything, bounds, many_partial_sums, ends_of_the_range, verdicts }
             layernorm {
                 forward, backward, wide, bounds, far_from_zero, small_rows, values_of_any_size, mistakes_are_errors
             }
-            linear { forward, backward, bounds, large, splits, values_of_any_size, mistakes_are_errors }
+            linear {
+                forward, backward, bounds, large, large_palettes, splits, values_of_any_size, mistakes_are_errors
+            }
             mean_pool { both_ways, bounds, values_of_any_size, mistakes_are_errors }
-            memory { values_come_back, no_tensor_is_empty }
+            memory { values_come_back, rows_are_gathered, no_tensor_is_empty }
             mlp {
                 forward, backward, bounds, large, rounded_where_stored, large_values, a_nan_stays_in_its_row,
                 mistakes_are_errors
@@ -83,7 +88,7 @@ macro_rules! op_table {
             sample {
                 follows_the_distribution, every_token_can_be_drawn, equal_logits, argmax_takes_the_first,
                 argmax_of_no_numbers, top_k_keeps_the_best, top_k_of_many, top_p_draws_from_the_nucleus,
-                top_p_keeps_as_many_equals_as_it_needs, odd_logits, mistakes_are_errors
+                top_p_keeps_as_many_equals_as_it_needs, large_palettes, odd_logits, mistakes_are_errors
             }
         }
     };

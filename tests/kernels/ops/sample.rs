@@ -203,10 +203,31 @@ fn drawn_from_the_nucleus(logits: &[f64], options: SampleOptions, uniform: f64) 
 }
 
 pub fn top_p_draws_from_the_nucleus<D: Device>(device: &Tested<D>) {
-    const ROWS: usize = 60;
-    let uniforms: Vec<f32> = (0..ROWS).map(|i| (i as f32 + 0.37) / ROWS as f32).collect();
+    let compared = compare_with_the_nucleus(device, &[3, 129, 512, 1000], 60);
+    assert!(compared > 2000, "only {compared} draws were compared");
+}
+
+/// The same for the largest palettes, in few rows, and the one token that can be, first, last and between.
+pub fn large_palettes<D: Device>(device: &Tested<D>) {
+    for vocabulary in [1024, 4096] {
+        let wanted = [0, vocabulary / 2 - 1, vocabulary - 1];
+        let row = |wanted: usize| (0..vocabulary).map(|token| if token == wanted { 300.0 } else { -300.0 }).collect();
+        let rows: Vec<Vec<f32>> = wanted.into_iter().map(row).collect();
+        for top_k in [None, Some(1), Some(vocabulary - 1)] {
+            let options = SampleOptions { top_k, ..SampleOptions::PLAIN };
+            let tokens = sample_result(device, &rows, options, &[0.0, 0.5, 0.999]);
+            assert_eq!(tokens, wanted.map(|token| token as u16), "{vocabulary}, {top_k:?}");
+        }
+    }
+    let compared = compare_with_the_nucleus(device, &[1024, 4096], 3);
+    assert!(compared > 40, "only {compared} draws were compared");
+}
+
+/// Draws of so many rows of logits beside [`drawn_from_the_nucleus`]; how many could be compared.
+fn compare_with_the_nucleus<D: Device>(device: &Tested<D>, vocabularies: &[usize], rows: usize) -> usize {
+    let uniforms: Vec<f32> = (0..rows).map(|i| (i as f32 + 0.37) / rows as f32).collect();
     let mut compared = 0;
-    for (case, vocabulary) in [3, 129, 512, 1000].into_iter().enumerate() {
+    for (case, &vocabulary) in vocabularies.iter().enumerate() {
         // Of few different values too, so that there are equals at the edge.
         for steps in [f64::INFINITY, 2.0] {
             let values = device.random(case as u64).values(vocabulary).into_iter();
@@ -217,7 +238,8 @@ pub fn top_p_draws_from_the_nucleus<D: Device>(device: &Tested<D>) {
             // Out of an op, so that they are in the precision of its results.
             let mut weight = logits.clone();
             weight.resize(8 * vocabulary, 0.0);
-            let (x, weight) = (upload(device, &[ROWS, 8], &[1.0; 8 * ROWS]), upload(device, &[8, vocabulary], &weight));
+            let (x, weight) =
+                (upload(device, &[rows, 8], &vec![1.0; 8 * rows]), upload(device, &[8, vocabulary], &weight));
             let on_device = device.linear(&x, &weight, WeightLayout::InOut, None).unwrap();
 
             for (top_k, top_p, temperature) in
@@ -233,7 +255,7 @@ pub fn top_p_draws_from_the_nucleus<D: Device>(device: &Tested<D>) {
             }
         }
     }
-    assert!(compared > 2000, "only {compared} draws were compared");
+    compared
 }
 
 /// Whatever the logits are, a token that exists comes out.
