@@ -23,6 +23,7 @@ mod probe;
 mod recipes;
 mod resume;
 mod run_images;
+mod sensors;
 #[cfg(unix)]
 mod signals;
 mod tensorboard;
