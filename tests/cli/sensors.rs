@@ -175,7 +175,7 @@ fn of_a_card_that_nobody_knows_the_gemm_is_measured_and_it_says_so() {
     let (said, line, page, bits) = train("rtx5090");
     assert!(said.contains("note: no data sheet of this card is known") && said.contains("% of its own GEMM"), "{said}");
     assert!(line["peak"] == "measured" && line["mfu"].as_f64().unwrap() > 0.0, "{line}");
-    assert!(page.contains("of its own GEMM, measured at the start (64³, bf16)"), "the simulator is slow");
+    assert!(page.contains("of its own GEMM, measured at the start (") && page.contains("³, bf16)"));
 
     // A known one has its data sheet's, and neither changes a bit.
     let (said, line, page, known_bits) = train("rtx4090");
