@@ -147,7 +147,7 @@ fn record(step: u64) -> TrainRecord {
         lr: 1e-3 / (1.0 + t / 1e5),
         grad_norm: 0.3 + 0.01 * (t * 4.1).cos(),
         tokens_per_second: 123_456.789,
-        images_per_second: Some(1929.012_345),
+        images_per_second: Some(1929.0123),
         data_wait: Some(0.001_234),
         mfu: Some(0.401_234),
         mfu_palm: Some(0.456_789),
