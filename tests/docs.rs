@@ -196,3 +196,58 @@ fn every_dependency_has_a_reason() {
         assert!(own || named.contains(name.as_str()), "{name} has no row in docs/dependencies.md");
     }
 }
+
+/// The headings of the changelog's versions: the number, or `Unreleased`, and the date.
+fn versions(changelog: &str) -> Vec<(String, Option<String>)> {
+    let heading = |line: &str| {
+        let (version, date) = line.strip_prefix("## [")?.split_once(']')?;
+        Some((version.to_owned(), date.strip_prefix(" - ").map(str::to_owned)))
+    };
+    changelog.lines().filter_map(heading).collect()
+}
+
+/// What is wrong with a changelog for a package of `version`.
+fn changelog_faults(changelog: &str, version: &str) -> Vec<String> {
+    let versions = versions(changelog);
+    let mut faults = Vec::new();
+    if versions.first().is_none_or(|(first, _)| first != "Unreleased") {
+        faults.push("the first section is not [Unreleased]".to_owned());
+    }
+    let released: Vec<_> = versions.iter().filter(|(version, _)| version != "Unreleased").collect();
+    // Before the first release there is nothing to name.
+    if released.first().is_some_and(|(newest, _)| newest != version) {
+        faults.push(format!("the newest version is not Cargo.toml's, {version}"));
+    }
+    for (version, date) in &released {
+        let digits = |date: &String| date.len() == 10 && date.split('-').all(|part| part.parse::<u32>().is_ok());
+        if !date.as_ref().is_some_and(digits) {
+            faults.push(format!("{version} has no date"));
+        }
+    }
+    let numbers = |version: &str| -> Vec<u64> { version.split('.').filter_map(|part| part.parse().ok()).collect() };
+    if !released.is_sorted_by(|(newer, _), (older, _)| numbers(newer) > numbers(older)) {
+        faults.push("versions are not in falling order".to_owned());
+    }
+    faults
+}
+
+#[test]
+fn the_changelog_names_the_version() {
+    let manifest: toml::Table = fs::read_to_string(root().join("Cargo.toml")).unwrap().parse().unwrap();
+    let version = manifest["package"]["version"].as_str().unwrap();
+    let changelog = fs::read_to_string(root().join("CHANGELOG.md")).unwrap();
+    assert_eq!(changelog_faults(&changelog, version), [""; 0]);
+
+    // The check itself.
+    let faults = |text: &str| changelog_faults(text, "0.2.0").len();
+    let good = "## [Unreleased]\n\n## [0.2.0] - 2027-02-03\n\n## [0.1.0] - 2027-01-02\n";
+    assert_eq!((faults(good), faults("## [Unreleased]\n")), (0, 0));
+    for bad in [
+        good.replace("## [Unreleased]\n", ""),
+        good.replace("## [0.2.0] - 2027-02-03\n", ""),
+        good.replace(" - 2027-01-02", ""),
+        good.replace("0.1.0", "0.3.0"),
+    ] {
+        assert_eq!(faults(&bad), 1, "{bad}");
+    }
+}

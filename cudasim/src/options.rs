@@ -135,6 +135,10 @@ pub struct Options {
     pub driver: (u32, u32),
     /// The code with which every module fails to load; 0 for none.
     pub module_error: i32,
+    /// Functions of NVML that are not supported, without `nvmlDeviceGet`, with `+` between them.
+    pub nvml_lacks: String,
+    /// Readings of power after which NVML has lost the card.
+    pub nvml_lost: u64,
 }
 
 /// Every option by name, as [`Options::set`] reads it: how it is spelled, and what it does.
@@ -182,6 +186,8 @@ named! {
     "card" => card: card;
     "driver" => driver: release;
     "module_error" => module_error: code;
+    "nvml_lacks" => nvml_lacks: names;
+    "nvml_lost" => nvml_lost: number;
 }
 
 fn expected(reader: &str) -> &'static str {
@@ -196,6 +202,7 @@ fn expected(reader: &str) -> &'static str {
         "card" => "a card that is known (src/card.rs lists them)",
         "release" => "a release from 12.0 to 13.0",
         "code" => "the number of an error",
+        "names" => "names with + between them",
         _ => "a number",
     }
 }
@@ -224,6 +231,12 @@ fn release(text: &str) -> Option<(u32, u32)> {
 
 fn code(text: &str) -> Option<i32> {
     text.parse().ok().filter(|code| (0..=999).contains(code))
+}
+
+fn names(text: &str) -> Option<String> {
+    let is_name =
+        |name: &str| !name.is_empty() && name.bytes().all(|letter| letter.is_ascii_alphanumeric() || letter == b'_');
+    text.split('+').all(is_name).then(|| text.to_owned())
 }
 
 fn switch(text: &str) -> Option<bool> {
@@ -329,6 +342,8 @@ impl Default for Options {
             card: None,
             driver: (13, 0),
             module_error: 0,
+            nvml_lacks: String::new(),
+            nvml_lost: u64::MAX,
         }
     }
 }

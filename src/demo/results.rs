@@ -99,6 +99,7 @@ fn run(folder: &Path, data: &DataSpec, device: &str, planned_steps: u64) -> Resu
         planned_steps,
         history: History::read(&folder.join(RunFolder::METRICS))?,
         compute: None,
+        energy: None,
         samples: Vec::new(),
         sample_count: 0,
         config: String::new(),

@@ -10,6 +10,7 @@
 //! shape_check, tensors, capture      what all ops share
 //! ops/                               one file per op
 //! cpu/  cuda/                        the devices
+//! nvml/                              a card's sensors
 //! ```
 //!
 //! Shape letters: `B` images, `T` tokens per image, `R = B·T` rows, `d` width, `H` heads, `V` colours.
@@ -18,7 +19,9 @@ pub mod capture;
 pub mod cpu;
 pub mod cuda;
 mod error;
+mod gemm_rate;
 mod memory_use;
+pub mod nvml;
 pub mod ops;
 mod precision;
 pub mod select;
@@ -31,6 +34,7 @@ pub use capture::Capture;
 pub use cpu::CpuDevice;
 pub use cuda::CudaDevice;
 pub use error::{Error, Result};
+pub use gemm_rate::GemmRate;
 pub use memory_use::MemoryUse;
 pub use ops::adam::{AdamOps, AdamStep, Clip};
 pub use ops::attention::{Attended, AttentionOps, Mask};

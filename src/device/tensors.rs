@@ -1,6 +1,6 @@
 //! Tensors: making them, filling them, reading them.
 
-use super::Result;
+use super::{GemmRate, Result};
 
 /// What holds tensors.
 ///
@@ -21,6 +21,14 @@ pub trait Tensors: Sized + 'static {
     fn describe(&self) -> String;
     /// Bytes of memory that is the device's own; `None` if its tensors lie in the machine's.
     fn own_memory(&self) -> Option<u64>;
+    /// Where it is on the PCI bus, as NVML spells it (`00000000:01:00.0`); `None` if it is no card.
+    fn pci_bus_id(&self) -> Option<String>;
+    /// Measures what its own GEMM reaches in its precision, which takes a moment and leaves no memory taken; `None` if it is
+    /// no card.
+    ///
+    /// # Errors
+    /// Those of the device.
+    fn gemm_rate(&self) -> Result<Option<GemmRate>>;
 
     /// Copies `values` (row-major, as many as `shape` holds) to the device.
     fn upload(&self, shape: &[usize], values: &[f32]) -> Result<Self::Tensor>;

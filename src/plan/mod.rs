@@ -34,6 +34,14 @@ use crate::recipe::{Command, Paper, Recipe, RecipeError};
 /// Fraction of a device's memory that a run may fill: the rest is the driver's, or lost to fragmentation.
 pub const USABLE: f64 = 0.95;
 
+/// Fraction of a device's peak that a run is taken to reach where nobody says otherwise: an assumption.
+pub const UTILISATION: f64 = 0.4;
+
+/// Joules of `flops` on a device that draws `watts` all the time that they take at `utilisation` of its peak.
+pub fn joules(flops: f64, peak: f64, utilisation: f64, watts: f64) -> f64 {
+    flops / (peak * utilisation) * watts
+}
+
 /// What a run is made of, in numbers.
 #[derive(Clone, Debug, Serialize)]
 pub struct Cost {
@@ -217,7 +225,7 @@ impl Cost {
             fits: memory.total() <= usable,
             largest_micro_batch: largest,
             seconds,
-            kilowatt_hours: seconds * device.watts / 3.6e6,
+            kilowatt_hours: joules(self.flops, peak, utilisation, device.watts) / 3.6e6,
         }
     }
 }

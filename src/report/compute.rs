@@ -1,6 +1,7 @@
 //! How much of what a device can compute a run uses.
 
 use crate::model::ModelConfig;
+use crate::run::metrics::PeakSource;
 
 /// FLOPs of a token by two conventions, and what the device could do.
 ///
@@ -17,17 +18,19 @@ pub struct Compute {
     pub needed: f64,
     /// By the second.
     pub palm: f64,
-    /// The most that the device can do, if its data sheet is known.
+    /// The most that the device can do: by its data sheet, or else as its own GEMM does; `None` on a CPU.
     pub peak: Option<Peak>,
 }
 
-/// What a data sheet promises.
+/// What a data sheet promises, or a measurement found.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Peak {
     /// FLOP/s.
     pub flops: f64,
     /// Of what, for people: `H100 SXM in bf16`.
     pub of: String,
+    /// Where it is from.
+    pub source: PeakSource,
 }
 
 /// Model FLOPs utilisation, 0 to 1, by both conventions.
@@ -37,6 +40,8 @@ pub struct Utilisation {
     pub needed: f64,
     /// Of PaLM's.
     pub palm: f64,
+    /// Where the peak is from.
+    pub peak: PeakSource,
 }
 
 impl Compute {
@@ -49,8 +54,9 @@ impl Compute {
 
     /// What so many tokens per second are of the peak; `None` where that is not known.
     pub fn utilisation(&self, tokens_per_second: f64) -> Option<Utilisation> {
-        let per_flop = tokens_per_second / self.peak.as_ref()?.flops;
-        Some(Utilisation { needed: self.needed * per_flop, palm: self.palm * per_flop })
+        let Peak { flops, source, .. } = self.peak.as_ref()?;
+        let per_flop = tokens_per_second / flops;
+        Some(Utilisation { needed: self.needed * per_flop, palm: self.palm * per_flop, peak: *source })
     }
 
     /// In words: `0.012 TFLOP/s (0.014 as PaLM counts)`, and the share of the peak.
@@ -58,16 +64,22 @@ impl Compute {
         let [needed, palm] = [self.needed, self.palm].map(|flops| flops * tokens_per_second / 1e12);
         let speed = format!("{needed:.3} TFLOP/s ({palm:.3} as PaLM counts)");
         match (self.utilisation(tokens_per_second), &self.peak) {
-            (Some(Utilisation { needed, palm }), Some(peak)) => format!(
-                "{speed}, {:.1} % ({:.1} %) of the {:.1} TFLOP/s of {}",
+            (Some(Utilisation { needed, palm, .. }), Some(peak)) => format!(
+                "{speed}, {:.1} % ({:.1} %) of the {} of {}",
                 100.0 * needed,
                 100.0 * palm,
-                peak.flops / 1e12,
+                teraflops(peak.flops),
                 peak.of
             ),
             _ => speed,
         }
     }
+}
+
+/// `989.4 TFLOP/s`; with more digits where it is far less than one.
+pub fn teraflops(flops: f64) -> String {
+    let digits = if flops < 1e11 { 6 } else { 1 };
+    format!("{:.digits$} TFLOP/s", flops / 1e12)
 }
 
 #[cfg(test)]
@@ -79,7 +91,8 @@ mod tests {
     fn the_conventions_by_hand() {
         // iGPT-L at 32×32: 48·12·1536² weights in blocks, a head of 512·1536, 48·1024·1536 scores times width.
         let config = ModelConfig::preset(Preset::L, 32);
-        let peak = Peak { flops: 989.4e12, of: "H100 SXM in bf16".to_owned() };
+        let (of, source) = ("H100 SXM in bf16".to_owned(), PeakSource::DataSheet);
+        let peak = Peak { flops: 989.4e12, of, source };
         let compute = Compute::of(&config, 1024, Some(peak));
         let scores = 48.0 * 1024.0 * 1536.0;
         assert_eq!(compute.needed, 6.0 * (48.0 * 12.0 * 1536.0 * 1536.0 + 512.0 * 1536.0) + 6.0 * scores);

@@ -1,5 +1,6 @@
 //! The curves of a training run.
 
+use super::card::CardHistory;
 use super::charts::{Chart, Curve, FIRST, FOURTH, HALF, Mark, PALE, Point, SECOND, THIRD, WIDE, figure, span};
 use super::history::{History, TrainingCurves, ValidationCurves};
 use super::thinned::Thinned;
@@ -15,6 +16,7 @@ pub(crate) fn figures(history: &History, vocabulary: usize) -> String {
         charts.extend([accuracy_chart(accuracy), class_loss_chart(history)]);
     }
     charts.extend([rate_chart(&history.training), norm_chart(&history.training)]);
+    charts.extend(card_charts(&history.card));
     charts
         .iter()
         .map(|chart| figure(chart).unwrap_or_else(|problem| format!("<p>{}: {problem}</p>\n", chart.title)))
@@ -84,6 +86,17 @@ fn rate_chart(training: &TrainingCurves) -> Chart {
 
 fn norm_chart(training: &TrainingCurves) -> Chart {
     Chart { title: "Gradient norm, before clipping", size: HALF, curves: vec![plain(1, &training.gradient_norm)] }
+}
+
+/// The card's sensors, those that it has.
+fn card_charts(card: &CardHistory) -> impl Iterator<Item = Chart> {
+    let charts = [
+        ("Power of the card, W", &card.watts),
+        ("Temperature of the card, °C", &card.celsius),
+        ("Clock of the multiprocessors, MHz", &card.sm_mhz),
+    ];
+    let chart = |(title, curve): (_, &Thinned)| Chart { title, size: HALF, curves: vec![plain(1, curve)] };
+    charts.map(chart).into_iter().filter(|chart| chart.curves.iter().any(|curve| !curve.points.is_empty()))
 }
 
 /// The only curve of a chart.

@@ -2,6 +2,7 @@
 
 use std::path::Path;
 
+use super::card::CardHistory;
 use super::median::Median;
 use super::thinned::Thinned;
 use crate::run::folder::RunFolderError;
@@ -15,6 +16,7 @@ pub struct History {
     pub(super) validation: ValidationCurves,
     /// Tokens per second of the median step: the first one, and pauses, do not count.
     pub(super) speed: Median,
+    pub(super) card: CardHistory,
     last_step: Option<TrainRecord>,
     last_made: Option<TrainRecord>,
     skipped: u64,
@@ -73,6 +75,9 @@ impl History {
         self.training.learning_rate.push((step, record.lr));
         self.training.gradient_norm.push((step, record.grad_norm));
         self.speed.push(record.tokens_per_second);
+        if let Some(reading) = &record.gpu {
+            self.card.push(record.step, reading);
+        }
         self.last_step = Some(*record);
         if record.skipped > 0 {
             self.skipped += 1;
@@ -113,6 +118,11 @@ impl History {
     /// Training steps that were skipped.
     pub fn skipped(&self) -> u64 {
         self.skipped
+    }
+
+    /// Joules that the card used, as far as it was measured.
+    pub fn joules(&self) -> Option<f64> {
+        self.card.joules()
     }
 
     /// The last validation.

@@ -5,6 +5,7 @@ use std::fmt::Write;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 
+use super::card::ExpectedEnergy;
 use super::compute::Compute;
 use super::curves;
 use super::history::History;
@@ -33,6 +34,8 @@ pub struct Report {
     pub history: History,
     /// FLOPs of a token, and the device's peak; left out where several devices may have been used.
     pub compute: Option<Compute>,
+    /// The energy of a step that `plan` would expect, where the card is known or tells its limit.
+    pub energy: Option<ExpectedEnergy>,
     /// Sample grids that are shown, in order; see [`shown`](super::grids::shown).
     pub samples: Vec<SampleGrid>,
     /// Sample grids in all.
@@ -112,6 +115,7 @@ impl Report {
             rows.push(("Time", duration(last.elapsed)));
             rows.extend(self.speed(last));
         }
+        rows.extend(history.card.rows(self.energy.as_ref()));
 
         rows.iter().fold(String::new(), |mut html, (name, value)| {
             // Writing to a string cannot fail.
@@ -171,7 +175,7 @@ fn nats_and_bits(nats: f64) -> String {
 mod tests {
     use super::*;
     use crate::report::compute::Peak;
-    use crate::run::metrics::{Record, ValidationRecord};
+    use crate::run::metrics::{PeakSource, Record, ValidationRecord};
 
     /// 400 steps, with a validation every 50.
     fn records() -> (Vec<TrainRecord>, Vec<ValidationRecord>) {
@@ -226,8 +230,9 @@ mod tests {
             compute: Some(Compute {
                 needed: 6e6,
                 palm: 7.5e6,
-                peak: Some(Peak { flops: 1e12, of: "a card".to_owned() }),
+                peak: Some(Peak { flops: 1e12, of: "a card".to_owned(), source: PeakSource::DataSheet }),
             }),
+            energy: None,
             samples: vec![grid(200), grid(400)],
             sample_count: 2,
             config: "model = \"tiny\"\nnote = \"</pre><script>\"\n".to_owned(),
@@ -299,6 +304,34 @@ mod tests {
         };
         let sizes = [2_000, 200_000].map(|steps| long(steps).len());
         assert!(sizes[1] < 1 << 20 && sizes[1] < sizes[0] * 5 / 4, "{sizes:?} bytes");
+    }
+
+    /// Heights of the points of the first curve of a colour, downwards.
+    fn heights(page: &str, colour: &str) -> Vec<f64> {
+        let tag = page.split("<polyline ").skip(1).find(|tag| tag.contains(colour)).unwrap();
+        let points = tag.split_once("points=\"").unwrap().1.split('"').next().unwrap();
+        points.split_whitespace().map(|point| point.split_once(',').unwrap().1.parse().unwrap()).collect()
+    }
+
+    #[test]
+    fn of_a_million_steps_one_spike_is_drawn() {
+        let page = |spike: Option<u64>| {
+            let step = |step: u64| TrainRecord {
+                step,
+                loss: if Some(step) == spike { 99.5 } else { 3.0 },
+                elapsed: step as f64,
+                ..TrainRecord::default()
+            };
+            Report { history: (1..=1_000_000).map(|at| Record::Train(step(at))).collect(), ..report() }.render()
+        };
+        for (spike, drawn) in [(None, 0), (Some(777_777), 1)] {
+            let heights = heights(&page(spike), "#A9C8F5");
+            assert!(heights.len() <= 2002, "{} points", heights.len());
+            // The chart is 400 high, and 3 of 99.5 is near its foot; without a spike the line is between the two dashed ones.
+            let lowest = heights.iter().copied().fold(0.0, f64::max);
+            let up = heights.iter().filter(|height| **height < 0.5 * lowest).count();
+            assert_eq!(up, drawn, "a spike at step {spike:?}");
+        }
     }
 
     #[test]

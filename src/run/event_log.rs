@@ -5,6 +5,8 @@ use std::io::{self, BufReader};
 use std::path::{Path, PathBuf};
 use std::time::{SystemTime, UNIX_EPOCH};
 
+use serde_json::{Map, Value};
+
 use super::event_file::{What, kept_bytes, record};
 use super::folder::RunFolderError;
 use super::growing_file::GrowingFile;
@@ -108,13 +110,30 @@ fn scalars(record: &Record) -> serde_json::Result<Vec<(String, f64)>> {
         Record::Train(_) => "train",
         Record::Validation(_) => "validation",
     };
-    let serde_json::Value::Object(fields) = serde_json::to_value(record)? else { return Ok(Vec::new()) };
-    let curves = fields.into_iter().filter(|(name, _)| !NO_CURVES.contains(&name.as_str()));
-    // Both kinds have a loss, and one name for it puts them side by side. JSON has null for what is not a number.
-    let scalar = |(name, value): (String, serde_json::Value)| {
-        (format!("{kind}/{}", name.strip_prefix("val_").unwrap_or(&name)), value.as_f64().unwrap_or(f64::NAN))
+    let Value::Object(mut fields) = serde_json::to_value(record)? else { return Ok(Vec::new()) };
+    // The card's sensors are curves of their own.
+    let sensors = match fields.remove("gpu") {
+        Some(Value::Object(sensors)) => sensors,
+        _ => Map::new(),
     };
-    Ok(curves.map(scalar).collect())
+    let curves = fields.into_iter().filter(|(name, _)| !NO_CURVES.contains(&name.as_str()));
+    // Both kinds have a loss, and one name for it puts them side by side.
+    let named = |(name, value): (String, Value)| {
+        Some((format!("{kind}/{}", name.strip_prefix("val_").unwrap_or(&name)), height(&value)?))
+    };
+    let of_card = |(name, value): (String, Value)| Some((format!("gpu/{name}"), height(&value)?));
+    Ok(curves.filter_map(named).chain(sensors.into_iter().filter_map(of_card)).collect())
+}
+
+/// Where a value stands on its curve; words stand on none. JSON has null for what is not a number, and a list stands for its
+/// length: of reasons why a card is throttled, how many there are.
+fn height(value: &Value) -> Option<f64> {
+    match value {
+        Value::Number(number) => number.as_f64(),
+        Value::Null => Some(f64::NAN),
+        Value::Array(list) => Some(list.len() as f64),
+        Value::Bool(_) | Value::String(_) | Value::Object(_) => None,
+    }
 }
 
 /// What the name of an event file says. TensorBoard knows files by the first words of it.
@@ -152,7 +171,8 @@ fn event_files(root: &Path) -> Result<Vec<(PathBuf, Name)>, RunFolderError> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::run::metrics::{TrainRecord, ValidationRecord};
+    use crate::device::nvml::{Reading, Throttle};
+    use crate::run::metrics::{PeakSource, TrainRecord, ValidationRecord};
 
     fn step(step: u64) -> Record {
         Record::Train(TrainRecord { step, ..TrainRecord::default() })
@@ -178,6 +198,14 @@ mod tests {
         let expected =
             ["validation/accuracy", "validation/class_loss", "validation/loss", "validation/unigram_entropy"];
         assert_eq!(found, expected);
+        // The card's sensors; the source of the peak is no number.
+        let reading =
+            Reading { watts: Some(310.0), throttled_by: Some(Throttle(0x24)), joules: Some(7.0), ..Reading::default() };
+        let watched = TrainRecord { step: 1, gpu: Some(reading), peak: PeakSource::Measured, ..TrainRecord::default() };
+        let mut found = scalars(&Record::Train(watched)).unwrap();
+        found.retain(|(name, _)| !train.contains(&name.as_str()));
+        let expected = [("gpu/joules", 7.0), ("gpu/throttled_by", 2.0), ("gpu/watts", 310.0)];
+        assert_eq!(found, expected.map(|(name, value)| (name.to_owned(), value)));
         let nan = TrainRecord { loss: f64::NAN, ..TrainRecord::default() };
         assert!(
             scalars(&Record::Train(nan)).unwrap().iter().any(|(name, value)| name == "train/loss" && value.is_nan())

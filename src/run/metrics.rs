@@ -2,6 +2,8 @@
 
 use serde::{Deserialize, Deserializer, Serialize};
 
+use crate::device::nvml::Reading;
+
 /// One training step.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -41,9 +43,32 @@ pub struct TrainRecord {
     /// The same by PaLM's count, 6 N + 12 L n d.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub mfu_palm: Option<f64>,
+    /// Which peak these are shares of; absent where it is a data sheet's.
+    #[serde(default, skip_serializing_if = "PeakSource::is_data_sheet")]
+    pub peak: PeakSource,
+    /// What the card's sensors said, in the first step after each reading (they are read once a second).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub gpu: Option<Reading>,
     /// Seconds of training, over all sessions.
     #[serde(deserialize_with = "number")]
     pub elapsed: f64,
+}
+
+/// Where the peak is from that MFU is a share of.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum PeakSource {
+    /// The maker's data sheet.
+    #[default]
+    DataSheet,
+    /// The rate of the engine's own GEMM, measured when the session began: of a card without a known data sheet.
+    Measured,
+}
+
+impl PeakSource {
+    fn is_data_sheet(&self) -> bool {
+        *self == Self::DataSheet
+    }
 }
 
 /// One validation.
@@ -84,8 +109,8 @@ impl TrainRecord {
 #[serde(untagged)]
 pub enum Record {
     /// `{"step", "loss", "lr", "grad_norm", "tokens_per_second", "images_per_second", "data_wait", "elapsed"}`, where the
-    /// device's peak is known `"mfu"` and `"mfu_palm"`, in fine-tuning `"generative_loss"` and `"class_loss"` too, and where
-    /// the step was skipped `"skipped"`
+    /// device's peak is known `"mfu"` and `"mfu_palm"`, with `"peak": "measured"` where it is no data sheet's, on a card about
+    /// once a second `"gpu"`, in fine-tuning `"generative_loss"` and `"class_loss"` too, and where the step was skipped `"skipped"`
     Train(TrainRecord),
     /// `{"step", "val_loss", "unigram_entropy", "images", "elapsed"}`, in fine-tuning `"class_loss"` and `"accuracy"`
     /// too
@@ -140,9 +165,11 @@ mod tests {
     #[test]
     fn lines_come_back_as_the_records_they_were_made_of() {
         let step = TrainRecord { step: 7, loss: 1.0 / 3.0, class_loss: Some(0.1), ..TrainRecord::default() };
+        let reading = Reading { watts: Some(310.5), joules: Some(1e6), ..Reading::default() };
+        let watched = TrainRecord { gpu: Some(reading), peak: PeakSource::Measured, ..step };
         let validation =
             ValidationRecord { step: 7, val_loss: 0.1, accuracy: Some(0.5), ..ValidationRecord::default() };
-        for record in [Record::Train(step), Record::Validation(validation)] {
+        for record in [Record::Train(step), Record::Train(watched), Record::Validation(validation)] {
             assert_eq!(Record::parse(&record.line().unwrap()).unwrap(), record);
         }
         for line in ["", "{}", "{\"step\":1}", "null", "{\"step\":1,\"val_loss\":2,\"loss\":3}"] {

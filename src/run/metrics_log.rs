@@ -17,6 +17,8 @@ pub struct MetricsLog {
     file: GrowingFile,
     /// Training steps that the file held when it was opened.
     steps: u64,
+    /// Energy that they took, joules.
+    joules: f64,
 }
 
 /// What of a log is kept.
@@ -24,6 +26,8 @@ pub struct MetricsLog {
 struct Kept {
     /// Records of training steps.
     steps: u64,
+    /// The last sum of energy among them, joules.
+    joules: f64,
     /// Bytes up to the end of the last record that is kept.
     bytes: u64,
     /// Whether there is something in between that is not.
@@ -52,12 +56,17 @@ impl MetricsLog {
             atomic_file::cut(path, kept.bytes)
         };
         done.map_err(|source| RunFolderError::Io { action: "write", path: path.to_owned(), source })?;
-        Ok(Self { file: GrowingFile::open(path)?, steps: kept.steps })
+        Ok(Self { file: GrowingFile::open(path)?, steps: kept.steps, joules: kept.joules })
     }
 
     /// Steps that the file held when it was opened: all that were made, unless somebody has shortened it.
     pub fn steps(&self) -> u64 {
         self.steps
+    }
+
+    /// Joules that the card had used when the file was opened, as far as it was measured.
+    pub fn joules(&self) -> f64 {
+        self.joules
     }
 
     /// Whether the file is still in the run folder.
@@ -90,7 +99,10 @@ fn kept(path: &Path, is_kept: impl Fn(&Record) -> bool) -> Result<Kept, RunFolde
         if is_kept(&record) {
             kept.has_gaps |= before > kept.bytes;
             kept.bytes = reader.line_end();
-            kept.steps += u64::from(matches!(record, Record::Train(_)));
+            if let Record::Train(step) = record {
+                kept.steps += 1;
+                kept.joules = step.gpu.and_then(|gpu| gpu.joules).unwrap_or(kept.joules);
+            }
         }
         before = reader.line_end();
     }

@@ -30,6 +30,11 @@ impl RunLog {
         self.metrics.steps()
     }
 
+    /// Joules that the run's card had used when they were opened.
+    pub fn joules(&self) -> f64 {
+        self.metrics.joules()
+    }
+
     /// Writes a record down.
     ///
     /// # Errors

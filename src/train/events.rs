@@ -2,6 +2,7 @@
 
 use std::path::Path;
 
+use crate::device::nvml::Reading;
 use crate::eval::Evaluation;
 use crate::report::compute::Utilisation;
 use crate::train::StepOutcome;
@@ -15,6 +16,10 @@ pub struct Pace {
     pub images_per_second: f64,
     /// Model FLOPs utilisation over this step, where the device's peak is known.
     pub utilisation: Option<Utilisation>,
+    /// What the card's sensors said last, where there is a card and NVML.
+    pub gpu: Option<Reading>,
+    /// Whether they were read since the step before.
+    pub gpu_is_new: bool,
     /// Seconds since the run's first step, over all its sessions.
     pub elapsed: f64,
     /// Fraction of this session's time, its first batch apart, that was spent waiting for data: 0 where loading keeps

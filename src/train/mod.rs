@@ -19,6 +19,7 @@ mod skipping;
 mod trainer;
 mod training_loop;
 mod validating;
+mod yardstick;
 
 pub use error::TrainError;
 pub use events::{Events, Pace, Silent};

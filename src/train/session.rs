@@ -9,6 +9,7 @@ use super::settings::Settings;
 use super::setup::{self, Origin, State};
 use super::skipping::Skipping;
 use super::training_loop::{StopReason, TrainingLoop};
+use super::yardstick::{self, Yardstick};
 use super::{Events, TrainError, Trainer};
 use crate::checkpoint::images::{ChosenPalette, check_fits, note_on_classes};
 use crate::checkpoint::{BestAccuracy, Progress};
@@ -16,7 +17,6 @@ use crate::data::{self, Batches, Examples, Palette, Prefetcher, Split};
 use crate::device::{Device, Precision};
 use crate::fs::{atomic_dir, atomic_file};
 use crate::model::{ModelConfig, Objective, Transformer};
-use crate::report::compute::Compute;
 use crate::report::grids;
 use crate::report::history::History;
 use crate::report::html::{describe_model, grouped};
@@ -186,9 +186,13 @@ impl<'a, D: Device> Session<'a, D> {
             ));
         }
         let (config, precision) = (trainer.model().config(), settings.precision.unwrap_or(Precision::F32));
-        let compute = Compute::of(config, train.sequence_length(), setup::peak(trainer.device(), precision));
+        let tokens = settings.batch * settings.accumulate * train.sequence_length();
+        let Yardstick { compute, energy, note } =
+            Yardstick::of(trainer.device(), config, precision, [train.sequence_length(), tokens])?;
+        note.iter().for_each(|note| events.note(note));
         let mut training = TrainingLoop {
             compute: compute.clone(),
+            monitor: yardstick::monitor(trainer.device(), log.joules()),
             trainer,
             batches: Prefetcher::start(batches, progress.samples, settings.batch, 4)?,
             length: train.sequence_length(),
@@ -210,6 +214,7 @@ impl<'a, D: Device> Session<'a, D> {
         let (device, config) = (training.trainer.device(), training.trainer.model().config());
         let report = Report {
             compute: Some(compute),
+            energy,
             ..report(training.folder, config, &settings, train.describe(), device.describe())?
         };
         write_text(&training.folder.report(), &report.render())?;
@@ -251,6 +256,7 @@ fn report(
         planned_steps: settings.steps,
         history: History::read(&folder.metrics())?,
         compute: None,
+        energy: None,
         samples,
         sample_count: grids.len(),
         config: settings.to_toml()?,

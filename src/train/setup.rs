@@ -12,8 +12,7 @@ use crate::data::{self, DataSpec, Examples, OpenOptions, Palette, Split};
 use crate::device::{Device, Precision};
 use crate::model::{Criterion, MASK_RATE, Masking, ModelConfig, Objective, parameter_specs};
 use crate::optim::{Adam, AdamConfig, Average, Schedule, Skipped};
-use crate::plan::{Load, Work, limits, recognised};
-use crate::report::compute::Peak;
+use crate::plan::{Load, Work, limits};
 use crate::run::checkpoints;
 use crate::run::folder::RunFolder;
 use crate::run::images::{Change, ImagesRecord};
@@ -375,15 +374,6 @@ pub(super) fn check_memory<D: Device>(
         format!("note: validating {wanted} images at a time needs more memory than there is; it will be {fits} (--eval-batch)")
     });
     Ok((fits, note))
-}
-
-/// What the device could do, if its data sheet is known.
-pub(super) fn peak<D: Device>(device: &D, precision: Precision) -> Option<Peak> {
-    device.own_memory()?;
-    let model = recognised(&device.describe())?;
-    let (precision, flops) = model.peak(precision);
-    let in_words = if precision == Precision::Bf16 { "bf16" } else { "f32" };
-    Some(Peak { flops, of: format!("{} in {in_words}", model.name) })
 }
 
 /// Refuses to go on with a run that has made more steps than it is to make in all.

@@ -5,16 +5,17 @@ use std::time::Instant;
 
 use super::loop_schedule::LoopSchedule;
 use super::skipping::Skipping;
-use super::{Events, Pace, PendingStep, TrainError, Trainer};
+use super::{Events, Pace, PendingStep, StepOutcome, TrainError, Trainer};
 use crate::checkpoint::{self, CheckpointContents, Progress, TrainingState};
 use crate::data::{Examples, Palette, Prefetcher, tokens_of};
+use crate::device::nvml::Monitor;
 use crate::device::{Device, SampleOptions};
 use crate::eval::score;
 use crate::model::Objective;
 use crate::report::compute::Compute;
 use crate::run::checkpoints;
 use crate::run::folder::RunFolder;
-use crate::run::metrics::{Record, TrainRecord};
+use crate::run::metrics::{PeakSource, Record, TrainRecord};
 use crate::run::restore::restore;
 use crate::run::run_log::RunLog;
 use crate::sample::Generation;
@@ -35,6 +36,8 @@ pub enum StopReason {
 pub(super) struct TrainingLoop<'a, D: Device> {
     /// FLOPs of a token, and the device's peak.
     pub compute: Compute,
+    /// Watches the card, where there is one and NVML.
+    pub monitor: Option<Monitor>,
     /// The model and its optimiser.
     pub trainer: Trainer<'a, D>,
     /// Micro-batches in order, from the next step on.
@@ -204,13 +207,30 @@ impl<D: Device> TrainingLoop<'_, D> {
         self.progress.tokens += tokens as u64;
         self.progress.elapsed += seconds;
 
-        // Log and show.
+        self.log_step(&outcome, tokens as f64 / seconds, events)?;
+        self.skipping.note(&outcome, events);
+        let lost = self.monitor.as_ref().and_then(Monitor::complaint);
+        let lost = lost
+            .map(|why| format!("note: the card's sensors do not answer (NVML: {why}); the run goes on without them"));
+        self.batches.complaint().iter().chain(&lost).for_each(|complaint| events.note(complaint));
+        Ok(())
+    }
+
+    /// Logs and shows a step that was finished.
+    fn log_step(
+        &mut self,
+        outcome: &StepOutcome,
+        tokens_per_second: f64,
+        events: &mut dyn Events,
+    ) -> Result<(), TrainError> {
         let data_wait = self.batches.wait().fraction();
-        let tokens_per_second = tokens as f64 / seconds;
+        let sensed = self.monitor.as_ref().and_then(Monitor::latest);
         let pace = Pace {
             tokens_per_second,
             images_per_second: tokens_per_second / self.length as f64,
             utilisation: self.compute.utilisation(tokens_per_second),
+            gpu: sensed.map(|(reading, _)| reading),
+            gpu_is_new: sensed.is_some_and(|(_, is_new)| is_new),
             elapsed: self.progress.elapsed,
             data_wait,
         };
@@ -229,13 +249,11 @@ impl<D: Device> TrainingLoop<'_, D> {
             data_wait: Some(data_wait),
             mfu: pace.utilisation.map(|share| share.needed),
             mfu_palm: pace.utilisation.map(|share| share.palm),
+            peak: pace.utilisation.map_or(PeakSource::DataSheet, |share| share.peak),
+            gpu: pace.gpu.filter(|_| pace.gpu_is_new),
             elapsed: pace.elapsed,
         }))?;
-        events.stepped(&outcome, &pace);
-        self.skipping.note(&outcome, events);
-        if let Some(complaint) = self.batches.complaint() {
-            events.note(&complaint);
-        }
+        events.stepped(outcome, &pace);
         Ok(())
     }
 

@@ -42,7 +42,7 @@ const ENGINE: &[Floors] = &[
     Floors {
         parent: "device",
         floors: &[
-            &["shape_check", "precision", "memory_use"],
+            &["shape_check", "precision", "memory_use", "gemm_rate", "nvml"],
             &["shape", "error"],
             &["tensors"],
             &["ops", "capture"],
@@ -84,7 +84,8 @@ const CUDASIM: &[Floors] = &[
 ];
 
 /// Crates that one room alone may use.
-const OWNED: &[(&str, &str)] = &[("clap", "cli"), ("anyhow", "cli"), ("cudarc", "device::cuda")];
+const OWNED: &[(&str, &str)] =
+    &[("clap", "cli"), ("anyhow", "cli"), ("cudarc", "device::cuda"), ("nvml_wrapper", "device::nvml")];
 
 /// Pairs that no floor tells apart.
 const STRANGERS: &[(&str, &str)] = &[("data", "device"), ("data", "tape"), ("data", "optim")];

@@ -26,6 +26,7 @@ mod probe;
 mod recipes;
 mod resume;
 mod run_images;
+mod sensors;
 mod serve;
 #[cfg(unix)]
 mod signals;

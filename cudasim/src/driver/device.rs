@@ -26,7 +26,7 @@ impl Device {
     }
 
     /// The name says what it is: results must not be taken for those of a GPU.
-    fn name(&self) -> String {
+    pub(super) fn name(&self) -> String {
         match self.options.card {
             Some(card) => format!("cudasim (simulated {})", card.model),
             None => "cudasim (simulated sm_90a)".into(),

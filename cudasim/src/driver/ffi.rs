@@ -21,6 +21,12 @@ impl<T> Clone for Out<T> {
 impl<T> Copy for Out<T> {}
 
 impl<T> Out<T> {
+    /// The place of a test's own variable.
+    #[cfg(test)]
+    pub fn of(place: *mut T) -> Self {
+        Self(place)
+    }
+
     /// Whether it is null.
     pub fn is_null(self) -> bool {
         self.0.is_null()

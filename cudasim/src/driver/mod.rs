@@ -10,6 +10,7 @@
 //! capture, graph                 work that is recorded instead
 //! release                        which functions a driver of an older release lacks, and which were called
 //! control, install               what tests ask beyond the driver API
+//! nvml                           sensors: what the management library tells of the same devices
 //! ```
 //!
 //! **Laziness.** Nothing runs before something waits for it: a synchronisation, a query, a copy that the host sees. Then
@@ -36,6 +37,7 @@ mod library;
 mod limits;
 mod memory;
 mod module;
+mod nvml;
 mod objects;
 mod occupancy;
 mod pages;

@@ -10,6 +10,7 @@ use super::counter::{LINE_INTERVAL, draws_bars};
 use super::output::{describe, print_json, tell};
 use crate::eval::Evaluation;
 use crate::fs::path_text;
+use crate::run::metrics::PeakSource;
 use crate::train::{Events, Pace, StepOutcome};
 
 /// The watcher that fits the output: JSON lines if asked for, a bar on a terminal that draws one, else lines.
@@ -45,12 +46,13 @@ impl JsonLines {
         }
     }
 
-    /// Without the keys that say nothing: those of a class head in pre-training, that of a skipped step, and shares
-    /// of a peak that is not known.
+    /// Without the keys that say nothing: those of a class head in pre-training, that of a skipped step, shares
+    /// of a peak that is not known, and sensors without a new reading.
     fn print_given(&mut self, mut value: serde_json::Value) {
         if let Some(map) = value.as_object_mut() {
-            let silent =
-                |key: &str| ["class_loss", "generative_loss", "accuracy", "skipped", "mfu", "mfu_palm"].contains(&key);
+            const SILENT: [&str; 8] =
+                ["class_loss", "generative_loss", "accuracy", "skipped", "mfu", "mfu_palm", "peak", "gpu"];
+            let silent = |key: &str| SILENT.contains(&key);
             map.retain(|key, value| !(silent(key) && value.is_null()));
         }
         self.print(&value);
@@ -76,6 +78,8 @@ impl Events for JsonLines {
             "images_per_second": pace.images_per_second,
             "mfu": pace.utilisation.map(|share| share.needed),
             "mfu_palm": pace.utilisation.map(|share| share.palm),
+            "peak": pace.utilisation.map(|share| share.peak).filter(|peak| *peak == PeakSource::Measured),
+            "gpu": pace.gpu.filter(|_| pace.gpu_is_new),
             "elapsed": pace.elapsed,
             "data_wait": pace.data_wait,
         }));
@@ -233,11 +237,16 @@ fn losses(outcome: &StepOutcome) -> String {
     }
 }
 
-/// Tokens and images per second; where the peak is known what they are of it, and where loading falls behind the wait.
+/// Tokens and images per second; where the peak is known what they are of it, where there are sensors what they say, and where
+/// loading falls behind the wait.
 fn speed(pace: &Pace) -> String {
     let mut words = format!("{:.0} tokens/s ({:.1} images/s", pace.tokens_per_second, pace.images_per_second);
     if let Some(share) = pace.utilisation {
-        words.push_str(&format!(", MFU {:.1} %", 100.0 * share.needed));
+        let of = if share.peak == PeakSource::Measured { " of its own GEMM" } else { "" };
+        words.push_str(&format!(", MFU {:.1} %{of}", 100.0 * share.needed));
+    }
+    if let Some(sensed) = pace.gpu.map(|reading| reading.in_short()).filter(|sensed| !sensed.is_empty()) {
+        words.push_str(&format!(", {sensed}"));
     }
     if pace.data_wait >= 0.01 {
         words.push_str(&format!(", {:.0} % waiting for data", 100.0 * pace.data_wait));

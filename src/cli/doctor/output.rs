@@ -7,6 +7,7 @@ use crate::cli::common::output::say;
 use crate::device;
 use crate::device::cuda::kernel::{KERNELS, KernelInfo, MODULES, TOOLKIT};
 use crate::device::cuda::{DeviceInfo, Devices};
+use crate::device::nvml::{self, CardState};
 use crate::plan::machine::{GEMM_SIDE, Machine};
 
 const GIBIBYTE: f64 = (1_u64 << 30) as f64;
@@ -82,6 +83,7 @@ pub fn say_cuda(cuda: &device::Result<Devices>, nvidia_driver: Option<&str>) -> 
                 ))?;
                 let (shared, l2) = (found.shared >> 10, f64::from(found.l2) / f64::from(1 << 20));
                 say(format_args!("               {shared} KiB of shared memory for a block, {l2:.0} MiB of L2 cache"))?;
+                say(format_args!("               {}", sensors(&found.pci_bus_id)))?;
             }
             if devices.is_empty() {
                 say(format_args!("  device cuda  {NO_DEVICE}"))?;
@@ -126,6 +128,41 @@ pub fn say_kernels(each: bool) -> Result<()> {
     Ok(())
 }
 
+/// What a card's sensors say now, in words: `now 61 W of at most 700, 34 °C, 345 of 1980 MHz, 1.2 of 80.0 GiB in use, idle`.
+fn sensors(pci_bus_id: &str) -> String {
+    let CardState { reading, power_limit, max_sm_mhz, memory_bytes } = match nvml::inspect(pci_bus_id) {
+        Ok(state) => state,
+        Err(why) => return format!("no power, temperature and clocks: {why}"),
+    };
+    let of = |value: Option<String>, most: Option<String>, unit: &str| match (value, most) {
+        (Some(value), Some(most)) => Some(format!("{value} of {most} {unit}")),
+        (Some(value), None) => Some(format!("{value} {unit}")),
+        (None, _) => None,
+    };
+    let (watts, gib) = (|watts: f64| format!("{watts:.0}"), |bytes: u64| format!("{:.1}", bytes as f64 / GIBIBYTE));
+    let words = [
+        of(reading.watts.map(watts), power_limit.map(watts), "W"),
+        of(reading.celsius.map(|celsius| celsius.to_string()), None, "°C"),
+        of(reading.sm_mhz.map(|clock| clock.to_string()), max_sm_mhz.map(|clock| clock.to_string()), "MHz"),
+        of(reading.memory_bytes.map(gib), memory_bytes.map(gib), "GiB in use"),
+        reading.throttled_by.filter(|reasons| !reasons.is_empty()).map(|reasons| reasons.names().join(", ")),
+    ];
+    format!("now {}, by NVML", words.into_iter().flatten().collect::<Vec<_>>().join(", "))
+}
+
+/// The same for machines; `why` in the place of what is not there.
+fn sensors_json(pci_bus_id: &str) -> Value {
+    match nvml::inspect(pci_bus_id) {
+        Ok(CardState { reading, power_limit, max_sm_mhz, memory_bytes }) => json!({
+            "now": reading,
+            "power_limit_watts": power_limit,
+            "max_sm_mhz": max_sm_mhz,
+            "memory_bytes": memory_bytes,
+        }),
+        Err(why) => json!({"why": why}),
+    }
+}
+
 const NO_DEVICE: &str = "the driver does not know of any device";
 
 /// Why a CUDA device cannot be used, if it cannot.
@@ -154,6 +191,8 @@ fn devices(cuda: &device::Result<Devices>) -> Vec<Value> {
                     "multiprocessors": found.multiprocessors,
                     "shared_bytes": found.shared,
                     "l2_bytes": found.l2,
+                    "pci_bus_id": found.pci_bus_id,
+                    "nvml": sensors_json(&found.pci_bus_id),
                 })
             }));
         }

@@ -6,6 +6,7 @@ use clap::Args;
 
 use crate::cli::common::named::named;
 use crate::device::Precision;
+use crate::plan::UTILISATION;
 
 /// Say what a run would cost: parameters, FLOPs, memory, time and energy, and whether it fits
 ///
@@ -27,7 +28,7 @@ pub struct PlanCommand {
     #[arg(long, value_parser = named::<Precision>(), default_value_t)]
     pub precision: Precision,
     /// Fraction of the peak that is reached, 0 to 1
-    #[arg(long, value_name = "FRACTION", default_value_t = 0.4)]
+    #[arg(long, value_name = "FRACTION", default_value_t = UTILISATION)]
     pub utilisation: f64,
     /// Images per micro-batch, in place of the recipe's
     #[arg(long, value_name = "N")]

@@ -6,6 +6,7 @@ use serde_json::{Value, json};
 use crate::checkpoint::BestAccuracy;
 use crate::cli::common::output::{print_json, say};
 use crate::fs::path_text;
+use crate::report::card::energy;
 use crate::run::folder::RunFolder;
 use crate::train::{ModelKind, Outcome, StopReason};
 
@@ -24,6 +25,10 @@ pub fn announce(outcome: &Outcome, json: bool) -> Result<()> {
         }
         StopReason::Finished => say(format_args!("done: {step} steps"))?,
         StopReason::StoppedEarly => say(format_args!("done: {step} steps; the accuracy has stopped rising"))?,
+    }
+
+    if let Some(joules) = report.history.joules() {
+        say(format_args!("energy       {} by NVML, of the whole card", energy(joules)))?;
     }
 
     // How good the model is, and where everything lies.
@@ -88,6 +93,9 @@ fn end_line(outcome: &Outcome) -> Value {
         "checkpoint": path_text(folder.checkpoint(*step)),
         "report": path_text(folder.report()),
     });
+    if let Some(joules) = report.history.joules() {
+        end["joules"] = joules.into();
+    }
     if let Some(best) = best {
         end["best_accuracy"] = best.accuracy.into();
         end["best_step"] = best.step.into();

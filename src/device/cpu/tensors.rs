@@ -2,7 +2,7 @@
 
 use super::CpuDevice;
 use super::tensor::{CpuTensor, CpuTokens};
-use crate::device::{ElementwiseOps, Result, Tensors, shape_check};
+use crate::device::{ElementwiseOps, GemmRate, Result, Tensors, shape_check};
 
 impl Tensors for CpuDevice {
     type Tensor = CpuTensor;
@@ -17,6 +17,14 @@ impl Tensors for CpuDevice {
 
     fn own_memory(&self) -> Option<u64> {
         None
+    }
+
+    fn pci_bus_id(&self) -> Option<String> {
+        None
+    }
+
+    fn gemm_rate(&self) -> Result<Option<GemmRate>> {
+        Ok(None)
     }
 
     fn upload(&self, shape: &[usize], values: &[f32]) -> Result<CpuTensor> {

@@ -24,6 +24,8 @@ pub struct DeviceInfo {
     pub name: String,
     /// Compute capability: major, minor.
     pub capability: (i32, i32),
+    /// Where it is on the PCI bus, as NVML spells it.
+    pub pci_bus_id: String,
     /// Bytes of its memory.
     pub memory: u64,
     /// Streaming multiprocessors.
@@ -64,6 +66,7 @@ fn info(ordinal: i32, known: (u32, u32)) -> std::result::Result<DeviceInfo, Driv
     Ok(DeviceInfo {
         name: result::device::get_name(device)?,
         capability,
+        pci_bus_id: driver::pci_bus_id(attribute)?,
         // SAFETY: as above.
         memory: unsafe { result::device::total_mem(device)? } as u64,
         multiprocessors: attribute(Attribute::CU_DEVICE_ATTRIBUTE_MULTIPROCESSOR_COUNT)?,

@@ -39,6 +39,8 @@ pub(super) struct Driver {
     pub(super) shared_limit: usize,
     /// Bytes of the device's memory.
     pub(super) total_memory: u64,
+    /// Where it is on the bus.
+    pub(super) pci_bus_id: Option<String>,
     pub(super) timer: Timer,
     modules: Vec<OnceCell<Arc<CudaModule>>>,
     functions: Vec<OnceCell<CudaFunction>>,
@@ -102,6 +104,7 @@ impl Driver {
             stream: Some(context.new_stream().map_err(failed("cuStreamCreate"))?),
             total_memory: context.total_mem().map_err(failed("cuDeviceTotalMem"))? as u64,
             timer: Timer::default(),
+            pci_bus_id: Some(pci_bus_id(attribute)?),
             context: Some(context),
             name,
             capability,
@@ -121,6 +124,7 @@ impl Driver {
             multiprocessors: 132,
             shared_limit: usize::MAX,
             total_memory: u64::MAX,
+            pci_bus_id: None,
             timer: Timer::default(),
             modules: Vec::new(),
             functions: Vec::new(),
@@ -213,6 +217,18 @@ impl Driver {
         }
         self.modules[index].get().ok_or_else(|| not_loaded(MODULES[index].name))
     }
+}
+
+/// Where a device is on the PCI bus, as NVML spells it: domain, bus, device, function. `CUDA_VISIBLE_DEVICES` does not change it.
+pub(super) fn pci_bus_id<E>(
+    attribute: impl Fn(Attribute) -> std::result::Result<i32, E>,
+) -> std::result::Result<String, E> {
+    let [domain, bus, device] = [
+        attribute(Attribute::CU_DEVICE_ATTRIBUTE_PCI_DOMAIN_ID)?,
+        attribute(Attribute::CU_DEVICE_ATTRIBUTE_PCI_BUS_ID)?,
+        attribute(Attribute::CU_DEVICE_ATTRIBUTE_PCI_DEVICE_ID)?,
+    ];
+    Ok(format!("{domain:08x}:{bus:02x}:{device:02x}.0"))
 }
 
 /// The error of a kernel or module that is not there although it was just loaded.

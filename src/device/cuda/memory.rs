@@ -114,7 +114,7 @@ impl Pool {
     }
 
     /// Gives everybody's free buffers back to the driver; whether there were any.
-    fn give_back(&self, stream: &CudaStream) -> Result<bool> {
+    pub(super) fn give_back(&self, stream: &CudaStream) -> Result<bool> {
         let free = self.free_list.drain();
         let bytes: usize = free.iter().map(|(size, _)| size).sum();
         drop(free);

@@ -20,6 +20,7 @@ mod embedding;
 mod error;
 mod free_list;
 mod functions;
+mod gemm_rate;
 mod global_norm;
 pub mod kernel;
 mod layernorm;

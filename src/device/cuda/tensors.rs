@@ -2,12 +2,12 @@
 
 use half::bf16;
 
-use super::CudaDevice;
 use super::pinned::PendingRead;
 use super::tensor::CudaTensor;
 use super::tokens::{CudaTokens, Known};
+use super::{CudaDevice, gemm_rate};
 use crate::device::shape::Shape;
-use crate::device::{ElementwiseOps, Precision, Result, Tensors, shape_check};
+use crate::device::{ElementwiseOps, GemmRate, Precision, Result, Tensors, shape_check};
 
 impl Tensors for CudaDevice {
     type Tensor = CudaTensor;
@@ -27,6 +27,14 @@ impl Tensors for CudaDevice {
 
     fn own_memory(&self) -> Option<u64> {
         Some(self.driver.total_memory)
+    }
+
+    fn pci_bus_id(&self) -> Option<String> {
+        self.driver.pci_bus_id.clone()
+    }
+
+    fn gemm_rate(&self) -> Result<Option<GemmRate>> {
+        gemm_rate::measure(self)
     }
 
     fn upload(&self, shape: &[usize], values: &[f32]) -> Result<CudaTensor> {
