@@ -100,7 +100,7 @@ mod tests {
 
     use super::*;
 
-    const ALL: [Purpose; 12] = [
+    const ALL: [Purpose; 13] = [
         Purpose::Augmentation,
         Purpose::Shuffle,
         Purpose::HoldOut,

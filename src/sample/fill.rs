@@ -126,7 +126,7 @@ mod tests {
         let original: Vec<u16> = (0..16).map(|pixel| pixel % 8).collect();
         let masked: Vec<bool> = (0..16).map(|pixel| pixel % 3 == 0).collect();
         let fill = |images, seed, first| {
-            let generation = Generation { length: 16, options: SampleOptions::PLAIN, seed, first };
+            let generation = Generation { length: 16, options: SampleOptions::PLAIN, seed, first, guidance: None };
             let mut seen = Vec::new();
             let what = (&original[..], &masked[..]);
             let filled = fill_watched(&device, &model, &parameters, images, what, generation, |pixel, tokens| {
@@ -158,7 +158,7 @@ mod tests {
 
         let device = CpuDevice::new(Some(1)).unwrap();
         let (model, parameters) = model(&device);
-        let generation = Generation { length: 16, options: SampleOptions::PLAIN, seed: 0, first: 0 };
+        let generation = Generation { length: 16, options: SampleOptions::PLAIN, seed: 0, first: 0, guidance: None };
         let mut seen = 0;
         let (original, masked) = ([0; 16], [true; 16]);
         let filled = fill_watched(&device, &model, &parameters, 2, (&original, &masked), generation, |_, _| {
