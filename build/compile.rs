@@ -13,17 +13,15 @@ use nvcc::Nvcc;
 
 use crate::Result;
 
+/// Uncompressed: the simulator reads the PTX, and so does `tables`.
+const OPTIONS: &[&str] = &["-fatbin", "-std=c++17", "-O3", "-lineinfo", "-Xptxas=-v"];
+
 /// Machine code for the A100's and the H100's generations, which their successors of the same major version run as well, and
-/// PTX from which the driver makes code for all others. Uncompressed: the simulator reads the PTX, and so does `tables`.
-const OPTIONS: &[&str] = &[
-    "-fatbin",
-    "-std=c++17",
-    "-O3",
-    "-lineinfo",
-    "-Xptxas=-v",
-    "-gencode=arch=compute_80,code=[sm_80,compute_80]",
-    "-gencode=arch=compute_90a,code=sm_90a",
-];
+/// PTX from which the driver makes code for all others.
+const ANY: &[&str] = &["-gencode=arch=compute_80,code=[sm_80,compute_80]", "-gencode=arch=compute_90a,code=sm_90a"];
+
+/// What has instructions of compute capability 9.0 alone.
+const SM90: &[&str] = &["-gencode=arch=compute_90a,code=[sm_90a,compute_90a]"];
 
 /// What became of one file.
 pub struct Object {
@@ -83,7 +81,8 @@ fn one(nvcc: &Nvcc, root: &Path, out: &Path, name: &str) -> Result<Object> {
     let (dependencies, log_path) = (out.join(format!("{name}.d")), out.join(format!("{name}.log")));
 
     // The log begins with the recipe that it was made by.
-    let options = [OPTIONS, &[nvcc.uncompressed()]].concat();
+    let architectures = if name.ends_with("_sm90") { SM90 } else { ANY };
+    let options = [OPTIONS, architectures, &[nvcc.uncompressed()]].concat();
     let recipe = format!("{}\n{options:?}\n{}\n", nvcc.path.display(), nvcc.version.trim());
     if let Some(log) = current(root, &fatbin, &dependencies, &log_path, &recipe) {
         return Ok(Object { name: name.to_owned(), fatbin, log });

@@ -65,6 +65,7 @@ impl Parameter {
             Kind::U64 => "U64",
             Kind::U32 => "U32",
             Kind::F32 => "F32",
+            Kind::TensorMap => "TensorMap",
         };
         format!("Parameter {{ kind: {kind}, offset: {} }}", self.offset)
     }
@@ -76,14 +77,27 @@ enum Kind {
     U64,
     U32,
     F32,
+    TensorMap,
 }
 
 impl Kind {
+    /// Of a parameter of the PTX, `.param .u64 name` or `.param .align 64 .b8 name[128]`.
+    fn of(parameter: &str) -> Option<Self> {
+        match parameter.split_whitespace().skip(1).collect::<Vec<_>>()[..] {
+            [".u64" | ".b64", _] => Some(Self::U64),
+            [".u32" | ".s32" | ".b32", _] => Some(Self::U32),
+            [".f32", _] => Some(Self::F32),
+            [".align", "64", ".b8", name] if name.ends_with("[128]") => Some(Self::TensorMap),
+            _ => None,
+        }
+    }
+
     /// Bytes, and alignment.
-    fn size(self) -> usize {
+    fn layout(self) -> (usize, usize) {
         match self {
-            Self::U64 => 8,
-            Self::U32 | Self::F32 => 4,
+            Self::U64 => (8, 8),
+            Self::U32 | Self::F32 => (4, 4),
+            Self::TensorMap => (128, 64),
         }
     }
 }
@@ -117,19 +131,12 @@ fn entries(ptx: &str) -> Result<Vec<Entry>> {
 
         let (mut parameters, mut offset) = (Vec::new(), 0usize);
         for parameter in list.split(',').map(str::trim).filter(|parameter| !parameter.is_empty()) {
-            let kind = match parameter.split_whitespace().nth(1) {
-                Some(".u64" | ".b64") => Kind::U64,
-                Some(".u32" | ".s32" | ".b32") => Kind::U32,
-                Some(".f32") => Kind::F32,
-                _ => {
-                    return Err(
-                        format!("{name}: `{parameter}` is of no known kind; teach build/tables.rs about it").into()
-                    );
-                }
-            };
-            offset = offset.next_multiple_of(kind.size());
+            let kind = Kind::of(parameter)
+                .ok_or_else(|| format!("{name}: `{parameter}` is of no known kind; teach build/tables.rs about it"))?;
+            let (bytes, alignment) = kind.layout();
+            offset = offset.next_multiple_of(alignment);
             parameters.push(Parameter { kind, offset });
-            offset += kind.size();
+            offset += bytes;
         }
 
         let head = rest.split('{').next().unwrap_or_default();

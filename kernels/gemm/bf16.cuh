@@ -104,11 +104,13 @@ __device__ __forceinline__ void gemm(const bf16* a, const bf16* b, int m, int n,
     char* a_tiles = smem;                      // [STAGES][A::BYTES]
     char* b_tiles = smem + STAGES * A::BYTES;  // [STAGES][B::BYTES]
 
-    const TileIndex index = tile_index(blocks_of(m, TILE_M), blocks_of(n, TILE_N));
+    const TileIndex index = tile_at(blockIdx.x, blocks_of(m, TILE_M), blocks_of(n, TILE_N));
     const int first_m = index.m * TILE_M, first_n = index.n * TILE_N;
     const int warp = threadIdx.x / WARP, lane = threadIdx.x % WARP;
     const int warp_m = warp / 2 * WARP_M, warp_n = warp % 2 * WARP_N;
-    const KRange range = k_range(blocks_of(k, TILE_K));
+    const KRange split = k_range(blocks_of(k, SPLIT_K), blockIdx.z, gridDim.z);
+    constexpr int EACH = SPLIT_K / TILE_K;
+    const KRange range = {split.begin * EACH, min(split.end * EACH, blocks_of(k, TILE_K))};
 
     float accumulators[FRAGMENTS_M][FRAGMENTS_N][4] = {};
 

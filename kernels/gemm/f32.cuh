@@ -49,10 +49,10 @@ __device__ __forceinline__ void gemm(
     __shared__ __align__(16) float a_tiles[STAGES][OPERAND];
     __shared__ __align__(16) float b_tiles[STAGES][OPERAND];
 
-    const TileIndex index = tile_index(blocks_of(m, TILE), blocks_of(n, TILE));
+    const TileIndex index = tile_at(blockIdx.x, blocks_of(m, TILE), blocks_of(n, TILE));
     const int first_m = index.m * TILE, first_n = index.n * TILE;
     const int thread_n = threadIdx.x % 8 * 4, thread_m = threadIdx.x / 8 * 4;
-    const KRange range = k_range(blocks_of(k, TILE_K));
+    const KRange range = k_range(blocks_of(k, TILE_K), blockIdx.z, gridDim.z);
 
     float accumulators[4][8] = {};
 

@@ -7,28 +7,30 @@
 // other dimension, its span (A is [k, m], B is [k, n]).
 enum class Major { K, SPAN };
 
-// The tile of this block, counted in tiles. Grouped rasterisation: blocks that run together work on a square of tiles, so that
-// they share operands in the L2 cache: GROUP rows of tiles, column after column.
+// A tile of C, counted in tiles. Grouped rasterisation: blocks that run together work on a square of tiles, so that they share
+// operands in the L2 cache: GROUP rows of tiles, column after column.
 struct TileIndex {
     int m;
     int n;
 };
-__device__ __forceinline__ TileIndex tile_index(int rows, int columns) {
+__device__ __forceinline__ TileIndex tile_at(int index, int rows, int columns) {
     constexpr int GROUP = 8;
-    const int block = blockIdx.x;
-    const int first = block / (GROUP * columns) * GROUP;
+    const int first = index / (GROUP * columns) * GROUP;
     const int height = min(GROUP, rows - first);
-    const int within = block % (GROUP * columns);
+    const int within = index % (GROUP * columns);
     return {first + within % height, within / height};
 }
 
-// The tiles of k that this block accumulates: all of them, or with split-K those of split blockIdx.z of gridDim.z.
+// The tiles of k that one of `splits` splits accumulates (split-K).
 struct KRange {
     int begin;
     int end;
 };
-__device__ __forceinline__ KRange k_range(int tiles) {
-    const int per_split = blocks_of(tiles, gridDim.z);
-    const int begin = min(tiles, static_cast<int>(blockIdx.z) * per_split);
+__device__ __forceinline__ KRange k_range(int tiles, int split, int splits) {
+    const int per_split = blocks_of(tiles, splits);
+    const int begin = min(tiles, split * per_split);
     return {begin, min(tiles, begin + per_split)};
 }
+
+// k's of the tiles by which the GEMMs in bf16 are split: one for all of them, so that they add up the same sums.
+constexpr int SPLIT_K = 64;

@@ -11,10 +11,10 @@ use test_support::devices::{Wanted, wanted};
 use crate::ops::support::{Tested, upload};
 use crate::process;
 
-/// A card of each size of shared memory: what its kernels' names end with, for the large tile of linear layers, and for attention
-/// of 96, 128 and 192 columns those of the keys and of the queries.
+/// A card of each size of shared memory, and the one with kernels of its own: what its kernels' names end with, for the large tile of
+/// linear layers, and for attention of 96, 128 and 192 columns those of the keys and of the queries.
 const CARDS: [(&str, &str, [&str; 3], [&str; 3]); 3] = [
-    ("h100", "128", ["96", "128", "192"], ["96", "128", "192"]),
+    ("h100", "sm90", ["96", "128", "192"], ["96", "128", "192"]),
     ("a100", "128", ["96", "128_by_32", "192_by_16"], ["96", "128_by_32", "192"]),
     ("rtx4090", "128_short", ["96_by_32", "128_by_16", "192"], ["96_by_32", "128", "192"]),
 ];
@@ -40,7 +40,13 @@ fn linear(device: &Tested<CudaDevice>, results: &mut Results) {
     let slots = MlpGradients { up: &mut d_up, up_bias: None, down: &mut d_down, down_bias: None };
     let dx = device.mlp_backward(&x, &x, &out.hidden, weights(), Activation::QuickGelu, slots).unwrap();
 
-    for tensor in [&d_weight, &forward, &transposed, &out.hidden, &d_up, &d_down, &dx] {
+    // Sums long enough for wide tiles, and more tiles than two for each multiprocessor.
+    let (x, long) = (tensor(&[264, 1032]), tensor(&[1032, 3464]));
+    let long = device.linear(&x, &long, WeightLayout::InOut, None).unwrap();
+    let (x, many) = (tensor(&[392, 392]), tensor(&[11_528, 392]));
+    let many = device.linear(&x, &many, WeightLayout::OutIn, None).unwrap();
+
+    for tensor in [&long, &many, &d_weight, &forward, &transposed, &out.hidden, &d_up, &d_down, &dx] {
         results.push(device.download(tensor).unwrap().into_iter().map(f32::to_bits).collect());
     }
 }
@@ -81,14 +87,20 @@ fn each_card_takes_the_variants_for_its_shared_memory_and_the_bits_are_the_same(
         let launches = counters.lines().map(|line| serde_json::from_str::<Json>(line).unwrap());
         let names = launches.map(|launch| launch["kernel"].as_str().unwrap().to_owned());
         let has_variants = |name: &String| {
-            name.starts_with("attention_backward_") || name.starts_with("linear_") && name.contains("_bf16_128")
+            let large = name.contains("_bf16_128") || name.contains("_sm90_");
+            name.starts_with("attention_backward_") || name.starts_with("linear_") && large
         };
         let names: BTreeSet<String> = names.filter(has_variants).collect();
         let gemms = ["forward", "transposed", "activate", "activate_backward", "weight"];
-        let gemms = gemms.map(|op| format!("linear_{op}_bf16_{tile}"));
+        let gemms = gemms.map(|op| match (tile, op) {
+            ("sm90", "weight") => format!("linear_{op}_sm90_cooperative"),
+            ("sm90", _) => format!("linear_{op}_sm90_ping_pong"),
+            _ => format!("linear_{op}_bf16_{tile}"),
+        });
+        let long = (tile == "sm90").then(|| "linear_forward_sm90_cooperative".to_owned());
         let keys = keys.map(|end| format!("attention_backward_keys_bf16_{end}"));
         let queries = queries.map(|end| format!("attention_backward_queries_bf16_{end}"));
-        assert_eq!(names, gemms.into_iter().chain(keys).chain(queries).collect(), "{card}");
+        assert_eq!(names, gemms.into_iter().chain(long).chain(keys).chain(queries).collect(), "{card}");
 
         let first = first.get_or_insert_with(|| results.clone());
         for (index, (one, other)) in first.iter().zip(&results).enumerate() {

@@ -9,7 +9,7 @@ use super::error::present;
 use crate::device::{Error, Result};
 
 /// Every function; a test compares them with what the simulator is asked for.
-pub const FUNCTIONS: [&str; 47] = [
+pub const FUNCTIONS: [&str; 48] = [
     "cuCtxGetCurrent",
     "cuCtxSetCurrent",
     "cuCtxSynchronize",
@@ -57,6 +57,7 @@ pub const FUNCTIONS: [&str; 47] = [
     "cuStreamEndCapture",
     "cuStreamSynchronize",
     "cuStreamWaitEvent",
+    "cuTensorMapEncodeTiled",
 ];
 
 /// That there is a driver, and that it has all of [`FUNCTIONS`].

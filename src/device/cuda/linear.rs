@@ -3,6 +3,7 @@
 use super::CudaDevice;
 use super::kernel::{Grid, Kernel, kernel};
 use super::limits::{MEDIUM, SMALLEST, blocks_of, shared_of};
+use super::linear_sm90::{self, Sm90};
 use super::pointer::{NULL, Pointer};
 use super::reduce_partials::{add_column_sums, sum_partials};
 pub(super) use super::splits::Sizes;
@@ -22,20 +23,23 @@ pub(super) struct Gemm {
     small: Bf16,
     odd: Bf16,
     f32: F32,
+    sm90: Sm90,
     rows_of: RowsOf,
 }
 
 impl Gemm {
-    /// The bf16 kernel for a shape, the side of its tile and its shared memory, on a card with `shared_limit` bytes of it.
-    fn variant(&self, sizes: Sizes, splits: usize, shared_limit: usize) -> (&Bf16, usize, usize) {
-        // The aligned variants copy 16 bytes at a time, so they need rows of a multiple of 8 elements.
+    /// Whether rows of a shape are multiples of 8 elements, 16 bytes, which all kernels but the odd one copy at a time.
+    fn is_aligned(&self, sizes: Sizes) -> bool {
         let depth = match self.rows_of {
             RowsOf::KAndN => sizes.k,
             RowsOf::MAndN => sizes.m,
         };
-        let aligned = sizes.n.is_multiple_of(8) && depth.is_multiple_of(8);
+        sizes.n.is_multiple_of(8) && depth.is_multiple_of(8)
+    }
 
-        match (aligned, tile(sizes, splits)) {
+    /// The bf16 kernel for a shape, the side of its tile and its shared memory, on a card with `shared_limit` bytes of it.
+    fn variant(&self, sizes: Sizes, splits: usize, shared_limit: usize) -> (&Bf16, usize, usize) {
+        match (self.is_aligned(sizes), tile(sizes, splits)) {
             (true, 128) if takes_short(shared_limit) => (&self.short, 128, SHARED_128_SHORT),
             (true, 128) => (&self.large, 128, SHARED_128),
             (true, _) => (&self.small, 64, SHARED_64),
@@ -54,13 +58,14 @@ enum RowsOf {
 }
 
 macro_rules! gemm {
-    ($rows_of:ident, $large:ident, $short:ident, $small:ident, $odd:ident, $f32:ident) => {
+    ($rows_of:ident, $large:ident, $short:ident, $small:ident, $odd:ident, $f32:ident, $sm90:ident) => {
         Gemm {
             large: kernel!($large),
             short: kernel!($short),
             small: kernel!($small),
             odd: kernel!($odd),
             f32: kernel!($f32),
+            sm90: linear_sm90::$sm90,
             rows_of: RowsOf::$rows_of,
         }
     };
@@ -72,7 +77,8 @@ pub(super) const FORWARD: Gemm = gemm!(
     LINEAR_FORWARD_BF16_128_SHORT,
     LINEAR_FORWARD_BF16_64,
     LINEAR_FORWARD_BF16_ODD,
-    LINEAR_FORWARD_F32
+    LINEAR_FORWARD_F32,
+    FORWARD
 );
 /// [`FORWARD`] and then the activation.
 pub(super) const ACTIVATE: Gemm = gemm!(
@@ -81,7 +87,8 @@ pub(super) const ACTIVATE: Gemm = gemm!(
     LINEAR_ACTIVATE_BF16_128_SHORT,
     LINEAR_ACTIVATE_BF16_64,
     LINEAR_ACTIVATE_BF16_ODD,
-    LINEAR_ACTIVATE_F32
+    LINEAR_ACTIVATE_F32,
+    ACTIVATE
 );
 /// `a` `[m, k] · bᵀ`, b `[n, k]`.
 pub(super) const TRANSPOSED: Gemm = gemm!(
@@ -90,7 +97,8 @@ pub(super) const TRANSPOSED: Gemm = gemm!(
     LINEAR_TRANSPOSED_BF16_128_SHORT,
     LINEAR_TRANSPOSED_BF16_64,
     LINEAR_TRANSPOSED_BF16_ODD,
-    LINEAR_TRANSPOSED_F32
+    LINEAR_TRANSPOSED_F32,
+    TRANSPOSED
 );
 /// [`TRANSPOSED`] times the activation's derivative.
 pub(super) const ACTIVATE_BACKWARD: Gemm = gemm!(
@@ -99,7 +107,8 @@ pub(super) const ACTIVATE_BACKWARD: Gemm = gemm!(
     LINEAR_ACTIVATE_BACKWARD_BF16_128_SHORT,
     LINEAR_ACTIVATE_BACKWARD_BF16_64,
     LINEAR_ACTIVATE_BACKWARD_BF16_ODD,
-    LINEAR_ACTIVATE_BACKWARD_F32
+    LINEAR_ACTIVATE_BACKWARD_F32,
+    ACTIVATE_BACKWARD
 );
 /// `aᵀ · b`, a `[k, m]`, b `[k, n]`, into f32.
 const WEIGHT: Gemm = gemm!(
@@ -108,7 +117,8 @@ const WEIGHT: Gemm = gemm!(
     LINEAR_WEIGHT_BF16_128_SHORT,
     LINEAR_WEIGHT_BF16_64,
     LINEAR_WEIGHT_BF16_ODD,
-    LINEAR_WEIGHT_F32
+    LINEAR_WEIGHT_F32,
+    WEIGHT
 );
 
 /// What the epilogue of a GEMM reads and writes; [`NULL`] for what it does without. `out`, `hidden` and `activated` are
@@ -213,6 +223,11 @@ pub(super) unsafe fn launch(
             unsafe { driver.launch(&gemm.f32, grid, arguments) }
         }
         Precision::Bf16 => {
+            // Large tiles on compute capability 9.0: the same sums by wgmma.
+            if driver.capability.0 == 9 && gemm.is_aligned(sizes) && tile(sizes, splits) == 128 {
+                // SAFETY: as the caller says.
+                return unsafe { linear_sm90::launch(driver, &gemm.sm90, [a, b], sizes, outputs, splits) };
+            }
             let arguments = (a, b, rows, columns, depth, out, bias, hidden, activated, total, activation, add);
             let (kernel, tile, shared) = gemm.variant(sizes, splits, driver.shared_limit);
             let grid = Grid { blocks: tiles(tile), ..Grid::line(1, 128).with_shared(shared) };

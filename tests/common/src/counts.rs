@@ -81,14 +81,19 @@ fn of_launch(shape: &str, counts: &Json, least: Least) -> Counts {
         ways.iter().map(|way| counts[space][way][what].as_u64().unwrap()).sum()
     };
     let all = ["load", "store", "atomic"];
+    // What asynchronous copies and `wgmma` move is counted apart.
+    let copied = |space: &str, ways: &[&str], what: &str| -> u64 {
+        ways.iter().map(|way| counts["bulk"][space][way][what].as_u64().unwrap()).sum()
+    };
+    let multiplied: u64 = ["a", "b"].iter().map(|of| counts["wgmma"][of]["wavefronts"].as_u64().unwrap()).sum();
     let sectors = |bytes: usize| bytes.div_ceil(SECTOR) as u64;
     Counts {
         shape: shape.to_owned(),
-        read: sum("global", &["load", "atomic"], "sectors"),
+        read: sum("global", &["load", "atomic"], "sectors") + copied("global", &["load", "atomic"], "sectors"),
         least_read: sectors(least.read),
-        written: sum("global", &["store", "atomic"], "sectors"),
+        written: sum("global", &["store", "atomic"], "sectors") + copied("global", &["store", "atomic"], "sectors"),
         least_written: sectors(least.written),
-        wavefronts: sum("shared", &all, "wavefronts"),
+        wavefronts: sum("shared", &all, "wavefronts") + copied("shared", &all, "lines") + multiplied,
         conflicts: sum("shared", &all, "conflicts"),
         flops: counts["tensor"]["flops"].as_u64().unwrap(),
         least_flops: least.flops as u64,

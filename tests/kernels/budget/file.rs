@@ -15,6 +15,7 @@ const HEAD: &str = "\
 # machine_code, by architecture
 #   registers  of a thread;  spills  bytes stored and loaded because they ran out (none is allowed);  shared  bytes, static
 #   hmma, ldsm, ldgsts  tensor-core, ldmatrix and cp.async instructions in the SASS;  wide  accesses of 128 bits, cp.async too
+#   hgmma, utmaldg, utmastg  products of a warpgroup, tiles that TMA loads and stores: of compute capability 9.0
 #   issue_per_hmma, ldsm_per_hmma  instructions and ldmatrix for each tensor-core instruction, in a trip of the main loop: the loop
 #       that holds the most of them. A trip takes the way with its copies, and else the shortest: no mask, no tail
 #   integer_share  of a trip's instructions, those of integers and addresses
@@ -25,8 +26,8 @@ const HEAD: &str = "\
 #   least_read, least_written  each operand once, in sectors: bytes of the operands the kernel's contract names / 32
 #       linear m × n × k: m·k + k·n in, m·n out, and what the epilogue adds; attention: q, k, v (dy, logsumexp, delta) in,
 #       output (dk, dv or dq) out; all others: every element once. tests/common/src/reference_shapes has each formula
-#   wavefronts, conflicts  times that the banks of shared memory served a warp, and how many of them because lanes wanted
-#       different words of one bank
+#   wavefronts, conflicts  times that the banks of shared memory served a warp, a copy or a product of a warpgroup, and how many of a
+#       warp's because lanes wanted different words of one bank
 #   flops, least_flops  multiplications and additions on tensor cores, and those of the GEMMs themselves (2·m·n·k; of
 #       attention the pairs that the mask leaves)
 ";
@@ -70,7 +71,7 @@ pub struct Difference {
 }
 
 /// Numbers that say what a kernel is, not what it takes.
-const NEUTRAL: [&str; 4] = ["hmma", "ldsm", "ldgsts", "wide"];
+const NEUTRAL: [&str; 7] = ["hmma", "ldsm", "ldgsts", "wide", "hgmma", "utmaldg", "utmastg"];
 
 /// Each number that is not the same.
 pub fn differences(budget: &Table, now: &Table) -> Vec<Difference> {

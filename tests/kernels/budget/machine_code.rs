@@ -64,12 +64,19 @@ fn instructions(function: &Function) -> Row {
     let wide = function.instructions.iter().filter(|instruction| {
         instruction.has("128") && ["LDG", "STG", "LDS", "STS", "LDGSTS"].contains(&instruction.name())
     });
-    vec![
+    let mut row = vec![
         ("hmma", count(&|name| name == "HMMA")),
         ("ldsm", count(&|name| name == "LDSM")),
         ("ldgsts", count(&|name| name == "LDGSTS")),
         ("wide", Value::from(wide.count() as i64)),
-    ]
+    ];
+    // Of compute capability 9.0 alone.
+    if function.name.contains("_sm90") {
+        row.push(("hgmma", count(&|name| name == "HGMMA")));
+        row.push(("utmaldg", count(&|name| name == "UTMALDG")));
+        row.push(("utmastg", count(&|name| name == "UTMASTG")));
+    }
+    row
 }
 
 /// What a trip of the main loop takes, and how the rest branches.

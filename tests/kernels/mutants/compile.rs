@@ -10,8 +10,17 @@ use nvcc::Nvcc;
 use super::table::Mutant;
 use super::{Result, tokens};
 
-/// As `build/compile.rs` has them, for PTX alone.
-const OPTIONS: &[&str] = &["-fatbin", "-std=c++17", "-O3", "-lineinfo", "-gencode=arch=compute_80,code=compute_80"];
+/// As `build/compile.rs` has them.
+const OPTIONS: &[&str] = &["-fatbin", "-std=c++17", "-O3", "-lineinfo"];
+
+/// The same, for PTX alone.
+fn architecture(module: &str) -> &'static str {
+    if module.ends_with("_sm90") {
+        "-gencode=arch=compute_90a,code=compute_90a"
+    } else {
+        "-gencode=arch=compute_80,code=compute_80"
+    }
+}
 
 /// The fatbin of the mutant's module; compiled unless it is there from an earlier run.
 ///
@@ -41,6 +50,7 @@ pub fn compile(nvcc: &Nvcc, root: &Path, mutant: &Mutant) -> Result<PathBuf> {
     let output = Command::new(&nvcc.path)
         .current_dir(&folder)
         .args(OPTIONS)
+        .arg(architecture(mutant.module))
         .arg(nvcc.uncompressed())
         .args(["-o", "made.fatbin", &format!("{}.cu", mutant.module)])
         .output()?;

@@ -54,6 +54,9 @@ const ATTENTION_BF16: [AttentionCase; 10] = [
     (192, Some("a100"), Some("_by_16"), None),
 ];
 
+/// Splits of the reference shape of a weight's gradient.
+const SM90_SPLITS: usize = 4;
+
 fn fixed(read: usize, written: usize) -> Formula {
     Box::new(move |_| Least { read, written, flops: 0 })
 }
@@ -92,15 +95,24 @@ impl Names {
     }
 
     /// A GEMM's kernel of `m × n × k`. `more_read` tensors of the result's size are read besides, `results` are written. The
-    /// gradient of a weight is split along k: it writes a partial sum in f32 for each split.
+    /// gradient of a weight is split along k: it writes a partial sum in f32 for each split, which are those of the grid's z, but for
+    /// the persistent kernels, whose grid does not say it: they have [`SM90_SPLITS`] at the shape that they are measured at.
     fn gemm(&self, op: &str, tile: &str, [m, n, k]: [usize; 3], more_read: usize, results: usize) -> (String, Formula) {
         let (size, tensor_cores) = (self.bytes(), self.0 == Precision::Bf16);
         let weight = op == "weight";
-        let name = if tensor_cores { format!("linear_{op}_bf16_{tile}") } else { format!("linear_{op}_f32") };
-        let formula = move |[_, _, splits]: [usize; 3]| Least {
-            read: size * (m * k + k * n + more_read * m * n) + if weight && splits == 1 { 4 * m * n } else { 0 },
-            written: if weight { 4 * m * n * splits } else { size * m * n * results },
-            flops: if tensor_cores { 2 * m * n * k } else { 0 },
+        let name = match self.0 {
+            Precision::Bf16 if tile.starts_with("sm90") => format!("linear_{op}_{tile}"),
+            Precision::Bf16 => format!("linear_{op}_bf16_{tile}"),
+            Precision::F32 => format!("linear_{op}_f32"),
+        };
+        let is_persistent = tile.starts_with("sm90");
+        let formula = move |[_, _, z]: [usize; 3]| {
+            let splits = if is_persistent { SM90_SPLITS } else { z };
+            Least {
+                read: size * (m * k + k * n + more_read * m * n) + if weight && splits == 1 { 4 * m * n } else { 0 },
+                written: if weight { 4 * m * n * splits } else { size * m * n * results },
+                flops: if tensor_cores { 2 * m * n * k } else { 0 },
+            }
         };
         (name, Box::new(formula))
     }
@@ -118,8 +130,10 @@ impl Names {
         for (tile, card, shape) in [
             ("64", None, [256, 128, 128]),
             ("odd", None, [131, 67, 131]),
-            ("128", None, [1152, 1024, 128]),
+            ("128", Some("a100"), [1152, 1024, 128]),
             ("128_short", Some("rtx4090"), [1152, 1024, 128]),
+            ("sm90_ping_pong", None, [1152, 1024, 128]),
+            ("sm90_cooperative", None, [1152, 1024, 1024]),
         ] {
             if self.0 == Precision::F32 && tile != "64" {
                 continue;
@@ -149,8 +163,9 @@ impl Names {
         for (tile, card, [m, n, k]) in [
             ("64", None, [128, 64, 1024]),
             ("odd", None, [67, 35, 131]),
-            ("128", None, [512, 512, 1280]),
+            ("128", Some("a100"), [512, 512, 1280]),
             ("128_short", Some("rtx4090"), [512, 512, 1280]),
+            ("sm90_cooperative", None, [512, 512, 1280]),
         ] {
             if self.0 == Precision::F32 && tile != "64" {
                 continue;

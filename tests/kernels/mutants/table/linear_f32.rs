@@ -20,7 +20,7 @@ pub const MUTANTS: &[Mutant] = mutants! {
 
     "linear f32: the last, short tile of k is forgotten":
     "linear" "gemm/f32.cuh" ["linear_forward", "KERNEL_F32(NAME"], F32, forward, WRONG;
-    "k_range(blocks_of(k, TILE_K))" => "k_range(k / TILE_K)"
+    "k_range(blocks_of(k, TILE_K), blockIdx.z, gridDim.z)" => "k_range(k / TILE_K, blockIdx.z, gridDim.z)"
 
     "linear f32: terms past the row's end are read":
     "linear" "gemm/f32.cuh" ["linear_transposed", "KERNEL_F32(NAME"], F32,

@@ -13,6 +13,7 @@ mod layernorm;
 mod linear;
 mod linear_bf16;
 mod linear_f32;
+mod linear_sm90;
 mod mean_pool;
 mod sample;
 mod sum_partials;
@@ -105,10 +106,11 @@ use mutants;
 
 /// All of them.
 pub fn all() -> impl Iterator<Item = &'static Mutant> {
-    const TABLES: [&[Mutant]; 16] = [
+    const TABLES: [&[Mutant]; 17] = [
         linear_bf16::MUTANTS,
         attention_backward::MUTANTS,
         linear::MUTANTS,
+        linear_sm90::MUTANTS,
         attention::MUTANTS,
         linear_f32::MUTANTS,
         layernorm::MUTANTS,

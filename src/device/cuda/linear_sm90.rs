@@ -1,0 +1,122 @@
+//! Linear layers on compute capability 9.0 (`linear_sm90.cu`).
+
+use super::driver::Driver;
+use super::kernel::{Grid, Kernel, kernel};
+use super::limits::{LARGE, shared_of};
+use super::linear::Outputs;
+use super::pointer::Pointer;
+use super::splits::Sizes;
+use super::tensor::int;
+use super::tensor_map::TensorMap;
+use crate::device::Result;
+
+type Form =
+    Kernel<(TensorMap, TensorMap, TensorMap, TensorMap, TensorMap, i32, i32, i32, i32, Pointer, Pointer, i32, i32)>;
+
+/// One GEMM in its two forms, and how its operands lie.
+pub(super) struct Sm90 {
+    /// Two warpgroups on a tile of 128 x 256.
+    cooperative: Form,
+    /// A tile of 128 x 128 for each of two warpgroups, which multiply in turns.
+    ping_pong: Option<Form>,
+    a: Major,
+    b: Major,
+}
+
+/// The dimension that rows of an operand run along: k, or the other one, its span.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Major {
+    K,
+    Span,
+}
+
+macro_rules! sm90 {
+    ($a:ident, $b:ident, $cooperative:ident, $ping_pong:expr) => {
+        Sm90 { cooperative: kernel!($cooperative), ping_pong: $ping_pong, a: Major::$a, b: Major::$b }
+    };
+}
+pub(super) const FORWARD: Sm90 =
+    sm90!(K, Span, LINEAR_FORWARD_SM90_COOPERATIVE, Some(kernel!(LINEAR_FORWARD_SM90_PING_PONG)));
+pub(super) const ACTIVATE: Sm90 =
+    sm90!(K, Span, LINEAR_ACTIVATE_SM90_COOPERATIVE, Some(kernel!(LINEAR_ACTIVATE_SM90_PING_PONG)));
+pub(super) const TRANSPOSED: Sm90 =
+    sm90!(K, K, LINEAR_TRANSPOSED_SM90_COOPERATIVE, Some(kernel!(LINEAR_TRANSPOSED_SM90_PING_PONG)));
+pub(super) const ACTIVATE_BACKWARD: Sm90 =
+    sm90!(K, K, LINEAR_ACTIVATE_BACKWARD_SM90_COOPERATIVE, Some(kernel!(LINEAR_ACTIVATE_BACKWARD_SM90_PING_PONG)));
+pub(super) const WEIGHT: Sm90 = sm90!(Span, Span, LINEAR_WEIGHT_SM90_COOPERATIVE, None);
+
+/// Rows of a block's tile, and threads of a block.
+const TILE_M: usize = 128;
+const THREADS: u32 = 384;
+
+/// Dynamic shared memory, `SHARED_BYTES` of `gemm/sm90.cuh`: stages of tiles of 64 k's, four slabs of 64 x 64 for the epilogues, 8
+/// bytes a barrier, and room to begin at a multiple of 1024.
+const fn shared(tile_n: usize, stages: usize) -> usize {
+    stages * (TILE_M + tile_n) * 128 + 4 * 64 * 128 + (2 * stages + 2) * 8 + 1024
+}
+const COOPERATIVE: usize = shared(256, 4);
+const PING_PONG: usize = shared(128, 5);
+
+const _: () = {
+    let gemms = [FORWARD, ACTIVATE, TRANSPOSED, ACTIVATE_BACKWARD, WEIGHT];
+    let mut index = 0;
+    while index < gemms.len() {
+        let Sm90 { cooperative, ping_pong, .. } = &gemms[index];
+        assert!(shared_of(cooperative, COOPERATIVE) <= LARGE);
+        if let Some(ping_pong) = ping_pong {
+            assert!(shared_of(ping_pong, PING_PONG) <= LARGE);
+        }
+        index += 1;
+    }
+};
+
+/// Terms of a sum from which a tile takes long beside its epilogue.
+const LONG_K: usize = 1024;
+
+/// Launches a GEMM, with k divided into `splits` parts.
+///
+/// # Safety
+/// The operands must be of these sizes in bf16 with rows of multiples of 16 bytes, and the outputs those that the GEMM writes.
+pub(super) unsafe fn launch(
+    driver: &Driver,
+    gemm: &Sm90,
+    [a, b]: [Pointer; 2],
+    sizes: Sizes,
+    outputs: Outputs,
+    splits: usize,
+) -> Result<()> {
+    let Sizes { m, n, k } = sizes;
+    // Both give the same bits. The wide tile reads less for each product, the two narrow ones hide their epilogues.
+    let (form, tile_n, shared) = match &gemm.ping_pong {
+        Some(form) if k < LONG_K => (form, 128, PING_PONG),
+        _ => (&gemm.cooperative, 256, COOPERATIVE),
+    };
+
+    // A tile of an operand is copied whole where its rows run along k, and else in tiles of 64 of its span.
+    let operand = |at, span: usize, tile: usize, major: Major| match major {
+        Major::K => TensorMap::matrix(at, [span, k], tile as u32),
+        Major::Span => TensorMap::matrix(at, [k, span], 64),
+    };
+    let result = |at: Pointer| if at.0 == 0 { Ok(TensorMap::NONE) } else { TensorMap::matrix(at, [m, n], 64) };
+    let arguments = (
+        operand(a, m, TILE_M, gemm.a)?,
+        operand(b, n, tile_n, gemm.b)?,
+        result(outputs.out)?,
+        result(outputs.hidden)?,
+        result(outputs.activated)?,
+        int(m)?,
+        int(n)?,
+        int(k)?,
+        int(splits)?,
+        outputs.bias,
+        outputs.total,
+        outputs.activation,
+        i32::from(outputs.add),
+    );
+
+    // One block a multiprocessor; they share the tiles.
+    let tiles = m.div_ceil(TILE_M) * n.div_ceil(tile_n) * splits;
+    let grid = Grid::line(tiles.min(driver.multiprocessors), THREADS).with_shared(shared);
+    // SAFETY: as the caller says; the maps describe these tensors, and nothing is copied outside of them.
+    unsafe { driver.launch(form, grid, arguments) }
+}

@@ -1,0 +1,194 @@
+//! Of the GEMMs of compute capability 9.0.
+
+use super::{Device, Found, Mutant, PAST, STALE, UNEQUAL, mutants};
+use crate::ops::mlp;
+use igpt_engine::device::prelude::*;
+use igpt_engine::device::{Activation, MlpWeights, WeightLayout};
+
+/// Small whole numbers: all sums are exact, in bf16 too.
+fn whole(rows: usize, columns: usize, times: usize) -> Vec<f32> {
+    (0..rows * columns).map(|at| ((at / columns * times + at % columns * 5) % 7) as f32 - 3.0).collect()
+}
+
+/// `a` `[m, k] · b` `[k, n]`.
+fn product(a: &[f32], b: &[f32], [m, n, k]: [usize; 3]) -> Vec<f32> {
+    let mut c = vec![0.0; m * n];
+    for (a, c) in a.chunks_exact(k).zip(c.chunks_exact_mut(n)) {
+        for (a, b) in a.iter().zip(b.chunks_exact(n)) {
+            c.iter_mut().zip(b).for_each(|(c, b)| *c += a * b);
+        }
+    }
+    c
+}
+
+fn transposed(from: &[f32], rows: usize, columns: usize) -> Vec<f32> {
+    (0..rows * columns).map(|at| from[at % rows * columns + at / rows]).collect()
+}
+
+/// `y = x · W`, and whether it is as it must be, rounded to bf16.
+fn forward(device: &Device, sizes: [usize; 3], layout: WeightLayout, bias: bool) {
+    let [m, n, k] = sizes;
+    let (x, weight) = (whole(m, k, 3), whole(k, n, 2));
+    let biases = whole(1, n, 1);
+    let (tensor, bias_tensor) = (device.upload(&[m, k], &x).unwrap(), device.upload(&[n], &biases).unwrap());
+    let weight_tensor = match layout {
+        WeightLayout::InOut => device.upload(&[k, n], &weight),
+        WeightLayout::OutIn => device.upload(&[n, k], &transposed(&weight, k, n)),
+    };
+    let y = device.linear(&tensor, &weight_tensor.unwrap(), layout, bias.then_some(&bias_tensor)).unwrap();
+    let mut expected = product(&x, &weight, sizes);
+    if bias {
+        expected.chunks_exact_mut(n).for_each(|row| row.iter_mut().zip(&biases).for_each(|(y, bias)| *y += bias));
+    }
+    same(&device.download(&y).unwrap(), &expected);
+}
+
+fn same(found: &[f32], expected: &[f32]) {
+    for (at, (&found, &expected)) in found.iter().zip(expected).enumerate() {
+        assert_eq!(found, half::bf16::from_f32(expected).to_f32(), "element {at}");
+    }
+}
+
+/// Ping-pong: more tiles than two for each multiprocessor, and a ring that comes round in each.
+fn turns(device: &Device) {
+    forward(device, [392, 11_528, 392], WeightLayout::InOut, false);
+}
+/// The same with W by columns, one tile for each multiprocessor, and a bias.
+fn edges(device: &Device) {
+    forward(device, [136, 3472, 72], WeightLayout::OutIn, true);
+}
+/// Cooperative: some multiprocessors have two tiles.
+fn cooperative(device: &Device) {
+    forward(device, [136, 17_416, 1032], WeightLayout::InOut, false);
+}
+/// The weight's gradient in four splits.
+fn weight(device: &Device) {
+    let [m, n, k] = [456, 520, 1288];
+    let (x, dy) = (whole(k, m, 3), whole(k, n, 2));
+    let tensor = |shape: [usize; 2], values: &[f32]| device.upload(&shape, values).unwrap();
+    let mut d_weight = device.zeros(&[m, n]).unwrap();
+    let (x_tensor, dy_tensor, weight) = (tensor([k, m], &x), tensor([k, n], &dy), tensor([m, n], &whole(m, n, 1)));
+    device.linear_backward(&dy_tensor, &x_tensor, &weight, WeightLayout::InOut, &mut d_weight, None).unwrap();
+    let expected = product(&transposed(&x, k, m), &dy, [m, n, k]);
+    for (at, (found, expected)) in device.download(&d_weight).unwrap().iter().zip(&expected).enumerate() {
+        assert_eq!(found, expected, "element {at}");
+    }
+}
+/// The MLP, forward: the activation's epilogue, and hidden as it must be.
+fn activate(device: &Device) {
+    let [m, n, k] = [136, 6920, 72];
+    let (x, up) = (whole(m, k, 3), whole(k, n, 2));
+    let tensor = |shape: [usize; 2], values: &[f32]| device.upload(&shape, values).unwrap();
+    let (x_tensor, up_tensor, down) = (tensor([m, k], &x), tensor([k, n], &up), tensor([n, k], &vec![0.0; n * k]));
+    let weights = MlpWeights { up: &up_tensor, up_bias: None, down: &down, down_bias: None };
+    let out = device.mlp(&x_tensor, weights, Activation::QuickGelu).unwrap();
+    same(&device.download(&out.hidden).unwrap(), &product(&x, &up, [m, n, k]));
+}
+/// The MLP, backward.
+fn activate_backward(device: &Device) {
+    mlp::check_backward(device, (3, Activation::QuickGelu, false, 1100, 24, 1032));
+}
+
+/// A stage's barriers are out of step, or its tiles are.
+const RING: Found = Found::Report(&[
+    "arrivals at an mbarrier",
+    "race in shared memory",
+    "shared memory is read that nothing was written to",
+    "was not waited for",
+]);
+const FENCE: Found = Found::Report(&["missing fence"]);
+
+pub const MUTANTS: &[Mutant] = mutants! {
+    "linear_sm90: a stage is multiplied before it is full":
+    "linear_sm90" "gemm/sm90.cuh" ["linear_transposed", "NAME##_sm90_ping_pong"], Bf16, edges, STALE;
+    "barrier_wait(full + ring.stage * 8, ring.parity);" => ""
+
+    "linear_sm90: a stage is filled before it is empty":
+    "linear_sm90" "gemm/sm90.cuh" ["linear_forward", "NAME##_sm90_cooperative"], Bf16, cooperative, RING;
+    "barrier_wait(empty + ring.stage * 8, ring.parity ^ 1);" => ""
+
+    "linear_sm90: the ring's parity never changes":
+    "linear_sm90" "gemm/sm90.cuh" ["linear_forward", "NAME##_sm90_cooperative"], Bf16, cooperative, RING;
+    "parity ^= stage / STAGES & 1;" => ""
+
+    "linear_sm90: a stage is given back while it is multiplied":
+    "linear_sm90" "gemm/sm90.cuh" ["linear_forward", "NAME##_sm90_cooperative"], Bf16, cooperative, STALE;
+    "wgmma_wait<1>();" => "wgmma_wait<2>();"
+
+    "linear_sm90: a stage is full one slab early":
+    "linear_sm90" "gemm/sm90.cuh" ["linear_forward", "NAME##_sm90_ping_pong"], Bf16, turns, STALE;
+    "barrier_arrive_expect(barrier, S::STAGE_BYTES);" => "barrier_arrive_expect(barrier, S::STAGE_BYTES - SLAB_BYTES);"
+
+    "linear_sm90: consumers take no turns":
+    "linear_sm90" "gemm/sm90.cuh" ["linear_forward", "NAME##_sm90_ping_pong"], Bf16, turns, STALE;
+    "if (PING_PONG && turn > 0)" => "if (PING_PONG && turn > 1000)"
+
+    "linear_sm90: the other consumer's stages are not passed over":
+    "linear_sm90" "gemm/sm90.cuh" ["linear_forward", "NAME##_sm90_ping_pong"], Bf16, turns, STALE;
+    "ring.advance(work.k.end - work.k.begin);" => ""
+
+    "linear_sm90: each step of the first tile begins a sum":
+    "linear_sm90" "gemm/sm90.cuh" ["linear_transposed", "NAME##_sm90_ping_pong"], Bf16, edges, UNEQUAL;
+    "tile > work.k.begin || step > 0" => "tile > work.k.begin"
+
+    "linear_sm90: accumulators are used before they are there":
+    "linear_sm90" "gemm/sm90.cuh" ["linear_transposed", "NAME##_sm90_ping_pong"], Bf16, edges, Found::Report(&["in flight accumulates in it"]);
+    "wgmma_wait<0>();" => ""
+
+    "linear_sm90: no fence before products":
+    "linear_sm90" "gemm/sm90.cuh" ["linear_transposed", "NAME##_sm90_ping_pong"], Bf16, edges, FENCE;
+    "wgmma_fence();" => ""
+
+    "linear_sm90: a step of k is too long":
+    "linear_sm90" "gemm/sm90.cuh" ["linear_transposed", "NAME##_sm90_ping_pong"], Bf16, edges, UNEQUAL;
+    "A_STEP = A_SPAN ? 16 * 128 : 32" => "A_STEP = A_SPAN ? 16 * 128 : 64"
+
+    "linear_sm90: slabs of the span lie too near":
+    "linear_sm90" "ptx_sm90.cuh" ["linear_weight"], Bf16, weight, UNEQUAL;
+    "static_cast<uint64_t>(stride >> 4) << 16" => "static_cast<uint64_t>(stride >> 5) << 16"
+
+    "linear_sm90: both consumers have the first half":
+    "linear_sm90" "gemm/sm90.cuh" ["linear_forward", "NAME##_sm90_cooperative"], Bf16, cooperative, UNEQUAL;
+    "PING_PONG ? 0 : consumer * 64" => "0"
+
+    "linear_sm90: every split adds up the first":
+    "linear_sm90" "gemm/sm90.cuh" ["linear_weight"], Bf16, weight, UNEQUAL;
+    "k_range(blocks_of(k, TILE_K), split, splits)" => "k_range(blocks_of(k, TILE_K), 0, splits)"
+
+    "linear_sm90: rows past the last are written":
+    "linear_sm90" "gemm/sm90.cuh" ["linear_weight"], Bf16, weight, PAST;
+    "if (at_row >= m) continue;" => ""
+
+    "linear_sm90: columns past the last are written":
+    "linear_sm90" "gemm/sm90.cuh" ["linear_weight"], Bf16, weight, PAST;
+    "if (at >= n) continue;" => ""
+
+    "linear_sm90: a bias past the last column":
+    "linear_sm90" "gemm/sm90.cuh" ["linear_transposed", "NAME##_sm90_ping_pong"], Bf16, edges,
+    Found::Equivalent("Nothing is stored past the last column, and the pool's memory goes on to the tile's end.");
+    "to.bias != nullptr && at_column < n" => "to.bias != nullptr"
+
+    "linear_sm90: slabs are not swizzled":
+    "linear_sm90" "gemm/sm90.cuh" ["linear_transposed", "NAME##_sm90_ping_pong"], Bf16, edges, UNEQUAL;
+    "(chunk ^ matrix_row % 8) * 16" => "chunk * 16"
+
+    "linear_sm90: slabs are stored without a fence":
+    "linear_sm90" "gemm/sm90.cuh" ["linear_transposed", "NAME##_sm90_ping_pong"], Bf16, edges, FENCE;
+    "proxy_fence();" => ""
+
+    "linear_sm90: a slab is stored before all have written it":
+    "linear_sm90" "gemm/sm90.cuh" ["linear_transposed", "NAME##_sm90_ping_pong"], Bf16, edges, FENCE;
+    "proxy_fence(); named_barrier(id, GROUP_THREADS);" => "proxy_fence();"
+
+    "linear_sm90: a slab is written while it is stored":
+    "linear_sm90" "gemm/sm90.cuh" ["linear_transposed", "NAME##_sm90_ping_pong"], Bf16, edges, Found::Report(&["may still read it"]);
+    "if (thread == 0) { tile_store_wait<0>();" => "if (thread == 0) {"
+
+    "linear_sm90: hidden is not stored":
+    "linear_sm90" "gemm/sm90.cuh" ["linear_activate,", "NAME##_sm90_ping_pong"], Bf16, activate, UNEQUAL;
+    "if constexpr (E == Epilogue::ACTIVATE) tile_store(hidden_map, first_column, first_row, second_slab);" => ""
+
+    "linear_sm90: the parity of hidden's barrier never changes":
+    "linear_sm90" "gemm/sm90.cuh" ["linear_", "NAME##_sm90_"], Bf16, activate_backward, STALE;
+    "parity ^= 1;" => ""
+};
