@@ -25,13 +25,23 @@ pub fn find() -> Option<PathBuf> {
     files.into_iter().find(|file| file.is_file())
 }
 
-/// Runs the tests, or those whose names contain one of `filter`.
+/// Builds the program and runs the tests, or those whose names contain one of `filter`.
 ///
 /// # Errors
 /// No browser or no Python, and a test that failed.
 pub fn run(filter: &[String]) -> Result<()> {
-    let browser = find().context(MISSING)?;
+    find().context(MISSING)?;
     stage("the program", &mut cargo(["build", "--locked", "--package", "igpt-engine", "--bin", "igpt-engine"]))?;
+    tests(filter)
+}
+
+/// The same with the program that is there: the workspace's tests leave one, and to build it alone would compile what it stands on
+/// once more, with other features.
+///
+/// # Errors
+/// As [`run`].
+pub fn tests(filter: &[String]) -> Result<()> {
+    let browser = find().context(MISSING)?;
     let target = env::var_os("CARGO_TARGET_DIR").map_or_else(|| root().join("target"), PathBuf::from);
 
     let mut tests = Command::new("python3");

@@ -158,7 +158,7 @@ fn test(filter: &[String]) -> Result<()> {
 
     if filter.is_empty() {
         match browser::find() {
-            Some(_) => outcome = outcome.and_then(|()| browser::run(&[])),
+            Some(_) => outcome = outcome.and_then(|()| browser::tests(&[])),
             None => skipped.push(format!("the page of serve in a browser: {}", browser::MISSING)),
         }
     }

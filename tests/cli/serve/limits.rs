@@ -145,15 +145,19 @@ fn many_at_once_get_what_each_alone_would() {
 fn pictures_that_are_being_sent_are_bounded() {
     let (_folder, run) = trained(&["--steps", "1"]);
     let server = Server::start(&run);
-    let whole = request(server.address, "POST /picture", "Content-Type: application/octet-stream\r\n", &photo());
+    let more = "Content-Type: application/octet-stream\r\nExpect: 100-continue\r\n";
+    let whole = request(server.address, "POST /picture", more, &photo());
     let (most, rest) = whole.split_at(whole.len() - 100);
     let mut held: Vec<TcpStream> = (0..8).map(|_| server.connect()).collect();
-    held.iter_mut().for_each(|stream| stream.write_all(most).unwrap());
-    // Once all eight are being read, one more is too many; none of the eight is harmed.
-    let start = Instant::now();
-    while server.upload(&photo()).status != 503 {
-        assert!(start.elapsed() < Duration::from_secs(10));
+    for stream in &mut held {
+        stream.write_all(most).unwrap();
+        // The word that says that its body is being read.
+        stream.read_exact(&mut [0; 25]).unwrap();
     }
+
+    // One more is too many, and none of the eight is harmed.
+    let refused = server.upload(&photo());
+    assert_eq!((refused.status, refused.header("Retry-After")), (503, Some("1")), "{}", refused.text());
     for mut stream in held {
         stream.write_all(rest).unwrap();
         assert_eq!(read_answer(stream).tokens().len(), 64);
