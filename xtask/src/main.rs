@@ -133,7 +133,7 @@ fn test(filter: &[String]) -> Result<()> {
     let mut skipped = Vec::new();
     formats(&mut skipped)?;
 
-    let mut tests = cargo(["test", "--workspace", "--locked", "--"]);
+    let mut tests = cargo(["test", "--workspace", "--locked", "--no-fail-fast", "--"]);
     compilers(&mut tests, &mut skipped);
     stage("lints", &mut cargo(["clippy", "--workspace", "--all-targets", "--locked", "--", "-D", "warnings"]))?;
     stage("documentation", cargo(["doc", "--workspace", "--no-deps", "--locked"]).env("RUSTDOCFLAGS", "-D warnings"))?;
