@@ -164,27 +164,14 @@ impl<'a, D: Device> Session<'a, D> {
     pub fn run(self, events: &mut dyn Events, stop: &AtomicBool) -> Result<Outcome> {
         let Self { settings, train, validation, palette, mut folder, trainer, progress, eval_batch, notes } = self;
         notes.iter().for_each(|note| events.note(note));
-        if settings.fine_tuning.is_some() {
-            note_on_classes(train.as_ref()).iter().for_each(|note| events.note(note));
-            if validation.is_none() {
-                events.note("no images are held out, so all --steps are made and no accuracy is measured");
-            }
-        }
-        if progress.step == settings.steps {
-            events.note(&format!("the run has made its {} steps; give more with --steps", settings.steps));
-        }
+        let first = first_notes(&settings, train.as_ref(), validation.is_some(), progress.step);
+        first.iter().for_each(|note| events.note(note));
 
         // The loop.
         let batches = Batches::training(Arc::clone(&train), settings.seed, !settings.no_shuffle)?
             .with_workers(settings.workers.unwrap_or(0))?;
         let log = RunLog::resume(&folder, progress.step, !settings.no_tensorboard)?;
-        if log.steps() < progress.step {
-            let (path, held, made) = (folder.metrics().display().to_string(), log.steps(), progress.step);
-            events.note(&format!(
-                "note: {path} holds {held} of the {made} steps that were made, so the report's curves lack the others; the run \
-                 itself goes on as if it had all"
-            ));
-        }
+        missing_metrics(&folder, log.steps(), progress.step).iter().for_each(|note| events.note(note));
         let (config, precision) = (trainer.model().config(), settings.precision.unwrap_or(Precision::F32));
         let tokens = settings.batch * settings.accumulate * train.sequence_length();
         let Yardstick { compute, energy, note } =
@@ -226,6 +213,32 @@ impl<'a, D: Device> Session<'a, D> {
         drop(training);
         Ok(Outcome { stop_reason, step, best, kind, report, folder })
     }
+}
+
+/// What is to be known of a run before it goes on, of whose steps `made` are made.
+fn first_notes(settings: &Settings, train: &dyn Examples, validates: bool, made: u64) -> Vec<String> {
+    let mut notes = Vec::new();
+    if settings.fine_tuning.is_some() {
+        notes.extend(note_on_classes(train));
+        if !validates {
+            notes.push("no images are held out, so all --steps are made and no accuracy is measured".to_owned());
+        }
+    }
+    if made == settings.steps {
+        notes.push(format!("the run has made its {made} steps; give more with --steps"));
+    }
+    notes
+}
+
+/// That a run's metrics hold fewer steps than were made, if they do.
+fn missing_metrics(folder: &RunFolder, held: u64, made: u64) -> Option<String> {
+    (held < made).then(|| {
+        format!(
+            "note: {} holds {held} of the {made} steps that were made, so the report's curves lack the others; the run itself \
+             goes on as if it had all",
+            folder.metrics().display()
+        )
+    })
 }
 
 /// What `report.html` shows.
