@@ -1,6 +1,7 @@
 //! Linear layers (`linear.cu`).
 
 use super::CudaDevice;
+pub(super) use super::epilogue::Outputs;
 use super::kernel::{Grid, Kernel, kernel};
 use super::limits::{MEDIUM, SMALLEST, blocks_of, shared_of};
 use super::linear_sm90::{self, Sm90};
@@ -120,26 +121,6 @@ const WEIGHT: Gemm = gemm!(
     LINEAR_WEIGHT_F32,
     WEIGHT
 );
-
-/// What the epilogue of a GEMM reads and writes; [`NULL`] for what it does without. `out`, `hidden` and `activated` are
-/// `[m, n]` in the device's precision, `bias` `[n]` and `total` `[m, n]` are f32.
-#[derive(Clone, Copy)]
-pub(super) struct Outputs {
-    pub out: Pointer,
-    pub bias: Pointer,
-    pub hidden: Pointer,
-    pub activated: Pointer,
-    pub total: Pointer,
-    pub activation: i32,
-    pub add: bool,
-}
-
-impl Outputs {
-    /// Just a result.
-    pub(super) fn to(out: Pointer) -> Self {
-        Self { out, bias: NULL, hidden: NULL, activated: NULL, total: NULL, activation: 0, add: false }
-    }
-}
 
 /// Dynamic shared memory of the bf16 kernels: `SHARED_BYTES` of `gemm/bf16.cuh`. A tile of 128 has 4 stages and then the whole
 /// tile in f32, the short one 3 stages and then half the tile.

@@ -1,9 +1,9 @@
 //! Linear layers on compute capability 9.0 (`linear_sm90.cu`).
 
 use super::driver::Driver;
+use super::epilogue::Outputs;
 use super::kernel::{Grid, Kernel, kernel};
 use super::limits::{LARGE, shared_of};
-use super::linear::Outputs;
 use super::pointer::Pointer;
 use super::splits::Sizes;
 use super::tensor::int;

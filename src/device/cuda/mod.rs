@@ -17,6 +17,7 @@ mod driver;
 mod elementwise;
 mod ema;
 mod embedding;
+mod epilogue;
 mod error;
 mod free_list;
 mod functions;
