@@ -185,6 +185,20 @@ __device__ __forceinline__ void accumulate_tile(
     }
 }
 
+// Calls `body` with each index below COUNT, known when it is compiled: nvcc 12.4 does not unroll long loops, and accumulators whose index
+// is not known lie in local memory.
+template <int VALUE>
+struct Index {
+    static constexpr int value = VALUE;
+};
+template <int COUNT, class Body>
+__device__ __forceinline__ void unrolled(const Body& body) {
+    if constexpr (COUNT > 0) {
+        unrolled<COUNT - 1>(body);
+        body(Index<COUNT - 1>());
+    }
+}
+
 // STORE, ACTIVATE, ACTIVATE_BACKWARD: a slab at a time, through shared memory.
 template <class S, Epilogue E, int COUNT>
 __device__ __forceinline__ void store_tile(
@@ -219,11 +233,12 @@ __device__ __forceinline__ void store_tile(
             }
 
             // Two groups of 8 columns at a time: registers -> smem
-#pragma unroll
-            for (int pair = 0; pair < 4; ++pair) {
+            unrolled<4>([&](auto index) {
+                constexpr int pair = decltype(index)::value;
                 const int chunk = pair * 2 + lane / 16;
                 const uint32_t place = matrix_row * 128 + (chunk ^ matrix_row % 8) * 16;
-                uint32_t hidden[4], packed[4];
+                [[maybe_unused]] uint32_t hidden[4];
+                uint32_t packed[4];
                 if constexpr (E == Epilogue::ACTIVATE_BACKWARD) load_matrices(hidden, second_slab + place);
 #pragma unroll
                 for (int i = 0; i < 4; ++i) {
@@ -254,7 +269,7 @@ __device__ __forceinline__ void store_tile(
                 store_matrices(staging + place, packed[0], packed[1], packed[2], packed[3]);
                 if constexpr (E != Epilogue::STORE)
                     store_matrices(second_slab + place, hidden[0], hidden[1], hidden[2], hidden[3]);
-            }
+            });
 
             // smem -> global
             proxy_fence();
