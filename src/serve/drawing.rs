@@ -130,6 +130,7 @@ impl Drawing {
         let began = Instant::now();
         let (model, length) = (&canvas.model, canvas.length());
         let generation = Generation { length, options: self.options, seed: self.seed, first: 0, guidance: None };
+
         let drawn = match &self.start {
             Start::Prompt(prompt) => {
                 let prompts = prompt.repeat(self.count);
@@ -145,6 +146,7 @@ impl Drawing {
                 })?
             }
         };
+
         Ok(drawn.map(|_| Event::Done { seconds: began.elapsed().as_secs_f64() }))
     }
 }
@@ -190,6 +192,7 @@ impl Asked {
                 let arranged = canvas.model.arrange(&self.tokens, length).map_err(|error| error.to_string())?;
                 Ok(Start::Prompt(arranged[..kept].to_vec()))
             }
+
             (Objective::Bert, _) if self.kept.is_some() => {
                 Err("what is kept is for models that read pixels in an order; a BERT model takes a `mask`".into())
             }

@@ -65,6 +65,7 @@ impl Site {
             "/picture" | "/draw" => allow(head, &["POST"])?,
             _ => allow(head, &["GET", "HEAD"])?,
         }
+
         let response = match head.path.as_str() {
             "/" => Response::ok(HTML, self.page().into_bytes()),
             "/page.css" => Response::ok(CSS, include_bytes!("page/page.css").as_slice()),
@@ -75,6 +76,8 @@ impl Site {
             "/icon.svg" => Response::ok("image/svg+xml", include_bytes!("page/icon.svg").as_slice()),
             "/model.json" => json_response(&self.canvas.json()),
             "/example.json" => tokens_response(&self.canvas.example(number(&head.query)?)?),
+
+            // What is sent.
             "/picture" => {
                 // A type that no page of another site can send without asking first.
                 expect_type(head, &["application/octet-stream"])?;
@@ -90,6 +93,7 @@ impl Site {
                 let _ = send_events(&ticket, connection);
                 return Ok(None);
             }
+
             path => match path.strip_prefix("/samples/").and_then(|name| name.strip_suffix(".png")) {
                 Some(step) => {
                     let png = number(step).ok().and_then(|step| self.panel.sample(step as u64));

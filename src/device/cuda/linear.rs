@@ -24,6 +24,7 @@ pub(super) struct Gemm {
     small: Bf16,
     odd: Bf16,
     f32: F32,
+    /// The large tiles on compute capability 9.0.
     sm90: Sm90,
     rows_of: RowsOf,
 }

@@ -3,7 +3,8 @@
 
 use crate::device::Precision;
 
-/// The tile of k is at least this in the kernels of both precisions.
+/// The unit of k that costs are counted in: the tile of k of `gemm/bf16.cuh`. Splits in bf16 are cut at multiples of twice that (`SPLIT_K` of
+/// `gemm/tiles.cuh`), those in f32 at multiples of half.
 pub(super) const TILE_K: usize = 32;
 
 /// Cards that a cut is chosen for, by their multiprocessors: those of an A100 and of an H100. A cut that is good on both is
