@@ -59,6 +59,10 @@ enum Task {
         /// Only test the page of `serve` in a real browser (Debian: apt-get install chromium)
         #[arg(long, conflicts_with = "peers")]
         browser: bool,
+        /// With every bug planted in the kernels, where a run takes a third of them, and the whole op table on every card that
+        /// the simulator knows: an hour more
+        #[arg(long, conflicts_with_all = ["peers", "browser"])]
+        all: bool,
         /// Passed on to the test binaries, e.g. a part of a test's name
         #[arg(trailing_var_arg = true)]
         filter: Vec<String>,
@@ -98,7 +102,7 @@ fn main() -> ExitCode {
         }
         Task::Test { peers: true, json, filter, .. } => peers::run(&filter, json.as_deref()),
         Task::Test { browser: true, filter, .. } => browser::run(&filter),
-        Task::Test { filter, .. } => test(&filter),
+        Task::Test { all, filter, .. } => test(all, &filter),
         Task::Bench { filter } => stage("benchmarks", cargo(["bench", "--workspace", "--"]).args(filter)),
         Task::Gpu(task) => gpu::gpu(task),
         Task::Docs => docs::book(),
@@ -129,12 +133,15 @@ const OTHER_SCHEDULES: [&str; 2] = [
 /// See [`OTHER_SCHEDULES`]: all cases of each would take minutes more.
 const SHARE: &str = "4";
 
-fn test(filter: &[String]) -> Result<()> {
+fn test(all: bool, filter: &[String]) -> Result<()> {
     let mut skipped = Vec::new();
     formats(&mut skipped)?;
 
     let mut tests = cargo(["test", "--workspace", "--locked", "--no-fail-fast", "--"]);
     compilers(&mut tests, &mut skipped);
+    if all {
+        tests.env("IGPT_TEST_ALL", "1");
+    }
     stage("lints", &mut cargo(["clippy", "--workspace", "--all-targets", "--locked", "--", "-D", "warnings"]))?;
     stage("documentation", cargo(["doc", "--workspace", "--no-deps", "--locked"]).env("RUSTDOCFLAGS", "-D warnings"))?;
 
