@@ -15,6 +15,7 @@
 #pragma once
 
 #include "../ptx_sm90.cuh"
+#include "../ring.cuh"
 #include "epilogue.cuh"
 #include "tiles.cuh"
 
@@ -47,18 +48,6 @@ struct Shape {
     static constexpr int BARRIERS = STAGING + CONSUMERS * 2 * SLAB_BYTES;
     // And the room to begin at a multiple of 1024.
     static constexpr int SHARED_BYTES = BARRIERS + (2 * STAGES + CONSUMERS) * 8 + 1024;
-};
-
-// Where the ring stands: the stage, and the parity of its barriers' phase.
-template <int STAGES>
-struct Ring {
-    int stage = 0;
-    int parity = 0;
-    __device__ __forceinline__ void advance(int steps) {
-        stage += steps;
-        parity ^= stage / STAGES & 1;
-        stage %= STAGES;
-    }
 };
 
 // One tile of C, or of a split of it.

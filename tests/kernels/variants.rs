@@ -12,11 +12,21 @@ use crate::ops::support::{Tested, upload};
 use crate::process;
 
 /// A card of each size of shared memory, and the one with kernels of its own: what its kernels' names end with, for the large tile of
-/// linear layers, and for attention of 96, 128 and 192 columns those of the keys and of the queries.
-const CARDS: [(&str, &str, [&str; 3], [&str; 3]); 3] = [
-    ("h100", "sm90", ["96", "128", "192"], ["96", "128", "192"]),
-    ("a100", "128", ["96", "128_by_32", "192_by_16"], ["96", "128_by_32", "192"]),
-    ("rtx4090", "128_short", ["96_by_32", "128_by_16", "192"], ["96_by_32", "128", "192"]),
+/// linear layers, and for attention of 64, 96, 128 and 192 columns those of the keys and of the queries.
+const CARDS: [(&str, &str, [&str; 4], [&str; 4]); 3] = [
+    ("h100", "sm90", ["sm90_64", "sm90_96", "sm90_128", "sm90_192"], ["sm90_64", "sm90_96", "sm90_128", "sm90_192"]),
+    (
+        "a100",
+        "128",
+        ["bf16_64", "bf16_96", "bf16_128_by_32", "bf16_192_by_16"],
+        ["bf16_64", "bf16_96", "bf16_128_by_32", "bf16_192"],
+    ),
+    (
+        "rtx4090",
+        "128_short",
+        ["bf16_64", "bf16_96_by_32", "bf16_128_by_16", "bf16_192"],
+        ["bf16_64", "bf16_96_by_32", "bf16_128", "bf16_192"],
+    ),
 ];
 
 type Results = Vec<Vec<u32>>;
@@ -53,9 +63,15 @@ fn linear(device: &Tested<CudaDevice>, results: &mut Results) {
 
 /// Attention's backward; the last tokens fill no stage.
 fn attention(device: &Tested<CudaDevice>, results: &mut Results) {
-    for (head_dim, mask) in
-        [(96, Mask::Causal), (128, Mask::Causal), (128, Mask::Full), (192, Mask::Causal), (184, Mask::Full)]
-    {
+    for (head_dim, mask) in [
+        (64, Mask::Causal),
+        (40, Mask::Full),
+        (96, Mask::Causal),
+        (128, Mask::Causal),
+        (128, Mask::Full),
+        (192, Mask::Causal),
+        (184, Mask::Full),
+    ] {
         let (tokens, random) = (139, &mut device.random(head_dim as u64));
         let mut tensor = |width: usize| upload(device, &[1, tokens, width], &random.values(tokens * width));
         let (qkv, dy) = (tensor(3 * head_dim), tensor(head_dim));
@@ -98,8 +114,8 @@ fn each_card_takes_the_variants_for_its_shared_memory_and_the_bits_are_the_same(
             _ => format!("linear_{op}_bf16_{tile}"),
         });
         let long = (tile == "sm90").then(|| "linear_forward_sm90_cooperative".to_owned());
-        let keys = keys.map(|end| format!("attention_backward_keys_bf16_{end}"));
-        let queries = queries.map(|end| format!("attention_backward_queries_bf16_{end}"));
+        let keys = keys.map(|end| format!("attention_backward_keys_{end}"));
+        let queries = queries.map(|end| format!("attention_backward_queries_{end}"));
         assert_eq!(names, gemms.into_iter().chain(long).chain(keys).chain(queries).collect(), "{card}");
 
         let first = first.get_or_insert_with(|| results.clone());

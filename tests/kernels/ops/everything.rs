@@ -55,7 +55,7 @@ pub fn everything<D: Device>(device: &Tested<D>) -> Vec<Vec<u32>> {
     keep(&device.mlp_backward(&dy, &x, &out.hidden, weights(), Activation::QuickGelu, slots).unwrap());
     [&out.output, &d_up, &d_up_bias, &d_down, &d_down_bias].into_iter().for_each(&mut keep);
 
-    for mask in [Mask::Causal, Mask::Full] {
+    for (heads, mask) in [(heads, Mask::Causal), (heads, Mask::Full), (1, Mask::Causal)] {
         let out = device.attention(&qkv, heads, mask).unwrap();
         keep(&device.attention_backward(&dy, &qkv, &out.output, &out.logsumexp, heads, mask).unwrap());
         [&out.output, &out.logsumexp].into_iter().for_each(&mut keep);

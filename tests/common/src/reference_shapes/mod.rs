@@ -35,19 +35,31 @@ pub struct Case {
     pub kernels: Vec<(String, Formula)>,
 }
 
-/// Of attention: the columns of a head, the card, and the kernels' names after that of their width, keys and queries.
+/// Of attention: the columns of a head, the card, and the kernels' names after that of their width, keys and queries; `sm90` of those for
+/// compute capability 9.0.
 type AttentionCase = (usize, Option<&'static str>, Option<&'static str>, Option<&'static str>);
 const fn usual(head_dim: usize) -> AttentionCase {
     (head_dim, None, Some(""), Some(""))
 }
 const ATTENTION_F32: [AttentionCase; 5] = [usual(32), usual(64), usual(96), usual(128), usual(192)];
-const ATTENTION_BF16: [AttentionCase; 10] = [
+const fn sm90(head_dim: usize) -> AttentionCase {
+    (head_dim, None, Some("sm90"), Some("sm90"))
+}
+/// On a card with as much shared memory as the usual one, and without its kernels.
+const fn of_all_cards(head_dim: usize) -> AttentionCase {
+    (head_dim, Some("b200"), Some(""), Some(""))
+}
+const ATTENTION_BF16: [AttentionCase; 14] = [
     usual(16),
     usual(32),
-    usual(64),
-    usual(96),
-    usual(128),
-    usual(192),
+    sm90(64),
+    sm90(96),
+    sm90(128),
+    sm90(192),
+    of_all_cards(64),
+    of_all_cards(96),
+    of_all_cards(128),
+    of_all_cards(192),
     (96, Some("rtx4090"), Some("_by_32"), Some("_by_32")),
     (128, Some("a100"), Some("_by_32"), Some("_by_32")),
     (128, Some("rtx4090"), Some("_by_16"), None),
@@ -208,14 +220,17 @@ impl Names {
             let gemms = move |count: usize| if tensor_cores { count * 2 * pairs * width } else { 0 };
             let least =
                 |read, written, count| -> Formula { Box::new(move |_| Least { read, written, flops: gemms(count) }) };
-            let backward = |op: &str, variant: &str| format!("attention_backward_{op}_{name}_{head_dim}{variant}");
+            let backward = |op: &str, variant: &str| match variant {
+                "sm90" => format!("attention_backward_{op}_sm90_{head_dim}"),
+                _ => format!("attention_backward_{op}_{name}_{head_dim}{variant}"),
+            };
             let mut kernels = Vec::new();
             if card.is_none() {
                 kernels.push((format!("attention_{name}_{head_dim}"), least(3 * one, one + numbers, 2)));
             }
             kernels.extend(keys.map(|keys| (backward("keys", keys), least(4 * one + 2 * numbers, 2 * one, 4))));
             kernels.extend(queries.map(|queries| (backward("queries", queries), least(4 * one + 2 * numbers, one, 3))));
-            if head_dim == 64 {
+            if head_dim == 64 && card.is_none() {
                 kernels.push((format!("attention_delta_{name}"), fixed(2 * one, numbers)));
             }
             cases.push(Case {

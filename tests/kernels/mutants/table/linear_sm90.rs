@@ -108,7 +108,7 @@ pub const MUTANTS: &[Mutant] = mutants! {
     "barrier_wait(empty + ring.stage * 8, ring.parity ^ 1);" => ""
 
     "linear_sm90: the ring's parity never changes":
-    "linear_sm90" "gemm/sm90.cuh" ["linear_forward", "NAME##_sm90_cooperative"], Bf16, cooperative, RING;
+    "linear_sm90" "ring.cuh" ["linear_forward", "NAME##_sm90_cooperative"], Bf16, cooperative, RING;
     "parity ^= stage / STAGES & 1;" => ""
 
     "linear_sm90: a stage is given back while it is multiplied":

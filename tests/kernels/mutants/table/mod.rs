@@ -3,6 +3,7 @@
 mod adam;
 mod attention;
 mod attention_backward;
+mod attention_backward_sm90;
 mod attention_decode;
 mod cross_entropy;
 mod elementwise;
@@ -106,9 +107,10 @@ use mutants;
 
 /// All of them.
 pub fn all() -> impl Iterator<Item = &'static Mutant> {
-    const TABLES: [&[Mutant]; 17] = [
+    const TABLES: [&[Mutant]; 18] = [
         linear_bf16::MUTANTS,
         attention_backward::MUTANTS,
+        attention_backward_sm90::MUTANTS,
         linear::MUTANTS,
         linear_sm90::MUTANTS,
         attention::MUTANTS,
