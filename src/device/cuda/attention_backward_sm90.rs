@@ -40,6 +40,8 @@ const LEAST_COLUMNS: usize = 33;
 /// Tiles of a block, `Shape` of `attention/backward_sm90.cuh`.
 struct Shape {
     rows: usize,
+    /// Times that it has so many rows.
+    turns: usize,
     columns: usize,
     stages: usize,
     /// Bytes of logsumexp and delta in a stage.
@@ -48,20 +50,30 @@ struct Shape {
 
 impl Sm90 {
     const fn keys_shape(&self) -> Shape {
-        Shape { rows: if self.columns > 128 { 64 } else { 128 }, columns: 64, stages: 3, stats: 2 * 64 * 4 }
+        let (rows, turns, stages) = match self.columns {
+            192 => (64, 2, 2),
+            128 => (128, 1, 3),
+            _ => (128, 2, 3),
+        };
+        Shape { rows, turns, columns: 64, stages, stats: 2 * 64 * 4 }
     }
 
     const fn queries_shape(&self) -> Shape {
-        let columns = if self.columns > 128 { 64 } else { 128 };
-        Shape { rows: 128, columns, stages: if self.columns > 96 { 2 } else { 3 }, stats: 0 }
+        let (turns, columns, stages) = match self.columns {
+            192 => (1, 64, 2),
+            128 => (1, 128, 2),
+            96 => (2, 128, 2),
+            _ => (2, 128, 3),
+        };
+        Shape { rows: 128, turns, columns, stages, stats: 0 }
     }
 
-    /// Dynamic shared memory in bytes: two tiles of rows, stages of two tiles of columns, 8 bytes a barrier, and room to begin at a
-    /// multiple of 1024.
+    /// Dynamic shared memory in bytes: two tiles of rows for each turn, stages of two tiles of columns, 8 bytes a barrier, and room to
+    /// begin at a multiple of 1024.
     const fn shared(&self, shape: &Shape) -> usize {
         let tile_row = 2 * self.columns * 2;
-        let Shape { rows, columns, stages, stats } = *shape;
-        rows * tile_row + stages * (columns * tile_row + stats) + (1 + 2 * stages) * 8 + 1024
+        let Shape { rows, turns, columns, stages, stats } = *shape;
+        turns * rows * tile_row + stages * (columns * tile_row + stats) + (turns + 2 * stages) * 8 + 1024
     }
 
     /// Columns of a head that TMA copies at a time: as wide as the widest swizzle that divides it.
@@ -123,7 +135,7 @@ pub(super) unsafe fn launch(
     let scale = 1.0 / (head_dim as f32).sqrt();
 
     let grid = |shape: &Shape| {
-        let blocks = [tokens.div_ceil(shape.rows), heads, batch];
+        let blocks = [tokens.div_ceil(shape.rows).div_ceil(shape.turns), heads, batch];
         Grid { blocks, ..Grid::line(1, THREADS).with_shared(width.shared(shape)) }
     };
     let of_keys = (qkv, dy, d_qkv, statistics(logsumexp)?, statistics(delta)?, token_count, causal, scale);

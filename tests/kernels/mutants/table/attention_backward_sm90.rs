@@ -21,10 +21,6 @@ fn edges(device: &Device) {
 fn ring(device: &Device) {
     backward(device, 400, 64, Mask::Causal);
 }
-/// One that comes round for one consumer alone.
-fn alone(device: &Device) {
-    backward(device, 406, 64, Mask::Full);
-}
 /// Slabs of 32 columns.
 fn narrow_slabs(device: &Device) {
     backward(device, 150, 96, Mask::Causal);
@@ -48,11 +44,11 @@ const RACE: Found = Found::Report(&["race in shared memory"]);
 pub const MUTANTS: &[Mutant] = mutants! {
     "attention backward sm90: rows are multiplied before they are there":
     "attention_backward_sm90" "attention/backward_sm90.cuh" D_64, Bf16, edges, STALE;
-    "barrier_wait(shared_address(memory) + S::BARRIERS, 0);" => ""
+    "barrier_wait(consumer.smem + S::LOADED + turn * 8, 0);" => ""
 
     "attention backward sm90: a stage is multiplied before it is full":
     "attention_backward_sm90" "attention/backward_sm90.cuh" D_64, Bf16, edges, STALE;
-    "barrier_wait(full + ring.stage * 8, ring.parity);" => ""
+    "barrier_wait(smem + S::FULL + ring.stage * 8, ring.parity); float p[COUNT]" => "float p[COUNT]"
 
     "attention backward sm90: a stage is full before its row sums are there":
     "attention_backward_sm90" "attention/backward_sm90.cuh" D_64, Bf16, edges, STUCK;
@@ -60,7 +56,7 @@ pub const MUTANTS: &[Mutant] = mutants! {
 
     "attention backward sm90: a stage is filled before it is empty":
     "attention_backward_sm90" "attention/backward_sm90.cuh" D_64, Bf16, ring, RING;
-    "barrier_wait(empty + ring.stage * 8, ring.parity ^ 1);" => ""
+    "barrier_wait(smem + S::EMPTY + ring.stage * 8, ring.parity ^ 1);" => ""
 
     "attention backward sm90: the ring's parity never changes":
     "attention_backward_sm90" "ring.cuh" D_64, Bf16, ring, RING;
@@ -84,25 +80,40 @@ pub const MUTANTS: &[Mutant] = mutants! {
 
     "attention backward sm90: tiles of the other consumer alone are not given back":
     "attention_backward_sm90" "attention/backward_sm90.cuh" D_64, Bf16, ring, STUCK;
-    "release(ring.stage); ring.advance(1); } for (int tile = range.begin;" => "ring.advance(1); } for (int tile = range.begin;"
+    "release(ring.stage); ring.advance(1); } for (int tile = range.begin;" =>
+    "ring.advance(1); } for (int tile = range.begin;"
 
-    "attention backward sm90: a consumer past the end is waited for":
-    "attention_backward_sm90" "attention/backward_sm90.cuh" D_64, Bf16, alone, STUCK;
-    "consumers * GROUP_WARPS" => "CONSUMERS * GROUP_WARPS"
+    "attention backward sm90: tiles of the other consumer alone are given back before they are full":
+    "attention_backward_sm90" "attention/backward_sm90.cuh" D_96, Bf16,
+    |device| backward(device, 300, 96, Mask::Causal), RING;
+    "barrier_wait(smem + S::FULL + ring.stage * 8, ring.parity); release(ring.stage);" => "release(ring.stage);"
 
-    "attention backward sm90: a consumer has no row at all":
-    "attention_backward_sm90" "attention/backward_sm90.cuh" D_64, Bf16, |device| backward(device, 192, 64, Mask::Causal),
-    Found::Equivalent("Its rows are zeros, of which nothing is stored.");
-    "first_row + BOX < tokens" => "first_row + BOX <= tokens"
+    "attention backward sm90: a stage is empty when one consumer has read it":
+    "attention_backward_sm90" "attention/backward_sm90.cuh" D_64, Bf16, ring, RING;
+    "CONSUMERS * GROUP_WARPS" => "GROUP_WARPS"
+
+    "attention backward sm90: rows past the end are worked on":
+    "attention_backward_sm90" "attention/backward_sm90.cuh" D_64, Bf16, edges,
+    Found::Equivalent("They are zeros, of which nothing is stored.");
+    "if (row >= tokens) return {tiles, tiles, tiles, tiles};" => ""
+
+    "attention backward sm90: the second turn has the rows of the first":
+    "attention_backward_sm90" "attention/backward_sm90.cuh" D_64, Bf16, edges,
+    Found::Report(&["may still read it", "race in shared memory"]);
+    "rows_one = smem + turn * S::ROWS_BYTES" => "rows_one = smem"
+
+    "attention backward sm90: rows between the first and the last have two turns":
+    "attention_backward_sm90" "attention/backward_sm90.cuh" D_64, Bf16,
+    |device| backward(device, 260, 64, Mask::Causal), Found::Equivalent("Their results are the same both times.");
+    "if (turn > 0 && mirrored == blockIdx.x) return tokens;" => ""
 
     "attention backward sm90: the main loop's last stage is not given back":
-    "attention_backward_sm90" "attention/backward_sm90.cuh" D_64, Bf16, ring,
-    Found::Equivalent("One tile at most follows, which has a stage of its own.");
+    "attention_backward_sm90" "attention/backward_sm90.cuh" D_64, Bf16, ring, STUCK;
     "if (before >= 0) release(before); before = -1;" => "before = -1;"
 
     "attention backward sm90: warps give back what some of their lanes read":
     "attention_backward_sm90" "attention/backward_sm90.cuh" D_64, Bf16, ring,
-    Found::Equivalent("A wgmma.wait_group of the whole warp comes before; PTX does not say that it orders the lanes' reads.");
+    Found::Equivalent("A wgmma.wait_group of the whole warp comes before; PTX does not say that it orders what lanes read.");
     "__syncwarp(); if (threadIdx.x % WARP == 0) barrier_arrive" => "if (threadIdx.x % WARP == 0) barrier_arrive"
 
     "attention backward sm90: no fence before S":
@@ -110,7 +121,7 @@ pub const MUTANTS: &[Mutant] = mutants! {
     "wgmma_fence(); multiply" => "multiply"
 
     "attention backward sm90: no fence after P and dS":
-    "attention_backward_sm90" "attention/backward_sm90.cuh" D_64, Bf16, edges, FENCE;
+    "attention_backward_sm90" "attention/tile_sm90.cuh" D_64, Bf16, edges, FENCE;
     "wgmma_fence(); #pragma unroll" => "#pragma unroll"
 
     "attention backward sm90: barriers are used before TMA can see them":
@@ -130,7 +141,8 @@ pub const MUTANTS: &[Mutant] = mutants! {
     "-shift)); if (MASKED && !seen.at(j * 4 + e)) value = 0.0f;" => "-shift));"
 
     "attention backward sm90: past the end lies another head's delta":
-    "attention_backward_sm90" "attention/backward_sm90.cuh" D_64, Bf16, attention::a_nan_stays_in_its_head, Found::Values(", not ");
+    "attention_backward_sm90" "attention/backward_sm90.cuh" D_64, Bf16,
+    attention::a_nan_stays_in_its_head, Found::Values(", not ");
     "(value - shift); if (MASKED && !seen.at(j * 4 + e)) value = 0.0f;" => "(value - shift);"
 
     "attention backward sm90: no tile of the diagonal is masked":
@@ -142,7 +154,7 @@ pub const MUTANTS: &[Mutant] = mutants! {
     "whole = tokens / COLUMNS" => "whole = tiles"
 
     "attention backward sm90: row sums of another stage":
-    "attention_backward_sm90" "attention/backward_sm90.cuh" D_64, Bf16, edges, WRONG;
+    "attention_backward_sm90" "attention/backward_sm90.cuh" D_64, Bf16, edges, RACE;
     "memory + S::STATS + ring.stage * S::STATS_BYTES" => "memory + S::STATS"
 
     "attention backward sm90: row sums of another head":
@@ -151,31 +163,31 @@ pub const MUTANTS: &[Mutant] = mutants! {
 
     "attention backward sm90: both consumers have the first half":
     "attention_backward_sm90" "attention/backward_sm90.cuh" D_64, Bf16, edges, RACE;
-    "S::SPLIT ? 0 : number * BOX * S::Rows::ROW_BYTES" => "0"
+    "rows_one = smem + turn * S::ROWS_BYTES + half * BOX * Rows::ROW_BYTES" => "rows_one = smem + turn * S::ROWS_BYTES"
 
     "attention backward sm90: a step of tokens is too short":
-    "attention_backward_sm90" "attention/backward_sm90.cuh" D_64, Bf16, edges, WRONG;
+    "attention_backward_sm90" "attention/tile_sm90.cuh" D_64, Bf16, edges, WRONG;
     "step * 16 * ROW_BYTES" => "step * 8 * ROW_BYTES"
 
     "attention backward sm90: a step of columns is too short":
-    "attention_backward_sm90" "attention/backward_sm90.cuh" D_64, Bf16, edges, WRONG;
+    "attention_backward_sm90" "attention/tile_sm90.cuh" D_64, Bf16, edges, WRONG;
     "step * 16 % COLUMNS * 2" => "step * 16 % COLUMNS"
 
     "attention backward sm90: slabs of 32 columns are read as those of 64":
-    "attention_backward_sm90" "ptx_sm90.cuh" D_96, Bf16, narrow_slabs, Found::Report(&["race in shared memory", "that nothing was written to"]);
+    "attention_backward_sm90" "ptx_sm90.cuh" D_96, Bf16, narrow_slabs, STALE;
     "(ROW_BYTES == 128 ? 1ull : 2ull) << 30" => "1ull << 30"
 
     "attention backward sm90: slabs of 32 columns are swizzled as those of 64":
-    "attention_backward_sm90" "attention/backward_sm90.cuh" D_96, Bf16, narrow_slabs, WRONG;
+    "attention_backward_sm90" "attention/tile_sm90.cuh" D_96, Bf16, narrow_slabs, WRONG;
     "row / 2 % 4" => "row % 4"
 
     "attention backward sm90: results are not swizzled":
-    "attention_backward_sm90" "attention/backward_sm90.cuh" D_64, Bf16, edges, WRONG;
+    "attention_backward_sm90" "attention/tile_sm90.cuh" D_64, Bf16, edges, WRONG;
     "ROW_BYTES == 128 ? row % 8 : row / 2 % 4" => "0"
 
     "attention backward sm90: dK is not scaled":
     "attention_backward_sm90" "attention/backward_sm90.cuh" D_64, Bf16, edges, WRONG;
-    "(consumer.one, scale, consumer.rows_one)" => "(consumer.one, 1.0f, consumer.rows_one)"
+    "put<Rows>(one, with.scale, rows_one)" => "put<Rows>(one, 1.0f, rows_one)"
 
     "attention backward sm90: results lie over rows that the other consumer reads":
     "attention_backward_sm90" "attention/backward_sm90.cuh" D_192, Bf16, split, RACE;
@@ -186,10 +198,12 @@ pub const MUTANTS: &[Mutant] = mutants! {
     "proxy_fence();" => ""
 
     "attention backward sm90: results are stored before all have written them":
-    "attention_backward_sm90" "attention/backward_sm90.cuh" D_64, Bf16, edges, RACE;
+    "attention_backward_sm90" "attention/backward_sm90.cuh" D_64, Bf16, edges,
+    Found::Report(&["race in shared memory", "missing fence"]);
     "named_barrier(OWN + number, GROUP_THREADS);" => ""
 
     "attention backward sm90: a block ends while its results are read":
-    "attention_backward_sm90" "attention/backward_sm90.cuh" D_64, Bf16, edges, Found::Report(&["may still read shared memory"]);
-    "tile_store_wait<0>();" => ""
+    "attention_backward_sm90" "attention/backward_sm90.cuh" D_64, Bf16, edges,
+    Found::Report(&["may still read shared memory"]);
+    "if (threadIdx.x % GROUP_THREADS == 0) tile_store_wait<0>();" => ""
 };
