@@ -309,13 +309,14 @@ struct Consumer {
         for (float& sum : one) sum = 0.0f;
 #pragma unroll
         for (float& sum : two) sum = 0.0f;
-        if constexpr (BY_KEYS) return;
+        if constexpr (!BY_KEYS) {
 #pragma unroll
-        for (int i = 0; i < 2; ++i) {
-            const int query = row + threadIdx.x % GROUP_THREADS / WARP * 16 + threadIdx.x % WARP / 4 + i * 8;
-            const bool valid = query < with.tokens;
-            row_log[i] = valid ? with.logsumexp[first_stat(with.tokens) + query] * LOG2_E : 0.0f;
-            row_delta[i] = valid ? with.delta[first_stat(with.tokens) + query] : 0.0f;
+            for (int i = 0; i < 2; ++i) {
+                const int query = row + threadIdx.x % GROUP_THREADS / WARP * 16 + threadIdx.x % WARP / 4 + i * 8;
+                const bool valid = query < with.tokens;
+                row_log[i] = valid ? with.logsumexp[first_stat(with.tokens) + query] * LOG2_E : 0.0f;
+                row_delta[i] = valid ? with.delta[first_stat(with.tokens) + query] : 0.0f;
+            }
         }
     }
 
