@@ -178,6 +178,9 @@ pub fn edges<D: Device>(device: &Tested<D>) {
         (127, 9),
         (128, 5),
         (129, 40),
+        (1, 64),
+        (63, 192),
+        (128, 64),
     ];
     each(tokens_and_columns.into_iter().enumerate(), |(index, (tokens, head_dim))| {
         let mask = if index % 2 == 0 { Mask::Causal } else { Mask::Full };

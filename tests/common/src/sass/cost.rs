@@ -11,7 +11,7 @@ use super::listing::{Function, Instruction};
 pub struct Mix {
     /// All of them.
     pub issue: u32,
-    /// On tensor cores.
+    /// On tensor cores, those of a warpgroup too.
     pub hmma: u32,
     /// `ldmatrix`.
     pub ldsm: u32,
@@ -33,7 +33,7 @@ impl Mix {
         for instruction in instructions {
             let name = instruction.name();
             mix.issue += u32::from(name != "NOP");
-            mix.hmma += u32::from(name == "HMMA");
+            mix.hmma += u32::from(name == "HMMA" || name == "HGMMA");
             mix.ldsm += u32::from(name == "LDSM");
             mix.ldgsts += u32::from(name == "LDGSTS");
             mix.integer += u32::from(is_integer(instruction));
@@ -110,8 +110,8 @@ fn is_integer(instruction: &Instruction) -> bool {
 /// What the machine code says of a kernel.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Cost {
-    /// A trip of the main loop: the loop that holds the most tensor-core instructions, and among its ways the usual one.
-    /// Nothing for kernels without tensor cores.
+    /// A trip of the main loop: the loop that holds the most tensor-core instructions, of several the inner one, and among its ways the
+    /// usual one. Nothing for kernels without tensor cores.
     pub trip: Mix,
     /// A trip of the loop around it, without the main loop's.
     pub around: Mix,
@@ -132,7 +132,8 @@ pub fn cost(function: &Function) -> Cost {
         let inner: BTreeSet<usize> = inner.flat_map(|inner| &inner.body).copied().collect();
         sum(&of.body.difference(&inner).copied().collect()).hmma
     };
-    let Some(main) = flow.loops.iter().max_by_key(|of| own(of)).filter(|of| own(of) > 0) else {
+    let most = |of: &&Loop| (own(of), std::cmp::Reverse(of.body.len()));
+    let Some(main) = flow.loops.iter().max_by_key(most).filter(|of| own(of) > 0) else {
         return Cost { trip: Mix::default(), around: Mix::default(), rest: sum(&(0..mixes.len()).collect()) };
     };
 
