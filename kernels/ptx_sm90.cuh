@@ -142,6 +142,12 @@ __device__ __forceinline__ void wgmma_hold(float (&d)[COUNT]) {
 #pragma unroll
     for (int i = 0; i < COUNT; ++i) asm volatile("" : "+f"(d[i])::"memory");
 }
+// The same of operands in registers.
+template <int COUNT>
+__device__ __forceinline__ void wgmma_hold(uint32_t (&a)[COUNT][4]) {
+#pragma unroll
+    for (int i = 0; i < COUNT * 4; ++i) asm volatile("" : "+r"(a[i / 4][i % 4])::"memory");
+}
 
 #define OUT8(d, i)                                                                                              \
     "+f"(d[i]), "+f"(d[i + 1]), "+f"(d[i + 2]), "+f"(d[i + 3]), "+f"(d[i + 4]), "+f"(d[i + 5]), "+f"(d[i + 6]), \
@@ -154,6 +160,10 @@ __device__ __forceinline__ void wgmma_hold(float (&d)[COUNT]) {
 #define REGISTERS_48 \
     REGISTERS_32     \
     ", %32, %33, %34, %35, %36, %37, %38, %39, %40, %41, %42, %43, %44, %45, %46, %47"
+#define OUT56(d) OUT48(d), OUT8(d, 48)
+#define REGISTERS_56 \
+    REGISTERS_48     \
+    ", %48, %49, %50, %51, %52, %53, %54, %55"
 #define OUT64(d) OUT48(d), OUT8(d, 48), OUT8(d, 56)
 #define REGISTERS_64 \
     REGISTERS_48     \
@@ -181,6 +191,8 @@ __device__ __forceinline__ void wgmma_hold(float (&d)[COUNT]) {
                      : "l"(a), "l"(b), "r"(static_cast<int>(add)), "n"(TRANSPOSED_A), "n"(TRANSPOSED_B)); \
     }
 WGMMA("64", 32, "32", "33", "34", "35", "36")
+WGMMA("96", 48, "48", "49", "50", "51", "52")
+WGMMA("112", 56, "56", "57", "58", "59", "60")
 WGMMA("128", 64, "64", "65", "66", "67", "68")
 WGMMA("256", 128, "128", "129", "130", "131", "132")
 
@@ -207,6 +219,8 @@ WGMMA_REGISTERS("192", 96, "96", "97", "98", "99", "100", "101", "102")
 #undef REGISTERS_32
 #undef OUT48
 #undef REGISTERS_48
+#undef OUT56
+#undef REGISTERS_56
 #undef OUT64
 #undef REGISTERS_64
 #undef OUT96
