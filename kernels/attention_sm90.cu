@@ -13,14 +13,14 @@
 // _64 .. _192: columns D that a head is padded to in shared memory; head_dim <= D, divisible by 8.
 #include "attention/forward_sm90.cuh"
 
-#define KERNEL_BF16(D, KEYS, CONSUMERS, BUFFERS)                                                                   \
-    extern "C" __global__ void __launch_bounds__((1 + CONSUMERS) * attention_sm90::GROUP_THREADS, 1)               \
-        attention_sm90_##D(                                                                                        \
-            const __grid_constant__ TensorMap queries, const __grid_constant__ TensorMap keys,                     \
-            const __grid_constant__ TensorMap output, float* logsumexp, int tokens, int heads, int images,         \
-            int causal, int section, float scale) {                                                                \
-        attention_sm90::forward<attention_sm90::Shape<D, KEYS, CONSUMERS, BUFFERS>>(                               \
-            queries, keys, output, logsumexp, {tokens, heads, images, causal, section}, scale);                    \
+#define KERNEL_BF16(D, KEYS, CONSUMERS, BUFFERS)                                                                       \
+    extern "C" __global__ void __launch_bounds__((1 + CONSUMERS) * attention_sm90::GROUP_THREADS, 1)                   \
+        attention_sm90_##D(                                                                                            \
+            const __grid_constant__ TensorMap queries, const __grid_constant__ TensorMap keys,                         \
+            const __grid_constant__ TensorMap output, float* logsumexp, int tokens, int heads, int images, int causal, \
+            int section, float scale) {                                                                                \
+        attention_sm90::forward<attention_sm90::Shape<D, KEYS, CONSUMERS, BUFFERS>>(                                   \
+            queries, keys, output, logsumexp, {tokens, heads, images, causal, section}, scale);                        \
     }
 
 KERNEL_BF16(64, 128, 3, 2)

@@ -49,14 +49,11 @@ struct Shape {
     // And the room to begin at a multiple of 1024.
     static constexpr int SHARED_BYTES = BARRIERS + BARRIER_COUNT * 8 + 1024;
     // Consumers are at most a tile apart.
-    static_assert(
-        QUERIES % KEYS == 0 ? QUERIES / KEYS - blocks_of(ROWS, KEYS) <= 1 : (CONSUMERS - 1) * ROWS <= KEYS);
+    static_assert(QUERIES % KEYS == 0 ? QUERIES / KEYS - blocks_of(ROWS, KEYS) <= 1 : (CONSUMERS - 1) * ROWS <= KEYS);
 
     // mbarriers: that a stage or a buffer is full, and that it is empty.
     static __device__ __forceinline__ uint32_t k_full(uint32_t smem, int stage) { return smem + BARRIERS + stage * 8; }
-    static __device__ __forceinline__ uint32_t v_full(uint32_t smem, int stage) {
-        return k_full(smem, STAGES + stage);
-    }
+    static __device__ __forceinline__ uint32_t v_full(uint32_t smem, int stage) { return k_full(smem, STAGES + stage); }
     static __device__ __forceinline__ uint32_t k_empty(uint32_t smem, int stage) {
         return k_full(smem, 2 * STAGES + stage);
     }
@@ -167,7 +164,8 @@ struct Turns {
     int next_of_all;
 
     // `before`: the consumer whose turn ended the work before, -1 if there was none.
-    __device__ __forceinline__ Turns(const Extent<S>& extent, int consumer, int before, bool more) : consumer(consumer) {
+    __device__ __forceinline__ Turns(const Extent<S>& extent, int consumer, int before, bool more)
+        : consumer(consumer) {
         const int last = extent.active - 1, tiles = extent.all_tiles();
         waits = consumer > 0 || (before >= 0 && before != consumer);
         waits_below = consumer < last ? tiles : consumer > 0 ? extent.tiles(consumer - 1) : 0;
@@ -287,21 +285,19 @@ struct Consumer {
 #pragma unroll
         for (int c = 0; c < D / 16; ++c) {
             const int slab = c * 16 / S::SLAB, within = c * 16 % S::SLAB * 2;
-            wgmma<0, 0>(
-                scores, q.at(slab * S::Q_SLAB + within), k.at(slab * S::KEYS_SLAB + within), c > 0);
+            wgmma<0, 0>(scores, q.at(slab * S::Q_SLAB + within), k.at(slab * S::KEYS_SLAB + within), c > 0);
         }
         wgmma_commit();
     }
 
-    // O += P V: asks for it; the first tile begins the sum.
+    // O += P V: asks for it.
     __device__ __forceinline__ void multiply_values(int tile) {
         wgmma_hold(weights);
         wgmma_hold(out);
         wgmma_fence();
         const Operand<S::ROW_BYTES> v(smem + S::V_TILES + place_of<STAGES>(at + tile) * S::TILE_BYTES, S::KEYS_SLAB);
 #pragma unroll
-        for (int j = 0; j < KEYS / 16; ++j)
-            wgmma<1>(out, weights[j], v.at(j * 16 * S::ROW_BYTES), tile > 0 || j > 0);
+        for (int j = 0; j < KEYS / 16; ++j) wgmma<1>(out, weights[j], v.at(j * 16 * S::ROW_BYTES), true);
         wgmma_commit();
     }
 
@@ -458,7 +454,8 @@ struct Consumer {
     }
 
     // epilogue: O / Σ and logsumexp; O by way of the queries' buffer
-    __device__ __forceinline__ void store(const TensorMap& output, float* logsumexp, const Work& work, int first_query) {
+    __device__ __forceinline__ void store(
+        const TensorMap& output, float* logsumexp, const Work& work, int first_query) {
         const int lane = threadIdx.x % WARP, warp = threadIdx.x % GROUP_THREADS / WARP;
         float normalise[2];
         float* logs = logsumexp + (static_cast<size_t>(work.image) * problem.heads + work.head) * problem.tokens;
@@ -494,8 +491,7 @@ struct Consumer {
         if (is_first()) {
 #pragma unroll
             for (int slab = 0; slab < S::SLABS; ++slab) {
-                tile_store(
-                    output, slab * S::SLAB, work.head, first_query, work.image, queries() + slab * S::Q_SLAB);
+                tile_store(output, slab * S::SLAB, work.head, first_query, work.image, queries() + slab * S::Q_SLAB);
             }
             tile_store_commit();
             if (S::BUFFERS == 1) free_queries(filled);
@@ -520,7 +516,6 @@ __device__ __forceinline__ void consume(
 
         if (tiles > 0) {
             for (float& x : self.out) x = 0.0f;
-            for (float& x : self.scores) x = 0.0f;
             self.begin(first_query, whole == 0, turns);
             int tile = 1;
 #pragma unroll 1

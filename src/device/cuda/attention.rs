@@ -1,7 +1,8 @@
-//! Multi-head attention and its backward (`attention.cu`, `attention_backward.cu`, `attention_backward_sm90.cu`).
+//! Multi-head attention and its backward (`attention.cu`, `attention_backward.cu`, and for compute capability 9.0 their `_sm90.cu`).
 
 use super::CudaDevice;
 use super::attention_backward_sm90::{self, Operands};
+use super::attention_sm90;
 use super::attention_variants::Variant;
 use super::kernel::{Grid, Kernel, kernel};
 use super::pointer::Pointer;
@@ -27,6 +28,12 @@ impl AttentionOps for CudaDevice {
         let variant = Variant::of(self, dims.head_dim)?;
         let output = self.tensor(qkv.shape.with_last(dims.width()))?;
         let logsumexp = self.floats_of("attention", &[dims.batch, heads, dims.tokens])?;
+        if let Some(width) = attention_sm90::of(self, dims.head_dim) {
+            let operands = [self.operand(qkv)?, output.pointer(), logsumexp.pointer()];
+            // SAFETY: `check` has checked the shapes, and `operand` the precision; buffers begin at multiples of 16 bytes.
+            unsafe { attention_sm90::launch(self, width, operands, dims, mask)? };
+            return Ok(Attended { output, logsumexp });
+        }
 
         let (tokens, head_dim, causal, aligned, scale) = common(self, dims, mask)?;
         let arguments =

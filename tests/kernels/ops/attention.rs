@@ -294,27 +294,23 @@ pub fn low_scores<D: Device>(device: &Tested<D>) {
 
 /// Scores that rise from key to key: what was summed before has to shrink, panel after panel.
 pub fn rising_scores<D: Device>(device: &Tested<D>) {
-    let sizes = Attention { batch: 1, tokens: 150, heads: 1, head_dim: 32, mask: Mask::Full };
-    let values = device.random(3).values(sizes.tokens * sizes.head_dim);
+    for head_dim in [32, 64] {
+        let sizes = Attention { batch: 1, tokens: 150, heads: 1, head_dim, mask: Mask::Full };
+        let values = device.random(3).values(sizes.tokens * sizes.head_dim);
 
-    let mut qkv = Vec::new();
-    for (token, value) in values.chunks(sizes.head_dim).enumerate() {
-        qkv.extend([1.0; 32]);
-        qkv.extend([token as f64 / 32.0 - 2.0; 32]);
-        qkv.extend(value);
+        let mut qkv = Vec::new();
+        for (token, value) in values.chunks(sizes.head_dim).enumerate() {
+            qkv.extend(vec![1.0; head_dim]);
+            qkv.extend(vec![token as f64 / 32.0 - 2.0; head_dim]);
+            qkv.extend(value);
+        }
+
+        let qkv = Both::new(device, &[1, sizes.tokens, 3 * sizes.width()], qkv);
+
+        let out = device.attention(&qkv.tensor, sizes.heads, sizes.mask).unwrap();
+        let expected = sizes.forward(&qkv.exact).0;
+        assert_close(device, "output", &out.output, &expected, 4.0 * device.tolerance(sizes.tokens), 1.0);
     }
-
-    let qkv = Both::new(device, &[1, sizes.tokens, 3 * sizes.width()], qkv);
-
-    let out = device.attention(&qkv.tensor, sizes.heads, sizes.mask).unwrap();
-    assert_close(
-        device,
-        "output",
-        &out.output,
-        &sizes.forward(&qkv.exact).0,
-        4.0 * device.tolerance(sizes.tokens),
-        1.0,
-    );
 }
 
 pub fn mistakes_are_errors<D: Device>(device: &Tested<D>) {

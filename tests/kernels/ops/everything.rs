@@ -6,6 +6,27 @@ use super::support::{Tested, upload};
 
 /// One of every op, at sizes that a device cuts into several blocks and tiles; all results, as bits.
 pub fn everything<D: Device>(device: &Tested<D>) -> Vec<Vec<u32>> {
+    [with_the_bits_of_every_card(device), attention_of_wide_heads(device)].concat()
+}
+
+/// Attention of heads for which compute capability 9.0 has a forward of its own, whose tiles of keys are longer than those of other cards, so
+/// that its online softmax has other bits.
+pub fn attention_of_wide_heads<D: Device>(device: &Tested<D>) -> Vec<Vec<u32>> {
+    let random = &mut device.random(13);
+    let mut results = Vec::new();
+    for (heads, head_dim, mask) in [(3, 64, Mask::Causal), (2, 96, Mask::Full), (1, 128, Mask::Causal)] {
+        let (tokens, width) = (201, heads * head_dim);
+        let qkv = upload(device, &[2, tokens, 3 * width], &random.values(2 * tokens * 3 * width));
+        let out = device.attention(&qkv, heads, mask).unwrap();
+        for tensor in [&out.output, &out.logsumexp] {
+            results.push(device.download(tensor).unwrap().into_iter().map(f32::to_bits).collect());
+        }
+    }
+    results
+}
+
+/// The same but for [`attention_of_wide_heads`].
+pub fn with_the_bits_of_every_card<D: Device>(device: &Tested<D>) -> Vec<Vec<u32>> {
     let (batch, tokens, width, heads, rows) = (2, 131, 96, 3, 37);
     let random = &mut device.random(11);
     let mut tensor = |shape: &[usize]| upload(device, shape, &random.values(shape.iter().product()));
@@ -55,11 +76,14 @@ pub fn everything<D: Device>(device: &Tested<D>) -> Vec<Vec<u32>> {
     keep(&device.mlp_backward(&dy, &x, &out.hidden, weights(), Activation::QuickGelu, slots).unwrap());
     [&out.output, &d_up, &d_up_bias, &d_down, &d_down_bias].into_iter().for_each(&mut keep);
 
-    for (heads, mask) in [(heads, Mask::Causal), (heads, Mask::Full), (1, Mask::Causal)] {
+    for mask in [Mask::Causal, Mask::Full] {
         let out = device.attention(&qkv, heads, mask).unwrap();
         keep(&device.attention_backward(&dy, &qkv, &out.output, &out.logsumexp, heads, mask).unwrap());
         [&out.output, &out.logsumexp].into_iter().for_each(&mut keep);
     }
+    // One wide head, of an output and sums that are not a forward's: any numbers do.
+    let (output, logsumexp) = (tensor(&[batch, tokens, width]), tensor(&[batch, 1, tokens]));
+    keep(&device.attention_backward(&dy, &qkv, &output, &logsumexp, 1, Mask::Causal).unwrap());
 
     let logits = tensor(&[batch, tokens, rows]);
     let weights = tensor(&[batch * tokens]);

@@ -225,9 +225,12 @@ impl Names {
                 _ => format!("attention_backward_{op}_{name}_{head_dim}{variant}"),
             };
             let mut kernels = Vec::new();
-            if card.is_none() {
-                kernels.push((format!("attention_{name}_{head_dim}"), least(3 * one, one + numbers, 2)));
-            }
+            let forward = match keys {
+                Some("") => Some(format!("attention_{name}_{head_dim}")),
+                Some("sm90") => Some(format!("attention_sm90_{head_dim}")),
+                _ => None,
+            };
+            kernels.extend(forward.map(|forward| (forward, least(3 * one, one + numbers, 2))));
             kernels.extend(keys.map(|keys| (backward("keys", keys), least(4 * one + 2 * numbers, 2 * one, 4))));
             kernels.extend(queries.map(|queries| (backward("queries", queries), least(4 * one + 2 * numbers, one, 3))));
             if head_dim == 64 && card.is_none() {
