@@ -14,42 +14,33 @@
 // keys past the last do.
 #pragma once
 
-#include "../ptx_sm90.cuh"
-#include "../reduce.cuh"
 #include "head.cuh"
+#include "schedule_sm90.cuh"
+#include "softmax_sm90.cuh"
+#include "tile_sm90.cuh"
 
 namespace attention_sm90 {
 
 constexpr int STAGES = 2;
-constexpr int GROUP_THREADS = 128;
-// Queries of a consumer.
-constexpr int ROWS = 64;
 
 template <int COLUMNS, int TILE_KEYS, int COUNT, int QUERY_BUFFERS>
 struct Shape {
     static constexpr int D = COLUMNS;
     static constexpr int KEYS = TILE_KEYS;
     static constexpr int CONSUMERS = COUNT;
-    static constexpr int QUERIES = CONSUMERS * ROWS;
-    static constexpr int THREADS = (1 + CONSUMERS) * GROUP_THREADS;
+    static constexpr int QUERIES = CONSUMERS * BOX;
     static constexpr int BUFFERS = QUERY_BUFFERS;
-    // What TMA copies at a time: columns as wide as the swizzle. 96 columns are three of 64 bytes.
-    static constexpr int ROW_BYTES = D % 64 == 0 ? 128 : 64;
-    static constexpr int SLAB = ROW_BYTES / 2;
-    static constexpr int SLABS = D / SLAB;
-    static constexpr int Q_SLAB = ROWS * ROW_BYTES;
-    static constexpr int Q_BYTES = SLABS * Q_SLAB;
-    static constexpr int KEYS_SLAB = KEYS * ROW_BYTES;
-    static constexpr int TILE_BYTES = SLABS * KEYS_SLAB;
+    using Rows = Tile<D, BOX>;
+    using Columns = Tile<D, KEYS>;
     // smem: queries [CONSUMERS][BUFFERS], keys [STAGES], values [STAGES], barriers.
-    static constexpr int K_TILES = CONSUMERS * BUFFERS * Q_BYTES;
-    static constexpr int V_TILES = K_TILES + STAGES * TILE_BYTES;
-    static constexpr int BARRIERS = V_TILES + STAGES * TILE_BYTES;
+    static constexpr int K_TILES = CONSUMERS * BUFFERS * Rows::BYTES;
+    static constexpr int V_TILES = K_TILES + STAGES * Columns::BYTES;
+    static constexpr int BARRIERS = V_TILES + STAGES * Columns::BYTES;
     static constexpr int BARRIER_COUNT = 4 * STAGES + 2 * CONSUMERS * BUFFERS;
     // And the room to begin at a multiple of 1024.
     static constexpr int SHARED_BYTES = BARRIERS + BARRIER_COUNT * 8 + 1024;
     // Consumers are at most a tile apart.
-    static_assert(QUERIES % KEYS == 0 ? QUERIES / KEYS - blocks_of(ROWS, KEYS) <= 1 : (CONSUMERS - 1) * ROWS <= KEYS);
+    static_assert(QUERIES % KEYS == 0 ? QUERIES / KEYS - blocks_of(BOX, KEYS) <= 1 : (CONSUMERS - 1) * BOX <= KEYS);
 
     // mbarriers: that a stage or a buffer is full, and that it is empty.
     static __device__ __forceinline__ uint32_t k_full(uint32_t smem, int stage) { return smem + BARRIERS + stage * 8; }
@@ -78,117 +69,6 @@ __device__ __forceinline__ int parity_of(unsigned at) {
     return static_cast<int>(at / SIZE & 1);
 }
 
-// What a launch is about.
-struct Problem {
-    int tokens;
-    int heads;
-    int images;
-    int causal;
-    // Heads of all images whose keys and values stay in the L2 cache together.
-    int section;
-};
-
-// A tile of queries of one head of one image.
-struct Work {
-    int first_query;
-    int head;
-    int image;
-};
-
-// The order of work: section after section, of each the last queries first (under a causal mask they have most keys). Blocks take turns
-// forwards and backwards, so that none has the longest of each round.
-template <class S>
-struct Schedule {
-    int tiles;
-    int count;
-    __device__ __forceinline__ explicit Schedule(const Problem& problem)
-        : tiles(blocks_of(problem.tokens, S::QUERIES)), count(tiles * problem.heads * problem.images) {}
-
-    // This block's work of a round; `count` or more if it has none, and then none of later rounds.
-    __device__ __forceinline__ int index(int round) const {
-        const int blocks = gridDim.x, block = blockIdx.x;
-        return round * blocks + (round % 2 == 0 ? block : blocks - 1 - block);
-    }
-    __device__ __forceinline__ Work work(const Problem& problem, int index) const {
-        const int first = index / (tiles * problem.section) * problem.section;
-        const int within = index - first * tiles;
-        const int pairs = min(problem.section, problem.heads * problem.images - first);
-        const int tile = tiles - 1 - within / pairs, pair = first + within % pairs;
-        return {tile * S::QUERIES, pair % problem.heads, pair / problem.heads};
-    }
-};
-
-// How many tiles of keys the consumers of a piece of work see. Later consumers see as many as earlier ones or more.
-template <class S>
-struct Extent {
-    // Consumers with queries.
-    int active;
-    int first_query;
-    int tokens;
-    int causal;
-    __device__ __forceinline__ Extent(const Problem& problem, int first_query)
-        : active(min(S::CONSUMERS, blocks_of(problem.tokens - first_query, ROWS))),
-          first_query(first_query),
-          tokens(problem.tokens),
-          causal(problem.causal) {}
-
-    __device__ __forceinline__ int tiles(int consumer) const {
-        if (consumer >= active) return 0;
-        return blocks_of(causal ? min(tokens, first_query + (consumer + 1) * ROWS) : tokens, S::KEYS);
-    }
-    __device__ __forceinline__ int all_tiles() const { return tiles(active - 1); }
-    // Those of them that no mask cuts.
-    __device__ __forceinline__ int whole_tiles(int consumer) const {
-        return (causal ? min(tokens, first_query + consumer * ROWS + 1) : tokens) / S::KEYS;
-    }
-};
-
-// Named barriers: of each consumer's threads, and for each one's turn.
-constexpr int OWN = 1;
-template <class S>
-constexpr int TURNS = OWN + S::CONSUMERS;
-
-// Ping-pong: turns go round by tiles, of each tile to all consumers that see it, and on to the next work. Consumers see as many tiles as the
-// last or one less. No turn follows one of the same consumer.
-template <class S>
-struct Turns {
-    int consumer;
-    // Waits for its turn of the first tile, and of later tiles below this one.
-    bool waits;
-    int waits_below;
-    // Passes the turn to `next`; from the tile before the last on, if it is the last consumer, to the first that sees the last tile, and then
-    // to the next work's first.
-    int next;
-    int ends_from;
-    int next_of_last;
-    int next_of_all;
-
-    // `before`: the consumer whose turn ended the work before, -1 if there was none.
-    __device__ __forceinline__ Turns(const Extent<S>& extent, int consumer, int before, bool more)
-        : consumer(consumer) {
-        const int last = extent.active - 1, tiles = extent.all_tiles();
-        waits = consumer > 0 || (before >= 0 && before != consumer);
-        waits_below = consumer < last ? tiles : consumer > 0 ? extent.tiles(consumer - 1) : 0;
-        next = consumer < last ? consumer + 1 : 0;
-        ends_from = consumer < last ? tiles : tiles - 2;
-        next_of_last = 0;
-#pragma unroll
-        for (int i = 0; i + 1 < S::CONSUMERS; ++i) next_of_last += i < last && extent.tiles(i) < tiles;
-        next_of_all = more ? 0 : consumer;
-    }
-
-    __device__ __forceinline__ void wait_first() const {
-        if (waits) named_barrier(TURNS<S> + consumer, 2 * GROUP_THREADS);
-    }
-    __device__ __forceinline__ void wait(int tile) const {
-        if (tile < waits_below) named_barrier(TURNS<S> + consumer, 2 * GROUP_THREADS);
-    }
-    __device__ __forceinline__ void pass(int tile) const {
-        const int to = tile < ends_from ? next : tile == ends_from ? next_of_last : next_of_all;
-        if (to != consumer) named_barrier_arrive(TURNS<S> + to, 2 * GROUP_THREADS);
-    }
-};
-
 // The producer: queries, keys and values of each piece of work -> smem.
 template <class S>
 __device__ __forceinline__ void produce(
@@ -203,14 +83,10 @@ __device__ __forceinline__ void produce(
         // stage k -> smem
         const auto load = [&](uint32_t to, int part, int tile, uint32_t full, uint32_t empty) {
             barrier_wait(empty, parity_of<STAGES>(at + tile) ^ 1);
-            barrier_arrive_expect(full, S::TILE_BYTES);
-            to += place_of<STAGES>(at + tile) * S::TILE_BYTES;
-#pragma unroll
-            for (int slab = 0; slab < S::SLABS; ++slab) {
-                tile_load(
-                    to + slab * S::KEYS_SLAB, keys, slab * S::SLAB, part * problem.heads + work.head, tile * S::KEYS,
-                    work.image, full);
-            }
+            barrier_arrive_expect(full, S::Columns::BYTES);
+            to += place_of<STAGES>(at + tile) * S::Columns::BYTES;
+            S::Columns::template load<S::KEYS>(
+                to, keys, part * problem.heads + work.head, tile * S::KEYS, work.image, full);
         };
         const auto load_keys = [&](int tile) {
             const int stage = place_of<STAGES>(at + tile);
@@ -229,13 +105,10 @@ __device__ __forceinline__ void produce(
             const int filling = filled[consumer]++, buffer = place_of<S::BUFFERS>(filling);
             const uint32_t full = S::q_full(smem, consumer, buffer);
             barrier_wait(S::q_empty(smem, consumer, buffer), parity_of<S::BUFFERS>(filling) ^ 1);
-            barrier_arrive_expect(full, S::Q_BYTES);
-#pragma unroll
-            for (int slab = 0; slab < S::SLABS; ++slab) {
-                tile_load(
-                    smem + (consumer * S::BUFFERS + buffer) * S::Q_BYTES + slab * S::Q_SLAB, queries, slab * S::SLAB,
-                    work.head, work.first_query + consumer * ROWS, work.image, full);
-            }
+            barrier_arrive_expect(full, S::Rows::BYTES);
+            S::Rows::load(
+                smem + (consumer * S::BUFFERS + buffer) * S::Rows::BYTES, queries, work.head,
+                work.first_query + consumer * BOX, work.image, full);
         }
         // In the order in which they are asked for.
         for (int tile = 1; tile < tiles; ++tile) {
@@ -273,21 +146,16 @@ struct Consumer {
 
     __device__ __forceinline__ bool is_first() const { return threadIdx.x % GROUP_THREADS == 0; }
     __device__ __forceinline__ uint32_t queries() const {
-        return smem + (consumer * S::BUFFERS + place_of<S::BUFFERS>(filled)) * S::Q_BYTES;
+        return smem + (consumer * S::BUFFERS + place_of<S::BUFFERS>(filled)) * S::Rows::BYTES;
     }
 
     // S = Q Kᵀ: asks for it.
     __device__ __forceinline__ void multiply_keys(int tile) {
         wgmma_hold(scores);
         wgmma_fence();
-        const Operand<S::ROW_BYTES> q(queries(), 16);
-        const Operand<S::ROW_BYTES> k(smem + S::K_TILES + place_of<STAGES>(at + tile) * S::TILE_BYTES, 16);
-#pragma unroll
-        for (int c = 0; c < D / 16; ++c) {
-            const int slab = c * 16 / S::SLAB, within = c * 16 % S::SLAB * 2;
-            wgmma<0, 0>(scores, q.at(slab * S::Q_SLAB + within), k.at(slab * S::KEYS_SLAB + within), c > 0);
-        }
-        wgmma_commit();
+        const uint32_t keys = smem + S::K_TILES + place_of<STAGES>(at + tile) * S::Columns::BYTES;
+        multiply<typename S::Rows, typename S::Columns, D>(
+            scores, S::Rows::operand(queries()), S::Columns::operand(keys));
     }
 
     // O += P V: asks for it.
@@ -295,66 +163,12 @@ struct Consumer {
         wgmma_hold(weights);
         wgmma_hold(out);
         wgmma_fence();
-        const Operand<S::ROW_BYTES> v(smem + S::V_TILES + place_of<STAGES>(at + tile) * S::TILE_BYTES, S::KEYS_SLAB);
+        const uint32_t values = smem + S::V_TILES + place_of<STAGES>(at + tile) * S::Columns::BYTES;
+        const typename S::Columns::Operand operand = S::Columns::operand(values);
 #pragma unroll
-        for (int j = 0; j < KEYS / 16; ++j) wgmma<1>(out, weights[j], v.at(j * 16 * S::ROW_BYTES), true);
+        for (int step = 0; step < KEYS / 16; ++step)
+            wgmma<1>(out, weights[step], operand.at(S::Columns::by_tokens(step)), true);
         wgmma_commit();
-    }
-
-    // mask: keys past the last, and under a causal mask those later than their query.
-    __device__ __forceinline__ void mask(int first_query, int tile) {
-        const int lane = threadIdx.x % WARP, warp = threadIdx.x % GROUP_THREADS / WARP;
-#pragma unroll
-        for (int half = 0; half < 2; ++half) {
-            const int query = first_query + warp * 16 + lane / 4 + half * 8;
-            const int seen = problem.causal ? min(problem.tokens, query + 1) : problem.tokens;
-            const int limit = seen - tile * KEYS - lane % 4 * 2;
-#pragma unroll
-            for (int i = 0; i < KEYS / 8; ++i) {
-#pragma unroll
-                for (int e = 0; e < 2; ++e) {
-                    float& score = scores[i * 4 + half * 2 + e];
-                    if (i * 8 + e >= limit) score = -INFINITY;
-                }
-            }
-        }
-    }
-
-    // online softmax: P = exp(S − max), and what came before is to shrink by `factor`
-    template <bool FIRST>
-    __device__ __forceinline__ void softmax(float (&factor)[2]) {
-#pragma unroll
-        for (int half = 0; half < 2; ++half) {
-            float largest[2] = {scores[half * 2], scores[half * 2 + 1]};
-#pragma unroll
-            for (int i = 1; i < KEYS / 8; ++i) {
-#pragma unroll
-                for (int e = 0; e < 2; ++e) largest[e] = fmaxf(largest[e], scores[i * 4 + half * 2 + e]);
-            }
-            // Finite: every query sees key 0, which came first.
-            float new_max = lane_max<4>(fmaxf(largest[0], largest[1])) * exponent_scale;
-            if constexpr (!FIRST) {
-                new_max = fmaxf(row_max[half], new_max);
-                factor[half] = exp2_approximate(row_max[half] - new_max);
-            }
-            row_max[half] = new_max;
-        }
-#pragma unroll
-        for (int half = 0; half < 2; ++half) {
-            // Two sums, so that an addition need not wait for the one before.
-            float total[2] = {};
-#pragma unroll
-            for (int i = 0; i < KEYS / 8; ++i) {
-#pragma unroll
-                for (int e = 0; e < 2; ++e) {
-                    float& score = scores[i * 4 + half * 2 + e];
-                    score = exp2_approximate(fmaf(score, exponent_scale, -row_max[half]));
-                    total[e] += score;
-                }
-            }
-            const float sum = total[0] + total[1];
-            row_sum[half] = FIRST ? sum : fmaf(row_sum[half], factor[half], sum);
-        }
     }
 
     // Values of the tile whose scores are done. The next product needs them; but waited for here, before the last one's end: ptxas would
@@ -364,14 +178,6 @@ struct Consumer {
         barrier_wait(S::v_full(smem, place_of<STAGES>(at + tile)), parity_of<STAGES>(at + tile));
     }
 
-    // P, rounded, as A operands.
-    __device__ __forceinline__ void pack() {
-#pragma unroll
-        for (int j = 0; j < KEYS / 16; ++j) {
-#pragma unroll
-            for (int i = 0; i < 4; ++i) weights[j][i] = pack_bf16(scores[j * 8 + i * 2], scores[j * 8 + i * 2 + 1]);
-        }
-    }
     __device__ __forceinline__ void shrink(const float (&factor)[2]) {
 #pragma unroll
         for (int i = 0; i < D / 2; ++i) out[i] *= factor[i / 2 % 2];
@@ -390,11 +196,11 @@ struct Consumer {
         wgmma_wait<0>();
         wgmma_hold(scores);
         if (is_first()) barrier_arrive(S::k_empty(smem, stage));
-        if (masked) mask(first_query, 0);
+        if (masked) mask(scores, first_query, 0, problem.tokens, problem.causal);
         float factor[2];
-        softmax<true>(factor);
+        softmax<true>(scores, exponent_scale, row_max, row_sum, factor);
         wait_values(0);
-        pack();
+        as_a_operands(weights, scores);
     }
 
     // A tile after the first: its scores beside the product of the weights before it.
@@ -410,15 +216,15 @@ struct Consumer {
         wgmma_wait<1>();
         wgmma_hold(scores);
         if (is_first()) barrier_arrive(S::k_empty(smem, stage));
-        if constexpr (MASKED) mask(first_query, tile);
+        if constexpr (MASKED) mask(scores, first_query, tile * KEYS, problem.tokens, problem.causal);
         float factor[2];
-        softmax<false>(factor);
+        softmax<false>(scores, exponent_scale, row_max, row_sum, factor);
         wait_values(tile);
 
         wgmma_wait<0>();
         wgmma_hold(out);
         if (is_first()) barrier_arrive(S::v_empty(smem, before));
-        pack();
+        as_a_operands(weights, scores);
         shrink(factor);
     }
 
@@ -467,32 +273,15 @@ struct Consumer {
             if (lane % 4 == 0 && query < problem.tokens) logs[query] = (row_max[half] + log2f(total)) * LN_2;
         }
 
-        // All warps have multiplied with the queries; registers -> smem, two groups of 8 columns at a time
-        named_barrier(OWN + consumer, GROUP_THREADS);
-        const int row = warp * 16 + lane % 16;
-        const int swizzle = S::ROW_BYTES == 128 ? row % 8 : row / 2 % 4;
-#pragma unroll
-        for (int pair = 0; pair < D / 16; ++pair) {
-            const int slab = pair * 16 / S::SLAB, chunk = pair * 2 % (S::SLAB / 8) + lane / 16;
-            uint32_t packed[4];
-#pragma unroll
-            for (int i = 0; i < 4; ++i) {
-                const int element = pair * 8 + i * 2;
-                packed[i] = pack_bf16(out[element] * normalise[i % 2], out[element + 1] * normalise[i % 2]);
-            }
-            store_matrices(
-                queries() + slab * S::Q_SLAB + row * S::ROW_BYTES + (chunk ^ swizzle) * 16, packed[0], packed[1],
-                packed[2], packed[3]);
-        }
+        shrink(normalise);
 
-        // smem -> global
+        // All warps have multiplied with the queries; registers -> smem -> global
+        named_barrier(OWN + consumer, GROUP_THREADS);
+        put<typename S::Rows>(out, 1.0f, queries());
         proxy_fence();
         named_barrier(OWN + consumer, GROUP_THREADS);
         if (is_first()) {
-#pragma unroll
-            for (int slab = 0; slab < S::SLABS; ++slab) {
-                tile_store(output, slab * S::SLAB, work.head, first_query, work.image, queries() + slab * S::Q_SLAB);
-            }
+            S::Rows::store(queries(), output, work.head, first_query, work.image);
             tile_store_commit();
             if (S::BUFFERS == 1) free_queries(filled);
         }
@@ -511,7 +300,7 @@ __device__ __forceinline__ void consume(
         const Work work = schedule.work(problem, index);
         const Extent<S> extent(problem, work.first_query);
         const Turns<S> turns(extent, consumer, before, schedule.index(round + 1) < schedule.count);
-        const int first_query = work.first_query + consumer * ROWS;
+        const int first_query = work.first_query + consumer * BOX;
         const int tiles = extent.tiles(consumer), whole = extent.whole_tiles(consumer);
 
         if (tiles > 0) {
@@ -538,8 +327,7 @@ __device__ __forceinline__ void forward(
     float scale) {
     extern __shared__ char dynamic[];
     const uint32_t smem = (shared_address(dynamic) + 1023) & ~1023u;
-    // The same in all lanes, which the compiler cannot know of a thread's number.
-    const int group = __shfl_sync(ALL_LANES, static_cast<int>(threadIdx.x) / GROUP_THREADS, 0);
+    const int number = group() - 1;
 
     if (threadIdx.x == 0) {
         for (int stage = 0; stage < STAGES; ++stage) {
@@ -556,13 +344,13 @@ __device__ __forceinline__ void forward(
     }
     __syncthreads();
 
-    if (group == 0) {
+    if (number < 0) {
         registers_fewer<S::CONSUMERS == 3 ? 32 : 40>();
         if (threadIdx.x == 0) produce<S>(queries, keys, smem, problem);
         return;
     }
     registers_more<S::CONSUMERS == 3 ? 160 : 232>();
-    consume<S>(output, logsumexp, problem, smem, group - 1, scale * LOG2_E);
+    consume<S>(output, logsumexp, problem, smem, number, scale * LOG2_E);
 }
 
 }  // namespace attention_sm90

@@ -28,13 +28,15 @@ struct Tile {
         return row * ROW_BYTES + (chunk ^ (ROW_BYTES == 128 ? row % 8 : row / 2 % 4)) * 16;
     }
 
-    // TMA: tokens from `first` on -> smem.
+    // TMA: tokens from `first` on -> smem, as many at a time as the map has.
+    template <int AT_ONCE = BOX>
     static __device__ __forceinline__ void load(
         uint32_t tile, const TensorMap& map, int head, int first, int image, uint32_t barrier) {
+        static_assert(ROWS % AT_ONCE == 0);
 #pragma unroll
         for (int slab = 0; slab < SLABS; ++slab) {
 #pragma unroll
-            for (int row = 0; row < ROWS; row += BOX) {
+            for (int row = 0; row < ROWS; row += AT_ONCE) {
                 tile_load(
                     tile + slab * SLAB_BYTES + row * ROW_BYTES, map, slab * COLUMNS, head, first + row, image, barrier);
             }

@@ -78,7 +78,7 @@ pub const MUTANTS: &[Mutant] = mutants! {
 
     "attention sm90: a stage is full one slab early":
     "attention_sm90" "attention/forward_sm90.cuh" D_128, Bf16, two_slabs, STALE;
-    "barrier_arrive_expect(full, S::TILE_BYTES);" => "barrier_arrive_expect(full, S::TILE_BYTES - S::KEYS_SLAB);"
+    "barrier_arrive_expect(full, S::Columns::BYTES);" => "barrier_arrive_expect(full, S::Columns::BYTES - S::Columns::SLAB_BYTES);"
 
     "attention sm90: a stage is filled before it is empty":
     "attention_sm90" "attention/forward_sm90.cuh" D_64, Bf16, ring, RING;
@@ -115,20 +115,20 @@ pub const MUTANTS: &[Mutant] = mutants! {
     "if (from == to) return; if (is_first()) {" => "if (from == to) return; {"
 
     "attention sm90: a consumer without queries is waited for in turns":
-    "attention_sm90" "attention/forward_sm90.cuh" D_64, Bf16, ring, STUCK;
+    "attention_sm90" "attention/schedule_sm90.cuh" D_64, Bf16, ring, STUCK;
     "const int last = extent.active - 1, tiles = extent.all_tiles();" => "const int last = S::CONSUMERS - 1, tiles = extent.all_tiles();"
 
     "attention sm90: turns are not passed on":
-    "attention_sm90" "attention/forward_sm90.cuh" D_64, Bf16, ring, STUCK;
+    "attention_sm90" "attention/schedule_sm90.cuh" D_64, Bf16, ring, STUCK;
     "if (to != consumer) named_barrier_arrive(TURNS<S> + to, 2 * GROUP_THREADS);" => ""
 
     "attention sm90: the next work's first turn does not come":
-    "attention_sm90" "attention/forward_sm90.cuh" D_64, Bf16, rounds, STUCK;
+    "attention_sm90" "attention/schedule_sm90.cuh" D_64, Bf16, rounds, STUCK;
     "next_of_all = more ? 0 : consumer;" => "next_of_all = consumer;"
 
     "attention sm90: the turn goes to a consumer that is done":
-    "attention_sm90" "attention/forward_sm90.cuh" D_64, Bf16, |device| forward(device, 1, 530, 64, Mask::Causal), STUCK;
-    "next_of_last += i < last && extent.tiles(i) < tiles;" => ""
+    "attention_sm90" "attention/schedule_sm90.cuh" D_64, Bf16, |device| forward(device, 1, 530, 64, Mask::Causal), STUCK;
+    "next_of_last += i < last && extent.tiles(i) < tiles;" => "next_of_last += 0;"
 
     "attention sm90: a turn is passed on before its products are asked for":
     "attention_sm90" "attention/forward_sm90.cuh" D_64, Bf16, rounds,
@@ -137,17 +137,17 @@ pub const MUTANTS: &[Mutant] = mutants! {
     "turns.pass(tile); multiply_keys(tile); multiply_values(tile - 1);"
 
     "attention sm90: the first queries come first":
-    "attention_sm90" "attention/forward_sm90.cuh" D_64, Bf16, ring,
+    "attention_sm90" "attention/schedule_sm90.cuh" D_64, Bf16, ring,
     Found::Equivalent("No tile of queries knows of another, in whatever order they come.");
     "tiles - 1 - within / pairs" => "within / pairs"
 
     "attention sm90: the second section is the first":
-    "attention_sm90" "attention/forward_sm90.cuh" D_192, Bf16, sections, PAST;
+    "attention_sm90" "attention/schedule_sm90.cuh" D_192, Bf16, sections, PAST;
     "const int tile = tiles - 1 - within / pairs, pair = first + within % pairs;" =>
     "const int tile = tiles - 1 - within / pairs, pair = within % pairs;"
 
     "attention sm90: the last section is as large as the others":
-    "attention_sm90" "attention/forward_sm90.cuh" D_192, Bf16, sections, PAST;
+    "attention_sm90" "attention/schedule_sm90.cuh" D_192, Bf16, sections, PAST;
     "min(problem.section, problem.heads * problem.images - first)" => "problem.section"
 
     "attention sm90: no fence before S":
@@ -163,23 +163,23 @@ pub const MUTANTS: &[Mutant] = mutants! {
     "barrier_init_fence();" => ""
 
     "attention sm90: a query does not see itself":
-    "attention_sm90" "attention/forward_sm90.cuh" D_64, Bf16, edges, WRONG;
-    "min(problem.tokens, query + 1)" => "min(problem.tokens, query)"
+    "attention_sm90" "attention/softmax_sm90.cuh" D_64, Bf16, edges, WRONG;
+    "min(tokens, query + 1)" => "min(tokens, query)"
 
     "attention sm90: a query sees the next key":
-    "attention_sm90" "attention/forward_sm90.cuh" D_64, Bf16, edges, WRONG;
-    "min(problem.tokens, query + 1)" => "min(problem.tokens, query + 2)"
+    "attention_sm90" "attention/softmax_sm90.cuh" D_64, Bf16, edges, WRONG;
+    "min(tokens, query + 1)" => "min(tokens, query + 2)"
 
     "attention sm90: a key past the last is seen":
-    "attention_sm90" "attention/forward_sm90.cuh" D_64, Bf16, full, WRONG;
-    "min(problem.tokens, query + 1) : problem.tokens;" => "min(problem.tokens, query + 1) : problem.tokens + 1;"
+    "attention_sm90" "attention/softmax_sm90.cuh" D_64, Bf16, full, WRONG;
+    "min(tokens, query + 1) : tokens)" => "min(tokens, query + 1) : tokens + 1)"
 
     "attention sm90: tiles on the diagonal are not masked":
-    "attention_sm90" "attention/forward_sm90.cuh" D_64, Bf16, |device| forward(device, 2, 256, 64, Mask::Causal), WRONG;
-    "first_query + consumer * ROWS + 1) : tokens) / S::KEYS" => "first_query + (consumer + 1) * ROWS) : tokens) / S::KEYS"
+    "attention_sm90" "attention/schedule_sm90.cuh" D_64, Bf16, |device| forward(device, 2, 256, 64, Mask::Causal), WRONG;
+    "first_query + consumer * BOX + 1) : tokens) / S::KEYS" => "first_query + (consumer + 1) * BOX) : tokens) / S::KEYS"
 
     "attention sm90: the last, short tile is not masked":
-    "attention_sm90" "attention/forward_sm90.cuh" D_64, Bf16, full, WRONG;
+    "attention_sm90" "attention/schedule_sm90.cuh" D_64, Bf16, full, WRONG;
     ": tokens) / S::KEYS" => ": tokens + S::KEYS - 1) / S::KEYS"
 
     "attention sm90: all tiles are masked":
@@ -188,19 +188,19 @@ pub const MUTANTS: &[Mutant] = mutants! {
     "whole = extent.whole_tiles(consumer)" => "whole = 0"
 
     "attention sm90: a consumer does not see its last tile":
-    "attention_sm90" "attention/forward_sm90.cuh" D_96, Bf16, narrow_slabs, WRONG;
-    "min(tokens, first_query + (consumer + 1) * ROWS) : tokens, S::KEYS" => "min(tokens, first_query + consumer * ROWS + 1) : tokens, S::KEYS"
+    "attention_sm90" "attention/schedule_sm90.cuh" D_96, Bf16, narrow_slabs, WRONG;
+    "min(tokens, first_query + (consumer + 1) * BOX) : tokens, S::KEYS" => "min(tokens, first_query + consumer * BOX + 1) : tokens, S::KEYS"
 
     "attention sm90: both halves of a warp's rows have the mask of the first":
-    "attention_sm90" "attention/forward_sm90.cuh" D_64, Bf16, edges, WRONG;
-    "warp * 16 + lane / 4 + half * 8; const int seen" => "warp * 16 + lane / 4; const int seen"
+    "attention_sm90" "attention/softmax_sm90.cuh" D_64, Bf16, edges, WRONG;
+    "lane / 4 + half * 8" => "lane / 4"
 
     "attention sm90: sums are not rescaled when the maximum rises":
     "attention_sm90" "attention/forward_sm90.cuh" D_64, Bf16, attention::rising_scores, WRONG;
-    "out[i] *= factor[i / 2 % 2];" => "out[i] *= 1.0f;"
+    "shrink(factor);" => ""
 
     "attention sm90: the denominator is not rescaled when the maximum rises":
-    "attention_sm90" "attention/forward_sm90.cuh" D_64, Bf16, attention::rising_scores, WRONG;
+    "attention_sm90" "attention/softmax_sm90.cuh" D_64, Bf16, attention::rising_scores, WRONG;
     "fmaf(row_sum[half], factor[half], sum)" => "row_sum[half] + sum"
 
     "attention sm90: scores in the wrong unit":
@@ -212,7 +212,7 @@ pub const MUTANTS: &[Mutant] = mutants! {
     "(row_max[half] + log2f(total)) * LN_2" => "row_max[half] + log2f(total)"
 
     "attention sm90: each lane has a maximum of its own":
-    "attention_sm90" "attention/forward_sm90.cuh" D_64, Bf16, full, WRONG;
+    "attention_sm90" "attention/softmax_sm90.cuh" D_64, Bf16, full, WRONG;
     "lane_max<4>(fmaxf(largest[0], largest[1]))" => "fmaxf(largest[0], largest[1])"
 
     "attention sm90: each lane has a denominator of its own":
@@ -224,28 +224,28 @@ pub const MUTANTS: &[Mutant] = mutants! {
     "lane % 4 == 0 && query < problem.tokens" => "lane % 4 == 0"
 
     "attention sm90: a step of columns is too short":
-    "attention_sm90" "attention/forward_sm90.cuh" D_64, Bf16, edges, WRONG;
-    "c * 16 % S::SLAB * 2" => "c * 16 % S::SLAB"
+    "attention_sm90" "attention/tile_sm90.cuh" D_64, Bf16, edges, WRONG;
+    "step * 16 % COLUMNS * 2" => "step * 16 % COLUMNS"
 
     "attention sm90: a step of keys is too short":
-    "attention_sm90" "attention/forward_sm90.cuh" D_64, Bf16, edges, WRONG;
-    "v.at(j * 16 * S::ROW_BYTES)" => "v.at(j * 8 * S::ROW_BYTES)"
+    "attention_sm90" "attention/tile_sm90.cuh" D_64, Bf16, edges, WRONG;
+    "step * 16 * ROW_BYTES" => "step * 8 * ROW_BYTES"
 
     "attention sm90: slabs of values lie too near":
-    "attention_sm90" "attention/forward_sm90.cuh" D_128, Bf16, two_slabs, WRONG;
-    "S::TILE_BYTES, S::KEYS_SLAB);" => "S::TILE_BYTES, S::KEYS_SLAB / 2);"
+    "attention_sm90" "attention/tile_sm90.cuh" D_128, Bf16, two_slabs, WRONG;
+    "{tile, SLAB_BYTES}" => "{tile, SLAB_BYTES / 2}"
 
     "attention sm90: slabs of 32 columns are read as those of 64":
     "attention_sm90" "ptx_sm90.cuh" D_96, Bf16, narrow_slabs, Found::Report(&["race in shared memory", "that nothing was written to"]);
     "(ROW_BYTES == 128 ? 1ull : 2ull) << 30" => "1ull << 30"
 
     "attention sm90: output in slabs of 32 columns is swizzled as in those of 64":
-    "attention_sm90" "attention/forward_sm90.cuh" D_96, Bf16, narrow_slabs, WRONG;
+    "attention_sm90" "attention/tile_sm90.cuh" D_96, Bf16, narrow_slabs, WRONG;
     "row / 2 % 4" => "row % 4"
 
     "attention sm90: output is not swizzled":
-    "attention_sm90" "attention/forward_sm90.cuh" D_64, Bf16, edges, WRONG;
-    "(chunk ^ swizzle)" => "chunk"
+    "attention_sm90" "attention/tile_sm90.cuh" D_64, Bf16, edges, WRONG;
+    "ROW_BYTES == 128 ? row % 8 : row / 2 % 4" => "0"
 
     "attention sm90: output is stored without a fence":
     "attention_sm90" "attention/forward_sm90.cuh" D_64, Bf16, edges, FENCE;
@@ -258,7 +258,7 @@ pub const MUTANTS: &[Mutant] = mutants! {
     "attention sm90: output lies over queries that other warps multiply with":
     "attention_sm90" "attention/forward_sm90.cuh" D_64, Bf16, edges,
     Found::Equivalent("A warp's rows of output lie over the rows of queries that it alone multiplied with, if wgmma is as in the simulator.");
-    "named_barrier(OWN + consumer, GROUP_THREADS); const int row" => "const int row"
+    "named_barrier(OWN + consumer, GROUP_THREADS); put" => "put"
 
     "attention sm90: queries are loaded over output that is being stored":
     "attention_sm90" "attention/forward_sm90.cuh" D_64, Bf16, rounds, MAY_READ;
