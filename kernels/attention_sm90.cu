@@ -10,6 +10,8 @@
 //         together
 // block   128 threads and 128 for each 64 queries; dynamic shared memory SHARED_BYTES
 //
+// At D 96 tiles of 128 keys spilled 240 bytes, and the products were waited for one by one.
+//
 // _64 .. _192: columns D that a head is padded to in shared memory; head_dim <= D, divisible by 8.
 #include "attention/forward_sm90.cuh"
 

@@ -47,19 +47,17 @@ __device__ __forceinline__ void softmax(
     }
 #pragma unroll
     for (int half = 0; half < 2; ++half) {
-        // Two sums, so that an addition need not wait for the one before.
-        float total[2] = {};
+        float total = 0.0f;
 #pragma unroll
         for (int i = 0; i < COUNT / 4; ++i) {
 #pragma unroll
             for (int e = 0; e < 2; ++e) {
                 float& score = scores[i * 4 + half * 2 + e];
                 score = exp2_approximate(fmaf(score, exponent_scale, -row_max[half]));
-                total[e] += score;
+                total += score;
             }
         }
-        const float sum = total[0] + total[1];
-        row_sum[half] = FIRST ? sum : fmaf(row_sum[half], factor[half], sum);
+        row_sum[half] = FIRST ? total : fmaf(row_sum[half], factor[half], total);
     }
 }
 

@@ -201,7 +201,7 @@ pub const MUTANTS: &[Mutant] = mutants! {
 
     "attention sm90: the denominator is not rescaled when the maximum rises":
     "attention_sm90" "attention/softmax_sm90.cuh" D_64, Bf16, attention::rising_scores, WRONG;
-    "fmaf(row_sum[half], factor[half], sum)" => "row_sum[half] + sum"
+    "fmaf(row_sum[half], factor[half], total)" => "row_sum[half] + total"
 
     "attention sm90: scores in the wrong unit":
     "attention_sm90" "attention/forward_sm90.cuh" D_64, Bf16, edges, WRONG;
