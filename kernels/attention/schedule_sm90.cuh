@@ -23,14 +23,21 @@ struct Work {
     int image;
 };
 
-// The order of work: section after section, of each the last queries first (under a causal mask they have most keys). Blocks take turns
-// forwards and backwards, so that none has the longest of each round.
+// The order of work: section after section, of each the last queries first (under a causal mask they have most keys). The shorter half of a
+// causal mask's comes after all sections: it evens out what blocks have to do, and reads a quarter of the keys. Blocks take turns forwards and
+// backwards, so that none has the longest of each round.
 template <class S>
 struct Schedule {
     int tiles;
+    int pairs;
     int count;
+    // Tiles of queries that come after all sections.
+    int late;
     __device__ __forceinline__ explicit Schedule(const Problem& problem)
-        : tiles(blocks_of(problem.tokens, S::QUERIES)), count(tiles * problem.heads * problem.images) {}
+        : tiles(blocks_of(problem.tokens, S::QUERIES)),
+          pairs(problem.heads * problem.images),
+          count(tiles * pairs),
+          late(problem.causal ? tiles / 2 : 0) {}
 
     // This block's work of a round; `count` or more if it has none, and then none of later rounds.
     __device__ __forceinline__ int index(int round) const {
@@ -38,10 +45,12 @@ struct Schedule {
         return round * blocks + (round % 2 == 0 ? block : blocks - 1 - block);
     }
     __device__ __forceinline__ Work work(const Problem& problem, int index) const {
-        const int first = index / (tiles * problem.section) * problem.section;
-        const int within = index - first * tiles;
-        const int pairs = min(problem.section, problem.heads * problem.images - first);
-        const int tile = tiles - 1 - within / pairs, pair = first + within % pairs;
+        const int early = tiles - late;
+        const bool is_late = index >= early * pairs;
+        const int first = is_late ? 0 : index / (early * problem.section) * problem.section;
+        const int within = index - (is_late ? early * pairs : first * early);
+        const int together = is_late ? pairs : min(problem.section, pairs - first);
+        const int tile = (is_late ? late : tiles) - 1 - within / together, pair = first + within % together;
         return {tile * S::QUERIES, pair % problem.heads, pair / problem.heads};
     }
 };
