@@ -61,7 +61,8 @@ const RING: Found = Found::Report(&["arrivals at an mbarrier", "race in shared m
 const FENCE: Found = Found::Report(&["missing fence"]);
 const MAY_READ: Found = Found::Report(&["may still read"]);
 const STUCK: Found = Found::Report(&["every thread waits for something that cannot come"]);
-const IN_FLIGHT: Found = Found::Report(&["in flight accumulates in it", "race in shared memory"]);
+const IN_FLIGHT: Found =
+    Found::Report(&["in flight accumulates in it", "in flight reads A from it", "race in shared memory"]);
 
 pub const MUTANTS: &[Mutant] = mutants! {
     "attention sm90: queries are multiplied before they are there":
