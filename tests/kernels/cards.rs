@@ -3,7 +3,7 @@
 use igpt_engine::device::cuda::kernel::KERNELS;
 use igpt_engine::device::cuda::{CudaTensor, SHARED_LIMITS};
 use igpt_engine::device::prelude::*;
-use igpt_engine::device::{CudaDevice, Precision, WeightLayout};
+use igpt_engine::device::{Beta, CudaDevice, Precision, WeightLayout};
 use rayon::prelude::*;
 use test_support::devices::{Wanted, wanted};
 
@@ -54,7 +54,7 @@ fn sums(device: &Tested<CudaDevice>) -> Vec<Vec<u32>> {
     let mut tensor = |shape: &[usize]| upload(device, shape, &random.values(shape.iter().product()));
     let (x, dy, weight) = (tensor(&[rows, inputs]), tensor(&[rows, outputs]), tensor(&[inputs, outputs]));
     let mut d_weight = device.zeros(&[inputs, outputs]).unwrap();
-    keep(&device.linear_backward(&dy, &x, &weight, WeightLayout::InOut, &mut d_weight, None).unwrap());
+    keep(&device.linear_backward(&dy, &x, &weight, WeightLayout::InOut, &mut d_weight, None, Beta::One).unwrap());
     keep(&d_weight);
 
     let large = 1_200_000;

@@ -4,7 +4,9 @@ use std::collections::BTreeSet;
 
 use igpt_engine::device::cuda::kernel::KERNELS;
 use igpt_engine::device::prelude::*;
-use igpt_engine::device::{Activation, CudaDevice, Mask, MlpGradients, MlpWeights, Precision, WeightLayout};
+use igpt_engine::device::{
+    Activation, Beta, CudaDevice, Mask, MlpGradients, MlpWeights, Precision, WeightGradient, WeightLayout,
+};
 use serde_json::Value as Json;
 use test_support::devices::{Wanted, wanted};
 
@@ -28,7 +30,7 @@ fn linear(device: &Tested<CudaDevice>, results: &mut Results) {
     let (rows, inputs, outputs) = (264, 776, 1032);
     let (x, dy, weight) = (tensor(&[rows, inputs]), tensor(&[rows, outputs]), tensor(&[inputs, outputs]));
     let mut d_weight = device.zeros(&[inputs, outputs]).unwrap();
-    device.linear_backward(&dy, &x, &weight, WeightLayout::InOut, &mut d_weight, None).unwrap();
+    device.linear_backward(&dy, &x, &weight, WeightLayout::InOut, &mut d_weight, None, Beta::One).unwrap();
 
     let (rows, width, hidden) = (776, 72, 1032);
     let (x, up, down) = (tensor(&[rows, width]), tensor(&[width, hidden]), tensor(&[hidden, width]));
@@ -38,7 +40,7 @@ fn linear(device: &Tested<CudaDevice>, results: &mut Results) {
     let out = device.mlp(&x, weights(), Activation::QuickGelu).unwrap();
     let (mut d_up, mut d_down) = (device.zeros(&[width, hidden]).unwrap(), device.zeros(&[hidden, width]).unwrap());
     let slots = MlpGradients { up: &mut d_up, up_bias: None, down: &mut d_down, down_bias: None };
-    let dx = device.mlp_backward(&x, &x, &out.hidden, weights(), Activation::QuickGelu, slots).unwrap();
+    let dx = device.mlp_backward(&x, &x, &out.hidden, weights(), Activation::QuickGelu, slots, Beta::One).unwrap();
 
     // Sums long enough for wide tiles, and more tiles than two for each multiprocessor.
     let (x, long) = (tensor(&[264, 1032]), tensor(&[1032, 3464]));
@@ -46,7 +48,16 @@ fn linear(device: &Tested<CudaDevice>, results: &mut Results) {
     let (x, many) = (tensor(&[392, 392]), tensor(&[11_528, 392]));
     let many = device.linear(&x, &many, WeightLayout::OutIn, None).unwrap();
 
-    for tensor in [&long, &many, &d_weight, &forward, &transposed, &out.hidden, &d_up, &d_down, &dx] {
+    // The weights of a block at once.
+    let (x, wide) = (tensor(&[136, 520]), tensor(&[136, 2056]));
+    let mut weights = [[520, 520], [520, 2056], [2056, 520]].map(|shape| device.zeros(&shape).unwrap());
+    let [square, up, down] = &mut weights;
+    let gradient = |x, dy, d_weight| WeightGradient { x, dy, layout: WeightLayout::InOut, d_weight, beta: Beta::Zero };
+    let gradients = vec![gradient(&x, &x, square), gradient(&x, &wide, up), gradient(&wide, &x, down)];
+    device.weight_gradients(gradients).unwrap();
+    let [square, up, down] = &weights;
+
+    for tensor in [square, up, down, &long, &many, &d_weight, &forward, &transposed, &out.hidden, &d_up, &d_down, &dx] {
         results.push(device.download(tensor).unwrap().into_iter().map(f32::to_bits).collect());
     }
 }
@@ -87,12 +98,13 @@ fn each_card_takes_the_variants_for_its_shared_memory_and_the_bits_are_the_same(
         let launches = counters.lines().map(|line| serde_json::from_str::<Json>(line).unwrap());
         let names = launches.map(|launch| launch["kernel"].as_str().unwrap().to_owned());
         let has_variants = |name: &String| {
-            let large = name.contains("_bf16_128") || name.contains("_sm90_");
+            let large = name.contains("_bf16_128") || name.contains("_sm90");
             name.starts_with("attention_backward_") || name.starts_with("linear_") && large
         };
         let names: BTreeSet<String> = names.filter(has_variants).collect();
-        let gemms = ["forward", "transposed", "activate", "activate_backward", "weight"];
+        let gemms = ["forward", "transposed", "activate", "activate_backward", "weight", "weights"];
         let gemms = gemms.map(|op| match (tile, op) {
+            ("sm90", "weights") => "linear_weights_sm90".to_owned(),
             ("sm90", "weight") => format!("linear_{op}_sm90_cooperative"),
             ("sm90", _) => format!("linear_{op}_sm90_ping_pong"),
             _ => format!("linear_{op}_bf16_{tile}"),

@@ -1,6 +1,7 @@
 //! The CUDA driver: is it there, its errors as values, and the launch of a kernel.
 
-use std::cell::OnceCell;
+use std::cell::{OnceCell, RefCell};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use cudarc::driver::sys::{CUdevice_attribute_enum as Attribute, CUfunction_attribute_enum as FunctionAttribute};
@@ -42,6 +43,8 @@ pub(super) struct Driver {
     /// Where it is on the bus.
     pub(super) pci_bus_id: Option<String>,
     pub(super) timer: Timer,
+    /// Of a device that only counts: launches by kernel, and memsets.
+    pub(super) launches: RefCell<BTreeMap<&'static str, usize>>,
     modules: Vec<OnceCell<Arc<CudaModule>>>,
     functions: Vec<OnceCell<CudaFunction>>,
 }
@@ -104,6 +107,7 @@ impl Driver {
             stream: Some(context.new_stream().map_err(failed("cuStreamCreate"))?),
             total_memory: context.total_mem().map_err(failed("cuDeviceTotalMem"))? as u64,
             timer: Timer::default(),
+            launches: RefCell::default(),
             pci_bus_id: Some(pci_bus_id(attribute)?),
             context: Some(context),
             name,
@@ -126,6 +130,7 @@ impl Driver {
             total_memory: u64::MAX,
             pci_bus_id: None,
             timer: Timer::default(),
+            launches: RefCell::default(),
             modules: Vec::new(),
             functions: Vec::new(),
         }
@@ -144,7 +149,11 @@ impl Driver {
     /// `arguments` must be what the contract at the head of the kernel's file asks for: pointers into this device's
     /// memory, to as many elements and as aligned as it says.
     pub(super) unsafe fn launch<A: Arguments>(&self, kernel: &Kernel<A>, grid: Grid, arguments: A) -> Result<()> {
-        let Some(stream) = &self.stream else { return Ok(()) };
+        let Some(stream) = &self.stream else {
+            let name = kernel.info().map_or("a kernel", |info| info.name);
+            *self.launches.borrow_mut().entry(name).or_default() += 1;
+            return Ok(());
+        };
         let Some(info) = kernel.info() else {
             return Err(Error::unavailable(NO_KERNELS, "use --device cpu"));
         };

@@ -38,12 +38,15 @@ pub(super) struct Pool {
     /// The free list that is lent to the work in progress.
     lent: RefCell<Option<Rc<FreeList>>>,
     memory: Cell<MemoryUse>,
+    /// Of a device that only counts: buffers that were filled.
+    pub(super) memsets: Cell<usize>,
 }
 
 impl Pool {
     pub(super) fn new(stream: Option<Arc<CudaStream>>, poison: bool) -> Rc<Self> {
         let (recording, lent) = (RefCell::default(), RefCell::default());
-        Rc::new(Self { stream, poison, free_list: Rc::default(), recording, lent, memory: Cell::default() })
+        let (memory, memsets) = (Cell::default(), Cell::default());
+        Rc::new(Self { stream, poison, free_list: Rc::default(), recording, lent, memory, memsets })
     }
 
     /// A buffer of at least `bytes` bytes, whatever they are.
@@ -231,7 +234,10 @@ impl Buffer {
 
     /// Sets every byte.
     pub(super) fn fill(&mut self, byte: u8) -> Result<()> {
-        let Some(stream) = &self.pool.stream else { return Ok(()) };
+        let Some(stream) = &self.pool.stream else {
+            self.pool.memsets.set(self.pool.memsets.get() + 1);
+            return Ok(());
+        };
         bind(stream)?;
         // SAFETY: the buffer is `size` bytes long and this stream's.
         let result =

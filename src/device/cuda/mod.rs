@@ -21,6 +21,8 @@ mod epilogue;
 mod error;
 mod free_list;
 mod functions;
+mod gemm;
+mod gemm_group;
 mod gemm_rate;
 mod global_norm;
 pub mod kernel;
@@ -38,12 +40,15 @@ mod release;
 mod sample;
 mod splits;
 mod tensor;
+mod tensor_list;
 mod tensor_map;
 mod tensors;
 mod timing;
 mod tokens;
+mod weight_gradients;
 
 use std::cell::RefCell;
+use std::collections::BTreeMap;
 use std::rc::Rc;
 
 pub use capture::Recording;
@@ -110,6 +115,20 @@ impl CudaDevice {
     /// Bytes in tensors and scratch now and at the peak, and bytes taken from the driver.
     pub fn memory_use(&self) -> MemoryUse {
         self.memory.memory()
+    }
+
+    /// On a device that only counts: what `work` launches, by the kernel's name, and `memset`s. In a build without kernels all of
+    /// them are of "a kernel". Nothing on a device that computes.
+    ///
+    /// # Errors
+    /// What `work` returns.
+    pub fn launches(&self, work: impl FnOnce() -> Result<()>) -> Result<BTreeMap<&'static str, usize>> {
+        self.driver.launches.take();
+        self.memory.memsets.take();
+        work()?;
+        let mut launches = self.driver.launches.take();
+        launches.insert("memset", self.memory.memsets.take());
+        Ok(launches)
     }
 
     /// Waits until everything that was asked of the device is done.

@@ -15,7 +15,7 @@ use crate::device::Result;
 pub struct TensorMap([u64; 16]);
 
 impl Argument for TensorMap {
-    const KIND: Kind = Kind::TensorMap;
+    const KIND: Kind = Kind::structure::<Self>();
 }
 
 /// Columns of every tile: 128 bytes, as wide as the swizzle.
