@@ -72,7 +72,7 @@ impl Names {
                 kernels,
             });
 
-            // The gains of several norms, each in as many partial sums as there are at most.
+            // The gains of several norms, each in as many partial sums as there are at most; here they are the same.
             let (norms, blocks, width) = (8, 256, 512);
             let gains = move |device: &CudaDevice| {
                 let partials = tensor(device, &[blocks, width]);
@@ -80,7 +80,7 @@ impl Names {
                 let sum = |total| PartialSum { partials: &partials, total, beta: Beta::Zero };
                 device.sum_partials(totals.iter_mut().map(sum).collect()).unwrap();
             };
-            let kernels = vec![("sum_partials".to_owned(), fixed(4 * blocks * width, 4 * norms * width))];
+            let kernels = vec![("sum_partials".to_owned(), fixed(4 * norms * blocks * width, 4 * norms * width))];
             let shape = format!("{norms} of {blocks} x {width}");
             cases.push(Case { card: None, shape, run: Box::new(gains), kernels });
         } else {
