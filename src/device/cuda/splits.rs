@@ -46,8 +46,8 @@ pub(super) fn splits(precision: Precision, sizes: Sizes) -> usize {
 }
 
 /// Whether the gradients of several weights are one launch, without splits: if they have the large tile's shapes and tiles enough for
-/// every multiprocessor, or sums so short that more of them would cost more. Whatever is left of a wave is then less than the partial
-/// sums take.
+/// every multiprocessor, or sums so short that splits would cost more. A last wave that is not full is the price: nobody has measured
+/// yet what it is beside that of partial sums.
 pub(super) fn go_together(sizes: &[Sizes]) -> bool {
     let Some(first) = sizes.first() else { return false };
     let fits =

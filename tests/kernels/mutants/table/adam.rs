@@ -72,7 +72,7 @@ pub const MUTANTS: &[Mutant] = mutants! {
 
     "tensor_list: chunks count from the first tensor":
     "adam" "tensor_list.cuh" [], F32, chunks, OUTSIDE;
-    "(block - first) * CHUNK" => "block * CHUNK"
+    "(block - first) * CHUNK" => "(block) * CHUNK"
 
     "tensor_list: the last chunk of a tensor is as long as the others":
     "adam" "tensor_list.cuh" [], F32, chunks, OUTSIDE;

@@ -199,11 +199,11 @@ pub const MUTANTS: &[Mutant] = mutants! {
     "parity ^= 1;" => ""
 
     "linear_weights: the tiles of each GEMM count from the first's":
-    "linear_sm90" "gemm/group.cuh" ["linear_weights"], Bf16, weights, WRONG;
+    "linear_sm90" "gemm/group.cuh" ["linear_weights"], Bf16, weights, PAST;
     "index -= tiles;" => ""
 
     "linear_weights: the last GEMM is forgotten":
-    "linear_sm90" "gemm/group.cuh" ["linear_weights"], Bf16, weights, WRONG;
+    "linear_sm90" "gemm/group.cuh" ["linear_weights"], Bf16, weights, PAST;
     "gemm < GROUP - 1" => "gemm < GROUP - 2"
 
     "linear_weights: every GEMM reads the first's rows":
@@ -215,6 +215,6 @@ pub const MUTANTS: &[Mutant] = mutants! {
     "gemms.b[at.gemm]" => "gemms.b[0]"
 
     "linear_weights: every GEMM writes the first's total":
-    "linear_sm90" "gemm/sm90.cuh" ["linear_weights"], Bf16, weights, Found::Elsewhere;
+    "linear_sm90" "gemm/sm90.cuh" ["linear_weights"], Bf16, weights, PAST;
     "gemms.totals[at.gemm]" => "gemms.totals[0]"
 };
