@@ -33,7 +33,7 @@ const ENGINE: &[Floors] = &[
             &["eval", "sample", "report"],
             &["recipe"],
             &["plan"],
-            &["train", "probe", "results"],
+            &["profile", "train", "probe", "results"],
             &["demo", "serve"],
             &["cli"],
             &["main"],
@@ -85,7 +85,7 @@ const CUDASIM: &[Floors] = &[
 
 /// Crates that one room alone may use.
 const OWNED: &[(&str, &str)] =
-    &[("clap", "cli"), ("anyhow", "cli"), ("cudarc", "device::cuda"), ("nvml_wrapper", "device::nvml")];
+    &[("clap", "cli"), ("anyhow", "cli"), ("cudarc", "device::cuda"), ("nvml_wrapper", "device::nvml"), ("cudasim", "profile")];
 
 /// Pairs that no floor tells apart.
 const STRANGERS: &[(&str, &str)] = &[("data", "device"), ("data", "tape"), ("data", "optim")];

@@ -326,6 +326,11 @@ impl Counts {
     }
 }
 
+/// Multiplications and additions that one warp does in an instruction of tensor cores: a warpgroup's are four warps' together.
+pub fn tensor_flops(form: &Form) -> u64 {
+    flops_of_warp(form)
+}
+
 /// What the steps of a kernel did, by what they were decoded from.
 #[derive(Default)]
 struct Work {
