@@ -26,6 +26,9 @@ const KINDS: [(&[&str], f64); 17] = [
     (&["DMUL", "DADD", "DFMA"], 0.3),
 ];
 
+/// The same for the number of all instructions.
+pub const OF_ALL: f64 = 0.03;
+
 /// Number of kinds.
 pub const COUNT: usize = KINDS.len();
 
@@ -43,9 +46,8 @@ pub fn weight(kind: usize) -> f64 {
 pub fn of_form(form: &Form) -> Option<usize> {
     use Opcode::*;
 
-    let is_shared = || {
-        matches!(form.space(), Some(StateSpace::Shared | StateSpace::SharedCta | StateSpace::SharedCluster))
-    };
+    let is_shared =
+        || matches!(form.space(), Some(StateSpace::Shared | StateSpace::SharedCta | StateSpace::SharedCluster));
     let is_global = || matches!(form.space(), Some(StateSpace::Global));
     let is_bulk_tensor = || form.has(Modifier::Bulk) && form.has(Modifier::Tensor);
     let name = match form.opcode {

@@ -10,7 +10,7 @@ use cudasim::tensor_map::{Arguments, TensorMap};
 
 use super::counting::{LaunchCounts, Subject};
 use super::machine_code::fatbin::{self, Entry};
-use super::references::{References, blur, patched};
+use super::references::{ALIGNMENT, References, blur, patched};
 use crate::device::cuda::kernel::MODULES;
 use crate::device::cuda::{Trace, TracedLaunch, TracedMap};
 
@@ -172,7 +172,7 @@ pub type Key = (usize, [usize; 3], usize, Vec<u8>);
 
 /// The key of a launch.
 pub fn key(launch: &TracedLaunch) -> Key {
-    let aligned = |map: &TracedMap| Ok(TracedMap { address: map.address % 256, ..map.clone() }.bytes());
+    let aligned = |map: &TracedMap| Ok(TracedMap { address: map.address % ALIGNMENT, ..map.clone() }.bytes());
     let mut parameters = patched(launch, aligned).unwrap_or_default();
     blur(launch, &mut parameters);
     (launch.kernel.index, launch.blocks, launch.shared, parameters)

@@ -16,6 +16,8 @@ pub struct Warpgroup {
     pub warps: f64,
     /// Instructions of each kind of anchor that one of its warps runs.
     pub anchors: Vec<f64>,
+    /// Instructions of PTX that one of its warps runs.
+    pub ptx_instructions: f64,
     /// Multiplications and additions on tensor cores of all its warps together, in a block.
     pub tensor_flops: f64,
 }
@@ -155,13 +157,21 @@ fn warpgroups(counts: &Counts, kernel: &Kernel, shape: &Launch, blocks_run: u64)
     let group = |index: usize| {
         let of_group = f64::from((warps - 4 * index as u32).min(4));
         let mut anchors = vec![0.0; anchors::COUNT];
+        let mut ptx_instructions = 0.0;
         for (form, runs) in counts.of_warpgroup(kernel, index) {
+            let of_warp = runs as f64 / (of_group * blocks_run as f64);
+            ptx_instructions += of_warp;
             if let Some(kind) = anchors::of_form(form) {
-                anchors[kind] += runs as f64 / (of_group * blocks_run as f64);
+                anchors[kind] += of_warp;
             }
         }
         let flops = counts.of_warpgroup(kernel, index).map(|(form, runs)| tensor_flops(form) * runs);
-        Warpgroup { warps: of_group, anchors, tensor_flops: flops.sum::<u64>() as f64 / blocks_run as f64 }
+        Warpgroup {
+            warps: of_group,
+            anchors,
+            ptx_instructions,
+            tensor_flops: flops.sum::<u64>() as f64 / blocks_run as f64,
+        }
     };
     (0..counts.warpgroups().min(warps.div_ceil(4) as usize)).map(group).collect()
 }

@@ -218,9 +218,8 @@ fn queue(counts: &LaunchCounts, work: &[WarpWork], [tensor, pipe]: [f64; 2], at_
 fn warp_work(input: &Input<'_>, card: &Card, tensor_rate: f64) -> Vec<WarpWork> {
     let flow = blocks(input.code);
     let of_block = |block: &Block, kind: usize| {
-        let counted = |instruction: &&Instruction| {
-            !instruction.is_idle && anchors::of_name(instruction.name) == Some(kind)
-        };
+        let counted =
+            |instruction: &&Instruction| !instruction.is_idle && anchors::of_name(instruction.name) == Some(kind);
         input.code[block.instructions.clone()].iter().filter(counted).count() as u32
     };
     let in_blocks: Vec<Vec<u32>> =
@@ -235,7 +234,11 @@ fn warp_work(input: &Input<'_>, card: &Card, tensor_rate: f64) -> Vec<WarpWork> 
             counted: group.anchors.get(kind).copied().unwrap_or(0.0),
             weight: anchors::weight(kind),
         };
-        let runs = frequencies(&flow, &in_blocks.iter().enumerate().map(anchor).collect::<Vec<_>>());
+        let mut anchors: Vec<Anchor> = in_blocks.iter().enumerate().map(anchor).collect();
+        // In all there are about as many instructions as in the PTX: what tells ways apart that have no anchor.
+        let all = flow.iter().map(|block| block.instructions.len() as u32).collect();
+        anchors.push(Anchor { in_block: all, counted: group.ptx_instructions, weight: anchors::OF_ALL });
+        let runs = frequencies(&flow, &anchors);
 
         let mut work = WarpWork::default();
         for (block, runs) in flow.iter().zip(&runs) {

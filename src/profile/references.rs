@@ -6,6 +6,9 @@ use cudasim::memory::GlobalMemory;
 use crate::device::cuda::kernel::Kind;
 use crate::device::cuda::{Trace, TracedLaunch, TracedMap};
 
+/// What alignment can change of a launch: the widest access of a lane.
+pub const ALIGNMENT: u64 = 16;
+
 /// Part of a buffer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Reference {
@@ -106,7 +109,7 @@ pub fn blur(launch: &TracedLaunch, parameters: &mut [u8]) {
     for parameter in launch.kernel.parameters.iter().filter(|parameter| parameter.kind == Kind::U64) {
         let address = word(parameters, parameter.offset);
         if TracedMap::is_traced(address) {
-            let blurred = u64::MAX << 8 | address % 256;
+            let blurred = u64::MAX << 8 | address % ALIGNMENT;
             parameters[parameter.offset..parameter.offset + 8].copy_from_slice(&blurred.to_le_bytes());
         }
     }

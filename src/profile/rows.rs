@@ -303,7 +303,8 @@ fn kernel_row(card: &Card, launch: &TracedLaunch, count: u64, counts: &LaunchCou
         bound,
         bounds_us: terms.into_iter().map(|(bound, seconds)| (bound, seconds * 1e6)).collect(),
         predicted_us: seconds * 1e6,
-        roofline_us: 1e6 * (counts.tensor_flops / card.peak()).max((dram_read + dram_written) / card.memory_bandwidth()),
+        roofline_us: 1e6
+            * (counts.tensor_flops / card.peak()).max((dram_read + dram_written) / card.memory_bandwidth()),
         measured_us: None,
         total_us: seconds * 1e6 * count as f64,
         share: 0.0,

@@ -37,12 +37,7 @@ pub fn bars(title: &str, unit: &str, bars: &[Bar]) -> Result<String, String> {
     Ok(svg)
 }
 
-fn draw(
-    title: &str,
-    unit: &str,
-    bars: &[Bar],
-    svg: &mut String,
-) -> Result<(), DrawingAreaErrorKind<std::io::Error>> {
+fn draw(title: &str, unit: &str, bars: &[Bar], svg: &mut String) -> Result<(), DrawingAreaErrorKind<std::io::Error>> {
     let length = |bar: &Bar| bar.parts.iter().map(|(_, length)| length).sum::<f64>();
     let longest = bars.iter().map(|bar| length(bar).max(bar.mark)).fold(0.0, f64::max).max(1e-9);
     let size = (WIDTH, FRAME + ROW * bars.len() as u32);

@@ -25,14 +25,29 @@ fn number(of: &Value, key: &str) -> f64 {
 fn the_object_has_what_scripts_read_and_its_parts_make_the_whole() {
     let Some(found) = profile(&["--batch", "4"]) else { return };
     let rows = found["rows"].as_array().unwrap();
-    assert!(found["prediction"] == true && number(&found, "mfu") > 0.0 && number(&found, "mfu_palm") > number(&found, "mfu"));
+    assert!(
+        found["prediction"] == true
+            && number(&found, "mfu") > 0.0
+            && number(&found, "mfu_palm") > number(&found, "mfu")
+    );
     assert_eq!(rows.iter().map(|row| row["count"].as_u64().unwrap()).sum::<u64>(), found["launches"].as_u64().unwrap());
 
     let rest = number(&found, "gaps_ms") / number(&found, "step_ms");
     let shares: f64 = rows.iter().map(|row| number(row, "share")).sum();
     assert!((shares + rest - 1.0).abs() < 1e-9, "{shares} {rest}");
     for row in rows {
-        for key in ["name", "op", "count", "grid", "block", "registers", "shared", "blocks_per_multiprocessor", "bytes", "bound"] {
+        for key in [
+            "name",
+            "op",
+            "count",
+            "grid",
+            "block",
+            "registers",
+            "shared",
+            "blocks_per_multiprocessor",
+            "bytes",
+            "bound",
+        ] {
             assert!(!row[key].is_null(), "{key} of {row}");
         }
         for key in ["issued", "tensor_cycles", "wavefronts", "predicted_us", "tensor_flops", "roofline_us"] {
@@ -47,10 +62,15 @@ fn the_launches_of_a_step_are_those_of_its_code() {
     let Some(found) = profile(&["--batch", "4"]) else { return };
     let count = |name: &str| -> u64 {
         let rows = found["rows"].as_array().unwrap().iter();
-        rows.filter(|row| row["name"].as_str().unwrap().starts_with(name)).map(|row| row["count"].as_u64().unwrap()).sum()
+        rows.filter(|row| row["name"].as_str().unwrap().starts_with(name))
+            .map(|row| row["count"].as_u64().unwrap())
+            .sum()
     };
     // Four layers: an attention forward and its two passes backward each; one embedding, one loss.
-    assert_eq!([count("attention_bf16_"), count("attention_backward_keys"), count("attention_backward_queries")], [4; 3]);
+    assert_eq!(
+        [count("attention_bf16_"), count("attention_backward_keys"), count("attention_backward_queries")],
+        [4; 3]
+    );
     assert_eq!([count("embedding_bf16"), count("cross_entropy")], [1, 1]);
 }
 

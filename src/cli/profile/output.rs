@@ -39,8 +39,22 @@ fn say_rows(profile: &Profile, top: usize) -> Result<()> {
     let width = profile.rows[..shown].iter().map(|row| row.name.len()).max().unwrap_or(0);
     say(format_args!(
         "  {:width$} {:>5} {:>16} {:>5} {:>4} {:>7} {:>3} {:>8} {:>8} {:>8} {:>8} {:>8} {:>8} {:>9} {:>8} {:>6}  bound",
-        "kernel", "count", "grid", "block", "regs", "shared", "res", "GFLOP", "DRAM MB", "L2 MB", "M issued", "M tensor",
-        "M wavefr", "us each", "measured", "share"
+        "kernel",
+        "count",
+        "grid",
+        "block",
+        "regs",
+        "shared",
+        "res",
+        "GFLOP",
+        "DRAM MB",
+        "L2 MB",
+        "M issued",
+        "M tensor",
+        "M wavefr",
+        "us each",
+        "measured",
+        "share"
     ))?;
     for row in &profile.rows[..shown] {
         say_row(row, width)?;

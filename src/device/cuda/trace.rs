@@ -6,7 +6,7 @@
 use std::cell::RefCell;
 use std::collections::BTreeMap;
 
-use super::kernel::{Arguments, Grid, Kind, KernelInfo};
+use super::kernel::{Arguments, Grid, KernelInfo, Kind};
 use super::pointer::Pointer;
 
 /// Where traced buffers begin: above all addresses of hosts and of devices.

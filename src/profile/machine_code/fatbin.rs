@@ -41,7 +41,9 @@ fn entry(fatbin: &[u8], at: usize) -> Option<(Option<Entry<'_>>, usize)> {
     let entry = match kind {
         1 => {
             let text = content.split(|&byte| byte == 0).next()?;
-            std::str::from_utf8(text).ok().filter(|text| text.contains(".version"))
+            std::str::from_utf8(text)
+                .ok()
+                .filter(|text| text.contains(".version"))
                 .map(|text| Entry::Ptx(architecture, text))
         }
         2 if content.starts_with(b"\x7fELF") => Some(Entry::MachineCode(architecture, content)),

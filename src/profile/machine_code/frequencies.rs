@@ -26,12 +26,6 @@ const CONSERVATION: f64 = 1e2;
 /// Weight of the pull to the least.
 const PULL: f64 = 1e-5;
 
-/// Rounds in which edges whose flow would be negative are taken out.
-const ROUNDS: usize = 16;
-
-/// A flow that is less than nothing by more than what is lost in computing.
-const NEGATIVE: f64 = 1e-6;
-
 /// From one block to another; from nowhere to the first one there is one with a flow of 1, and the last lead to nowhere.
 struct Edge {
     from: usize,
@@ -46,19 +40,74 @@ const WEIGHINGS: usize = 4;
 /// First the anchors count as many as they are, so that those that ran most decide: a loop's. Then each counts by how far it is missed
 /// as a part of itself, so that one that the compiler made something else of does no harm to the others.
 pub fn frequencies(blocks: &[Block], anchors: &[Anchor]) -> Vec<f64> {
+    let chain = chains(blocks);
+    let chains = chain.iter().max().map_or(0, |last| last + 1);
+    let anchors: Vec<Anchor> = anchors.iter().map(|anchor| anchor.of_chains(&chain, chains)).collect();
     let mut edges = Vec::new();
-    for (from, block) in blocks.iter().enumerate() {
-        edges.extend(block.next.iter().map(|&to| Edge { from, to: Some(to) }));
-        if block.ends {
+    for (block, Block { next, ends, .. }) in blocks.iter().enumerate() {
+        let from = chain[block];
+        // Within a chain there is nothing to choose.
+        let goes_on = next.len() == 1 && !ends && chain[next[0]] == from && next[0] != block;
+        if !goes_on {
+            edges.extend(next.iter().map(|&to| Edge { from, to: Some(chain[to]) }));
+        }
+        if *ends {
             edges.push(Edge { from, to: None });
         }
     }
+    let of_chains = of_chains(chains, &edges, &anchors);
+    chain.iter().map(|&chain| of_chains[chain]).collect()
+}
 
+impl Anchor {
+    fn of_chains(&self, chain: &[usize], chains: usize) -> Self {
+        let mut in_block = vec![0; chains];
+        self.in_block.iter().zip(chain).for_each(|(count, &chain)| in_block[chain] += count);
+        Self { in_block, ..*self }
+    }
+}
+
+/// The chain of each block: blocks of which each is left for the next alone, and this is come to from it alone. The first block's is 0.
+fn chains(blocks: &[Block]) -> Vec<usize> {
+    let mut before = vec![0; blocks.len()];
+    blocks.iter().flat_map(|block| &block.next).for_each(|&next| before[next] += 1);
+    let follows = |block: &Block| match block.next[..] {
+        [next] if !block.ends && before[next] == 1 && next != 0 => Some(next),
+        _ => None,
+    };
+
+    let mut chain = vec![usize::MAX; blocks.len()];
+    let is_later: Vec<bool> = {
+        let mut later = vec![false; blocks.len()];
+        blocks.iter().filter_map(follows).for_each(|next| later[next] = true);
+        later
+    };
+    let mut count = 0;
+    for start in (0..blocks.len()).filter(|start| !is_later[*start]) {
+        let mut at = Some(start);
+        while let Some(block) = at {
+            chain[block] = count;
+            at = follows(&blocks[block]);
+        }
+        count += 1;
+    }
+    // A circle of blocks that nothing leads to: each for itself.
+    for place in chain.iter_mut().filter(|place| **place == usize::MAX) {
+        *place = count;
+        count += 1;
+    }
+    chain
+}
+
+/// Runs of each chain by a warp.
+fn of_chains(blocks: usize, edges: &[Edge], anchors: &[Anchor]) -> Vec<f64> {
     let most = anchors.iter().map(|anchor| anchor.counted).fold(1.0, f64::max);
     let mut scales: Vec<f64> = anchors.iter().map(|anchor| anchor.weight / most).collect();
-    let mut frequencies = vec![0.0; blocks.len()];
+    let mut frequencies = vec![0.0; blocks];
+    let mut flow = vec![0.0; edges.len()];
     for _ in 0..WEIGHINGS {
-        let flow = not_negative(blocks.len(), &edges, anchors, &scales);
+        let (gram, right) = equations(blocks, edges, anchors, &scales);
+        flow = not_negative(&gram, &right, flow);
         frequencies.fill(0.0);
         edges.iter().zip(&flow).for_each(|(edge, flow)| frequencies[edge.from] += flow);
 
@@ -76,26 +125,9 @@ pub fn frequencies(blocks: &[Block], anchors: &[Anchor]) -> Vec<f64> {
 /// A part of an anchor that may be missed without doubt of it.
 const SMALL: f64 = 0.02;
 
-/// The flow along each edge; what would be negative is taken out, and the rest solved again.
-fn not_negative(blocks: usize, edges: &[Edge], anchors: &[Anchor], scales: &[f64]) -> Vec<f64> {
-    let mut active: Vec<usize> = (0..edges.len()).collect();
-    let mut flow = vec![0.0; edges.len()];
-    for _ in 0..ROUNDS {
-        let solution = solve(blocks, edges, &active, anchors, scales);
-        flow.fill(0.0);
-        active.iter().zip(&solution).for_each(|(&edge, &value)| flow[edge] = value);
-        let before = active.len();
-        active.retain(|&edge| flow[edge] > -NEGATIVE);
-        if active.len() == before {
-            break;
-        }
-    }
-    flow.iter().map(|flow| flow.max(0.0)).collect()
-}
-
-/// The flows along the active edges, whatever their sign.
-fn solve(blocks: usize, edges: &[Edge], active: &[usize], anchors: &[Anchor], scales: &[f64]) -> Vec<f64> {
-    let count = active.len();
+/// The normal equations of the flows along the edges: matrix by rows, and right-hand side.
+fn equations(blocks: usize, edges: &[Edge], anchors: &[Anchor], scales: &[f64]) -> (Vec<f64>, Vec<f64>) {
+    let count = edges.len();
     let mut gram = vec![0.0; count * count];
     let mut right = vec![0.0; count];
     let mut add = |row: &[(usize, f64)], value: f64| {
@@ -107,58 +139,129 @@ fn solve(blocks: usize, edges: &[Edge], active: &[usize], anchors: &[Anchor], sc
 
     // What flows out of a block, less what flows in: 1 of the first one, 0 of others.
     let mut balance: Vec<Vec<(usize, f64)>> = vec![Vec::new(); blocks];
-    for (place, &edge) in active.iter().enumerate() {
-        let Edge { from, to } = edges[edge];
-        match to {
-            Some(to) if to == from => {}
-            Some(to) => {
-                balance[from].push((place, CONSERVATION));
-                balance[to].push((place, -CONSERVATION));
-            }
-            None => balance[from].push((place, CONSERVATION)),
+    for (place, Edge { from, to }) in edges.iter().enumerate() {
+        if *to == Some(*from) {
+            continue;
+        }
+        balance[*from].push((place, CONSERVATION));
+        if let Some(to) = to {
+            balance[*to].push((place, -CONSERVATION));
         }
     }
     balance.iter().enumerate().for_each(|(block, row)| add(row, if block == 0 { CONSERVATION } else { 0.0 }));
 
     // The anchors.
     for (Anchor { in_block, counted, .. }, scale) in anchors.iter().zip(scales) {
-        let times = |edge: usize| f64::from(in_block[edges[edge].from]) * scale;
-        let row: Vec<_> = active.iter().enumerate().map(|(place, &edge)| (place, times(edge))).collect();
-        let row: Vec<_> = row.into_iter().filter(|(_, times)| *times != 0.0).collect();
+        let times = |edge: &Edge| f64::from(in_block[edge.from]) * scale;
+        let row: Vec<_> = edges.iter().map(times).enumerate().filter(|(_, times)| *times != 0.0).collect();
         add(&row, counted * scale);
     }
 
     for place in 0..count {
         gram[place * count + place] += PULL * PULL;
     }
-    cholesky(gram, right, count)
+    (gram, right)
 }
 
-/// Solves a positive definite system of `count` unknowns.
-fn cholesky(mut matrix: Vec<f64>, mut right: Vec<f64>, count: usize) -> Vec<f64> {
-    for row in 0..count {
-        for column in 0..=row {
-            let (above, below) = matrix.split_at(row * count);
-            let other = if column == row { &below[..column] } else { &above[column * count..column * count + column] };
-            let dot: f64 = below[..column].iter().zip(other).map(|(a, b)| a * b).sum();
-            let rest = below[column] - dot;
-            matrix[row * count + column] = match column == row {
-                true => rest.max(1e-14).sqrt(),
-                false => rest / matrix[column * count + column],
-            };
+/// Solves `gram · x = right` as well as an x without negative numbers can (Lawson and Hanson, "Solving least squares problems", 1974,
+/// chapter 23), from a first guess.
+fn not_negative(gram: &[f64], right: &[f64], guess: Vec<f64>) -> Vec<f64> {
+    let count = right.len();
+    let mut x = guess;
+    let mut free: Vec<usize> = (0..count).filter(|place| x[*place] > 0.0).collect();
+    let mut refused = vec![false; count];
+    let mut factor = Factor::default();
+    settle(gram, right, &mut x, &mut free, &mut factor);
+    for _ in 0..4 * count {
+        // Let the number go that wants to grow most.
+        let pull = |place: usize| {
+            let row = &gram[place * count..(place + 1) * count];
+            right[place] - free.iter().map(|&other| row[other] * x[other]).sum::<f64>()
+        };
+        let held = (0..count).filter(|place| x[*place] == 0.0 && !refused[*place]).map(|place| (place, pull(place)));
+        let Some((place, _)) = held.filter(|(_, pull)| *pull > TOLERANCE).max_by(|a, b| a.1.total_cmp(&b.1)) else {
+            break;
+        };
+        free.push(place);
+        let before = x.clone();
+        settle(gram, right, &mut x, &mut free, &mut factor);
+        // One that comes back to nothing at once must not be tried for ever.
+        refused[place] = x[place] == 0.0;
+        if x != before && !refused[place] {
+            refused.fill(false);
+        }
+    }
+    x
+}
+
+/// How much a number must want to grow.
+const TOLERANCE: f64 = 1e-9;
+
+/// The solution in the free numbers; those that would be negative are held at nothing, one after another.
+fn settle(gram: &[f64], right: &[f64], x: &mut [f64], free: &mut Vec<usize>, factor: &mut Factor) {
+    while !free.is_empty() {
+        factor.extend_to(gram, right.len(), free);
+        let wanted = factor.solve(free.iter().map(|&place| right[place]).collect());
+        if wanted.iter().all(|value| *value > 0.0) {
+            free.iter().zip(&wanted).for_each(|(&place, value)| x[place] = *value);
+            return;
+        }
+
+        // As far as the first of them gets to nothing.
+        let steps = free.iter().zip(&wanted).filter(|(_, wanted)| **wanted <= 0.0);
+        let step = steps.map(|(&place, wanted)| x[place] / (x[place] - wanted).max(1e-300)).fold(1.0, f64::min);
+        free.iter().zip(&wanted).for_each(|(&place, wanted)| x[place] += step * (wanted - x[place]));
+        let lowest = free.iter().zip(&wanted).filter(|(_, wanted)| **wanted <= 0.0);
+        let lowest = lowest.min_by(|a, b| x[*a.0].total_cmp(&x[*b.0])).map(|(place, _)| *place);
+        free.retain(|&place| {
+            let stays = x[place] > 1e-12 && Some(place) != lowest;
+            if !stays {
+                x[place] = 0.0;
+            }
+            stays
+        });
+    }
+}
+
+/// The Cholesky factor of some rows and columns of a positive definite matrix.
+#[derive(Default)]
+struct Factor {
+    of: Vec<usize>,
+    rows: Vec<Vec<f64>>,
+}
+
+impl Factor {
+    /// Makes it that of `places`: rows are added where only such are missing.
+    fn extend_to(&mut self, matrix: &[f64], count: usize, places: &[usize]) {
+        let same = self.of.iter().zip(places).take_while(|(a, b)| a == b).count();
+        self.of.truncate(same);
+        self.rows.truncate(same);
+        for &place in &places[same..] {
+            let mut row: Vec<f64> = Vec::with_capacity(self.rows.len() + 1);
+            for (other, of) in self.rows.iter().zip(&self.of) {
+                let dot: f64 = row.iter().zip(other).map(|(a, b)| a * b).sum();
+                row.push((matrix[place * count + of] - dot) / other[row.len()]);
+            }
+            let square: f64 = row.iter().map(|value| value * value).sum();
+            row.push((matrix[place * count + place] - square).max(1e-14).sqrt());
+            self.of.push(place);
+            self.rows.push(row);
         }
     }
 
-    // L y = b, then Lᵀ x = y.
-    for row in 0..count {
-        let dot: f64 = matrix[row * count..row * count + row].iter().zip(&right).map(|(a, b)| a * b).sum();
-        right[row] = (right[row] - dot) / matrix[row * count + row];
+    /// L y = b, then Lᵀ x = y.
+    fn solve(&self, mut right: Vec<f64>) -> Vec<f64> {
+        for (at, row) in self.rows.iter().enumerate() {
+            let dot: f64 = row[..at].iter().zip(&right).map(|(a, b)| a * b).sum();
+            right[at] = (right[at] - dot) / row[at];
+        }
+        for (at, row) in self.rows.iter().enumerate().rev() {
+            right[at] /= row[at];
+            let value = right[at];
+            right[..at].iter_mut().zip(row).for_each(|(right, factor)| *right -= factor * value);
+        }
+        right
     }
-    for row in (0..count).rev() {
-        let dot: f64 = (row + 1..count).map(|below| matrix[below * count + row] * right[below]).sum();
-        right[row] = (right[row] - dot) / matrix[row * count + row];
-    }
-    right
 }
 
 #[cfg(test)]

@@ -112,7 +112,9 @@ fn branch_target(architecture: u32, index: usize, word: u128) -> Option<usize> {
 /// The instructions of a kernel's code for an architecture.
 pub fn decode(architecture: u32, code: &[u8]) -> Vec<Instruction> {
     let words = code.chunks_exact(BYTES).enumerate();
-    words.map(|(index, word)| Instruction::decode(architecture, index, std::array::from_fn(|byte| word[byte]))).collect()
+    words
+        .map(|(index, word)| Instruction::decode(architecture, index, std::array::from_fn(|byte| word[byte])))
+        .collect()
 }
 
 impl fmt::Display for Instruction {

@@ -33,9 +33,9 @@ pub fn pipe(name: &str) -> Pipe {
         "LDSM" | "STSM" | "LDG" | "LDC" | "LDL" | "LDS" | "STG" | "STL" | "STS" | "SHFL" | "LDGSTS" | "SYNCS" => {
             Pipe::Memory
         }
-        "MOV" | "P2R" | "R2P" | "CS2R" | "SEL" | "PLOP3" | "FSEL" | "FMNMX" | "FSET" | "FSETP" | "ISETP" | "VIMNMX3"
-        | "IADD3" | "LEA" | "LOP3" | "IABS" | "PRMT" | "IMNMX" | "SHF" | "BMSK" | "VIADD" | "VIADDMNMX" | "VIMNMX"
-        | "F2FP" | "I2FP" | "VOTE" => Pipe::Alu,
+        "MOV" | "P2R" | "R2P" | "CS2R" | "SEL" | "PLOP3" | "FSEL" | "FMNMX" | "FSET" | "FSETP" | "ISETP"
+        | "VIMNMX3" | "IADD3" | "LEA" | "LOP3" | "IABS" | "PRMT" | "IMNMX" | "SHF" | "BMSK" | "VIADD" | "VIADDMNMX"
+        | "VIMNMX" | "F2FP" | "I2FP" | "VOTE" => Pipe::Alu,
         _ => Pipe::Control,
     }
 }
