@@ -8,6 +8,9 @@ use crate::optim::{Adam, AdamConfig};
 use crate::random::{Purpose, stream};
 use crate::tape::Parameters;
 
+/// Tokens at a time beyond which a step is not traced: no card holds so many, and the host would.
+const MAX_TRACED: usize = 1 << 22;
+
 impl Load<'_> {
     /// The work of a recorded training step of one micro-batch: forward, backward and update, without what is done between two
     /// steps. The tokens are drawn evenly from the palette.
@@ -37,6 +40,11 @@ impl Load<'_> {
         device: &CudaDevice,
         with: impl FnOnce(&mut dyn FnMut() -> Result<()>) -> Result<T>,
     ) -> Result<T> {
+        let tokens = self.images.saturating_mul(self.length);
+        if tokens > MAX_TRACED {
+            let problem = format!("{tokens} tokens at a time are more than any card holds");
+            return Err(Error::unavailable(problem, "use a smaller --batch or --resolution"));
+        }
         let model = Transformer::new(self.config.clone()).map_err(|error| Error::unavailable(error.to_string(), ""))?;
         // Zeros that are never touched take no memory of the host.
         let specs = parameter_specs(self.config);
@@ -63,6 +71,6 @@ impl Load<'_> {
 
         let mut random = stream(0, Purpose::SampledTokens, 0, 0);
         let colours = self.config.vocabulary as u16;
-        (0..self.images.saturating_mul(self.length)).map(|_| random.random_range(0..colours)).collect()
+        (0..self.images * self.length).map(|_| random.random_range(0..colours)).collect()
     }
 }

@@ -91,6 +91,9 @@ fn what_cannot_be_is_refused_with_what_can() {
     assert!(refused(&["--batch", "0"]).contains("--batch"));
     assert!(refused(&["--resolution", "100000"]).contains("--resolution"));
     assert!(refused(&["--model", "xxl"]).contains("tiny"));
+    if !KERNELS.is_empty() {
+        assert!(refused(&["--batch", "65536", "--resolution", "256"]).contains("tokens at a time"));
+    }
     assert!(refused(&["--model", "tiny", "--svg", "/no/such/folder/a.svg"]).contains("/no/such/folder"));
 }
 

@@ -43,13 +43,14 @@ pub fn frequencies(blocks: &[Block], anchors: &[Anchor]) -> Vec<f64> {
     let chain = chains(blocks);
     let chains = chain.iter().max().map_or(0, |last| last + 1);
     let anchors: Vec<Anchor> = anchors.iter().map(|anchor| anchor.of_chains(&chain, chains)).collect();
+    let open = open(blocks, &chain, &anchors);
     let mut edges = Vec::new();
-    for (block, Block { next, ends, .. }) in blocks.iter().enumerate() {
+    for (block, Block { next, ends, .. }) in blocks.iter().enumerate().filter(|(block, _)| open[*block]) {
         let from = chain[block];
         // Within a chain there is nothing to choose.
         let goes_on = next.len() == 1 && !ends && chain[next[0]] == from && next[0] != block;
         if !goes_on {
-            edges.extend(next.iter().map(|&to| Edge { from, to: Some(chain[to]) }));
+            edges.extend(next.iter().filter(|to| open[**to]).map(|&to| Edge { from, to: Some(chain[to]) }));
         }
         if *ends {
             edges.push(Edge { from, to: None });
@@ -65,6 +66,39 @@ impl Anchor {
         self.in_block.iter().zip(chain).for_each(|(count, &chain)| in_block[chain] += count);
         Self { in_block, ..*self }
     }
+}
+
+/// The blocks that a warp may have come through: on a way from the first one to an end without an anchor that it never ran. A producer of
+/// copies has no part in the products, and whole tiles none in the copies of edges. All of them where there is no such way.
+fn open(blocks: &[Block], chain: &[usize], anchors: &[Anchor]) -> Vec<bool> {
+    let never = |block: usize| {
+        let has = |anchor: &Anchor| anchor.weight >= 1.0 && anchor.counted == 0.0 && anchor.in_block[chain[block]] > 0;
+        anchors.iter().any(has)
+    };
+    let possible: Vec<bool> = (0..blocks.len()).map(|block| !never(block)).collect();
+
+    // From the first on, and from the ends back.
+    let mut before: Vec<Vec<usize>> = vec![Vec::new(); blocks.len()];
+    let leads = |(block, Block { next, .. }): (usize, &Block)| next.iter().map(move |&next| (block, next)).collect();
+    blocks
+        .iter()
+        .enumerate()
+        .flat_map(|entry| -> Vec<_> { leads(entry) })
+        .for_each(|(block, next)| before[next].push(block));
+    let spread = |starts: Vec<usize>, next: &dyn Fn(usize) -> Vec<usize>| {
+        let (mut seen, mut todo) = (vec![false; blocks.len()], starts);
+        while let Some(block) = todo.pop() {
+            if possible[block] && !std::mem::replace(&mut seen[block], true) {
+                todo.extend(next(block));
+            }
+        }
+        seen
+    };
+    let forward = spread(vec![0], &|block| blocks[block].next.clone());
+    let ends = (0..blocks.len()).filter(|block| blocks[*block].ends).collect();
+    let back = spread(ends, &|block| before[block].clone());
+    let open: Vec<bool> = forward.iter().zip(&back).map(|(forward, back)| *forward && *back).collect();
+    if open.first() == Some(&true) { open } else { vec![true; blocks.len()] }
 }
 
 /// The chain of each block: blocks of which each is left for the next alone, and this is come to from it alone. The first block's is 0.
