@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use criterion::{Criterion, Throughput};
 use igpt_engine::device::prelude::*;
-use igpt_engine::device::{CpuDevice, WeightLayout};
+use igpt_engine::device::{Beta, CpuDevice, WeightLayout};
 use igpt_engine::model::{ModelConfig, Objective, Preset, Transformer, parameter_specs};
 use igpt_engine::optim::{Adam, AdamConfig, Schedule, ScheduleKind};
 use igpt_engine::tape::Parameters;
@@ -122,7 +122,9 @@ fn gemm_seconds(device: &CpuDevice, config: &ModelConfig, batch: usize) -> f64 {
         let mut both = || {
             black_box(device.linear(&x, &weight, WeightLayout::InOut, None).expect("forward"));
             let layout = WeightLayout::InOut;
-            black_box(device.linear_backward(&dy, &x, &weight, layout, &mut gradient, None).expect("backward"));
+            black_box(
+                device.linear_backward(&dy, &x, &weight, layout, &mut gradient, None, Beta::One).expect("backward"),
+            );
         };
         both();
         median((0..5).map(|_| time(&mut both)).collect())

@@ -62,10 +62,10 @@ impl Parameter {
     /// The device's `Parameter`, as Rust.
     fn rust(&self) -> String {
         let kind = match self.kind {
-            Kind::U64 => "U64",
-            Kind::U32 => "U32",
-            Kind::F32 => "F32",
-            Kind::TensorMap => "TensorMap",
+            Kind::U64 => "U64".to_owned(),
+            Kind::U32 => "U32".to_owned(),
+            Kind::F32 => "F32".to_owned(),
+            Kind::Bytes { size, alignment } => format!("Bytes {{ size: {size}, alignment: {alignment} }}"),
         };
         format!("Parameter {{ kind: {kind}, offset: {} }}", self.offset)
     }
@@ -77,7 +77,11 @@ enum Kind {
     U64,
     U32,
     F32,
-    TensorMap,
+    /// A structure, passed by value.
+    Bytes {
+        size: usize,
+        alignment: usize,
+    },
 }
 
 impl Kind {
@@ -87,7 +91,10 @@ impl Kind {
             [".u64" | ".b64", _] => Some(Self::U64),
             [".u32" | ".s32" | ".b32", _] => Some(Self::U32),
             [".f32", _] => Some(Self::F32),
-            [".align", "64", ".b8", name] if name.ends_with("[128]") => Some(Self::TensorMap),
+            [".align", alignment, ".b8", name] => {
+                let size = name.strip_suffix(']')?.split_once('[')?.1;
+                Some(Self::Bytes { size: size.parse().ok()?, alignment: alignment.parse().ok()? })
+            }
             _ => None,
         }
     }
@@ -97,7 +104,7 @@ impl Kind {
         match self {
             Self::U64 => (8, 8),
             Self::U32 | Self::F32 => (4, 4),
-            Self::TensorMap => (128, 64),
+            Self::Bytes { size, alignment } => (size, alignment),
         }
     }
 }

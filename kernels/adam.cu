@@ -1,13 +1,27 @@
-// adam: the whole update of a parameter in one pass (Kingma & Ba 2015, algorithm 1).
+// adam: the whole update of many parameters in one pass (Kingma & Ba 2015, algorithm 1).
 //
-// reads   gradient [count] f32, factors, norm [1] f32 or null
+// reads   of each tensor of the list gradient [count] f32; factors, norm [1] f32 or null
 // writes  parameter, first, second [count] f32 in place; copy [count] bf16 = the new parameter, if not null. Nothing if the norm
 //         is infinite or NaN: such a gradient must not reach the weights
-// grid    x: any number of blocks of 256 threads, which stride over the elements. Pointers divisible by 16.
+// grid    x: the chunks of all tensors (tensor_list.cuh);  block 256 threads. Pointers divisible by 16.
 //
 // The step's numbers are read from memory, not passed, so that a captured graph can be replayed with those of the next step. So
 // is the norm that gradients are clipped by: the host reads it when the step is long done.
-#include "common.cuh"
+#include "tensor_list.cuh"
+
+constexpr int THREADS = 256;
+
+// A parameter with its gradient, moments and copy.
+struct Updated {
+    float* parameter;
+    const float* gradient;
+    float* first;
+    float* second;
+    bf16* copy;
+    uint32_t count;
+    uint32_t end;  // chunks of this tensor and of those before
+};
+using Parameters = TensorList<Updated, 80>;
 
 // The numbers of a step, as the host writes them.
 struct Factors {
@@ -25,18 +39,23 @@ __device__ __forceinline__ float update(float p, float g, float& m, float& v, co
     return p - f.rate * m / fmaf(sqrtf(v), f.root, f.epsilon);
 }
 
-extern "C" __global__ void __launch_bounds__(256) adam(
-    float* parameter, const float* gradient, float* first, float* second, bf16* copy, const Factors* factors,
-    const float* norm, float max_norm, uint64_t count) {
+extern "C" __global__ void __launch_bounds__(THREADS)
+    adam(const __grid_constant__ Parameters list, const Factors* factors, const float* norm, float max_norm) {
     if (norm != nullptr && !isfinite(*norm)) return;
     const Factors f = *factors;
     // clip threshold / gradient norm; a norm of zero clips nothing, nor does an infinite threshold.
     const float clip = norm != nullptr ? fminf(max_norm / *norm, 1.0f) : 1.0f;
-    const size_t thread = blockIdx.x * static_cast<size_t>(blockDim.x) + threadIdx.x;
-    const size_t threads = static_cast<size_t>(gridDim.x) * blockDim.x;
+
+    // this block's chunk
+    const Chunk chunk = chunk_of(list, blockIdx.x);
+    const Updated& tensor = list.entries[chunk.entry];
+    float *parameter = tensor.parameter + chunk.begin, *first = tensor.first + chunk.begin;
+    float* second = tensor.second + chunk.begin;
+    const float* gradient = tensor.gradient + chunk.begin;
+    bf16* copy = tensor.copy != nullptr ? tensor.copy + chunk.begin : nullptr;
 
     // 4 elements at a time
-    for (size_t i = thread; i < count / 4; i += threads) {
+    for (int i = threadIdx.x; i < chunk.count / 4; i += THREADS) {
         float p[4], g[4], m[4], v[4];
         load_vector(parameter + 4 * i, p);
         load_vector(gradient + 4 * i, g);
@@ -54,9 +73,9 @@ extern "C" __global__ void __launch_bounds__(256) adam(
         }
     }
 
-    // the last count % 4 elements
-    if (thread < count % 4) {
-        const size_t i = count / 4 * 4 + thread;
+    // the tensor's last count % 4 elements
+    if (static_cast<int>(threadIdx.x) < chunk.count % 4) {
+        const int i = chunk.count / 4 * 4 + threadIdx.x;
         parameter[i] = update(parameter[i], gradient[i] * clip, first[i], second[i], f);
         if (copy != nullptr) copy[i] = from_float<bf16>(parameter[i]);
     }

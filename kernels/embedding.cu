@@ -8,15 +8,16 @@
 //   reads   dy [batch · tokens, width], ids [batch · tokens]
 //   writes  block (row, chunk): partials [chunk, row, width] = Σ dy over the chunk's tokens whose id is row, and
 //           counts [chunk, row] = the number of these tokens (if it is 0 the partials are not written); with a single chunk
-//           d_table [row, width] += the sum instead
+//           d_table [row, width] = or, if `add`, += the sum instead
 //   sums    f32, token after token: deterministic
 //   grid    x: rows of the table, y: chunks of CHUNK tokens;  block 256 threads; static shared memory 8 KiB
 // embedding_chunks
-//   reads   partials, counts;  writes d_table [rows, width] += their sum, chunk after chunk
+//   reads   partials, counts;  writes d_table [rows, width] = or, if `add`, += their sum, chunk after chunk
 //   grid    x: blocks of 256 columns, y: rows;  block 256 threads
 // embedding_positions
-//   reads   dy [batch, tokens, width];  writes d_positions [tokens, width] += Σ_batch dy, image after image
-//   grid    x: blocks of 256 elements of [tokens, width];  block 256 threads
+//   reads   dy [batch, tokens, width]
+//   writes  d_positions [positions, width] = or, if `add`, += Σ_batch dy, image after image; of positions without tokens the sum is 0
+//   grid    x: blocks of 256 elements of [positions, width], or of [tokens, width] if `add`;  block 256 threads
 //
 // A row of the table that many tokens name would keep a single block busy, so tokens are cut into chunks. The block of each row
 // searches the ids of the whole chunk: 8 KiB, from the L2 cache.
@@ -59,7 +60,7 @@ __device__ __forceinline__ void embedding(
 
 template <class T>
 __device__ __forceinline__ void embedding_table(
-    const T* dy, const uint16_t* ids, float* d_table, float* partials, int* counts, int tokens, int width) {
+    const T* dy, const uint16_t* ids, float* d_table, float* partials, int* counts, int tokens, int width, int add) {
     // The chunk's tokens that name this row, in order: found[w] are those of warp w.
     __shared__ uint16_t found[WARPS][PER_WARP];
     __shared__ int found_by[WARPS];
@@ -85,7 +86,8 @@ __device__ __forceinline__ void embedding_table(
     for (int w = 0; w < WARPS; ++w) total += found_by[w];
     const bool alone = gridDim.y == 1;
     if (!alone && threadIdx.x == 0) counts[blockIdx.y * rows + row] = total;
-    if (total == 0) return;
+    // Nothing to add. A row of the table that is to be stored is zero then.
+    if (total == 0 && (!alone || add)) return;
 
     // Σ dy in order, a thread per column
     float* out = alone ? d_table + static_cast<size_t>(row) * width
@@ -97,12 +99,12 @@ __device__ __forceinline__ void embedding_table(
 #pragma unroll 4
             for (int i = 0; i < found_by[w]; ++i) sum += to_float(from[static_cast<size_t>(found[w][i]) * width]);
         }
-        out[column] = alone ? out[column] + sum : sum;
+        out[column] = alone && add ? out[column] + sum : sum;
     }
 }
 
 extern "C" __global__ void __launch_bounds__(THREADS)
-    embedding_chunks(const float* partials, const int* counts, float* d_table, int chunks, int width) {
+    embedding_chunks(const float* partials, const int* counts, float* d_table, int chunks, int width, int add) {
     const int column = blockIdx.x * THREADS + threadIdx.x, row = blockIdx.y, rows = gridDim.y;
     if (column >= width) return;
     float sum = 0.0f;
@@ -110,17 +112,21 @@ extern "C" __global__ void __launch_bounds__(THREADS)
         const int partial = chunk * rows + row;
         if (counts[partial] != 0) sum += partials[static_cast<size_t>(partial) * width + column];
     }
-    d_table[static_cast<size_t>(row) * width + column] += sum;
+    float* out = d_table + static_cast<size_t>(row) * width + column;
+    *out = add ? *out + sum : sum;
 }
 
 template <class T>
-__device__ __forceinline__ void embedding_positions(const T* dy, float* d_positions, int batch, int length) {
+__device__ __forceinline__ void embedding_positions(
+    const T* dy, float* d_positions, int batch, int length, int whole, int add) {
     const int at = blockIdx.x * THREADS + threadIdx.x;
-    if (at >= length) return;
+    if (at >= whole) return;
     float sum = 0.0f;
+    if (at < length) {
 #pragma unroll 4
-    for (int image = 0; image < batch; ++image) sum += to_float(dy[static_cast<size_t>(image) * length + at]);
-    d_positions[at] += sum;
+        for (int image = 0; image < batch; ++image) sum += to_float(dy[static_cast<size_t>(image) * length + at]);
+    }
+    d_positions[at] = add ? d_positions[at] + sum : sum;
 }
 
 #define KERNELS(NAME, T)                                                                                         \
@@ -129,12 +135,13 @@ __device__ __forceinline__ void embedding_positions(const T* dy, float* d_positi
         embedding(table, positions, ids, y, tokens, width);                                                      \
     }                                                                                                            \
     extern "C" __global__ void __launch_bounds__(THREADS) embedding_table_##NAME(                                \
-        const T* dy, const uint16_t* ids, float* d_table, float* partials, int* counts, int tokens, int width) { \
-        embedding_table(dy, ids, d_table, partials, counts, tokens, width);                                      \
+        const T* dy, const uint16_t* ids, float* d_table, float* partials, int* counts, int tokens, int width,   \
+        int add) {                                                                                               \
+        embedding_table(dy, ids, d_table, partials, counts, tokens, width, add);                                 \
     }                                                                                                            \
     extern "C" __global__ void __launch_bounds__(THREADS)                                                        \
-        embedding_positions_##NAME(const T* dy, float* d_positions, int batch, int length) {                     \
-        embedding_positions(dy, d_positions, batch, length);                                                     \
+        embedding_positions_##NAME(const T* dy, float* d_positions, int batch, int length, int whole, int add) { \
+        embedding_positions(dy, d_positions, batch, length, whole, add);                                         \
     }
 
 KERNELS(f32, float)

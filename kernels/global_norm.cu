@@ -1,34 +1,43 @@
 // global_norm: the Euclidean norm of many tensors together; the result stays on the device.
 //
 // square_sums_f32, square_sums_bf16
-//   reads   x [count];  writes partials [gridDim.x] f64: block b's sum of squares
-//   grid    x: any number of blocks of 256 threads, which stride over the elements; the sum depends on the grid
+//   reads   the tensors of a list, x [count] each;  writes partials [gridDim.x] f64: the sum of squares of block b's chunk
+//   grid    x: the chunks of all tensors (tensor_list.cuh);  block 256 threads. Pointers divisible by 16.
 // root_of_sum
 //   reads   partials [count] f64;  writes norm [1] f32 = √Σ; skipped [2] f32, if not null: steps whose norm was not finite,
 //           += 1 and, of those in a row, += 1 or = 0
-//   grid    1;  block 256 threads
-// sums    f64 (a product of two floats is exact there) in fixed order: deterministic. Static shared memory 64 B.
-#include "common.cuh"
+//   grid    1;  block 1,024 threads
+// sums    f64 (a product of two floats is exact there) in fixed order: deterministic. Static shared memory 64 and 256 B.
 #include "reduce.cuh"
+#include "tensor_list.cuh"
 
 constexpr int THREADS = 256;
+constexpr int ROOT_THREADS = 1024;
+
+struct Summed {
+    const void* x;
+    uint32_t count;
+    uint32_t end;  // chunks of this tensor and of those before
+};
+using Tensors = TensorList<Summed, 240>;
 
 template <class T>
-__device__ __forceinline__ void square_sums(const T* x, double* partials, size_t count) {
+__device__ __forceinline__ void square_sums(const Tensors& list, double* partials) {
     __shared__ double smem[THREADS / WARP];
-    const size_t thread = blockIdx.x * static_cast<size_t>(THREADS) + threadIdx.x;
-    const size_t threads = static_cast<size_t>(gridDim.x) * THREADS;
+    const Chunk chunk = chunk_of(list, blockIdx.x);
+    const T* x = static_cast<const T*>(list.entries[chunk.entry].x) + chunk.begin;
 
-    // vectors of 16 bytes, then the remainder
+    // vectors of 16 bytes, then the tensor's last elements
     double sum = 0.0;
-    for (size_t i = thread; i < count / VECTOR<T>; i += threads) {
+#pragma unroll 4
+    for (int i = threadIdx.x; i < chunk.count / VECTOR<T>; i += THREADS) {
         float v[VECTOR<T>];
         load_vector(x + i * VECTOR<T>, v);
 #pragma unroll
         for (int e = 0; e < VECTOR<T>; ++e) sum += static_cast<double>(v[e]) * v[e];
     }
-    if (thread < count % VECTOR<T>) {
-        const double last = to_float(x[count / VECTOR<T> * VECTOR<T> + thread]);
+    if (static_cast<int>(threadIdx.x) < chunk.count % VECTOR<T>) {
+        const double last = to_float(x[chunk.count / VECTOR<T> * VECTOR<T> + threadIdx.x]);
         sum += last * last;
     }
 
@@ -38,20 +47,21 @@ __device__ __forceinline__ void square_sums(const T* x, double* partials, size_t
 }
 
 extern "C" __global__ void __launch_bounds__(THREADS)
-    square_sums_f32(const float* x, double* partials, uint64_t count) {
-    square_sums(x, partials, count);
+    square_sums_f32(const __grid_constant__ Tensors list, double* partials) {
+    square_sums<float>(list, partials);
 }
 extern "C" __global__ void __launch_bounds__(THREADS)
-    square_sums_bf16(const bf16* x, double* partials, uint64_t count) {
-    square_sums(x, partials, count);
+    square_sums_bf16(const __grid_constant__ Tensors list, double* partials) {
+    square_sums<bf16>(list, partials);
 }
 
-extern "C" __global__ void __launch_bounds__(THREADS)
+extern "C" __global__ void __launch_bounds__(ROOT_THREADS)
     root_of_sum(const double* partials, float* norm, float* skipped, int count) {
-    __shared__ double smem[THREADS / WARP];
+    __shared__ double smem[ROOT_THREADS / WARP];
     double sum = 0.0;
-    for (int i = threadIdx.x; i < count; i += THREADS) sum += partials[i];
-    sum = group_sum<THREADS / WARP>(sum, smem, threadIdx.x / WARP);
+#pragma unroll 8
+    for (int i = threadIdx.x; i < count; i += ROOT_THREADS) sum += partials[i];
+    sum = group_sum<ROOT_THREADS / WARP>(sum, smem, threadIdx.x / WARP);
     if (threadIdx.x != 0) return;
 
     const float root = static_cast<float>(sqrt(sum));

@@ -6,9 +6,9 @@
 //           with rstd = 1/√(var + epsilon) of the sum as it is stored; mean = 0 unless `centre`
 //   grid    x: blocks of rows, one row per group
 // layernorm_backward
-//   reads   dy, x [rows, width], gain, stats as forward left them; dx if `add`
-//   writes  dx [rows, width] = or += the gradient, d_gain, d_bias [gridDim.x, width] f32: this block's partial
-//           sums, for sum_partials.cu (d_bias may be null)
+//   reads   dy, x [rows, width], gain, stats as forward left them; d_stream [rows, width] or null
+//   writes  dx [rows, width] = d_stream + the gradient, in d_stream's place or another; d_gain, d_bias [gridDim.x, width] f32: this
+//           block's partial sums, for sum_partials.cu (d_bias may be null)
 //   grid    x: any; block b does rows b · groups, .. + gridDim.x · groups, ..: the sums depend on the grid, and on nothing else
 //
 // A group of 1, 2, 4 or 8 warps holds a row in registers, 16 columns per thread, so memory is read once. Sums are f32 in fixed
@@ -130,8 +130,8 @@ __device__ __forceinline__ void layernorm(
 // With u = gain · dy and n = (x − mean) · rstd: dx = rstd · (u − mean(u) − n · mean(u · n)); without mean(u) unless `centre`.
 template <class T, int WARPS, bool ALIGNED>
 __device__ __forceinline__ void layernorm_backward(
-    const T* dy, const T* x, const float* gain, const float* stats, T* dx, float* d_gain, float* d_bias, int rows,
-    int width, int centre, int add) {
+    const T* dy, const T* x, const float* gain, const float* stats, const T* d_stream, T* dx, float* d_gain,
+    float* d_bias, int rows, int width, int centre) {
     constexpr int GROUPS = BLOCK_WARPS / WARPS;
     __shared__ float smem[BLOCK_WARPS];
     const int group = threadIdx.x / (WARPS * WARP), warp = threadIdx.x / WARP % WARPS;
@@ -148,10 +148,11 @@ __device__ __forceinline__ void layernorm_backward(
         const Columns<WARPS, ALIGNED, VECTOR<T>> row_columns{columns.thread, in_bounds ? width : 0};
         const float2 saved = in_bounds ? reinterpret_cast<const float2*>(stats)[row] : make_float2(0.0f, 0.0f);
 
-        // dy, x -> registers
-        float g[VALUES], n[VALUES];
+        // dy, x, d_stream -> registers: the last before the reductions, behind which it would wait for memory again
+        float g[VALUES], n[VALUES], stream[VALUES] = {};
         row_columns.load(dy + offset, g);
         row_columns.load(x + offset, n);
+        if (d_stream != nullptr) row_columns.load(d_stream + offset, stream);
 
         // d_gain += dy · n, d_bias += dy; u = gain · dy; Σ u · n and Σ u
         float dot = 0.0f, shift = 0.0f;
@@ -171,15 +172,8 @@ __device__ __forceinline__ void layernorm_backward(
         shift = centre ? group_sum<WARPS>(shift, group_smem, warp) / width : 0.0f;
 
         // dx = rstd · (u − mean(u) − n · mean(u · n)), + the residual stream's gradient
-        if (add) {
-            float residual_grad[VALUES];
-            row_columns.load(dx + offset, residual_grad);
 #pragma unroll
-            for (int i = 0; i < VALUES; ++i) g[i] = fmaf(saved.y, g[i] - shift - n[i] * dot, residual_grad[i]);
-        } else {
-#pragma unroll
-            for (int i = 0; i < VALUES; ++i) g[i] = saved.y * (g[i] - shift - n[i] * dot);
-        }
+        for (int i = 0; i < VALUES; ++i) g[i] = fmaf(saved.y, g[i] - shift - n[i] * dot, stream[i]);
         row_columns.store(dx + offset, g);
     }
 
@@ -207,16 +201,16 @@ __device__ __forceinline__ void layernorm_backward(
     if (d_bias != nullptr) finish(bias_sum, d_bias);
 }
 
-#define KERNELS(NAME, T, WARPS, ALIGNED)                                                                               \
-    extern "C" __global__ void __launch_bounds__(THREADS) layernorm_##NAME(                                            \
-        const T* x, const T* delta, const float* gain, const float* bias, T* sum, T* normed, float* stats, int rows,   \
-        int width, float epsilon, int centre) {                                                                        \
-        layernorm<T, WARPS, ALIGNED>(x, delta, gain, bias, sum, normed, stats, rows, width, epsilon, centre);          \
-    }                                                                                                                  \
-    extern "C" __global__ void __launch_bounds__(THREADS) layernorm_backward_##NAME(                                   \
-        const T* dy, const T* x, const float* gain, const float* stats, T* dx, float* d_gain, float* d_bias, int rows, \
-        int width, int centre, int add) {                                                                              \
-        layernorm_backward<T, WARPS, ALIGNED>(dy, x, gain, stats, dx, d_gain, d_bias, rows, width, centre, add);       \
+#define KERNELS(NAME, T, WARPS, ALIGNED)                                                                              \
+    extern "C" __global__ void __launch_bounds__(THREADS) layernorm_##NAME(                                           \
+        const T* x, const T* delta, const float* gain, const float* bias, T* sum, T* normed, float* stats, int rows,  \
+        int width, float epsilon, int centre) {                                                                       \
+        layernorm<T, WARPS, ALIGNED>(x, delta, gain, bias, sum, normed, stats, rows, width, epsilon, centre);         \
+    }                                                                                                                 \
+    extern "C" __global__ void __launch_bounds__(THREADS) layernorm_backward_##NAME(                                  \
+        const T* dy, const T* x, const float* gain, const float* stats, const T* d_stream, T* dx, float* d_gain,      \
+        float* d_bias, int rows, int width, int centre) {                                                             \
+        layernorm_backward<T, WARPS, ALIGNED>(dy, x, gain, stats, d_stream, dx, d_gain, d_bias, rows, width, centre); \
     }
 #define TYPES(NAME, WARPS, ALIGNED)            \
     KERNELS(f32_##NAME, float, WARPS, ALIGNED) \

@@ -9,6 +9,8 @@
 //         total + z · m · n, and sum_partials.cu adds them up.
 // block   384 threads; dynamic shared memory SHARED_BYTES of the form
 //
+// linear_weights_sm90: `weight` of several GEMMs over the same k (gemm/group.cuh), without splits; its blocks share the tiles of all.
+//
 // _cooperative has tiles of 128 × 256, _ping_pong of 128 × 128.
 #include "gemm/sm90.cuh"
 
@@ -32,3 +34,10 @@ KERNELS(linear_activate, K, SPAN, ACTIVATE)
 KERNELS(linear_transposed, K, K, STORE)
 KERNELS(linear_activate_backward, K, K, ACTIVATE_BACKWARD)
 KERNEL_BF16(linear_weight_sm90_cooperative, false, SPAN, SPAN, ACCUMULATE)
+
+#define KERNEL_WEIGHTS(NAME)                                                   \
+    extern "C" __global__ void __launch_bounds__(gemm_sm90::THREADS, 1)        \
+        NAME(const __grid_constant__ Gemms<TensorMap> group, int k, int add) { \
+        gemm_sm90::gemm_group(group, k, add != 0);                             \
+    }
+KERNEL_WEIGHTS(linear_weights_sm90)

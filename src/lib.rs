@@ -16,6 +16,8 @@ pub mod named;
 pub mod optim;
 pub mod plan;
 pub mod probe;
+#[cfg(target_os = "linux")]
+pub mod profile;
 pub mod random;
 pub mod recipe;
 pub mod report;

@@ -9,6 +9,8 @@
 
 mod cuda;
 
+use std::slice::{from_mut, from_ref};
+
 use std::hint::black_box;
 
 use criterion::measurement::WallTime;
@@ -17,7 +19,7 @@ use faer::linalg::matmul::matmul;
 use faer::{Accum, Mat, Par};
 use igpt_engine::device::prelude::*;
 use igpt_engine::device::{
-    Activation, AdamStep, CpuDevice, Mask, MlpGradients, MlpWeights, Norm, SampleOptions, WeightLayout,
+    Activation, AdamStep, Beta, CpuDevice, Mask, MlpGradients, MlpWeights, Norm, SampleOptions, WeightLayout,
 };
 
 type Tensor = <CpuDevice as Tensors>::Tensor;
@@ -78,7 +80,8 @@ fn gemms(criterion: &mut Criterion) {
 
         flops(&mut group, 4 * rows * width * 3 * width);
         group.bench_function("linear_backward", |bencher| {
-            bencher.iter(|| device.linear_backward(&dy, &x, &weight, WeightLayout::InOut, &mut d_weight, None));
+            bencher
+                .iter(|| device.linear_backward(&dy, &x, &weight, WeightLayout::InOut, &mut d_weight, None, Beta::One));
         });
 
         let weights = || MlpWeights { up: &up, up_bias: None, down: &down, down_bias: None };
@@ -92,7 +95,7 @@ fn gemms(criterion: &mut Criterion) {
         group.bench_function("mlp_backward", |bencher| {
             bencher.iter(|| {
                 let gradients = MlpGradients { up: &mut d_up, up_bias: None, down: &mut d_down, down_bias: None };
-                device.mlp_backward(&x, &x, &saved, weights(), Activation::QuickGelu, gradients)
+                device.mlp_backward(&x, &x, &saved, weights(), Activation::QuickGelu, gradients, Beta::One)
             });
         });
     }
@@ -141,7 +144,9 @@ fn passes(criterion: &mut Criterion) {
         group.bench_function("layernorm_backward", |bencher| {
             bencher.iter(|| {
                 let residual = stream.take();
-                stream = device.layernorm_backward(Norm::Rms, &dy, &x, &gain, &stats, residual, &mut d_gain, None).ok();
+                stream = device
+                    .layernorm_backward(Norm::Rms, &dy, &x, &gain, &stats, residual, &mut d_gain, None, Beta::One)
+                    .ok();
             });
         });
 
@@ -153,7 +158,7 @@ fn passes(criterion: &mut Criterion) {
         group.bench_function("embedding", |bencher| bencher.iter(|| device.embedding(&table, &positions, &ids, 0)));
         floats(&mut group, 2 * size);
         group.bench_function("embedding_backward", |bencher| {
-            bencher.iter(|| device.embedding_backward(&dy, &ids, &mut d_table, &mut d_positions));
+            bencher.iter(|| device.embedding_backward(&dy, &ids, &mut d_table, &mut d_positions, Beta::One));
         });
 
         floats(&mut group, size);
@@ -187,8 +192,11 @@ fn once_a_step(criterion: &mut Criterion) {
     device.zero(second).expect("tensor");
     let step = AdamStep { learning_rate: 1e-3, beta1: 0.9, beta2: 0.95, epsilon: 1e-8, step: 10 };
     floats(&mut group, 7 * count);
-    group
-        .bench_function("adam", |bencher| bencher.iter(|| device.adam(parameter, gradient, first, second, step, None)));
+    group.bench_function("adam", |bencher| {
+        bencher.iter(|| {
+            device.adam(from_mut(parameter), from_ref(gradient), from_mut(first), from_mut(second), step, None)
+        })
+    });
 
     let logits = tensor(&device, &[16, VOCABULARY]);
     floats(&mut group, 16 * VOCABULARY);

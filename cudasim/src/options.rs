@@ -115,6 +115,9 @@ pub struct Options {
     pub approx: Approx,
     /// Exact counts of each launch.
     pub counters: bool,
+    /// Blocks of a launch that run, spread over its grid; 0 for all. What the others would have done is not done, so results are
+    /// wrong: for counts of launches that are too large to run whole.
+    pub blocks: u64,
     /// Instructions of one warp before it is stopped as hanging.
     pub warp_instructions: u64,
     /// Where `printf` writes.
@@ -177,6 +180,7 @@ named! {
     "mma" => mma: sums;
     "approx" => approx: approximations;
     "counters" => counters: switch;
+    "blocks" => blocks: number;
     "warp_instructions" => warp_instructions: number;
     "streams" => streams: streams;
     "late_pageable" => late_pageable: switch;
@@ -332,6 +336,7 @@ impl Default for Options {
             mma: Sums::Exact,
             approx: Approx::Exact,
             counters: false,
+            blocks: 0,
             warp_instructions: 1 << 32,
             output: Output::default(),
             streams: StreamOrder::Random,

@@ -95,7 +95,8 @@ constexpr int SHARED_BYTES = PIPELINE_BYTES<TILE_M, TILE_N, STAGES> > STAGING_BY
                                  : STAGING_BYTES<TILE_M, TILE_N, PARTS>;
 
 template <int TILE_M, int TILE_N, int STAGES, int PARTS, Major A_MAJOR, Major B_MAJOR, Epilogue E, bool ALIGNED>
-__device__ __forceinline__ void gemm(const bf16* a, const bf16* b, int m, int n, int k, EpilogueArguments<bf16> to) {
+__device__ __forceinline__ void gemm(
+    const bf16* a, const bf16* b, int m, int n, int k, EpilogueArguments<bf16> to, int tile_index = blockIdx.x) {
     using A = Operand<TILE_M, A_MAJOR>;
     using B = Operand<TILE_N, B_MAJOR>;
     constexpr int WARP_M = TILE_M / 2, WARP_N = TILE_N / 2;
@@ -104,7 +105,7 @@ __device__ __forceinline__ void gemm(const bf16* a, const bf16* b, int m, int n,
     char* a_tiles = smem;                      // [STAGES][A::BYTES]
     char* b_tiles = smem + STAGES * A::BYTES;  // [STAGES][B::BYTES]
 
-    const TileIndex index = tile_at(blockIdx.x, blocks_of(m, TILE_M), blocks_of(n, TILE_N));
+    const TileIndex index = tile_at(tile_index, blocks_of(m, TILE_M), blocks_of(n, TILE_N));
     const int first_m = index.m * TILE_M, first_n = index.n * TILE_N;
     const int warp = threadIdx.x / WARP, lane = threadIdx.x % WARP;
     const int warp_m = warp / 2 * WARP_M, warp_n = warp % 2 * WARP_N;

@@ -15,7 +15,9 @@
 #pragma once
 
 #include "../ptx_sm90.cuh"
+#include "../ring.cuh"
 #include "epilogue.cuh"
+#include "group.cuh"
 #include "tiles.cuh"
 
 namespace gemm_sm90 {
@@ -49,18 +51,6 @@ struct Shape {
     static constexpr int SHARED_BYTES = BARRIERS + (2 * STAGES + CONSUMERS) * 8 + 1024;
 };
 
-// Where the ring stands: the stage, and the parity of its barriers' phase.
-template <int STAGES>
-struct Ring {
-    int stage = 0;
-    int parity = 0;
-    __device__ __forceinline__ void advance(int steps) {
-        stage += steps;
-        parity ^= stage / STAGES & 1;
-        stage %= STAGES;
-    }
-};
-
 // One tile of C, or of a split of it.
 struct Work {
     int first_m;
@@ -77,37 +67,33 @@ __device__ __forceinline__ Work work_at(int index, int m, int n, int k, int spli
     return {tile.m * S::TILE_M, tile.n * S::TILE_N, split, range};
 }
 
-// The producer: for each tile of work, its tiles of k -> smem.
+// The producer's part of one tile of work: its tiles of k -> smem.
 template <class S, Major A_MAJOR, Major B_MAJOR>
-__device__ __forceinline__ void produce(
-    const TensorMap& a, const TensorMap& b, uint32_t smem, int m, int n, int k, int splits, int count) {
+__device__ __forceinline__ void load_tile(
+    const TensorMap& a, const TensorMap& b, uint32_t smem, const Work& work, Ring<S::STAGES>& ring) {
     const uint32_t full = smem + S::BARRIERS, empty = full + S::STAGES * 8;
-    Ring<S::STAGES> ring;
-    for (int index = blockIdx.x; index < count; index += gridDim.x) {
-        const Work work = work_at<S>(index, m, n, k, splits);
-        for (int tile = work.k.begin; tile < work.k.end; ++tile) {
-            barrier_wait(empty + ring.stage * 8, ring.parity ^ 1);
+    for (int tile = work.k.begin; tile < work.k.end; ++tile) {
+        barrier_wait(empty + ring.stage * 8, ring.parity ^ 1);
 
-            // stage k -> smem
-            const uint32_t barrier = full + ring.stage * 8;
-            const uint32_t a_tile = smem + ring.stage * S::STAGE_BYTES, b_tile = a_tile + S::A_BYTES;
-            barrier_arrive_expect(barrier, S::STAGE_BYTES);
-            if constexpr (A_MAJOR == Major::K) {
-                tile_load(a_tile, a, tile * TILE_K, work.first_m, barrier);
-            } else {
+        // stage k -> smem
+        const uint32_t barrier = full + ring.stage * 8;
+        const uint32_t a_tile = smem + ring.stage * S::STAGE_BYTES, b_tile = a_tile + S::A_BYTES;
+        barrier_arrive_expect(barrier, S::STAGE_BYTES);
+        if constexpr (A_MAJOR == Major::K) {
+            tile_load(a_tile, a, tile * TILE_K, work.first_m, barrier);
+        } else {
 #pragma unroll
-                for (int i = 0; i < S::TILE_M / SLAB; ++i)
-                    tile_load(a_tile + i * SLAB_BYTES, a, work.first_m + i * SLAB, tile * TILE_K, barrier);
-            }
-            if constexpr (B_MAJOR == Major::K) {
-                tile_load(b_tile, b, tile * TILE_K, work.first_n, barrier);
-            } else {
-#pragma unroll
-                for (int i = 0; i < S::TILE_N / SLAB; ++i)
-                    tile_load(b_tile + i * SLAB_BYTES, b, work.first_n + i * SLAB, tile * TILE_K, barrier);
-            }
-            ring.advance(1);
+            for (int i = 0; i < S::TILE_M / SLAB; ++i)
+                tile_load(a_tile + i * SLAB_BYTES, a, work.first_m + i * SLAB, tile * TILE_K, barrier);
         }
+        if constexpr (B_MAJOR == Major::K) {
+            tile_load(b_tile, b, tile * TILE_K, work.first_n, barrier);
+        } else {
+#pragma unroll
+            for (int i = 0; i < S::TILE_N / SLAB; ++i)
+                tile_load(b_tile + i * SLAB_BYTES, b, work.first_n + i * SLAB, tile * TILE_K, barrier);
+        }
+        ring.advance(1);
     }
 }
 
@@ -153,6 +139,12 @@ __device__ __forceinline__ int multiply(
         ring.advance(1);
     }
     return before;
+}
+
+// Waits for the products in flight, and gives back their stage.
+__device__ __forceinline__ void finish_products(int stage, uint32_t empty) {
+    wgmma_wait<0>();
+    if (stage >= 0 && threadIdx.x % GROUP_THREADS == 0) barrier_arrive(empty + stage * 8);
 }
 
 // ACCUMULATE: straight from the accumulators; four lanes write the 32 bytes of 8 columns.
@@ -285,6 +277,21 @@ __device__ __forceinline__ void store_tile(
     }
 }
 
+// The block's barriers; `readers` consumers read a stage.
+template <class S>
+__device__ __forceinline__ void set_up_barriers(uint32_t smem, int readers) {
+    const uint32_t full = smem + S::BARRIERS, empty = full + S::STAGES * 8, loaded = empty + S::STAGES * 8;
+    if (threadIdx.x == 0) {
+        for (int stage = 0; stage < S::STAGES; ++stage) {
+            barrier_init(full + stage * 8, 1);
+            barrier_init(empty + stage * 8, readers);
+        }
+        for (int consumer = 0; consumer < CONSUMERS; ++consumer) barrier_init(loaded + consumer * 8, 1);
+        barrier_init_fence();
+    }
+    __syncthreads();
+}
+
 // The maps of tensors that an epilogue does not use are not read. EpilogueArguments has the bias, the total and the activation.
 template <bool PING_PONG, Major A_MAJOR, Major B_MAJOR, Epilogue E>
 __device__ __forceinline__ void gemm(
@@ -293,24 +300,20 @@ __device__ __forceinline__ void gemm(
     using S = Shape<PING_PONG>;
     extern __shared__ char dynamic[];
     const uint32_t smem = (shared_address(dynamic) + 1023) & ~1023u;
-    const uint32_t full = smem + S::BARRIERS, empty = full + S::STAGES * 8, loaded = empty + S::STAGES * 8;
+    const uint32_t empty = smem + S::BARRIERS + S::STAGES * 8, loaded = empty + S::STAGES * 8;
     const int group = threadIdx.x / GROUP_THREADS;
     const int count = blocks_of(m, S::TILE_M) * blocks_of(n, S::TILE_N) * splits;
 
-    if (threadIdx.x == 0) {
-        for (int stage = 0; stage < S::STAGES; ++stage) {
-            barrier_init(full + stage * 8, 1);
-            // In the cooperative form both consumers read a stage.
-            barrier_init(empty + stage * 8, PING_PONG ? 1 : CONSUMERS);
-        }
-        for (int consumer = 0; consumer < CONSUMERS; ++consumer) barrier_init(loaded + consumer * 8, 1);
-        barrier_init_fence();
-    }
-    __syncthreads();
+    // In the cooperative form both consumers read a stage.
+    set_up_barriers<S>(smem, PING_PONG ? 1 : CONSUMERS);
 
     if (group == 0) {
         registers_fewer<40>();
-        if (threadIdx.x == 0) produce<S, A_MAJOR, B_MAJOR>(a, b, smem, m, n, k, splits, count);
+        if (threadIdx.x == 0) {
+            Ring<S::STAGES> ring;
+            for (int index = blockIdx.x; index < count; index += gridDim.x)
+                load_tile<S, A_MAJOR, B_MAJOR>(a, b, smem, work_at<S>(index, m, n, k, splits), ring);
+        }
         return;
     }
 
@@ -326,15 +329,14 @@ __device__ __forceinline__ void gemm(
             continue;
         }
 
-        float accumulators[S::PARTS][S::TILE_N / 2];
+        float accumulators[S::PARTS][S::TILE_N / 2] = {};
         const int first_row = PING_PONG ? 0 : consumer * 64;
         // In ping-pong a consumer multiplies when the other has: they read the same ring, a stage of which tells only two fillings apart.
         if (PING_PONG && turn > 0) named_barrier(TURNS + consumer, CONSUMERS * GROUP_THREADS);
         const int last = multiply<S, A_MAJOR, B_MAJOR>(accumulators, work, first_row, smem, ring);
         if (PING_PONG && index + static_cast<int>(gridDim.x) < count)
             named_barrier_arrive(TURNS + (consumer ^ 1), CONSUMERS * GROUP_THREADS);
-        wgmma_wait<0>();
-        if (last >= 0 && threadIdx.x % GROUP_THREADS == 0) barrier_arrive(empty + last * 8);
+        finish_products(last, empty);
 
         const int row = work.first_m + first_row;
         if constexpr (E == Epilogue::ACCUMULATE) {
@@ -348,6 +350,46 @@ __device__ __forceinline__ void gemm(
         }
     }
     if (threadIdx.x % GROUP_THREADS == 0) tile_store_wait<0>();
+}
+
+// Several GEMMs into f32 in the cooperative form (gemm/group.cuh), both operands with rows of their spans.
+__device__ __forceinline__ void gemm_group(const Gemms<TensorMap>& gemms, int k, bool add) {
+    using S = Shape<false>;
+    extern __shared__ char dynamic[];
+    const uint32_t smem = (shared_address(dynamic) + 1023) & ~1023u;
+    const uint32_t empty = smem + S::BARRIERS + S::STAGES * 8;
+    int count = 0;
+    for (int gemm = 0; gemm < GROUP; ++gemm) count += tiles_of<S::TILE_M, S::TILE_N>(gemms, gemm);
+    set_up_barriers<S>(smem, CONSUMERS);
+
+    // The producer runs ahead through the tiles of all.
+    Ring<S::STAGES> ring;
+    if (threadIdx.x < GROUP_THREADS) {
+        registers_fewer<40>();
+        if (threadIdx.x == 0) {
+            for (int index = blockIdx.x; index < count; index += gridDim.x) {
+                const GroupedTile at = grouped_tile<S::TILE_M, S::TILE_N>(gemms, index);
+                const Work work = work_at<S>(at.tile, gemms.m[at.gemm], gemms.n[at.gemm], k, 1);
+                load_tile<S, Major::SPAN, Major::SPAN>(gemms.a[at.gemm], gemms.b[at.gemm], smem, work, ring);
+            }
+        }
+        return;
+    }
+
+    registers_more<232>();
+    const int first_row = (threadIdx.x / GROUP_THREADS - 1) * 64;
+    for (int index = blockIdx.x; index < count; index += gridDim.x) {
+        const GroupedTile at = grouped_tile<S::TILE_M, S::TILE_N>(gemms, index);
+        const int m = gemms.m[at.gemm], n = gemms.n[at.gemm];
+        const Work work = work_at<S>(at.tile, m, n, k, 1);
+
+        float accumulators[S::PARTS][S::TILE_N / 2] = {};
+        const int last = multiply<S, Major::SPAN, Major::SPAN>(accumulators, work, first_row, smem, ring);
+        finish_products(last, empty);
+
+        const EpilogueArguments<bf16> to = {nullptr, nullptr, nullptr, nullptr, gemms.totals[at.gemm], 0, add};
+        accumulate_tile<S>(accumulators, to, work.first_m + first_row, work.first_n, m, n);
+    }
 }
 
 }  // namespace gemm_sm90

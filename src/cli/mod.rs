@@ -13,6 +13,8 @@ mod man;
 mod new;
 mod plan;
 mod probe;
+#[cfg(target_os = "linux")]
+mod profile;
 mod results;
 mod sample;
 mod serve;
@@ -65,6 +67,8 @@ enum Command {
     Data(data::DataCommand),
     New(new::NewCommand),
     Plan(plan::PlanCommand),
+    #[cfg(target_os = "linux")]
+    Profile(profile::ProfileCommand),
     Results(results::ResultsCommand),
     Demo(demo::DemoCommand),
     Doctor(doctor::DoctorCommand),
@@ -100,6 +104,8 @@ impl Command {
             Command::Data(command) => data::run(command),
             Command::New(command) => command.run(),
             Command::Plan(command) => command.run(),
+            #[cfg(target_os = "linux")]
+            Command::Profile(command) => command.run(),
             Command::Results(command) => command.run(),
             Command::Demo(command) => command.run(),
             Command::Doctor(command) => command.run(),

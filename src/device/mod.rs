@@ -15,6 +15,7 @@
 //!
 //! Shape letters: `B` images, `T` tokens per image, `R = B·T` rows, `d` width, `H` heads, `V` colours.
 
+mod beta;
 pub mod capture;
 pub mod cpu;
 pub mod cuda;
@@ -30,6 +31,7 @@ pub mod shape_check;
 mod tensors;
 pub(crate) mod tokens;
 
+pub use beta::Beta;
 pub use capture::Capture;
 pub use cpu::CpuDevice;
 pub use cuda::CudaDevice;
@@ -44,10 +46,12 @@ pub use ops::elementwise::ElementwiseOps;
 pub use ops::ema::EmaOps;
 pub use ops::embedding::{BLANK, EmbeddingOps};
 pub use ops::global_norm::{GlobalNormOps, VERDICT};
-pub use ops::layernorm::{LayerNormOps, LayerNormed, NORM_EPSILON, Norm, ResidualLayerNormed};
-pub use ops::linear::{LinearOps, WeightLayout};
+pub use ops::layernorm::{
+    LayerNormOps, LayerNormed, NORM_EPSILON, Norm, NormGradients, PartialSum, ResidualLayerNormed,
+};
+pub use ops::linear::{LinearOps, WeightGradient, WeightLayout};
 pub use ops::mean_pool::MeanPoolOps;
-pub use ops::mlp::{Activation, MlpGradients, MlpOps, MlpOutput, MlpWeights};
+pub use ops::mlp::{Activation, HiddenGradients, MlpGradients, MlpOps, MlpOutput, MlpWeights};
 pub use ops::sample::{SampleOps, SampleOptions};
 pub use precision::Precision;
 pub use shape_check::ShapeError;
@@ -63,7 +67,7 @@ pub mod prelude {
 
 /// What holds tensors and computes the ops of an Image GPT on them.
 ///
-/// Tensors that a method returns are new; `&mut` gradients are accumulated into (`+=`); nothing else changes. All ops
+/// Tensors that a method returns are new; `&mut` gradients are stored or accumulated into, as [`Beta`] says; nothing else changes. All ops
 /// are deterministic: the same inputs on the same device with the same thread count give the same bits.
 pub trait Device:
     Tensors

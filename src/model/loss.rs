@@ -114,16 +114,20 @@ impl Transformer {
         micro_batches: &[MicroBatch<D>],
         gradients: &mut [D::Tensor],
     ) -> Result<Vec<D::Tensor>> {
-        gradients.iter_mut().try_for_each(|gradient| device.zero(gradient))?;
-
+        // The first op that writes a gradient stores it.
+        let mut written = vec![false; gradients.len()];
         let mut step_losses = Vec::new();
         for (batch, classes) in micro_batches {
             let mut tape = Tape::default();
             let f = &mut Forward::new(device, parameters, &mut tape);
             let losses = self.joint_loss(f, batch, criterion.generative_weight != 0.0, classes.as_ref())?;
-            tape.backward(device, parameters, gradients)?;
+            tape.accumulate(device, parameters, gradients, &mut written)?;
             step_losses.extend([losses.generative, losses.class].into_iter().flatten().map(|loss| loss.loss));
         }
+
+        // What no loss depends on, as the token head of a fine-tuning without the generative loss.
+        let mut unwritten = gradients.iter_mut().zip(written).filter(|(_, written)| !written);
+        unwritten.try_for_each(|(gradient, _)| device.zero(gradient))?;
         Ok(step_losses)
     }
 }

@@ -130,12 +130,9 @@ impl<D: Device> Adam<D> {
         step: AdamStep,
     ) -> Result<()> {
         device.judge_gradients(gradients, &mut self.verdict)?;
-        let moments = self.first_moments.iter_mut().zip(&mut self.second_moments);
-        for ((parameter, gradient), (first, second)) in parameters.values_mut().iter_mut().zip(gradients).zip(moments) {
-            let clip = Clip { norm: &self.verdict, max_norm: self.config.clip.unwrap_or(f32::INFINITY) };
-            device.adam(parameter, gradient, first, second, step, Some(clip))?;
-        }
-        Ok(())
+        let clip = Clip { norm: &self.verdict, max_norm: self.config.clip.unwrap_or(f32::INFINITY) };
+        let moments = (&mut self.first_moments, &mut self.second_moments);
+        device.adam(parameters.values_mut(), gradients, moments.0, moments.1, step, Some(clip))
     }
 }
 

@@ -19,6 +19,7 @@ mod memory;
 pub mod memory_limits;
 mod suggestion;
 mod taken;
+mod traced;
 
 use serde::Serialize;
 

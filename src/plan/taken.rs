@@ -174,7 +174,7 @@ impl Load<'_> {
     }
 
     /// A micro-batch on the device, and the loss that it is for.
-    fn micro_batch(
+    pub(super) fn micro_batch(
         self,
         device: &CudaDevice,
         model: &Transformer,

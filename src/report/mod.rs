@@ -1,5 +1,6 @@
 //! Pages that a run leaves behind: HTML with SVG charts in one file.
 
+pub mod bars;
 pub mod card;
 mod charts;
 pub mod compute;

@@ -12,7 +12,7 @@ pub use parameters::{Init, LinearIds, NormIds, ParameterId, ParameterSpec, Param
 
 use std::rc::Rc;
 
-use crate::device::{Device, Result};
+use crate::device::{Beta, Device, PartialSum, Result, WeightGradient, WeightLayout};
 
 /// A value of the computation: a tensor, and the name under which its gradient is known to the tape.
 pub struct Var<D: Device> {
@@ -59,6 +59,20 @@ pub struct Gradients<'a, D: Device> {
     values: Vec<Option<Rc<D::Tensor>>>,
     /// Of parameters, by [`ParameterId`]: accumulated over micro-batches.
     parameters: &'a mut [D::Tensor],
+    /// By parameter: whether its gradient has been written. The first op that writes one stores it, so nobody zeroes it before.
+    written: &'a mut [bool],
+    /// Gradients of weights that are still to be computed, several at once.
+    weights: Vec<PendingWeight<D>>,
+    /// Gradients of gains and biases of norms, as partial sums: all of them are added up at the end, together.
+    partials: Vec<(ParameterId, D::Tensor)>,
+}
+
+/// The gradient of a weight that is still to be computed, and what it is computed from.
+struct PendingWeight<D: Device> {
+    weight: ParameterId,
+    layout: WeightLayout,
+    x: Rc<D::Tensor>,
+    dy: Rc<D::Tensor>,
 }
 
 impl<D: Device> Gradients<'_, D> {
@@ -80,25 +94,73 @@ impl<D: Device> Gradients<'_, D> {
         Ok(())
     }
 
-    /// The accumulated gradients of a weight and, where there is one, its bias.
-    fn weight_and_bias(
-        &mut self,
-        weight: ParameterId,
-        bias: Option<ParameterId>,
-    ) -> (&mut D::Tensor, Option<&mut D::Tensor>) {
-        match bias {
-            None => (&mut self.parameters[weight.0], None),
-            Some(bias) => {
-                let [weight, bias] = self.distinct([weight, bias]);
-                (weight, Some(bias))
-            }
-        }
+    /// The gradient of a parameter, and whether it is stored or added to.
+    fn parameter(&mut self, id: ParameterId) -> (&mut D::Tensor, Beta) {
+        let beta = write(&mut self.written[id.0]);
+        (&mut self.parameters[id.0], beta)
     }
 
-    /// The accumulated gradients of several different parameters at once.
-    fn distinct<const N: usize>(&mut self, ids: [ParameterId; N]) -> [&mut D::Tensor; N] {
-        self.parameters.get_disjoint_mut(ids.map(|id| id.0)).expect("the parameters of one op are different ones")
+    /// The gradients of two different parameters that one op writes.
+    fn pair(&mut self, device: &D, ids: [ParameterId; 2]) -> Result<([&mut D::Tensor; 2], Beta)> {
+        let betas = ids.map(|id| write(&mut self.written[id.0]));
+        let mut pair =
+            self.parameters.get_disjoint_mut(ids.map(|id| id.0)).expect("the parameters of one op are different ones");
+        // Only one of them was written before: the other is zero until now.
+        if betas[0] != betas[1] {
+            for (gradient, _) in pair.iter_mut().zip(betas).filter(|(_, beta)| *beta == Beta::Zero) {
+                device.zero(gradient)?;
+            }
+        }
+        Ok((pair, if betas == [Beta::Zero; 2] { Beta::Zero } else { Beta::One }))
     }
+
+    /// Adds the gradient of a weight, now or with others.
+    fn add_weight(&mut self, device: &D, pending: PendingWeight<D>) -> Result<()> {
+        // A weight that is used twice is added to after it was stored.
+        if self.weights.iter().any(|other| other.weight == pending.weight) {
+            self.compute_weights(device)?;
+        }
+        self.weights.push(pending);
+        if self.weights.len() >= D::WEIGHTS_AT_ONCE { self.compute_weights(device) } else { Ok(()) }
+    }
+
+    /// Computes what [`Gradients::add_weight`] has collected.
+    fn compute_weights(&mut self, device: &D) -> Result<()> {
+        let pending = std::mem::take(&mut self.weights);
+        let written = &mut *self.written;
+        let of = |(id, d_weight)| {
+            let PendingWeight { layout, x, dy, .. } = pending.iter().find(|pending| pending.weight.0 == id)?;
+            Some(WeightGradient { x: &**x, dy: &**dy, layout: *layout, d_weight, beta: write(&mut written[id]) })
+        };
+        let gradients: Vec<_> = self.parameters.iter_mut().enumerate().filter_map(of).collect();
+        if gradients.is_empty() { Ok(()) } else { device.weight_gradients(gradients) }
+    }
+
+    /// Adds up the partial sums.
+    fn sum_partials(&mut self, device: &D) -> Result<()> {
+        // Those of a norm that is used twice come to its gradient one after the other.
+        let mut partials = std::mem::take(&mut self.partials);
+        while !partials.is_empty() {
+            let (mut now, mut later) = (Vec::new(), Vec::new());
+            for (id, partial) in partials {
+                let list = if now.iter().any(|(other, _)| *other == id) { &mut later } else { &mut now };
+                list.push((id, partial));
+            }
+            let written = &mut *self.written;
+            let of = |(id, total)| {
+                let (_, partials) = now.iter().find(|(parameter, _): &&(ParameterId, _)| parameter.0 == id)?;
+                Some(PartialSum { partials, total, beta: write(&mut written[id]) })
+            };
+            device.sum_partials(self.parameters.iter_mut().enumerate().filter_map(of).collect())?;
+            partials = later;
+        }
+        Ok(())
+    }
+}
+
+/// Marks a gradient as written; whether it is stored or added to.
+fn write(written: &mut bool) -> Beta {
+    if std::mem::replace(written, true) { Beta::One } else { Beta::Zero }
 }
 
 /// Makes a gradient that others may share writable, copying only if they still do.
@@ -191,12 +253,27 @@ impl<D: Device> Tape<D> {
     ///
     /// The walk starts at the losses on the tape: [`Forward::cross_entropy`] made its gradient in the forward pass.
     pub fn backward(self, device: &D, parameters: &Parameters<D>, parameter_gradients: &mut [D::Tensor]) -> Result<()> {
+        let mut written = vec![true; parameter_gradients.len()];
+        self.accumulate(device, parameters, parameter_gradients, &mut written)
+    }
+
+    /// [`Tape::backward`] into gradients of which only those are added to that are `written`. The others are stored, whatever they
+    /// held, and are written from then on; those of parameters that the tape does not know are left as they are.
+    pub fn accumulate(
+        self,
+        device: &D,
+        parameters: &Parameters<D>,
+        parameter_gradients: &mut [D::Tensor],
+        written: &mut [bool],
+    ) -> Result<()> {
         let context = BackwardContext { device, parameters };
-        let mut gradients =
-            Gradients { values: (0..self.values).map(|_| None).collect(), parameters: parameter_gradients };
+        let values = (0..self.values).map(|_| None).collect();
+        let (weights, partials) = (Vec::new(), Vec::new());
+        let mut gradients = Gradients { values, parameters: parameter_gradients, written, weights, partials };
         for node in self.nodes.into_iter().rev() {
             node.backward(&context, &mut gradients)?;
         }
-        Ok(())
+        gradients.compute_weights(device)?;
+        gradients.sum_partials(device)
     }
 }

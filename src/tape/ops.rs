@@ -6,8 +6,8 @@
 use std::rc::Rc;
 
 use super::parameters::{LinearIds, NormIds, ParameterId, Parameters};
-use super::{Backward, BackwardContext, Forward, Gradients, Recorder, Slot, Var, unshare};
-use crate::device::{Activation, Attended, Device, Mask, MlpGradients, MlpWeights, Norm, Result, WeightLayout};
+use super::{Backward, BackwardContext, Forward, Gradients, PendingWeight, Recorder, Slot, Var, unshare};
+use crate::device::{Activation, Attended, Device, Mask, MlpWeights, Norm, Result, WeightLayout};
 
 impl<D: Device> Var<D> {
     fn slot(&self) -> Slot {
@@ -42,8 +42,8 @@ struct EmbeddingNode<D: Device> {
 impl<D: Device> Backward<D> for EmbeddingNode<D> {
     fn backward(self: Box<Self>, context: &BackwardContext<'_, D>, gradients: &mut Gradients<'_, D>) -> Result<()> {
         let Some(dy) = gradients.take(&self.output) else { return Ok(()) };
-        let [d_wte, d_wpe] = gradients.distinct([self.wte, self.wpe]);
-        context.device.embedding_backward(&dy, &self.ids, d_wte, d_wpe)
+        let ([d_wte, d_wpe], beta) = gradients.pair(context.device, [self.wte, self.wpe])?;
+        context.device.embedding_backward(&dy, &self.ids, d_wte, d_wpe, beta)
     }
 }
 
@@ -114,22 +114,14 @@ impl<D: Device> Backward<D> for LayerNormNode<D> {
         let dx = match (dy, residual_grad) {
             (None, None) => return Ok(()),
             (None, Some(residual_grad)) => residual_grad,
-            // Through the norm as well: the device adds the norm's gradient to the other in place.
+            // Through the norm as well: the device adds the norm's gradient to the other, in place where nothing else needs it.
             (Some(dy), residual_grad) => {
-                let residual_grad = residual_grad.map(|residual_grad| unshare(device, residual_grad)).transpose()?;
-                let gain = context.parameters.get(self.ids.gain);
-                let (d_gain, d_bias) = gradients.weight_and_bias(self.ids.gain, self.ids.bias);
-                let x = self.x.value();
-                Rc::new(device.layernorm_backward(
-                    self.norm,
-                    &dy,
-                    x,
-                    gain,
-                    &self.stats,
-                    residual_grad,
-                    d_gain,
-                    d_bias,
-                )?)
+                let (x, gain) = (self.x.value(), context.parameters.get(self.ids.gain));
+                let biased = self.ids.bias.is_some();
+                let out = device.layernorm_gradients(self.norm, &dy, x, gain, &self.stats, residual_grad, biased)?;
+                gradients.partials.push((self.ids.gain, out.d_gain));
+                gradients.partials.extend(self.ids.bias.zip(out.d_bias));
+                Rc::new(out.dx)
             }
         };
 
@@ -164,11 +156,15 @@ struct LinearNode<D: Device> {
 impl<D: Device> Backward<D> for LinearNode<D> {
     fn backward(self: Box<Self>, context: &BackwardContext<'_, D>, gradients: &mut Gradients<'_, D>) -> Result<()> {
         let Some(dy) = gradients.take(&self.output) else { return Ok(()) };
-        let weight = context.parameters.get(self.ids.weight);
-        let (d_weight, d_bias) = gradients.weight_and_bias(self.ids.weight, self.ids.bias);
-        let x = self.x.value();
-        let dx = context.device.linear_backward(&dy, x, weight, self.layout, d_weight, d_bias)?;
-        gradients.add(context.device, &self.x.slot(), Rc::new(dx))
+        let device = context.device;
+        let LinearIds { weight, bias } = self.ids;
+        let dx = device.linear_input_gradient(&dy, context.parameters.get(weight), self.layout)?;
+        gradients.add(device, &self.x.slot(), Rc::new(dx))?;
+        if let Some(bias) = bias {
+            let (d_bias, beta) = gradients.parameter(bias);
+            device.bias_gradient(&dy, d_bias, beta)?;
+        }
+        gradients.add_weight(device, PendingWeight { weight, layout: self.layout, x: self.x.into_value(), dy })
     }
 }
 
@@ -210,23 +206,28 @@ struct MlpNode<D: Device> {
 impl<D: Device> Backward<D> for MlpNode<D> {
     fn backward(self: Box<Self>, context: &BackwardContext<'_, D>, gradients: &mut Gradients<'_, D>) -> Result<()> {
         let Some(dy) = gradients.take(&self.output) else { return Ok(()) };
-        let weights = mlp_weights(context.parameters, self.up, self.down);
+        let Self { up, down, activation, x, hidden, .. } = *self;
+        let (device, parameters) = (context.device, context.parameters);
 
-        // Where the weights' gradients are accumulated.
-        let slots = match (self.up.bias, self.down.bias) {
-            (Some(up_bias), Some(down_bias)) => {
-                let [up, down, up_bias, down_bias] =
-                    gradients.distinct([self.up.weight, self.down.weight, up_bias, down_bias]);
-                MlpGradients { up, up_bias: Some(up_bias), down, down_bias: Some(down_bias) }
-            }
-            _ => {
-                let [up, down] = gradients.distinct([self.up.weight, self.down.weight]);
-                MlpGradients { up, up_bias: None, down, down_bias: None }
-            }
-        };
+        // What is pending is of the layers above: the weights of one block make a group.
+        gradients.compute_weights(device)?;
 
-        let dx = context.device.mlp_backward(&dy, self.x.value(), &self.hidden, weights, self.activation, slots)?;
-        gradients.add(context.device, &self.x.slot(), Rc::new(dx))
+        // Through the second GEMM and the activation, then through the first.
+        let out = device.mlp_hidden_backward(&dy, &hidden, parameters.get(down.weight), activation)?;
+        drop(hidden);
+        let (activated, d_hidden) = (Rc::new(out.activated), Rc::new(out.d_hidden));
+        let layout = WeightLayout::InOut;
+        let dx = device.linear_input_gradient(&d_hidden, parameters.get(up.weight), layout)?;
+        gradients.add(device, &x.slot(), Rc::new(dx))?;
+
+        // The gradients of biases and weights.
+        for (bias, dy) in [(up.bias, &d_hidden), (down.bias, &dy)] {
+            let Some(bias) = bias else { continue };
+            let (d_bias, beta) = gradients.parameter(bias);
+            device.bias_gradient(dy, d_bias, beta)?;
+        }
+        gradients.add_weight(device, PendingWeight { weight: down.weight, layout, x: activated, dy })?;
+        gradients.add_weight(device, PendingWeight { weight: up.weight, layout, x: x.into_value(), dy: d_hidden })
     }
 }
 

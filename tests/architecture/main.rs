@@ -33,7 +33,7 @@ const ENGINE: &[Floors] = &[
             &["eval", "sample", "report"],
             &["recipe"],
             &["plan"],
-            &["train", "probe", "results"],
+            &["profile", "train", "probe", "results"],
             &["demo", "serve"],
             &["cli"],
             &["main"],
@@ -43,7 +43,7 @@ const ENGINE: &[Floors] = &[
         parent: "device",
         floors: &[
             &["shape_check", "precision", "memory_use", "gemm_rate", "nvml"],
-            &["shape", "error"],
+            &["shape", "error", "beta"],
             &["tensors"],
             &["ops", "capture"],
             &["tokens"],
@@ -84,8 +84,13 @@ const CUDASIM: &[Floors] = &[
 ];
 
 /// Crates that one room alone may use.
-const OWNED: &[(&str, &str)] =
-    &[("clap", "cli"), ("anyhow", "cli"), ("cudarc", "device::cuda"), ("nvml_wrapper", "device::nvml")];
+const OWNED: &[(&str, &str)] = &[
+    ("clap", "cli"),
+    ("anyhow", "cli"),
+    ("cudarc", "device::cuda"),
+    ("nvml_wrapper", "device::nvml"),
+    ("cudasim", "profile"),
+];
 
 /// Pairs that no floor tells apart.
 const STRANGERS: &[(&str, &str)] = &[("data", "device"), ("data", "tape"), ("data", "optim")];

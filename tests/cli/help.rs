@@ -5,7 +5,7 @@ use crate::{assert_succeeds, engine, json_lines};
 #[test]
 fn every_command_explains_itself() {
     let text = assert_succeeds(engine().arg("--help"));
-    let commands = [
+    let commands = vec![
         "train",
         "finetune",
         "eval",
@@ -17,6 +17,8 @@ fn every_command_explains_itself() {
         "data",
         "new",
         "plan",
+        #[cfg(target_os = "linux")]
+        "profile",
         "results",
         "demo",
         "doctor",

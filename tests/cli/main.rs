@@ -23,6 +23,8 @@ mod outputs;
 mod palettes;
 mod paths;
 mod probe;
+#[cfg(target_os = "linux")]
+mod profile;
 mod recipes;
 mod resume;
 mod run_images;

@@ -1,5 +1,6 @@
 //! Training on the CUDA device: against the CPU step by step, and against itself in other orders, as a graph and without.
 
+mod launches;
 mod skipping;
 
 use igpt_engine::data::Batch;
@@ -224,12 +225,13 @@ fn every_order_gives_the_same_bits() {
 }
 
 /// A card's multiprocessors decide nothing: two steps of a model whose weights' gradients would be cut into 5 and 4 splits to
-/// fill an H100, and into 3 and 2 for an RTX 3090, and whose norm would be summed by other blocks.
+/// fill an H100, and into 3 and 2 for an RTX 3090, and whose norm would be summed by other blocks. Its heads are too narrow for the attention of
+/// compute capability 9.0, which has bits of its own.
 #[test]
 fn cards_of_any_size_train_to_the_same_bits() {
     let Some(simulator) = devices::simulator() else { return };
     let case = Case { micro_batches: [1, 80], ..Case::autoregressive() };
-    let case = Case { config: ModelConfig { layers: 1, width: 512, heads: 8, ..case.config.clone() }, ..case };
+    let case = Case { config: ModelConfig { layers: 1, width: 512, heads: 16, ..case.config.clone() }, ..case };
     let case = Case { clip: Some(0.1), ..case };
     // Devices of their own: the tests beside this one keep theirs.
     simulator.set_options(None, "devices=3").unwrap();

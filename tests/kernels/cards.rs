@@ -3,11 +3,11 @@
 use igpt_engine::device::cuda::kernel::KERNELS;
 use igpt_engine::device::cuda::{CudaTensor, SHARED_LIMITS};
 use igpt_engine::device::prelude::*;
-use igpt_engine::device::{CudaDevice, Precision, WeightLayout};
+use igpt_engine::device::{Beta, CudaDevice, Precision, WeightLayout};
 use rayon::prelude::*;
 use test_support::devices::{Wanted, wanted};
 
-use crate::ops::everything::everything;
+use crate::ops::everything::{attention_of_wide_heads, with_the_bits_of_every_card};
 use crate::ops::support::{Tested, upload};
 use crate::process;
 
@@ -54,7 +54,7 @@ fn sums(device: &Tested<CudaDevice>) -> Vec<Vec<u32>> {
     let mut tensor = |shape: &[usize]| upload(device, shape, &random.values(shape.iter().product()));
     let (x, dy, weight) = (tensor(&[rows, inputs]), tensor(&[rows, outputs]), tensor(&[inputs, outputs]));
     let mut d_weight = device.zeros(&[inputs, outputs]).unwrap();
-    keep(&device.linear_backward(&dy, &x, &weight, WeightLayout::InOut, &mut d_weight, None).unwrap());
+    keep(&device.linear_backward(&dy, &x, &weight, WeightLayout::InOut, &mut d_weight, None, Beta::One).unwrap());
     keep(&d_weight);
 
     let large = 1_200_000;
@@ -75,13 +75,37 @@ fn every_card_gives_the_same_bits() {
         for card in ["h100", "a100", "rtx5090"] {
             simulator.set_options(None, &format!("card={card}")).unwrap();
             let device = Tested::new(CudaDevice::poisoned(0, precision).unwrap(), precision);
-            let results = [everything(&device), sums(&device)].concat();
+            let results = [with_the_bits_of_every_card(&device), sums(&device)].concat();
             let reports = simulator.take_reports(None);
             assert!(reports.is_empty(), "{precision:?}, {card}:\n{reports}");
             let first = first.get_or_insert_with(|| results.clone());
             for (index, (one, other)) in first.iter().zip(&results).enumerate() {
                 assert!(one == other, "{precision:?}: result {index} is not the same on {card}");
             }
+        }
+    }
+}
+
+/// 132 and 114 multiprocessors of compute capability 9.0; 108, 82 and 170 of others.
+#[test]
+fn attention_of_wide_heads_has_the_same_bits_on_cards_with_the_same_forward() {
+    const NAME: &str = "cards::attention_of_wide_heads_has_the_same_bits_on_cards_with_the_same_forward";
+    if !on_simulator() || !process::is_alone(NAME) {
+        return;
+    }
+    let simulator = cudasim::install().expect("cargo has built cudasim beside the tests");
+    for cards in [&["h100", "h100-pcie"][..], &["a100", "rtx3090", "rtx5090"]] {
+        let results = cards.iter().map(|card| {
+            simulator.set_options(None, &format!("card={card}")).unwrap();
+            let device = Tested::new(CudaDevice::poisoned(0, Precision::Bf16).unwrap(), Precision::Bf16);
+            let results = attention_of_wide_heads(&device);
+            let reports = simulator.take_reports(None);
+            assert!(reports.is_empty(), "{card}:\n{reports}");
+            results
+        });
+        let results: Vec<_> = results.collect();
+        for (card, other) in cards.iter().zip(&results) {
+            assert!(results[0] == *other, "{card} has not the bits of {}", cards[0]);
         }
     }
 }

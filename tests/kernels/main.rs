@@ -6,10 +6,14 @@
 
 mod budget;
 mod cards;
+#[cfg(target_os = "linux")]
+mod decoder;
 mod far;
 mod mutants;
 mod ops;
 mod process;
+#[cfg(target_os = "linux")]
+mod sampling;
 mod schedules;
 mod toolkits;
 mod variants;

@@ -69,8 +69,13 @@ fn kernels_of_another_toolkit_pass_the_op_table_and_train_on_its_drivers() {
     let expected: usize = KERNELS.iter().map(|kernel| kernel.resources.len()).sum();
     assert_eq!(compiled, expected, "every kernel, for its architectures");
     let none = "0 bytes stack frame, 0 bytes spill stores, 0 bytes spill loads";
-    let spills: Vec<&str> = logs.lines().filter(|line| line.contains("spill") && line.trim() != none).collect();
-    assert!(spills.is_empty() && !logs.contains("warning"), "{spills:#?}");
+    // A wgmma that waits for another is an "info" of a loss.
+    let unwanted = |line: &&str| {
+        line.contains("spill") && line.trim() != none
+            || ["warning", "Performance Loss"].iter().any(|word| line.contains(word))
+    };
+    let unwanted: Vec<&str> = logs.lines().filter(unwanted).collect();
+    assert!(unwanted.is_empty(), "{unwanted:#?}");
 
     let (major, minor) = nvcc::probe(&compiler).unwrap().number;
     std::fs::write(folder.path().join(RELEASE), format!("{major}.{minor}")).unwrap();

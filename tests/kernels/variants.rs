@@ -4,7 +4,9 @@ use std::collections::BTreeSet;
 
 use igpt_engine::device::cuda::kernel::KERNELS;
 use igpt_engine::device::prelude::*;
-use igpt_engine::device::{Activation, CudaDevice, Mask, MlpGradients, MlpWeights, Precision, WeightLayout};
+use igpt_engine::device::{
+    Activation, Beta, CudaDevice, Mask, MlpGradients, MlpWeights, Precision, WeightGradient, WeightLayout,
+};
 use serde_json::Value as Json;
 use test_support::devices::{Wanted, wanted};
 
@@ -12,11 +14,21 @@ use crate::ops::support::{Tested, upload};
 use crate::process;
 
 /// A card of each size of shared memory, and the one with kernels of its own: what its kernels' names end with, for the large tile of
-/// linear layers, and for attention of 96, 128 and 192 columns those of the keys and of the queries.
-const CARDS: [(&str, &str, [&str; 3], [&str; 3]); 3] = [
-    ("h100", "sm90", ["96", "128", "192"], ["96", "128", "192"]),
-    ("a100", "128", ["96", "128_by_32", "192_by_16"], ["96", "128_by_32", "192"]),
-    ("rtx4090", "128_short", ["96_by_32", "128_by_16", "192"], ["96_by_32", "128", "192"]),
+/// linear layers, and for attention of 64, 96, 128 and 192 columns those of the keys and of the queries.
+const CARDS: [(&str, &str, [&str; 4], [&str; 4]); 3] = [
+    ("h100", "sm90", ["sm90_64", "sm90_96", "sm90_128", "sm90_192"], ["sm90_64", "sm90_96", "sm90_128", "sm90_192"]),
+    (
+        "a100",
+        "128",
+        ["bf16_64", "bf16_96", "bf16_128_by_32", "bf16_192_by_16"],
+        ["bf16_64", "bf16_96", "bf16_128_by_32", "bf16_192"],
+    ),
+    (
+        "rtx4090",
+        "128_short",
+        ["bf16_64", "bf16_96_by_32", "bf16_128_by_16", "bf16_192"],
+        ["bf16_64", "bf16_96_by_32", "bf16_128", "bf16_192"],
+    ),
 ];
 
 type Results = Vec<Vec<u32>>;
@@ -28,7 +40,7 @@ fn linear(device: &Tested<CudaDevice>, results: &mut Results) {
     let (rows, inputs, outputs) = (264, 776, 1032);
     let (x, dy, weight) = (tensor(&[rows, inputs]), tensor(&[rows, outputs]), tensor(&[inputs, outputs]));
     let mut d_weight = device.zeros(&[inputs, outputs]).unwrap();
-    device.linear_backward(&dy, &x, &weight, WeightLayout::InOut, &mut d_weight, None).unwrap();
+    device.linear_backward(&dy, &x, &weight, WeightLayout::InOut, &mut d_weight, None, Beta::One).unwrap();
 
     let (rows, width, hidden) = (776, 72, 1032);
     let (x, up, down) = (tensor(&[rows, width]), tensor(&[width, hidden]), tensor(&[hidden, width]));
@@ -38,7 +50,7 @@ fn linear(device: &Tested<CudaDevice>, results: &mut Results) {
     let out = device.mlp(&x, weights(), Activation::QuickGelu).unwrap();
     let (mut d_up, mut d_down) = (device.zeros(&[width, hidden]).unwrap(), device.zeros(&[hidden, width]).unwrap());
     let slots = MlpGradients { up: &mut d_up, up_bias: None, down: &mut d_down, down_bias: None };
-    let dx = device.mlp_backward(&x, &x, &out.hidden, weights(), Activation::QuickGelu, slots).unwrap();
+    let dx = device.mlp_backward(&x, &x, &out.hidden, weights(), Activation::QuickGelu, slots, Beta::One).unwrap();
 
     // Sums long enough for wide tiles, and more tiles than two for each multiprocessor.
     let (x, long) = (tensor(&[264, 1032]), tensor(&[1032, 3464]));
@@ -46,21 +58,43 @@ fn linear(device: &Tested<CudaDevice>, results: &mut Results) {
     let (x, many) = (tensor(&[392, 392]), tensor(&[11_528, 392]));
     let many = device.linear(&x, &many, WeightLayout::OutIn, None).unwrap();
 
-    for tensor in [&long, &many, &d_weight, &forward, &transposed, &out.hidden, &d_up, &d_down, &dx] {
+    // The weights of a block at once.
+    let (x, wide) = (tensor(&[136, 520]), tensor(&[136, 2056]));
+    let mut weights = [[520, 520], [520, 2056], [2056, 520]].map(|shape| device.zeros(&shape).unwrap());
+    let [square, up, down] = &mut weights;
+    let gradient = |x, dy, d_weight| WeightGradient { x, dy, layout: WeightLayout::InOut, d_weight, beta: Beta::Zero };
+    let gradients = vec![gradient(&x, &x, square), gradient(&x, &wide, up), gradient(&wide, &x, down)];
+    device.weight_gradients(gradients).unwrap();
+    let [square, up, down] = &weights;
+
+    for tensor in [square, up, down, &long, &many, &d_weight, &forward, &transposed, &out.hidden, &d_up, &d_down, &dx] {
         results.push(device.download(tensor).unwrap().into_iter().map(f32::to_bits).collect());
     }
 }
 
-/// Attention's backward; the last tokens fill no stage.
-fn attention(device: &Tested<CudaDevice>, results: &mut Results) {
-    for (head_dim, mask) in
-        [(96, Mask::Causal), (128, Mask::Causal), (128, Mask::Full), (192, Mask::Causal), (184, Mask::Full)]
-    {
+/// Attention's backward; the last tokens fill no stage. It is given the first card's output and sums: the forward of compute capability 9.0
+/// has tiles, and so bits, of its own.
+fn attention(device: &Tested<CudaDevice>, saved: &mut Vec<[Vec<f32>; 2]>, results: &mut Results) {
+    let cases = [
+        (64, Mask::Causal),
+        (40, Mask::Full),
+        (96, Mask::Causal),
+        (128, Mask::Causal),
+        (128, Mask::Full),
+        (192, Mask::Causal),
+        (184, Mask::Full),
+    ];
+    for (case, (head_dim, mask)) in cases.into_iter().enumerate() {
         let (tokens, random) = (139, &mut device.random(head_dim as u64));
         let mut tensor = |width: usize| upload(device, &[1, tokens, width], &random.values(tokens * width));
         let (qkv, dy) = (tensor(3 * head_dim), tensor(head_dim));
         let out = device.attention(&qkv, 1, mask).unwrap();
-        let d_qkv = device.attention_backward(&dy, &qkv, &out.output, &out.logsumexp, 1, mask).unwrap();
+        if case == saved.len() {
+            saved.push([&out.output, &out.logsumexp].map(|tensor| device.download(tensor).unwrap()));
+        }
+        let output = device.upload(&[1, tokens, head_dim], &saved[case][0]).unwrap();
+        let logsumexp = device.upload(&[1, 1, tokens], &saved[case][1]).unwrap();
+        let d_qkv = device.attention_backward(&dy, &qkv, &output, &logsumexp, 1, mask).unwrap();
         results.push(device.download(&d_qkv).unwrap().into_iter().map(f32::to_bits).collect());
     }
 }
@@ -72,13 +106,13 @@ fn each_card_takes_the_variants_for_its_shared_memory_and_the_bits_are_the_same(
         return;
     }
     let simulator = test_support::devices::strict();
-    let mut first: Option<Results> = None;
+    let (mut first, mut saved): (Option<Results>, _) = (None, Vec::new());
     for (card, tile, keys, queries) in CARDS {
         simulator.set_options(None, &format!("counters=on,card={card}")).unwrap();
         let device = Tested::new(CudaDevice::poisoned(0, Precision::Bf16).unwrap(), Precision::Bf16);
         let mut results = Results::new();
         linear(&device, &mut results);
-        attention(&device, &mut results);
+        attention(&device, &mut saved, &mut results);
         let reports = simulator.take_reports(None);
         assert!(reports.is_empty(), "{card}:\n{reports}");
 
@@ -87,20 +121,24 @@ fn each_card_takes_the_variants_for_its_shared_memory_and_the_bits_are_the_same(
         let launches = counters.lines().map(|line| serde_json::from_str::<Json>(line).unwrap());
         let names = launches.map(|launch| launch["kernel"].as_str().unwrap().to_owned());
         let has_variants = |name: &String| {
-            let large = name.contains("_bf16_128") || name.contains("_sm90_");
-            name.starts_with("attention_backward_") || name.starts_with("linear_") && large
+            let large = name.contains("_bf16_128") || name.contains("_sm90");
+            let attention = name.starts_with("attention_") && !name.starts_with("attention_delta");
+            attention || name.starts_with("linear_") && large
         };
         let names: BTreeSet<String> = names.filter(has_variants).collect();
-        let gemms = ["forward", "transposed", "activate", "activate_backward", "weight"];
+        let gemms = ["forward", "transposed", "activate", "activate_backward", "weight", "weights"];
         let gemms = gemms.map(|op| match (tile, op) {
+            ("sm90", "weights") => "linear_weights_sm90".to_owned(),
             ("sm90", "weight") => format!("linear_{op}_sm90_cooperative"),
             ("sm90", _) => format!("linear_{op}_sm90_ping_pong"),
             _ => format!("linear_{op}_bf16_{tile}"),
         });
         let long = (tile == "sm90").then(|| "linear_forward_sm90_cooperative".to_owned());
-        let keys = keys.map(|end| format!("attention_backward_keys_bf16_{end}"));
-        let queries = queries.map(|end| format!("attention_backward_queries_bf16_{end}"));
-        assert_eq!(names, gemms.into_iter().chain(long).chain(keys).chain(queries).collect(), "{card}");
+        let forward = if tile == "sm90" { tile } else { "bf16" };
+        let forward = [64, 96, 128, 192].map(|columns| format!("attention_{forward}_{columns}"));
+        let keys = keys.map(|end| format!("attention_backward_keys_{end}"));
+        let queries = queries.map(|end| format!("attention_backward_queries_{end}"));
+        assert_eq!(names, gemms.into_iter().chain(long).chain(forward).chain(keys).chain(queries).collect(), "{card}");
 
         let first = first.get_or_insert_with(|| results.clone());
         for (index, (one, other)) in first.iter().zip(&results).enumerate() {

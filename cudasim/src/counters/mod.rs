@@ -8,16 +8,21 @@
 
 pub mod asynchronous;
 mod class;
+pub mod pages;
 
 use std::fmt::Write as _;
 
 use self::asynchronous::{BulkTraffic, Multiplicand};
 use self::class::{CLASSES, class_of, flops_of_warp, is_barrier};
+use self::pages::Pages;
 use crate::mask::{Mask, lanes};
 use crate::ptx::form::Form;
 
 /// Bytes of a sector of global memory.
 const SECTOR: u64 = 32;
+
+/// Warps of a warpgroup.
+const WARPGROUP: usize = 4;
 
 /// Bytes that all banks of shared memory serve at once: 32 banks of 4.
 const WAVEFRONT: u64 = 128;
@@ -107,8 +112,12 @@ pub struct Counts {
     pub bulk: BulkTraffic,
     /// What wgmma reads of A and B in shared memory.
     pub wgmma: [Multiplicand; 2],
+    /// Pages of global memory that were touched.
+    pub pages: Pages,
     /// Of each step of the kernel: warps and lanes that ran it.
     steps: Vec<(u64, u64)>,
+    /// Of each warpgroup of a block (its first four warps, the next four, ...), as far as it ran any: warps that ran each step.
+    warpgroups: Vec<Vec<u64>>,
 }
 
 /// Code whose steps are counted.
@@ -149,11 +158,15 @@ impl Counts {
             mine.0 += theirs.0;
             mine.1 += theirs.1;
         }
+        for (group, theirs) in other.warpgroups.iter().enumerate() {
+            self.warpgroup(group).iter_mut().zip(theirs).for_each(|(mine, theirs)| *mine += theirs);
+        }
+        self.pages.add(&other.pages);
     }
 
-    /// Counts a step that `active` lanes have run.
+    /// Counts a step that `active` lanes of a warp (by its number in the block) have run.
     #[inline]
-    pub fn step(&mut self, pc: u32, active: Mask) {
+    pub fn step(&mut self, pc: u32, warp: u32, active: Mask) {
         let (warps, threads) = (u64::from(active != 0), u64::from(active.count_ones()));
         self.warp_instructions += warps;
         self.thread_instructions += threads;
@@ -161,6 +174,17 @@ impl Counts {
             step.0 += warps;
             step.1 += threads;
         }
+        if let Some(step) = self.warpgroup(warp as usize / WARPGROUP).get_mut(pc as usize) {
+            *step += warps;
+        }
+    }
+
+    #[inline]
+    fn warpgroup(&mut self, group: usize) -> &mut [u64] {
+        while self.warpgroups.len() <= group {
+            self.warpgroups.push(vec![0; self.steps.len()]);
+        }
+        &mut self.warpgroups[group]
     }
 
     /// Counts that a warp now has this many splits.
@@ -200,6 +224,10 @@ impl Counts {
         let sectors = &mut sectors[..count];
         sectors.sort_unstable();
 
+        for lane in [mask.trailing_zeros(), 31 - mask.leading_zeros()] {
+            self.pages.touch(direction, addresses[lane as usize & 31]);
+        }
+
         let different = 1 + sectors.windows(2).filter(|pair| pair[0] != pair[1]).count();
         let traffic = &mut self.global[direction as usize];
         traffic.requests += 1;
@@ -235,6 +263,26 @@ impl Counts {
             traffic.wavefronts += wavefronts;
             traffic.conflicts += wavefronts - least;
         }
+    }
+
+    /// Of each step: its form, and how many warps and lanes ran it.
+    pub fn by_form<'a>(&'a self, code: &'a impl Code) -> impl Iterator<Item = (&'a Form, u64, u64)> {
+        code.forms().zip(&self.steps).map(|(form, &(warps, threads))| (form, warps, threads))
+    }
+
+    /// Of each step: its form, and how many warps of a warpgroup ran it; nothing for a group that there is not.
+    pub fn of_warpgroup<'a>(&'a self, code: &'a impl Code, group: usize) -> impl Iterator<Item = (&'a Form, u64)> {
+        code.forms().zip(self.warpgroups.get(group).into_iter().flatten().copied())
+    }
+
+    /// Warpgroups of a block that ran anything, up to the last of them.
+    pub fn warpgroups(&self) -> usize {
+        self.warpgroups.len()
+    }
+
+    /// Multiplications and additions on tensor cores.
+    pub fn tensor_flops(&self, code: &impl Code) -> u64 {
+        Work::of(code, &self.steps).flops
     }
 
     /// As JSON: one object without line breaks. `code`: what was launched.
@@ -276,6 +324,11 @@ impl Counts {
         names(text, &["a", "b"], &self.wgmma, Multiplicand::json);
         text.push('}');
     }
+}
+
+/// Multiplications and additions that one warp does in an instruction of tensor cores: a warpgroup's are four warps' together.
+pub fn tensor_flops(form: &Form) -> u64 {
+    flops_of_warp(form)
 }
 
 /// What the steps of a kernel did, by what they were decoded from.

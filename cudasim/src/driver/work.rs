@@ -222,6 +222,9 @@ impl Scene {
             json.raw("grid", &format!("{:?}", launch.grid)).raw("block", &format!("{:?}", launch.block));
             json.raw("cluster", &format!("{:?}", launch.cluster));
             json.raw("dynamic_shared", &launch.dynamic_shared.to_string());
+            if options.blocks != 0 {
+                json.raw("clusters_run", &exec::sample(launch, options.blocks).len().to_string());
+            }
             json.raw("host_seconds", &format!("{:.6}", (now() - start).as_secs_f64()));
             self.counters.push(json.raw("counts", &counts.json(kernel)).end());
         }

@@ -30,6 +30,6 @@ pub mod state;
 pub mod tensor;
 
 pub use decode::program::Program;
-pub use schedule::grid::run;
+pub use schedule::grid::{run, sample};
 pub use state::context::Kernel;
 pub use state::launch::Launch;

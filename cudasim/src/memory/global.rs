@@ -198,6 +198,33 @@ impl GlobalMemory {
         Ok(base)
     }
 
+    /// Takes `size` bytes at an address of the caller's choice, for memory whose addresses are given from outside.
+    ///
+    /// # Errors
+    /// `InvalidAddress` where the address is not a multiple of 256 or something lies there; `OutOfMemory`.
+    pub fn place(&self, base: u64, size: u64) -> Result<(), MemoryError> {
+        let size = size.max(1);
+        let mut inner = self.inner();
+        if inner.used.checked_add(size).is_none_or(|used| used > self.capacity) {
+            return Err(MemoryError::OutOfMemory);
+        }
+
+        let end = base.checked_add(size).ok_or(MemoryError::InvalidAddress)?;
+        let overlaps = |among: &BTreeMap<u64, Arc<Allocation>>| {
+            among.range(..end).next_back().is_some_and(|(_, before)| before.base() + before.size() > base)
+        };
+        if !base.is_multiple_of(256) || overlaps(&inner.live) || overlaps(&inner.promised) {
+            return Err(MemoryError::InvalidAddress);
+        }
+
+        let allocation = Allocation::new(base, size, Origin::Allocated(inner.count))?;
+        inner.count += 1;
+        inner.used += size;
+        inner.live.insert(base, Arc::new(allocation));
+        inner.renew();
+        Ok(())
+    }
+
     /// Makes host memory visible to kernels at its own address.
     ///
     /// # Safety
@@ -337,6 +364,18 @@ impl Inner {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn memory_lies_where_it_is_placed_and_never_twice() {
+        let memory = GlobalMemory::new(1 << 20);
+        memory.place(1 << 60, 1000).unwrap();
+        memory.place((1 << 60) + 1024, 24).unwrap();
+        for (base, size) in [(1 << 60, 1), ((1 << 60) - 256, 257), ((1 << 60) + 768, 8), ((1 << 60) + 8, 8)] {
+            assert_eq!(memory.place(base, size), Err(MemoryError::InvalidAddress), "{base:#x}");
+        }
+        memory.write((1 << 60) + 999, &[7]).unwrap();
+        assert_eq!((memory.used(), memory.place(0, 1 << 20)), (1024, Err(MemoryError::OutOfMemory)));
+    }
 
     #[test]
     fn ranges_are_checked_and_written_bytes_are_known() {

@@ -1,6 +1,6 @@
 //! Exact counts of launches.
 
-use cudasim::exec::{Launch, run};
+use cudasim::exec::{Launch, run, sample};
 
 use crate::support::Machine;
 
@@ -67,4 +67,36 @@ fn counts_do_not_depend_on_seed_or_threads() {
     for seed in 1..20 {
         assert_eq!(counts(seed, 1 + seed as usize % 3), first, "seed {seed}");
     }
+}
+
+#[test]
+fn a_sample_is_spread_evenly_and_counts_in_proportion() {
+    let launch = |grid| Launch::new(grid, [64, 1, 1], 0, Vec::new());
+    for grid in [[8, 12, 32], [16, 1, 1], [1, 1, 5], [7, 3, 2]] {
+        let (launch, width) = (launch(grid), u64::from(grid[0]));
+        let whole = sample(&launch, 0);
+        assert_eq!(whole, (0..launch.clusters()).collect::<Vec<_>>());
+
+        // As many as the grid is wide: each place along x once.
+        let mut along_x: Vec<u64> = sample(&launch, width).iter().map(|cluster| cluster % width).collect();
+        along_x.sort_unstable();
+        assert_eq!(along_x, (0..width).collect::<Vec<_>>(), "{grid:?}");
+        let different: std::collections::BTreeSet<u64> = sample(&launch, launch.clusters() - 1).into_iter().collect();
+        assert_eq!(different.len() as u64, (launch.clusters() - 1).max(1), "{grid:?}");
+    }
+
+    // Blocks that do the same count the same.
+    let run = |blocks| {
+        let mut machine = Machine::new(TEXT);
+        machine.options.counters = true;
+        machine.options.blocks = blocks;
+        let data = machine.upload(&[1.5_f32.to_bits(); 384]);
+        let kernel = machine.program.kernel("k").unwrap();
+        let launch = Launch::new([6, 1, 1], [64, 1, 1], 0, data.to_le_bytes().to_vec());
+        run(&kernel, &launch, &machine.memory.map(), &machine.options, 0).unwrap().expect("counts")
+    };
+    let (whole, half) = (run(0), run(3));
+    assert_eq!(whole.warp_instructions, 2 * half.warp_instructions);
+    assert_eq!(whole.global[0].sectors, 2 * half.global[0].sectors);
+    assert_eq!(whole.shared[1].wavefronts, 2 * half.shared[1].wavefronts);
 }

@@ -7,7 +7,7 @@ use super::math::mul_add;
 use super::parallel::blocked;
 use super::tensor::CpuTensor;
 use crate::device::Result;
-use crate::device::ops::adam::{AdamOps, AdamStep, Clip, check};
+use crate::device::ops::adam::{AdamOps, AdamStep, Clip, check, check_counts};
 
 /// Elements of a task.
 const BLOCK: usize = 16 * 1024;
@@ -33,21 +33,21 @@ impl AdamOps for CpuDevice {
 
     fn adam(
         &self,
-        parameter: &mut CpuTensor,
-        gradient: &CpuTensor,
-        first_moment: &mut CpuTensor,
-        second_moment: &mut CpuTensor,
+        parameters: &mut [CpuTensor],
+        gradients: &[CpuTensor],
+        first_moments: &mut [CpuTensor],
+        second_moments: &mut [CpuTensor],
         step: AdamStep,
         clip: Option<Clip<'_, CpuTensor>>,
     ) -> Result<()> {
-        check(
-            parameter.dimensions(),
-            gradient.dimensions(),
-            first_moment.dimensions(),
-            second_moment.dimensions(),
-            clip.as_ref().map(|clip| clip.norm.dimensions()),
-            step.step,
-        )?;
+        check_counts(parameters.len(), gradients.len(), first_moments.len(), second_moments.len())?;
+        let norm_shape = clip.as_ref().map(|clip| clip.norm.dimensions());
+        for (((parameter, gradient), first), second) in
+            parameters.iter().zip(gradients).zip(&*first_moments).zip(&*second_moments)
+        {
+            let shapes = [parameter, gradient, first, second].map(CpuTensor::dimensions);
+            check(shapes[0], shapes[1], shapes[2], shapes[3], norm_shape, step.step)?;
+        }
 
         // A gradient that is not finite must not reach the weights.
         let norm = clip.as_ref().map(|clip| clip.norm.values[0]);
@@ -66,16 +66,16 @@ impl AdamOps for CpuDevice {
             clip: clip.map_or(1.0, |clip| (clip.max_norm / clip.norm.values[0]).min(1.0)),
         };
 
-        let gradient = gradient.values();
-        let outputs = [
-            blocked(&mut parameter.values, BLOCK),
-            blocked(&mut first_moment.values, BLOCK),
-            blocked(&mut second_moment.values, BLOCK),
-        ];
-        let blocks = gradient.len().div_ceil(BLOCK);
-        self.for_each_block(blocks, gradient.len(), outputs, |index, [parameter, first, second]| {
-            update(parameter, &gradient[index * BLOCK..][..first.len()], first, second, factors);
-        });
+        let moments = first_moments.iter_mut().zip(second_moments);
+        for ((parameter, gradient), (first, second)) in parameters.iter_mut().zip(gradients).zip(moments) {
+            let gradient = gradient.values();
+            let outputs = [&mut parameter.values, &mut first.values, &mut second.values];
+            let outputs = outputs.map(|values| blocked(values, BLOCK));
+            let blocks = gradient.len().div_ceil(BLOCK);
+            self.for_each_block(blocks, gradient.len(), outputs, |index, [parameter, first, second]| {
+                update(parameter, &gradient[index * BLOCK..][..first.len()], first, second, factors);
+            });
+        }
         Ok(())
     }
 }

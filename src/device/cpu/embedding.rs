@@ -5,7 +5,7 @@ use super::math::axpy;
 use super::parallel::{ROW_BLOCK, blocked};
 use super::tensor::{CpuTensor, CpuTokens};
 use crate::device::ops::embedding::{BLANK, EmbeddingDims, EmbeddingOps, check, check_backward};
-use crate::device::{Result, tokens};
+use crate::device::{Beta, Result, tokens};
 
 impl EmbeddingOps for CpuDevice {
     fn embedding(&self, table: &CpuTensor, positions: &CpuTensor, ids: &CpuTokens, first: usize) -> Result<CpuTensor> {
@@ -41,6 +41,7 @@ impl EmbeddingOps for CpuDevice {
         ids: &CpuTokens,
         d_table: &mut CpuTensor,
         d_positions: &mut CpuTensor,
+        beta: Beta,
     ) -> Result<()> {
         let dims = check_backward(dy.dimensions(), ids.shape, d_table.dimensions(), d_positions.dimensions())?;
         tokens::check_rows(&ids.ids, dims.rows)?;
@@ -50,14 +51,23 @@ impl EmbeddingOps for CpuDevice {
         // Each row of the table collects the gradients of its own tokens, in the order in which they stand.
         let occurrences = Occurrences::of(&ids.ids, rows);
         self.for_each_block(rows, dy.len(), [blocked(&mut d_table.values, width)], |row, [d_row]| {
+            if beta == Beta::Zero {
+                d_row.fill(0.0);
+            }
             for &index in occurrences.of_token(row) {
                 axpy(1.0, &dy[index as usize * width..][..width], d_row);
             }
         });
 
         // Each position sums over the images.
-        let outputs = [blocked(&mut d_positions.values[..tokens * width], width)];
-        self.for_each_block(tokens, dy.len(), outputs, |token, [d_row]| {
+        let (d_positions, beyond) = d_positions.values.split_at_mut(tokens * width);
+        if beta == Beta::Zero {
+            beyond.fill(0.0);
+        }
+        self.for_each_block(tokens, dy.len(), [blocked(d_positions, width)], |token, [d_row]| {
+            if beta == Beta::Zero {
+                d_row.fill(0.0);
+            }
             for image in 0..batch {
                 axpy(1.0, &dy[(image * tokens + token) * width..][..width], d_row);
             }

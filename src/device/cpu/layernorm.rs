@@ -1,15 +1,18 @@
 //! Normalisation over the last dimension, alone or of a residual sum.
 
+use std::rc::Rc;
+
 use multiversion::{multiversion, target::target_cfg_f};
 
 use super::CpuDevice;
 use super::math::{mul_add, sum_lanes};
 use super::parallel::{ROW_BLOCK, add_partial_sums, blocked};
 use super::tensor::CpuTensor;
-use crate::device::Result;
 use crate::device::ops::layernorm::{
-    LayerNormOps, LayerNormed, NORM_EPSILON, Norm, NormDims, ResidualLayerNormed, check, check_backward, check_residual,
+    LayerNormOps, LayerNormed, NORM_EPSILON, Norm, NormDims, NormGradients, PartialSum, ResidualLayerNormed, check,
+    check_gradients, check_partials, check_residual,
 };
+use crate::device::{Beta, Result};
 
 impl LayerNormOps for CpuDevice {
     fn layernorm(
@@ -72,35 +75,46 @@ impl LayerNormOps for CpuDevice {
         Ok(ResidualLayerNormed { sum, normed, stats })
     }
 
-    fn layernorm_backward(
+    fn layernorm_gradients(
         &self,
         norm: Norm,
         dy: &CpuTensor,
         x: &CpuTensor,
         gain: &CpuTensor,
         stats: &CpuTensor,
-        d_stream: Option<CpuTensor>,
-        d_gain: &mut CpuTensor,
-        d_bias: Option<&mut CpuTensor>,
-    ) -> Result<CpuTensor> {
-        let NormDims { rows, width } = check_backward(
+        d_stream: Option<Rc<CpuTensor>>,
+        biased: bool,
+    ) -> Result<NormGradients<CpuTensor>> {
+        let NormDims { rows, width } = check_gradients(
             dy.dimensions(),
             x.dimensions(),
             gain.dimensions(),
             stats.dimensions(),
-            d_stream.as_ref().map(CpuTensor::dimensions),
-            d_gain.dimensions(),
-            d_bias.as_deref().map(CpuTensor::dimensions),
+            d_stream.as_deref().map(CpuTensor::dimensions),
         )?;
+
+        // dx takes the place of the stream's gradient, where there is one and nobody else holds it.
         let add = d_stream.is_some();
-        let mut dx = d_stream.unwrap_or_else(|| self.tensor(x.shape));
+        let mut dx = match d_stream.map(Rc::try_unwrap) {
+            Some(Ok(sole)) => sole,
+            Some(Err(shared)) => {
+                let mut copy = self.tensor(x.shape);
+                copy.values.copy_from_slice(shared.values());
+                copy
+            }
+            None => self.tensor(x.shape),
+        };
 
         // The input's gradient, and each block's sums of those of gain and bias: [blocks, width] each.
         let (dy, x, gain, stats) = (dy.values(), x.values(), gain.values(), stats.values());
         let blocks = rows.div_ceil(ROW_BLOCK);
-        let (mut gains, mut biases) = (self.scratch(blocks * width), self.scratch(blocks * width));
-        let outputs =
-            [blocked(&mut dx.values, ROW_BLOCK * width), blocked(&mut gains, width), blocked(&mut biases, width)];
+        let partials = || self.shaped("layernorm_backward", &[blocks, width]);
+        let (mut d_gain, mut d_bias) = (partials()?, partials()?);
+        let outputs = [
+            blocked(&mut dx.values, ROW_BLOCK * width),
+            blocked(&mut d_gain.values, width),
+            blocked(&mut d_bias.values, width),
+        ];
         self.for_each_block(blocks, rows * width, outputs, |index, [dx, d_gain, d_bias]| {
             d_gain.fill(0.0);
             d_bias.fill(0.0);
@@ -111,13 +125,19 @@ impl LayerNormOps for CpuDevice {
                 normalise_backward(norm, dy, x, gain, stats, add, dx, d_gain, d_bias);
             }
         });
+        Ok(NormGradients { dx, d_gain, d_bias: biased.then_some(d_bias) })
+    }
 
-        // The blocks' sums, in order.
-        add_partial_sums(&mut d_gain.values, &gains);
-        if let Some(d_bias) = d_bias {
-            add_partial_sums(&mut d_bias.values, &biases);
+    fn sum_partials(&self, sums: Vec<PartialSum<'_, CpuTensor>>) -> Result<()> {
+        for PartialSum { partials, total, beta } in sums {
+            check_partials(partials.dimensions(), total.dimensions())?;
+            if beta == Beta::Zero {
+                total.values.fill(0.0);
+            }
+            // The blocks' sums, in order.
+            add_partial_sums(&mut total.values, partials.values());
         }
-        Ok(dx)
+        Ok(())
     }
 }
 

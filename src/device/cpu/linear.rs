@@ -4,8 +4,11 @@ use super::CpuDevice;
 use super::gemm::matrix;
 use super::parallel::{ROW_BLOCK, add_partial_sums, blocked};
 use super::tensor::CpuTensor;
-use crate::device::Result;
-use crate::device::ops::linear::{LinearDims, LinearOps, WeightLayout, check, check_backward};
+use crate::device::ops::linear::{
+    LinearDims, LinearOps, WeightGradient, WeightLayout, check, check_bias_gradient, check_input_gradient,
+    check_weight_gradient,
+};
+use crate::device::{Beta, Result};
 
 impl LinearOps for CpuDevice {
     fn linear(
@@ -30,45 +33,51 @@ impl LinearOps for CpuDevice {
         Ok(y)
     }
 
-    fn linear_backward(
-        &self,
-        dy: &CpuTensor,
-        x: &CpuTensor,
-        weight: &CpuTensor,
-        layout: WeightLayout,
-        d_weight: &mut CpuTensor,
-        d_bias: Option<&mut CpuTensor>,
-    ) -> Result<CpuTensor> {
-        let LinearDims { rows, inputs, outputs } = check_backward(
-            dy.dimensions(),
-            x.dimensions(),
-            weight.dimensions(),
-            layout,
-            d_weight.dimensions(),
-            d_bias.as_deref().map(CpuTensor::dimensions),
-        )?;
-        let mut dx = self.tensor(x.shape);
-
-        // dx = dy · Wᵀ, d_weight += xᵀ · dy (or its transpose, as the weight lies), d_bias += Σ_rows dy.
-        let dy_matrix = matrix(dy.values(), rows, outputs);
-        let x = matrix(x.values(), rows, inputs);
-        match layout {
-            WeightLayout::InOut => {
-                let weight = matrix(weight.values(), inputs, outputs);
-                self.matmul(&mut dx.values, false, dy_matrix, weight.transpose());
-                self.matmul(&mut d_weight.values, true, x.transpose(), dy_matrix);
-            }
-            WeightLayout::OutIn => {
-                let weight = matrix(weight.values(), outputs, inputs);
-                self.matmul(&mut dx.values, false, dy_matrix, weight);
-                self.matmul(&mut d_weight.values, true, dy_matrix.transpose(), x);
-            }
-        }
-
-        if let Some(d_bias) = d_bias {
-            add_column_sums(self, dy.values(), &mut d_bias.values);
-        }
+    fn linear_input_gradient(&self, dy: &CpuTensor, weight: &CpuTensor, layout: WeightLayout) -> Result<CpuTensor> {
+        let LinearDims { rows, inputs, outputs } = check_input_gradient(dy.dimensions(), weight.dimensions(), layout)?;
+        let mut dx = self.tensor(dy.shape.with_last(inputs));
+        let weight = match layout {
+            WeightLayout::InOut => matrix(weight.values(), inputs, outputs).transpose(),
+            WeightLayout::OutIn => matrix(weight.values(), outputs, inputs),
+        };
+        self.matmul(&mut dx.values, false, matrix(dy.values(), rows, outputs), weight);
         Ok(dx)
+    }
+
+    /// Nothing is launched here.
+    const WEIGHTS_AT_ONCE: usize = 1;
+
+    fn weight_gradients(&self, gradients: Vec<WeightGradient<'_, CpuTensor>>) -> Result<()> {
+        for WeightGradient { x, dy, layout, d_weight, beta } in gradients {
+            let LinearDims { rows, inputs, outputs } =
+                check_weight_gradient(x.dimensions(), dy.dimensions(), layout, d_weight.dimensions())?;
+            let (x, dy) = (matrix(x.values(), rows, inputs), matrix(dy.values(), rows, outputs));
+            match layout {
+                WeightLayout::InOut => self.matmul(&mut d_weight.values, beta.adds(), x.transpose(), dy),
+                WeightLayout::OutIn => self.matmul(&mut d_weight.values, beta.adds(), dy.transpose(), x),
+            }
+        }
+        Ok(())
+    }
+
+    fn bias_gradient(&self, dy: &CpuTensor, d_bias: &mut CpuTensor, beta: Beta) -> Result<()> {
+        check_bias_gradient(dy.dimensions(), d_bias.dimensions())?;
+        let (dy, sums) = (dy.values(), &mut d_bias.values);
+        let (width, block) = (sums.len(), ROW_BLOCK * sums.len());
+
+        // Sums of blocks of rows, then those in order.
+        let blocks = dy.len().div_ceil(block);
+        let mut partial = self.scratch(blocks * width);
+        self.for_each_block(blocks, dy.len(), [blocked(&mut partial, width)], |index, [partial]| {
+            partial.fill(0.0);
+            let end = dy.len().min((index + 1) * block);
+            add_partial_sums(partial, &dy[index * block..end]);
+        });
+        if beta == Beta::Zero {
+            sums.fill(0.0);
+        }
+        add_partial_sums(sums, &partial);
+        Ok(())
     }
 }
 
@@ -80,17 +89,4 @@ pub(super) fn add_bias(device: &CpuDevice, y: &mut [f32], bias: &[f32]) {
             row.iter_mut().zip(bias).for_each(|(y, bias)| *y += bias);
         }
     });
-}
-
-/// `sums += Σ_rows dy`.
-pub(super) fn add_column_sums(device: &CpuDevice, dy: &[f32], sums: &mut [f32]) {
-    let (width, block) = (sums.len(), ROW_BLOCK * sums.len());
-    let blocks = dy.len().div_ceil(block);
-    let mut partial = device.scratch(blocks * width);
-    device.for_each_block(blocks, dy.len(), [blocked(&mut partial, width)], |index, [partial]| {
-        partial.fill(0.0);
-        let end = dy.len().min((index + 1) * block);
-        add_partial_sums(partial, &dy[index * block..end]);
-    });
-    add_partial_sums(sums, &partial);
 }

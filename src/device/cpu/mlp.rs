@@ -7,13 +7,13 @@ use multiversion::{multiversion, target::target_cfg_f};
 
 use super::CpuDevice;
 use super::gemm::matrix;
-use super::linear::{add_bias, add_column_sums};
+use super::linear::add_bias;
 use super::math::{exp, mul_add, normal_cdf, sigmoid};
 use super::parallel::blocked;
 use super::tensor::CpuTensor;
 use crate::device::Result;
 use crate::device::ops::mlp::{
-    Activation, MlpDims, MlpGradients, MlpOps, MlpOutput, MlpShapes, MlpWeights, check, check_backward,
+    Activation, HiddenGradients, MlpDims, MlpOps, MlpOutput, MlpShapes, MlpWeights, check, check_hidden_backward,
 };
 
 /// Elements of a task of the elementwise passes.
@@ -60,32 +60,22 @@ impl MlpOps for CpuDevice {
         Ok(MlpOutput { output, hidden })
     }
 
-    fn mlp_backward(
+    fn mlp_hidden_backward(
         &self,
         dy: &CpuTensor,
-        x: &CpuTensor,
         hidden: &CpuTensor,
-        weights: MlpWeights<'_, CpuTensor>,
+        down: &CpuTensor,
         activation: Activation,
-        gradients: MlpGradients<'_, CpuTensor>,
-    ) -> Result<CpuTensor> {
-        let MlpDims { rows, width, hidden: hidden_width } = check_backward(
-            dy.dimensions(),
-            x.dimensions(),
-            hidden.dimensions(),
-            weight_shapes(&weights),
-            gradient_shapes(&gradients),
-        )?;
-        let mut dx = self.tensor(x.shape);
-        let (up, down) = (weights.up.values(), weights.down.values());
-        let (dy_matrix, x) = (matrix(dy.values(), rows, width), matrix(x.values(), rows, width));
+    ) -> Result<HiddenGradients<CpuTensor>> {
+        let MlpDims { rows, width, hidden: hidden_width } =
+            check_hidden_backward(dy.dimensions(), hidden.dimensions(), down.dimensions())?;
+        let (mut d_hidden, mut activated) = (self.tensor(hidden.shape), self.tensor(hidden.shape));
 
         // The activation once more, and its gradient: both [rows, hidden].
+        let (dy, down) = (matrix(dy.values(), rows, width), matrix(down.values(), hidden_width, width));
+        self.matmul(&mut d_hidden.values, false, dy, down.transpose());
         let hidden = hidden.values();
-        let mut activated = self.scratch(hidden.len());
-        let mut d_hidden = self.scratch(hidden.len());
-        self.matmul(&mut d_hidden, false, dy_matrix, matrix(down, hidden_width, width).transpose());
-        let outputs = [blocked(&mut activated, BLOCK), blocked(&mut d_hidden, BLOCK)];
+        let outputs = [blocked(&mut activated.values, BLOCK), blocked(&mut d_hidden.values, BLOCK)];
         self.for_each_block(hidden.len().div_ceil(BLOCK), hidden.len(), outputs, |index, [activated, d_hidden]| {
             let hidden = &hidden[index * BLOCK..][..activated.len()];
             match activation {
@@ -93,20 +83,7 @@ impl MlpOps for CpuDevice {
                 Activation::Gelu => gelu_backward(hidden, activated, d_hidden),
             }
         });
-
-        // d_down += activatedᵀ · dy, d_up += xᵀ · d_hidden, dx = d_hidden · upᵀ
-        let (activated, d_hidden_matrix) =
-            (matrix(&activated, rows, hidden_width), matrix(&d_hidden, rows, hidden_width));
-        self.matmul(&mut gradients.down.values, true, activated.transpose(), dy_matrix);
-        self.matmul(&mut gradients.up.values, true, x.transpose(), d_hidden_matrix);
-        self.matmul(&mut dx.values, false, d_hidden_matrix, matrix(up, width, hidden_width).transpose());
-        if let Some(d_bias) = gradients.up_bias {
-            add_column_sums(self, &d_hidden, &mut d_bias.values);
-        }
-        if let Some(d_bias) = gradients.down_bias {
-            add_column_sums(self, dy.values(), &mut d_bias.values);
-        }
-        Ok(dx)
+        Ok(HiddenGradients { d_hidden, activated })
     }
 }
 
@@ -116,15 +93,6 @@ fn weight_shapes<'a>(weights: &MlpWeights<'a, CpuTensor>) -> MlpShapes<'a> {
         up_bias: weights.up_bias.map(CpuTensor::dimensions),
         down: weights.down.dimensions(),
         down_bias: weights.down_bias.map(CpuTensor::dimensions),
-    }
-}
-
-fn gradient_shapes<'a>(gradients: &'a MlpGradients<'_, CpuTensor>) -> MlpShapes<'a> {
-    MlpShapes {
-        up: gradients.up.dimensions(),
-        up_bias: gradients.up_bias.as_deref().map(CpuTensor::dimensions),
-        down: gradients.down.dimensions(),
-        down_bias: gradients.down_bias.as_deref().map(CpuTensor::dimensions),
     }
 }
 

@@ -1,15 +1,44 @@
 //! Adam (`adam.cu`).
 
 use super::CudaDevice;
-use super::kernel::{Kernel, kernel};
+use super::kernel::{Grid, Kernel, kernel};
 use super::memory::Buffer;
 use super::pointer::{NULL, Pointer};
-use super::tensor::CudaTensor;
-use crate::device::ops::adam::{AdamOps, check};
+use super::tensor::{CudaTensor, Operand, int};
+use super::tensor_list::{self, Entry, TensorList};
+use crate::device::ops::adam::{AdamOps, check, check_counts};
 use crate::device::{AdamStep, Clip, Result};
 
-type Adam = Kernel<(Pointer, Pointer, Pointer, Pointer, Pointer, Pointer, Pointer, f32, u64)>;
-const ADAM: Adam = kernel!(ADAM);
+/// A parameter with its gradient, moments and copy: `Updated` of `adam.cu`.
+#[derive(Clone, Copy)]
+#[repr(C)]
+struct Updated {
+    parameter: Pointer,
+    gradient: Pointer,
+    first: Pointer,
+    second: Pointer,
+    copy: Pointer,
+    count: u32,
+    end: u32,
+}
+
+impl Entry for Updated {
+    const NONE: Self =
+        Self { parameter: NULL, gradient: NULL, first: NULL, second: NULL, copy: NULL, count: 0, end: u32::MAX };
+
+    fn count(&self) -> u32 {
+        self.count
+    }
+
+    fn ending(self, end: u32) -> Self {
+        Self { end, ..self }
+    }
+}
+
+/// Parameters of a launch: the models of the paper take two to four.
+type Parameters = TensorList<Updated, 80>;
+
+const ADAM: Kernel<(Parameters, Pointer, Pointer, f32)> = kernel!(ADAM);
 
 /// A step's numbers as they lie on the device: `Factors` of `adam.cu`. All parameters of a step share them.
 pub(super) struct Factors {
@@ -52,41 +81,47 @@ impl AdamOps for CudaDevice {
 
     fn adam(
         &self,
-        parameter: &mut CudaTensor,
-        gradient: &CudaTensor,
-        first_moment: &mut CudaTensor,
-        second_moment: &mut CudaTensor,
+        parameters: &mut [CudaTensor],
+        gradients: &[CudaTensor],
+        first_moments: &mut [CudaTensor],
+        second_moments: &mut [CudaTensor],
         step: AdamStep,
         clip: Option<Clip<'_, CudaTensor>>,
     ) -> Result<()> {
         const OP: &str = "adam";
-        check(
-            parameter.dimensions(),
-            gradient.dimensions(),
-            first_moment.dimensions(),
-            second_moment.dimensions(),
-            clip.as_ref().map(|clip| clip.norm.dimensions()),
-            step.step,
-        )?;
-
-        let count = parameter.shape.volume();
-        let gradient = self.floats(gradient)?;
+        check_counts(parameters.len(), gradients.len(), first_moments.len(), second_moments.len())?;
+        let norm_shape = clip.as_ref().map(|clip| clip.norm.dimensions());
+        let operands = gradients.iter().map(|gradient| self.floats(gradient)).collect::<Result<Vec<_>>>()?;
         let norm = clip.as_ref().map(|clip| self.floats(clip.norm)).transpose()?;
 
-        // The update, and the bf16 copy of the parameter where there is one.
-        let (values, copy) = parameter.both_mut(OP)?;
-        let arguments = (
-            values,
-            gradient.pointer(),
-            first_moment.floats_mut(OP, "first_moment")?,
-            second_moment.floats_mut(OP, "second_moment")?,
-            copy.unwrap_or(NULL),
-            Factors::pointer(self, step)?,
-            norm.as_ref().map_or(NULL, |norm| norm.pointer()),
-            clip.as_ref().map_or(0.0, |clip| clip.max_norm),
-            count as u64,
-        );
-        // SAFETY: `check` has checked the shapes; the copy is as long as the parameter.
-        unsafe { self.driver.launch(&ADAM, self.strided(count, 4), arguments) }
+        // Each parameter with its bf16 copy, where there is one.
+        let mut tensors = Vec::with_capacity(parameters.len());
+        let moments = first_moments.iter_mut().zip(second_moments);
+        for (((parameter, gradient), operand), (first, second)) in
+            parameters.iter_mut().zip(gradients).zip(&operands).zip(moments)
+        {
+            let shapes = [gradient, first, second].map(|tensor| tensor.dimensions());
+            check(parameter.dimensions(), shapes[0], shapes[1], shapes[2], norm_shape, step.step)?;
+            let count = int(parameter.shape.volume())? as u32;
+            let (values, copy) = parameter.both_mut(OP)?;
+            tensors.push(Updated {
+                parameter: values,
+                gradient: operand.pointer(),
+                first: first.floats_mut(OP, "first_moment")?,
+                second: second.floats_mut(OP, "second_moment")?,
+                copy: copy.unwrap_or(NULL),
+                count,
+                end: 0,
+            });
+        }
+
+        // The update of all.
+        let factors = Factors::pointer(self, step)?;
+        let max_norm = clip.as_ref().map_or(0.0, |clip| clip.max_norm);
+        tensor_list::launches(&tensors, |list, blocks| {
+            let arguments = (list, factors, norm.as_ref().map_or(NULL, Operand::pointer), max_norm);
+            // SAFETY: `check` has checked the shapes; a copy is as long as its parameter.
+            unsafe { self.driver.launch(&ADAM, Grid::line(blocks, 256), arguments) }
+        })
     }
 }

@@ -1,6 +1,8 @@
-//! Multi-head attention and its backward (`attention.cu`, `attention_backward.cu`).
+//! Multi-head attention and its backward (`attention.cu`, `attention_backward.cu`, and for compute capability 9.0 their `_sm90.cu`).
 
 use super::CudaDevice;
+use super::attention_backward_sm90::{self, Operands};
+use super::attention_sm90;
 use super::attention_variants::Variant;
 use super::kernel::{Grid, Kernel, kernel};
 use super::pointer::Pointer;
@@ -26,6 +28,12 @@ impl AttentionOps for CudaDevice {
         let variant = Variant::of(self, dims.head_dim)?;
         let output = self.tensor(qkv.shape.with_last(dims.width()))?;
         let logsumexp = self.floats_of("attention", &[dims.batch, heads, dims.tokens])?;
+        if let Some(width) = attention_sm90::of(self, dims.head_dim) {
+            let operands = [self.operand(qkv)?, output.pointer(), logsumexp.pointer()];
+            // SAFETY: `check` has checked the shapes, and `operand` the precision; buffers begin at multiples of 16 bytes.
+            unsafe { attention_sm90::launch(self, width, operands, dims, mask)? };
+            return Ok(Attended { output, logsumexp });
+        }
 
         let (tokens, head_dim, causal, aligned, scale) = common(self, dims, mask)?;
         let arguments =
@@ -66,6 +74,16 @@ impl AttentionOps for CudaDevice {
             Precision::Bf16 => &DELTA_BF16,
         };
 
+        // SAFETY: as in `attention`.
+        unsafe { self.driver.launch(delta_kernel, Grid::line(rows.div_ceil(32), 256), delta_arguments)? };
+        if let Some(width) = attention_backward_sm90::of(self, dims.head_dim) {
+            let (logsumexp, delta) = (logsumexp.pointer(), delta.pointer());
+            let operands = Operands { qkv, dy, logsumexp, delta, d_qkv: d_qkv.pointer() };
+            // SAFETY: as in `attention`; buffers begin at multiples of 16 bytes.
+            unsafe { attention_backward_sm90::launch(self, width, &operands, dims, mask)? };
+            return Ok(d_qkv);
+        }
+
         // dK and dV by blocks that each own a tile of keys, then dQ by blocks that each own a tile of queries.
         let blocks = [dims.tokens.div_ceil(variant.backward_rows()), heads, dims.batch];
         let grid = |pass| Grid { blocks, ..Grid::line(1, 128).with_shared(variant.backward_shared(pass)) };
@@ -73,7 +91,6 @@ impl AttentionOps for CudaDevice {
             (qkv, dy, logsumexp.pointer(), delta.pointer(), d_qkv.pointer(), tokens, head_dim, causal, aligned, scale);
         // SAFETY: as in `attention`.
         unsafe {
-            self.driver.launch(delta_kernel, Grid::line(rows.div_ceil(32), 256), delta_arguments)?;
             self.driver.launch(&variant.keys.kernel, grid(&variant.keys), arguments)?;
             self.driver.launch(&variant.queries.kernel, grid(&variant.queries), arguments)?;
         }

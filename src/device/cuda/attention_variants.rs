@@ -5,7 +5,7 @@
 //! less shared memory is shorter. A stage's length cuts no sum: its chunks follow one another as those of a longer one do.
 //!
 //! Without a variant for less memory: the forward, whose stage is what the online softmax takes at once, so that another has other
-//! bits; f32, which is for checking; and the passes of which no stage makes two blocks fit: with 99 KB that of the queries of 128
+//! bits (as that of compute capability 9.0 has, in `attention_sm90.rs`); f32, which is for checking; and the passes of which no stage makes two blocks fit: with 99 KB that of the queries of 128
 //! columns and both of 192, with 163 KB that of the queries of 192. Nor is there one with a third stage in flight for cards with
 //! more: two blocks have 64 KB under way while a multiprocessor gets about 24 bytes a clock from L2 (H100), so what arrives was
 //! asked for 2,700 clocks before, three times the way to memory.

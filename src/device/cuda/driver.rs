@@ -1,6 +1,7 @@
 //! The CUDA driver: is it there, its errors as values, and the launch of a kernel.
 
 use std::cell::OnceCell;
+use std::rc::Rc;
 use std::sync::Arc;
 
 use cudarc::driver::sys::{CUdevice_attribute_enum as Attribute, CUfunction_attribute_enum as FunctionAttribute};
@@ -11,6 +12,7 @@ use super::context::bind;
 use super::error::{error, failed};
 use super::kernel::{Arguments, Grid, KERNELS, Kernel, KernelInfo, MODULES};
 use super::timing::Timer;
+use super::trace::{TracedCard, Tracer};
 use super::{functions, kernel, release};
 use crate::device::{Error, Result};
 
@@ -29,6 +31,8 @@ pub(super) struct Driver {
     /// Neither context nor stream where the device only counts what memory work would take: nothing is launched there.
     context: Option<Arc<CudaContext>>,
     pub(super) stream: Option<Arc<CudaStream>>,
+    /// Where it writes down what would be launched, on a device that only counts and was asked to.
+    pub(super) tracer: Option<Rc<Tracer>>,
     /// What the device calls itself.
     pub(super) name: String,
     /// Major and minor compute capability.
@@ -106,6 +110,7 @@ impl Driver {
             timer: Timer::default(),
             pci_bus_id: Some(pci_bus_id(attribute)?),
             context: Some(context),
+            tracer: None,
             name,
             capability,
             modules: MODULES.iter().map(|_| OnceCell::new()).collect(),
@@ -118,6 +123,7 @@ impl Driver {
         Self {
             context: None,
             stream: None,
+            tracer: None,
             name: "no device".to_owned(),
             capability: OLDEST,
             // An H100's. Grids of element-wise kernels hang on it, memory does not.
@@ -129,6 +135,12 @@ impl Driver {
             modules: Vec::new(),
             functions: Vec::new(),
         }
+    }
+
+    /// The same, which writes down what would be launched on a card.
+    pub(super) fn tracing(card: TracedCard) -> Self {
+        let TracedCard { capability, multiprocessors, shared_limit } = card;
+        Self { tracer: Some(Rc::default()), capability, multiprocessors, shared_limit, ..Self::counting() }
     }
 
     /// Waits until all that was launched is done.
@@ -144,7 +156,9 @@ impl Driver {
     /// `arguments` must be what the contract at the head of the kernel's file asks for: pointers into this device's
     /// memory, to as many elements and as aligned as it says.
     pub(super) unsafe fn launch<A: Arguments>(&self, kernel: &Kernel<A>, grid: Grid, arguments: A) -> Result<()> {
-        let Some(stream) = &self.stream else { return Ok(()) };
+        if self.stream.is_none() && self.tracer.is_none() {
+            return Ok(());
+        }
         let Some(info) = kernel.info() else {
             return Err(Error::unavailable(NO_KERNELS, "use --device cpu"));
         };
@@ -163,6 +177,11 @@ impl Driver {
                 ),
             });
         }
+
+        if let Some(tracer) = &self.tracer {
+            tracer.launch(info, grid, &arguments);
+        }
+        let Some(stream) = &self.stream else { return Ok(()) };
 
         // The launch, between two events if launches are timed.
         bind(stream)?;

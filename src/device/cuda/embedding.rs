@@ -7,19 +7,19 @@ use super::tensor::{CudaTensor, int};
 use super::tokens::CudaTokens;
 use crate::device::ops::embedding::{EmbeddingOps, check, check_backward};
 use crate::device::shape::Shape;
-use crate::device::{Precision, Result};
+use crate::device::{Beta, Precision, Result};
 
 type Forward = Kernel<(Pointer, Pointer, Pointer, Pointer, i32, i32)>;
 const FORWARD_F32: Forward = kernel!(EMBEDDING_F32);
 const FORWARD_BF16: Forward = kernel!(EMBEDDING_BF16);
 
-type Table = Kernel<(Pointer, Pointer, Pointer, Pointer, Pointer, i32, i32)>;
+type Table = Kernel<(Pointer, Pointer, Pointer, Pointer, Pointer, i32, i32, i32)>;
 const TABLE_F32: Table = kernel!(EMBEDDING_TABLE_F32);
 const TABLE_BF16: Table = kernel!(EMBEDDING_TABLE_BF16);
 
-const CHUNKS: Kernel<(Pointer, Pointer, Pointer, i32, i32)> = kernel!(EMBEDDING_CHUNKS);
+const CHUNKS: Kernel<(Pointer, Pointer, Pointer, i32, i32, i32)> = kernel!(EMBEDDING_CHUNKS);
 
-type Positions = Kernel<(Pointer, Pointer, i32, i32)>;
+type Positions = Kernel<(Pointer, Pointer, i32, i32, i32, i32)>;
 const POSITIONS_F32: Positions = kernel!(EMBEDDING_POSITIONS_F32);
 const POSITIONS_BF16: Positions = kernel!(EMBEDDING_POSITIONS_BF16);
 
@@ -61,11 +61,13 @@ impl EmbeddingOps for CudaDevice {
         ids: &CudaTokens,
         d_table: &mut CudaTensor,
         d_positions: &mut CudaTensor,
+        beta: Beta,
     ) -> Result<()> {
         const OP: &str = "embedding_backward";
         let dims = check_backward(dy.dimensions(), ids.shape, d_table.dimensions(), d_positions.dimensions())?;
         ids.check_rows(dims.rows)?;
         let dy = self.operand(dy)?;
+        let all_positions = d_positions.shape.volume();
         let d_table = d_table.floats_mut(OP, "d_table")?;
         let d_positions = d_positions.floats_mut(OP, "d_positions")?;
         let (table, positions) = match self.precision {
@@ -85,20 +87,22 @@ impl EmbeddingOps for CudaDevice {
             scratch.as_ref().map_or((NULL, NULL), |(partials, counts)| (partials.pointer(), counts.pointer()));
 
         // d_table by chunks of tokens, the chunks in order, then d_positions.
-        let width = int(dims.width)?;
+        let (width, add) = (int(dims.width)?, i32::from(beta.adds()));
         let grid = Grid { blocks: [dims.rows, chunks, 1], ..Grid::line(1, 256) };
-        let arguments = (dy, ids.ids.pointer(), d_table, partials, counts, int(count)?, width);
+        let arguments = (dy, ids.ids.pointer(), d_table, partials, counts, int(count)?, width, add);
         // SAFETY: `check_backward` has checked the shapes; the scratch is as large as the kernels say.
         unsafe {
             self.driver.launch(table, grid, arguments)?;
             if chunks > 1 {
                 let grid = Grid { blocks: [dims.width.div_ceil(256), dims.rows, 1], ..Grid::line(1, 256) };
-                self.driver.launch(&CHUNKS, grid, (partials, counts, d_table, int(chunks)?, width))?;
+                self.driver.launch(&CHUNKS, grid, (partials, counts, d_table, int(chunks)?, width, add))?;
             }
 
+            // Positions without tokens have a gradient to store, and none to add.
             let length = dims.tokens * dims.width;
-            let grid = Grid::line(length.div_ceil(256), 256);
-            self.driver.launch(positions, grid, (dy, d_positions, int(dims.batch)?, int(length)?))
+            let whole = if beta.adds() { length } else { all_positions };
+            let arguments = (dy, d_positions, int(dims.batch)?, int(length)?, int(whole)?, add);
+            self.driver.launch(positions, Grid::line(whole.div_ceil(256), 256), arguments)
         }
     }
 }

@@ -5,6 +5,8 @@ use std::collections::BTreeMap;
 
 use cudarc::driver::CudaSlice;
 
+use super::pointer::Pointer;
+
 /// How many times as large as asked a lent buffer may be: a small tensor is not worth a large buffer that others wait for.
 const WASTE: usize = 8;
 
@@ -12,8 +14,8 @@ const WASTE: usize = 8;
 pub(super) enum Memory {
     /// The driver's.
     Taken(CudaSlice<u8>),
-    /// Of a device that only counts: there is none.
-    Counted,
+    /// Of a device that only counts: there is none, but perhaps an address.
+    Counted(Pointer),
 }
 
 /// Buffers that are free, by size in bytes.

@@ -4,23 +4,36 @@ use super::CudaDevice;
 use super::kernel::{Grid, Kernel, kernel};
 use super::pointer::{NULL, Pointer};
 use super::tensor::{CudaTensor, int};
+use super::tensor_list::{self, Entry, TensorList, chunks};
 use crate::device::ops::global_norm::{GlobalNormOps, check_verdict};
 use crate::device::{Precision, Result};
 
-type SquareSums = Kernel<(Pointer, Pointer, u64)>;
+/// A tensor whose squares are added up: `Summed` of `global_norm.cu`.
+#[derive(Clone, Copy)]
+#[repr(C)]
+struct Summed {
+    x: Pointer,
+    count: u32,
+    end: u32,
+}
+
+impl Entry for Summed {
+    const NONE: Self = Self { x: NULL, count: 0, end: u32::MAX };
+
+    fn count(&self) -> u32 {
+        self.count
+    }
+
+    fn ending(self, end: u32) -> Self {
+        Self { end, ..self }
+    }
+}
+
+type SquareSums = Kernel<(TensorList<Summed, 240>, Pointer)>;
 const F32: SquareSums = kernel!(SQUARE_SUMS_F32);
 const BF16: SquareSums = kernel!(SQUARE_SUMS_BF16);
 
 const ROOT_OF_SUM: Kernel<(Pointer, Pointer, Pointer, i32)> = kernel!(ROOT_OF_SUM);
-
-/// Blocks of a tensor at most. How a sum is cut decides its bits, so this is a constant, and not what a card takes at once:
-/// 8 blocks for each of 96 multiprocessors, which cards from there on run in one wave.
-const MAX_BLOCKS: usize = 768;
-
-/// The grid that adds up the squares of `count` elements, `vector` at a time: a function of the shape alone.
-fn grid(count: usize, vector: usize) -> Grid {
-    Grid::line(count.div_ceil(256 * vector).clamp(1, MAX_BLOCKS), 256)
-}
 
 impl GlobalNormOps for CudaDevice {
     fn global_norm(&self, tensors: &[CudaTensor]) -> Result<CudaTensor> {
@@ -39,29 +52,32 @@ impl GlobalNormOps for CudaDevice {
 impl CudaDevice {
     /// The norm of `tensors` to `norm`, and whether it is finite into the counts `skipped` unless that is null.
     fn write_norm(&self, tensors: &[CudaTensor], norm: Pointer, skipped: Pointer) -> Result<()> {
-        // One partial sum per block of every tensor, in f64: two floats each.
-        let grids: Vec<Grid> =
-            tensors.iter().map(|tensor| grid(tensor.shape.volume(), tensor.precision.vector())).collect();
-        let count: usize = grids.iter().map(|grid| grid.blocks[0]).sum();
+        // One partial sum per chunk of every tensor, in f64: two floats each.
+        let count: usize = tensors.iter().map(|tensor| chunks(tensor.shape.volume())).sum();
         let partials = self.scratch(2 * count.max(1))?;
 
-        // Σ x² of each tensor's blocks.
+        // Σ x² of the chunks, tensors of one precision at a time.
         let mut next = partials.pointer();
-        for (tensor, grid) in tensors.iter().zip(&grids) {
-            let kernel = match tensor.precision {
+        for alike in tensors.chunk_by(|one, other| one.precision == other.precision) {
+            let kernel = match alike[0].precision {
                 Precision::F32 => &F32,
                 Precision::Bf16 => &BF16,
             };
-            let arguments = (tensor.pointer(), next, tensor.shape.volume() as u64);
-            // SAFETY: the tensor holds that many elements, and the partial sums have room for each of the grid's
-            // blocks.
-            unsafe { self.driver.launch(kernel, *grid, arguments)? };
-            next = next.offset(grid.blocks[0] * size_of::<f64>());
+            let summed = |tensor: &CudaTensor| {
+                Ok(Summed { x: tensor.pointer(), count: int(tensor.shape.volume())? as u32, end: 0 })
+            };
+            let summed = alike.iter().map(summed).collect::<Result<Vec<_>>>()?;
+            tensor_list::launches(&summed, |list, blocks| {
+                // SAFETY: the tensors hold as many elements, and the partial sums have room for each of the blocks.
+                unsafe { self.driver.launch(kernel, Grid::line(blocks, 256), (list, next))? };
+                next = next.offset(blocks * size_of::<f64>());
+                Ok(())
+            })?;
         }
 
         // Their sum, in order, and its root.
         let arguments = (partials.pointer(), norm, skipped, int(count)?);
         // SAFETY: the launches above have written `count` partial sums; the norm is one float, and the counts are two or none.
-        unsafe { self.driver.launch(&ROOT_OF_SUM, Grid::line(1, 256), arguments) }
+        unsafe { self.driver.launch(&ROOT_OF_SUM, Grid::line(1, 1024), arguments) }
     }
 }

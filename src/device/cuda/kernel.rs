@@ -29,10 +29,32 @@ pub enum Kind {
     U32,
     /// A float.
     F32,
-    /// 128 bytes that describe a tensor to the tensor memory accelerator.
-    TensorMap,
+    /// A structure, passed by value.
+    Bytes {
+        /// Its bytes.
+        size: usize,
+        /// What it begins at a multiple of.
+        alignment: usize,
+    },
 }
 use Kind::{F32, U32, U64};
+
+impl Kind {
+    /// A structure of Rust's.
+    pub(super) const fn structure<T>() -> Self {
+        Self::Bytes { size: size_of::<T>(), alignment: align_of::<T>() }
+    }
+
+    const fn is(self, other: Self) -> bool {
+        match (self, other) {
+            (U64, U64) | (U32, U32) | (F32, F32) => true,
+            (Self::Bytes { size, alignment }, Self::Bytes { size: other_size, alignment: other_alignment }) => {
+                size == other_size && alignment == other_alignment
+            }
+            _ => false,
+        }
+    }
+}
 
 /// A kernel's parameter, as the PTX declares it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -80,7 +102,7 @@ pub struct KernelInfo {
 /// What the build script wrote; empty where it found no compiler.
 mod generated {
     #[allow(unused_imports)]
-    use super::Kind::TensorMap;
+    use super::Kind::Bytes;
     #[allow(unused_imports)]
     use super::{F32, KernelInfo, Module, Parameter, Resources, U32, U64};
 
@@ -163,7 +185,7 @@ macro_rules! tuples {
     };
 }
 tuples! {
-    (A B C) (A B C D) (A B C D E) (A B C D E F) (A B C D E F G) (A B C D E F G H) (A B C D E F G H I) (A B C D E F G H I J)
+    (A B) (A B C) (A B C D) (A B C D E) (A B C D E F) (A B C D E F G) (A B C D E F G H) (A B C D E F G H I) (A B C D E F G H I J)
     (A B C D E F G H I J K) (A B C D E F G H I J K L) (A B C D E F G H I J K L M)
 }
 
@@ -183,10 +205,7 @@ impl<A: Arguments> Kernel<A> {
         assert!(A::KINDS.len() == info.parameters.len(), "the kernel takes another number of arguments");
         let mut index = 0;
         while index < A::KINDS.len() {
-            assert!(
-                A::KINDS[index] as u8 == info.parameters[index].kind as u8,
-                "the kernel takes an argument of another type"
-            );
+            assert!(A::KINDS[index].is(info.parameters[index].kind), "the kernel takes an argument of another type");
             index += 1;
         }
         Self { info: Some(info), arguments: PhantomData }
@@ -285,7 +304,7 @@ mod tests {
                 let (size, alignment) = match parameter.kind {
                     Kind::U64 => (8, 8),
                     Kind::U32 | Kind::F32 => (4, 4),
-                    Kind::TensorMap => (128, 64),
+                    Kind::Bytes { size, alignment } => (size, alignment),
                 };
                 assert_eq!(parameter.offset, usize::next_multiple_of(offset, alignment), "{}", kernel.name);
                 offset = parameter.offset + size;

@@ -1,16 +1,19 @@
 //! Normalisation over the last dimension (`layernorm.cu`).
 
+use std::rc::Rc;
+
 use super::CudaDevice;
 use super::kernel::{Grid, Kernel, kernel};
-use super::memory::Buffer;
 use super::pointer::{NULL, Pointer};
 use super::reduce_partials::sum_partials;
 use super::tensor::{CudaTensor, Operand, int};
-use crate::device::ops::layernorm::{LayerNormOps, NormDims, check, check_backward, check_residual};
+use crate::device::ops::layernorm::{
+    LayerNormOps, NormDims, NormGradients, PartialSum, check, check_gradients, check_partials, check_residual,
+};
 use crate::device::{Error, LayerNormed, NORM_EPSILON, Norm, Precision, ResidualLayerNormed, Result};
 
 type Forward = Kernel<(Pointer, Pointer, Pointer, Pointer, Pointer, Pointer, Pointer, i32, i32, f32, i32)>;
-type Backward = Kernel<(Pointer, Pointer, Pointer, Pointer, Pointer, Pointer, Pointer, i32, i32, i32, i32)>;
+type Backward = Kernel<(Pointer, Pointer, Pointer, Pointer, Pointer, Pointer, Pointer, Pointer, i32, i32, i32)>;
 
 /// A kernel and its backward, and how many warps hold a row.
 struct Variant {
@@ -144,64 +147,75 @@ impl LayerNormOps for CudaDevice {
         Ok(ResidualLayerNormed { sum, normed, stats })
     }
 
-    fn layernorm_backward(
+    fn layernorm_gradients(
         &self,
         norm: Norm,
         dy: &CudaTensor,
         x: &CudaTensor,
         gain: &CudaTensor,
         stats: &CudaTensor,
-        d_stream: Option<CudaTensor>,
-        d_gain: &mut CudaTensor,
-        d_bias: Option<&mut CudaTensor>,
-    ) -> Result<CudaTensor> {
+        d_stream: Option<Rc<CudaTensor>>,
+        biased: bool,
+    ) -> Result<NormGradients<CudaTensor>> {
         const OP: &str = "layernorm_backward";
-        let NormDims { rows, width } = check_backward(
+        let NormDims { rows, width } = check_gradients(
             dy.dimensions(),
             x.dimensions(),
             gain.dimensions(),
             stats.dimensions(),
-            d_stream.as_ref().map(CudaTensor::dimensions),
-            d_gain.dimensions(),
-            d_bias.as_deref().map(CudaTensor::dimensions),
+            d_stream.as_deref().map(CudaTensor::dimensions),
         )?;
         let variant = variant(self, width)?;
 
-        // dx takes the place of the stream's gradient, where there is one.
-        let d_gain = d_gain.floats_mut(OP, "d_gain")?;
-        let d_bias = d_bias.map(|d_bias| d_bias.floats_mut(OP, "d_bias")).transpose()?;
-        let add = i32::from(d_stream.is_some());
-        let dx = match d_stream {
-            Some(stream) => self.in_precision(stream)?,
-            None => self.tensor(x.shape)?,
+        // dx takes the place of the stream's gradient, where there is one and nobody else holds it.
+        let (dx, stream, _shared) = match d_stream.map(Rc::try_unwrap) {
+            Some(Ok(sole)) => {
+                let dx = self.in_precision(sole)?;
+                let stream = dx.pointer();
+                (dx, stream, None)
+            }
+            Some(Err(shared)) => (self.tensor(x.shape)?, self.operand(&shared)?, Some(shared)),
+            None => (self.tensor(x.shape)?, NULL, None),
         };
 
-        // Each block's partial sums of the gradients of gain and bias: [blocks, width] each.
+        // Each block's partial sums of the gradients of gain and bias.
         let (gain, stats) = (self.floats(gain)?, self.floats(stats)?);
         let blocks = rows.div_ceil(BLOCK_WARPS / variant.warps).min(MAX_BACKWARD_BLOCKS);
-        let gains = self.scratch(blocks * width)?;
-        let biases = d_bias.map(|_| self.scratch(blocks * width)).transpose()?;
+        let d_gain = self.floats_of(OP, &[blocks, width])?;
+        let d_bias = biased.then(|| self.floats_of(OP, &[blocks, width])).transpose()?;
         let arguments = (
             self.operand(dy)?,
             self.operand(x)?,
             gain.pointer(),
             stats.pointer(),
+            stream,
             dx.pointer(),
-            gains.pointer(),
-            biases.as_ref().map_or(NULL, Buffer::pointer),
+            d_gain.pointer(),
+            d_bias.as_ref().map_or(NULL, CudaTensor::pointer),
             int(rows)?,
             int(width)?,
             centre(norm),
-            add,
         );
         // SAFETY: as in `forward`; the partial sums have a row for each block.
-        unsafe {
-            self.driver.launch(&variant.backward, Grid::line(blocks, 32 * BLOCK_WARPS as u32), arguments)?;
-            sum_partials(self, gains.pointer(), blocks, width, d_gain)?;
-            if let (Some(biases), Some(d_bias)) = (&biases, d_bias) {
-                sum_partials(self, biases.pointer(), blocks, width, d_bias)?;
-            }
+        unsafe { self.driver.launch(&variant.backward, Grid::line(blocks, 32 * BLOCK_WARPS as u32), arguments)? };
+        Ok(NormGradients { dx, d_gain, d_bias })
+    }
+
+    fn sum_partials(&self, sums: Vec<PartialSum<'_, CudaTensor>>) -> Result<()> {
+        const OP: &str = "sum_partials";
+        let mut checked = Vec::with_capacity(sums.len());
+        for PartialSum { partials, total, beta } in sums {
+            let shape = check_partials(partials.dimensions(), total.dimensions())?;
+            checked.push((shape, beta, [partials.pointer(), total.floats_mut(OP, "total")?]));
         }
-        Ok(dx)
+
+        // All of one shape at once.
+        for alike in checked.chunk_by(|one, other| (one.0, one.1) == (other.0, other.1)) {
+            let ([blocks, width], beta, _) = alike[0];
+            let sums: Vec<_> = alike.iter().map(|(_, _, sum)| *sum).collect();
+            // SAFETY: `check_partials` has checked the shapes; totals are borrowed mutably, so they are different ones.
+            unsafe { sum_partials(self, &sums, blocks, width, beta)? };
+        }
+        Ok(())
     }
 }

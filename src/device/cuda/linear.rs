@@ -1,257 +1,17 @@
-//! Linear layers (`linear.cu`).
+//! Linear layers.
 
 use super::CudaDevice;
-pub(super) use super::epilogue::Outputs;
-use super::kernel::{Grid, Kernel, kernel};
-use super::limits::{MEDIUM, SMALLEST, blocks_of, shared_of};
-use super::linear_sm90::{self, Sm90};
-use super::pointer::{NULL, Pointer};
-use super::reduce_partials::{add_column_sums, sum_partials};
-pub(super) use super::splits::Sizes;
-use super::splits::{TILE_K, splits, tile};
-use super::tensor::{CudaTensor, Operand, int};
-use crate::device::ops::linear::{LinearDims, LinearOps, check, check_backward};
-use crate::device::{Precision, Result, WeightLayout};
-
-type Bf16 = Kernel<(Pointer, Pointer, i32, i32, i32, Pointer, Pointer, Pointer, Pointer, Pointer, i32, i32)>;
-type F32 = Kernel<(Pointer, Pointer, i32, i32, i32, Pointer, Pointer, Pointer, Pointer, Pointer, i32, i32, i32)>;
-
-/// One GEMM in its variants, and which of its dimensions lie along rows.
-pub(super) struct Gemm {
-    large: Bf16,
-    /// The large tile for cards on which two blocks of `large` do not fit a multiprocessor.
-    short: Bf16,
-    small: Bf16,
-    odd: Bf16,
-    f32: F32,
-    /// The large tiles on compute capability 9.0.
-    sm90: Sm90,
-    rows_of: RowsOf,
-}
-
-impl Gemm {
-    /// Whether rows of a shape are multiples of 8 elements, 16 bytes, which all kernels but the odd one copy at a time.
-    fn is_aligned(&self, sizes: Sizes) -> bool {
-        let depth = match self.rows_of {
-            RowsOf::KAndN => sizes.k,
-            RowsOf::MAndN => sizes.m,
-        };
-        sizes.n.is_multiple_of(8) && depth.is_multiple_of(8)
-    }
-
-    /// The bf16 kernel for a shape, the side of its tile and its shared memory, on a card with `shared_limit` bytes of it.
-    fn variant(&self, sizes: Sizes, splits: usize, shared_limit: usize) -> (&Bf16, usize, usize) {
-        match (self.is_aligned(sizes), tile(sizes, splits)) {
-            (true, 128) if takes_short(shared_limit) => (&self.short, 128, SHARED_128_SHORT),
-            (true, 128) => (&self.large, 128, SHARED_128),
-            (true, _) => (&self.small, 64, SHARED_64),
-            (false, _) => (&self.odd, 64, SHARED_64),
-        }
-    }
-}
-
-/// The dimensions that rows of the operands and of the result run along.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum RowsOf {
-    /// a: k, b and c: n.
-    KAndN,
-    /// a: m, b and c: n.
-    MAndN,
-}
-
-macro_rules! gemm {
-    ($rows_of:ident, $large:ident, $short:ident, $small:ident, $odd:ident, $f32:ident, $sm90:ident) => {
-        Gemm {
-            large: kernel!($large),
-            short: kernel!($short),
-            small: kernel!($small),
-            odd: kernel!($odd),
-            f32: kernel!($f32),
-            sm90: linear_sm90::$sm90,
-            rows_of: RowsOf::$rows_of,
-        }
-    };
-}
-/// `a` `[m, k] · b` `[k, n]`.
-pub(super) const FORWARD: Gemm = gemm!(
-    KAndN,
-    LINEAR_FORWARD_BF16_128,
-    LINEAR_FORWARD_BF16_128_SHORT,
-    LINEAR_FORWARD_BF16_64,
-    LINEAR_FORWARD_BF16_ODD,
-    LINEAR_FORWARD_F32,
-    FORWARD
-);
-/// [`FORWARD`] and then the activation.
-pub(super) const ACTIVATE: Gemm = gemm!(
-    KAndN,
-    LINEAR_ACTIVATE_BF16_128,
-    LINEAR_ACTIVATE_BF16_128_SHORT,
-    LINEAR_ACTIVATE_BF16_64,
-    LINEAR_ACTIVATE_BF16_ODD,
-    LINEAR_ACTIVATE_F32,
-    ACTIVATE
-);
-/// `a` `[m, k] · bᵀ`, b `[n, k]`.
-pub(super) const TRANSPOSED: Gemm = gemm!(
-    KAndN,
-    LINEAR_TRANSPOSED_BF16_128,
-    LINEAR_TRANSPOSED_BF16_128_SHORT,
-    LINEAR_TRANSPOSED_BF16_64,
-    LINEAR_TRANSPOSED_BF16_ODD,
-    LINEAR_TRANSPOSED_F32,
-    TRANSPOSED
-);
-/// [`TRANSPOSED`] times the activation's derivative.
-pub(super) const ACTIVATE_BACKWARD: Gemm = gemm!(
-    KAndN,
-    LINEAR_ACTIVATE_BACKWARD_BF16_128,
-    LINEAR_ACTIVATE_BACKWARD_BF16_128_SHORT,
-    LINEAR_ACTIVATE_BACKWARD_BF16_64,
-    LINEAR_ACTIVATE_BACKWARD_BF16_ODD,
-    LINEAR_ACTIVATE_BACKWARD_F32,
-    ACTIVATE_BACKWARD
-);
-/// `aᵀ · b`, a `[k, m]`, b `[k, n]`, into f32.
-const WEIGHT: Gemm = gemm!(
-    MAndN,
-    LINEAR_WEIGHT_BF16_128,
-    LINEAR_WEIGHT_BF16_128_SHORT,
-    LINEAR_WEIGHT_BF16_64,
-    LINEAR_WEIGHT_BF16_ODD,
-    LINEAR_WEIGHT_F32,
-    WEIGHT
-);
-
-/// Dynamic shared memory of the bf16 kernels: `SHARED_BYTES` of `gemm/bf16.cuh`. A tile of 128 has 4 stages and then the whole
-/// tile in f32, the short one 3 stages and then half the tile.
-///
-/// With more shared memory more stages would fit, 5 on an A100 and 7 on an H100 with two blocks; they would not help. Two blocks
-/// of 4 have 96 KB under way, and an H100's multiprocessor gets about 24 bytes a clock from L2: what arrives was asked for 4,000
-/// clocks before, several times the way to memory. Two blocks of the short one have 64 KB, at half of that speed or less.
-const SHARED_128: usize = 128 * (128 + 8) * 4;
-const SHARED_128_SHORT: usize = 3 * (128 + 128) * TILE_K * 2;
-const SHARED_64: usize = 4 * (64 + 64) * TILE_K * 2;
-
-/// Whether a card has its large tiles from the short kernels; both give the same bits. Which tile it is hangs on the shape alone.
-fn takes_short(shared_limit: usize) -> bool {
-    shared_limit < MEDIUM
-}
-
-/// That every tile fits its cards, the large ones twice on a multiprocessor.
-const fn all_fit(gemms: &[Gemm]) -> bool {
-    let mut index = 0;
-    while index < gemms.len() {
-        let Gemm { large, short, small, odd, f32, .. } = &gemms[index];
-        let of_64 = [shared_of(small, SHARED_64), shared_of(odd, SHARED_64), shared_of(f32, 0)];
-        let (large, short) = (shared_of(large, SHARED_128), shared_of(short, SHARED_128_SHORT));
-        if blocks_of(MEDIUM, large) < 2
-            || blocks_of(SMALLEST, short) < 2
-            || of_64[0] > SMALLEST
-            || of_64[1] > SMALLEST
-            || of_64[2] > SMALLEST
-        {
-            return false;
-        }
-        index += 1;
-    }
-    true
-}
-const _: () = assert!(
-    all_fit(&[FORWARD, ACTIVATE, TRANSPOSED, ACTIVATE_BACKWARD, WEIGHT]),
-    "a tile of a linear layer needs more shared memory than its cards have"
-);
-
-/// Launches a GEMM, with k divided into `splits` parts (split-K).
-///
-/// # Safety
-/// The operands must be of these sizes in the device's precision, and the outputs those that the GEMM writes.
-pub(super) unsafe fn launch(
-    device: &CudaDevice,
-    gemm: &Gemm,
-    [a, b]: [Pointer; 2],
-    sizes: Sizes,
-    outputs: Outputs,
-    splits: usize,
-) -> Result<()> {
-    let Sizes { m, n, k } = sizes;
-    let Outputs { out, bias, hidden, activated, total, activation, add } = outputs;
-    let add = i32::from(add);
-    let driver = &device.driver;
-    // One block per tile of the output and split of k.
-    let tiles = |tile: usize| [m.div_ceil(tile) * n.div_ceil(tile), 1, splits];
-    let (rows, columns, depth) = (int(m)?, int(n)?, int(k)?);
-
-    match device.precision {
-        Precision::F32 => {
-            let arguments = (
-                a,
-                b,
-                rows,
-                columns,
-                depth,
-                out,
-                bias,
-                hidden,
-                activated,
-                total,
-                activation,
-                add,
-                i32::from(n.is_multiple_of(4)),
-            );
-
-            let grid = Grid { blocks: tiles(64), ..Grid::line(1, 128) };
-            // SAFETY: as the caller says; this kernel takes all shapes.
-            unsafe { driver.launch(&gemm.f32, grid, arguments) }
-        }
-        Precision::Bf16 => {
-            // Large tiles on compute capability 9.0: the same sums by wgmma.
-            if driver.capability.0 == 9 && gemm.is_aligned(sizes) && tile(sizes, splits) == 128 {
-                // SAFETY: as the caller says.
-                return unsafe { linear_sm90::launch(driver, &gemm.sm90, [a, b], sizes, outputs, splits) };
-            }
-            let arguments = (a, b, rows, columns, depth, out, bias, hidden, activated, total, activation, add);
-            let (kernel, tile, shared) = gemm.variant(sizes, splits, driver.shared_limit);
-            let grid = Grid { blocks: tiles(tile), ..Grid::line(1, 128).with_shared(shared) };
-            // SAFETY: as the caller says; rows of aligned variants are multiples of 8 elements, and buffers start
-            // aligned.
-            unsafe { driver.launch(kernel, grid, arguments) }
-        }
-    }
-}
-
-/// `total` `[m, n] += aᵀ · b` in f32, for `a` `[k, m]` and `b` `[k, n]`.
-///
-/// Where there are few tiles, as in the gradient of a small weight by many rows, k is split (split-K), and the partial
-/// sums are added in order.
-///
-/// # Safety
-/// The operands must be of these sizes in the device's precision, and the total in f32.
-pub(super) unsafe fn add_weight_gradient(
-    device: &CudaDevice,
-    operands: [Pointer; 2],
-    sizes: Sizes,
-    total: Pointer,
-) -> Result<()> {
-    let Sizes { m, n, .. } = sizes;
-    let splits = splits(device.precision, sizes);
-
-    // A single split adds to the total itself.
-    let outputs = Outputs { total, add: true, ..Outputs::to(NULL) };
-    if splits == 1 {
-        // SAFETY: as the caller says.
-        return unsafe { launch(device, &WEIGHT, operands, sizes, outputs, 1) };
-    }
-
-    // Several write partial sums, [splits, m, n], which a second kernel adds in order.
-    let partials = device.scratch(splits * m * n)?;
-    let outputs = Outputs { total: partials.pointer(), add: false, ..outputs };
-    // SAFETY: as the caller says; the partial sums have room for every split.
-    unsafe {
-        launch(device, &WEIGHT, operands, sizes, outputs, splits)?;
-        sum_partials(device, partials.pointer(), splits, m * n, total)
-    }
-}
+use super::gemm::{self, FORWARD, Outputs, Sizes, TRANSPOSED};
+use super::gemm_group::WeightGemm;
+use super::pointer::NULL;
+use super::reduce_partials::sum_columns;
+use super::splits::GROUP;
+use super::tensor::{CudaTensor, Operand};
+use super::weight_gradients;
+use crate::device::ops::linear::{
+    LinearDims, LinearOps, check, check_bias_gradient, check_input_gradient, check_weight_gradient,
+};
+use crate::device::{Beta, Result, WeightGradient, WeightLayout};
 
 impl LinearOps for CudaDevice {
     fn linear(
@@ -274,52 +34,51 @@ impl LinearOps for CudaDevice {
         let to = Outputs { bias: bias.as_ref().map_or(NULL, Operand::pointer), ..Outputs::to(y.pointer()) };
         let sizes = Sizes { m: rows, n: outputs, k: inputs };
         // SAFETY: `check` has checked the shapes, and `operand` the precision.
-        unsafe { launch(self, gemm, [self.operand(x)?, self.operand(weight)?], sizes, to, 1)? };
+        unsafe { gemm::launch(self, gemm, [self.operand(x)?, self.operand(weight)?], sizes, to, 1)? };
         Ok(y)
     }
 
-    fn linear_backward(
-        &self,
-        dy: &CudaTensor,
-        x: &CudaTensor,
-        weight: &CudaTensor,
-        layout: WeightLayout,
-        d_weight: &mut CudaTensor,
-        d_bias: Option<&mut CudaTensor>,
-    ) -> Result<CudaTensor> {
-        const OP: &str = "linear_backward";
-        let LinearDims { rows, inputs, outputs } = check_backward(
-            dy.dimensions(),
-            x.dimensions(),
-            weight.dimensions(),
-            layout,
-            d_weight.dimensions(),
-            d_bias.as_deref().map(CudaTensor::dimensions),
-        )?;
-        let dx = self.tensor(x.shape)?;
+    fn linear_input_gradient(&self, dy: &CudaTensor, weight: &CudaTensor, layout: WeightLayout) -> Result<CudaTensor> {
+        let LinearDims { rows, inputs, outputs } = check_input_gradient(dy.dimensions(), weight.dimensions(), layout)?;
+        let dx = self.tensor(dy.shape.with_last(inputs))?;
+        let gemm = match layout {
+            WeightLayout::InOut => &TRANSPOSED,
+            WeightLayout::OutIn => &FORWARD,
+        };
+        let operands = [self.operand(dy)?, self.operand(weight)?];
+        let sizes = Sizes { m: rows, n: inputs, k: outputs };
+        // SAFETY: `check_input_gradient` has checked the shapes, and `operand` the precision.
+        unsafe { gemm::launch(self, gemm, operands, sizes, Outputs::to(dx.pointer()), 1)? };
+        Ok(dx)
+    }
 
-        let d_weight = d_weight.floats_mut(OP, "d_weight")?;
-        let d_bias = d_bias.map(|d_bias| d_bias.floats_mut(OP, "d_bias")).transpose()?;
-        let (dy, x, weight) = (self.operand(dy)?, self.operand(x)?, self.operand(weight)?);
+    const WEIGHTS_AT_ONCE: usize = GROUP;
 
-        // dx = dy · Wᵀ, d_weight += xᵀ · dy (or its transpose, as the weight lies), d_bias += Σ_rows dy.
-        let to_inputs = Sizes { m: rows, n: inputs, k: outputs };
-        // SAFETY: `check_backward` has checked the shapes, and `operand` the precision.
-        unsafe {
-            match layout {
+    fn weight_gradients(&self, gradients: Vec<WeightGradient<'_, CudaTensor>>) -> Result<()> {
+        let mut gemms = Vec::with_capacity(gradients.len());
+        for WeightGradient { x, dy, layout, d_weight, beta } in gradients {
+            let LinearDims { rows, inputs, outputs } =
+                check_weight_gradient(x.dimensions(), dy.dimensions(), layout, d_weight.dimensions())?;
+            let total = d_weight.floats_mut("weight_gradients", "d_weight")?;
+            let (x, dy) = (self.operand(x)?, self.operand(dy)?);
+            gemms.push(match layout {
                 WeightLayout::InOut => {
-                    launch(self, &TRANSPOSED, [dy, weight], to_inputs, Outputs::to(dx.pointer()), 1)?;
-                    add_weight_gradient(self, [x, dy], Sizes { m: inputs, n: outputs, k: rows }, d_weight)?;
+                    WeightGemm { operands: [x, dy], sizes: Sizes { m: inputs, n: outputs, k: rows }, total, beta }
                 }
                 WeightLayout::OutIn => {
-                    launch(self, &FORWARD, [dy, weight], to_inputs, Outputs::to(dx.pointer()), 1)?;
-                    add_weight_gradient(self, [dy, x], Sizes { m: outputs, n: inputs, k: rows }, d_weight)?;
+                    WeightGemm { operands: [dy, x], sizes: Sizes { m: outputs, n: inputs, k: rows }, total, beta }
                 }
-            }
-            if let Some(d_bias) = d_bias {
-                add_column_sums(self, dy, rows, outputs, d_bias)?;
-            }
+            });
         }
-        Ok(dx)
+        // SAFETY: `check_weight_gradient` has checked the shapes, and `operand` the precision; totals are borrowed mutably, so
+        // they are different ones.
+        unsafe { weight_gradients::launch(self, &gemms) }
+    }
+
+    fn bias_gradient(&self, dy: &CudaTensor, d_bias: &mut CudaTensor, beta: Beta) -> Result<()> {
+        let (rows, width) = check_bias_gradient(dy.dimensions(), d_bias.dimensions())?;
+        let total = d_bias.floats_mut("bias_gradient", "d_bias")?;
+        // SAFETY: `check_bias_gradient` has checked the shapes, and `operand` the precision.
+        unsafe { sum_columns(self, self.operand(dy)?, rows, width, total, beta) }
     }
 }

@@ -2,13 +2,14 @@
 
 use super::driver::Driver;
 use super::epilogue::Outputs;
+use super::gemm_group::{Gemms, WeightGemm};
 use super::kernel::{Grid, Kernel, kernel};
 use super::limits::{LARGE, shared_of};
 use super::pointer::Pointer;
 use super::splits::Sizes;
 use super::tensor::int;
 use super::tensor_map::TensorMap;
-use crate::device::Result;
+use crate::device::{Beta, Result};
 
 type Form =
     Kernel<(TensorMap, TensorMap, TensorMap, TensorMap, TensorMap, i32, i32, i32, i32, Pointer, Pointer, i32, i32)>;
@@ -44,6 +45,9 @@ pub(super) const TRANSPOSED: Sm90 =
 pub(super) const ACTIVATE_BACKWARD: Sm90 =
     sm90!(K, K, LINEAR_ACTIVATE_BACKWARD_SM90_COOPERATIVE, Some(kernel!(LINEAR_ACTIVATE_BACKWARD_SM90_PING_PONG)));
 pub(super) const WEIGHT: Sm90 = sm90!(Span, Span, LINEAR_WEIGHT_SM90_COOPERATIVE, None);
+
+/// Several of [`WEIGHT`] at once.
+const WEIGHTS: Kernel<(Gemms<TensorMap>, i32, i32)> = kernel!(LINEAR_WEIGHTS_SM90);
 
 /// Rows of a block's tile, and threads of a block.
 const TILE_M: usize = 128;
@@ -119,4 +123,20 @@ pub(super) unsafe fn launch(
     let grid = Grid::line(tiles.min(driver.multiprocessors), THREADS).with_shared(shared);
     // SAFETY: as the caller says; the maps describe these tensors, and nothing is copied outside of them.
     unsafe { driver.launch(form, grid, arguments) }
+}
+
+/// Launches the gradients of several weights, all of `k` rows.
+///
+/// # Safety
+/// The operands must be of these sizes in bf16 with rows of multiples of 16 bytes, and the totals in f32.
+pub(super) unsafe fn launch_weights(driver: &Driver, gemms: &[WeightGemm], k: usize, beta: Beta) -> Result<()> {
+    let group = Gemms::of(gemms, TensorMap::NONE, |WeightGemm { operands: [a, b], sizes, .. }| {
+        Ok([TensorMap::matrix(*a, [k, sizes.m], 64)?, TensorMap::matrix(*b, [k, sizes.n], 64)?])
+    })?;
+
+    // One block a multiprocessor; they share the tiles of all.
+    let tiles: usize = gemms.iter().map(|gemm| gemm.sizes.m.div_ceil(TILE_M) * gemm.sizes.n.div_ceil(256)).sum();
+    let grid = Grid::line(tiles.min(driver.multiprocessors), THREADS).with_shared(COOPERATIVE);
+    // SAFETY: as the caller says; the maps describe these tensors, and nothing is copied outside of them.
+    unsafe { driver.launch(&WEIGHTS, grid, (group, int(k)?, i32::from(beta.adds()))) }
 }

@@ -20,6 +20,7 @@ use super::error::{self, failed};
 use super::free_list::{FreeList, Memory};
 use super::pinned::DoubleBuffer;
 use super::pointer::{NULL, Pointer};
+use super::trace::Tracer;
 use crate::device::{Error, MemoryUse, Result};
 
 /// Sizes are multiples of this, and buffers start on one: more than any access needs.
@@ -29,6 +30,7 @@ const GRAIN: usize = 256;
 pub(super) struct Pool {
     /// Nothing on a device that only counts.
     stream: Option<Arc<CudaStream>>,
+    tracer: Option<Rc<Tracer>>,
     /// Fill whatever is handed out with NaN.
     poison: bool,
     free_list: Rc<FreeList>,
@@ -41,9 +43,9 @@ pub(super) struct Pool {
 }
 
 impl Pool {
-    pub(super) fn new(stream: Option<Arc<CudaStream>>, poison: bool) -> Rc<Self> {
+    pub(super) fn new(stream: Option<Arc<CudaStream>>, tracer: Option<Rc<Tracer>>, poison: bool) -> Rc<Self> {
         let (recording, lent) = (RefCell::default(), RefCell::default());
-        Rc::new(Self { stream, poison, free_list: Rc::default(), recording, lent, memory: Cell::default() })
+        Rc::new(Self { stream, tracer, poison, free_list: Rc::default(), recording, lent, memory: Cell::default() })
     }
 
     /// A buffer of at least `bytes` bytes, whatever they are.
@@ -51,6 +53,7 @@ impl Pool {
         let (size, memory, home) = self.find(bytes.next_multiple_of(GRAIN))?;
         let pointer = match (&memory, &self.stream) {
             (Memory::Taken(slice), Some(stream)) => Pointer(slice.device_ptr(stream).0),
+            (Memory::Counted(pointer), _) => *pointer,
             _ => NULL,
         };
         self.count(size as isize, 0);
@@ -97,7 +100,7 @@ impl Pool {
     /// of sizes that nothing needs now may be in the way.
     fn allocate(&self, size: usize, recording: bool) -> Result<Memory> {
         let memory = match &self.stream {
-            None => Memory::Counted,
+            None => Memory::Counted(self.tracer.as_ref().map_or(NULL, |tracer| Pointer(tracer.place(size)))),
             Some(stream) => {
                 bind(stream)?;
                 let slice = match ask(stream, size, recording) {
@@ -231,6 +234,9 @@ impl Buffer {
 
     /// Sets every byte.
     pub(super) fn fill(&mut self, byte: u8) -> Result<()> {
+        if let Some(tracer) = &self.pool.tracer {
+            tracer.fill(self.size);
+        }
         let Some(stream) = &self.pool.stream else { return Ok(()) };
         bind(stream)?;
         // SAFETY: the buffer is `size` bytes long and this stream's.
@@ -245,6 +251,7 @@ impl Buffer {
     /// If `values` are more than it holds.
     pub(super) fn upload<T: DeviceRepr>(&mut self, values: &[T]) -> Result<()> {
         assert!(size_of_val(values) <= self.size, "more values than the buffer holds");
+        self.trace_upload(values);
         let Some(stream) = &self.pool.stream else { return Ok(()) };
         bind(stream)?;
         // SAFETY: the buffer is long enough, and `values` live until the stream is done: most drivers have staged pageable
@@ -262,6 +269,7 @@ impl Buffer {
     /// If `values` are more than it holds.
     pub(super) fn overwrite<T: DeviceRepr + Copy>(&mut self, values: &[T]) -> Result<()> {
         assert!(size_of_val(values) <= self.size, "more values than the buffer holds");
+        self.trace_upload(values);
         let Some(stream) = &self.pool.stream else { return Ok(()) };
         let double_buffer = match self.double_buffer.take() {
             Some(double_buffer) => double_buffer,
@@ -272,12 +280,24 @@ impl Buffer {
         pinned.copy_to(self.pointer, values)
     }
 
+    /// Notes an upload where uploads are noted.
+    fn trace_upload<T: DeviceRepr>(&self, values: &[T]) {
+        if let Some(tracer) = &self.pool.tracer {
+            // SAFETY: numbers without padding, which may be looked at as bytes: that is what `DeviceRepr` promises of them.
+            let bytes = unsafe { std::slice::from_raw_parts(values.as_ptr().cast::<u8>(), size_of_val(values)) };
+            tracer.upload(self.pointer, bytes);
+        }
+    }
+
     /// Copies `bytes` bytes of `other`, from its byte `from` on, to its own byte `to` and on, when the stream gets there.
     ///
     /// # Panics
     /// If either holds fewer.
     pub(super) fn copy_within_device(&mut self, to: usize, other: &Self, from: usize, bytes: usize) -> Result<()> {
         assert!(to + bytes <= self.size && from + bytes <= other.size, "more bytes than the buffers hold");
+        if let Some(tracer) = &self.pool.tracer {
+            tracer.copy(bytes);
+        }
         let Some(stream) = &self.pool.stream else { return Ok(()) };
         bind(stream)?;
         let (to, from) = (self.pointer.offset(to).0, other.pointer.offset(from).0);

@@ -1,12 +1,11 @@
 //! The MLP of a block: two GEMMs with the activation in the epilogue of one (`linear.cu`, `gemm/activation.cuh`).
 
 use super::CudaDevice;
-use super::linear::{self, Outputs, Sizes, add_weight_gradient};
-use super::pointer::{NULL, Pointer};
-use super::reduce_partials::add_column_sums;
+use super::gemm::{self, Outputs, Sizes};
+use super::pointer::NULL;
 use super::tensor::{CudaTensor, Operand};
-use crate::device::ops::mlp::{MlpDims, MlpOps, MlpShapes, check, check_backward};
-use crate::device::{Activation, MlpGradients, MlpOutput, MlpWeights, Result};
+use crate::device::ops::mlp::{MlpDims, MlpOps, MlpShapes, check, check_hidden_backward};
+use crate::device::{Activation, HiddenGradients, MlpOutput, MlpWeights, Result};
 
 /// As `activation.cuh` numbers them.
 fn number(activation: Activation) -> i32 {
@@ -53,70 +52,35 @@ impl MlpOps for CudaDevice {
         // SAFETY: `check` has checked the shapes, and `operand` the precision.
         unsafe {
             let sizes = Sizes { m: rows, n: inner, k: width };
-            linear::launch(self, &linear::ACTIVATE, [x, up_weight], sizes, up, 1)?;
+            gemm::launch(self, &gemm::ACTIVATE, [x, up_weight], sizes, up, 1)?;
             let sizes = Sizes { m: rows, n: width, k: inner };
-            linear::launch(self, &linear::FORWARD, [activated.pointer(), down_weight], sizes, down, 1)?;
+            gemm::launch(self, &gemm::FORWARD, [activated.pointer(), down_weight], sizes, down, 1)?;
         }
         Ok(MlpOutput { output, hidden })
     }
 
-    fn mlp_backward(
+    fn mlp_hidden_backward(
         &self,
         dy: &CudaTensor,
-        x: &CudaTensor,
         hidden: &CudaTensor,
-        weights: MlpWeights<'_, CudaTensor>,
+        down: &CudaTensor,
         activation: Activation,
-        gradients: MlpGradients<'_, CudaTensor>,
-    ) -> Result<CudaTensor> {
-        const OP: &str = "mlp_backward";
-        let gradient_shapes = MlpShapes {
-            up: gradients.up.dimensions(),
-            up_bias: gradients.up_bias.as_deref().map(CudaTensor::dimensions),
-            down: gradients.down.dimensions(),
-            down_bias: gradients.down_bias.as_deref().map(CudaTensor::dimensions),
-        };
+    ) -> Result<HiddenGradients<CudaTensor>> {
         let MlpDims { rows, width, hidden: inner } =
-            check_backward(dy.dimensions(), x.dimensions(), hidden.dimensions(), shapes(&weights), gradient_shapes)?;
-        let dx = self.tensor(x.shape)?;
-        // The hidden values' gradient, and the activation once more: both [rows, inner].
+            check_hidden_backward(dy.dimensions(), hidden.dimensions(), down.dimensions())?;
         let (d_hidden, activated) = (self.tensor(hidden.shape)?, self.tensor(hidden.shape)?);
 
-        // Where the gradients are accumulated, and the operands.
-        let floats = |slot: Option<&mut CudaTensor>, name| -> Result<Option<Pointer>> {
-            slot.map(|tensor| tensor.floats_mut(OP, name)).transpose()
-        };
-        let d_up = gradients.up.floats_mut(OP, "the gradient of up")?;
-        let d_down = gradients.down.floats_mut(OP, "the gradient of down")?;
-        let d_up_bias = floats(gradients.up_bias, "the gradient of up_bias")?;
-        let d_down_bias = floats(gradients.down_bias, "the gradient of down_bias")?;
-        let (dy, x) = (self.operand(dy)?, self.operand(x)?);
-        let (up, down) = (self.operand(weights.up)?, self.operand(weights.down)?);
-
-        // d_hidden = (dy · downᵀ) ∘ act'(hidden); d_down += act(hidden)ᵀ · dy, d_up += xᵀ · d_hidden, dx = d_hidden ·
-        // upᵀ.
-        let to_hidden = Outputs {
+        // Epilogue: d_hidden = (dy · downᵀ) ∘ act'(hidden), and the activation once more.
+        let outputs = Outputs {
             hidden: self.operand(hidden)?,
             activated: activated.pointer(),
             activation: number(activation),
             ..Outputs::to(d_hidden.pointer())
         };
-        let (d_hidden, activated) = (d_hidden.pointer(), activated.pointer());
-        // SAFETY: `check_backward` has checked the shapes, and `operand` the precision.
-        unsafe {
-            let sizes = Sizes { m: rows, n: inner, k: width };
-            linear::launch(self, &linear::ACTIVATE_BACKWARD, [dy, down], sizes, to_hidden, 1)?;
-            add_weight_gradient(self, [activated, dy], Sizes { m: inner, n: width, k: rows }, d_down)?;
-            add_weight_gradient(self, [x, d_hidden], Sizes { m: width, n: inner, k: rows }, d_up)?;
-            let sizes = Sizes { m: rows, n: width, k: inner };
-            linear::launch(self, &linear::TRANSPOSED, [d_hidden, up], sizes, Outputs::to(dx.pointer()), 1)?;
-            if let Some(d_bias) = d_up_bias {
-                add_column_sums(self, d_hidden, rows, inner, d_bias)?;
-            }
-            if let Some(d_bias) = d_down_bias {
-                add_column_sums(self, dy, rows, width, d_bias)?;
-            }
-        }
-        Ok(dx)
+        let operands = [self.operand(dy)?, self.operand(down)?];
+        let sizes = Sizes { m: rows, n: inner, k: width };
+        // SAFETY: `check_hidden_backward` has checked the shapes, and `operand` the precision.
+        unsafe { gemm::launch(self, &gemm::ACTIVATE_BACKWARD, operands, sizes, outputs, 1)? };
+        Ok(HiddenGradients { d_hidden, activated })
     }
 }

@@ -7,7 +7,9 @@
 
 mod adam;
 mod attention;
+mod attention_backward_sm90;
 mod attention_decode;
+mod attention_sm90;
 mod attention_variants;
 mod capture;
 mod context;
@@ -21,6 +23,8 @@ mod epilogue;
 mod error;
 mod free_list;
 mod functions;
+mod gemm;
+mod gemm_group;
 mod gemm_rate;
 mod global_norm;
 pub mod kernel;
@@ -38,10 +42,13 @@ mod release;
 mod sample;
 mod splits;
 mod tensor;
+mod tensor_list;
 mod tensor_map;
 mod tensors;
 mod timing;
 mod tokens;
+mod trace;
+mod weight_gradients;
 
 use std::cell::RefCell;
 use std::rc::Rc;
@@ -54,6 +61,7 @@ pub use pinned::PendingRead;
 pub use pointer::Pointer;
 pub use tensor::CudaTensor;
 pub use tokens::CudaTokens;
+pub use trace::{Trace, Traced, TracedCard, TracedLaunch, TracedMap};
 
 use self::driver::Driver;
 use self::memory::Pool;
@@ -96,8 +104,18 @@ impl CudaDevice {
         Self::on(Driver::counting(), precision, false)
     }
 
+    /// The same, which besides writes down what would be launched on a card ([`CudaDevice::take_trace`]).
+    pub fn tracing(precision: Precision, card: TracedCard) -> Self {
+        Self::on(Driver::tracing(card), precision, false)
+    }
+
+    /// What a device that writes down was asked for since the last call; every buffer and upload so far.
+    pub fn take_trace(&self) -> Trace {
+        self.driver.tracer.as_ref().map_or_else(Trace::default, |tracer| tracer.take())
+    }
+
     fn on(driver: Driver, precision: Precision, poison: bool) -> Self {
-        let memory = Pool::new(driver.stream.clone(), poison);
+        let memory = Pool::new(driver.stream.clone(), driver.tracer.clone(), poison);
         let readbacks = pinned::Readbacks::new(driver.stream.clone());
         Self { factors: RefCell::default(), readbacks, memory, driver, precision }
     }

@@ -15,6 +15,9 @@ const NOMINAL: [usize; 2] = [108, 132];
 const MAX_SPLITS: usize = 64;
 const MIN_TILES: usize = 8;
 
+/// GEMMs of weights that one launch takes at most: the four of a block.
+pub(super) const GROUP: usize = 4;
+
 /// Sizes of a GEMM: `[m, k] · [k, n]`.
 #[derive(Clone, Copy)]
 pub(super) struct Sizes {
@@ -39,6 +42,26 @@ pub(super) fn splits(precision: Precision, sizes: Sizes) -> usize {
     let Sizes { m, n, k } = sizes;
     let edge = if precision == Precision::Bf16 && m >= 128 && n >= 128 { 128 } else { 64 };
     let tiles = m.div_ceil(edge) * n.div_ceil(edge);
+    cheapest(precision, edge, tiles, m * n, k)
+}
+
+/// Whether the gradients of several weights are one launch, without splits: if they have the large tile's shapes and tiles enough for
+/// every multiprocessor, or sums so short that splits would cost more. A last wave that is not full is the price: nobody has measured
+/// yet what it is beside that of partial sums.
+pub(super) fn go_together(sizes: &[Sizes]) -> bool {
+    let Some(first) = sizes.first() else { return false };
+    let fits =
+        |Sizes { m, n, k }: &Sizes| *k == first.k && m.min(n) >= &128 && m.is_multiple_of(8) && n.is_multiple_of(8);
+    let tiles: usize = sizes.iter().map(|Sizes { m, n, .. }| m.div_ceil(128) * n.div_ceil(128)).sum();
+    let elements = sizes.iter().map(|Sizes { m, n, .. }| m * n).sum();
+    (2..=GROUP).contains(&sizes.len())
+        && sizes.iter().all(fits)
+        && 2 * tiles >= NOMINAL[0]
+        && (tiles >= NOMINAL[1] || cheapest(Precision::Bf16, 128, tiles, elements, first.k) == 1)
+}
+
+/// Splits of the least cost of `tiles` of `edge`² that are `elements` together.
+fn cheapest(precision: Precision, edge: usize, tiles: usize, elements: usize, k: usize) -> usize {
     let tiles_of_k = k.div_ceil(TILE_K);
     // Multiply-adds per 10,000 bytes of traffic.
     let traffic = match precision {
@@ -49,7 +72,7 @@ pub(super) fn splits(precision: Precision, sizes: Sizes) -> usize {
     let cost = |splits: usize| {
         let split = (tiles_of_k.div_ceil(splits) * TILE_K * edge * edge) as u128;
         let waves: usize = NOMINAL.iter().map(|multiprocessors| (tiles * splits).div_ceil(*multiprocessors)).sum();
-        let partial_sums = if splits > 1 { NOMINAL.len() * splits * m * n * 8 } else { 0 };
+        let partial_sums = if splits > 1 { NOMINAL.len() * splits * elements * 8 } else { 0 };
         waves as u128 * split * 10_000 + partial_sums as u128 * traffic
     };
     let most = (k / (MIN_TILES * TILE_K)).clamp(1, MAX_SPLITS);
@@ -79,6 +102,26 @@ mod tests {
                 }
             }
         }
+    }
+
+    #[test]
+    fn the_weights_of_a_block_go_together_where_they_fill_a_card() {
+        let block = |width: usize, k| {
+            [(width, 3 * width), (width, width), (width, 4 * width), (4 * width, width)].map(|(m, n)| Sizes { m, n, k })
+        };
+        for (width, rows) in [(512, 32_768), (1024, 16_384), (1536, 16_384)] {
+            assert!(go_together(&block(width, rows)), "{width}");
+        }
+        // 72 tiles fill no card, and are split unless their sums are short.
+        let small = |k| go_together(&[Sizes { m: 768, n: 768, k }; 2]);
+        assert_eq!([32_768, 256].map(small), [false, true]);
+        // A small tile, rows that are not aligned, another number of rows, too many, and one alone.
+        let large = Sizes { m: 2048, n: 2048, k: 512 };
+        assert!(go_together(&[large; 4]));
+        for other in [Sizes { m: 120, ..large }, Sizes { n: 2052, ..large }, Sizes { k: 520, ..large }] {
+            assert!(!go_together(&[large, other]));
+        }
+        assert!(!go_together(&[large; 5]) && !go_together(&[large]) && !go_together(&[]));
     }
 
     #[test]

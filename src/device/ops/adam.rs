@@ -35,20 +35,30 @@ pub trait AdamOps: Tensors {
     /// of its own.
     fn set_adam_step(&self, step: AdamStep) -> Result<()>;
 
-    /// One Adam update of `parameter` and its moments; `gradient` is clipped on the way if `clip` says so. Where the norm of
-    /// `clip` is not finite, all three keep their bits.
+    /// One Adam update of all `parameters` and their moments, in the order of the parameters; `gradients` are clipped on the way
+    /// if `clip` says so. Where the norm of `clip` is not finite, all of them keep their bits.
     fn adam(
         &self,
-        parameter: &mut Self::Tensor,
-        gradient: &Self::Tensor,
-        first_moment: &mut Self::Tensor,
-        second_moment: &mut Self::Tensor,
+        parameters: &mut [Self::Tensor],
+        gradients: &[Self::Tensor],
+        first_moments: &mut [Self::Tensor],
+        second_moments: &mut [Self::Tensor],
         step: AdamStep,
         clip: Option<Clip<'_, Self::Tensor>>,
     ) -> Result<()>;
 }
 
-/// Checks that the tensors of [`AdamOps::adam`] are of one shape, that `norm` is what
+/// Checks that [`AdamOps::adam`] has as many gradients and moments as parameters.
+pub fn check_counts(parameters: usize, gradients: usize, first: usize, second: usize) -> shape_check::Result<()> {
+    for (argument, count) in [("gradients", gradients), ("first_moments", first), ("second_moments", second)] {
+        if count != parameters {
+            return error("adam", argument, format!("{parameters}, one per parameter"), count);
+        }
+    }
+    Ok(())
+}
+
+/// Checks that the tensors of one parameter of [`AdamOps::adam`] are of one shape, that `norm` is what
 /// [`GlobalNormOps`](crate::device::GlobalNormOps) makes, and that steps are counted from 1.
 pub fn check(
     parameter: &[usize],

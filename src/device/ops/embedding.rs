@@ -1,7 +1,7 @@
 //! Token and position embeddings.
 
 use crate::device::shape_check::{self, error, exactly, matrix};
-use crate::device::{Result, Tensors};
+use crate::device::{Beta, Result, Tensors};
 
 /// The token that is not there: its content embedding is the zero vector (BERT's masked positions).
 pub const BLANK: u16 = u16::MAX;
@@ -19,13 +19,15 @@ pub trait EmbeddingOps: Tensors {
         first: usize,
     ) -> Result<Self::Tensor>;
 
-    /// `d_table[ids[b, t]] += dy[b, t]`, `d_positions[t] += Σ_b dy[b, t]`.
+    /// `d_table[ids[b, t]] += dy[b, t]`, `d_positions[t] += Σ_b dy[b, t]`. With [`Beta::Zero`] all rows of both are written: those
+    /// of no token with zeros.
     fn embedding_backward(
         &self,
         dy: &Self::Tensor,
         ids: &Self::Tokens,
         d_table: &mut Self::Tensor,
         d_positions: &mut Self::Tensor,
+        beta: Beta,
     ) -> Result<()>;
 }
 

@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::device::shape_check::{self, exactly, like_with_last, matrix, maybe, rows};
-use crate::device::{Result, Tensors};
+use crate::device::{Beta, LinearOps, Result, WeightGradient, WeightLayout};
 use crate::named::named;
 
 named! {
@@ -31,7 +31,7 @@ pub struct MlpWeights<'a, T> {
     pub down_bias: Option<&'a T>,
 }
 
-/// The gradients of an MLP's weights; every one is `+=`.
+/// The gradients of an MLP's weights.
 pub struct MlpGradients<'a, T> {
     /// `[d, h]`.
     pub up: &'a mut T,
@@ -51,8 +51,16 @@ pub struct MlpOutput<T> {
     pub hidden: T,
 }
 
+/// Output of [`MlpOps::mlp_hidden_backward`].
+pub struct HiddenGradients<T> {
+    /// Gradient of the hidden values before the activation, `(dy · downᵀ) ∘ act'(hidden)`, `[.., h]`.
+    pub d_hidden: T,
+    /// The activation once more, `act(hidden)`, `[.., h]`: the very bits that forward multiplied by `down`.
+    pub activated: T,
+}
+
 /// The MLP of a block, forward and backward.
-pub trait MlpOps: Tensors {
+pub trait MlpOps: LinearOps {
     /// `act(x · up + up_bias) · down + down_bias`: `[.., d] → [.., d]`.
     fn mlp(
         &self,
@@ -61,7 +69,18 @@ pub trait MlpOps: Tensors {
         activation: Activation,
     ) -> Result<MlpOutput<Self::Tensor>>;
 
-    /// Returns `dx`; the weights' gradients are `+=`. `hidden` is [`MlpOutput::hidden`].
+    /// The first half of the backward: through the second GEMM and the activation. `hidden` is [`MlpOutput::hidden`].
+    fn mlp_hidden_backward(
+        &self,
+        dy: &Self::Tensor,
+        hidden: &Self::Tensor,
+        down: &Self::Tensor,
+        activation: Activation,
+    ) -> Result<HiddenGradients<Self::Tensor>>;
+
+    /// All gradients of an MLP: returns `dx`; those of the weights are stored or added to, as `beta` says. `hidden` is
+    /// [`MlpOutput::hidden`].
+    #[allow(clippy::too_many_arguments)]
     fn mlp_backward(
         &self,
         dy: &Self::Tensor,
@@ -70,7 +89,42 @@ pub trait MlpOps: Tensors {
         weights: MlpWeights<'_, Self::Tensor>,
         activation: Activation,
         gradients: MlpGradients<'_, Self::Tensor>,
-    ) -> Result<Self::Tensor>;
+        beta: Beta,
+    ) -> Result<Self::Tensor> {
+        let shape = |bias: Option<&Self::Tensor>| bias.map(|bias| self.shape(bias).to_vec());
+        let biases = [shape(weights.up_bias), shape(weights.down_bias)];
+        let gradient_biases = [shape(gradients.up_bias.as_deref()), shape(gradients.down_bias.as_deref())];
+        check_backward(
+            self.shape(dy),
+            self.shape(x),
+            self.shape(hidden),
+            MlpShapes {
+                up: self.shape(weights.up),
+                up_bias: biases[0].as_deref(),
+                down: self.shape(weights.down),
+                down_bias: biases[1].as_deref(),
+            },
+            MlpShapes {
+                up: self.shape(gradients.up),
+                up_bias: gradient_biases[0].as_deref(),
+                down: self.shape(gradients.down),
+                down_bias: gradient_biases[1].as_deref(),
+            },
+        )?;
+
+        // d_hidden = (dy · downᵀ) ∘ act'(hidden); d_down of act(hidden) and dy, d_up of x and d_hidden; dx = d_hidden · upᵀ
+        let HiddenGradients { d_hidden, activated } = self.mlp_hidden_backward(dy, hidden, weights.down, activation)?;
+        let MlpGradients { up, up_bias, down, down_bias } = gradients;
+        let layout = WeightLayout::InOut;
+        self.weight_gradients(vec![
+            WeightGradient { x: &activated, dy, layout, d_weight: down, beta },
+            WeightGradient { x, dy: &d_hidden, layout, d_weight: up, beta },
+        ])?;
+        let dx = self.linear_input_gradient(&d_hidden, weights.up, layout)?;
+        up_bias.map_or(Ok(()), |d_bias| self.bias_gradient(&d_hidden, d_bias, beta))?;
+        down_bias.map_or(Ok(()), |d_bias| self.bias_gradient(dy, d_bias, beta))?;
+        Ok(dx)
+    }
 }
 
 /// The shapes of an MLP's weights, or of their gradients.
@@ -119,6 +173,16 @@ pub fn check_backward(
     maybe(OP, "the gradient of up_bias", gradients.up_bias, &[dims.hidden])?;
     maybe(OP, "the gradient of down_bias", gradients.down_bias, &[dims.width])?;
     Ok(dims)
+}
+
+/// Checks the shapes of `mlp_hidden_backward`: rows, width and hidden width.
+pub fn check_hidden_backward(dy: &[usize], hidden: &[usize], down: &[usize]) -> shape_check::Result<MlpDims> {
+    const OP: &str = "mlp_hidden_backward";
+    let (rows, width) = rows(OP, "dy", dy)?;
+    let [inner, _] = matrix(OP, "down", down)?;
+    exactly(OP, "down", down, &[inner, width])?;
+    like_with_last(OP, "hidden", hidden, dy, inner)?;
+    Ok(MlpDims { rows, width, hidden: inner })
 }
 
 fn mlp_weights(op: &'static str, x: &[usize], weights: MlpShapes<'_>) -> shape_check::Result<MlpDims> {

@@ -8,7 +8,7 @@ use rand::seq::SliceRandom;
 use super::fit::{Fit, FitSummary, TOLERANCE, check_labels};
 use super::objective_f64::ObjectiveF64;
 use super::smooth::Termination;
-use crate::device::{Device, WeightLayout};
+use crate::device::{Beta, Device, WeightLayout};
 use crate::optim::{Schedule, ScheduleKind};
 use crate::probe::classifier::Classifier;
 use crate::probe::error::{ProbeError, Result};
@@ -157,10 +157,8 @@ fn gradients<D: Device>(
     let loss = device.cross_entropy(logits, &targets, &row_weights)?;
 
     // Backward.
-    device.zero(&mut weights.gradient)?;
-    device.zero(&mut intercepts.gradient)?;
     let gradients = (&mut weights.gradient, Some(&mut intercepts.gradient));
-    device.linear_backward(&loss.d_logits, &x, &weights.tensor, layout, gradients.0, gradients.1)?;
+    device.linear_backward(&loss.d_logits, &x, &weights.tensor, layout, gradients.0, gradients.1, Beta::Zero)?;
     Ok(device.download(&loss.loss)?.first().copied().map_or(f64::NAN, f64::from))
 }
 

@@ -45,6 +45,7 @@ pub fn measure(wanted: impl Fn(&str) -> bool) -> BTreeMap<String, Counts> {
     for (precision, card) in [
         (Precision::F32, None),
         (Precision::Bf16, None),
+        (Precision::Bf16, Some("b200")),
         (Precision::Bf16, Some("a100")),
         (Precision::Bf16, Some("rtx4090")),
     ] {

@@ -16,11 +16,11 @@ const HEAD: &str = "\
 #   registers  of a thread;  spills  bytes stored and loaded because they ran out (none is allowed);  shared  bytes, static
 #   hmma, ldsm, ldgsts  tensor-core, ldmatrix and cp.async instructions in the SASS;  wide  accesses of 128 bits, cp.async too
 #   hgmma, utmaldg, utmastg  products of a warpgroup, tiles that TMA loads and stores: of compute capability 9.0
-#   issue_per_hmma, ldsm_per_hmma  instructions and ldmatrix for each tensor-core instruction, in a trip of the main loop: the loop
-#       that holds the most of them. A trip takes the way with its copies, and else the shortest: no mask, no tail
+#   issue_per_hmma, ldsm_per_hmma  instructions and ldmatrix for each tensor-core instruction (HGMMA too), in a trip of the main loop: the
+#       loop that holds the most of them. A trip takes the way with its copies, and else the shortest: no mask, no tail
 #   integer_share  of a trip's instructions, those of integers and addresses
 #   around  instructions of a trip of the loop around the main loop, without those of the main loop: a stage's copies
-#   branches, regions, calls  BRA, BSSY and CALL after these loops; in kernels without tensor cores everywhere
+#   branches, regions, calls  BRA, BSSY and CALL after these loops; in kernels without tensor cores, or with HGMMA, everywhere else
 # counts, of one launch at `shape` in the simulator
 #   read, written  sectors of 32 bytes of global memory that the warps' requests touch, before any cache
 #   least_read, least_written  each operand once, in sectors: bytes of the operands the kernel's contract names / 32

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::process::Command;
 
-use igpt_engine::device::cuda::kernel::{KERNELS, MODULES};
+use igpt_engine::device::cuda::kernel::{KERNELS, MODULES, Module};
 use nvcc::Nvcc;
 use test_support::sass::{Cost, Function, cost, functions};
 use toml::Value;
@@ -16,19 +16,9 @@ use super::file::Row;
 /// # Errors
 /// If the toolkit's `cuobjdump` does not run.
 pub fn measure(nvcc: &Nvcc) -> Result<BTreeMap<String, Row>> {
-    // A folder of this run's own: other runs of this program may be at the same files.
-    let folder = tempfile::tempdir()?;
     let mut found: BTreeMap<String, Function> = BTreeMap::new();
     for module in MODULES {
-        let fatbin = folder.path().join(format!("{}.fatbin", module.name));
-        std::fs::write(&fatbin, module.image)?;
-        let tool = nvcc.path.with_file_name("cuobjdump");
-        let output = Command::new(&tool).arg("-sass").arg(&fatbin).output();
-        let output = output.map_err(|error| format!("cannot run {}: {error}", tool.display()))?;
-        if !output.status.success() {
-            return Err(format!("{}: {}", tool.display(), String::from_utf8_lossy(&output.stderr)).into());
-        }
-        let functions = functions(&String::from_utf8_lossy(&output.stdout));
+        let functions = functions(&listing_of(nvcc, module)?);
         found.extend(
             functions
                 .into_iter()
@@ -54,6 +44,24 @@ pub fn measure(nvcc: &Nvcc) -> Result<BTreeMap<String, Row>> {
         }
     }
     Ok(rows)
+}
+
+/// What `cuobjdump` prints of a module.
+///
+/// # Errors
+/// If it does not run.
+pub fn listing_of(nvcc: &Nvcc, module: &Module) -> Result<String> {
+    // A folder of this run's own: other runs of this program may be at the same files.
+    let folder = tempfile::tempdir()?;
+    let fatbin = folder.path().join(format!("{}.fatbin", module.name));
+    std::fs::write(&fatbin, module.image)?;
+    let tool = nvcc.path.with_file_name("cuobjdump");
+    let output = Command::new(&tool).arg("-sass").arg(&fatbin).output();
+    let output = output.map_err(|error| format!("cannot run {}: {error}", tool.display()))?;
+    if !output.status.success() {
+        return Err(format!("{}: {}", tool.display(), String::from_utf8_lossy(&output.stderr)).into());
+    }
+    Ok(String::from_utf8_lossy(&output.stdout).into_owned())
 }
 
 /// Instructions of all the code.

@@ -3,7 +3,7 @@
 //! `IGPT_WRITE_BUDGET=1 cargo test --test kernels budget` writes the file anew; read its diff before committing it.
 
 mod file;
-mod machine_code;
+pub(crate) mod machine_code;
 
 use std::collections::BTreeMap;
 use std::path::Path;

@@ -8,7 +8,7 @@ mod memory;
 
 use igpt_engine::device::CudaDevice;
 use igpt_engine::device::Precision::{self, Bf16, F32};
-use igpt_engine::device::cuda::kernel::KERNELS;
+use igpt_engine::device::cuda::kernel::{Argument, KERNELS, Kind};
 use test_support::devices::{Wanted, wanted};
 use test_support::skipped;
 
@@ -37,8 +37,31 @@ pub fn host_can() -> bool {
 pub fn sum_partials(_: &Device) {
     compare(|stride| {
         let (partials, total) = (Memory::rows(F32, ROWS, stride, 32), Memory::rows(F32, 1, 32, 32));
-        launch("sum_partials", [1; 3], (32, 8), 0, (partials.address, total.address, ROWS as i32, stride as i32));
+        let mut sums = Sums { partials: [NULL; 128], totals: [NULL; 128] };
+        (sums.partials[0], sums.totals[0]) = (partials.address, total.address);
+        launch("sum_partials", [1; 3], (32, 8), 0, (sums, ROWS as i32, stride as i32, 1));
         total.read(1, 32, 32)
+    });
+}
+
+/// `Sums` of `sum_partials.cu`.
+#[derive(Clone, Copy)]
+#[repr(C)]
+struct Sums {
+    partials: [u64; 128],
+    totals: [u64; 128],
+}
+
+impl Argument for Sums {
+    const KIND: Kind = Kind::Bytes { size: size_of::<Self>(), alignment: align_of::<Self>() };
+}
+
+pub fn sum_splits(_: &Device) {
+    compare(|stride| {
+        let (partials, total) = (Memory::rows(F32, ROWS, stride, 1024), Memory::rows(F32, 1, 1024, 1024));
+        let arguments = (partials.address, total.address, ROWS as i32, stride as i32, 1);
+        launch("sum_splits", [1; 3], (256, 1), 0, arguments);
+        total.read(1, 1024, 1024)
     });
 }
 
@@ -102,7 +125,7 @@ pub fn embedding_table(_: &Device) {
             dy.write(token * width, &values);
         }
         let counts = integers(&vec![0i32; 2 * rows]);
-        let arguments = (dy.address, integers(&ids), NULL, partials.address, counts, tokens as i32, width as i32);
+        let arguments = (dy.address, integers(&ids), NULL, partials.address, counts, tokens as i32, width as i32, 1);
         launch("embedding_table_f32", [rows, 2, 1], (256, 1), 0, arguments);
         let mut results = [1, 2 * rows - 1].map(|row| {
             let values = Memory { address: partials.place(row * width), precision: F32 };
@@ -116,7 +139,7 @@ pub fn embedding_table(_: &Device) {
         let d_table = Memory::of(F32, rows * width);
         d_table.write((rows - 1) * width, &vec![1.0; width]);
         let values = Memory::rows(F32, 1, width, width);
-        let arguments = (values.address, integers(&ids), d_table.address, NULL, NULL, 1, width as i32);
+        let arguments = (values.address, integers(&ids), d_table.address, NULL, NULL, 1, width as i32, 1);
         launch("embedding_table_f32", [rows, 1, 1], (256, 1), 0, arguments);
         let last = Memory { address: d_table.place((rows - 1) * width), precision: F32 };
         results[0].extend(last.read(1, width, 8));
@@ -128,7 +151,7 @@ pub fn embedding_table(_: &Device) {
 pub fn embedding_chunks(_: &Device) {
     compare(|stride| {
         let [partials, d_table] = [(); 2].map(|()| Memory::rows(F32, ROWS, stride, 256));
-        let arguments = (partials.address, integers(&[1i32; ROWS]), d_table.address, 1, stride as i32);
+        let arguments = (partials.address, integers(&[1i32; ROWS]), d_table.address, 1, stride as i32, 1);
         launch("embedding_chunks", [1, ROWS, 1], (256, 1), 0, arguments);
         d_table.read(ROWS, stride, 256)
     });
@@ -137,7 +160,7 @@ pub fn embedding_chunks(_: &Device) {
 pub fn embedding_positions(_: &Device) {
     compare(|stride| {
         let (dy, d_positions) = (Memory::rows(F32, ROWS, stride, 256), Memory::rows(F32, 1, 256, 256));
-        let arguments = (dy.address, d_positions.address, ROWS as i32, stride as i32);
+        let arguments = (dy.address, d_positions.address, ROWS as i32, stride as i32, 256, 1);
         launch("embedding_positions_f32", [1; 3], (256, 1), 0, arguments);
         d_positions.read(1, 256, 256)
     });
@@ -285,6 +308,7 @@ fn offsets_past_two_to_the_31_elements_are_right() {
     let device = Tested::new(CudaDevice::new(0, F32).unwrap(), F32);
     for check in [
         sum_partials,
+        sum_splits,
         column_sums,
         mean_pool,
         mean_pool_backward,

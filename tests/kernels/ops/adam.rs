@@ -1,5 +1,7 @@
 //! Adam, and the clipping of its gradients.
 
+use std::slice::{from_mut, from_ref};
+
 use igpt_engine::device::{AdamStep, Clip, Device, WeightLayout};
 use proptest::prelude::any;
 
@@ -32,6 +34,35 @@ pub fn tails<D: Device>(device: &Tested<D>) {
     });
 }
 
+/// Tensors of one call: more than a launch takes, whole chunks of 16,384 elements, and one more or less.
+pub fn many_tensors<D: Device>(device: &Tested<D>) {
+    check_tensors(device, &[16_384, 16_385, 1, 16_383, 32_768, 32_769, 7]);
+    check_tensors(device, &(0..170).map(|index| 1 + index % 9).collect::<Vec<_>>());
+}
+
+/// One step of tensors of these lengths.
+pub fn check_tensors<D: Device>(device: &Tested<D>, lengths: &[usize]) {
+    let random = &mut device.random(5);
+    let mut both = || lengths.iter().map(|len| Both::floats(device, random, &[*len])).collect::<Vec<Both<D>>>();
+    let (parameters, gradients) = (both(), both());
+    let (mut exact, mut p): (Vec<_>, Vec<_>) = parameters.into_iter().map(|both| (both.exact, both.tensor)).unzip();
+    let (slopes, g): (Vec<_>, Vec<_>) = gradients.into_iter().map(|both| (both.exact, both.tensor)).unzip();
+    let moments = || lengths.iter().map(|len| device.zeros(&[*len]).unwrap()).collect::<Vec<_>>();
+    let (mut m, mut v) = (moments(), moments());
+    device.adam(&mut p, &g, &mut m, &mut v, step(1), None).unwrap();
+
+    for (index, (parameter, gradient)) in exact.iter_mut().zip(&slopes).enumerate() {
+        let [mut first, mut second] = [(); 2].map(|()| vec![0.0; gradient.len()]);
+        let moments = first.iter_mut().zip(&mut second);
+        for ((p, g), (m, v)) in parameter.iter_mut().zip(gradient).zip(moments) {
+            EXACT.step(p, *g, m, v, 1);
+        }
+        assert_close(device, &format!("parameter {index}"), &p[index], parameter, 16.0 * EPSILON, 1.0);
+        assert_close(device, &format!("first moment {index}"), &m[index], &first, 16.0 * EPSILON, 1.0);
+        assert_close(device, &format!("second moment {index}"), &v[index], &second, 16.0 * EPSILON, 1e-3);
+    }
+}
+
 /// What GEMMs read of a parameter: in bf16 a copy that is made once, and that Adam keeps up to date.
 fn copy<D: Device>(device: &Tested<D>, parameter: &D::Tensor) -> Vec<f32> {
     device.download(&device.mean_pool(parameter).unwrap()).unwrap()
@@ -47,7 +78,7 @@ pub fn check<D: Device>(device: &Tested<D>, seed: u64, len: usize, steps: u64) {
     for t in 1..=steps {
         let gradient = Both::random(device, random, &[1, 1, len]);
         let (p, m, v) = (&mut parameter.tensor, &mut first.tensor, &mut second.tensor);
-        device.adam(p, &gradient.tensor, m, v, step(t), None).unwrap();
+        device.adam(from_mut(p), from_ref(&gradient.tensor), from_mut(m), from_mut(v), step(t), None).unwrap();
 
         let moments = first.exact.iter_mut().zip(&mut second.exact);
         for ((p, g), (m, v)) in parameter.exact.iter_mut().zip(&gradient.exact).zip(moments) {
@@ -73,7 +104,7 @@ fn first_step<D: Device>(device: &Tested<D>, gradient: &[f32], clip: Option<(f32
     let gradient = device.upload(&shape, gradient).unwrap();
     let norm = device.upload(&[1], &[clip.map_or(0.0, |(norm, _)| norm)]).unwrap();
     let clip = clip.map(|(_, max_norm)| Clip { norm: &norm, max_norm });
-    device.adam(&mut p, &gradient, &mut m, &mut v, step(1), clip).unwrap();
+    device.adam(from_mut(&mut p), from_ref(&gradient), from_mut(&mut m), from_mut(&mut v), step(1), clip).unwrap();
     [p, m, v].map(|tensor| device.download(&tensor).unwrap())
 }
 
@@ -151,7 +182,16 @@ pub fn norms_that_are_not_finite_change_nothing<D: Device>(device: &Tested<D>) {
                 for shape in [1, 3] {
                     let norm = device.upload(&[shape], &[norm, 1.0, 1.0][..shape]).unwrap();
                     let clip = Clip { norm: &norm, max_norm };
-                    device.adam(&mut p, &gradient, &mut m, &mut v, step(3), Some(clip)).unwrap();
+                    device
+                        .adam(
+                            from_mut(&mut p),
+                            from_ref(&gradient),
+                            from_mut(&mut m),
+                            from_mut(&mut v),
+                            step(3),
+                            Some(clip),
+                        )
+                        .unwrap();
                     assert_eq!(state(&p, &m, &v), before, "{outputs} elements, clipped to {max_norm}");
                 }
             }
@@ -162,10 +202,14 @@ pub fn norms_that_are_not_finite_change_nothing<D: Device>(device: &Tested<D>) {
         let copies =
             [&p, &m, &v].map(|tensor| device.upload(&[1, outputs], &device.download(tensor).unwrap()).unwrap());
         let [mut p2, mut m2, mut v2] = copies;
-        device.adam(&mut p2, &gradient, &mut m2, &mut v2, step(3), None).unwrap();
+        device
+            .adam(from_mut(&mut p2), from_ref(&gradient), from_mut(&mut m2), from_mut(&mut v2), step(3), None)
+            .unwrap();
         let norm = device.upload(&[1], &[7.0]).unwrap();
         let clip = Clip { norm: &norm, max_norm: f32::INFINITY };
-        device.adam(&mut p, &gradient, &mut m, &mut v, step(3), Some(clip)).unwrap();
+        device
+            .adam(from_mut(&mut p), from_ref(&gradient), from_mut(&mut m), from_mut(&mut v), step(3), Some(clip))
+            .unwrap();
         assert_eq!(state(&p, &m, &v), state(&p2, &m2, &v2));
         assert_ne!(state(&p, &m, &v)[..3], before[..3]);
     }
@@ -174,15 +218,26 @@ pub fn norms_that_are_not_finite_change_nothing<D: Device>(device: &Tested<D>) {
 pub fn mistakes_are_errors<D: Device>(device: &Tested<D>) {
     let zeros = |shape: &[usize]| device.zeros(shape).unwrap();
     let [mut p, mut m, mut v] = [(); 3].map(|()| zeros(&[4]));
-    let result = device.adam(&mut p, &zeros(&[2, 2]), &mut m, &mut v, step(1), None);
+    let result =
+        device.adam(from_mut(&mut p), from_ref(&zeros(&[2, 2])), from_mut(&mut m), from_mut(&mut v), step(1), None);
     assert_error(result, &["adam: gradient must be [4], not [2, 2]"]);
-    let result = device.adam(&mut p, &zeros(&[4]), &mut m, &mut zeros(&[5]), step(1), None);
+    let result = device.adam(
+        from_mut(&mut p),
+        from_ref(&zeros(&[4])),
+        from_mut(&mut m),
+        from_mut(&mut zeros(&[5])),
+        step(1),
+        None,
+    );
     assert_error(result, &["adam: second_moment must be [4], not [5]"]);
     assert_error(
-        device.adam(&mut p, &zeros(&[4]), &mut m, &mut v, step(0), None),
+        device.adam(from_mut(&mut p), from_ref(&zeros(&[4])), from_mut(&mut m), from_mut(&mut v), step(0), None),
         &["adam: step must be at least 1, not 0"],
     );
+    let result = device.adam(from_mut(&mut p), &[], from_mut(&mut m), from_mut(&mut v), step(1), None);
+    assert_error(result, &["adam: gradients must be 1, one per parameter, not 0"]);
     let clip = Clip { norm: &zeros(&[2]), max_norm: 1.0 };
-    let result = device.adam(&mut p, &zeros(&[4]), &mut m, &mut v, step(1), Some(clip));
+    let result =
+        device.adam(from_mut(&mut p), from_ref(&zeros(&[4])), from_mut(&mut m), from_mut(&mut v), step(1), Some(clip));
     assert_error(result, &["adam: the norm to clip by must be [1], not [2]"]);
 }

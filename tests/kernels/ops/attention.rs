@@ -178,6 +178,9 @@ pub fn edges<D: Device>(device: &Tested<D>) {
         (127, 9),
         (128, 5),
         (129, 40),
+        (1, 64),
+        (63, 192),
+        (128, 64),
     ];
     each(tokens_and_columns.into_iter().enumerate(), |(index, (tokens, head_dim))| {
         let mask = if index % 2 == 0 { Mask::Causal } else { Mask::Full };
@@ -199,7 +202,7 @@ fn all_results<D: Device>(device: &Tested<D>, sizes: Attention, qkv: &[f32], dy:
 
 /// A NaN in a query, a key or a value reaches the output of every query that sees it, and nothing of other heads and images.
 pub fn a_nan_stays_in_its_head<D: Device>(device: &Tested<D>) {
-    each([(16, Mask::Causal), (7, Mask::Full)], |(head_dim, mask)| {
+    each([(16, Mask::Causal), (7, Mask::Full), (64, Mask::Full)], |(head_dim, mask)| {
         let sizes = Attention { batch: 2, tokens: 70, heads: 2, head_dim, mask };
         let (width, random) = (sizes.width(), &mut device.random(4));
         let [qkv, dy] = [3, 1].map(|parts| {
@@ -259,24 +262,30 @@ pub fn large_scores<D: Device>(device: &Tested<D>) {
 
 /// Scores of minus hundreds, all of them: beside them the zero of a key that is not there is infinitely large.
 pub fn low_scores<D: Device>(device: &Tested<D>) {
-    for (tokens, mask) in [(3, Mask::Full), (1, Mask::Causal), (66, Mask::Causal)] {
-        let sizes = Attention { batch: 1, tokens, heads: 1, head_dim: 16, mask };
-        let mut qkv = device.random(2).values(tokens * 48);
-        for (token, row) in qkv.chunks_mut(48).enumerate() {
-            row[..16].fill(16.0);
-            row[16..32].fill(-16.0);
-            // Half a unit of the score from key to key.
-            row[16] += 0.125 * (token % 4) as f64;
+    let cases = [
+        (3, Mask::Full, 16, 16.0),
+        (1, Mask::Causal, 16, 16.0),
+        (66, Mask::Causal, 16, 16.0),
+        (66, Mask::Full, 64, 8.0),
+    ];
+    for (tokens, mask, head_dim, value) in cases {
+        let sizes = Attention { batch: 1, tokens, heads: 1, head_dim, mask };
+        let mut qkv = device.random(2).values(tokens * 3 * head_dim);
+        for (token, row) in qkv.chunks_mut(3 * head_dim).enumerate() {
+            row[..head_dim].fill(value);
+            row[head_dim..2 * head_dim].fill(-value);
+            // Some of a score from key to key.
+            row[head_dim] += 0.125 * (token % 4) as f64;
         }
-        let qkv = Both::new(device, &[1, tokens, 48], qkv);
-        let dy = Both::random(device, &mut device.random(3), &[1, tokens, 16]);
+        let qkv = Both::new(device, &[1, tokens, 3 * head_dim], qkv);
+        let dy = Both::random(device, &mut device.random(3), &[1, tokens, head_dim]);
 
         let out = device.attention(&qkv.tensor, 1, mask).unwrap();
         let (output, logsumexp) = sizes.forward(&qkv.exact);
-        // Scores of 1024, of exact terms, are off by some of their last places; that is the weights' relative error.
-        let score = 1024.0 * sum_in_f32(16);
+        // Scores of 1024 or 512, of exact terms, are off by some of their last places; that is the weights' relative error.
+        let score = 1024.0 * sum_in_f32(head_dim);
         assert_close(device, "output", &out.output, &output, score + device.tolerance(tokens), 1.0);
-        assert_close(device, "logsumexp", &out.logsumexp, &logsumexp, sum_in_f32(16 + tokens), 1024.0);
+        assert_close(device, "logsumexp", &out.logsumexp, &logsumexp, sum_in_f32(head_dim + tokens), 1024.0);
         let d_qkv = device.attention_backward(&dy.tensor, &qkv.tensor, &out.output, &out.logsumexp, 1, mask).unwrap();
         let allowed = 16.0 * (score + device.tolerance(tokens));
         assert_close(device, "d_qkv", &d_qkv, &sizes.backward(&dy.exact, &qkv.exact), allowed, 16.0);
@@ -285,27 +294,23 @@ pub fn low_scores<D: Device>(device: &Tested<D>) {
 
 /// Scores that rise from key to key: what was summed before has to shrink, panel after panel.
 pub fn rising_scores<D: Device>(device: &Tested<D>) {
-    let sizes = Attention { batch: 1, tokens: 150, heads: 1, head_dim: 32, mask: Mask::Full };
-    let values = device.random(3).values(sizes.tokens * sizes.head_dim);
+    for head_dim in [32, 64] {
+        let sizes = Attention { batch: 1, tokens: 150, heads: 1, head_dim, mask: Mask::Full };
+        let values = device.random(3).values(sizes.tokens * sizes.head_dim);
 
-    let mut qkv = Vec::new();
-    for (token, value) in values.chunks(sizes.head_dim).enumerate() {
-        qkv.extend([1.0; 32]);
-        qkv.extend([token as f64 / 32.0 - 2.0; 32]);
-        qkv.extend(value);
+        let mut qkv = Vec::new();
+        for (token, value) in values.chunks(sizes.head_dim).enumerate() {
+            qkv.extend(vec![1.0; head_dim]);
+            qkv.extend(vec![token as f64 / 32.0 - 2.0; head_dim]);
+            qkv.extend(value);
+        }
+
+        let qkv = Both::new(device, &[1, sizes.tokens, 3 * sizes.width()], qkv);
+
+        let out = device.attention(&qkv.tensor, sizes.heads, sizes.mask).unwrap();
+        let expected = sizes.forward(&qkv.exact).0;
+        assert_close(device, "output", &out.output, &expected, 4.0 * device.tolerance(sizes.tokens), 1.0);
     }
-
-    let qkv = Both::new(device, &[1, sizes.tokens, 3 * sizes.width()], qkv);
-
-    let out = device.attention(&qkv.tensor, sizes.heads, sizes.mask).unwrap();
-    assert_close(
-        device,
-        "output",
-        &out.output,
-        &sizes.forward(&qkv.exact).0,
-        4.0 * device.tolerance(sizes.tokens),
-        1.0,
-    );
 }
 
 pub fn mistakes_are_errors<D: Device>(device: &Tested<D>) {

@@ -1,6 +1,6 @@
 //! Embeddings.
 
-use igpt_engine::device::{BLANK, Device};
+use igpt_engine::device::{BLANK, Beta, Device};
 
 use super::reference;
 use super::support::{
@@ -102,7 +102,9 @@ fn check_backward_of<D: Device>(
     let random = &mut device.random(tokens as u64);
     let mut d_table = Both::floats(device, random, &[rows, width]);
     let mut d_positions = Both::floats(device, random, &[tokens + 2, width]);
-    device.embedding_backward(&dy.tensor, &device_ids, &mut d_table.tensor, &mut d_positions.tensor).unwrap();
+    device
+        .embedding_backward(&dy.tensor, &device_ids, &mut d_table.tensor, &mut d_positions.tensor, Beta::One)
+        .unwrap();
 
     let (mut table, mut positions) = (vec![0.0; rows * width], vec![0.0; (tokens + 2) * width]);
     for (row, &id) in ids.iter().enumerate() {
@@ -113,6 +115,13 @@ fn check_backward_of<D: Device>(
             }
         }
     }
+
+    // Stored, every row is written: those of no token with zeros.
+    let [mut stored, mut stored_positions] =
+        [&[rows, width], &[tokens + 2, width]].map(|shape| device.unwritten(shape));
+    device.embedding_backward(&dy.tensor, &device_ids, &mut stored, &mut stored_positions, Beta::Zero).unwrap();
+    assert_close(device, "d_table, stored", &stored, &table, sum_in_f32(batch * tokens), 1.0);
+    assert_close(device, "d_positions, stored", &stored_positions, &positions, sum_in_f32(batch), 1.0);
 
     let (table, positions) = (sum(&d_table.exact, &table), sum(&d_positions.exact, &positions));
     assert_close(device, "d_table", &d_table.tensor, &table, sum_in_f32(batch * tokens), 1.0);
@@ -128,7 +137,7 @@ pub fn values_of_any_size<D: Device>(device: &Tested<D>) {
     let run = |dy: &[f32]| {
         let [mut d_table, mut d_positions] = [rows, tokens].map(|rows| device.zeros(&[rows, width]).unwrap());
         let dy = device.upload(&[2, tokens, width], dy).unwrap();
-        device.embedding_backward(&dy, &device_ids, &mut d_table, &mut d_positions).unwrap();
+        device.embedding_backward(&dy, &device_ids, &mut d_table, &mut d_positions, Beta::One).unwrap();
         [d_table, d_positions].map(|tensor| device.download(&tensor).unwrap())
     };
     let clean = run(&dy);
@@ -170,12 +179,15 @@ pub fn mistakes_are_errors<D: Device>(device: &Tested<D>) {
     let bad = device.upload_tokens([1, 3], &[0, 4, 1]).unwrap();
     assert_error(device.embedding(&table, &positions, &bad, 0), &["token 4 at position 1", "4 rows"]);
     let dy = device.upload(&[1, 3, 8], &[1.0; 24]).unwrap();
-    assert_error(device.embedding_backward(&dy, &bad, &mut table, &mut positions), &["token 4 at position 1"]);
+    assert_error(
+        device.embedding_backward(&dy, &bad, &mut table, &mut positions, Beta::One),
+        &["token 4 at position 1"],
+    );
     // Nothing was written before the bad token was found.
     assert!(device.download(&table).unwrap().iter().chain(&device.download(&positions).unwrap()).all(|x| *x == 0.0));
     let mut few = device.zeros(&[2, 8]).unwrap();
     assert_error(
-        device.embedding_backward(&dy, &ids, &mut table, &mut few),
+        device.embedding_backward(&dy, &ids, &mut table, &mut few, Beta::One),
         &["d_positions must be [3, 8], not [2, 8]"],
     );
 }

@@ -1,11 +1,34 @@
 //! One of every op, for what holds of all of them: determinism, and that the schedule of blocks and warps changes nothing.
 
-use igpt_engine::device::{Activation, AdamStep, Device, Mask, MlpGradients, MlpWeights, Norm, WeightLayout};
+use std::slice::{from_mut, from_ref};
+
+use igpt_engine::device::{Activation, AdamStep, Beta, Device, Mask, MlpGradients, MlpWeights, Norm, WeightLayout};
 
 use super::support::{Tested, upload};
 
 /// One of every op, at sizes that a device cuts into several blocks and tiles; all results, as bits.
 pub fn everything<D: Device>(device: &Tested<D>) -> Vec<Vec<u32>> {
+    [with_the_bits_of_every_card(device), attention_of_wide_heads(device)].concat()
+}
+
+/// Attention of heads for which compute capability 9.0 has a forward of its own, whose tiles of keys are longer than those of other cards, so
+/// that its online softmax has other bits.
+pub fn attention_of_wide_heads<D: Device>(device: &Tested<D>) -> Vec<Vec<u32>> {
+    let random = &mut device.random(13);
+    let mut results = Vec::new();
+    for (heads, head_dim, mask) in [(3, 64, Mask::Causal), (2, 96, Mask::Full), (1, 128, Mask::Causal)] {
+        let (tokens, width) = (201, heads * head_dim);
+        let qkv = upload(device, &[2, tokens, 3 * width], &random.values(2 * tokens * 3 * width));
+        let out = device.attention(&qkv, heads, mask).unwrap();
+        for tensor in [&out.output, &out.logsumexp] {
+            results.push(device.download(tensor).unwrap().into_iter().map(f32::to_bits).collect());
+        }
+    }
+    results
+}
+
+/// The same but for [`attention_of_wide_heads`].
+pub fn with_the_bits_of_every_card<D: Device>(device: &Tested<D>) -> Vec<Vec<u32>> {
     let (batch, tokens, width, heads, rows) = (2, 131, 96, 3, 37);
     let random = &mut device.random(11);
     let mut tensor = |shape: &[usize]| upload(device, shape, &random.values(shape.iter().product()));
@@ -26,20 +49,24 @@ pub fn everything<D: Device>(device: &Tested<D>) -> Vec<Vec<u32>> {
 
     keep(&device.embedding(&table, &positions, &ids, 0).unwrap());
     let (mut d_table, mut d_positions) = (tensor(&[rows, width]), tensor(&[tokens, width]));
-    device.embedding_backward(&dy, &ids, &mut d_table, &mut d_positions).unwrap();
+    device.embedding_backward(&dy, &ids, &mut d_table, &mut d_positions, Beta::One).unwrap();
     keep(&d_table);
     keep(&d_positions);
 
     let out = device.residual_layernorm(Norm::Layer, &x, &dy, &gain, Some(&gain)).unwrap();
     let (mut d_gain, mut d_bias) = (tensor(&[width]), tensor(&[width]));
     let slot = Some(&mut d_bias);
-    keep(&device.layernorm_backward(Norm::Layer, &dy, &out.sum, &gain, &out.stats, None, &mut d_gain, slot).unwrap());
+    keep(
+        &device
+            .layernorm_backward(Norm::Layer, &dy, &out.sum, &gain, &out.stats, None, &mut d_gain, slot, Beta::One)
+            .unwrap(),
+    );
     [&out.normed, &d_gain, &d_bias].into_iter().for_each(&mut keep);
 
     keep(&device.linear(&x, &weight, WeightLayout::OutIn, Some(&gain)).unwrap());
     let (mut d_weight, mut d_bias) = (tensor(&[width, width]), tensor(&[width]));
     let slot = Some(&mut d_bias);
-    keep(&device.linear_backward(&dy, &x, &weight, WeightLayout::InOut, &mut d_weight, slot).unwrap());
+    keep(&device.linear_backward(&dy, &x, &weight, WeightLayout::InOut, &mut d_weight, slot, Beta::One).unwrap());
     [&d_weight, &d_bias].into_iter().for_each(&mut keep);
 
     let weights = || MlpWeights { up: &up, up_bias: Some(&bias), down: &down, down_bias: Some(&gain) };
@@ -52,7 +79,7 @@ pub fn everything<D: Device>(device: &Tested<D>) -> Vec<Vec<u32>> {
         down: &mut d_down,
         down_bias: Some(&mut d_down_bias),
     };
-    keep(&device.mlp_backward(&dy, &x, &out.hidden, weights(), Activation::QuickGelu, slots).unwrap());
+    keep(&device.mlp_backward(&dy, &x, &out.hidden, weights(), Activation::QuickGelu, slots, Beta::One).unwrap());
     [&out.output, &d_up, &d_up_bias, &d_down, &d_down_bias].into_iter().for_each(&mut keep);
 
     for mask in [Mask::Causal, Mask::Full] {
@@ -60,6 +87,9 @@ pub fn everything<D: Device>(device: &Tested<D>) -> Vec<Vec<u32>> {
         keep(&device.attention_backward(&dy, &qkv, &out.output, &out.logsumexp, heads, mask).unwrap());
         [&out.output, &out.logsumexp].into_iter().for_each(&mut keep);
     }
+    // One wide head, of an output and sums that are not a forward's: any numbers do.
+    let (output, logsumexp) = (tensor(&[batch, tokens, width]), tensor(&[batch, 1, tokens]));
+    keep(&device.attention_backward(&dy, &qkv, &output, &logsumexp, 1, Mask::Causal).unwrap());
 
     let logits = tensor(&[batch, tokens, rows]);
     let weights = tensor(&[batch * tokens]);
@@ -74,7 +104,7 @@ pub fn everything<D: Device>(device: &Tested<D>) -> Vec<Vec<u32>> {
     let [first, second] = &mut moments;
     let mut parameter = tensor(&[batch, tokens, width]);
     let step = AdamStep { learning_rate: 1e-3, beta1: 0.9, beta2: 0.95, epsilon: 1e-8, step: 1 };
-    device.adam(&mut parameter, &dy, first, second, step, None).unwrap();
+    device.adam(from_mut(&mut parameter), from_ref(&dy), from_mut(first), from_mut(second), step, None).unwrap();
     keep(&parameter);
     let mut average = tensor(&[batch, tokens, width]);
     device.ema(&mut average, &parameter, 1e-3, &device.upload(&[3], &[1.0, 0.0, 0.0]).unwrap()).unwrap();

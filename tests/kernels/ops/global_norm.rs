@@ -20,10 +20,11 @@ pub fn norm_of_everything<D: Device>(device: &Tested<D>) {
     assert!((norm / 5e25 - 1.0).abs() < 1e-6, "{norm}");
 }
 
-/// Every element counts: with the last alone that is not zero, and with all of one size, at lengths beside every vector, block and grid
-/// (768 blocks of 256 threads); of what the host made, and of results.
+/// Every element counts: with the last alone that is not zero, and with all of one size, at lengths beside every vector, block and chunk
+/// (16,384 elements); of what the host made, and of results.
 pub fn bounds<D: Device>(device: &Tested<D>) {
-    let lengths = [1023, 1, 2, 3, 4, 5, 6, 7, 8, 9, 15, 16, 17, 1025, 2047, 2049, 4097, 768 * 256 * 8 + 13];
+    let lengths =
+        [1023, 1, 2, 3, 4, 5, 6, 7, 8, 9, 15, 16, 17, 1025, 2047, 2049, 4097, 16_383, 16_384, 16_385, 40 * 16_384 + 13];
     each(lengths, |len| check_length(device, len));
 }
 
@@ -38,11 +39,18 @@ pub fn check_length<D: Device>(device: &Tested<D>, len: usize) {
     }
 }
 
-/// More partial sums than the block that adds them up has threads: a tensor each, and of one tensor.
+/// More tensors than a launch takes (240), and more partial sums than the block that adds them up has threads (1,024).
 pub fn many_partial_sums<D: Device>(device: &Tested<D>) {
-    each([257, 1, 2, 255, 256, 513, 700], |count| check_tensors(device, count));
-    let long = device.upload(&[257 * 1024], &vec![1.0; 257 * 1024]).unwrap();
-    assert_close(device, "norm", &device.global_norm(&[long]).unwrap(), &[(257f64 * 1024.0).sqrt()], EPSILON, 0.0);
+    each([241, 1, 2, 239, 240, 481, 1025], |count| check_tensors(device, count));
+}
+
+/// Results among what the host made: lists of both precisions, in turns.
+pub fn both_precisions<D: Device>(device: &Tested<D>) {
+    let tensors: Vec<_> = (0..7)
+        .map(|index| if index % 3 == 1 { device.result(&[2.0; 5]) } else { device.upload(&[5], &[1.0; 5]).unwrap() })
+        .collect();
+    let norm = device.global_norm(&tensors).unwrap();
+    assert_close(device, "norm", &norm, &[f64::sqrt(5.0 * 5.0 + 2.0 * 20.0)], EPSILON, 0.0);
 }
 
 pub fn check_tensors<D: Device>(device: &Tested<D>, count: usize) {

@@ -1,12 +1,14 @@
 //! Norms, alone and of residual sums.
 
-use igpt_engine::device::{Device, Norm};
+use std::rc::Rc;
+
+use igpt_engine::device::{Beta, Device, Norm, PartialSum};
 use proptest::prelude::{Strategy, any};
 
 use super::reference;
 use super::support::{
     Both, EPSILON, FACTORS, Tested, assert_bits, assert_close, assert_error, assert_matches_finite_differences,
-    assert_rounded_once, assert_within_twice_naive, dot, each, property, scaled, sum, sum_in_f32, two,
+    assert_rounded_once, assert_within_twice_naive, dot, each, property, scaled, sum, sum_in_f32, two, upload,
 };
 
 /// Seed, mean-centred, bias, rows, width.
@@ -88,7 +90,17 @@ pub fn check_backward<D: Device>(device: &Tested<D>, case: Case) {
 
     let bias_slot = biased.then_some(&mut d_bias.tensor);
     let got = device
-        .layernorm_backward(norm, &dy.tensor, &x.tensor, &gain.tensor, &stats, None, &mut d_gain.tensor, bias_slot)
+        .layernorm_backward(
+            norm,
+            &dy.tensor,
+            &x.tensor,
+            &gain.tensor,
+            &stats,
+            None,
+            &mut d_gain.tensor,
+            bias_slot,
+            Beta::One,
+        )
         .unwrap();
     // Of the sums each has a few more operations behind it, some of which cancel.
     assert_rounded_once(device, "dx", &got, &dx, 4.0 * sum_in_f32(width) * lost, 1.0);
@@ -100,6 +112,24 @@ pub fn check_backward<D: Device>(device: &Tested<D>, case: Case) {
     }
     let expected = if biased { sum(&d_bias.exact, &bias_gradient) } else { d_bias.exact.clone() };
     assert_close(device, "d_bias", &d_bias.tensor, &expected, sum_in_f32(rows), 1.0);
+
+    // Stored: the same without what was there.
+    let [mut stored, mut stored_bias] = [(); 2].map(|()| device.unwritten(&[width]));
+    let (slot, tensors) = (Some(&mut stored_bias), (&dy.tensor, &x.tensor, &gain.tensor));
+    device
+        .layernorm_backward(norm, tensors.0, tensors.1, tensors.2, &stats, None, &mut stored, slot, Beta::Zero)
+        .unwrap();
+    let allowed = (sum_in_f32(rows) + sum_in_f32(width)) * lost;
+    assert_close(device, "d_gain, stored", &stored, &gain_gradient, allowed, 1.0);
+    assert_close(device, "d_bias, stored", &stored_bias, &bias_gradient, sum_in_f32(rows), 1.0);
+
+    // A stream's gradient that something else needs keeps its values.
+    let shared = Rc::new(upload(device, &[rows, width], &residual_grad.exact));
+    let elsewhere = Some(Rc::clone(&shared));
+    let out = device.layernorm_gradients(norm, tensors.0, tensors.1, tensors.2, &stats, elsewhere, false).unwrap();
+    assert_close(device, "the stream's gradient", &shared, &residual_grad.exact, 0.0, 0.0);
+    let both = sum(&residual_grad.exact, &dx);
+    assert_rounded_once(device, "dx beside a stream", &out.dx, &both, 4.0 * sum_in_f32(width) * lost, 1.0);
 
     let (x, dy, gain) = (&x, &dy, &gain);
     let mut ignored = device.zeros(&[width]).unwrap();
@@ -113,6 +143,7 @@ pub fn check_backward<D: Device>(device: &Tested<D>, case: Case) {
             Some(residual_grad.tensor),
             &mut ignored,
             None,
+            Beta::One,
         )
         .unwrap();
     let both = sum(&residual_grad.exact, &dx);
@@ -180,7 +211,9 @@ pub fn values_of_any_size<D: Device>(device: &Tested<D>) {
             let dy = device.upload(&[rows, width], dy).unwrap();
             let [mut d_gain, mut d_bias] = [(); 2].map(|()| device.zeros(&[width]).unwrap());
             let slot = Some(&mut d_bias);
-            let dx = device.layernorm_backward(norm, &dy, &x, &gain, &out.stats, None, &mut d_gain, slot).unwrap();
+            let dx = device
+                .layernorm_backward(norm, &dy, &x, &gain, &out.stats, None, &mut d_gain, slot, Beta::One)
+                .unwrap();
             [dx, d_gain, d_bias].map(|tensor| device.download(&tensor).unwrap())
         };
         let clean = backward(&dy);
@@ -204,6 +237,41 @@ pub fn far_from_zero<D: Device>(device: &Tested<D>) {
     assert_close(device, "normed", &out.normed, &y, (4000.0 * EPSILON).max(device.epsilon()), 1.0);
 }
 
+/// More sums than one launch takes, of two shapes, stored and added to.
+pub fn many_sums<D: Device>(device: &Tested<D>) {
+    each([131, 1, 128, 129], |count| check_sums(device, count));
+}
+
+/// Whole numbers, so that the sums are exact.
+pub fn check_sums<D: Device>(device: &Tested<D>, count: usize) {
+    let shape = |index: usize| if index < count / 2 { [3, 33] } else { [17, 5] };
+    let partials = |index: usize| -> Vec<f32> {
+        (0..shape(index).iter().product()).map(|at: usize| ((at * 7 + index) % 11) as f32 - 4.0).collect()
+    };
+    let beta = |index: usize| if index < count / 3 { Beta::Zero } else { Beta::One };
+    let mut tensors: Vec<_> = (0..count)
+        .map(|index| {
+            let [blocks, width] = shape(index);
+            let total = if beta(index) == Beta::Zero {
+                device.unwritten(&[width])
+            } else {
+                device.upload(&[width], &vec![index as f32; width]).unwrap()
+            };
+            (device.upload(&[blocks, width], &partials(index)).unwrap(), total)
+        })
+        .collect();
+    let sums = tensors.iter_mut().enumerate();
+    let sums = sums.map(|(index, (partials, total))| PartialSum { partials, total, beta: beta(index) });
+    device.sum_partials(sums.collect()).unwrap();
+
+    for (index, (_, total)) in tensors.iter().enumerate() {
+        let width = shape(index)[1];
+        let mut expected = vec![if beta(index) == Beta::Zero { 0.0 } else { index as f32 }; width];
+        partials(index).iter().enumerate().for_each(|(at, value)| expected[at % width] += value);
+        assert_bits(&format!("sum {index}"), &device.download(total).unwrap(), &expected);
+    }
+}
+
 pub fn mistakes_are_errors<D: Device>(device: &Tested<D>) {
     let zeros = |shape: &[usize]| device.zeros(shape).unwrap();
     let (x, gain, stats) = (zeros(&[2, 3, 8]), zeros(&[8]), zeros(&[6, 2]));
@@ -212,10 +280,12 @@ pub fn mistakes_are_errors<D: Device>(device: &Tested<D>) {
     assert_error(device.layernorm(Norm::Rms, &x, &gain, Some(&zeros(&[1]))), &["layernorm: bias must be [8], not [1]"]);
     let result = device.residual_layernorm(Norm::Rms, &x, &zeros(&[6, 8]), &gain, None);
     assert_error(result, &["residual_layernorm: delta must be [2, 3, 8], not [6, 8]"]);
-    let result = device.layernorm_backward(Norm::Rms, &x, &x, &gain, &zeros(&[5, 2]), None, &mut d_gain, None);
+    let result =
+        device.layernorm_backward(Norm::Rms, &x, &x, &gain, &zeros(&[5, 2]), None, &mut d_gain, None, Beta::One);
     assert_error(result, &["layernorm_backward: stats must be [6, 2], not [5, 2]"]);
-    let result = device.layernorm_backward(Norm::Rms, &x, &x, &gain, &stats, Some(zeros(&[48])), &mut d_gain, None);
+    let result =
+        device.layernorm_backward(Norm::Rms, &x, &x, &gain, &stats, Some(zeros(&[48])), &mut d_gain, None, Beta::One);
     assert_error(result, &["layernorm_backward: d_stream must be [2, 3, 8], not [48]"]);
-    let result = device.layernorm_backward(Norm::Rms, &x, &x, &gain, &stats, None, &mut zeros(&[7]), None);
+    let result = device.layernorm_backward(Norm::Rms, &x, &x, &gain, &stats, None, &mut zeros(&[7]), None, Beta::One);
     assert_error(result, &["layernorm_backward: d_gain must be [8], not [7]"]);
 }

@@ -1,6 +1,6 @@
 //! Linear layers.
 
-use igpt_engine::device::{Device, WeightLayout};
+use igpt_engine::device::{Beta, Device, WeightGradient, WeightLayout};
 use proptest::prelude::{Strategy, any};
 
 use super::reference::{self, Sizes};
@@ -99,7 +99,7 @@ pub fn values_of_any_size<D: Device>(device: &Tested<D>) {
                 let (mut d_weight, mut d_bias) = (device.zeros(&shape).unwrap(), device.zeros(&[outputs]).unwrap());
                 let y = device.linear(&x, &weight, layout, None).unwrap();
                 let slot = Some(&mut d_bias);
-                let dx = device.linear_backward(&dy, &x, &weight, layout, &mut d_weight, slot).unwrap();
+                let dx = device.linear_backward(&dy, &x, &weight, layout, &mut d_weight, slot, Beta::One).unwrap();
                 [y, dx, d_weight, d_bias].map(|tensor| device.download(&tensor).unwrap())
             };
             let clean = run(&x, &weight, &dy);
@@ -164,13 +164,19 @@ pub fn check_backward<D: Device>(device: &Tested<D>, case: Case) {
     let [mut d_weight, mut d_bias] = [&shape[..], &[outputs]].map(|shape| Both::floats(device, random, shape));
 
     let bias_slot = biased.then_some(&mut d_bias.tensor);
-    let got =
-        device.linear_backward(&dy.tensor, &x.tensor, &weight.tensor, layout, &mut d_weight.tensor, bias_slot).unwrap();
+    let got = device
+        .linear_backward(&dy.tensor, &x.tensor, &weight.tensor, layout, &mut d_weight.tensor, bias_slot, Beta::One)
+        .unwrap();
 
     let definition = || reference::linear_backward(&dy.exact, &x.exact, &weight.exact, layout, sizes);
     let (dx, weight_gradient, bias_gradient) = definition();
     assert_rounded_once(device, "dx", &got, &dx, sum_in_f32(outputs), 1.0);
-    // Gradients of parameters are f32 on every device.
+    // Gradients of parameters are f32 on every device; stored, they are the same without what was there.
+    let [mut stored, mut stored_bias] = [&shape[..], &[outputs]].map(|shape| device.unwritten(shape));
+    let slot = Some(&mut stored_bias);
+    device.linear_backward(&dy.tensor, &x.tensor, &weight.tensor, layout, &mut stored, slot, Beta::Zero).unwrap();
+    assert_close(device, "d_weight, stored", &stored, &weight_gradient, sum_in_f32(rows), 1.0);
+    assert_close(device, "d_bias, stored", &stored_bias, &bias_gradient, sum_in_f32(rows), 1.0);
     let summed = sum(&d_weight.exact, &weight_gradient);
     assert_close(device, "d_weight", &d_weight.tensor, &summed, sum_in_f32(rows), 1.0);
     let expected = if biased { sum(&d_bias.exact, &bias_gradient) } else { d_bias.exact.clone() };
@@ -188,6 +194,54 @@ pub fn check_backward<D: Device>(device: &Tested<D>, case: Case) {
     }
 }
 
+/// The gradients of several weights at once: of one size of rows, aligned and with tiles enough for one launch, stored and added to;
+/// and of others, which are launches of their own.
+pub fn several_weights<D: Device>(device: &Tested<D>) {
+    // In bf16 54 tiles of 128 x 128 and more are one launch; the last rows, columns and k's fill none.
+    let large = [(520, 776), (776, 136), (392, 1032), (136, 136)];
+    let cases = [(72, &large[..], false), (72, &large[..3], true), (40, &[(8, 16), (17, 5), (9, 30)], false)];
+    each(cases, |(rows, sizes, stored)| check_weights(device, rows, sizes, stored));
+}
+
+/// Small whole numbers, so that all sums are exact; a weight that lies the other way is one of them.
+pub fn check_weights<D: Device>(device: &Tested<D>, rows: usize, sizes: &[(usize, usize)], stored: bool) {
+    let whole = |rows: usize, columns: usize, times: usize| -> Vec<f32> {
+        (0..rows * columns).map(|at| ((at / columns * times + at % columns * 5) % 7) as f32 - 3.0).collect()
+    };
+    let mut operands = Vec::new();
+    for (index, (inputs, outputs)) in sizes.iter().copied().enumerate() {
+        let (layout, shape) = layout(index == 1, inputs, outputs);
+        let (x, dy, old) = (whole(rows, inputs, index + 2), whole(rows, outputs, 3), whole(inputs, outputs, 4));
+        let tensors =
+            [(&x, inputs), (&dy, outputs)].map(|(values, width)| device.upload(&[rows, width], values).unwrap());
+        let d_weight = if stored { device.unwritten(&shape) } else { device.upload(&shape, &old).unwrap() };
+        operands.push((x, dy, old, tensors, d_weight, layout));
+    }
+
+    let beta = if stored { Beta::Zero } else { Beta::One };
+    let gradients = operands.iter_mut().map(|(_, _, _, [x, dy], d_weight, layout)| WeightGradient {
+        x,
+        dy,
+        layout: *layout,
+        d_weight,
+        beta,
+    });
+    device.weight_gradients(gradients.collect()).unwrap();
+
+    for (index, ((x, dy, old, _, d_weight, _), (inputs, outputs))) in operands.iter().zip(sizes).enumerate() {
+        // [in, out], or as it lies.
+        let mut expected = if stored { vec![0.0; old.len()] } else { old.clone() };
+        for (x, dy) in x.chunks_exact(*inputs).zip(dy.chunks_exact(*outputs)) {
+            for (i, x) in x.iter().enumerate() {
+                for (o, dy) in dy.iter().enumerate() {
+                    expected[if index == 1 { o * inputs + i } else { i * outputs + o }] += x * dy;
+                }
+            }
+        }
+        assert_bits(&format!("weight {index}"), &device.download(d_weight).unwrap(), &expected);
+    }
+}
+
 pub fn mistakes_are_errors<D: Device>(device: &Tested<D>) {
     let zeros = |shape: &[usize]| device.zeros(shape).unwrap();
     let (x, weight, dy) = (zeros(&[2, 3, 8]), zeros(&[8, 5]), zeros(&[2, 3, 5]));
@@ -199,8 +253,9 @@ pub fn mistakes_are_errors<D: Device>(device: &Tested<D>) {
     let bias = zeros(&[8]);
     assert_error(device.linear(&x, &weight, WeightLayout::InOut, Some(&bias)), &["linear: bias must be [5], not [8]"]);
     let mut d_weight = zeros(&[8, 5]);
-    let result = device.linear_backward(&zeros(&[6, 5]), &x, &weight, WeightLayout::InOut, &mut d_weight, None);
+    let result =
+        device.linear_backward(&zeros(&[6, 5]), &x, &weight, WeightLayout::InOut, &mut d_weight, None, Beta::One);
     assert_error(result, &["linear_backward: dy must be [2, 3] and then 5, not [6, 5]"]);
-    let result = device.linear_backward(&dy, &x, &weight, WeightLayout::InOut, &mut zeros(&[5, 8]), None);
+    let result = device.linear_backward(&dy, &x, &weight, WeightLayout::InOut, &mut zeros(&[5, 8]), None, Beta::One);
     assert_error(result, &["linear_backward: d_weight must be [8, 5], not [5, 8]"]);
 }

@@ -1,6 +1,6 @@
 //! The MLP.
 
-use igpt_engine::device::{Activation, Device, MlpGradients, MlpOutput, MlpWeights};
+use igpt_engine::device::{Activation, Beta, Device, MlpGradients, MlpOutput, MlpWeights};
 use igpt_engine::named::Named;
 use proptest::prelude::{Strategy, any};
 use proptest::sample::select;
@@ -134,7 +134,8 @@ pub fn check_backward<D: Device>(device: &Tested<D>, case: Case) {
     let mut gradients = Weights::random(device, random, width, hidden_width);
     let hidden = device.mlp(&x.tensor, weights.tensors(biased), kind).unwrap().hidden;
     let slots = gradients.gradients(biased);
-    let got = device.mlp_backward(&dy.tensor, &x.tensor, &hidden, weights.tensors(biased), kind, slots).unwrap();
+    let got =
+        device.mlp_backward(&dy.tensor, &x.tensor, &hidden, weights.tensors(biased), kind, slots, Beta::One).unwrap();
 
     let definition = || mlp_backward(&dy.exact, &x.exact, weights.exact(), biased, kind, rows);
     let [dx, expected @ ..] = definition();
@@ -146,6 +147,16 @@ pub fn check_backward<D: Device>(device: &Tested<D>, case: Case) {
         let is_bias = index % 2 == 1;
         let expected = if is_bias && !biased { slot.exact.clone() } else { sum(&slot.exact, &expected[index]) };
         assert_close(device, name, &slot.tensor, &expected, allowed, 1.0);
+    }
+
+    // Stored: the same without what was there.
+    let shapes: [&[usize]; 4] = [&[width, hidden_width], &[hidden_width], &[hidden_width, width], &[width]];
+    let mut stored = shapes.map(|shape| device.unwritten(shape));
+    let [up, up_bias, down, down_bias] = &mut stored;
+    let slots = MlpGradients { up, up_bias: biased.then_some(up_bias), down, down_bias: biased.then_some(down_bias) };
+    device.mlp_backward(&dy.tensor, &x.tensor, &hidden, weights.tensors(biased), kind, slots, Beta::Zero).unwrap();
+    for (index, stored) in stored.iter().enumerate().filter(|(index, _)| biased || index % 2 == 0) {
+        assert_close(device, "stored", stored, &expected[index], allowed, 1.0);
     }
 
     if let Some([naive_dx, naive @ ..]) = device.naively(definition) {
@@ -248,7 +259,7 @@ pub fn check_roundings<D: Device>(device: &Tested<D>, kind: Activation, rows: us
         down: &mut d_down,
         down_bias: Some(&mut d_down_bias),
     };
-    let dx = device.mlp_backward(&dy.tensor, &x.tensor, &out.hidden, weights, kind, slots).unwrap();
+    let dx = device.mlp_backward(&dy.tensor, &x.tensor, &out.hidden, weights, kind, slots, Beta::One).unwrap();
 
     let mut exact = matmul(&dy.exact, &transpose(&down.exact, width, width), rows, width, width);
     exact.iter_mut().zip(&hidden).for_each(|(d, &x)| *d *= activation_derivative(kind, x));
@@ -275,7 +286,8 @@ pub fn a_nan_stays_in_its_row<D: Device>(device: &Tested<D>) {
                 let hidden = device.upload(&[rows, width], hidden).unwrap();
                 let mut gradients = Weights::random(device, &mut device.random(14), width, width);
                 let slots = gradients.gradients(true);
-                let dx = device.mlp_backward(&x.tensor, &x.tensor, &hidden, weights.tensors(true), kind, slots);
+                let dx =
+                    device.mlp_backward(&x.tensor, &x.tensor, &hidden, weights.tensors(true), kind, slots, Beta::One);
                 device.download(&dx.unwrap()).unwrap()
             };
             let clean = backward(&hidden);
@@ -308,7 +320,7 @@ pub fn large_values<D: Device>(device: &Tested<D>) {
 
         let (mut d_up, mut d_down) = (one(0.0), one(0.0));
         let slots = MlpGradients { up: &mut d_up, up_bias: None, down: &mut d_down, down_bias: None };
-        let dx = device.mlp_backward(&dy.tensor, &x.tensor, &out.hidden, weights(), kind, slots).unwrap();
+        let dx = device.mlp_backward(&dy.tensor, &x.tensor, &out.hidden, weights(), kind, slots, Beta::One).unwrap();
         let (output, dx) = (device.download(&out.output).unwrap(), device.download(&dx).unwrap());
 
         for (row, &x) in x.exact.iter().enumerate() {
@@ -340,6 +352,6 @@ pub fn mistakes_are_errors<D: Device>(device: &Tested<D>) {
     let weights = MlpWeights { up: &up, up_bias: None, down: &down, down_bias: None };
     let (mut d_up, mut d_down) = (zeros(&[4, 16]), zeros(&[4, 16]));
     let slots = MlpGradients { up: &mut d_up, up_bias: None, down: &mut d_down, down_bias: None };
-    let result = device.mlp_backward(&x, &x, &zeros(&[3, 16]), weights, Activation::Gelu, slots);
+    let result = device.mlp_backward(&x, &x, &zeros(&[3, 16]), weights, Activation::Gelu, slots, Beta::One);
     assert_error(result, &["mlp_backward: the gradient of down must be [16, 4], not [4, 16]"]);
 }

@@ -53,7 +53,7 @@ macro_rules! op_table {
     ($name:ident: $device:expr) => {
         on_device! { $name: $device;
             adam {
-                three_steps, tails, clipping, ends_of_the_range, norms_that_are_not_finite_change_nothing,
+                three_steps, tails, many_tensors, clipping, ends_of_the_range, norms_that_are_not_finite_change_nothing,
                 mistakes_are_errors
             }
             attention {
@@ -72,12 +72,12 @@ macro_rules! op_table {
                 forward, backward, tails, many_tokens, large_palettes, bounds, values_of_any_size, blanks,
                 mistakes_are_errors
             }
-            global_norm { norm_of_everything, bounds, many_partial_sums, ends_of_the_range, verdicts }
+            global_norm { norm_of_everything, bounds, many_partial_sums, both_precisions, ends_of_the_range, verdicts }
             layernorm {
-                forward, backward, wide, bounds, far_from_zero, small_rows, values_of_any_size, mistakes_are_errors
+                forward, backward, wide, bounds, many_sums, far_from_zero, small_rows, values_of_any_size, mistakes_are_errors
             }
             linear {
-                forward, backward, bounds, large, large_palettes, splits, values_of_any_size, mistakes_are_errors
+                forward, backward, bounds, large, large_palettes, splits, several_weights, values_of_any_size, mistakes_are_errors
             }
             mean_pool { both_ways, bounds, values_of_any_size, mistakes_are_errors }
             memory { values_come_back, rows_are_gathered, no_tensor_is_empty }

@@ -104,6 +104,13 @@ impl<D: Device> Tested<D> {
     }
 }
 
+impl<D: Device> Tested<D> {
+    /// A gradient of a parameter before anything was stored in it: whoever adds to it gets NaN.
+    pub fn unwritten(&self, shape: &[usize]) -> D::Tensor {
+        self.upload(shape, &vec![f32::NAN; shape.iter().product()]).expect("shape fits")
+    }
+}
+
 /// Random numbers of one case.
 pub struct Random {
     numbers: ChaCha8Rng,

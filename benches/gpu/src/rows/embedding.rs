@@ -2,7 +2,7 @@
 
 use igpt_engine::device::cuda::{CudaTensor, CudaTokens};
 use igpt_engine::device::prelude::*;
-use igpt_engine::device::{CudaDevice, Result};
+use igpt_engine::device::{Beta, CudaDevice, Result};
 
 use super::{Bench, Case, Prepared};
 use crate::check::Checked;
@@ -83,7 +83,7 @@ fn backward<'a>(device: &'a CudaDevice, model: &Model, sets: usize, normals: &mu
 
     let run = move |operands: &mut Operands| {
         let Operands { ids, dy, d_table, d_positions, .. } = operands;
-        device.embedding_backward(dy, ids, d_table, d_positions)
+        device.embedding_backward(dy, ids, d_table, d_positions, Beta::One)
     };
     run(&mut all[0])?;
 

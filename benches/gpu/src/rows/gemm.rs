@@ -9,7 +9,7 @@ use std::rc::Rc;
 use half::bf16;
 use igpt_engine::device::cuda::CudaTensor;
 use igpt_engine::device::prelude::*;
-use igpt_engine::device::{CudaDevice, Result, WeightLayout};
+use igpt_engine::device::{Beta, CudaDevice, Result, WeightLayout};
 
 use super::{Bench, Case, Prepared};
 use crate::check::{Checked, spread_over};
@@ -160,7 +160,7 @@ pub(super) fn both_gradients<'a>(device: &'a CudaDevice, operands: &Shared) -> W
     let operands = Rc::clone(operands);
     Box::new(move |set| {
         let Set { x, weight, dy, d_weight } = &mut operands.borrow_mut().sets[set];
-        device.linear_backward(dy, x, weight, WeightLayout::InOut, d_weight, None).map(Some)
+        device.linear_backward(dy, x, weight, WeightLayout::InOut, d_weight, None, Beta::One).map(Some)
     })
 }
 

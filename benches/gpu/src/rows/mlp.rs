@@ -5,7 +5,7 @@ use std::rc::Rc;
 
 use igpt_engine::device::cuda::CudaTensor;
 use igpt_engine::device::prelude::*;
-use igpt_engine::device::{Activation, CudaDevice, MlpGradients, MlpWeights, Result};
+use igpt_engine::device::{Activation, Beta, CudaDevice, MlpGradients, MlpWeights, Result};
 
 use super::Prepared;
 use super::gemm::{self, Layer, Operands, Shared};
@@ -88,7 +88,7 @@ pub fn backward<'a>(
             let gradients =
                 MlpGradients { up: &mut up.d_weight, up_bias: None, down: &mut down.d_weight, down_bias: None };
             // Any hidden values will do: N(0, 1), as the down layer's inputs are.
-            device.mlp_backward(&down.dy, &up.x, &down.x, weights, ACTIVATION, gradients)
+            device.mlp_backward(&down.dy, &up.x, &down.x, weights, ACTIVATION, gradients, Beta::One)
         }
     };
 

@@ -4,7 +4,7 @@ use std::cell::RefCell;
 
 use igpt_engine::device::cuda::CudaTensor;
 use igpt_engine::device::prelude::*;
-use igpt_engine::device::{CudaDevice, NORM_EPSILON, Norm, Result};
+use igpt_engine::device::{Beta, CudaDevice, NORM_EPSILON, Norm, Result};
 
 use super::{Bench, Case, Prepared};
 use crate::check::Checked;
@@ -99,7 +99,7 @@ fn backward<'a>(
     let run = move |set: &mut BackwardSet| -> Result<()> {
         let BackwardSet { x, dy, gain, stats, d_gain, stream } = set;
         let residual = stream.take();
-        *stream = Some(device.layernorm_backward(Norm::Rms, dy, x, gain, stats, residual, d_gain, None)?);
+        *stream = Some(device.layernorm_backward(Norm::Rms, dy, x, gain, stats, residual, d_gain, None, Beta::One)?);
         Ok(())
     };
     run(&mut on_device[0])?;

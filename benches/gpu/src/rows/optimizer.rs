@@ -1,5 +1,7 @@
 //! The optimiser on the parameters of a whole model: the gradient's norm, and Adam on every tensor.
 
+use std::slice::{from_mut, from_ref};
+
 use igpt_engine::device::cuda::CudaTensor;
 use igpt_engine::device::prelude::*;
 use igpt_engine::device::{AdamStep, CudaDevice, Result, WeightLayout};
@@ -65,7 +67,7 @@ fn adam<'a>(device: &'a CudaDevice, shapes: &[Vec<usize>], normals: &mut Normals
 
     let update = move |all: &mut [State]| -> Result<()> {
         for State { parameter, gradient, first, second } in all {
-            device.adam(parameter, gradient, first, second, STEP, None)?;
+            device.adam(from_mut(parameter), from_ref(gradient), from_mut(first), from_mut(second), STEP, None)?;
         }
         Ok(())
     };

@@ -56,7 +56,7 @@ pub fn run(
         Grid { kernel, launch, memory, options, number, template, undefined, first_agent, sync_locations, warned };
 
     // Clusters in a seeded order, on as many threads as there is work for.
-    let mut order: Vec<u64> = (0..launch.clusters()).collect();
+    let mut order = sample(launch, options.blocks);
     Rng::new(options.seed, number).shuffle(&mut order);
     let available = std::thread::available_parallelism().map_or(1, usize::from);
     let threads = if options.threads == 0 { available } else { options.threads }.min(order.len()).max(1);
@@ -91,6 +91,29 @@ pub fn run(
         total.add(&other);
         total
     }))
+}
+
+/// The clusters of a launch that run where `blocks` of its blocks are wanted: all for 0, and at least one. The same ones every time.
+///
+/// They are a golden section of the grid apart, so that any number of them is spread over it evenly. The distance shares no divisor
+/// with the grid: as many as the grid is wide, or a multiple, have each place along x (of a causal mask: each length of the work)
+/// equally often.
+pub fn sample(launch: &Launch, blocks: u64) -> Vec<u64> {
+    let clusters = launch.clusters();
+    let wanted = blocks.div_ceil(u64::from(launch.cluster_size()).max(1));
+    if wanted == 0 || wanted >= clusters {
+        return (0..clusters).collect();
+    }
+
+    let golden = (clusters as f64 * 0.618_033_988_75) as u64;
+    let distance = (golden.max(1)..clusters).find(|&distance| divisor(distance, clusters) == 1).unwrap_or(1);
+    // Wide enough that no product overflows.
+    (0..wanted).map(|index| (u128::from(index) * u128::from(distance) % u128::from(clusters)) as u64).collect()
+}
+
+/// The largest that divides both.
+fn divisor(a: u64, b: u64) -> u64 {
+    if b == 0 { a } else { divisor(b, a % b) }
 }
 
 /// The registers of a warp that hold no value at its start, as far as that matters.

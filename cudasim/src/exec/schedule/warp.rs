@@ -131,7 +131,7 @@ impl Run {
             if let Some(counts) = &mut context.worker.counts
                 && !matches!(step.action, Action::Effect(_))
             {
-                counts.step(pc, active);
+                counts.step(pc, context.warp.id, active);
             }
 
             // Execute.
@@ -187,7 +187,7 @@ impl Run {
         }
         // Counted when it is done, not each time that it is tried.
         if let (Some(counts), Ok(flow)) = (&mut context.worker.counts, &flow) {
-            counts.step(pc, flow.done(active));
+            counts.step(pc, context.warp.id, flow.done(active));
         }
 
         match flow {

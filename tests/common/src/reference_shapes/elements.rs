@@ -1,7 +1,9 @@
 //! Of the ops that go through tensors element by element, and of sums of partials.
 
+use std::slice::{from_mut, from_ref};
+
 use igpt_engine::device::prelude::*;
-use igpt_engine::device::{AdamStep, CudaDevice, Precision, WeightLayout};
+use igpt_engine::device::{AdamStep, Beta, CudaDevice, PartialSum, Precision, WeightLayout};
 
 use super::{Case, Formula, Least, Names, fixed, tensor};
 
@@ -24,8 +26,8 @@ impl Names {
         let blocks = move |[blocks, _, _]: [usize; 3]| Least { read: size * count, written: 8 * blocks, flops: 0 };
         let mut kernels: Vec<(String, Formula)> = vec![(format!("square_sums_{}", self.name()), Box::new(blocks))];
         if self.0 == Precision::F32 {
-            // A partial sum for each block of 256 threads of 4 elements.
-            kernels.push(("root_of_sum".to_owned(), fixed(8 * count / 1024, 4)));
+            // A partial sum for each chunk.
+            kernels.push(("root_of_sum".to_owned(), fixed(8 * count / 16_384, 4)));
         }
         cases.push(Case { card: None, shape: count.to_string(), run: Box::new(squares), kernels });
         if self.0 == Precision::F32 {
@@ -33,7 +35,16 @@ impl Names {
                 let [mut parameter, gradient, mut first] = [(); 3].map(|()| tensor(device, &[count]));
                 let mut second = device.zeros(&[count]).unwrap();
                 let step = AdamStep { learning_rate: 1e-3, beta1: 0.9, beta2: 0.95, epsilon: 1e-8, step: 10 };
-                device.adam(&mut parameter, &gradient, &mut first, &mut second, step, None).unwrap();
+                device
+                    .adam(
+                        from_mut(&mut parameter),
+                        from_ref(&gradient),
+                        from_mut(&mut first),
+                        from_mut(&mut second),
+                        step,
+                        None,
+                    )
+                    .unwrap();
             };
             let kernels = vec![("adam".to_owned(), fixed(16 * count + 20, 12 * count))];
             cases.push(Case { card: None, shape: count.to_string(), run: Box::new(adam), kernels });
@@ -50,16 +61,28 @@ impl Names {
             let sums = move |device: &CudaDevice| {
                 let [x, dy] = [(); 2].map(|()| tensor(device, &[rows, width]));
                 let [weight, mut d_weight] = [(); 2].map(|()| tensor(device, &[width, width]));
-                device.linear_backward(&dy, &x, &weight, WeightLayout::InOut, &mut d_weight, None).unwrap();
+                device.linear_backward(&dy, &x, &weight, WeightLayout::InOut, &mut d_weight, None, Beta::One).unwrap();
             };
             let total = 4 * width * width;
-            let kernels = vec![("sum_partials".to_owned(), fixed((splits + 1) * total, total))];
+            let kernels = vec![("sum_splits".to_owned(), fixed((splits + 1) * total, total))];
             cases.push(Case {
                 card: None,
                 shape: format!("{splits} of {width} x {width}"),
                 run: Box::new(sums),
                 kernels,
             });
+
+            // The gains of several norms, each in as many partial sums as there are at most; here they are the same.
+            let (norms, blocks, width) = (8, 256, 512);
+            let gains = move |device: &CudaDevice| {
+                let partials = tensor(device, &[blocks, width]);
+                let mut totals = [(); 8].map(|()| tensor(device, &[width]));
+                let sum = |total| PartialSum { partials: &partials, total, beta: Beta::Zero };
+                device.sum_partials(totals.iter_mut().map(sum).collect()).unwrap();
+            };
+            let kernels = vec![("sum_partials".to_owned(), fixed(4 * norms * blocks * width, 4 * norms * width))];
+            let shape = format!("{norms} of {blocks} x {width}");
+            cases.push(Case { card: None, shape, run: Box::new(gains), kernels });
         } else {
             let convert = move |device: &CudaDevice| {
                 let pooled = device.mean_pool(&tensor(device, &[1, 1, count])).unwrap();

@@ -4,7 +4,8 @@ mod elements;
 
 use igpt_engine::device::prelude::*;
 use igpt_engine::device::{
-    Activation, CudaDevice, Mask, MlpGradients, MlpWeights, Norm, Precision, SampleOptions, WeightLayout,
+    Activation, Beta, CudaDevice, Mask, MlpGradients, MlpWeights, Norm, Precision, SampleOptions, WeightGradient,
+    WeightLayout,
 };
 
 type Tensor = <CudaDevice as Tensors>::Tensor;
@@ -35,19 +36,31 @@ pub struct Case {
     pub kernels: Vec<(String, Formula)>,
 }
 
-/// Of attention: the columns of a head, the card, and the kernels' names after that of their width, keys and queries.
+/// Of attention: the columns of a head, the card, and the kernels' names after that of their width, keys and queries; `sm90` of those for
+/// compute capability 9.0.
 type AttentionCase = (usize, Option<&'static str>, Option<&'static str>, Option<&'static str>);
 const fn usual(head_dim: usize) -> AttentionCase {
     (head_dim, None, Some(""), Some(""))
 }
 const ATTENTION_F32: [AttentionCase; 5] = [usual(32), usual(64), usual(96), usual(128), usual(192)];
-const ATTENTION_BF16: [AttentionCase; 10] = [
+const fn sm90(head_dim: usize) -> AttentionCase {
+    (head_dim, None, Some("sm90"), Some("sm90"))
+}
+/// On a card with as much shared memory as the usual one, and without its kernels.
+const fn of_all_cards(head_dim: usize) -> AttentionCase {
+    (head_dim, Some("b200"), Some(""), Some(""))
+}
+const ATTENTION_BF16: [AttentionCase; 14] = [
     usual(16),
     usual(32),
-    usual(64),
-    usual(96),
-    usual(128),
-    usual(192),
+    sm90(64),
+    sm90(96),
+    sm90(128),
+    sm90(192),
+    of_all_cards(64),
+    of_all_cards(96),
+    of_all_cards(128),
+    of_all_cards(192),
     (96, Some("rtx4090"), Some("_by_32"), Some("_by_32")),
     (128, Some("a100"), Some("_by_32"), Some("_by_32")),
     (128, Some("rtx4090"), Some("_by_16"), None),
@@ -153,7 +166,7 @@ impl Names {
                 let hidden = device.mlp(&x, weights(), Activation::QuickGelu).unwrap().hidden;
                 let (mut d_up, mut d_down) = (tensor(device, &[k, n]), tensor(device, &[n, k]));
                 let slots = MlpGradients { up: &mut d_up, up_bias: None, down: &mut d_down, down_bias: None };
-                device.mlp_backward(&x, &x, &hidden, weights(), Activation::QuickGelu, slots).unwrap();
+                device.mlp_backward(&x, &x, &hidden, weights(), Activation::QuickGelu, slots, Beta::One).unwrap();
             };
             let kernels =
                 vec![self.gemm("activate", tile, shape, 0, 2), self.gemm("activate_backward", tile, shape, 1, 2)];
@@ -175,7 +188,7 @@ impl Names {
                 let (x, dy, weight) = (tensor(device, &[k, m]), tensor(device, &[k, n]), tensor(device, &[m, n]));
                 let (mut d_weight, mut d_bias) = (tensor(device, &[m, n]), tensor(device, &[n]));
                 let bias = (tile == "64").then_some(&mut d_bias);
-                device.linear_backward(&dy, &x, &weight, WeightLayout::InOut, &mut d_weight, bias).unwrap();
+                device.linear_backward(&dy, &x, &weight, WeightLayout::InOut, &mut d_weight, bias, Beta::One).unwrap();
             };
             let mut kernels = vec![self.gemm("weight", tile, [m, n, k], 0, 1)];
             if tile == "64" {
@@ -186,7 +199,38 @@ impl Names {
             }
             cases.push(Case { card, shape: format!("{m} x {n} x {k}"), run: Box::new(run), kernels });
         }
+        cases.extend(self.weights_of_a_block());
         cases
+    }
+
+    /// Four gradients of weights in one launch.
+    fn weights_of_a_block(&self) -> Vec<Case> {
+        if self.0 == Precision::F32 {
+            return Vec::new();
+        }
+        let (width, rows) = (512, 128 * self.1);
+        let variants = [
+            ("linear_weights_bf16_128", Some("a100")),
+            ("linear_weights_bf16_128_short", Some("rtx4090")),
+            ("linear_weights_sm90", None),
+        ];
+        let case = |(kernel, card): (&str, _)| {
+            let run = move |device: &CudaDevice| {
+                let (x, dy) = (tensor(device, &[rows, width]), tensor(device, &[rows, width]));
+                let mut weights = [(); 4].map(|()| tensor(device, &[width, width]));
+                let (layout, beta) = (WeightLayout::InOut, Beta::Zero);
+                let gradient = |d_weight| WeightGradient { x: &x, dy: &dy, layout, d_weight, beta };
+                device.weight_gradients(weights.iter_mut().map(gradient).collect()).unwrap();
+            };
+            let formula = move |_| Least {
+                read: 2 * 2 * rows * width,
+                written: 4 * 4 * width * width,
+                flops: 4 * 2 * width * width * rows,
+            };
+            let kernels: Vec<(String, Formula)> = vec![(kernel.to_owned(), Box::new(formula))];
+            Case { card, shape: format!("4 of {width} x {width} x {rows}"), run: Box::new(run), kernels }
+        };
+        variants.map(case).into()
     }
 
     fn attention(&self) -> Vec<Case> {
@@ -208,14 +252,20 @@ impl Names {
             let gemms = move |count: usize| if tensor_cores { count * 2 * pairs * width } else { 0 };
             let least =
                 |read, written, count| -> Formula { Box::new(move |_| Least { read, written, flops: gemms(count) }) };
-            let backward = |op: &str, variant: &str| format!("attention_backward_{op}_{name}_{head_dim}{variant}");
+            let backward = |op: &str, variant: &str| match variant {
+                "sm90" => format!("attention_backward_{op}_sm90_{head_dim}"),
+                _ => format!("attention_backward_{op}_{name}_{head_dim}{variant}"),
+            };
             let mut kernels = Vec::new();
-            if card.is_none() {
-                kernels.push((format!("attention_{name}_{head_dim}"), least(3 * one, one + numbers, 2)));
-            }
+            let forward = match keys {
+                Some("") => Some(format!("attention_{name}_{head_dim}")),
+                Some("sm90") => Some(format!("attention_sm90_{head_dim}")),
+                _ => None,
+            };
+            kernels.extend(forward.map(|forward| (forward, least(3 * one, one + numbers, 2))));
             kernels.extend(keys.map(|keys| (backward("keys", keys), least(4 * one + 2 * numbers, 2 * one, 4))));
             kernels.extend(queries.map(|queries| (backward("queries", queries), least(4 * one + 2 * numbers, one, 3))));
-            if head_dim == 64 {
+            if head_dim == 64 && card.is_none() {
                 kernels.push((format!("attention_delta_{name}"), fixed(2 * one, numbers)));
             }
             cases.push(Case {
@@ -252,7 +302,17 @@ impl Names {
                 let out = device.residual_layernorm(Norm::Rms, &x, &delta, &gain, None).unwrap();
                 let (sum, stats) = (&out.sum, &out.stats);
                 device
-                    .layernorm_backward(Norm::Rms, &dy, sum, &gain, stats, Some(residual_grad), &mut d_gain, None)
+                    .layernorm_backward(
+                        Norm::Rms,
+                        &dy,
+                        sum,
+                        &gain,
+                        stats,
+                        Some(residual_grad),
+                        &mut d_gain,
+                        None,
+                        Beta::One,
+                    )
                     .unwrap();
             };
             let (all, stats) = (size * rows * width, 8 * rows);
@@ -320,7 +380,7 @@ impl Names {
             let ids: Vec<u16> = (0..places).map(|place| (place * 7 % 512) as u16).collect();
             let ids = device.upload_tokens([batch, tokens], &ids).unwrap();
             let y = device.embedding(&table, &positions, &ids, 0).unwrap();
-            device.embedding_backward(&y, &ids, &mut d_table, &mut d_positions).unwrap();
+            device.embedding_backward(&y, &ids, &mut d_table, &mut d_positions, Beta::One).unwrap();
             let pooled = device.mean_pool(&y).unwrap();
             device.mean_pool_backward(&pooled, tokens).unwrap();
         };
@@ -343,7 +403,7 @@ impl Names {
                 let (dy, mut d_positions) = (tensor(device, &[batch, tokens, width]), tensor(device, &[tokens, width]));
                 let ids: Vec<u16> = (0..batch * tokens).map(|place| (place % rows) as u16).collect();
                 let ids = device.upload_tokens([batch, tokens], &ids).unwrap();
-                device.embedding_backward(&dy, &ids, &mut d_table, &mut d_positions).unwrap();
+                device.embedding_backward(&dy, &ids, &mut d_table, &mut d_positions, Beta::One).unwrap();
             };
             let table = 4 * rows * width;
             cases.push(Case {

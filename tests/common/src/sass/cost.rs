@@ -11,7 +11,7 @@ use super::listing::{Function, Instruction};
 pub struct Mix {
     /// All of them.
     pub issue: u32,
-    /// On tensor cores.
+    /// On tensor cores, those of a warpgroup too.
     pub hmma: u32,
     /// `ldmatrix`.
     pub ldsm: u32,
@@ -33,7 +33,7 @@ impl Mix {
         for instruction in instructions {
             let name = instruction.name();
             mix.issue += u32::from(name != "NOP");
-            mix.hmma += u32::from(name == "HMMA");
+            mix.hmma += u32::from(name == "HMMA" || name == "HGMMA");
             mix.ldsm += u32::from(name == "LDSM");
             mix.ldgsts += u32::from(name == "LDGSTS");
             mix.integer += u32::from(is_integer(instruction));
@@ -110,12 +110,13 @@ fn is_integer(instruction: &Instruction) -> bool {
 /// What the machine code says of a kernel.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Cost {
-    /// A trip of the main loop: the loop that holds the most tensor-core instructions, and among its ways the usual one.
-    /// Nothing for kernels without tensor cores.
+    /// A trip of the main loop: the loop that holds the most tensor-core instructions, of several the inner one, and among its ways the
+    /// usual one. Nothing for kernels without tensor cores.
     pub trip: Mix,
     /// A trip of the loop around it, without the main loop's.
     pub around: Mix,
-    /// Everything that may run after the main loop; for kernels without tensor cores everything.
+    /// Everything that may run after the main loop; for kernels without tensor cores everything, and for those of warpgroups, whose other
+    /// loops run beside the main loop and around it, everything else.
     pub rest: Mix,
 }
 
@@ -132,8 +133,10 @@ pub fn cost(function: &Function) -> Cost {
         let inner: BTreeSet<usize> = inner.flat_map(|inner| &inner.body).copied().collect();
         sum(&of.body.difference(&inner).copied().collect()).hmma
     };
-    let Some(main) = flow.loops.iter().max_by_key(|of| own(of)).filter(|of| own(of) > 0) else {
-        return Cost { trip: Mix::default(), around: Mix::default(), rest: sum(&(0..mixes.len()).collect()) };
+    let most = |of: &&Loop| (own(of), std::cmp::Reverse(of.body.len()));
+    let all = || sum(&(0..mixes.len()).collect());
+    let Some(main) = flow.loops.iter().max_by_key(most).filter(|of| own(of) > 0) else {
+        return Cost { trip: Mix::default(), around: Mix::default(), rest: all() };
     };
 
     // The loops around it, the smallest first.
@@ -141,10 +144,11 @@ pub fn cost(function: &Function) -> Cost {
         flow.loops.iter().filter(|outer| outer.header != main.header && outer.body.contains(&main.header)).collect();
     outer.sort_by_key(|outer| outer.body.len());
     let trip = usual(&flow, &mixes, main);
+    let of_warpgroups = function.instructions.iter().any(|instruction| instruction.name() == "HGMMA");
     Cost {
         trip,
         around: outer.first().map_or_else(Mix::default, |outer| usual(&flow, &mixes, outer) - trip),
-        rest: sum(&flow.after(&outer.last().unwrap_or(&main).body)),
+        rest: if of_warpgroups { all() - trip } else { sum(&flow.after(&outer.last().unwrap_or(&main).body)) },
     }
 }
 
@@ -231,6 +235,22 @@ mod tests {
         assert_eq!((trip.issue, trip.hmma, trip.integer), (2, 1, 0));
         assert_eq!((around.issue, around.hmma, around.ldgsts, around.integer), (4, 0, 1, 1));
         assert_eq!((rest.issue, rest.hmma), (2, 1));
+    }
+
+    #[test]
+    fn of_equal_loops_of_warpgroups_the_inner_one_is_the_main_loop_and_all_others_are_the_rest() {
+        let Cost { trip, rest, .. } = cost_of(&[
+            /* 00 */ "SYNCS.PHASECHK.TRANS64.TRYWAIT P0, [R2], R3", // the producer's
+            /* 10 */ "@!P0 BRA 0x0",
+            /* 20 */ "HGMMA.64x64x16.F32.BF16 R24, gdesc[UR4], R24", // a tile with a mask
+            /* 30 */ "HGMMA.64x64x16.F32.BF16 R24, gdesc[UR4], R24",
+            /* 40 */ "UIADD3 UR4, UR4, 0x2, URZ",
+            /* 50 */ "@P1 BRA 0x30",
+            /* 60 */ "@P2 BRA 0x20",
+            /* 70 */ "EXIT",
+        ]);
+        assert_eq!((trip.issue, trip.hmma, trip.integer), (3, 1, 1));
+        assert_eq!((rest.issue, rest.hmma, rest.branches), (5, 1, 2));
     }
 
     #[test]

@@ -8,7 +8,7 @@ mod flow;
 mod listing;
 
 pub use cost::{Cost, Mix, cost};
-pub use listing::Function;
+pub use listing::{Function, functions as listings};
 
 /// The functions of a listing. Calls of what never returns are branches here.
 pub fn functions(listing: &str) -> Vec<Function> {

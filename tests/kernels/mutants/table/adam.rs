@@ -1,11 +1,16 @@
 //! Of Adam.
 
-use super::{Device, Found, Mutant, TWICE, UNEQUAL, WRONG, mutants};
+use super::{Device, Found, Mutant, OUTSIDE, TWICE, UNEQUAL, WRONG, mutants};
 use crate::ops::adam;
 
 /// A vector of four elements, and three beside it.
 fn seven(device: &Device) {
     adam::check(device, 7, 7, 2);
+}
+
+/// Tensors that end beside a chunk.
+fn chunks(device: &Device) {
+    adam::check_tensors(device, &[16_385, 1, 16_384, 3]);
 }
 
 pub const MUTANTS: &[Mutant] = mutants! {
@@ -43,15 +48,39 @@ pub const MUTANTS: &[Mutant] = mutants! {
 
     "adam: the very last element is forgotten":
     "adam" "adam.cu" [], F32, seven, WRONG;
-    "if (thread < count % 4)" => "if (thread + 1 < count % 4)"
+    "threadIdx.x) < chunk.count % 4" => "threadIdx.x) + 1 < chunk.count % 4"
 
     "adam: the rest begins too early":
     "adam" "adam.cu" [], F32, seven, TWICE;
-    "count / 4 * 4 + thread" => "count / 4 + thread"
+    "chunk.count / 4 * 4 + threadIdx.x" => "chunk.count / 4 + threadIdx.x"
 
-    "adam: blocks stride as if they were alone":
-    "adam" "adam.cu" [], F32, |device| adam::check(device, 1, 1030, 1), TWICE;
-    "i += threads" => "i += blockDim.x"
+    "adam: every chunk has the first gradients":
+    "adam" "adam.cu" [], F32, chunks, WRONG;
+    "tensor.gradient + chunk.begin" => "tensor.gradient"
+
+    "adam: every chunk updates the first second moments":
+    "adam" "adam.cu" [], F32, chunks, TWICE;
+    "tensor.second + chunk.begin" => "tensor.second"
+
+    "adam: the copy of every chunk is the first":
+    "adam" "adam.cu" [], Bf16, |device| adam::check(device, 1, 16_390, 1), TWICE;
+    "tensor.copy + chunk.begin" => "tensor.copy"
+
+    "tensor_list: a chunk past a tensor's end is its own":
+    "adam" "tensor_list.cuh" [], F32, chunks, OUTSIDE;
+    "list.entries[next - 1].end <= block" => "list.entries[next - 1].end < block"
+
+    "tensor_list: chunks count from the first tensor":
+    "adam" "tensor_list.cuh" [], F32, chunks, OUTSIDE;
+    "(block - first) * CHUNK" => "(block) * CHUNK"
+
+    "tensor_list: the last chunk of a tensor is as long as the others":
+    "adam" "tensor_list.cuh" [], F32, chunks, OUTSIDE;
+    "min(static_cast<size_t>(CHUNK), list.entries[entry].count - begin)" => "CHUNK"
+
+    "tensor_list: the last tensors of a list are forgotten":
+    "adam" "tensor_list.cuh" [], F32, |device| adam::check_tensors(device, &[5; 80]), OUTSIDE;
+    "int step = 128" => "int step = 32"
 
     "adam: epsilon is added before the bias correction":
     "adam" "adam.cu" [], F32, seven, WRONG;

@@ -64,7 +64,27 @@ pub const MUTANTS: &[Mutant] = mutants! {
 
     "embedding backward: a row's old gradient is dropped":
     "embedding" "embedding.cu" ["KERNELS(f32,"], F32, |device| embedding::check_backward(device, 1, 2, 3, 9, 5), WRONG;
-    "alone ? out[column] + sum : sum" => "sum"
+    "alone && add ? out[column] + sum : sum" => "sum"
+
+    "embedding backward: a row that is to be stored is added":
+    "embedding" "embedding.cu" ["KERNELS(f32,"], F32, |device| embedding::check_backward(device, 1, 2, 3, 9, 5), WRONG;
+    "alone && add ? out[column] + sum : sum" => "alone ? out[column] + sum : sum"
+
+    "embedding backward: a row of no token is not stored":
+    "embedding" "embedding.cu" ["KERNELS(f32,"], F32, |device| embedding::check_backward(device, 1, 2, 3, 9, 50), WRONG;
+    "if (total == 0 && (!alone || add)) return;" => "if (total == 0) return;"
+
+    "embedding backward: chunks that are to be stored are added":
+    "embedding" "embedding.cu" ["KERNELS(f32,"], F32, tokens, WRONG;
+    "*out = add ? *out + sum : sum;" => "*out += sum;"
+
+    "embedding backward: positions of no token are not stored":
+    "embedding" "embedding.cu" ["KERNELS(f32,"], F32, |device| embedding::check_backward(device, 1, 2, 3, 9, 5), WRONG;
+    "if (at >= whole) return;" => "if (at >= length) return;"
+
+    "embedding backward: positions that are to be stored are added":
+    "embedding" "embedding.cu" ["KERNELS(f32,"], F32, |device| embedding::check_backward(device, 1, 2, 3, 9, 5), WRONG;
+    "add ? d_positions[at] + sum : sum" => "d_positions[at] + sum"
 
     "embedding backward: no barrier behind the search":
     "embedding" "embedding.cu" ["KERNELS(f32,"], F32, tokens, STALE;

@@ -5,16 +5,16 @@ use crate::ops::global_norm;
 
 pub const MUTANTS: &[Mutant] = mutants! {
     "global_norm: more partial sums than threads are forgotten":
-    "global_norm" "global_norm.cu" [], F32, |device| global_norm::check_tensors(device, 257), WRONG;
-    "for (int i = threadIdx.x; i < count; i += THREADS)" => "if (const int i = threadIdx.x; i < count)"
+    "global_norm" "global_norm.cu" [], F32, |device| global_norm::check_tensors(device, 1025), WRONG;
+    "i += ROOT_THREADS" => "i += count"
 
     "global_norm: the very last element is forgotten":
     "global_norm" "global_norm.cu" [], F32, |device| global_norm::check_length(device, 7), WRONG;
-    "thread < count % VECTOR<T>" => "thread + 1 < count % VECTOR<T>"
+    "threadIdx.x) < chunk.count % VECTOR<T>" => "threadIdx.x) + 1 < chunk.count % VECTOR<T>"
 
     "global_norm: the rest begins too early":
     "global_norm" "global_norm.cu" [], Bf16, |device| global_norm::check_length(device, 17), WRONG;
-    "count / VECTOR<T> * VECTOR<T> + thread" => "count / VECTOR<T> + thread"
+    "chunk.count / VECTOR<T> * VECTOR<T> + threadIdx.x" => "chunk.count / VECTOR<T> + threadIdx.x"
 
     "global_norm: squares of vectors in f32":
     "global_norm" "global_norm.cu" [], F32, global_norm::ends_of_the_range, WRONG;
@@ -29,8 +29,12 @@ pub const MUTANTS: &[Mutant] = mutants! {
     "static_cast<float>(sqrt(sum))" => "sqrtf(static_cast<float>(sum))"
 
     "global_norm: blocks write one partial sum":
-    "global_norm" "global_norm.cu" [], F32, |device| global_norm::check_length(device, 2049), TWICE;
+    "global_norm" "global_norm.cu" [], F32, |device| global_norm::check_length(device, 16_385), TWICE;
     "partials[blockIdx.x] = sum" => "partials[0] = sum"
+
+    "global_norm: every chunk is the first":
+    "global_norm" "global_norm.cu" [], F32, |device| global_norm::check_length(device, 16_385), WRONG;
+    "(list.entries[chunk.entry].x) + chunk.begin" => "(list.entries[chunk.entry].x)"
 
     "global_norm: a norm that is infinite passes":
     "global_norm" "global_norm.cu" [], F32, global_norm::verdicts, UNEQUAL;

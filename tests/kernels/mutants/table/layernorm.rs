@@ -62,13 +62,13 @@ pub const MUTANTS: &[Mutant] = mutants! {
     "layernorm backward: the stream's gradient is dropped":
     "layernorm" "layernorm.cu" ["TYPES(1,", "KERNELS(f32_##NAME"], F32,
     |device| layernorm::check_backward(device, (1, true, true, 9, 24)), WRONG;
-    "fmaf(saved.y, g[i] - shift - n[i] * dot, residual_grad[i])" => "saved.y * (g[i] - shift - n[i] * dot)"
+    "fmaf(saved.y, g[i] - shift - n[i] * dot, stream[i])" => "saved.y * (g[i] - shift - n[i] * dot)"
 
     "layernorm backward: the gradient is rounded before the stream's is added":
     "layernorm" "layernorm.cu" ["TYPES(1,", "KERNELS(bf16_##NAME"], Bf16,
     |device| layernorm::check_backward(device, (1, true, true, 9, 504)), WRONG;
-    "fmaf(saved.y, g[i] - shift - n[i] * dot, residual_grad[i])" =>
-    "rounded<T>(saved.y * (g[i] - shift - n[i] * dot)) + residual_grad[i]"
+    "fmaf(saved.y, g[i] - shift - n[i] * dot, stream[i])" =>
+    "rounded<T>(saved.y * (g[i] - shift - n[i] * dot)) + stream[i]"
 
     "layernorm backward: rows past those of a grid are forgotten":
     "layernorm" "layernorm.cu" ["TYPES(1,", "KERNELS(f32_##NAME"], F32,

@@ -1,9 +1,9 @@
 //! Of the GEMMs of compute capability 9.0.
 
-use super::{Device, Found, Mutant, PAST, STALE, UNEQUAL, mutants};
-use crate::ops::mlp;
+use super::{Device, Found, Mutant, PAST, STALE, UNEQUAL, WRONG, mutants};
+use crate::ops::{linear, mlp};
 use igpt_engine::device::prelude::*;
-use igpt_engine::device::{Activation, MlpWeights, WeightLayout};
+use igpt_engine::device::{Activation, Beta, MlpWeights, WeightLayout};
 
 /// Small whole numbers: all sums are exact, in bf16 too.
 fn whole(rows: usize, columns: usize, times: usize) -> Vec<f32> {
@@ -68,11 +68,17 @@ fn weight(device: &Device) {
     let tensor = |shape: [usize; 2], values: &[f32]| device.upload(&shape, values).unwrap();
     let mut d_weight = device.zeros(&[m, n]).unwrap();
     let (x_tensor, dy_tensor, weight) = (tensor([k, m], &x), tensor([k, n], &dy), tensor([m, n], &whole(m, n, 1)));
-    device.linear_backward(&dy_tensor, &x_tensor, &weight, WeightLayout::InOut, &mut d_weight, None).unwrap();
+    device
+        .linear_backward(&dy_tensor, &x_tensor, &weight, WeightLayout::InOut, &mut d_weight, None, Beta::One)
+        .unwrap();
     let expected = product(&transposed(&x, k, m), &dy, [m, n, k]);
     for (at, (found, expected)) in device.download(&d_weight).unwrap().iter().zip(&expected).enumerate() {
         assert_eq!(found, expected, "element {at}");
     }
+}
+/// The gradients of four weights at once.
+fn weights(device: &Device) {
+    linear::check_weights(device, 72, &[(520, 776), (776, 136), (392, 1032), (136, 136)], false);
 }
 /// The MLP, forward: the activation's epilogue, and hidden as it must be.
 fn activate(device: &Device) {
@@ -108,7 +114,7 @@ pub const MUTANTS: &[Mutant] = mutants! {
     "barrier_wait(empty + ring.stage * 8, ring.parity ^ 1);" => ""
 
     "linear_sm90: the ring's parity never changes":
-    "linear_sm90" "gemm/sm90.cuh" ["linear_forward", "NAME##_sm90_cooperative"], Bf16, cooperative, RING;
+    "linear_sm90" "ring.cuh" ["linear_forward", "NAME##_sm90_cooperative"], Bf16, cooperative, RING;
     "parity ^= stage / STAGES & 1;" => ""
 
     "linear_sm90: a stage is given back while it is multiplied":
@@ -191,4 +197,24 @@ pub const MUTANTS: &[Mutant] = mutants! {
     "linear_sm90: the parity of hidden's barrier never changes":
     "linear_sm90" "gemm/sm90.cuh" ["linear_", "NAME##_sm90_"], Bf16, activate_backward, STALE;
     "parity ^= 1;" => ""
+
+    "linear_weights: the tiles of each GEMM count from the first's":
+    "linear_sm90" "gemm/group.cuh" ["linear_weights"], Bf16, weights, PAST;
+    "index -= tiles;" => ""
+
+    "linear_weights: the last GEMM is forgotten":
+    "linear_sm90" "gemm/group.cuh" ["linear_weights"], Bf16, weights, PAST;
+    "gemm < GROUP - 1" => "gemm < GROUP - 2"
+
+    "linear_weights: every GEMM reads the first's rows":
+    "linear_sm90" "gemm/sm90.cuh" ["linear_weights"], Bf16, weights, WRONG;
+    "gemms.a[at.gemm]" => "gemms.a[0]"
+
+    "linear_weights: every GEMM reads the first's columns":
+    "linear_sm90" "gemm/sm90.cuh" ["linear_weights"], Bf16, weights, WRONG;
+    "gemms.b[at.gemm]" => "gemms.b[0]"
+
+    "linear_weights: every GEMM writes the first's total":
+    "linear_sm90" "gemm/sm90.cuh" ["linear_weights"], Bf16, weights, PAST;
+    "gemms.totals[at.gemm]" => "gemms.totals[0]"
 };

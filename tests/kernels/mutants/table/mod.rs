@@ -3,7 +3,9 @@
 mod adam;
 mod attention;
 mod attention_backward;
+mod attention_backward_sm90;
 mod attention_decode;
+mod attention_sm90;
 mod cross_entropy;
 mod elementwise;
 mod ema;
@@ -106,9 +108,11 @@ use mutants;
 
 /// All of them.
 pub fn all() -> impl Iterator<Item = &'static Mutant> {
-    const TABLES: [&[Mutant]; 17] = [
+    const TABLES: [&[Mutant]; 19] = [
         linear_bf16::MUTANTS,
         attention_backward::MUTANTS,
+        attention_backward_sm90::MUTANTS,
+        attention_sm90::MUTANTS,
         linear::MUTANTS,
         linear_sm90::MUTANTS,
         attention::MUTANTS,

@@ -2,11 +2,20 @@
 
 use super::{Device, Found, Mutant, OUTSIDE, STALE, TWICE, WRONG, mutants};
 use crate::far;
-use crate::ops::linear;
+use crate::ops::{layernorm, linear};
 
 /// A bias's gradient by two blocks of rows, the second of a lone row.
 fn bias(device: &Device) {
     linear::check_backward(device, (1, false, true, 65, 5, 33));
+}
+
+/// A weight's gradient by 64 splits, in vectors.
+fn splits(device: &Device) {
+    linear::check_backward(device, (1, false, false, 16_416, 8, 9));
+}
+/// The same by two, beside vectors.
+fn odd_splits(device: &Device) {
+    linear::check_backward(device, (1, false, false, 513, 9, 7));
 }
 
 pub const MUTANTS: &[Mutant] = mutants! {
@@ -20,7 +29,51 @@ pub const MUTANTS: &[Mutant] = mutants! {
 
     "sum_partials: the old gradient is dropped":
     "sum_partials" "sum_partials.cu" [], F32, bias, WRONG;
-    "total[column] += sum" => "total[column] = sum"
+    "add ? total[column] + sum : sum" => "sum"
+
+    "sum_partials: what is to be stored is added":
+    "sum_partials" "sum_partials.cu" [], F32, bias, WRONG;
+    "add ? total[column] + sum : sum" => "total[column] + sum"
+
+    "sum_partials: all sums of a list go to the first":
+    "sum_partials" "sum_partials.cu" [], F32, |device| layernorm::check_sums(device, 3), TWICE;
+    "sums.totals[blockIdx.y]" => "sums.totals[0]"
+
+    "sum_partials: all sums of a list are of the first":
+    "sum_partials" "sum_partials.cu" [], F32, |device| layernorm::check_sums(device, 3), WRONG;
+    "sums.partials[blockIdx.y]" => "sums.partials[0]"
+
+    "sum_splits: rows past those in flight are forgotten":
+    "sum_partials" "sum_partials.cu" [], Bf16, splits, WRONG;
+    "first += IN_FLIGHT" => "first += rows"
+
+    "sum_splits: the old gradient of a vector is dropped":
+    "sum_partials" "sum_partials.cu" [], F32, splits, WRONG;
+    "sum[e] = old[e] + sum[e];" => "sum[e] = sum[e];"
+
+    "sum_splits: a vector that is to be stored is added":
+    "sum_partials" "sum_partials.cu" [], F32, splits, WRONG;
+    "if (add) load_vector(total + at, old);" => "load_vector(total + at, old);"
+
+    "sum_splits: the old gradient beside vectors is dropped":
+    "sum_partials" "sum_partials.cu" [], F32, odd_splits, WRONG;
+    "add ? total[at] + sum[0] : sum[0]" => "sum[0]"
+
+    "sum_splits: what is to be stored beside vectors is added":
+    "sum_partials" "sum_partials.cu" [], F32, odd_splits, WRONG;
+    "add ? total[at] + sum[0] : sum[0]" => "total[at] + sum[0]"
+
+    "sum_splits: rows of odd lengths are read in vectors":
+    "sum_partials" "sum_partials.cu" [], F32, odd_splits, Found::Report(&["misaligned"]);
+    "if (length % 4 == 0)" => "if (true)"
+
+    "sum_splits: elements past the last are written":
+    "sum_partials" "sum_partials.cu" [], F32, splits, OUTSIDE;
+    "if (at >= length) return;" => ""
+
+    "sum_splits: the offset of a row in 32 bits":
+    "sum_partials" "sum_partials.cu" [], F32, far::sum_splits, Found::Elsewhere;
+    "(first + i) * length" => "static_cast<int>((first + i) * static_cast<unsigned>(length))"
 
     "sum_partials: no barrier before the sums are read":
     "sum_partials" "sum_partials.cu" [], F32, bias, STALE;

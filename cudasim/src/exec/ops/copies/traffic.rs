@@ -32,7 +32,8 @@ pub(super) fn count_copy(context: &mut Context<'_>, copy: &Copy, again: bool) {
         From::Global(address) => Some((address, piece.bytes.into())),
         _ => None,
     });
-    bulk.global(Direction::Load, global);
+    bulk.global(Direction::Load, global.clone());
+    global.for_each(|(address, _)| counts.pages.touch(Direction::Load, address));
 }
 
 /// Counts a bulk or tensor copy out of shared memory into global memory.
@@ -41,6 +42,7 @@ pub(super) fn count_store(context: &mut Context<'_>, store: &Store) {
     let written = if store.reduction.is_some() { Direction::Atomic } else { Direction::Store };
     counts.bulk.shared(Direction::Load, store.pieces.iter().map(|piece| shared(piece.from, piece.bytes)));
     counts.bulk.global(written, store.pieces.iter().map(|piece| (piece.to, piece.bytes.into())));
+    store.pieces.iter().for_each(|piece| counts.pages.touch(written, piece.to));
 }
 
 /// Address and length of a piece of shared memory.

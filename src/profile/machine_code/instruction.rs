@@ -1,0 +1,125 @@
+//! An instruction of 128 bits, compute capability 8.0 to 9.0: what it is, where it goes, and what its control bits say.
+//!
+//! NVIDIA does not document the encoding. That of the control bits is from Jia, Maggioni, Staiger and Scarpazza, "Dissecting the
+//! NVIDIA Volta GPU architecture via microbenchmarking" (arXiv 1804.06826, section 2.1); opcodes and branches were read off
+//! `nvdisasm`, and a test compares every kernel of ours with it.
+//!
+//! ```text
+//! bits   0..9  opcode   12..15 guard, of which 15 negates   105..109 stall   109 yield   110..113 write barrier
+//!      113..116 read barrier   116..122 barriers waited for
+//! ```
+
+use std::fmt;
+
+/// Bytes of an instruction.
+pub const BYTES: usize = 16;
+
+/// An instruction.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Instruction {
+    /// What `nvdisasm` calls it, without modifiers.
+    pub name: &'static str,
+    /// Whether it runs under a condition.
+    pub is_guarded: bool,
+    /// Whether that is never met: it is issued and does nothing.
+    pub is_idle: bool,
+    /// Where a branch goes: the number of an instruction.
+    pub target: Option<usize>,
+    /// Whether the next instruction may follow.
+    pub falls_through: bool,
+    /// Clocks until the warp may issue its next instruction.
+    pub stall: u8,
+    /// The barrier (0 to 5) that is released when its result is there.
+    pub write_barrier: Option<u8>,
+    /// The barriers that it waits for, a bit each.
+    pub waits: u8,
+}
+
+/// The name of an opcode that is not in `NAMES`.
+pub const UNKNOWN: &str = "?";
+
+/// Opcodes: the low 9 bits, and the name.
+#[rustfmt::skip]
+const NAMES: &[(u16, &str)] = &[
+    // Moves and predicates.
+    (0x002, "MOV"), (0x003, "P2R"), (0x004, "R2P"), (0x005, "CS2R"), (0x006, "VOTE"), (0x007, "SEL"), (0x01c, "PLOP3"), (0x02f, "ELECT"),
+    // f32.
+    (0x008, "FSEL"), (0x009, "FMNMX"), (0x00a, "FSET"), (0x00b, "FSETP"), (0x020, "FMUL"), (0x021, "FADD"), (0x023, "FFMA"), (0x102, "FCHK"),
+    // Integers.
+    (0x00c, "ISETP"), (0x00f, "VIMNMX3"), (0x010, "IADD3"), (0x011, "LEA"), (0x012, "LOP3"), (0x013, "IABS"), (0x016, "PRMT"),
+    (0x017, "IMNMX"), (0x019, "SHF"), (0x01b, "BMSK"), (0x024, "IMAD"), (0x025, "IMAD"), (0x027, "IMAD"), (0x036, "VIADD"),
+    (0x046, "VIADDMNMX"), (0x048, "VIMNMX"), (0x109, "POPC"),
+    // Halves, doubles, conversions, special functions.
+    (0x030, "HADD2"), (0x031, "HFMA2"), (0x032, "HMUL2"), (0x035, "HFMA2"), (0x03e, "F2FP"), (0x045, "I2FP"),
+    (0x028, "DMUL"), (0x029, "DADD"), (0x02a, "DSETP"), (0x02b, "DFMA"),
+    (0x104, "F2F"), (0x105, "F2I"), (0x106, "I2F"), (0x107, "FRND"), (0x108, "MUFU"), (0x110, "F2F"), (0x111, "F2I"), (0x112, "I2F"), (0x113, "FRND"),
+    // Tensor cores.
+    (0x037, "IMMA"), (0x03c, "HMMA"), (0x03f, "DMMA"), (0x1f0, "HGMMA"), (0x1f1, "IGMMA"), (0x1f3, "QGMMA"), (0x1c5, "WARPGROUP"),
+    // A warp's own registers.
+    (0x080, "UP2UR"), (0x082, "UMOV"), (0x086, "VOTEU"), (0x087, "USEL"), (0x08c, "UISETP"), (0x090, "UIADD3"), (0x091, "ULEA"), (0x092, "ULOP3"),
+    (0x099, "USHF"), (0x09c, "UPLOP3"), (0x0a4, "UIMAD"), (0x0a5, "UIMAD"), (0x0b9, "ULDC"), (0x0bb, "ULDC"), (0x0ca, "R2UR"), (0x1c2, "R2UR"), (0x1c3, "S2UR"),
+    // Memory.
+    (0x03b, "LDSM"), (0x044, "STSM"), (0x181, "LDG"), (0x182, "LDC"), (0x183, "LDL"), (0x184, "LDS"), (0x186, "STG"), (0x187, "STL"),
+    (0x188, "STS"), (0x189, "SHFL"), (0x192, "MEMBAR"), (0x1ae, "LDGSTS"), (0x1af, "LDGDEPBAR"), (0x11a, "DEPBAR"),
+    (0x1a7, "SYNCS"), (0x1b2, "SYNCS"), (0x1b4, "UTMALDG"), (0x1b5, "UTMASTG"), (0x1b7, "UTMACMDFLUSH"), (0x1c6, "FENCE"),
+    // Control.
+    (0x118, "NOP"), (0x119, "S2R"), (0x11b, "ENDCOLLECTIVE"), (0x11d, "BAR"), (0x141, "BSYNC"), (0x142, "BREAK"), (0x144, "CALL"), (0x145, "BSSY"),
+    (0x146, "YIELD"), (0x147, "BRA"), (0x148, "WARPSYNC"), (0x14d, "EXIT"), (0x150, "RET"), (0x1c8, "USETMAXREG"),
+];
+
+/// The predicate that is always true, and its opposite.
+const TRUE: u64 = 7;
+const NEVER: u64 = 15;
+
+impl Instruction {
+    /// The instruction of number `index` in code for an architecture (80, 90), of its 16 bytes.
+    pub fn decode(architecture: u32, index: usize, bytes: [u8; BYTES]) -> Self {
+        let word = u128::from_le_bytes(bytes);
+        let bits = |from: u32, count: u32| (word >> from) as u64 & ((1 << count) - 1);
+        let opcode = bits(0, 9) as u16;
+        let name = NAMES.iter().find(|(of, _)| *of == opcode).map_or(UNKNOWN, |(_, name)| name);
+        let is_guarded = bits(12, 4) != TRUE;
+
+        let target = match name {
+            "BRA" | "CALL" => branch_target(architecture, index, word),
+            _ => None,
+        };
+        // `BRA P0`, `BRA.U.ANY` and `BRA.DIV` have their condition among the operands.
+        let is_conditional = name == "BRA" && (bits(87, 4) != TRUE || bits(84, 3) != 0 || bits(91, 2) != 0);
+        let ends = matches!(name, "BRA" | "EXIT" | "RET" | "CALL") && !is_guarded && !is_conditional;
+        Self {
+            name,
+            is_guarded,
+            is_idle: bits(12, 4) == NEVER,
+            target,
+            falls_through: !ends,
+            stall: bits(105, 4) as u8,
+            write_barrier: Some(bits(110, 3) as u8).filter(|barrier| *barrier < 6),
+            waits: bits(116, 6) as u8,
+        }
+    }
+}
+
+/// The number of the instruction that a branch at `index` goes to. The distance from the next one is in words of 4 bytes: 48 bits from
+/// 34 on, and on 9.0 eight more below them, at 16.
+fn branch_target(architecture: u32, index: usize, word: u128) -> Option<usize> {
+    let high = (word >> 34) as i64 & ((1 << 48) - 1);
+    let high = high << 16 >> 16;
+    let distance = if architecture < 90 { high } else { high << 8 | (word >> 16) as i64 & 0xff };
+    usize::try_from(index as i64 + 1 + distance / 4).ok()
+}
+
+/// The instructions of a kernel's code for an architecture.
+pub fn decode(architecture: u32, code: &[u8]) -> Vec<Instruction> {
+    let words = code.chunks_exact(BYTES).enumerate();
+    words
+        .map(|(index, word)| Instruction::decode(architecture, index, std::array::from_fn(|byte| word[byte])))
+        .collect()
+}
+
+impl fmt::Display for Instruction {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}{}", if self.is_guarded { "@P " } else { "" }, self.name)?;
+        self.target.map_or(Ok(()), |target| write!(f, " {:#x}", target * BYTES))
+    }
+}

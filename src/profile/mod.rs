@@ -1,0 +1,30 @@
+//! Where the time of a training step goes, predicted without a card.
+//!
+//! The step's own code writes down every launch on a device that only counts ([`crate::plan::Load::traced`]); the simulator counts what
+//! each different one does, on a sample of its blocks; [`model`] makes times of that, of the kernel's machine code and of the card's
+//! ceilings. Nothing is measured: every time is a prediction.
+//!
+//! ```text
+//! machine_code/   fat binaries, instructions of 128 bits, control flow, how often each block runs
+//! anchors         instructions that PTX and machine code share
+//! card            cards and their ceilings, each with its source
+//! counting        what a launch does, by the simulator
+//! model           the time of a launch: this and what is above it know nothing of our own kernels
+//! references      the memory that a launch of a trace refers to
+//! counter         what the launches of a trace do
+//! cache           what L2 still holds of what they touched
+//! rows            a step: its launches, and their shares
+//! ```
+
+mod anchors;
+mod cache;
+pub mod card;
+pub mod counter;
+pub mod counting;
+pub mod machine_code;
+pub mod model;
+mod references;
+mod rows;
+
+pub use card::{CARDS, Card, UnknownCard};
+pub use rows::{Profile, ProfileError, Row, profile};

@@ -1,0 +1,64 @@
+//! The decoder of machine code against `cuobjdump`, for every kernel: names, conditions, branches.
+
+use std::collections::BTreeMap;
+
+use igpt_engine::device::cuda::kernel::{KERNELS, MODULES};
+use igpt_engine::profile::machine_code::fatbin::{self, Entry};
+use igpt_engine::profile::machine_code::flow::blocks;
+use igpt_engine::profile::machine_code::instruction::{BYTES, Instruction, UNKNOWN, decode};
+use test_support::sass::listings;
+use test_support::skipped;
+
+use crate::budget::machine_code::listing_of;
+
+/// Names that `cuobjdump` gives what we call something else.
+fn name(listed: &str) -> &str {
+    listed.split('.').next().unwrap_or_default()
+}
+
+#[test]
+fn machine_code_is_read_as_cuobjdump_reads_it() {
+    let root = std::path::Path::new(env!("CARGO_MANIFEST_DIR"));
+    let Some(nvcc) = nvcc::find(root, |_, _| ()).unwrap().filter(|_| !KERNELS.is_empty()) else {
+        skipped("the decoder of machine code: this build has no kernels; `cargo xtask toolkit` gets the compiler");
+        return;
+    };
+    let mut compared: BTreeMap<&str, usize> = BTreeMap::new();
+    for module in MODULES {
+        let listed = listings(&listing_of(&nvcc, module).unwrap());
+        for kernel in KERNELS.iter().filter(|kernel| MODULES[kernel.module].name == module.name) {
+            for used in kernel.resources {
+                let code = code_of(module.image, used.arch, kernel.name);
+                let wanted = listed.iter().find(|function| {
+                    function.name == kernel.name && function.arch.trim_end_matches('a') == format!("sm_{}", used.arch)
+                });
+                let wanted = wanted.unwrap_or_else(|| panic!("{} is not listed", kernel.name));
+                assert_eq!(code.len(), wanted.instructions.len(), "{}", kernel.name);
+
+                for (index, (ours, theirs)) in code.iter().zip(&wanted.instructions).enumerate() {
+                    let place = format!("{} on {} at {:#x}: {theirs:?}", kernel.name, used.arch, index * BYTES);
+                    assert_eq!(ours.name, name(&theirs.opcode), "{place}");
+                    assert_ne!(ours.name, UNKNOWN, "{place}");
+                    assert_eq!(ours.is_guarded, theirs.predicate.is_some(), "{place}");
+                    let target = theirs.target().or(theirs.callee()).map(|target| target as usize / BYTES);
+                    assert_eq!(ours.target, target, "{place}");
+                    // A call goes on behind itself only where it is not taken.
+                    let falls_through = theirs.falls_through() && (theirs.callee().is_none() || ours.is_guarded);
+                    assert_eq!(ours.falls_through, falls_through, "{place}");
+                    *compared.entry(ours.name).or_default() += 1;
+                }
+                let reached = blocks(&code);
+                assert!(reached.iter().any(|block| block.ends), "{}: it never ends", kernel.name);
+            }
+        }
+    }
+    assert!(compared.values().sum::<usize>() > 100_000 && compared.len() > 70, "{compared:?}");
+}
+
+fn code_of(image: &[u8], architecture: u32, kernel: &str) -> Vec<Instruction> {
+    let code = fatbin::entries(image).into_iter().find_map(|entry| match entry {
+        Entry::MachineCode(of, elf) if of == architecture => fatbin::code_of(elf, kernel),
+        _ => None,
+    });
+    decode(architecture, code.unwrap_or_else(|| panic!("{kernel} has no code for {architecture}")))
+}
