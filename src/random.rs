@@ -49,6 +49,8 @@ pub enum Purpose {
     FewLabels,
     /// Order in which a BERT model fills masked pixels. Counters: 0, 0.
     FillingOrder,
+    /// Tokens of a training step whose launches are traced. Counters: 0, 0.
+    TracedTokens,
 }
 
 impl Purpose {
@@ -72,6 +74,7 @@ impl Purpose {
             Purpose::FewLabels => [8, 0],
             Purpose::Resampling => [9, 0],
             Purpose::FillingOrder => [10, 0],
+            Purpose::TracedTokens => [11, 0],
         }
     }
 }
@@ -100,7 +103,7 @@ mod tests {
 
     use super::*;
 
-    const ALL: [Purpose; 13] = [
+    const ALL: [Purpose; 14] = [
         Purpose::Augmentation,
         Purpose::Shuffle,
         Purpose::HoldOut,
@@ -114,6 +117,7 @@ mod tests {
         Purpose::ProbeShuffle,
         Purpose::FewLabels,
         Purpose::FillingOrder,
+        Purpose::TracedTokens,
     ];
 
     #[test]

@@ -8,6 +8,7 @@ pub mod card;
 pub mod counters;
 pub mod driver;
 pub mod exec;
+pub mod fatbin;
 pub mod mask;
 pub mod memory;
 pub mod numerics;

@@ -62,15 +62,4 @@ __device__ __forceinline__ void softmax(
     }
 }
 
-// P, rounded, as A operands of 16 keys each.
-template <int STEPS>
-__device__ __forceinline__ void as_a_operands(uint32_t (&operands)[STEPS][4], const float (&weights)[STEPS * 8]) {
-#pragma unroll
-    for (int step = 0; step < STEPS; ++step) {
-#pragma unroll
-        for (int i = 0; i < 4; ++i)
-            operands[step][i] = pack_bf16(weights[step * 8 + i * 2], weights[step * 8 + i * 2 + 1]);
-    }
-}
-
 }  // namespace attention_sm90

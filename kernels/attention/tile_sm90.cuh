@@ -70,21 +70,27 @@ __device__ __forceinline__ void multiply(
     wgmma_commit();
 }
 
+// Weights, rounded, as A operands of 16 columns each.
+template <int STEPS>
+__device__ __forceinline__ void as_a_operands(uint32_t (&operands)[STEPS][4], const float (&weights)[STEPS * 8]) {
+#pragma unroll
+    for (int step = 0; step < STEPS; ++step) {
+#pragma unroll
+        for (int i = 0; i < 4; ++i)
+            operands[step][i] = pack_bf16(weights[step * 8 + i * 2], weights[step * 8 + i * 2 + 1]);
+    }
+}
+
 // sums [64, D] += weights [64, COLUMNS], rounded, · columns
 template <class Columns, int COUNT, int SUMS>
 __device__ __forceinline__ void accumulate(
     float (&sums)[SUMS], const float (&weights)[COUNT], typename Columns::Operand columns) {
-    uint32_t fragments[COUNT / 8][4];
-#pragma unroll
-    for (int step = 0; step < COUNT / 8; ++step) {
-#pragma unroll
-        for (int i = 0; i < 4; ++i)
-            fragments[step][i] = pack_bf16(weights[step * 8 + i * 2], weights[step * 8 + i * 2 + 1]);
-    }
+    uint32_t operands[COUNT / 8][4];
+    as_a_operands(operands, weights);
     wgmma_fence();
 #pragma unroll
     for (int step = 0; step < COUNT / 8; ++step)
-        wgmma<1>(sums, fragments[step], columns.at(Columns::by_tokens(step)), true);
+        wgmma<1>(sums, operands[step], columns.at(Columns::by_tokens(step)), true);
     wgmma_commit();
 }
 

@@ -69,7 +69,7 @@ impl Load<'_> {
     fn drawn_tokens(&self) -> Vec<u16> {
         use rand::RngExt;
 
-        let mut random = stream(0, Purpose::SampledTokens, 0, 0);
+        let mut random = stream(0, Purpose::TracedTokens, 0, 0);
         let colours = self.config.vocabulary as u16;
         (0..self.images * self.length).map(|_| random.random_range(0..colours)).collect()
     }

@@ -56,6 +56,8 @@ pub const SCHEDULERS: f64 = 4.0;
 pub const REGISTERS: u32 = 65_536;
 /// Bytes between a multiprocessor and L2 in a clock (A100 white paper: 64 bytes per clock and multiprocessor).
 pub const PORT: f64 = 64.0;
+/// Seconds between two nodes of a graph: 0.58 µs of each of a chain of empty kernels (ahrefs/ocannl issue 488, on an RTX 5070 Ti).
+pub const GAP: f64 = 0.58e-6;
 
 // Tensor cores and f32 lanes: the white papers of the architectures. `mma` of 9.0, and latencies: Luo et al., arXiv 2402.13499 (mma.sync
 // reaches 62.9 % of an H100's peak on average; table 4). The other fractions are the best that is published of real products, so that

@@ -5,11 +5,11 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use cudasim::exec::state::context::Kernel;
 use cudasim::exec::{Launch, Program};
+use cudasim::fatbin::{self, Entry};
 use cudasim::memory::GlobalMemory;
 use cudasim::tensor_map::{Arguments, TensorMap};
 
 use super::counting::{LaunchCounts, Subject};
-use super::machine_code::fatbin::{self, Entry};
 use super::references::{ALIGNMENT, References, blur, patched};
 use crate::device::cuda::kernel::MODULES;
 use crate::device::cuda::{Trace, TracedLaunch, TracedMap};
@@ -91,11 +91,12 @@ impl<'t> Counter<'t> {
 
 /// The PTX of a fat binary that a card of an architecture takes: the highest that it has.
 fn ptx_of(image: &[u8], architecture: u32) -> Option<&str> {
-    let texts = fatbin::entries(image).into_iter().filter_map(|entry| match entry {
+    let texts = fatbin::entries(image)?.into_iter().filter_map(|entry| match entry {
         Entry::Ptx(of, text) if of <= architecture => Some((of, text)),
         _ => None,
     });
-    texts.max_by_key(|(of, _)| *of).map(|(_, text)| text)
+    let (_, text) = texts.max_by_key(|(of, _)| *of)?;
+    std::str::from_utf8(text).ok()
 }
 
 /// The text with one kernel and without the others, which would only take time to read.

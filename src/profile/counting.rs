@@ -29,8 +29,6 @@ pub struct LaunchCounts {
     pub blocks: f64,
     /// Blocks that were run to count.
     pub blocks_run: u64,
-    /// Blocks of a cluster.
-    pub cluster: u32,
     /// Multiplications and additions on tensor cores.
     pub tensor_flops: f64,
     /// Multiplications and additions in f32 outside of them.
@@ -138,7 +136,6 @@ fn summary(counts: Counts, kernel: &Kernel, shape: &Launch, clusters: u64) -> (L
     let summary = LaunchCounts {
         blocks,
         blocks_run,
-        cluster: shape.cluster_size(),
         tensor_flops: scaled(counts.tensor_flops(kernel)),
         f32_flops: scaled(f32_flops),
         l2_read: 32.0 * scaled(sectors([0, 2])),
@@ -155,6 +152,7 @@ fn summary(counts: Counts, kernel: &Kernel, shape: &Launch, clusters: u64) -> (L
 fn warpgroups(counts: &Counts, kernel: &Kernel, shape: &Launch, blocks_run: u64) -> Vec<Warpgroup> {
     let warps = shape.threads().div_ceil(32);
     let group = |index: usize| {
+        // Per warp of the group, and per block.
         let of_group = f64::from((warps - 4 * index as u32).min(4));
         let mut anchors = vec![0.0; anchors::COUNT];
         let mut ptx_instructions = 0.0;
@@ -165,6 +163,7 @@ fn warpgroups(counts: &Counts, kernel: &Kernel, shape: &Launch, blocks_run: u64)
                 anchors[kind] += of_warp;
             }
         }
+
         let flops = counts.of_warpgroup(kernel, index).map(|(form, runs)| tensor_flops(form) * runs);
         Warpgroup {
             warps: of_group,

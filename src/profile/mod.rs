@@ -5,7 +5,7 @@
 //! ceilings. Nothing is measured: every time is a prediction.
 //!
 //! ```text
-//! machine_code/   fat binaries, instructions of 128 bits, control flow, how often each block runs
+//! machine_code/   instructions of 128 bits, control flow, how often each block runs
 //! anchors         instructions that PTX and machine code share
 //! card            cards and their ceilings, each with its source
 //! counting        what a launch does, by the simulator

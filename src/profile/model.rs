@@ -1,6 +1,6 @@
 //! How long a launch takes on a card: a prediction from what it does (counts), from its machine code, and from the card's ceilings.
 //!
-//! Nothing here knows whose kernel it is. `docs/profile.md` explains each term.
+//! Nothing here knows whose kernel it is. `docs/guide/profile.md` explains each term.
 
 use serde::Serialize;
 
@@ -30,7 +30,7 @@ pub struct Input<'a> {
 }
 
 /// What a launch may be bound by.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Bound {
     /// Tensor cores.
@@ -52,6 +52,7 @@ pub enum Bound {
     /// L2 cache.
     L2,
     /// Memory.
+    #[default]
     Dram,
     /// One block after another, each as long as its own chain of waits.
     Latency,

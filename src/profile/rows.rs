@@ -2,14 +2,14 @@
 
 use std::collections::HashMap;
 
+use cudasim::fatbin::{self, Entry};
 use rayon::prelude::*;
 use serde::{Serialize, Serializer};
 
 use super::cache::Cache;
-use super::card::Card;
+use super::card::{Card, GAP};
 use super::counter::{CountError, Counter, Key, key};
 use super::counting::LaunchCounts;
-use super::machine_code::fatbin::{self, Entry};
 use super::machine_code::instruction::{Instruction, decode};
 use super::model::{Bound, Input, Prediction, predict};
 use super::references::References;
@@ -18,9 +18,6 @@ use crate::device::cuda::kernel::MODULES;
 use crate::device::cuda::{Trace, Traced, TracedLaunch};
 use crate::model::ModelConfig;
 use crate::plan::{Load, Work};
-
-/// Seconds between two nodes of a graph: 0.58 µs of each of a chain of empty kernels (ahrefs/ocannl issue 488, on an RTX 5070 Ti).
-pub const GAP: f64 = 0.58e-6;
 
 /// What stops a profile.
 #[derive(Debug, thiserror::Error)]
@@ -50,7 +47,7 @@ pub struct Bytes {
 }
 
 /// Launches of one kernel that are alike. All numbers but `count`, `total_us` and `share` are of one launch.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Default, Serialize)]
 pub struct Row {
     /// The op: its file in `kernels/`.
     pub op: String,
@@ -265,7 +262,7 @@ impl<'t> Groups<'t> {
 
 /// The machine code of a launch's kernel for an architecture; nothing where its fat binary has none.
 fn code_of(launch: &TracedLaunch, architecture: u32) -> Vec<Instruction> {
-    let entries = fatbin::entries(MODULES[launch.kernel.module].image);
+    let entries = fatbin::entries(MODULES[launch.kernel.module].image).unwrap_or_default();
     let code = entries.into_iter().find_map(|entry| match entry {
         Entry::MachineCode(of, elf) if of == architecture => fatbin::code_of(elf, launch.kernel.name),
         _ => None,
@@ -274,14 +271,19 @@ fn code_of(launch: &TracedLaunch, architecture: u32) -> Vec<Instruction> {
 }
 
 fn kernel_row(card: &Card, launch: &TracedLaunch, count: u64, counts: &LaunchCounts, dram: [f64; 2]) -> Row {
+    // What the compiler made of the kernel.
     let code = code_of(launch, card.machine_code());
     let of_architecture = launch.kernel.resources.iter().find(|resources| resources.arch == card.machine_code());
     let (registers, fixed) = of_architecture.map_or((0, 0), |resources| (resources.registers, resources.shared));
     let threads = launch.threads.iter().product();
     let shared = fixed + launch.shared as u32;
+
+    // Its time.
     let input = Input { counts, code: &code, threads, registers, shared, dram };
     let Prediction { seconds, bound, terms, blocks_per_multiprocessor, issued, tensor_cycles } = predict(card, input);
     let [dram_read, dram_written] = dram;
+    let least = (counts.tensor_flops / card.peak()).max((dram_read + dram_written) / card.memory_bandwidth());
+
     Row {
         op: MODULES[launch.kernel.module].name.trim_end_matches("_sm90").to_owned(),
         name: launch.kernel.name.to_owned(),
@@ -302,45 +304,31 @@ fn kernel_row(card: &Card, launch: &TracedLaunch, count: u64, counts: &LaunchCou
         conflicts: counts.conflicts,
         bound,
         bounds_us: terms.into_iter().map(|(bound, seconds)| (bound, seconds * 1e6)).collect(),
-        predicted_us: seconds * 1e6,
-        roofline_us: 1e6
-            * (counts.tensor_flops / card.peak()).max((dram_read + dram_written) / card.memory_bandwidth()),
-        measured_us: None,
-        total_us: seconds * 1e6 * count as f64,
-        share: 0.0,
+        roofline_us: 1e6 * least,
+        ..timed(seconds, count)
     }
 }
 
 /// What the driver moves: at the speed of the memory.
 fn move_row(card: &Card, name: &str, count: u64, bytes: [f64; 2]) -> Row {
     let [read, written] = bytes.map(|bytes| bytes / count as f64);
-    let seconds = (read + written) / (card.memory_bandwidth() * card.ceilings.dram);
+    let least = (read + written) / card.memory_bandwidth();
+    let seconds = least / card.ceilings.dram;
     Row {
         op: "driver".to_owned(),
         name: name.to_owned(),
         count,
-        grid: [0; 3],
-        block: 0,
-        registers: 0,
-        shared: 0,
-        blocks_per_multiprocessor: 0,
-        blocks_counted: 0,
-        tensor_flops: 0.0,
-        f32_flops: 0.0,
         bytes: Bytes { dram_read: read, dram_written: written, l2_read: read, l2_written: written },
-        issued: 0.0,
-        ptx_instructions: 0.0,
-        tensor_cycles: 0.0,
-        wavefronts: 0.0,
-        conflicts: 0.0,
         bound: Bound::Dram,
         bounds_us: vec![(Bound::Dram, seconds * 1e6)],
-        predicted_us: seconds * 1e6,
-        roofline_us: 1e6 * (read + written) / card.memory_bandwidth(),
-        measured_us: None,
-        total_us: seconds * 1e6 * count as f64,
-        share: 0.0,
+        roofline_us: 1e6 * least,
+        ..timed(seconds, count)
     }
+}
+
+/// A row with nothing but its times.
+fn timed(seconds: f64, count: u64) -> Row {
+    Row { predicted_us: seconds * 1e6, total_us: seconds * 1e6 * count as f64, ..Row::default() }
 }
 
 fn sum_up(card: &Card, load: Load<'_>, rows: Vec<Row>, order: Vec<usize>) -> Profile {

@@ -58,7 +58,7 @@ const CUDASIM: &[Floors] = &[
     Floors {
         parent: "",
         floors: &[
-            &["card", "swizzle", "numerics", "report", "mask"],
+            &["card", "swizzle", "numerics", "report", "mask", "fatbin"],
             &["options"],
             &["ptx", "memory"],
             &["tensor_map"],

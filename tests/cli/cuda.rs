@@ -213,3 +213,18 @@ fn a_device_that_is_not_there() {
     let message = assert_refused(&mut driver.train(0, "cuda:99", &folder.path().join("run"), &["--steps", "1"]));
     assert!(message.contains("device 99") && message.contains("--device cpu"), "{message}");
 }
+
+#[test]
+fn a_profile_puts_measured_times_beside_the_predicted() {
+    // A real card would have to be told by its name.
+    let Some(driver) = Driver::new().filter(|driver| driver.0.is_some()) else { return };
+    let mut command = driver.engine_with("card=h100");
+    command.args(["profile", "--model", "tiny", "--resolution", "4", "--batch", "2", "--card", "h100", "--measure"]);
+    let found: serde_json::Value = serde_json::from_str(&assert_succeeds(command.arg("--json"))).unwrap();
+
+    let rows = found["rows"].as_array().unwrap();
+    let measured = |row: &serde_json::Value| row["measured_us"].as_f64().unwrap() * row["count"].as_f64().unwrap();
+    let sum: f64 = rows.iter().map(measured).sum();
+    let all = found["measured_ms"].as_f64().unwrap();
+    assert!(all > 0.0 && (sum / 1e3 - all).abs() < 1e-3 * all, "{sum} us of the rows, {all} ms of all");
+}

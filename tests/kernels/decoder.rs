@@ -2,8 +2,8 @@
 
 use std::collections::BTreeMap;
 
+use cudasim::fatbin::{self, Entry};
 use igpt_engine::device::cuda::kernel::{KERNELS, MODULES};
-use igpt_engine::profile::machine_code::fatbin::{self, Entry};
 use igpt_engine::profile::machine_code::flow::blocks;
 use igpt_engine::profile::machine_code::instruction::{BYTES, Instruction, UNKNOWN, decode};
 use test_support::sass::listings;
@@ -56,7 +56,7 @@ fn machine_code_is_read_as_cuobjdump_reads_it() {
 }
 
 fn code_of(image: &[u8], architecture: u32, kernel: &str) -> Vec<Instruction> {
-    let code = fatbin::entries(image).into_iter().find_map(|entry| match entry {
+    let code = fatbin::entries(image).unwrap().into_iter().find_map(|entry| match entry {
         Entry::MachineCode(of, elf) if of == architecture => fatbin::code_of(elf, kernel),
         _ => None,
     });

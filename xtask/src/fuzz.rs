@@ -106,8 +106,8 @@ fn fuzz_one(program: &Path, target: &str, runs: u64) -> Result<bool> {
 }
 
 /// The command that checks that the fuzz targets compile, without counters and in the workspace's target folder. The engine is
-/// optimised as in the workspace, whose kernels are then taken rather than compiled once more; and libFuzzer itself, half a minute of
-/// C++, is said to be elsewhere, since nothing is linked.
+/// optimised as in the workspace, whose kernels are then taken rather than compiled once more; and libFuzzer's own
+/// C++ is said to be elsewhere, since nothing is linked.
 pub fn check() -> Command {
     let optimised = "profile.dev.package.igpt-engine.opt-level=2";
     let mut command = cargo([

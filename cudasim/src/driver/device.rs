@@ -21,7 +21,7 @@ impl Device {
             flags: 0,
             problems: Vec::new(),
             counters: Vec::new(),
-            registers: super::fatbin::Registers::new(),
+            registers: crate::fatbin::Registers::new(),
         }
     }
 

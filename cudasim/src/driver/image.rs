@@ -1,9 +1,9 @@
 //! What a module is loaded from: PTX text, a fat binary with PTX, or what is refused.
 
 use super::error::CudaError;
-use super::fatbin::{self, Entry, Registers};
 use super::ffi::In;
 use crate::card::{Card, number_of};
+use crate::fatbin::{self, Entry, Registers};
 
 /// Text to load, and what is known of its machine code.
 #[derive(Debug)]
@@ -112,7 +112,7 @@ impl Image {
         // The PTX for the highest architecture that the device has.
         let mut best: Option<((u32, bool), String)> = None;
         for entry in &entries {
-            let Entry::Ptx(text) = entry else { continue };
+            let Entry::Ptx(_, text) = entry else { continue };
             let text = String::from_utf8_lossy(text);
             let Some(target) = target(&text).filter(|target| reader.card.runs_ptx(target)) else { continue };
             let rank = (number_of(&target).unwrap_or(0), target.ends_with('a'));

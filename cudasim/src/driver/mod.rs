@@ -25,7 +25,6 @@ mod copy;
 mod device;
 mod error;
 mod event;
-mod fatbin;
 mod ffi;
 mod function;
 mod graph;

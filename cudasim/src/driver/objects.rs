@@ -8,7 +8,6 @@ use std::thread::ThreadId;
 use std::time::Duration;
 
 use super::error::CudaError;
-use super::fatbin::Registers;
 use super::ffi::Handle;
 use super::pages::Pages;
 use super::problem::Problem;
@@ -16,6 +15,7 @@ use super::work::{Engine, Node, Work};
 use crate::card::Card;
 use crate::exec::rng::Rng;
 use crate::exec::{Kernel, Program};
+use crate::fatbin::Registers;
 use crate::options::Options;
 
 /// A device.

@@ -37,6 +37,8 @@ pub fn say_profile(command: &ProfileCommand, profile: &Profile) -> Result<()> {
 fn say_rows(profile: &Profile, top: usize) -> Result<()> {
     let shown = if top == 0 { profile.rows.len() } else { top.min(profile.rows.len()) };
     let width = profile.rows[..shown].iter().map(|row| row.name.len()).max().unwrap_or(0);
+
+    // The heads of the columns, as wide as `say_row` has them.
     say(format_args!(
         "  {:width$} {:>5} {:>16} {:>5} {:>4} {:>7} {:>3} {:>8} {:>8} {:>8} {:>8} {:>8} {:>8} {:>9} {:>8} {:>6}  bound",
         "kernel",
@@ -56,6 +58,7 @@ fn say_rows(profile: &Profile, top: usize) -> Result<()> {
         "measured",
         "share"
     ))?;
+
     for row in &profile.rows[..shown] {
         say_row(row, width)?;
     }
@@ -69,6 +72,7 @@ fn say_row(row: &Row, width: usize) -> Result<()> {
     let grid = row.grid.map(|blocks| blocks.to_string()).join("x");
     let bytes = row.bytes;
     let bound = to_value(row.bound)?;
+
     say(format_args!(
         "  {:width$} {:>5} {:>16} {:>5} {:>4} {:>7} {:>3} {:>8.2} {:>8.1} {:>8.1} {:>8.2} {:>8.2} {:>8.2} {:>9.1} {:>8} {:>5.1}%  {}",
         row.name,

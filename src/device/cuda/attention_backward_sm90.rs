@@ -1,13 +1,14 @@
 //! The backward of attention on compute capability 9.0 (`attention_backward_sm90.cu`).
 
 use super::CudaDevice;
+use super::attention_sm90::{slab, suits};
 use super::kernel::{Grid, Kernel, kernel};
 use super::limits::{LARGE, shared_of};
 use super::pointer::Pointer;
 use super::tensor::int;
 use super::tensor_map::TensorMap;
 use crate::device::ops::attention::AttentionDims;
-use crate::device::{Mask, Precision, Result};
+use crate::device::{Mask, Result};
 
 type Keys = Kernel<(TensorMap, TensorMap, TensorMap, TensorMap, TensorMap, i32, i32, f32)>;
 type Queries = Kernel<(TensorMap, TensorMap, TensorMap, Pointer, Pointer, i32, i32, f32)>;
@@ -34,8 +35,6 @@ const WIDTHS: [Sm90; 4] = [
 /// Threads of a block; tokens that TMA copies at a time.
 const THREADS: u32 = 384;
 const BOX: u32 = 64;
-/// Narrower heads would be mostly zeros in the tiles of the first width: the kernels for all cards have tiles of 16 and of 32 columns.
-const LEAST_COLUMNS: usize = 33;
 
 /// Tiles of a block, `Shape` of `attention/backward_sm90.cuh`.
 struct Shape {
@@ -75,11 +74,6 @@ impl Sm90 {
         let Shape { rows, turns, columns, stages, stats } = *shape;
         turns * rows * tile_row + stages * (columns * tile_row + stats) + (turns + 2 * stages) * 8 + 1024
     }
-
-    /// Columns of a head that TMA copies at a time: as wide as the widest swizzle that divides it.
-    const fn slab(&self) -> u32 {
-        if self.columns.is_multiple_of(64) { 64 } else { 32 }
-    }
 }
 
 const _: () = {
@@ -92,11 +86,9 @@ const _: () = {
     }
 };
 
-/// The kernels that this card has for heads of this width: rows of a head must be multiples of 16 bytes.
+/// The kernels that this card has for heads of this width.
 pub(super) fn of(device: &CudaDevice, head_dim: usize) -> Option<&'static Sm90> {
-    let is_hopper = device.driver.capability.0 == 9 && device.precision == Precision::Bf16;
-    let suits = is_hopper && head_dim >= LEAST_COLUMNS && head_dim.is_multiple_of(8);
-    WIDTHS.iter().find(|width| suits && head_dim <= width.columns)
+    WIDTHS.iter().find(|width| suits(device, head_dim) && head_dim <= width.columns)
 }
 
 /// What both kernels read and write.
@@ -126,7 +118,7 @@ pub(super) unsafe fn launch(
 ) -> Result<()> {
     let AttentionDims { batch, tokens, heads, head_dim } = dims;
     let Operands { logsumexp, delta, .. } = *operands;
-    let of_heads = |at, heads| TensorMap::heads(at, [batch, tokens, heads, head_dim], [BOX, width.slab()]);
+    let of_heads = |at, heads| TensorMap::heads(at, [batch, tokens, heads, head_dim], [BOX, slab(width.columns)]);
     let (qkv, dy, d_qkv) =
         (of_heads(operands.qkv, 3 * heads)?, of_heads(operands.dy, heads)?, of_heads(operands.d_qkv, 3 * heads)?);
     let (keys, queries) = (width.keys_shape(), width.queries_shape());

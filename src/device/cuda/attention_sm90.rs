@@ -52,11 +52,11 @@ impl Sm90 {
         let (row, buffers) = (self.columns * 2, self.consumers * self.buffers);
         buffers * ROWS * row + 2 * STAGES * self.keys * row + (4 * STAGES + 2 * buffers) * 8 + 1024
     }
+}
 
-    /// Columns of a head that TMA copies at a time: as wide as the widest swizzle that divides it.
-    const fn slab(&self) -> u32 {
-        if self.columns.is_multiple_of(64) { 64 } else { 32 }
-    }
+/// Columns of a head that TMA copies at a time, of tiles of `columns`: as wide as the widest swizzle that divides them.
+pub(super) const fn slab(columns: usize) -> u32 {
+    if columns.is_multiple_of(64) { 64 } else { 32 }
 }
 
 const _: () = {
@@ -67,11 +67,15 @@ const _: () = {
     }
 };
 
-/// The kernel that this card has for heads of this width: rows of a head must be multiples of 16 bytes.
+/// Whether heads of this width are for wgmma and TMA, forwards and backwards: rows of a head must be multiples of 16 bytes.
+pub(super) fn suits(device: &CudaDevice, head_dim: usize) -> bool {
+    let computes = device.driver.is_hopper() && device.precision == Precision::Bf16;
+    computes && head_dim >= LEAST_COLUMNS && head_dim.is_multiple_of(8)
+}
+
+/// The kernel that this card has for heads of this width.
 pub(super) fn of(device: &CudaDevice, head_dim: usize) -> Option<&'static Sm90> {
-    let is_hopper = device.driver.capability.0 == 9 && device.precision == Precision::Bf16;
-    let suits = is_hopper && head_dim >= LEAST_COLUMNS && head_dim.is_multiple_of(8);
-    WIDTHS.iter().find(|width| suits && head_dim <= width.columns)
+    WIDTHS.iter().find(|width| suits(device, head_dim) && head_dim <= width.columns)
 }
 
 /// Launches it.
@@ -87,8 +91,9 @@ pub(super) unsafe fn launch(
     mask: Mask,
 ) -> Result<()> {
     let AttentionDims { batch, tokens, heads, head_dim } = dims;
-    let map =
-        |at, heads, rows: usize| TensorMap::heads(at, [batch, tokens, heads, head_dim], [rows as u32, width.slab()]);
+    let map = |at, heads, rows: usize| {
+        TensorMap::heads(at, [batch, tokens, heads, head_dim], [rows as u32, slab(width.columns)])
+    };
     let section = (SECTION_BYTES / (2 * 2 * tokens * head_dim)).max(1);
     let arguments = (
         map(qkv, 3 * heads, ROWS)?,

@@ -143,6 +143,11 @@ impl Driver {
         Self { tracer: Some(Rc::default()), capability, multiprocessors, shared_limit, ..Self::counting() }
     }
 
+    /// Whether it runs what is compiled for compute capability 9.0 alone: wgmma, and copies by tensor maps.
+    pub(super) fn is_hopper(&self) -> bool {
+        self.capability.0 == 9
+    }
+
     /// Waits until all that was launched is done.
     pub(super) fn synchronize(&self) -> Result<()> {
         let Some(stream) = &self.stream else { return Ok(()) };

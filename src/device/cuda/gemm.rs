@@ -204,7 +204,7 @@ pub(super) unsafe fn launch(
         }
         Precision::Bf16 => {
             // Large tiles on compute capability 9.0: the same sums by wgmma.
-            if driver.capability.0 == 9 && gemm.is_aligned(sizes) && tile(sizes, splits) == 128 {
+            if driver.is_hopper() && gemm.is_aligned(sizes) && tile(sizes, splits) == 128 {
                 // SAFETY: as the caller says.
                 return unsafe { linear_sm90::launch(driver, &gemm.sm90, [a, b], sizes, outputs, splits) };
             }

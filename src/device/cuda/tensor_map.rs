@@ -93,15 +93,18 @@ impl TensorMap {
         swizzle: sys::CUtensorMapSwizzle,
     ) -> Result<Self> {
         assert_eq!(strides.len() + 1, RANK, "a stride for each dimension but the first");
-        let mut map = sys::CUtensorMap { opaque: [0; 16] };
         let lengths = sizes.map(|size| size as u64);
         let strides: Vec<u64> = strides.iter().map(|&stride| stride as u64).collect();
-        let steps = [1; RANK];
+
+        // Where no driver is, what it would be told.
         if at.is_traced() {
             let (sizes, tile) = (lengths.to_vec(), tile.to_vec());
             let (element, swizzle) = (element as u32, swizzle as u32);
             return Ok(Self(TracedMap { element, address: at.0, sizes, strides, tile, swizzle }.words()));
         }
+
+        let mut map = sys::CUtensorMap { opaque: [0; 16] };
+        let steps = [1; RANK];
         // SAFETY: each array has an element for each of the RANK dimensions, `strides` one less; the tensor is only described.
         let result = unsafe {
             sys::cuTensorMapEncodeTiled(

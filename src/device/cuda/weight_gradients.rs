@@ -39,7 +39,7 @@ pub(super) unsafe fn launch(device: &CudaDevice, gemms: &[WeightGemm]) -> Result
 unsafe fn launch_group(device: &CudaDevice, gemms: &[WeightGemm]) -> Result<()> {
     let (k, beta) = (gemms[0].sizes.k, gemms[0].beta);
     let driver = &device.driver;
-    if driver.capability.0 == 9 {
+    if driver.is_hopper() {
         // SAFETY: as the caller says.
         return unsafe { linear_sm90::launch_weights(driver, gemms, k, beta) };
     }

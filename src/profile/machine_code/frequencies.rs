@@ -206,6 +206,7 @@ fn not_negative(gram: &[f64], right: &[f64], guess: Vec<f64>) -> Vec<f64> {
     let mut refused = vec![false; count];
     let mut factor = Factor::default();
     settle(gram, right, &mut x, &mut free, &mut factor);
+
     for _ in 0..4 * count {
         // Let the number go that wants to grow most.
         let pull = |place: usize| {
@@ -216,6 +217,7 @@ fn not_negative(gram: &[f64], right: &[f64], guess: Vec<f64>) -> Vec<f64> {
         let Some((place, _)) = held.filter(|(_, pull)| *pull > TOLERANCE).max_by(|a, b| a.1.total_cmp(&b.1)) else {
             break;
         };
+
         free.push(place);
         let before = x.clone();
         settle(gram, right, &mut x, &mut free, &mut factor);

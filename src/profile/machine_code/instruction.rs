@@ -9,8 +9,6 @@
 //!      113..116 read barrier   116..122 barriers waited for
 //! ```
 
-use std::fmt;
-
 /// Bytes of an instruction.
 pub const BYTES: usize = 16;
 
@@ -115,11 +113,4 @@ pub fn decode(architecture: u32, code: &[u8]) -> Vec<Instruction> {
     words
         .map(|(index, word)| Instruction::decode(architecture, index, std::array::from_fn(|byte| word[byte])))
         .collect()
-}
-
-impl fmt::Display for Instruction {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}{}", if self.is_guarded { "@P " } else { "" }, self.name)?;
-        self.target.map_or(Ok(()), |target| write!(f, " {:#x}", target * BYTES))
-    }
 }

@@ -1,6 +1,5 @@
-//! Machine code of kernels, read from their fat binaries without the toolkit: classes of instructions, control flow, control bits.
+//! Machine code of kernels, read without the toolkit: classes of instructions, control flow, control bits, how often each block runs.
 
-pub mod fatbin;
 pub mod flow;
 pub mod frequencies;
 pub mod instruction;
