@@ -59,7 +59,7 @@ enum Task {
         /// Only test the page of `serve` in a real browser (Debian: apt-get install chromium)
         #[arg(long, conflicts_with = "peers")]
         browser: bool,
-        /// With every bug planted in the kernels, where a run takes a third of them, and the whole op table on every card that
+        /// With every bug planted in the kernels, where a run takes a sixth of them, and the whole op table on every card that
         /// the simulator knows: an hour more
         #[arg(long, conflicts_with_all = ["peers", "browser"])]
         all: bool,
@@ -131,7 +131,7 @@ const OTHER_SCHEDULES: [&str; 2] = [
 ];
 
 /// See [`OTHER_SCHEDULES`]: all cases of each would take minutes more.
-const SHARE: &str = "4";
+const SHARE: &str = "12";
 
 fn test(all: bool, filter: &[String]) -> Result<()> {
     let mut skipped = Vec::new();

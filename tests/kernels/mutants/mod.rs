@@ -37,7 +37,7 @@ const NAME: &str = "IGPT_MUTANT";
 const IMAGE: &str = "IGPT_MUTANT_IMAGE";
 
 /// A run plants one mutant of so many: of every module, since the tables stand one behind the other.
-const SHARE: usize = 3;
+const SHARE: usize = 6;
 
 /// The mutants of this run. The second decides, so that the next run most likely plants others.
 fn chosen() -> Vec<&'static Mutant> {
