@@ -18,6 +18,7 @@ mod docs;
 mod fuzz;
 mod gpu;
 mod hadolint;
+mod mpi;
 mod peers;
 mod release;
 mod toolkit;
@@ -59,9 +60,12 @@ enum Task {
         /// Only test the page of `serve` in a real browser (Debian: apt-get install chromium)
         #[arg(long, conflicts_with = "peers")]
         browser: bool,
+        /// Only test ranks on CPUs under mpirun (Debian: the packages named where it is missing)
+        #[arg(long, conflicts_with_all = ["peers", "browser"])]
+        mpi: bool,
         /// With every bug planted in the kernels, where a run takes a third of them, and the whole op table on every card that
         /// the simulator knows: an hour more
-        #[arg(long, conflicts_with_all = ["peers", "browser"])]
+        #[arg(long, conflicts_with_all = ["peers", "browser", "mpi"])]
         all: bool,
         /// Passed on to the test binaries, e.g. a part of a test's name
         #[arg(trailing_var_arg = true)]
@@ -102,6 +106,7 @@ fn main() -> ExitCode {
         }
         Task::Test { peers: true, json, filter, .. } => peers::run(&filter, json.as_deref()),
         Task::Test { browser: true, filter, .. } => browser::run(&filter),
+        Task::Test { mpi: true, filter, .. } => mpi::run(&filter),
         Task::Test { all, filter, .. } => test(all, &filter),
         Task::Bench { filter } => stage("benchmarks", cargo(["bench", "--workspace", "--"]).args(filter)),
         Task::Gpu(task) => gpu::gpu(task),
@@ -163,6 +168,13 @@ fn test(all: bool, filter: &[String]) -> Result<()> {
         match browser::find() {
             Some(_) => outcome = outcome.and_then(|()| browser::tests(&[])),
             None => skipped.push(format!("the page of serve in a browser: {}", browser::MISSING)),
+        }
+    }
+
+    if filter.is_empty() {
+        match mpi::missing() {
+            None => outcome = outcome.and_then(|()| mpi::run(&[])),
+            Some(what) => skipped.push(format!("ranks on CPUs: {what}")),
         }
     }
 

@@ -61,8 +61,7 @@ pub fn resize(image: RgbImage, width: u32, height: u32, filter: Filter) -> Resul
     let source = TypedImageRef::<U8x3>::from_buffer(image.width(), image.height(), image.as_raw())
         .map_err(|error| error.to_string())?;
     let mut resized = RgbImage::new(width, height);
-    let mut target =
-        TypedImage::<U8x3>::from_buffer(width, height, &mut resized).map_err(|error| error.to_string())?;
+    let mut target = TypedImage::<U8x3>::from_buffer(width, height, &mut resized).map_err(|error| error.to_string())?;
 
     let options = ResizeOptions::new().resize_alg(ResizeAlg::Convolution(filter.kernel()));
     Resizer::new().resize_typed(&source, &mut target, &options).map_err(|error| error.to_string())?;
