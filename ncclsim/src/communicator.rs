@@ -54,6 +54,8 @@ struct State {
     /// By stream: pinned memory, parts to be sent and then parts received. Collectives of a stream come one after the other, so they
     /// share it, those of graphs too.
     staging: Vec<(usize, *mut u8)>,
+    /// Where they are when they are called, whatever joins them.
+    #[allow(clippy::vec_box)]
     rounds: Vec<Box<Round>>,
     /// A collective that a planted fault holds back.
     held: Option<Enqueued>,
@@ -198,9 +200,9 @@ impl Communicator {
 
             // SAFETY: as above; the caller of NCCL answers for its own addresses; the round is boxed, and lives as long.
             let taken = unsafe {
-                let sends = send.iter().enumerate();
-                let sent = sends
-                    .into_iter()
+                let sent = send
+                    .iter()
+                    .enumerate()
                     .all(|(part, from)| self.driver.copy_to_host(to_send.add(part * CHUNK), from + at, bytes, *stream));
                 let round: *const Round = &raw const **round;
                 sent && self.driver.call_host(*stream, exchange, round.cast_mut().cast())

@@ -7,48 +7,52 @@ pub type Stream = *mut c_void;
 /// What a stream calls on the host.
 pub type HostFunction = extern "C" fn(*mut c_void);
 
+type ToHost = unsafe extern "C" fn(*mut c_void, u64, usize, Stream) -> c_int;
+type ToDevice = unsafe extern "C" fn(u64, *const c_void, usize, Stream) -> c_int;
+type CallHost = unsafe extern "C" fn(Stream, HostFunction, *mut c_void) -> c_int;
+type Allocate = unsafe extern "C" fn(*mut *mut c_void, usize, u32) -> c_int;
+type Free = unsafe extern "C" fn(*mut c_void) -> c_int;
+type Synchronize = unsafe extern "C" fn() -> c_int;
+
 /// The functions, as `cuda.h` declares them.
 #[derive(Clone, Copy)]
 pub struct Driver {
-    to_host: unsafe extern "C" fn(*mut c_void, u64, usize, Stream) -> c_int,
-    to_device: unsafe extern "C" fn(u64, *const c_void, usize, Stream) -> c_int,
-    call_host: unsafe extern "C" fn(Stream, HostFunction, *mut c_void) -> c_int,
-    allocate: unsafe extern "C" fn(*mut *mut c_void, usize, u32) -> c_int,
-    free: unsafe extern "C" fn(*mut c_void) -> c_int,
-    synchronize: unsafe extern "C" fn() -> c_int,
+    to_host: ToHost,
+    to_device: ToDevice,
+    call_host: CallHost,
+    allocate: Allocate,
+    free: Free,
+    synchronize: Synchronize,
 }
 
 /// A symbol of a library as a function.
 macro_rules! function {
-    ($library:expr, $name:literal) => {{
+    ($library:expr, $name:literal, $ty:ty) => {{
         // SAFETY: an open library and a C string.
         let symbol = unsafe { libc::dlsym($library, $name.as_ptr()) };
         if symbol.is_null() {
             return None;
         }
-        // SAFETY: `cuda.h` declares the function of this name with the type that the field has.
-        unsafe { std::mem::transmute::<*mut c_void, _>(symbol) }
+        // SAFETY: `cuda.h` declares the function of this name with this type.
+        unsafe { std::mem::transmute::<*mut c_void, $ty>(symbol) }
     }};
 }
 
 impl Driver {
     /// Those of `libcuda.so`; nothing where there is none.
     pub fn open() -> Option<Self> {
-        // SAFETY: C strings; the library is what the program computes with.
-        let library = unsafe { libc::dlopen(c"libcuda.so".as_ptr(), libc::RTLD_NOW) };
-        // SAFETY: as above.
-        let library =
-            if library.is_null() { unsafe { libc::dlopen(c"libcuda.so.1".as_ptr(), libc::RTLD_NOW) } } else { library };
-        if library.is_null() {
-            return None;
-        }
+        let open = |name: &std::ffi::CStr| {
+            // SAFETY: a C string; the library is what the program computes with.
+            unsafe { libc::dlopen(name.as_ptr(), libc::RTLD_NOW) }
+        };
+        let library = [c"libcuda.so", c"libcuda.so.1"].into_iter().map(open).find(|library| !library.is_null())?;
         Some(Self {
-            to_host: function!(library, c"cuMemcpyDtoHAsync_v2"),
-            to_device: function!(library, c"cuMemcpyHtoDAsync_v2"),
-            call_host: function!(library, c"cuLaunchHostFunc"),
-            allocate: function!(library, c"cuMemHostAlloc"),
-            free: function!(library, c"cuMemFreeHost"),
-            synchronize: function!(library, c"cuCtxSynchronize"),
+            to_host: function!(library, c"cuMemcpyDtoHAsync_v2", ToHost),
+            to_device: function!(library, c"cuMemcpyHtoDAsync_v2", ToDevice),
+            call_host: function!(library, c"cuLaunchHostFunc", CallHost),
+            allocate: function!(library, c"cuMemHostAlloc", Allocate),
+            free: function!(library, c"cuMemFreeHost", Free),
+            synchronize: function!(library, c"cuCtxSynchronize", Synchronize),
         })
     }
 

@@ -267,7 +267,7 @@ impl<D: Device> Reducer<D> {
 mod tests {
     use super::*;
     use crate::comm::Single;
-    use crate::device::{CpuDevice, Tensors};
+    use crate::device::CpuDevice;
     use crate::model::{ModelConfig, Preset, parameter_specs};
 
     #[test]
