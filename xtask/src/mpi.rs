@@ -20,7 +20,7 @@ pub fn missing() -> Option<String> {
 }
 
 /// Builds and runs the tests under mpirun, or those of them whose names contain one of `filter`. The feature makes another library of
-/// the engine, so this compiles it once more: in a folder's `target` that has it, a minute.
+/// the engine, and its code generator other features of what proc-macros stand on, so nearly all is compiled once more.
 ///
 /// # Errors
 /// No MPI, and a test that failed.
