@@ -6,6 +6,7 @@
 
 pub mod checkpoint;
 pub mod cli;
+pub mod comm;
 pub mod data;
 pub mod demo;
 pub mod device;

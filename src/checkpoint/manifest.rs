@@ -162,6 +162,21 @@ impl Manifest {
     }
 }
 
+/// Reads every listed file of a folder and compares it with its hash, files of tensors too. A folder without a list is taken as it is.
+///
+/// # Errors
+/// As [`Manifest::open`]; [`CheckpointError::Torn`] for a file of tensors that is another than listed.
+pub fn verify(dir: &Path) -> Result<()> {
+    let Some(manifest) = Manifest::open(dir)? else { return Ok(()) };
+    for (name, hash) in manifest.hashes.iter().filter(|(name, _)| is_tensors(name)) {
+        let path = dir.join(name);
+        if sha256(&path)? != *hash {
+            return Err(CheckpointError::Torn { path, list: MANIFEST_FILE, remedy: manifest.remedy });
+        }
+    }
+    Ok(())
+}
+
 /// Writes the list of all files in `folder`; `known` are hashes that need not be computed again.
 ///
 /// # Errors

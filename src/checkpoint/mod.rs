@@ -42,6 +42,7 @@ use serde_json::json;
 pub use error::{CheckpointError, Result};
 pub use huggingface::{load_config, load_parameters};
 pub(crate) use manifest::step_of;
+pub use manifest::verify;
 pub use pixel_order::{OrderSpec, read_permutation};
 pub use preprocessor::palette_of;
 pub(crate) use pytorch::{PYTORCH_FILE, PYTORCH_INDEX};

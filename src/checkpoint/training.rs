@@ -44,6 +44,21 @@ pub struct Progress {
     pub elapsed: f64,
 }
 
+impl Progress {
+    /// Whether an accuracy is better than all before it.
+    pub fn is_best(&self, accuracy: f64) -> bool {
+        self.best.is_none_or(|best| accuracy > best.accuracy)
+    }
+
+    /// Counts a validation of this accuracy, after `step` steps.
+    pub fn note_accuracy(&mut self, step: u64, accuracy: f64) {
+        match &mut self.best {
+            Some(best) if accuracy <= best.accuracy => best.validations_since += 1,
+            best => *best = Some(BestAccuracy { step, accuracy, validations_since: 0 }),
+        }
+    }
+}
+
 /// The best validation of a fine-tuning run, for stopping early.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]

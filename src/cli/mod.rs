@@ -139,7 +139,7 @@ fn prepare_for_exhaustion() {
 /// Runs the command that the process was started with.
 ///
 /// Exit codes: 0 done (an interrupted but saved training run too), 2 anything that the user can mend, with the fix in the
-/// message, 128 and the number of a signal that ended the command: 130 for Ctrl-C, 143 for SIGTERM.
+/// message, 3 of several ranks where another failed or never came, 128 and the number of a signal that ended the command: 130 for Ctrl-C, 143 for SIGTERM.
 pub fn main() -> ExitCode {
     prepare_for_exhaustion();
     let parsed = common::recipe::expand(std::env::args_os().collect()).map(Cli::parse_from);
@@ -162,7 +162,11 @@ pub fn main() -> ExitCode {
         Err(error) if common::output::is_broken_pipe(&error) => ExitCode::SUCCESS,
         Err(error) => {
             common::output::tell(format_args!("{}: {}", error_label(), common::output::describe(&error)));
-            if error.is::<Stopped>() { Stopped::exit_code() } else { ExitCode::from(2) }
+            match error.is::<Stopped>() {
+                true => Stopped::exit_code(),
+                false if train::ranks::is_of_another_rank(&error) => ExitCode::from(train::ranks::FAILED),
+                false => ExitCode::from(2),
+            }
         }
     }
 }

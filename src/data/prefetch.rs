@@ -16,6 +16,8 @@ pub struct Prefetcher {
     /// First sample of the next batch to be started.
     next: u64,
     size: usize,
+    /// Samples from one batch to the next.
+    stride: u64,
     depth: usize,
     /// Batches in flight, in order; `None` once the stream has ended.
     in_flight: Option<VecDeque<Receiver<Made>>>,
@@ -59,22 +61,44 @@ impl Prefetcher {
     /// # Errors
     /// [`DataError::Bounds`] for batches of no samples.
     pub fn start(batches: Batches, first_sample: u64, size: usize, depth: usize) -> Result<Self> {
+        let mut prefetcher = Self::new(batches, first_sample, size, depth)?;
+        prefetcher.fill();
+        Ok(prefetcher)
+    }
+
+    /// The batches of one of `ranks` that take turns: number `rank` of them from `first_sample` on, and every `ranks`-th after it.
+    ///
+    /// # Errors
+    /// As [`Prefetcher::start`].
+    pub fn start_share(
+        batches: Batches,
+        first_sample: u64,
+        size: usize,
+        depth: usize,
+        [rank, ranks]: [usize; 2],
+    ) -> Result<Self> {
+        let own = first_sample + (rank * size) as u64;
+        let mut prefetcher = Self { stride: (ranks.max(1) * size) as u64, ..Self::new(batches, own, size, depth)? };
+        prefetcher.fill();
+        Ok(prefetcher)
+    }
+
+    fn new(batches: Batches, first_sample: u64, size: usize, depth: usize) -> Result<Self> {
         if size == 0 {
             let limit = "a batch needs at least one".into();
             return Err(DataError::Bounds { what: "the number of samples per batch", got: 0, limit });
         }
-        let mut prefetcher = Prefetcher {
+        Ok(Prefetcher {
             batches,
             next: first_sample,
             size,
+            stride: size as u64,
             depth: depth.max(1),
             in_flight: Some(VecDeque::new()),
             wait: DataWait::default(),
             first: None,
             complained: false,
-        };
-        prefetcher.fill();
-        Ok(prefetcher)
+        })
     }
 
     /// Starts batches until `depth` are in flight.
@@ -94,7 +118,7 @@ impl Prefetcher {
                 None => rayon::spawn(job),
             }
             in_flight.push_back(receiver);
-            self.next += size as u64;
+            self.next += self.stride;
         }
     }
 

@@ -34,6 +34,9 @@ pub enum Error {
         /// What the driver said, and what to do.
         message: String,
     },
+    /// Another process of the same run failed, or never came.
+    #[error("{0}")]
+    Peer(String),
     /// A call of the device's driver failed.
     #[error("{call}: {message}")]
     Driver {

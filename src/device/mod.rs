@@ -55,7 +55,7 @@ pub use ops::mlp::{Activation, HiddenGradients, MlpGradients, MlpOps, MlpOutput,
 pub use ops::sample::{SampleOps, SampleOptions};
 pub use precision::Precision;
 pub use shape_check::ShapeError;
-pub use tensors::Tensors;
+pub use tensors::{GpuMemory, Tensors};
 
 /// Every trait of a device, for code that names one device: `use device::prelude::*`. Generic code says [`Device`].
 pub mod prelude {

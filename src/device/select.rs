@@ -5,6 +5,7 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
+use super::cuda::enumerate_devices;
 use super::{CpuDevice, CudaDevice, Device, Error, Precision, Result};
 
 /// Where to compute.
@@ -73,6 +74,8 @@ pub struct Request {
     pub kept: Option<Precision>,
     /// CPU threads.
     pub threads: Option<usize>,
+    /// Of several processes that train together: which of those on this machine, to have a GPU of its own.
+    pub local_rank: Option<usize>,
 }
 
 /// What a job needs to know of the device that it runs on.
@@ -117,12 +120,20 @@ pub fn on_device<J: DeviceJob>(request: Request, job: J) -> Result<J::Output> {
 
     // The device; `auto` falls back to the CPU and says why.
     let precision = request.precision.or(request.kept).unwrap_or(Precision::Bf16);
+    let own = request.local_rank.map_or(Ok(0), own_gpu);
     match request.kind {
+        DeviceKind::Cuda(0) => {
+            Ok(job.run(CudaDevice::new(own?, precision)?, &Chosen { precision, why: String::new() }))
+        }
+        DeviceKind::Cuda(number) if request.local_rank.is_some() => Err(Error::unavailable(
+            format!("--device cuda:{number} would give the same GPU to all ranks"),
+            "give --device cuda, and each has the GPU of its number on its machine",
+        )),
         DeviceKind::Cuda(number) => {
             Ok(job.run(CudaDevice::new(number, precision)?, &Chosen { precision, why: String::new() }))
         }
         DeviceKind::Cpu => on_cpu(&request, "you asked for --device cpu", String::new(), job),
-        DeviceKind::Auto => match CudaDevice::new(0, precision) {
+        DeviceKind::Auto => match own.and_then(|own| CudaDevice::new(own, precision)) {
             Ok(device) => Ok(job.run(device, &Chosen { precision, why: ", since there is one".to_owned() })),
             Err(error) => {
                 let why = match error {
@@ -132,6 +143,19 @@ pub fn on_device<J: DeviceJob>(request: Request, job: J) -> Result<J::Output> {
                 on_cpu(&request, &why, format!(", since {why}"), job)
             }
         },
+    }
+}
+
+/// The number of the GPU of rank `local` of this machine: its own, unless only one is visible, as where the launcher has chosen it.
+fn own_gpu(local: usize) -> Result<usize> {
+    let count = enumerate_devices()?.devices.len();
+    match count {
+        1 => Ok(0),
+        count if local < count => Ok(local),
+        _ => Err(Error::unavailable(
+            format!("this is rank {local} of its machine, which has {count} GPUs"),
+            "start at most one rank per GPU",
+        )),
     }
 }
 

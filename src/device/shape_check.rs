@@ -75,6 +75,17 @@ pub(super) fn like_with_last(
     }
 }
 
+/// Checks that `copy` stays inside both tensors, and copies something.
+pub(super) fn copy(from: &[usize], first: usize, to: &[usize], start: usize, count: usize) -> Result<()> {
+    for (argument, shape, offset) in [("from", from, first), ("to", to, start)] {
+        let volume: usize = shape.iter().product();
+        if count == 0 || offset.checked_add(count).is_none_or(|end| end > volume) {
+            return error("copy", argument, format!("of {count} elements from element {offset} on"), shape);
+        }
+    }
+    Ok(())
+}
+
 /// The number of elements of a tensor of `shape`: one to [`MAX_RANK`] dimensions, none of them zero.
 pub fn tensor(op: &'static str, shape: &[usize]) -> Result<usize> {
     let volume = shape.iter().try_fold(1usize, |volume, &dimension| volume.checked_mul(dimension));

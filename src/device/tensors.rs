@@ -2,6 +2,17 @@
 
 use super::{GemmRate, Result};
 
+/// Floats in a GPU's memory.
+#[derive(Clone, Copy, Debug)]
+pub struct GpuMemory {
+    /// Address of the first.
+    pub address: u64,
+    /// How many there are.
+    pub count: usize,
+    /// The `CUstream` that all work on them is ordered by; null on a device that only counts.
+    pub stream: *mut std::ffi::c_void,
+}
+
 /// What holds tensors.
 ///
 /// Tensors that a method returns are new. No tensor is empty, and none has more than
@@ -40,6 +51,15 @@ pub trait Tensors: Sized + 'static {
     fn overwrite(&self, tensor: &mut Self::Tensor, values: &[f32]) -> Result<()>;
     /// The slices `rows` along a tensor's first axis, in this order and as often as named: `[B, ..] → [rows, ..]`.
     fn gather(&self, tensor: &Self::Tensor, rows: &[usize]) -> Result<Self::Tensor>;
+    /// Copies `count` elements of `from`, from element `first` on, over those of `to` from element `start` on. Both are f32, as
+    /// all that the host makes is.
+    fn copy(&self, from: &Self::Tensor, first: usize, to: &mut Self::Tensor, start: usize, count: usize) -> Result<()>;
+    /// Where a tensor of f32 lies on a GPU, for libraries that work there in the order of the device's stream; `None` on a device
+    /// whose tensors lie in the machine's memory.
+    ///
+    /// # Errors
+    /// A tensor of another precision.
+    fn gpu_memory(&self, tensor: &mut Self::Tensor) -> Result<Option<GpuMemory>>;
     /// A tensor's dimensions.
     fn shape<'t>(&self, tensor: &'t Self::Tensor) -> &'t [usize];
 

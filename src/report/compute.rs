@@ -52,6 +52,16 @@ impl Compute {
         Self { needed: config.training_flops_per_token(length), palm, peak }
     }
 
+    /// The same work on so many of these devices.
+    #[must_use]
+    pub fn on_cards(mut self, cards: usize) -> Self {
+        if let Some(peak) = self.peak.as_mut().filter(|_| cards > 1) {
+            peak.flops *= cards as f64;
+            peak.of = format!("{cards} × {}", peak.of);
+        }
+        self
+    }
+
     /// What so many tokens per second are of the peak; `None` where that is not known.
     pub fn utilisation(&self, tokens_per_second: f64) -> Option<Utilisation> {
         let Peak { flops, source, .. } = self.peak.as_ref()?;

@@ -5,7 +5,9 @@ use std::path::{Path, PathBuf};
 
 use crate::checkpoint::error::{CheckpointError, Result};
 use crate::checkpoint::weights::{WeightKind, missing_weights};
-use crate::checkpoint::{CONFIG_FILE, INDEX_FILE, MANIFEST_FILE, MODEL_FILE, PYTORCH_FILE, PYTORCH_INDEX, step_of};
+use crate::checkpoint::{
+    CONFIG_FILE, INDEX_FILE, MANIFEST_FILE, MODEL_FILE, PYTORCH_FILE, PYTORCH_INDEX, step_of, verify,
+};
 use crate::fs::atomic_dir;
 
 /// The folder of a run that holds its checkpoints.
@@ -41,6 +43,31 @@ pub fn list(run: &Path) -> Result<Vec<(u64, PathBuf)>> {
 /// The run's latest complete checkpoint.
 pub fn latest(run: &Path) -> Result<Option<(u64, PathBuf)>> {
     Ok(list(run)?.pop())
+}
+
+/// Sets the latest checkpoints of a run aside as long as they are damaged, so that the newest whole one is the latest: their folders
+/// get `.damaged` behind their names. Returns what was wrong with each.
+///
+/// # Errors
+/// What the operating system refuses.
+pub fn set_damaged_aside(run: &Path) -> Result<Vec<CheckpointError>> {
+    let mut damaged = Vec::new();
+    while let Some((_, path)) = latest(run)? {
+        let problem = match verify(&path) {
+            Ok(()) => break,
+            // What cannot be read now may be whole.
+            Err(problem @ CheckpointError::Io { .. }) => return Err(problem),
+            Err(problem) => problem,
+        };
+        let mut aside = path.clone().into_os_string();
+        aside.push(".damaged");
+        if Path::new(&aside).exists() {
+            atomic_dir::remove_folder(Path::new(&aside))?;
+        }
+        std::fs::rename(&path, &aside).map_err(CheckpointError::io("set aside", &path))?;
+        damaged.push(problem);
+    }
+    Ok(damaged)
 }
 
 /// Removes all but the last `keep` checkpoints of a run; the very last always stays. Returns what was removed.

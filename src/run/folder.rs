@@ -10,6 +10,7 @@
 //! | `best/` | fine-tuning: the weights that were best on the validation images |
 //! | `samples/step-00000100.png` | sample grids |
 //! | `report.html` | see [`crate::report::training`] |
+//! | `ranks/` | of several ranks: what each does, see [`crate::comm`]; gone once the run has ended well |
 //! | `run.lock` | locked while a process trains here |
 
 use std::fs::{self, File, TryLockError};
@@ -116,6 +117,8 @@ impl RunFolder {
     pub const FOLDED: &str = "folded";
     /// Its folders that hold no run of their own.
     pub const PARTS: [&str; 3] = [checkpoints::CHECKPOINTS, Self::SAMPLES, checkpoints::BEST];
+    /// While several ranks train: what each of them does, for the message where one fails.
+    pub const RANKS: &str = "ranks";
     /// Sample grids.
     const SAMPLES: &str = "samples";
     /// Locked while a process trains here.

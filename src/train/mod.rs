@@ -4,10 +4,13 @@
 //! Settings -> Session -> TrainingLoop -> Trainer       what config.toml holds; a run; its loop; one optimiser step
 //! ```
 
+mod common_start;
 mod error;
 mod events;
 mod fine_tuning;
+mod leading;
 mod loop_schedule;
+mod reduce;
 mod session;
 mod settings;
 mod settings_check;
@@ -15,7 +18,9 @@ mod settings_error;
 mod settings_layers;
 mod settings_resume;
 mod setup;
+mod shared_step;
 mod skipping;
+mod together;
 mod trainer;
 mod training_loop;
 mod validating;
@@ -27,5 +32,6 @@ pub use fine_tuning::{DECIDED, FineTuning};
 pub use session::{ModelKind, Outcome, Session};
 pub use settings::Settings;
 pub use settings_error::SettingsError;
+pub use together::Together;
 pub use trainer::{PendingStep, StepOutcome, Trainer};
 pub use training_loop::StopReason;

@@ -4,19 +4,23 @@ use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
+use super::common_start;
 use super::loop_schedule::LoopSchedule;
 use super::settings::Settings;
 use super::setup::{self, Origin, State};
 use super::skipping::Skipping;
-use super::training_loop::{StopReason, TrainingLoop};
+use super::together::Together;
+use super::training_loop::{Records, StopReason, TrainingLoop};
 use super::yardstick::{self, Yardstick};
-use super::{Events, TrainError, Trainer};
+use super::{Events, Silent, TrainError, Trainer};
 use crate::checkpoint::images::{ChosenPalette, check_fits, note_on_classes};
 use crate::checkpoint::{BestAccuracy, Progress};
 use crate::data::{self, Batches, Examples, Palette, Prefetcher, Split};
-use crate::device::{Device, Precision};
+use crate::device::{self, Device, Precision};
 use crate::fs::{atomic_dir, atomic_file};
 use crate::model::{ModelConfig, Objective, Transformer};
+use crate::report::card::ExpectedEnergy;
+use crate::report::compute::Compute;
 use crate::report::grids;
 use crate::report::history::History;
 use crate::report::html::{describe_model, grouped};
@@ -60,7 +64,9 @@ pub struct Session<'a, D: Device> {
     train: Arc<dyn Examples>,
     validation: Option<Box<dyn Examples>>,
     palette: Arc<Palette>,
-    folder: RunFolder,
+    /// Of rank 0 alone.
+    folder: Option<RunFolder>,
+    together: Together<D>,
     trainer: Trainer<'a, D>,
     progress: Progress,
     /// Images that are validated at a time.
@@ -75,13 +81,23 @@ impl<'a, D: Device> Session<'a, D> {
     ///
     /// # Errors
     /// Whatever does not fit together or cannot be read, before anything is trained.
-    pub fn open(
+    pub fn open(device: &'a D, settings: Settings, earlier: Option<&Settings>, show_progress: bool) -> Result<Self> {
+        Self::open_with(device, Together::alone(), settings, earlier, show_progress)
+    }
+
+    /// The same as one of several ranks, all of which open it.
+    ///
+    /// # Errors
+    /// Those of [`Session::open`]; ranks that do not fit the settings, or each other.
+    pub fn open_with(
         device: &'a D,
+        together: Together<D>,
         mut settings: Settings,
         earlier: Option<&Settings>,
         show_progress: bool,
     ) -> Result<Self> {
         settings.check()?;
+        settings.check_ranks(together.size())?;
         if settings.fine_tuning.is_none() {
             settings.check_masks()?;
         }
@@ -118,12 +134,14 @@ impl<'a, D: Device> Session<'a, D> {
         notes.extend(note);
 
         // The folder, and the weights.
-        let folder = setup::run_folder(&settings, earlier.is_some())?;
-        settings.out = folder.root().to_owned();
+        let folder = common_start::folder(device, &together, &mut settings, earlier.is_some())?;
         let State { parameters, adam, average, progress } = setup::weights(device, &origin, &config, &settings)?;
         setup::check_steps(&settings, progress.step, &settings.out)?;
-        write_text(&folder.config(), &settings.to_toml()?)?;
-        record.write(folder.root())?;
+        if let Some(folder) = &folder {
+            write_text(&folder.config(), &settings.to_toml()?)?;
+            record.write(folder.root())?;
+        }
+        together.agree(device, &common_start::facts(device, &settings, &record, &parameters, progress)?)?;
 
         // The trainer.
         if let Some(earlier) = earlier {
@@ -132,8 +150,9 @@ impl<'a, D: Device> Session<'a, D> {
         let (schedule, criterion) = (setup::schedule(&settings), setup::criterion(&settings));
         let trainer = Trainer::new(device, Transformer::new(config)?, parameters, adam, schedule, criterion)?
             .with_graphs(!settings.no_graph)
-            .with_average(average);
-        Ok(Self { settings, train, validation, palette, folder, trainer, progress, eval_batch, notes })
+            .with_average(average)
+            .with_ranks(&together, settings.reduction)?;
+        Ok(Self { settings, train, validation, palette, folder, together, trainer, progress, eval_batch, notes })
     }
 
     /// What is about to happen, for people: `training 1,055,104 parameters (..) on .., on the device cpu (2 threads)`.
@@ -160,59 +179,89 @@ impl<'a, D: Device> Session<'a, D> {
     /// Trains until the last step, until patience ends, or until `stop` is set, and writes the report.
     ///
     /// # Errors
-    /// A device, image or file that fails on the way, or training that diverges; the last checkpoint stays good.
-    pub fn run(self, events: &mut dyn Events, stop: &AtomicBool) -> Result<Outcome> {
-        let Self { settings, train, validation, palette, mut folder, trainer, progress, eval_batch, notes } = self;
-        notes.iter().for_each(|note| events.note(note));
-        let first = first_notes(&settings, train.as_ref(), validation.is_some(), progress.step);
+    /// A device, image or file that fails on the way, or training that diverges; the last checkpoint stays good. On another rank
+    /// than 0, which has no folder: [`Session::follow`] is for those.
+    pub fn run(mut self, events: &mut dyn Events, stop: &AtomicBool) -> Result<Outcome> {
+        let Some(mut folder) = self.folder.take() else {
+            return Err(device::Error::unavailable("only rank 0 leads a run", "call Session::follow").into());
+        };
+        self.notes.iter().for_each(|note| events.note(note));
+        let first = first_notes(&self.settings, self.train.as_ref(), self.validation.is_some(), self.progress.step);
         first.iter().for_each(|note| events.note(note));
+        let (made, settings, data) = (self.progress.step, self.settings.clone(), self.train.describe());
+        let log = RunLog::resume(&folder, made, !settings.no_tensorboard)?;
+        missing_metrics(&folder, log.steps(), made).iter().for_each(|note| events.note(note));
 
         // The loop.
-        let batches = Batches::training(Arc::clone(&train), settings.seed, !settings.no_shuffle)?
-            .with_workers(settings.workers.unwrap_or(0))?;
-        let log = RunLog::resume(&folder, progress.step, !settings.no_tensorboard)?;
-        missing_metrics(&folder, log.steps(), progress.step).iter().for_each(|note| events.note(note));
-        let (config, precision) = (trainer.model().config(), settings.precision.unwrap_or(Precision::F32));
-        let tokens = settings.batch * settings.accumulate * train.sequence_length();
-        let Yardstick { compute, energy, note } =
-            Yardstick::of(trainer.device(), config, precision, [train.sequence_length(), tokens])?;
-        note.iter().for_each(|note| events.note(note));
-        let mut training = TrainingLoop {
-            compute: compute.clone(),
-            monitor: yardstick::monitor(trainer.device(), log.joules()),
-            trainer,
-            batches: Prefetcher::start(batches, progress.samples, settings.batch, 4)?,
-            length: train.sequence_length(),
-            validation: validation.as_deref(),
-            palette: &palette,
-            config: settings.to_toml()?,
-            folder: &mut folder,
-            log,
-            schedule: LoopSchedule { eval_batch, ..LoopSchedule::of(&settings) },
-            progress,
-            finished: None,
-            check_image: Vec::new(),
-            skipping: Skipping::new(settings.max_skipped),
-        };
-        let stop_reason = training.run(events, stop)?;
+        let config = settings.to_toml()?;
+        let ended = self.train(Some(Records { folder: &mut folder, log, config }), events, stop)?;
+        let _ = std::fs::remove_dir_all(folder.root().join(RunFolder::RANKS));
 
         // The report.
-        let Progress { step, best, .. } = training.progress;
-        let (device, config) = (training.trainer.device(), training.trainer.model().config());
-        let report = Report {
-            compute: Some(compute),
-            energy,
-            ..report(training.folder, config, &settings, train.describe(), device.describe())?
-        };
-        write_text(&training.folder.report(), &report.render())?;
+        let Ended { stop_reason, step, best, config, device, compute, energy } = ended;
+        let report = Report { compute: Some(compute), energy, ..report(&folder, &config, &settings, data, device)? };
+        write_text(&folder.report(), &report.render())?;
         let kind = match (&settings.fine_tuning, settings.objective) {
             (Some(_), _) => ModelKind::Classifier,
             (None, Objective::Ar) => ModelKind::Autoregressive,
             (None, Objective::Bert) => ModelKind::Bert,
         };
-        drop(training);
         Ok(Outcome { stop_reason, step, best, kind, report, folder })
     }
+
+    /// The same as another rank than 0: trains with it, and writes nothing.
+    ///
+    /// # Errors
+    /// Those of [`Session::run`].
+    pub fn follow(self, stop: &AtomicBool) -> Result<StopReason> {
+        self.train(None, &mut Silent, stop).map(|ended| ended.stop_reason)
+    }
+
+    fn train(self, records: Option<Records<'_>>, events: &mut dyn Events, stop: &AtomicBool) -> Result<Ended> {
+        let Self { settings, train, validation, palette, together, trainer, progress, eval_batch, .. } = self;
+        let batches = Batches::training(Arc::clone(&train), settings.seed, !settings.no_shuffle)?
+            .with_workers(settings.workers.unwrap_or(0))?;
+        let (config, precision) = (trainer.model().config().clone(), settings.precision.unwrap_or(Precision::F32));
+        let (device, length) = (trainer.device(), train.sequence_length());
+        let tokens = settings.batch * settings.accumulate * length / together.size();
+        let Yardstick { compute, energy, note } = Yardstick::of(device, &config, precision, [length, tokens])?;
+        note.iter().for_each(|note| events.note(note));
+        let compute = compute.on_cards(together.size());
+
+        let joules = records.as_ref().map_or(0.0, |records| records.log.joules());
+        let share = [together.rank(), together.size()];
+        let mut training = TrainingLoop {
+            compute: compute.clone(),
+            monitor: yardstick::monitor(device, joules),
+            trainer,
+            batches: Prefetcher::start_share(batches, progress.samples, settings.batch, 4, share)?,
+            length,
+            validation: validation.as_deref(),
+            palette: &palette,
+            records,
+            together,
+            schedule: LoopSchedule { eval_batch, ..LoopSchedule::of(&settings) },
+            progress,
+            finished: None,
+            check_image: Vec::new(),
+            skipping: Skipping::new(settings.max_skipped),
+            asked_to_stop: false,
+        };
+        let stop_reason = training.run(events, stop)?;
+        let Progress { step, best, .. } = training.progress;
+        Ok(Ended { stop_reason, step, best, config, device: device.describe(), compute, energy })
+    }
+}
+
+/// How a rank's loop ended.
+struct Ended {
+    stop_reason: StopReason,
+    step: u64,
+    best: Option<BestAccuracy>,
+    config: ModelConfig,
+    device: String,
+    compute: Compute,
+    energy: Option<ExpectedEnergy>,
 }
 
 /// What is to be known of a run before it goes on, of whose steps `made` are made.

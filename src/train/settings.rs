@@ -9,8 +9,9 @@ use serde::{Deserialize, Serialize};
 
 use super::fine_tuning::{DECIDED, FineTuning};
 use super::settings_error::{Result, SettingsError};
-use super::settings_layers::{Known, entry, merged, over};
+use super::settings_layers::{DEFAULT_BATCH, Known, entry, merged, over, take_global_batch};
 use crate::checkpoint::OrderSpec;
+use crate::comm::Reduction;
 use crate::data::{Alpha, DataSpec, Filter, SkipBad};
 use crate::device::select::DeviceKind;
 use crate::device::{Activation, Norm, Precision};
@@ -65,8 +66,11 @@ pub struct Settings {
     pub mask_rate: Option<f64>,
     /// Images per micro-batch.
     pub batch: usize,
-    /// Micro-batches per step.
+    /// Micro-batches per step, of all ranks together.
     pub accumulate: usize,
+    /// How the gradients of micro-batches and ranks are added up. Absent in config.toml files older than it.
+    #[serde(default)]
+    pub reduction: Reduction,
     /// Updates in all.
     pub steps: u64,
     /// Peak learning rate.
@@ -184,8 +188,9 @@ impl Settings {
             init: None,
             objective,
             mask_rate: (objective == Objective::Bert).then_some(MASK_RATE),
-            batch: 16,
+            batch: DEFAULT_BATCH,
             accumulate: 1,
+            reduction: Reduction::default(),
             steps,
             lr,
             warmup: steps / 10,
@@ -217,7 +222,8 @@ impl Settings {
     ///
     /// # Errors
     /// An unknown key, an invalid value, or a number out of its range.
-    pub fn complete(given: toml::Table) -> Result<Self> {
+    pub fn complete(mut given: toml::Table) -> Result<Self> {
+        take_global_batch(&mut given)?;
         let known = Known::of(&given)?;
         let model_name = format!("{:?}", known.model.unwrap_or_default()).to_lowercase();
         let defaults = Self::defaults(&known, known.out_or_next(&model_name)?);

@@ -68,6 +68,22 @@ impl Known {
     }
 }
 
+/// Replaces the images of a step by the micro-batches that it takes, which is what a run keeps.
+pub(super) fn take_global_batch(given: &mut toml::Table) -> Result<()> {
+    let Some(global) = given.remove("global-batch").map(usize::deserialize).transpose()? else { return Ok(()) };
+    let batch = given.get("batch").cloned().map(usize::deserialize).transpose()?.unwrap_or(DEFAULT_BATCH);
+    if global == 0 || batch == 0 || !global.is_multiple_of(batch) {
+        return Err(SettingsError::new(format!(
+            "--global-batch {global} is not a multiple of --batch {batch}, the images of a micro-batch; change one of them"
+        )));
+    }
+    given.extend([entry("accumulate", global / batch)?]);
+    Ok(())
+}
+
+/// `--batch` where none is given.
+pub(super) const DEFAULT_BATCH: usize = 16;
+
 pub(super) fn entry(key: &str, value: impl Serialize) -> Result<(String, toml::Value)> {
     Ok((key.to_owned(), toml::Value::try_from(value)?))
 }

@@ -1,24 +1,27 @@
 //! One optimiser step, and the state that a resumed run must restore bit for bit.
 
+use super::reduce::{Shared, Told};
 use crate::data::Batch;
-use crate::device::{self, AdamStep, Device, VERDICT, tokens};
+use crate::device::{self, AdamStep, Device, tokens};
 use crate::model::{ClassBatch, Criterion, MicroBatch, Objective, Transformer};
 use crate::optim::{Adam, Average, Schedule, Skipped, Verdict};
 use crate::tape::Parameters;
 
 /// Model, optimiser and gradients between two steps.
 pub struct Trainer<'a, D: Device> {
-    device: &'a D,
+    pub(super) device: &'a D,
     model: Transformer,
-    parameters: Parameters<D>,
+    pub(super) parameters: Parameters<D>,
     /// Accumulated over the micro-batches of a step; one tensor per parameter.
     gradients: Vec<D::Tensor>,
     adam: Adam<D>,
     /// The moving average of the parameters, if one is kept.
     average: Option<Average<D>>,
     schedule: Schedule,
-    criterion: Criterion,
+    pub(super) criterion: Criterion,
     graphs: bool,
+    /// The ranks that share the step, if it is shared.
+    pub(super) shared: Option<Shared<D>>,
     /// The batch on the device, in the same tensors at every step.
     inputs: Option<Inputs<D>>,
     /// A step on those inputs, captured as a CUDA graph.
@@ -70,6 +73,8 @@ pub struct StepOutcome {
     pub learning_rate: f64,
     /// Steps that were skipped so far because loss or gradient was not finite; this one was if any is in a row.
     pub skipped: Skipped,
+    /// Whether any rank of several was asked to stop.
+    pub asked_to_stop: bool,
 }
 
 impl StepOutcome {
@@ -90,8 +95,21 @@ impl<'a, D: Device> Trainer<'a, D> {
         criterion: impl Into<Criterion>,
     ) -> device::Result<Self> {
         let (gradients, criterion) = (parameters.zeros_like(device)?, criterion.into());
-        let (average, graphs, inputs, recorded) = (None, true, None, None);
-        Ok(Self { device, model, parameters, gradients, adam, average, schedule, criterion, graphs, inputs, recorded })
+        let (average, graphs, shared, inputs, recorded) = (None, true, None, None, None);
+        Ok(Self {
+            device,
+            model,
+            parameters,
+            gradients,
+            adam,
+            average,
+            schedule,
+            criterion,
+            graphs,
+            shared,
+            inputs,
+            recorded,
+        })
     }
 
     /// Takes every update into `average` too, of the same parameters.
@@ -162,7 +180,7 @@ impl<'a, D: Device> Trainer<'a, D> {
     }
 
     /// Takes one step on `micro_batches` of images of `length` tokens. Micro-batches of one size give the
-    /// gradient of the batch that they make together.
+    /// gradient of the batch that they make together. Of a step that ranks share they are this rank's, as many as each has.
     pub fn step(&mut self, micro_batches: &[Batch], length: usize) -> device::Result<StepOutcome> {
         let pending = self.start(micro_batches, length)?;
         self.finish(pending)
@@ -178,18 +196,18 @@ impl<'a, D: Device> Trainer<'a, D> {
         let pending = match &self.recorded {
             Some(Recorded { recording, outputs }) => {
                 self.device.replay(recording)?;
-                read(self.device, outputs, &self.adam)?
+                self.read(outputs)?
             }
             None if self.graphs && self.inputs.as_ref().is_some_and(|inputs| inputs.used) => {
                 let device = self.device;
                 let (outputs, recording) = device.record(|| self.compute(update))?;
-                let pending = read(device, &outputs, &self.adam)?;
+                let pending = self.read(&outputs)?;
                 self.recorded = recording.map(|recording| Recorded { recording, outputs });
                 pending
             }
             None => {
                 let outputs = self.compute(update)?;
-                read(self.device, &outputs, &self.adam)?
+                self.read(&outputs)?
             }
         };
 
@@ -202,10 +220,9 @@ impl<'a, D: Device> Trainer<'a, D> {
     /// Waits for a step's end.
     pub fn finish(&self, pending: PendingStep<D>) -> device::Result<StepOutcome> {
         let PendingStep { step, learning_rate, pending } = pending;
-        let values = self.device.wait(pending)?;
-        let (losses, verdict) = values.split_last_chunk::<VERDICT>().unwrap_or((&[], &[f32::NAN; VERDICT]));
-        let Losses { generative, class } = self.losses(losses);
-        let Verdict { gradient_norm, skipped } = Verdict::of(*verdict);
+        let Told { losses, verdict, stop } = self.told(pending)?;
+        let Losses { generative, class } = self.losses(&losses);
+        let Verdict { gradient_norm, skipped } = Verdict::of(verdict);
 
         // Unweighted, where they were computed at all.
         let Criterion { generative_weight, classification_weight, .. } = self.criterion;
@@ -218,6 +235,7 @@ impl<'a, D: Device> Trainer<'a, D> {
             gradient_norm,
             learning_rate,
             skipped,
+            asked_to_stop: stop,
         })
     }
 
@@ -237,8 +255,9 @@ impl<'a, D: Device> Trainer<'a, D> {
 
     /// Copies the micro-batches to the device: over those of the last step if they are of the same shape.
     fn stage(&mut self, micro_batches: &[Batch], length: usize) -> device::Result<()> {
-        // A step's loss is the mean over its micro-batches.
-        let fraction = 1.0 / micro_batches.len() as f32;
+        // A step's loss is the mean over its micro-batches, of all ranks.
+        let world = self.shared.as_ref().map_or(1, |shared| shared.reducer.world());
+        let fraction = 1.0 / (world * micro_batches.len()) as f32;
         let shape = (micro_batches.iter().map(|batch| batch.tokens.len() / length).collect(), length);
         let Self { device, model, criterion, inputs, recorded, .. } = self;
         let device: &D = device;
@@ -287,17 +306,47 @@ impl<'a, D: Device> Trainer<'a, D> {
 
     /// The step on the staged inputs: nothing here moves numbers between host and device, so it can be recorded.
     fn compute(&mut self, update: AdamStep) -> device::Result<Outputs<D>> {
-        let Self { device, model, parameters, gradients, adam, average, criterion, inputs, .. } = self;
+        let Self { device, model, parameters, gradients, adam, average, criterion, inputs, shared, .. } = self;
         let device: &D = device;
         let batches = inputs.as_ref().map_or(&[][..], |inputs| &inputs.micro_batches);
-        let losses = model.accumulate_gradients(device, parameters, criterion, batches, gradients)?;
+
+        // The gradients: of these micro-batches, or with those of other ranks.
+        let mut losses = Vec::new();
+        let mut gradients_of = |batches: &[_], gradients: &mut [_]| {
+            losses.extend(model.accumulate_gradients(device, parameters, criterion, batches, gradients)?);
+            Ok::<_, device::Error>(())
+        };
+        match shared {
+            None => gradients_of(batches, gradients)?,
+            Some(Shared { together, reducer }) => {
+                let rounds = reducer.rounds(batches.len());
+                let count = rounds.len();
+                for (round, part) in rounds.into_iter().enumerate() {
+                    gradients_of(&batches[part], gradients)?;
+                    reducer
+                        .exchange(device, together.comm(), gradients, [round, count], &|what| together.note(what))?;
+                }
+            }
+        }
 
         // The update, if loss and gradient are finite.
         adam.apply(device, parameters, gradients, update)?;
         if let Some(average) = average {
             average.update(device, parameters, adam.verdict())?;
         }
+        if let Some(Shared { together, reducer }) = shared {
+            reducer.report(device, together.comm(), &losses, adam.verdict(), &|what| together.note(what))?;
+        }
         Ok(Outputs { losses })
+    }
+
+    /// Reads the losses, then the verdict on the gradients; of all ranks, where several share the step.
+    fn read(&self, outputs: &Outputs<D>) -> device::Result<D::PendingRead> {
+        if let Some(told) = self.shared.as_ref().and_then(|shared| shared.reducer.told()) {
+            return self.device.read(&[told]);
+        }
+        let scalars: Vec<_> = outputs.losses.iter().chain([self.adam.verdict()]).collect();
+        self.device.read(&scalars)
     }
 }
 
@@ -305,10 +354,4 @@ impl<'a, D: Device> Trainer<'a, D> {
 struct Losses {
     generative: f64,
     class: f64,
-}
-
-/// Reads the losses, then the verdict on the gradients.
-fn read<D: Device>(device: &D, outputs: &Outputs<D>, adam: &Adam<D>) -> device::Result<D::PendingRead> {
-    let scalars: Vec<_> = outputs.losses.iter().chain([adam.verdict()]).collect();
-    device.read(&scalars)
 }

@@ -1,15 +1,16 @@
 //! The loop: steps, validations, samples and checkpoints until the last step or a stop.
 
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::AtomicBool;
 use std::time::Instant;
 
 use super::loop_schedule::LoopSchedule;
 use super::skipping::Skipping;
+use super::together::Together;
 use super::{Events, Pace, PendingStep, StepOutcome, TrainError, Trainer};
 use crate::checkpoint::{self, CheckpointContents, Progress, TrainingState};
 use crate::data::{Examples, Palette, Prefetcher, tokens_of};
 use crate::device::nvml::Monitor;
-use crate::device::{Device, SampleOptions};
+use crate::device::{self, Device, SampleOptions};
 use crate::eval::score;
 use crate::model::Objective;
 use crate::report::compute::Compute;
@@ -48,12 +49,10 @@ pub(super) struct TrainingLoop<'a, D: Device> {
     pub validation: Option<&'a dyn Examples>,
     /// Colours, for pictures and for the checkpoints.
     pub palette: &'a Palette,
-    /// The run folder.
-    pub folder: &'a mut RunFolder,
-    /// What its `config.toml` says.
-    pub config: String,
-    /// Its metrics, and its curves for TensorBoard.
-    pub log: RunLog,
+    /// What the run leaves; only rank 0 of several has it.
+    pub records: Option<Records<'a>>,
+    /// The ranks that train.
+    pub together: Together<D>,
     /// When what is done.
     pub schedule: LoopSchedule,
     /// The counters that a checkpoint saves.
@@ -64,6 +63,18 @@ pub(super) struct TrainingLoop<'a, D: Device> {
     pub check_image: Vec<u16>,
     /// Ends the run after too many skipped steps.
     pub skipping: Skipping,
+    /// Whether a rank of several was asked to stop.
+    pub asked_to_stop: bool,
+}
+
+/// What a run leaves.
+pub(super) struct Records<'a> {
+    /// The run folder.
+    pub folder: &'a mut RunFolder,
+    /// What its `config.toml` says.
+    pub config: String,
+    /// Its metrics, and its curves for TensorBoard.
+    pub log: RunLog,
 }
 
 /// A step in flight on the device, and what will be logged once it is done.
@@ -82,7 +93,9 @@ impl<D: Device> TrainingLoop<'_, D> {
     pub fn run(&mut self, events: &mut dyn Events, stop: &AtomicBool) -> Result<StopReason, TrainError> {
         events.started(self.trainer.step_count(), self.schedule.steps);
         // A session that was killed between a checkpoint and the removal of the oldest has left one too many.
-        checkpoints::prune(self.folder.root(), self.schedule.keep)?;
+        if let Some(records) = &self.records {
+            checkpoints::prune(records.folder.root(), self.schedule.keep)?;
+        }
 
         let mut attempted = self.trainer.step_count();
         let reason = match self.make_steps(events, stop, &mut attempted) {
@@ -92,13 +105,18 @@ impl<D: Device> TrainingLoop<'_, D> {
 
         // Sound are weights whose every step came to its end with finite results.
         let step = self.progress.step;
-        let is_sound = self.trainer.step_count() == step && !matches!(reason, TrainError::Diverged { .. });
+        // Where another rank is gone, the device may wait for it for ever.
+        let is_lost = matches!(reason, TrainError::Diverged { .. } | TrainError::Device(device::Error::Peer(_)));
+        let is_sound = self.trainer.step_count() == step && !is_lost;
+        let Some(out) = self.records.as_ref().map(|records| records.folder.root().to_owned()) else {
+            return Err(reason);
+        };
         if !is_sound || step == attempted {
             return Err(reason);
         }
         let reason = Box::new(reason);
         Err(match self.save(events) {
-            Ok(()) => TrainError::Kept { reason, step, out: self.folder.root().to_owned() },
+            Ok(()) => TrainError::Kept { reason, step, out },
             Err(failure) => TrainError::NotKept { reason, failure: Box::new(failure) },
         })
     }
@@ -113,7 +131,7 @@ impl<D: Device> TrainingLoop<'_, D> {
         let LoopSchedule { steps, eval_every, sample_every, save_every, .. } = self.schedule;
         let mut in_flight: Option<InFlightStep<D>> = None;
 
-        while self.trainer.step_count() < steps && !self.stalled() && !stop.load(Ordering::Relaxed) {
+        while self.trainer.step_count() < steps && !self.stalled() && !self.stops(stop)? {
             let started = self.start();
             let step = self.trainer.step_count();
             if let Some(before) = in_flight.take() {
@@ -136,11 +154,11 @@ impl<D: Device> TrainingLoop<'_, D> {
                 self.evaluate(step, events)?;
             }
             if due(sample_every) {
-                self.draw_samples(step, events)?;
+                self.led("the drawing of samples", |it| it.draw_samples(step, events))?;
             }
             if due(save_every) || step == steps || self.stalled() {
                 *attempted = step;
-                self.save(events)?;
+                self.led("the saving of a checkpoint", |it| it.save(events))?;
             }
         }
 
@@ -157,14 +175,15 @@ impl<D: Device> TrainingLoop<'_, D> {
         }
         if *attempted < self.trainer.step_count() {
             *attempted = self.trainer.step_count();
-            self.save(events)?;
+            self.led("the saving of a checkpoint", |it| it.save(events))?;
         }
         Ok(StopReason::Interrupted)
     }
 
     /// Looks after the run folder, before anything is written into it.
     pub(super) fn keep_folder(&mut self, events: &mut dyn Events) -> Result<(), TrainError> {
-        if let Some(told) = restore(self.folder, &self.config, &mut self.log)? {
+        let Some(Records { folder, config, log }) = &mut self.records else { return Ok(()) };
+        if let Some(told) = restore(folder, config, log)? {
             events.note(&told);
         }
         Ok(())
@@ -179,19 +198,28 @@ impl<D: Device> TrainingLoop<'_, D> {
     /// Asks the device for the next step.
     fn start(&mut self) -> Result<InFlightStep<D>, TrainError> {
         let start = Instant::now();
-        let micro_batches =
-            (0..self.schedule.accumulate).map_while(|_| self.batches.next()).collect::<Result<Vec<_>, _>>()?;
+        // Of the step's micro-batches this rank's.
+        let share = self.schedule.accumulate / self.together.size();
+        let micro_batches = (0..share).map_while(|_| self.batches.next()).collect::<Result<Vec<_>, _>>()?;
+        let together = self.together.clone();
+        let _watched = together.waits(&format!("step {}", self.trainer.step_count() + 1), self.finished.is_none());
         let pending = self.trainer.start(&micro_batches, self.length)?;
 
         let first = micro_batches.first().map(|first| first.tokens.iter().take(self.length).copied().collect());
-        let tokens = micro_batches.iter().map(|batch| batch.tokens.len()).sum();
+        let own: usize = micro_batches.iter().map(|batch| batch.tokens.len()).sum();
+        let tokens = own * self.together.size();
         Ok(InFlightStep { pending, start, tokens, first_image: first.unwrap_or_default() })
     }
 
     /// Waits for a step, checks that its results are finite or that it was skipped, and logs them.
     fn finish(&mut self, step: InFlightStep<D>, events: &mut dyn Events) -> Result<(), TrainError> {
         let InFlightStep { pending, start, tokens, first_image } = step;
-        let outcome = self.trainer.finish(pending)?;
+        let outcome = {
+            let together = self.together.clone();
+            let _watched = together.waits(&format!("step {}", self.progress.step + 1), self.finished.is_none());
+            self.trainer.finish(pending)?
+        };
+        self.asked_to_stop |= outcome.asked_to_stop;
         if !outcome.was_skipped() {
             self.check_finite("loss", outcome.loss, outcome.step)?;
             self.check_image = first_image;
@@ -236,7 +264,7 @@ impl<D: Device> TrainingLoop<'_, D> {
         };
 
         let learns_classes = self.trainer.criterion().classification_weight != 0.0;
-        self.log.append(&Record::Train(TrainRecord {
+        self.append(&Record::Train(TrainRecord {
             step: outcome.step,
             skipped: outcome.skipped.in_a_row,
             loss: outcome.loss,
@@ -257,14 +285,23 @@ impl<D: Device> TrainingLoop<'_, D> {
         Ok(())
     }
 
+    /// Logs a record, if this rank keeps the run's records.
+    pub(super) fn append(&mut self, record: &Record) -> Result<(), TrainError> {
+        match &mut self.records {
+            Some(records) => Ok(records.log.append(record)?),
+            None => Ok(()),
+        }
+    }
+
     /// Refuses a NaN or infinite `value`: training has diverged at `step`.
     pub(super) fn check_finite(&self, what: &'static str, value: f64, step: u64) -> Result<(), TrainError> {
         if value.is_finite() {
             return Ok(());
         }
-        let last_good = match checkpoints::latest(self.folder.root()) {
-            Ok(Some((_, path))) => format!("the last good checkpoint is {}", path.display()),
-            Ok(None) | Err(_) => "no checkpoint had been saved yet".to_owned(),
+        let last_good = match self.records.as_ref().map(|records| checkpoints::latest(records.folder.root())) {
+            Some(Ok(Some((_, path)))) => format!("the last good checkpoint is {}", path.display()),
+            Some(Ok(None) | Err(_)) => "no checkpoint had been saved yet".to_owned(),
+            None => "rank 0 says where the last good checkpoint is".to_owned(),
         };
         Err(TrainError::Diverged { what, value, step, last_good })
     }
@@ -309,11 +346,12 @@ impl<D: Device> TrainingLoop<'_, D> {
         })?;
 
         self.keep_folder(events)?;
-        let path = self.folder.sample_grid(step);
+        let Some(Records { folder, log, .. }) = &mut self.records else { return Ok(()) };
+        let path = folder.sample_grid(step);
         let picture = grid.draw(comfortable_scale(side));
         let png = write_png(&path, &picture).map_err(|source| TrainError::Write { path: path.clone(), source })?;
         if self.schedule.shows(step) {
-            self.log.append_grid(step, &png, picture.dimensions().into())?;
+            log.append_grid(step, &png, picture.dimensions().into())?;
         }
         self.progress.elapsed += start.elapsed().as_secs_f64();
         events.sampled(step, &path);
@@ -325,9 +363,10 @@ impl<D: Device> TrainingLoop<'_, D> {
         self.check_finite_weights()?;
         self.keep_folder(events)?;
         let (device, parameters, adam) = (self.trainer.device(), self.trainer.parameters(), self.trainer.adam());
+        let Some(Records { folder, log, .. }) = &mut self.records else { return Ok(()) };
 
         // Sync the metrics before the checkpoint: after a crash no checkpoint may be newer than its log.
-        self.log.sync()?;
+        log.sync()?;
 
         let contents = CheckpointContents {
             config: self.trainer.model().config(),
@@ -342,9 +381,9 @@ impl<D: Device> TrainingLoop<'_, D> {
             }),
         };
 
-        let path = self.folder.checkpoint(self.progress.step);
+        let path = folder.checkpoint(self.progress.step);
         checkpoint::save(&path, &contents)?;
-        checkpoints::prune(self.folder.root(), self.schedule.keep)?;
+        checkpoints::prune(folder.root(), self.schedule.keep)?;
         events.saved(self.progress.step, &path);
         Ok(())
     }

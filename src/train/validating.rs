@@ -4,7 +4,7 @@ use std::time::Instant;
 
 use super::training_loop::TrainingLoop;
 use super::{Events, TrainError};
-use crate::checkpoint::{self, BestAccuracy, CheckpointContents};
+use crate::checkpoint::{self, CheckpointContents};
 use crate::data::Examples;
 use crate::device::{Device, Error};
 use crate::eval::{Evaluation, EvaluationPlan, Masks, evaluate_with};
@@ -12,9 +12,28 @@ use crate::model::Criterion;
 use crate::run::metrics::{Record, ValidationRecord};
 
 impl<D: Device> TrainingLoop<'_, D> {
-    /// Scores the validation images and logs the result.
+    /// Scores the validation images: rank 0, and all ranks know how good it was, for the same decisions.
     pub(super) fn evaluate(&mut self, step: u64, events: &mut dyn Events) -> Result<(), TrainError> {
-        let Some(validation) = self.validation else { return Ok(()) };
+        if self.validation.is_none() {
+            return Ok(());
+        }
+        let (together, device) = (self.together.clone(), self.trainer.device());
+        let [nats, accuracy] = together.led(device, "the validation", || self.evaluate_here(step, events))?;
+
+        // The counters of those that have not seen it.
+        if !self.together.leads() {
+            let best = self.progress.best_validation.unwrap_or(f64::INFINITY);
+            self.progress.best_validation = Some(best.min(nats));
+            if !accuracy.is_nan() {
+                self.progress.note_accuracy(step, accuracy);
+            }
+        }
+        Ok(())
+    }
+
+    /// Scores the validation images and logs the result; returns nats per token, and the accuracy or NaN.
+    fn evaluate_here(&mut self, step: u64, events: &mut dyn Events) -> Result<[f64; 2], TrainError> {
+        let Some(validation) = self.validation else { return Ok([f64::NAN; 2]) };
         let start = Instant::now();
         let evaluation = self.score(validation, events)?;
         self.check_finite("validation loss", evaluation.nats_per_token, step)?;
@@ -23,7 +42,7 @@ impl<D: Device> TrainingLoop<'_, D> {
 
         // Log and show.
         self.progress.elapsed += start.elapsed().as_secs_f64();
-        self.log.append(&Record::Validation(ValidationRecord {
+        self.append(&Record::Validation(ValidationRecord {
             step,
             val_loss: evaluation.nats_per_token,
             unigram_entropy: evaluation.unigram_entropy,
@@ -36,10 +55,10 @@ impl<D: Device> TrainingLoop<'_, D> {
         let best = self.progress.best_validation.unwrap_or(f64::INFINITY);
         self.progress.best_validation = Some(best.min(evaluation.nats_per_token));
         events.evaluated(step, &evaluation);
-        match classification {
-            Some(found) => self.note_accuracy(step, found.accuracy, events),
-            None => Ok(()),
+        if let Some(found) = classification {
+            self.note_accuracy(step, found.accuracy, events)?;
         }
+        Ok([evaluation.nats_per_token, classification.map_or(f64::NAN, |found| found.accuracy)])
     }
 
     /// Scores images, fewer at a time from where memory ends on.
@@ -71,13 +90,13 @@ impl<D: Device> TrainingLoop<'_, D> {
 
     /// Saves the weights if their accuracy is the best so far, else counts one more validation without a better one.
     fn note_accuracy(&mut self, step: u64, accuracy: f64, events: &mut dyn Events) -> Result<(), TrainError> {
-        if let Some(best) = self.progress.best.as_mut().filter(|best| accuracy <= best.accuracy) {
-            best.validations_since += 1;
+        if !self.progress.is_best(accuracy) {
+            self.progress.note_accuracy(step, accuracy);
             return Ok(());
         }
 
         self.keep_folder(events)?;
-        self.progress.best = Some(BestAccuracy { step, accuracy, validations_since: 0 });
+        self.progress.note_accuracy(step, accuracy);
         let contents = CheckpointContents {
             config: self.trainer.model().config(),
             parameters: self.trainer.parameters(),
@@ -86,6 +105,9 @@ impl<D: Device> TrainingLoop<'_, D> {
             palette: Some(self.palette.colours()),
             training: None,
         };
-        Ok(checkpoint::save(&self.folder.best(), &contents)?)
+        match &self.records {
+            Some(records) => Ok(checkpoint::save(&records.folder.best(), &contents)?),
+            None => Ok(()),
+        }
     }
 }

@@ -25,7 +25,7 @@ const ENGINE: &[Floors] = &[
         floors: &[
             &["random", "fs", "named"],
             &["device"],
-            &["tape"],
+            &["tape", "comm"],
             &["optim"],
             &["model", "data"],
             &["checkpoint"],
@@ -89,6 +89,8 @@ const OWNED: &[(&str, &str)] = &[
     ("anyhow", "cli"),
     ("cudarc", "device::cuda"),
     ("nvml_wrapper", "device::nvml"),
+    ("libloading", "comm::nccl"),
+    ("mpi", "comm::mpi"),
     ("cudasim", "profile"),
 ];
 

@@ -76,6 +76,28 @@ fn a_checkpoint_that_lost_a_file_is_noticed() {
     assert!(message.contains("step-00000002") && message.contains("model.safetensors"), "{message}");
 }
 
+/// `--resume auto` goes back to the newest whole one, and ends where the undisturbed run does.
+#[test]
+fn resume_auto_takes_the_newest_whole_checkpoint() {
+    let folder = tempfile::tempdir().unwrap();
+    let (whole, run) = (folder.path().join("whole"), folder.path().join("run"));
+    let flags = ["--steps", "4", "--save-every", "1", "--sample-every", "0", "--keep", "9"];
+    for run in [&whole, &run] {
+        assert_succeeds(&mut train(run, &flags));
+    }
+    flip(&checkpoint(&run, 4).join("optimizer.safetensors"), 99);
+    fs::remove_file(checkpoint(&run, 3).join("model.safetensors")).unwrap();
+    assert_refused(train(&run, &flags).arg("--resume"));
+
+    let output = train(&run, &flags).args(["--resume", "auto"]).output().unwrap();
+    let told = crate::stderr(&output);
+    assert!(output.status.success(), "{told}");
+    assert!(told.contains("optimizer.safetensors") && told.contains("model.safetensors"), "{told}");
+    let aside = |step: u64| checkpoint(&run, step).with_extension("damaged");
+    assert!(aside(4).is_dir() && aside(3).is_dir() && !aside(2).exists());
+    assert!(crate::weights_and_moments(&run, 4) == crate::weights_and_moments(&whole, 4));
+}
+
 #[test]
 fn the_weights_file_stands_for_its_folder() {
     let folder = tempfile::tempdir().unwrap();

@@ -18,6 +18,7 @@ mod docs;
 mod fuzz;
 mod gpu;
 mod hadolint;
+mod mpi;
 mod peers;
 mod release;
 mod toolkit;
@@ -59,9 +60,12 @@ enum Task {
         /// Only test the page of `serve` in a real browser (Debian: apt-get install chromium)
         #[arg(long, conflicts_with = "peers")]
         browser: bool,
+        /// Only test ranks on CPUs under mpirun (Debian: the packages named where it is missing)
+        #[arg(long, conflicts_with_all = ["peers", "browser"])]
+        mpi: bool,
         /// With every bug planted in the kernels, where a run takes a sixth of them, and the whole op table on every card that
         /// the simulator knows: an hour more
-        #[arg(long, conflicts_with_all = ["peers", "browser"])]
+        #[arg(long, conflicts_with_all = ["peers", "browser", "mpi"])]
         all: bool,
         /// Passed on to the test binaries, e.g. a part of a test's name
         #[arg(trailing_var_arg = true)]
@@ -102,6 +106,7 @@ fn main() -> ExitCode {
         }
         Task::Test { peers: true, json, filter, .. } => peers::run(&filter, json.as_deref()),
         Task::Test { browser: true, filter, .. } => browser::run(&filter),
+        Task::Test { mpi: true, filter, .. } => mpi::run(&filter),
         Task::Test { all, filter, .. } => test(all, &filter),
         Task::Bench { filter } => stage("benchmarks", cargo(["bench", "--workspace", "--"]).args(filter)),
         Task::Gpu(task) => gpu::gpu(task),
@@ -164,6 +169,12 @@ fn test(all: bool, filter: &[String]) -> Result<()> {
             Some(_) => outcome = outcome.and_then(|()| browser::tests(&[])),
             None => skipped.push(format!("the page of serve in a browser: {}", browser::MISSING)),
         }
+    }
+
+    if filter.is_empty() {
+        // The feature changes what its build shares with ours, so it compiles most dependencies once more: not in every run.
+        let remedy = mpi::missing().unwrap_or_else(|| "cargo xtask test --mpi runs them".to_owned());
+        skipped.push(format!("ranks on CPUs by MPI: {remedy}"));
     }
 
     for what in &skipped {

@@ -24,7 +24,7 @@ pub struct DeviceArgs {
 impl From<&DeviceArgs> for Request {
     fn from(args: &DeviceArgs) -> Self {
         let DeviceArgs { device, precision, threads } = *args;
-        Self { kind: device.unwrap_or_default(), precision, kept: None, threads }
+        Self { kind: device.unwrap_or_default(), precision, kept: None, threads, local_rank: None }
     }
 }
 

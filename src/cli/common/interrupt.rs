@@ -24,7 +24,7 @@ pub fn stop_flag() -> &'static AtomicBool {
     stop_flag_saying("stopping after this step and saving; Ctrl-C again to stop at once and lose what is not saved")
 }
 
-/// The same, with what is said when the first signal has come.
+/// The same, with what is said when the first signal has come; nothing if that is empty.
 pub fn stop_flag_saying(farewell: &'static str) -> &'static AtomicBool {
     *FAREWELL.lock().unwrap_or_else(PoisonError::into_inner) = Some(farewell);
     &STOP
@@ -47,7 +47,9 @@ fn ask_to_stop(signal: i32, name: &str) -> bool {
     let Some(farewell) = *FAREWELL.lock().unwrap_or_else(PoisonError::into_inner) else { return false };
     if !STOP.swap(true, Ordering::Relaxed) {
         SIGNAL.store(signal, Ordering::Relaxed);
-        tell(format_args!("\n{name}: {farewell}"));
+        if !farewell.is_empty() {
+            tell(format_args!("\n{name}: {farewell}"));
+        }
     }
     true
 }

@@ -4,13 +4,14 @@ mod args;
 
 use std::path::Path;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 use clap::Args;
 
 use self::args::FinetuneArgs;
 use super::common::device::on_device;
 use super::common::output::say;
 use super::train::layers::{Layer, LayerArgs, device_request, earlier};
+use super::train::ranks::{RankArgs, Ranks};
 use super::train::train;
 use crate::device::Device;
 use crate::device::select::{Chosen, DeviceJob};
@@ -38,6 +39,8 @@ pub struct FinetuneCommand {
     args: FinetuneArgs,
     #[command(flatten)]
     layers: LayerArgs,
+    #[command(flatten)]
+    ranks: RankArgs,
 }
 
 /// The flags of `train` as `finetune` has them.
@@ -71,9 +74,15 @@ impl FinetuneCommand {
     /// Runs the command.
     pub fn run(self) -> Result<()> {
         let (settings, earlier) = self.layers.settings(&self.args)?;
-        let request = device_request(&settings, earlier.as_ref());
+        let ranks = self.ranks.launch()?;
+        if ranks.are_several() && settings.fine_tuning.is_some_and(|tuning| tuning.fold_validation) {
+            bail!(
+                "--fold-validation is for one process; leave it out with several ranks, and fold in a run of its own"
+            );
+        }
+        let request = device_request(&settings, earlier.as_ref(), &ranks.launch);
         let LayerArgs { resume, json, .. } = self.layers;
-        on_device(request, FinetuneJob { settings, earlier, resume, json })
+        on_device(request, FinetuneJob { settings, earlier, ranks, resume: resume.is_some(), json })
     }
 }
 
@@ -81,6 +90,7 @@ struct FinetuneJob {
     settings: Settings,
     /// Settings of the run that is resumed.
     earlier: Option<Settings>,
+    ranks: Ranks,
     resume: bool,
     json: bool,
 }
@@ -89,9 +99,9 @@ impl DeviceJob for FinetuneJob {
     type Output = Result<()>;
 
     fn run<D: Device>(self, device: D, chosen: &Chosen) -> Result<()> {
-        let Self { settings, earlier: before, resume, json } = self;
-        let Outcome { stop_reason, best, folder, .. } =
-            train(&device, chosen, settings.clone(), before.as_ref(), json)?;
+        let Self { settings, earlier: before, ranks, resume, json } = self;
+        let outcome = train(&device, chosen, settings.clone(), before.as_ref(), &ranks, json)?;
+        let Some(Outcome { stop_reason, best, folder, .. }) = outcome else { return Ok(()) };
         let fold = settings.fine_tuning.is_some_and(|tuning| tuning.fold_validation);
         if stop_reason == StopReason::Interrupted || !fold {
             return Ok(());
@@ -105,7 +115,7 @@ impl DeviceJob for FinetuneJob {
         if !json {
             say(format_args!("\nonce more from the start, on the validation images too, for {} steps", best.step))?;
         }
-        train(&device, chosen, folded, before.as_ref(), json).map(drop)
+        train(&device, chosen, folded, before.as_ref(), &ranks, json).map(drop)
     }
 }
 

@@ -16,6 +16,7 @@ use super::layers::Layer;
 use crate::checkpoint::OrderSpec;
 use crate::cli::common::named::named;
 use crate::cli::common::unused::refuse_given;
+use crate::comm::Reduction;
 use crate::data::{Alpha, DataSpec, Filter, SkipBad};
 use crate::device::select::DeviceKind;
 use crate::device::{Activation, Norm, Precision};
@@ -111,9 +112,16 @@ pub struct TrainArgs {
     /// Images per micro-batch [default: 16]
     #[arg(long, value_name = "N", value_parser = whole::<usize>(), help_heading = "Optimisation")]
     pub batch: Option<usize>,
-    /// Micro-batches per step: the gradient is that of batch × accumulate images [default: 1]
+    /// Micro-batches per step, of all ranks together: the gradient is that of batch × accumulate images [default: 1]
     #[arg(long, value_name = "N", value_parser = whole::<usize>(), help_heading = "Optimisation")]
     pub accumulate: Option<usize>,
+    /// Images per step, of all ranks together; --accumulate follows [default: batch × accumulate]
+    #[arg(long, value_name = "N", value_parser = whole::<usize>(), help_heading = "Optimisation")]
+    pub global_batch: Option<usize>,
+    /// How the gradients of micro-batches and ranks are added up: fast (the library's choice), repeatable (the same bits on as many
+    /// ranks), exact (the same bits on any number of ranks; more traffic and memory) [default: repeatable]
+    #[arg(long, value_parser = named::<Reduction>(), value_name = "REDUCTION", help_heading = "Optimisation")]
+    pub reduction: Option<Reduction>,
     /// Updates to make in all [default: 1000; 500 for the built-in sample]
     #[arg(long, value_name = "N", value_parser = whole::<u64>(), help_heading = "Optimisation")]
     pub steps: Option<u64>,

@@ -5,8 +5,12 @@ use std::path::{Path, PathBuf};
 use anyhow::{Result, bail};
 use clap::Args;
 
+use crate::cli::common::named::named;
 use crate::cli::common::output::tell;
+use crate::comm::Launch;
 use crate::device::select::Request;
+use crate::named::named;
+use crate::run::checkpoints;
 use crate::run::folder::RunFolder;
 use crate::train::Settings;
 
@@ -24,6 +28,26 @@ pub trait Layer: Clone + Sized {
     fn out(&mut self) -> &mut Option<PathBuf>;
 }
 
+named! {
+    /// Which checkpoint a run goes on from.
+    pub enum Resume {
+        /// The latest; a damaged one is refused
+        Latest = "latest",
+        /// The newest that is whole; damaged ones are set aside
+        Auto = "auto",
+    }
+}
+
+/// Sets damaged checkpoints of the run in `out` aside, and says so.
+fn set_damaged_aside(out: &Path) -> Result<()> {
+    for problem in checkpoints::set_damaged_aside(out)? {
+        tell(format_args!(
+            "note: {problem}. It is set aside, with .damaged behind its name, and the run goes on from the one before"
+        ));
+    }
+    Ok(())
+}
+
 /// The flags that say where settings come from and where output goes.
 #[derive(Args, Clone)]
 pub struct LayerArgs {
@@ -34,9 +58,10 @@ pub struct LayerArgs {
     /// the resolution by √N. Flags are not divided
     #[arg(long, value_name = "N", default_value_t = 1, hide_default_value = true)]
     scale_down: u64,
-    /// Go on with the run in --out (or start it, if it has not been started)
-    #[arg(long)]
-    pub resume: bool,
+    /// Go on with the run in --out (or start it, if it has not been started): from its latest checkpoint, which is refused if it is
+    /// damaged, or with `auto` from its newest whole one
+    #[arg(long, num_args = 0..=1, default_missing_value = "latest", value_parser = named::<Resume>(), value_name = "FROM")]
+    pub resume: Option<Resume>,
     /// Print JSON lines, one per step, and nothing else on standard output
     #[arg(long)]
     pub json: bool,
@@ -54,7 +79,7 @@ impl LayerArgs {
         if let Some(file) = &self.config {
             layer = layer.over(L::from_file(file, self.scale_down)?)?;
         }
-        if !self.resume {
+        if self.resume.is_none() {
             let settings = layer.resolve()?;
             flags.check_used(&settings)?;
             return Ok((settings, None));
@@ -64,13 +89,19 @@ impl LayerArgs {
         let Some(out) = layer.out().clone() else {
             bail!("--resume needs --out DIR, the run to go on with");
         };
+        let leads = Launch::from_environment().is_ok_and(|launch| launch.rank == 0);
+        if leads && self.resume == Some(Resume::Auto) {
+            set_damaged_aside(&out)?;
+        }
         match earlier::<L>(out)? {
             None => {
                 let settings = layer.resolve()?;
-                tell(format_args!(
-                    "note: there is no run in {} to go on with; starting a new one",
-                    settings.out.display()
-                ));
+                if leads {
+                    tell(format_args!(
+                        "note: there is no run in {} to go on with; starting a new one",
+                        settings.out.display()
+                    ));
+                }
                 Ok((settings, None))
             }
             Some(earlier) => Ok((layer.over(earlier.clone())?.resolve()?, Some(earlier.resolve()?))),
@@ -91,8 +122,9 @@ pub fn earlier<L: Layer>(out: PathBuf) -> Result<Option<L>> {
 
 /// The device that a run asks for. A run that is resumed keeps its precision where the device has it, so only another
 /// one counts as asked for.
-pub fn device_request(settings: &Settings, earlier: Option<&Settings>) -> Request {
+pub fn device_request(settings: &Settings, earlier: Option<&Settings>, launch: &Launch) -> Request {
     let kept = earlier.and_then(|earlier| earlier.precision);
     let precision = settings.precision.filter(|precision| Some(*precision) != kept);
-    Request { kind: settings.device, precision, kept, threads: settings.threads }
+    let local_rank = (launch.size > 1).then_some(launch.local_rank);
+    Request { kind: settings.device, precision, kept, threads: settings.threads, local_rank }
 }

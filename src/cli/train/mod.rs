@@ -3,19 +3,21 @@
 pub mod args;
 pub mod layers;
 pub mod output;
+pub mod ranks;
 
 use anyhow::Result;
 use clap::Args;
 
 use self::args::TrainArgs;
 use self::layers::{LayerArgs, device_request};
+use self::ranks::{RankArgs, Ranks};
 use super::common::device::on_device;
-use super::common::interrupt::stop_flag;
+use super::common::interrupt::{stop_flag, stop_flag_saying};
 use super::common::output::note_all;
 use super::common::progress::watcher;
 use crate::device::Device;
 use crate::device::select::{Chosen, DeviceJob};
-use crate::train::{Outcome, Session, Settings};
+use crate::train::{Outcome, Session, Settings, Together};
 
 /// Train a model; without arguments, a tiny one on the built-in sample in a few minutes
 ///
@@ -27,6 +29,9 @@ use crate::train::{Outcome, Session, Settings};
 ///   igpt-engine data fetch cifar10 --out data && igpt-engine train --data cifar10:data --steps 5000
 ///   igpt-engine train --data images:photos --model s --resolution 32 --batch 8 --accumulate 16
 ///   igpt-engine train --out runs/tiny-001 --resume
+///
+/// Several GPUs, one process each: torchrun --no-python --nproc-per-node 8 igpt-engine train ..., or srun, or mpirun.
+/// Exit code 3: another rank failed or never came.
 #[derive(Args)]
 #[command(verbatim_doc_comment)]
 pub struct TrainCommand {
@@ -34,14 +39,17 @@ pub struct TrainCommand {
     args: TrainArgs,
     #[command(flatten)]
     layers: LayerArgs,
+    #[command(flatten)]
+    ranks: RankArgs,
 }
 
 impl TrainCommand {
     /// Runs the command.
     pub fn run(self) -> Result<()> {
         let (settings, earlier) = self.layers.settings(&self.args)?;
-        let request = device_request(&settings, earlier.as_ref());
-        on_device(request, TrainJob { settings, earlier, json: self.layers.json })
+        let ranks = self.ranks.launch()?;
+        let request = device_request(&settings, earlier.as_ref(), &ranks.launch);
+        on_device(request, TrainJob { settings, earlier, ranks, json: self.layers.json })
     }
 }
 
@@ -49,6 +57,7 @@ struct TrainJob {
     settings: Settings,
     /// Settings of the run that is resumed.
     earlier: Option<Settings>,
+    ranks: Ranks,
     json: bool,
 }
 
@@ -56,26 +65,55 @@ impl DeviceJob for TrainJob {
     type Output = Result<()>;
 
     fn run<D: Device>(self, device: D, chosen: &Chosen) -> Result<()> {
-        train(&device, chosen, self.settings, self.earlier.as_ref(), self.json).map(drop)
+        train(&device, chosen, self.settings, self.earlier.as_ref(), &self.ranks, self.json).map(drop)
     }
 }
 
-/// Starts the run or goes on with it, to its end or a stop, and says how it ended.
+/// Starts the run or goes on with it, to its end or a stop, and says how it ended; nothing of ranks other than 0.
 pub fn train<D: Device>(
     device: &D,
     chosen: &Chosen,
     settings: Settings,
     earlier: Option<&Settings>,
+    ranks: &Ranks,
     json: bool,
-) -> Result<Outcome> {
+) -> Result<Option<Outcome>> {
     let settings = Settings { precision: Some(chosen.precision), ..settings };
-    let mut events = watcher(json);
+    let together = ranks.meet(device, settings.reduction)?;
+    let others = together.clone();
+    let outcome = train_with(device, chosen, settings, earlier, together, ranks, json);
+    if let Err(error) = &outcome {
+        others.give_up(&error.to_string());
+    }
+    outcome
+}
 
-    let session = Session::open(device, settings, earlier, !json)?;
-    events.note(&format!("{}{}", session.describe(), chosen.why));
+/// The same with the ranks that were met.
+fn train_with<D: Device>(
+    device: &D,
+    chosen: &Chosen,
+    settings: Settings,
+    earlier: Option<&Settings>,
+    together: Together<D>,
+    ranks: &Ranks,
+    json: bool,
+) -> Result<Option<Outcome>> {
+    if !together.leads() {
+        let session = Session::open_with(device, together, settings, earlier, false)?;
+        session.follow(stop_flag_saying(""))?;
+        return Ok(None);
+    }
+
+    let mut events = watcher(json);
+    let shared = match together.size() {
+        1 => String::new(),
+        size => format!(", one of {size} ranks by {} ({})", together.comm().describe(), ranks.launch.launcher),
+    };
+    let session = Session::open_with(device, together, settings, earlier, !json)?;
+    events.note(&format!("{}{}{shared}", session.describe(), chosen.why));
     note_all(&session.notes());
     let outcome = session.run(events.as_mut(), stop_flag())?;
     drop(events);
     output::announce(&outcome, json)?;
-    Ok(outcome)
+    Ok(Some(outcome))
 }

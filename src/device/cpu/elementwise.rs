@@ -4,7 +4,7 @@ use super::CpuDevice;
 use super::parallel::blocked;
 use super::tensor::CpuTensor;
 use crate::device::Result;
-use crate::device::ops::elementwise::{ElementwiseOps, check};
+use crate::device::ops::elementwise::{ElementwiseOps, check, check_row};
 
 /// Elements of a task.
 const BLOCK: usize = 16 * 1024;
@@ -19,10 +19,20 @@ impl ElementwiseOps for CpuDevice {
 
     fn add_assign(&self, into: &mut CpuTensor, other: &CpuTensor) -> Result<()> {
         check(into.dimensions(), other.dimensions())?;
-        let (len, other) = (into.values.len(), other.values());
-        self.for_each_block(len.div_ceil(BLOCK), len, [blocked(&mut into.values, BLOCK)], |index, [into]| {
-            into.iter_mut().zip(&other[index * BLOCK..]).for_each(|(into, other)| *into += other);
-        });
+        add(self, into, other.values());
         Ok(())
     }
+
+    fn add_row(&self, into: &mut CpuTensor, rows: &CpuTensor, row: usize) -> Result<()> {
+        let columns = check_row(into.dimensions(), rows.dimensions(), row)?;
+        add(self, into, &rows.values()[row * columns..][..columns]);
+        Ok(())
+    }
+}
+
+fn add(device: &CpuDevice, into: &mut CpuTensor, other: &[f32]) {
+    let len = into.values.len();
+    device.for_each_block(len.div_ceil(BLOCK), len, [blocked(&mut into.values, BLOCK)], |index, [into]| {
+        into.iter_mut().zip(&other[index * BLOCK..]).for_each(|(into, other)| *into += other);
+    });
 }

@@ -2,7 +2,7 @@
 
 use super::CpuDevice;
 use super::tensor::{CpuTensor, CpuTokens};
-use crate::device::{ElementwiseOps, GemmRate, Result, Tensors, shape_check};
+use crate::device::{ElementwiseOps, GemmRate, GpuMemory, Result, Tensors, shape_check};
 
 impl Tensors for CpuDevice {
     type Tensor = CpuTensor;
@@ -57,6 +57,16 @@ impl Tensors for CpuDevice {
             to.copy_from_slice(&tensor.values()[row * slice..][..slice]);
         }
         Ok(gathered)
+    }
+
+    fn copy(&self, from: &CpuTensor, first: usize, to: &mut CpuTensor, start: usize, count: usize) -> Result<()> {
+        shape_check::copy(from.dimensions(), first, to.dimensions(), start, count)?;
+        to.values[start..start + count].copy_from_slice(&from.values[first..first + count]);
+        Ok(())
+    }
+
+    fn gpu_memory(&self, _tensor: &mut CpuTensor) -> Result<Option<GpuMemory>> {
+        Ok(None)
     }
 
     fn shape<'t>(&self, tensor: &'t CpuTensor) -> &'t [usize] {

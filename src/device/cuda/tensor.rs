@@ -69,6 +69,11 @@ impl CudaTensor {
         Err(Self::not_floats(op, argument))
     }
 
+    /// Refuses what an op of a bf16 device has returned.
+    pub(super) fn check_floats(&self, op: &str, argument: &str) -> Result<()> {
+        if self.precision == Precision::F32 { Ok(()) } else { Err(Self::not_floats(op, argument)) }
+    }
+
     fn not_floats(op: &str, argument: &str) -> Error {
         Error::unavailable(format!("{op}: {argument} is bf16, the result of an op"), "make it with zeros or upload")
     }

@@ -7,7 +7,7 @@ use super::tensor::CudaTensor;
 use super::tokens::{CudaTokens, Known};
 use super::{CudaDevice, gemm_rate};
 use crate::device::shape::Shape;
-use crate::device::{ElementwiseOps, GemmRate, Precision, Result, Tensors, shape_check};
+use crate::device::{ElementwiseOps, GemmRate, GpuMemory, Precision, Result, Tensors, shape_check};
 
 impl Tensors for CudaDevice {
     type Tensor = CudaTensor;
@@ -76,6 +76,21 @@ impl Tensors for CudaDevice {
             to += run.len();
         }
         Ok(gathered)
+    }
+
+    fn copy(&self, from: &CudaTensor, first: usize, to: &mut CudaTensor, start: usize, count: usize) -> Result<()> {
+        shape_check::copy(from.dimensions(), first, to.dimensions(), start, count)?;
+        from.check_floats("copy", "from")?;
+        to.check_floats("copy", "to")?;
+        let bytes = |elements: usize| elements * size_of::<f32>();
+        to.buffer_mut().copy_within_device(bytes(start), from.buffer(), bytes(first), bytes(count))
+    }
+
+    fn gpu_memory(&self, tensor: &mut CudaTensor) -> Result<Option<GpuMemory>> {
+        let count = tensor.shape.volume();
+        let address = tensor.floats_mut("gpu_memory", "tensor")?.0;
+        let stream = self.driver.stream.as_ref().map_or(std::ptr::null_mut(), |stream| stream.cu_stream().cast());
+        Ok(Some(GpuMemory { address, count, stream }))
     }
 
     fn shape<'t>(&self, tensor: &'t CudaTensor) -> &'t [usize] {

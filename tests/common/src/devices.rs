@@ -120,9 +120,23 @@ fn open(
 /// # Panics
 /// When it is not there.
 pub fn simulator_library() -> PathBuf {
+    built("libcudasim.so")
+}
+
+/// `libncclsim.so`, which cargo builds beside the tests.
+///
+/// # Panics
+/// When it is not there.
+pub fn nccl_library() -> PathBuf {
+    built("libncclsim.so")
+}
+
+fn built(name: &str) -> PathBuf {
     let test = std::env::current_exe().unwrap();
-    let name = "libcudasim.so";
     let places =
         test.ancestors().skip(1).take(2).flat_map(|folder| [folder.join(name), folder.join("deps").join(name)]);
-    places.into_iter().find(|path| path.is_file()).expect("cargo has built cudasim beside the tests")
+    places
+        .into_iter()
+        .find(|path| path.is_file())
+        .unwrap_or_else(|| panic!("cargo has built no {name} beside the tests"))
 }

@@ -44,6 +44,40 @@ pub fn check<D: Device>(device: &Tested<D>, len: usize) {
     assert_bits("of both", &device.download(&of_both).unwrap(), &sums(&one, &stored_other));
 }
 
+/// What ranks add up with: a row of a matrix added to a vector, and parts of tensors copied, each to the bit and nothing beside it.
+pub fn rows_and_parts<D: Device>(device: &Tested<D>) {
+    for columns in [64, 128, 4160] {
+        let (one, rows) = (numbers(columns, 0), numbers(3 * columns, 500));
+        let matrix = device.upload(&[3, columns], &rows).unwrap();
+        for row in [0, 2, 1] {
+            let mut into = device.upload(&[columns], &one).unwrap();
+            device.add_row(&mut into, &matrix, row).unwrap();
+            let expected = sums(&one, &rows[row * columns..][..columns]);
+            assert_bits("row", &device.download(&into).unwrap(), &expected);
+        }
+        let mut into = device.upload(&[columns], &one).unwrap();
+        assert!(device.add_row(&mut into, &matrix, 3).is_err());
+        assert!(device.add_row(&mut device.zeros(&[64, 2]).unwrap(), &matrix, 0).is_err());
+    }
+    let odd = device.zeros(&[2, 65]).unwrap();
+    assert!(device.add_row(&mut device.zeros(&[65]).unwrap(), &odd, 0).is_err());
+
+    // Parts at any place, of tensors of any shape.
+    let values = numbers(35, 0);
+    let from = device.upload(&[5, 7], &values).unwrap();
+    for (first, start, count) in [(0, 0, 1), (34, 9, 1), (3, 2, 8), (1, 0, 10), (25, 0, 10)] {
+        let mut to = device.upload(&[2, 5], &[9.0; 10]).unwrap();
+        device.copy(&from, first, &mut to, start, count).unwrap();
+        let mut expected = [9.0; 10];
+        expected[start..start + count].copy_from_slice(&values[first..first + count]);
+        assert_bits("part", &device.download(&to).unwrap(), &expected);
+    }
+    let mut to = device.zeros(&[10]).unwrap();
+    for (first, start, count) in [(35, 0, 1), (0, 10, 1), (30, 0, 6), (0, 5, 6), (0, 0, 0), (usize::MAX, 0, 2)] {
+        assert!(device.copy(&from, first, &mut to, start, count).is_err(), "{first} {start} {count}");
+    }
+}
+
 /// A number converted is the nearest one that there is, ties to even: whatever its exponent, at every place of a vector and beside it.
 /// (Only −0 does not come through a mean.)
 pub fn conversions<D: Device>(device: &Tested<D>) {

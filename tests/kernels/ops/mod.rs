@@ -66,7 +66,7 @@ macro_rules! op_table {
                 rows_without_weight, losses_that_are_not_finite, mistakes_are_errors
             }
             determinism { two_runs_agree }
-            elementwise { tails, conversions }
+            elementwise { tails, rows_and_parts, conversions }
             ema { approaches_the_parameter, norms_that_are_not_finite_change_nothing, mistakes_are_errors }
             embedding {
                 forward, backward, tails, many_tokens, large_palettes, bounds, values_of_any_size, blanks,

@@ -1,0 +1,194 @@
+//! The ranks of a run between its steps: who leads, what rank 0 tells the others, and what is agreed before the first step.
+
+use std::path::Path;
+use std::rc::Rc;
+
+use super::TrainError;
+use crate::comm::{Comm, Single, Watchdog, Watched};
+use crate::device::{self, Device, Error};
+
+/// The ranks of a run, and what watches this one.
+pub struct Together<D: Device> {
+    comm: Rc<dyn Comm<D>>,
+    watchdog: Option<Rc<Watchdog>>,
+}
+
+impl<D: Device> Clone for Together<D> {
+    fn clone(&self) -> Self {
+        Self { comm: Rc::clone(&self.comm), watchdog: self.watchdog.clone() }
+    }
+}
+
+/// What each number on its way to other ranks is cut into: floats that hold 16 bits exactly.
+const PIECES: usize = 4;
+
+fn to_floats(bits: u64) -> [f32; PIECES] {
+    std::array::from_fn(|piece| f32::from((bits >> (16 * piece)) as u16))
+}
+
+fn from_floats(floats: &[f32]) -> u64 {
+    floats.iter().enumerate().fold(0, |bits, (piece, float)| bits | (u64::from(*float as u16) << (16 * piece)))
+}
+
+impl<D: Device> Together<D> {
+    /// One process.
+    pub fn alone() -> Self {
+        Self::unwatched(Rc::new(Single))
+    }
+
+    /// Ranks that nothing watches.
+    pub fn unwatched(comm: Rc<dyn Comm<D>>) -> Self {
+        Self { comm, watchdog: None }
+    }
+
+    /// Ranks, this one of which is watched.
+    pub fn new(comm: Rc<dyn Comm<D>>, watchdog: Option<Rc<Watchdog>>) -> Self {
+        Self { comm, watchdog }
+    }
+
+    /// Their collectives.
+    pub fn comm(&self) -> &dyn Comm<D> {
+        &*self.comm
+    }
+
+    /// How many there are.
+    pub fn size(&self) -> usize {
+        self.comm.size()
+    }
+
+    /// This one.
+    pub fn rank(&self) -> usize {
+        self.comm.rank()
+    }
+
+    /// Whether this rank writes the run's files and shows its progress.
+    pub fn leads(&self) -> bool {
+        self.rank() == 0
+    }
+
+    /// What went wrong with collectives of before.
+    pub(super) fn check(&self) -> device::Result<()> {
+        self.comm.check().map_err(|error| Error::Peer(format!("rank {} of {}: {error}", self.rank(), self.size())))
+    }
+
+    /// Remembers a collective.
+    pub(super) fn note(&self, what: &str) {
+        if let Some(watchdog) = &self.watchdog {
+            watchdog.note(what);
+        }
+    }
+
+    /// While what is returned lives, the others are waited for no longer than a step may take. The first of a process has as long
+    /// as the meeting, for in it kernels are loaded and memory is taken.
+    pub(super) fn waits(&self, what: &str, is_first: bool) -> Option<Watched<'_>> {
+        let watchdog = self.watchdog.as_ref();
+        watchdog.map(|watchdog| if is_first { watchdog.meets(what) } else { watchdog.steps(what) })
+    }
+
+    /// Ends the other ranks, for this one has failed with `message`.
+    pub fn give_up(&self, message: &str) {
+        if let Some(watchdog) = &self.watchdog {
+            watchdog.give_up(message);
+        }
+    }
+
+    /// From here on the ranks write what they do into `folder`.
+    pub(super) fn settle(&self, folder: &Path) {
+        if let Some(watchdog) = &self.watchdog {
+            watchdog.settle(folder);
+        }
+    }
+
+    /// Rank 0 alone does `work`, and all ranks get what comes of it. Where it fails, rank 0 has its error and the others know
+    /// that there is one.
+    pub(super) fn led<const N: usize>(
+        &self,
+        device: &D,
+        what: &str,
+        work: impl FnOnce() -> Result<[f64; N], TrainError>,
+    ) -> Result<[f64; N], TrainError> {
+        if self.size() == 1 {
+            return work();
+        }
+        // Others wait for rank 0 as long as it lives; it waits for them no longer than for a step.
+        let watchdog = self.watchdog.as_ref();
+        let mut _watched = watchdog.filter(|_| !self.leads()).map(|watchdog| watchdog.leads(what));
+        let done = if self.leads() { work().map(Some) } else { Ok(None) };
+        if self.leads() {
+            _watched = self.waits(what, false);
+        }
+
+        // Whether it was done, and the numbers.
+        let mut told = vec![0.0; 1 + N * PIECES];
+        if let Ok(Some(values)) = &done {
+            told[0] = 1.0;
+            let floats = values.iter().flat_map(|value| to_floats(value.to_bits()));
+            told[1..].iter_mut().zip(floats).for_each(|(to, float)| *to = float);
+        }
+        self.note(what);
+        let mut tensor = device.upload(&[told.len()], &told)?;
+        self.comm.broadcast(device, &mut tensor, 0)?;
+        let told = device.download(&tensor)?;
+        self.check()?;
+        match done? {
+            Some(values) => Ok(values),
+            None if told[0] == 1.0 => {
+                Ok(std::array::from_fn(|index| f64::from_bits(from_floats(&told[1 + index * PIECES..][..PIECES]))))
+            }
+            None => Err(Error::Peer(format!("rank 0 failed at {what}, as it says itself")).into()),
+        }
+    }
+
+    /// Rank 0's text on every rank.
+    pub(super) fn tell_text(&self, device: &D, text: &str) -> Result<String, TrainError> {
+        let [length] = self.led(device, "the run's folder", || Ok([text.len() as f64]))?;
+        let mut bytes: Vec<f32> = text.bytes().map(f32::from).collect();
+        bytes.resize((length as usize).max(1), 0.0);
+        let mut tensor = device.upload(&[bytes.len()], &bytes)?;
+        self.comm.broadcast(device, &mut tensor, 0)?;
+        let bytes = device.download(&tensor)?.into_iter().take(length as usize).map(|byte| byte as u8);
+        Ok(String::from_utf8_lossy(&bytes.collect::<Vec<_>>()).into_owned())
+    }
+
+    /// Compares what every rank has before the first step; `facts` are what, in words, and a number for what it is.
+    ///
+    /// # Errors
+    /// The first rank and fact that differ from those of rank 0.
+    pub(super) fn agree(&self, device: &D, facts: &[(&str, u64)]) -> Result<(), TrainError> {
+        if self.size() == 1 {
+            return Ok(());
+        }
+        let _watched = self.waits("what every rank starts from", true);
+        let own: Vec<f32> = facts.iter().flat_map(|(_, fact)| to_floats(*fact)).collect();
+        let mut send = device.upload(&[own.len()], &own)?;
+        let mut all = device.zeros(&[self.size() * own.len()])?;
+        self.comm.all_gather(device, &mut send, &mut all)?;
+        let all = device.download(&all)?;
+        self.check()?;
+
+        let of = |rank: usize, fact: usize| from_floats(&all[rank * own.len() + fact * PIECES..][..PIECES]);
+        for rank in 1..self.size() {
+            if let Some(fact) = (0..facts.len()).find(|fact| of(rank, *fact) != of(0, *fact)) {
+                return Err(Error::Peer(format!(
+                    "rank {rank} has another {} than rank 0; all ranks must be started with the same flags and build, on the \
+                     same files",
+                    facts[fact].0
+                ))
+                .into());
+            }
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_travel_whole() {
+        for bits in [0, 1, u64::MAX, f64::NAN.to_bits(), (-0.0f64).to_bits(), 0x1234_5678_9abc_def0] {
+            assert_eq!(from_floats(&to_floats(bits)), bits);
+        }
+    }
+}

@@ -1,0 +1,82 @@
+//! Ranks that die, hang, or call the wrong thing: all ranks end within the time-out, one of them says who and where.
+
+use crate::{Ended, Libraries, place, state};
+
+/// A first step, in which kernels are loaded, may take long on a busy machine; those after it take a fraction of a second.
+const FLAGS: [&str; 6] = ["--steps", "4", "--collective-timeout", "5", "--meeting-timeout", "50"];
+
+/// A collective of the third step, which is a replayed graph: four come before the first, and three in each.
+const IN_STEP_3: &str = "at=12";
+
+/// Two ranks, one with a fault.
+#[track_caller]
+fn with_fault(fault: &str, flags: &[&str]) -> Option<Vec<Ended>> {
+    let libraries = Libraries::new()?;
+    let (_folder, run) = place();
+    let flags = [&FLAGS[..], flags].concat();
+    Some(libraries.train(2, &run("run"), &flags, &[("NCCLSIM_FAULT", fault)]).end())
+}
+
+/// The survivors end with code 3, and exactly one message, which has these parts.
+#[track_caller]
+fn assert_told(ended: &[Ended], survivors: &[usize], parts: &[&str]) {
+    let told: String =
+        ended.iter().flat_map(|rank| rank.error.lines()).filter(|line| line.starts_with("error")).collect();
+    assert!(survivors.iter().all(|rank| ended[*rank].code == Some(3)), "{ended:#?}");
+    assert_eq!(told.matches("error: ").count(), 1, "not one message: {ended:#?}");
+    assert!(parts.iter().all(|part| told.contains(part)), "{parts:?} are not all in: {told}");
+}
+
+#[test]
+fn a_late_rank_changes_nothing() {
+    let Some(libraries) = Libraries::new() else { return };
+    let (_folder, run) = place();
+    let flags = ["--reduction", "exact", "--steps", "2"];
+    libraries.train(1, &run("alone"), &flags, &[]).succeed();
+    libraries.train(2, &run("late"), &flags, &[("NCCLSIM_FAULT", "rank=1,at=9,kind=late,ms=900")]).succeed();
+    assert!(state(&run("late"), 2) == state(&run("alone"), 2));
+}
+
+#[test]
+fn a_rank_that_dies_between_collectives_is_named() {
+    let Some(ended) = with_fault(&format!("rank=1,{IN_STEP_3},kind=die"), &[]) else { return };
+    assert_eq!(ended[1].code, Some(9));
+    let parts =
+        ["rank 0 of 2 has waited 5 s for step 3", "rank 1 is gone: it was last seen at", "its last collective is"];
+    assert_told(&ended, &[0], &parts);
+}
+
+#[test]
+fn rank_0_that_dies_inside_of_one_is_named() {
+    let Some(ended) = with_fault(&format!("rank=0,{IN_STEP_3},kind=die-inside"), &[]) else { return };
+    assert_eq!(ended[0].code, Some(9));
+    assert_told(&ended, &[1], &["rank 1 of 2", "rank 0 is gone"]);
+}
+
+#[test]
+fn a_rank_that_hangs_ends_too() {
+    let Some(ended) = with_fault(&format!("rank=1,{IN_STEP_3},kind=hang"), &[]) else { return };
+    assert_told(&ended, &[0, 1], &["has waited 5 s for step 3", "its last collective is number"]);
+}
+
+#[test]
+fn a_rank_that_never_meets_the_others_is_missed() {
+    let Some(ended) = with_fault("rank=1,kind=die-joining", &["--meeting-timeout", "4"]) else { return };
+    assert_eq!(ended[1].code, Some(9));
+    assert_told(&ended, &[0], &["rank 0 of 2 has waited 4 s for all ranks to meet"]);
+}
+
+/// As they are called, not as they run: the ninth is the second of the second step, which is captured.
+#[test]
+fn ranks_that_call_different_things_are_told_apart() {
+    for (kind, said) in [
+        ("count", "elements of type 7"),
+        ("kind", "rank 1 called broadcast"),
+        ("order", "the ranks disagree at collective"),
+    ] {
+        let Some(ended) = with_fault(&format!("rank=1,at=9,kind={kind}"), &[]) else { return };
+        assert!(ended[0].error.contains("ncclsim: the ranks disagree at collective 9"), "{kind}: {ended:#?}");
+        assert!(ended[0].error.contains(said), "{kind}: {ended:#?}");
+        assert!(ended.iter().all(|rank| rank.code == Some(3)), "{kind}: {ended:#?}");
+    }
+}
