@@ -6,6 +6,7 @@
 mod adam;
 mod attention;
 mod attention_decode;
+mod attention_prefill;
 mod capture;
 mod cross_entropy;
 mod elementwise;
@@ -18,6 +19,7 @@ mod linear;
 mod math;
 mod mean_pool;
 mod mlp;
+mod panels;
 mod parallel;
 mod sample;
 mod tensor;
