@@ -81,7 +81,7 @@ __device__ __forceinline__ void mix(
         const int e = column + lane * V;
         float sum[V] = {};
         if (e < head_dim) {
-#pragma unroll 4
+#pragma unroll 2
             for (int at = row; at < min(PER_WARP, end - first); at += ROWS) {
                 float v[V];
                 load<V>(value + static_cast<size_t>(first + at) * head_dim + e, v);

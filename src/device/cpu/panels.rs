@@ -5,19 +5,18 @@
 //! panels of 16 columns, one after the other as they are read: 18 GB/s with one image, and with 16 images, where arithmetic takes as
 //! long as the memory, 11 (Zen 3, two threads). Without panels a task makes its own before it multiplies.
 //!
-//! The register tile is up to 6 rows × 16 columns (AVX2, NEON) or 16 × 16 (AVX-512). Every output is one chain of multiply-adds in the
-//! order of k, whatever the tile: results depend neither on the number of images nor on threads or panels.
+//! The register tile is up to 6 rows × 16 columns (AVX2, NEON). Every output is one chain of multiply-adds in the order of k, whatever
+//! the tile: results depend neither on the number of images nor on threads or panels. Of AVX-512 there is the tile, 16 × 16, but not yet
+//! the vectors: those are pulp's feature `x86-v4`.
 //!
 //! Lost: x packed by groups of rows (as fast where it is ready, but packing it takes a tenth of the time), arrays in loops that the
 //! compiler should turn into vectors (it mixed scalars in, a third of the speed), and splitting k for the L1 cache (no difference).
-
-use std::sync::OnceLock;
 
 use pulp::{Arch, Simd, WithSimd};
 
 use super::CpuDevice;
 use super::parallel::{Scattered, blocked};
-use super::tensor::{Buffer, CpuTensor};
+use super::tensor::CpuTensor;
 use crate::device::WeightLayout;
 use crate::device::ops::linear::LinearDims;
 
@@ -101,9 +100,6 @@ pub(super) fn vector_floats() -> usize {
     }
     Arch::new().dispatch(Lanes)
 }
-
-/// Panels of a weight, made when they were asked for, and gone when the weight changes.
-pub(super) type Panels = OnceLock<Box<Buffer>>;
 
 impl CpuDevice {
     /// Makes the panels of a weight, if it has none.

@@ -5,9 +5,8 @@
 //! 4 here.
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
-use super::panels::Panels;
 use crate::device::MemoryUse;
 use crate::device::shape::Shape;
 
@@ -73,6 +72,9 @@ impl Pool {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
+
+/// Panels of a weight (`panels.rs`), made when they were asked for, and gone when the weight changes.
+pub(super) type Panels = OnceLock<Box<Buffer>>;
 
 /// Floats from the pool; dropping it gives them back.
 pub(super) struct Buffer {

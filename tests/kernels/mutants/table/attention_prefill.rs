@@ -1,6 +1,6 @@
 //! Of attention over prompts, which fills the cache.
 
-use super::{Device, Found, Mutant, WRONG, mutants};
+use super::{Device, Found, Mutant, TWICE, WRONG, mutants};
 use crate::far;
 use crate::ops::attention_prefill;
 
@@ -29,7 +29,7 @@ pub const MUTANTS: &[Mutant] = mutants! {
     "(head * positions + blockIdx.x)" => "(head * gridDim.x + blockIdx.x)"
 
     "prefill: heads stand side by side":
-    "attention_prefill" "attention_prefill.cu" ["KERNEL(f32,"], F32, odd, WRONG;
+    "attention_prefill" "attention_prefill.cu" ["KERNEL(f32,"], F32, odd, TWICE;
     "+ column / head_dim" => "+ column % heads"
 
     "prefill: the offset of a head in 32 bits":
