@@ -169,7 +169,10 @@ fn a_plan_is_what_is_taken() {
         if run.config.objective() == Objective::Ar {
             let device = CudaDevice::new(ordinal as usize, run.precision).unwrap();
             let parameters = run.parameters(&device).unwrap();
-            generate(&device, &model, &parameters, run.images, &[], run.generation(), |_| {}).unwrap();
+            // Completions, each of another image.
+            let prompt = run.length() / 2;
+            let prompts: Vec<u16> = (0..run.images).flat_map(|image| vec![image as u16 % 8; prompt]).collect();
+            generate(&device, &model, &parameters, run.images, &prompts, run.generation(), |_| {}).unwrap();
             assert_planned("sampling", run.load(Work::Sampling).on_gpu().unwrap().total(), &device);
         }
     }

@@ -117,7 +117,7 @@ fn attention(criterion: &mut Criterion) {
         });
 
         let row = tensor(&device, &[batch, 1, 3 * width]);
-        let [mut keys, mut values] = [(); 2].map(|()| tensor(&device, &[batch, TOKENS, width]));
+        let [mut keys, mut values] = [(); 2].map(|()| tensor(&device, &[batch, heads, TOKENS, width / heads]));
         floats(&mut group, 2 * batch * TOKENS * width);
         group.bench_function("attention_decode", |bencher| {
             bencher.iter(|| device.attention_decode(&row, &mut keys, &mut values, TOKENS - 1, heads));

@@ -40,7 +40,8 @@ pub use gemm_rate::GemmRate;
 pub use memory_use::MemoryUse;
 pub use ops::adam::{AdamOps, AdamStep, Clip};
 pub use ops::attention::{Attended, AttentionOps, Mask};
-pub use ops::attention_decode::AttentionDecodeOps;
+pub use ops::attention_decode::{AttentionDecodeOps, CacheDims};
+pub use ops::attention_prefill::AttentionPrefillOps;
 pub use ops::cross_entropy::{CrossEntropy, CrossEntropyOps};
 pub use ops::elementwise::ElementwiseOps;
 pub use ops::ema::EmaOps;
@@ -57,11 +58,15 @@ pub use precision::Precision;
 pub use shape_check::ShapeError;
 pub use tensors::{GpuMemory, Tensors};
 
+/// Raised when an op's results have other bits than before: what was begun with the old ones does not go on with the new.
+pub const ARITHMETIC: u32 = 2;
+
 /// Every trait of a device, for code that names one device: `use device::prelude::*`. Generic code says [`Device`].
 pub mod prelude {
     pub use super::{
-        AdamOps, AttentionDecodeOps, AttentionOps, Capture, CrossEntropyOps, Device, ElementwiseOps, EmaOps,
-        EmbeddingOps, GlobalNormOps, LayerNormOps, LinearOps, MeanPoolOps, MlpOps, SampleOps, Tensors,
+        AdamOps, AttentionDecodeOps, AttentionOps, AttentionPrefillOps, Capture, CrossEntropyOps, Device,
+        ElementwiseOps, EmaOps, EmbeddingOps, GlobalNormOps, LayerNormOps, LinearOps, MeanPoolOps, MlpOps, SampleOps,
+        Tensors,
     };
 }
 
@@ -79,6 +84,7 @@ pub trait Device:
     + MlpOps
     + AttentionOps
     + AttentionDecodeOps
+    + AttentionPrefillOps
     + CrossEntropyOps
     + MeanPoolOps
     + GlobalNormOps

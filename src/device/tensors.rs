@@ -30,6 +30,8 @@ pub trait Tensors: Sized + 'static {
 
     /// What the device is, for people: `cpu (2 threads)`.
     fn describe(&self) -> String;
+    /// What decides the last bits of results beside the work itself: a processor's vectors, a card's generation.
+    fn arithmetic(&self) -> String;
     /// Bytes of memory that is the device's own; `None` if its tensors lie in the machine's.
     fn own_memory(&self) -> Option<u64>;
     /// Where it is on the PCI bus, as NVML spells it (`00000000:01:00.0`); `None` if it is no card.

@@ -6,7 +6,7 @@ use crate::device::{Device, Mask, Result, WeightLayout};
 use crate::model::Permutation;
 use crate::model::config::{ConfigError, ModelConfig};
 use crate::model::layout::{ModelIds, model_ids};
-use crate::tape::{Forward, LinearIds, Recorder, Var};
+use crate::tape::{Forward, LinearIds, Parameters, Recorder, Var};
 
 /// A model: its configuration and where its parts find their parameters. Holds no weights itself.
 #[derive(Clone, Debug)]
@@ -98,6 +98,17 @@ impl Transformer {
         }
         observe(Depth { depth: self.config.layers, stream: &x, normed: &normed })?;
         Ok(normed)
+    }
+
+    /// Makes drawing with these parameters fast, as [`LinearOps::prepare_decoding`](crate::device::LinearOps::prepare_decoding) does:
+    /// for sessions that draw again and again with the same weights.
+    pub fn prepare_decoding<D: Device>(&self, device: &D, parameters: &Parameters<D>) -> Result<()> {
+        for block in &self.ids.blocks {
+            for ids in [block.c_attn, block.attn_c_proj, block.c_fc, block.mlp_c_proj] {
+                device.prepare_decoding(parameters.get(ids.weight), WeightLayout::InOut)?;
+            }
+        }
+        device.prepare_decoding(parameters.get(self.ids.head), WeightLayout::OutIn)
     }
 
     /// Scores of every colour at every position, from [`Transformer::features`]: `[B, T, d] → [B, T, V]`.

@@ -26,8 +26,8 @@ pub enum Work {
 /// | gradients | 4 P | | |
 /// | moments | 8 P | | |
 /// | average | 4 P, of a run with `--ema` | | |
-/// | activations | per token: 2 d, and L·12 d: two residual streams and their norms (4 d), queries, keys and values (3 d), attention's output (d), the MLP's hidden layer (4 d); V for the logits. In f32 always: statistics of each norm (2), log-sum-exps (H per layer), nats and weights (2) | | keys and values of every block, L·2 d, in f32 always |
-/// | workspace | while the last block's MLP goes backward: its activation and gradient (8 d), two gradients of the stream (2 d); less what is free by then, two streams (2 d) and the logits; at least d | 11 d: the stream, its norm, the hidden layer twice, the output; or the features and the logits (d + V; their gradient overwrites them), if that is more | |
+/// | activations | per token: 2 d, and L·12 d: two residual streams and their norms (4 d), queries, keys and values (3 d), attention's output (d), the MLP's hidden layer (4 d); V for the logits. In f32 always: statistics of each norm (2), log-sum-exps (H per layer), nats and weights (2) | | keys and values of every block, L·2 d, on the CPU in f32 |
+/// | workspace | while the last block's MLP goes backward: its activation and gradient (8 d), two gradients of the stream (2 d); less what is free by then, two streams (2 d) and the logits; at least d | 11 d: the stream, its norm, the hidden layer twice, the output; or the features and the logits (d + V; their gradient overwrites them), if that is more | in f32 the weights once more, as the CPU reads them; 12 d a token of one prompt |
 ///
 /// Scores of attention are never stored, on either device.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize)]
@@ -79,8 +79,10 @@ impl Memory {
                 Memory { weights, workspace, ..Memory::default() }
             }
             Work::Sampling => {
-                let activations = 4.0 * tokens * layers * 2.0 * width;
-                Memory { weights, activations, ..Memory::default() }
+                let activations = element * tokens * layers * 2.0 * width;
+                let prompt = element * config.positions as f64 * 12.0 * width;
+                let panels = if precision == Precision::F32 { 4.0 * parameters } else { 0.0 };
+                Memory { weights, activations, workspace: panels + prompt, ..Memory::default() }
             }
         }
     }

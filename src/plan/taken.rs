@@ -109,7 +109,7 @@ impl Load<'_> {
                 Ok(Memory { weights, workspace: taken() - weights, ..Memory::default() })
             }
             Work::Sampling => {
-                drop(draw(&device, &model, &parameters, self.images, self.length)?);
+                drop(draw(&device, &model, &parameters, self.images, &self.prompts(self.images), self.length)?);
                 let weights = in_use();
                 Ok(Memory { weights, activations: taken() - weights, ..Memory::default() })
             }
@@ -194,6 +194,12 @@ impl Load<'_> {
         Ok(([(batch, classes)], criterion))
     }
 
+    /// Halves of as many images, no two neighbours alike.
+    fn prompts(self, images: usize) -> Vec<u16> {
+        let prompt = self.config.order.prompt(self.length.isqrt()).max(1);
+        (0..images).flat_map(|image| std::iter::repeat_n((image % 2) as u16, prompt)).collect()
+    }
+
     /// Validation, the check before a checkpoint, and samples.
     fn between_steps(
         self,
@@ -208,21 +214,25 @@ impl Load<'_> {
 
         let side = length.isqrt();
         if self.config.sos && side * side == length && side >= 2 {
-            drop(draw(device, model, parameters, GRID_ROWS * GRID_COMPLETIONS, length)?);
+            let prompts = self.prompts(GRID_ROWS);
+            let prompt = prompts.len() / GRID_ROWS;
+            let prompts: Vec<u16> = prompts.chunks(prompt).flat_map(|prompt| prompt.repeat(GRID_COMPLETIONS)).collect();
+            drop(draw(device, model, parameters, GRID_ROWS * GRID_COMPLETIONS, &prompts, length)?);
         }
         Ok(())
     }
 }
 
-/// The caches of `images` in progress and one position of theirs: all positions take the same.
+/// The caches of `images` in progress, their prompts and one position of theirs: all positions take the same.
 fn draw<'a>(
     device: &'a CudaDevice,
     model: &'a Transformer,
     parameters: &'a Parameters<CudaDevice>,
     images: usize,
+    prompts: &[u16],
     length: usize,
 ) -> Result<Decoder<'a, CudaDevice>> {
-    let mut decoder = Decoder::new(device, model, parameters, images, length)?;
+    let mut decoder = Decoder::prompted(device, model, parameters, images, prompts, length)?;
     let logits = decoder.step(device.upload_tokens([images, 1], &vec![model.sos(); images])?)?;
     let options = SampleOptions::PLAIN;
     device.download_tokens(&device.sample(&logits, options, &vec![0.5; images])?)?;

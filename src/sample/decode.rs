@@ -76,22 +76,25 @@ pub fn generate_watched<D: Device>(
     // An error in the length shows before anything is drawn.
     model.restore::<u16>(&[], length)?;
 
-    // A stream of random numbers per image, the caches, and `sos` to start with.
+    // A stream of random numbers per image, and what is fed next: `sos` to start with.
     let mut rngs = random_streams(seed, first, images);
-    let mut decoder = Decoder::new(device, model, parameters, images, length)?;
+    let mut decoder = None;
     let mut sequences = vec![0_u16; images * length];
     let mut previous = vec![model.sos(); images];
 
     for position in 0..length {
-        let logits = decoder.step(device.upload_tokens([images, 1], &previous)?)?;
-
         // Uniforms are drawn at prompted positions too, so that a pixel's number depends on its position alone.
         let uniforms: Vec<f32> = rngs.iter_mut().map(uniform).collect();
 
-        // The token at this position: the prompt's, or one drawn from the logits.
+        // The token at this position: the prompt's, or one drawn from the logits. What was prompted is fed at once, when it is needed.
         previous = if position < prompt {
             (0..images).map(|image| prompts[image * prompt + position]).collect()
         } else {
+            let decoder = match &mut decoder {
+                Some(decoder) => decoder,
+                none => none.insert(Decoder::prompted(device, model, parameters, images, prompts, length)?),
+            };
+            let logits = decoder.step(device.upload_tokens([images, 1], &previous)?)?;
             device.download_tokens(&device.sample(&logits, options, &uniforms)?)?
         };
         for (image, token) in previous.iter().enumerate() {

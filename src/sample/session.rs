@@ -10,7 +10,7 @@ use crate::checkpoint;
 use crate::checkpoint::images::{ChosenPalette, ImageSelection, resolution_of};
 use crate::checkpoint::weights::{average_id, weights_id};
 use crate::data::{DataSpec, Palette, open_image, tokens_of};
-use crate::device::{Device, Precision, SampleOptions};
+use crate::device::{ARITHMETIC, Device, Precision, SampleOptions};
 use crate::model::{ModelConfig, Transformer};
 use crate::named::Named;
 use crate::run::checkpoints;
@@ -158,6 +158,7 @@ impl<'a, D: Device> Session<'a, D> {
         let ChosenPalette { palette, note } = settings.images.palette(&folder)?;
         let (originals, mut notes) = originals(&settings, &folder, &model, &palette, side)?;
         notes.extend(note);
+        model.prepare_decoding(device, &parameters)?;
         Ok(Self { device, settings, folder, model, parameters, palette, guidance, side, originals, notes })
     }
 
@@ -273,14 +274,17 @@ impl<'a, D: Device> Session<'a, D> {
         let Settings { ema, options, seed, class, .. } = &self.settings;
         let SampleOptions { temperature, top_k, top_p } = options;
         let weights = if *ema { average_id(&self.folder)? } else { weights_id(&self.folder)? };
+        let engine = format!("version {}, arithmetic {ARITHMETIC}", env!("CARGO_PKG_VERSION"));
+        // Other builds, processors and generations of cards add up in another order.
         let device = match self.device.own_memory() {
-            None => "cpu".to_owned(),
-            Some(_) => format!("cuda in {}", precision.name()),
+            None => format!("cpu, {}", self.device.arithmetic()),
+            Some(_) => format!("cuda in {}, {}", precision.name(), self.device.arithmetic()),
         };
         let all = |limit: Option<String>| limit.unwrap_or_else(|| "all".to_owned());
         let origin = [
             ("the SHA-256 of the weights", weights),
             ("the palette", self.palette.id()),
+            ("the engine", engine),
             ("the device", device),
             ("--sample-seed", seed.to_string()),
             ("--temperature", temperature.to_string()),

@@ -4,6 +4,7 @@ use std::io;
 
 use crate::checkpoint::CheckpointError;
 use crate::checkpoint::images::ImagesError;
+use crate::device;
 use crate::model::ConfigError;
 use crate::run::folder::RunFolderError;
 
@@ -16,6 +17,9 @@ pub enum ServeError {
     /// The checkpoint's configuration does not describe a model.
     #[error(transparent)]
     Config(#[from] ConfigError),
+    /// The device has no memory for what drawing takes.
+    #[error(transparent)]
+    Device(#[from] device::Error),
     /// The run that the checkpoint is of cannot be read.
     #[error(transparent)]
     Run(#[from] RunFolderError),

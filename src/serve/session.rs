@@ -86,6 +86,10 @@ impl<'a, D: Device> Session<'a, D> {
         let side = resolution_of(&config)?;
         let model = Transformer::new(config)?;
 
+        if model.config().sos {
+            model.prepare_decoding(device, &parameters)?;
+        }
+
         // Pictures become what the run's were.
         let run = TrainedOn::of(&settings.checkpoint)?;
         if let Some(run) = &run {

@@ -7,6 +7,7 @@
 
 mod bert;
 mod cuda;
+mod drawing;
 mod finetune;
 
 use std::collections::HashMap;

@@ -1,12 +1,13 @@
 //! Linear layers: `y = x · W (+ bias)`.
 
 use super::CpuDevice;
+use super::few_rows::{Weight, is_one_position};
 use super::gemm::matrix;
 use super::parallel::{ROW_BLOCK, add_partial_sums, blocked};
 use super::tensor::CpuTensor;
 use crate::device::ops::linear::{
     LinearDims, LinearOps, WeightGradient, WeightLayout, check, check_bias_gradient, check_input_gradient,
-    check_weight_gradient,
+    check_weight, check_weight_gradient,
 };
 use crate::device::{Beta, Result};
 
@@ -21,6 +22,12 @@ impl LinearOps for CpuDevice {
         let bias_shape = bias.map(CpuTensor::dimensions);
         let LinearDims { rows, inputs, outputs } = check(x.dimensions(), weight.dimensions(), layout, bias_shape)?;
         let mut y = self.tensor(x.shape.with_last(outputs));
+        if is_one_position(x.dimensions()) {
+            let (dims, weight) =
+                (LinearDims { rows, inputs, outputs }, Weight { tensor: weight, layout, inputs, outputs });
+            self.linear_of_few_rows(dims, x.values(), weight, bias.map(CpuTensor::values), &mut y.values);
+            return Ok(y);
+        }
 
         let weight = match layout {
             WeightLayout::InOut => matrix(weight.values(), inputs, outputs),
@@ -42,6 +49,12 @@ impl LinearOps for CpuDevice {
         };
         self.matmul(&mut dx.values, false, matrix(dy.values(), rows, outputs), weight);
         Ok(dx)
+    }
+
+    fn prepare_decoding(&self, weight: &CpuTensor, layout: WeightLayout) -> Result<()> {
+        let [inputs, outputs] = check_weight("prepare_decoding", weight.dimensions(), layout)?;
+        self.make_panels(Weight { tensor: weight, layout, inputs, outputs });
+        Ok(())
     }
 
     /// Nothing is launched here.

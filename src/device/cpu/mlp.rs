@@ -6,15 +6,17 @@
 use multiversion::{multiversion, target::target_cfg_f};
 
 use super::CpuDevice;
+use super::few_rows::{Weight, is_one_position};
 use super::gemm::matrix;
 use super::linear::add_bias;
 use super::math::{exp, mul_add, normal_cdf, sigmoid};
-use super::parallel::blocked;
+use super::parallel::{Scattered, blocked};
 use super::tensor::CpuTensor;
-use crate::device::Result;
+use crate::device::ops::linear::LinearDims;
 use crate::device::ops::mlp::{
     Activation, HiddenGradients, MlpDims, MlpOps, MlpOutput, MlpShapes, MlpWeights, check, check_hidden_backward,
 };
+use crate::device::{Result, WeightLayout};
 
 /// Elements of a task of the elementwise passes.
 const BLOCK: usize = 16 * 1024;
@@ -32,6 +34,20 @@ impl MlpOps for CpuDevice {
         let MlpDims { rows, width, hidden: hidden_width } = check(x.dimensions(), weight_shapes(&weights))?;
         let (mut hidden, mut output) = (self.tensor(x.shape.with_last(hidden_width)), self.tensor(x.shape));
 
+        if is_one_position(x.dimensions()) {
+            let mut activated = self.scratch(hidden.values.len());
+            let up = Weight { tensor: weights.up, layout: WeightLayout::InOut, inputs: width, outputs: hidden_width };
+            let dims = LinearDims { rows, inputs: width, outputs: hidden_width };
+            let bias = weights.up_bias.map(CpuTensor::values);
+            self.activated_linear_of_few_rows(dims, x, up, bias, activation, [&mut hidden.values, &mut activated]);
+
+            let down = Weight { tensor: weights.down, inputs: hidden_width, outputs: width, ..up };
+            let dims = LinearDims { rows, inputs: hidden_width, outputs: width };
+            let bias = weights.down_bias.map(CpuTensor::values);
+            self.linear_of_few_rows(dims, &activated, down, bias, &mut output.values);
+            return Ok(MlpOutput { output, hidden });
+        }
+
         // hidden = x · up + up_bias
         let up = matrix(weights.up.values(), width, hidden_width);
         self.matmul(&mut hidden.values, false, matrix(x.values(), rows, width), up);
@@ -45,10 +61,7 @@ impl MlpOps for CpuDevice {
         let blocks = before.len().div_ceil(BLOCK);
         self.for_each_block(blocks, before.len(), [blocked(&mut activated, BLOCK)], |index, [out]| {
             let before = &before[index * BLOCK..][..out.len()];
-            match activation {
-                Activation::QuickGelu => quick_gelu(before, out),
-                Activation::Gelu => gelu(before, out),
-            }
+            activate(activation, before, out);
         });
 
         // output = activated · down + down_bias
@@ -84,6 +97,39 @@ impl MlpOps for CpuDevice {
             }
         });
         Ok(HiddenGradients { d_hidden, activated })
+    }
+}
+
+impl CpuDevice {
+    /// Sets the first output to `x · weight (+ bias)` of a few rows, and the second to the activation of that.
+    fn activated_linear_of_few_rows(
+        &self,
+        dims: LinearDims,
+        x: &CpuTensor,
+        weight: Weight<'_>,
+        bias: Option<&[f32]>,
+        activation: Activation,
+        outputs: [&mut [f32]; 2],
+    ) {
+        let [hidden, activated] = outputs.map(Scattered::new);
+        self.multiply_few_rows(dims, x.values(), weight, |row, column, product| {
+            if let Some(bias) = bias {
+                product.iter_mut().zip(&bias[column..]).for_each(|(y, bias)| *y += bias);
+            }
+            let first = row * dims.outputs + column;
+            // SAFETY: these columns of this row are this task's alone.
+            let (hidden, activated) =
+                unsafe { (hidden.part(first, product.len()), activated.part(first, product.len())) };
+            hidden.copy_from_slice(product);
+            activate(activation, product, activated);
+        });
+    }
+}
+
+fn activate(activation: Activation, x: &[f32], y: &mut [f32]) {
+    match activation {
+        Activation::QuickGelu => quick_gelu(x, y),
+        Activation::Gelu => gelu(x, y),
     }
 }
 

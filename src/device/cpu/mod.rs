@@ -6,11 +6,13 @@
 mod adam;
 mod attention;
 mod attention_decode;
+mod attention_prefill;
 mod capture;
 mod cross_entropy;
 mod elementwise;
 mod ema;
 mod embedding;
+mod few_rows;
 mod gemm;
 mod global_norm;
 mod layernorm;

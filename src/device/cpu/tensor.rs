@@ -5,7 +5,7 @@
 //! 4 here.
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use crate::device::MemoryUse;
 use crate::device::shape::Shape;
@@ -56,7 +56,7 @@ impl Pool {
         };
 
         let lines = reused.unwrap_or_else(|| vec![Line([0.0; LINE]); lines]);
-        let mut buffer = Buffer { lines, len, pool: Arc::clone(self) };
+        let mut buffer = Buffer { lines, len, pool: Arc::clone(self), panels: Panels::new() };
         if self.poison {
             buffer.fill(f32::NAN);
         }
@@ -73,11 +73,22 @@ impl Pool {
     }
 }
 
+/// Panels of a weight (`panels.rs`), made when they were asked for, and gone when the weight changes.
+pub(super) type Panels = OnceLock<Box<Buffer>>;
+
 /// Floats from the pool; dropping it gives them back.
 pub(super) struct Buffer {
     lines: Vec<Line>,
     len: usize,
     pool: Arc<Pool>,
+    /// The same floats in panels, of a weight that images are drawn with.
+    panels: Panels,
+}
+
+impl Buffer {
+    pub(super) fn panels(&self) -> &Panels {
+        &self.panels
+    }
 }
 
 impl Drop for Buffer {
@@ -99,6 +110,8 @@ impl std::ops::Deref for Buffer {
 
 impl std::ops::DerefMut for Buffer {
     fn deref_mut(&mut self) -> &mut [f32] {
+        // Whoever may write makes them stale.
+        self.panels.take();
         &mut bytemuck::cast_slice_mut(&mut self.lines)[..self.len]
     }
 }

@@ -1,7 +1,7 @@
 //! Tensors made, filled and read in the machine's memory.
 
-use super::CpuDevice;
 use super::tensor::{CpuTensor, CpuTokens};
+use super::{CpuDevice, few_rows};
 use crate::device::{ElementwiseOps, GemmRate, GpuMemory, Result, Tensors, shape_check};
 
 impl Tensors for CpuDevice {
@@ -13,6 +13,10 @@ impl Tensors for CpuDevice {
 
     fn describe(&self) -> String {
         format!("cpu ({} thread{})", self.threads, if self.threads == 1 { "" } else { "s" })
+    }
+
+    fn arithmetic(&self) -> String {
+        format!("vectors of {} floats", few_rows::vector_floats())
     }
 
     fn own_memory(&self) -> Option<u64> {

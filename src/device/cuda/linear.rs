@@ -9,7 +9,7 @@ use super::splits::GROUP;
 use super::tensor::{CudaTensor, Operand};
 use super::weight_gradients;
 use crate::device::ops::linear::{
-    LinearDims, LinearOps, check, check_bias_gradient, check_input_gradient, check_weight_gradient,
+    LinearDims, LinearOps, check, check_bias_gradient, check_input_gradient, check_weight, check_weight_gradient,
 };
 use crate::device::{Beta, Result, WeightGradient, WeightLayout};
 
@@ -36,6 +36,12 @@ impl LinearOps for CudaDevice {
         // SAFETY: `check` has checked the shapes, and `operand` the precision.
         unsafe { gemm::launch(self, gemm, [self.operand(x)?, self.operand(weight)?], sizes, to, 1)? };
         Ok(y)
+    }
+
+    /// Weights are read as they lie.
+    fn prepare_decoding(&self, weight: &CudaTensor, layout: WeightLayout) -> Result<()> {
+        check_weight("prepare_decoding", weight.dimensions(), layout)?;
+        Ok(())
     }
 
     fn linear_input_gradient(&self, dy: &CudaTensor, weight: &CudaTensor, layout: WeightLayout) -> Result<CudaTensor> {

@@ -9,6 +9,7 @@ mod adam;
 mod attention;
 mod attention_backward_sm90;
 mod attention_decode;
+mod attention_prefill;
 mod attention_sm90;
 mod attention_variants;
 mod capture;

@@ -25,6 +25,11 @@ impl Tensors for CudaDevice {
         format!("cuda ({}, compute capability {major}.{minor}, {precision})", self.driver.name)
     }
 
+    fn arithmetic(&self) -> String {
+        let (major, minor) = self.driver.capability;
+        format!("compute capability {major}.{minor}")
+    }
+
     fn own_memory(&self) -> Option<u64> {
         Some(self.driver.total_memory)
     }

@@ -1,13 +1,16 @@
 //! One step of causal attention, from a cache of keys and values.
 
 use super::attention::{AttentionDims, heads_of};
-use crate::device::shape_check::{self, cube, error, exactly};
+use crate::device::shape_check::{self, error, exactly};
 use crate::device::{Result, Tensors};
 
 /// Attention of one new position from a cache of keys and values.
 pub trait AttentionDecodeOps: Tensors {
+    /// An empty cache, of keys or of values: `[B, H, positions, d/H]`, in the precision in which the device's ops return results.
+    fn attention_cache(&self, dims: CacheDims) -> Result<Self::Tensor>;
+
     /// One step of causal attention with a cache: stores this position's keys and values in `keys` and `values`
-    /// (`[B, positions, d]`) at `position`, and attends from `qkv` `[B, 1, 3d]` to positions `0..=position`;
+    /// (`[B, H, positions, d/H]`) at `position`, and attends from `qkv` `[B, 1, 3d]` to positions `0..=position`;
     /// `[B, 1, d]`.
     fn attention_decode(
         &self,
@@ -19,9 +22,9 @@ pub trait AttentionDecodeOps: Tensors {
     ) -> Result<Self::Tensor>;
 }
 
-/// Dimensions of one step of cached attention.
+/// Dimensions of a cache.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct DecodeDims {
+pub struct CacheDims {
     /// Images.
     pub batch: usize,
     /// Positions that the cache holds.
@@ -32,6 +35,18 @@ pub struct DecodeDims {
     pub head_dim: usize,
 }
 
+impl CacheDims {
+    /// As a tensor's: a head's positions lie one after the other.
+    pub fn shape(&self) -> [usize; 4] {
+        [self.batch, self.heads, self.positions, self.head_dim]
+    }
+
+    /// Width of the residual stream.
+    pub fn width(&self) -> usize {
+        self.heads * self.head_dim
+    }
+}
+
 /// Checks the shapes of `attention_decode`.
 pub fn check(
     qkv: &[usize],
@@ -39,7 +54,7 @@ pub fn check(
     values: &[usize],
     position: usize,
     heads: usize,
-) -> shape_check::Result<DecodeDims> {
+) -> shape_check::Result<CacheDims> {
     const OP: &str = "attention_decode";
     let AttentionDims { batch, tokens, head_dim, .. } = heads_of(OP, qkv, heads)?;
     if tokens != 1 {
@@ -47,11 +62,11 @@ pub fn check(
     }
 
     // The caches.
-    let [_, positions, _] = cube(OP, "keys", keys)?;
-    exactly(OP, "keys", keys, &[batch, positions, heads * head_dim])?;
+    let [_, _, positions, _] = <[usize; 4]>::try_from(keys).or_else(|_| error(OP, "keys", "[B, H, T, d/H]", keys))?;
+    exactly(OP, "keys", keys, &[batch, heads, positions, head_dim])?;
     exactly(OP, "values", values, keys)?;
     if position >= positions {
         return error(OP, "position", format!("below the cache's {positions}"), position);
     }
-    Ok(DecodeDims { batch, positions, heads, head_dim })
+    Ok(CacheDims { batch, positions, heads, head_dim })
 }

@@ -37,6 +37,10 @@ pub trait LinearOps: Tensors {
         bias: Option<&Self::Tensor>,
     ) -> Result<Self::Tensor>;
 
+    /// Makes [`LinearOps::linear`] and the MLP fast with this weight where their input is one position of each image, `[B, 1, in]`:
+    /// perhaps in memory for a second copy, which is kept until the weight changes. Results stay the same, bit for bit.
+    fn prepare_decoding(&self, weight: &Self::Tensor, layout: WeightLayout) -> Result<()>;
+
     /// `dx = dy · Wᵀ`: `[.., out] → [.., in]`.
     fn linear_input_gradient(
         &self,
@@ -152,6 +156,15 @@ pub fn check_bias_gradient(dy: &[usize], d_bias: &[usize]) -> shape_check::Resul
     let (rows, outputs) = rows(OP, "dy", dy)?;
     exactly(OP, "d_bias", d_bias, &[outputs])?;
     Ok((rows, outputs))
+}
+
+/// Checks a weight by itself: its inputs and outputs.
+pub fn check_weight(op: &'static str, weight: &[usize], layout: WeightLayout) -> shape_check::Result<[usize; 2]> {
+    let [first, second] = matrix(op, "weight", weight)?;
+    Ok(match layout {
+        WeightLayout::InOut => [first, second],
+        WeightLayout::OutIn => [second, first],
+    })
 }
 
 fn affine(

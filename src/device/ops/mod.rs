@@ -3,6 +3,7 @@
 pub mod adam;
 pub mod attention;
 pub mod attention_decode;
+pub mod attention_prefill;
 pub mod cross_entropy;
 pub mod elementwise;
 pub mod ema;

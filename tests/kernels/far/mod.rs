@@ -166,26 +166,37 @@ pub fn embedding_positions(_: &Device) {
     });
 }
 
-/// Many positions of a wide model, and many images of a narrow one.
+/// Many positions of one head, and a few heads of many positions: an element from a head to the next, or from a chunk's partials to the next.
 pub fn attention_decode(_: &Device) {
     compare(|stride| {
-        let qkv = Memory::rows(F32, 3, stride, 8);
-        let [keys, values] = [(); 2].map(|()| Memory::rows(F32, ROWS, stride, 8));
-        let output = Memory::of(F32, stride);
-        let shared = (5 * 8 + 4 + ROWS) * size_of::<f32>();
-        let last = ROWS as i32 - 1;
-        let pointers = (qkv.address, keys.address, values.address, output.address);
-        let arguments = (pointers.0, pointers.1, pointers.2, pointers.3, last, last + 1, stride as i32, 8, 0.5f32);
-        launch("attention_decode_f32", [1; 3], (128, 1), shared, arguments);
-        let mut results = [output.read(1, 8, 8), keys.read(ROWS, stride, 8), values.read(ROWS, stride, 8)].concat();
+        // The last position of a head that is far behind the first one's, whose chunk is the only one.
+        let (heads, position) = (ROWS, 3);
+        let positions = stride / 8;
+        let qkv = Memory::rows(F32, 3, heads * 8, heads * 8);
+        let [keys, values] = [(); 2].map(|()| Memory::rows(F32, heads, positions * 8, 32));
+        let chunks = 2;
+        let partials = Memory::of(F32, heads * chunks * 10);
+        let pointers = (qkv.address, keys.address, values.address, partials.address);
+        let arguments = (pointers.0, pointers.1, pointers.2, pointers.3, position, positions as i32, 8, 0.5f32);
+        launch("attention_decode_f32", [chunks, heads, 1], (128, 1), 5 * 36 * size_of::<f32>(), arguments);
+        [
+            partials.read(heads, chunks * 10, 10),
+            keys.read(heads, positions * 8, 32),
+            values.read(heads, positions * 8, 32),
+        ]
+        .concat()
+    });
+}
 
+/// Prompts of many images, in a cache of many positions.
+pub fn attention_prefill(_: &Device) {
+    compare(|stride| {
+        let positions = stride / 8;
         let qkv = Memory::rows(F32, ROWS, 24, 24);
-        let output = Memory::of(F32, ROWS * 8);
-        let positions = (stride / 8) as i32;
-        let arguments = (qkv.address, keys.address, values.address, output.address, 0, positions, 8, 8, 0.5f32);
-        launch("attention_decode_f32", [1, ROWS, 1], (128, 1), shared, arguments);
-        results.extend([output.read(ROWS, 8, 8), keys.read(ROWS, stride, 8), values.read(ROWS, stride, 8)].concat());
-        results
+        let [keys, values] = [(); 2].map(|()| Memory::rows(F32, ROWS, positions * 8, 8));
+        let arguments = (qkv.address, keys.address, values.address, positions as i32, 1, 8);
+        launch("attention_prefill_f32", [1, ROWS, 1], (128, 1), 0, arguments);
+        [keys.read(ROWS, positions * 8, 8), values.read(ROWS, positions * 8, 8)].concat()
     });
 }
 
@@ -317,6 +328,7 @@ fn offsets_past_two_to_the_31_elements_are_right() {
         embedding_chunks,
         embedding_positions,
         attention_decode,
+        attention_prefill,
         attention_f32,
         attention_bf16,
         attention_backward_f32,

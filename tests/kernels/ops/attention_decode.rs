@@ -1,6 +1,6 @@
 //! Attention with a cache.
 
-use igpt_engine::device::{Device, Mask};
+use igpt_engine::device::{CacheDims, Device, Mask};
 use proptest::prelude::any;
 
 use super::reference::Attention;
@@ -8,6 +8,14 @@ use super::support::{
     Both, Random, Tested, assert_bits, assert_close, assert_error, assert_rounded_once, assert_within_twice_naive,
     each, property, sum_in_f32, upload,
 };
+
+/// A cache that holds these numbers, `[batch, heads, positions, head_dim]`.
+pub fn cache<D: Device>(device: &Tested<D>, dims: CacheDims, numbers: &[f32]) -> D::Tensor {
+    let mut cache = device.attention_cache(dims).unwrap();
+    assert_eq!(device.shape(&cache), dims.shape());
+    device.overwrite(&mut cache, numbers).unwrap();
+    cache
+}
 
 /// Position by position, the same as causal attention over the whole sequence.
 pub fn equals_attention<D: Device>(device: &Tested<D>) {
@@ -22,7 +30,8 @@ pub fn equals_attention<D: Device>(device: &Tested<D>) {
 
         // What lies past the position in the cache is never read.
         let unread = vec![f32::NAN; batch * (tokens + 2) * width];
-        let [mut keys, mut values] = [(); 2].map(|()| device.upload(&[batch, tokens + 2, width], &unread).unwrap());
+        let dims = CacheDims { batch, positions: tokens + 2, heads, head_dim };
+        let [mut keys, mut values] = [(); 2].map(|()| cache(device, dims, &unread));
         let at = |values: &[f64], columns: usize, token: usize| -> Vec<f64> {
             values.chunks(columns).skip(token).step_by(tokens).flatten().copied().collect()
         };
@@ -58,6 +67,10 @@ pub fn bounds<D: Device>(device: &Tested<D>) {
         (127, 20),
         (128, 7),
         (129, 96),
+        (255, 40),
+        (256, 192),
+        (383, 12),
+        (400, 130),
     ];
     each(positions_and_columns.into_iter().enumerate(), |(index, (position, head_dim))| {
         check(device, index as u64, [1 + index % 3, 1 + index % 2, head_dim], position, 1.0);
@@ -69,7 +82,22 @@ pub fn large_scores<D: Device>(device: &Tested<D>) {
     check(device, 1, [2, 2, 16], 150, 16.0);
 }
 
-/// One step with a cache of f32 numbers: the output; in the cache this position's keys and values, all others as they were.
+/// A second chunk of keys whose scores are all minus infinity, and one whose scores decide alone.
+pub fn chunks_of_no_weight<D: Device>(device: &Tested<D>) {
+    let dims = CacheDims { batch: 1, positions: 300, heads: 1, head_dim: 8 };
+    for decides in 0..3 {
+        let far = if device.in_bf16() { -3e38 } else { -3.4e38 };
+        let keys: Vec<f32> =
+            (0..300).flat_map(|token| vec![if token / 128 == decides { 0.5 } else { far }; 8]).collect();
+        let values: Vec<f32> = (0..300).flat_map(|token| vec![(token / 128) as f32; 8]).collect();
+        let row = upload(device, &[1, 1, 24], &[vec![8.0; 8], vec![f64::from(far); 8], vec![9.0; 8]].concat());
+        let [mut keys, mut values] = [keys, values].map(|numbers| cache(device, dims, &numbers));
+        let got = device.attention_decode(&row, &mut keys, &mut values, 299, 1).unwrap();
+        assert_bits("output", &device.download(&got).unwrap(), &[decides as f32; 8]);
+    }
+}
+
+/// One step with a cache of numbers that the device can hold: the output; in the cache this position's keys and values, all others as they were.
 pub fn check<D: Device>(
     device: &Tested<D>,
     seed: u64,
@@ -83,16 +111,16 @@ pub fn check<D: Device>(
         values(random, len).into_iter().map(|value| f64::from((value * factor) as f32)).collect()
     };
     let row = times(batch * 3 * width, Random::values);
-    let caches = [(); 2].map(|()| times(batch * positions * width, Random::floats));
+    let dims = CacheDims { batch, positions, heads, head_dim };
+    let caches = [(); 2].map(|()| times(batch * positions * width, Random::values));
 
     // What lies past the position in the cache is never read; nor what lies at it, which is written.
     let uploaded = caches.each_ref().map(|cache| -> Vec<f32> {
         let number =
-            |(at, value): (usize, &f64)| if at / width % positions < position { *value as f32 } else { f32::NAN };
+            |(at, value): (usize, &f64)| if at / head_dim % positions < position { *value as f32 } else { f32::NAN };
         cache.iter().enumerate().map(number).collect()
     });
-    let shape = [batch, positions, width];
-    let [mut keys, mut values] = uploaded.each_ref().map(|cache| device.upload(&shape, cache).unwrap());
+    let [mut keys, mut values] = uploaded.each_ref().map(|numbers| cache(device, dims, numbers));
     let row_tensor = upload(device, &[batch, 1, 3 * width], &row);
     let got = device.attention_decode(&row_tensor, &mut keys, &mut values, position, heads).unwrap();
 
@@ -104,7 +132,7 @@ pub fn check<D: Device>(
         *value = match column / width {
             _ if token == position => row[image * 3 * width + column],
             0 => 0.0,
-            part => caches[part - 1][(image * positions + token) * width + column % width],
+            part => caches[part - 1][at_of(dims, image, token, column % width)],
         };
     }
     let (output, _) = sizes.forward(&qkv);
@@ -115,13 +143,18 @@ pub fn check<D: Device>(
 
     for (part, (tensor, before)) in [&keys, &values].into_iter().zip(uploaded).enumerate() {
         let mut expected = before;
-        for image in 0..batch {
-            let new = &row[image * 3 * width + (part + 1) * width..][..width];
-            let cached = &mut expected[(image * positions + position) * width..][..width];
-            cached.iter_mut().zip(new).for_each(|(cached, new)| *cached = *new as f32);
+        for (image, column) in (0..batch).flat_map(|image| (0..width).map(move |column| (image, column))) {
+            let new = row[image * 3 * width + (part + 1) * width + column];
+            expected[at_of(dims, image, position, column)] = new as f32;
         }
         assert_bits("cache", &device.download(tensor).unwrap(), &expected);
     }
+}
+
+/// Where a column of a token stands in a cache.
+pub fn at_of(dims: CacheDims, image: usize, token: usize, column: usize) -> usize {
+    let CacheDims { positions, heads, head_dim, .. } = dims;
+    ((image * heads + column / head_dim) * positions + token) * head_dim + column % head_dim
 }
 
 /// A NaN in the cache reaches the output of its head, and nothing of other heads and images.
@@ -129,10 +162,11 @@ pub fn a_nan_stays_in_its_head<D: Device>(device: &Tested<D>) {
     let (batch, position, heads, head_dim) = (2, 9, 2, 5);
     let width = heads * head_dim;
     let random = &mut device.random(3);
-    let mut floats = |len: usize| random.floats(len).into_iter().map(|value| value as f32).collect::<Vec<_>>();
+    let dims = CacheDims { batch, positions: 10, heads, head_dim };
+    let mut floats = |len: usize| random.values(len).into_iter().map(|value| value as f32).collect::<Vec<_>>();
     let (row, keys, values) = (floats(batch * 3 * width), floats(batch * 10 * width), floats(batch * 10 * width));
     let decode = |keys: &[f32], values: &[f32]| {
-        let [mut keys, mut values] = [keys, values].map(|cache| device.upload(&[batch, 10, width], cache).unwrap());
+        let [mut keys, mut values] = [keys, values].map(|numbers| cache(device, dims, numbers));
         let row = device.upload(&[batch, 1, 3 * width], &row).unwrap();
         device.download(&device.attention_decode(&row, &mut keys, &mut values, position, heads).unwrap()).unwrap()
     };
@@ -140,7 +174,7 @@ pub fn a_nan_stays_in_its_head<D: Device>(device: &Tested<D>) {
 
     for token in 0..position {
         // In the first head of the second image: a key, then a value.
-        let at = (10 + token) * width + 2;
+        let at = at_of(dims, 1, token, 2);
         let mut dirty = keys.clone();
         dirty[at] = f32::NAN;
         let mut expected = clean.clone();
@@ -157,14 +191,18 @@ pub fn a_nan_stays_in_its_head<D: Device>(device: &Tested<D>) {
 
 pub fn mistakes_are_errors<D: Device>(device: &Tested<D>) {
     let zeros = |shape: &[usize]| device.zeros(shape).unwrap();
-    let (mut keys, mut values) = (zeros(&[2, 7, 8]), zeros(&[2, 7, 8]));
+    let empty =
+        |batch, positions| device.attention_cache(CacheDims { batch, positions, heads: 2, head_dim: 4 }).unwrap();
+    let (mut keys, mut values) = (empty(2, 7), empty(2, 7));
     let row = zeros(&[2, 1, 24]);
     let result = device.attention_decode(&row, &mut keys, &mut values, 7, 2);
     assert_error(result, &["attention_decode: position must be below the cache's 7, not 7"]);
     let result = device.attention_decode(&zeros(&[2, 2, 24]), &mut keys, &mut values, 0, 2);
     assert_error(result, &["attention_decode: qkv must be [B, 1, 3d]"]);
-    let result = device.attention_decode(&row, &mut keys, &mut zeros(&[2, 6, 8]), 0, 2);
-    assert_error(result, &["attention_decode: values must be [2, 7, 8], not [2, 6, 8]"]);
+    let result = device.attention_decode(&row, &mut keys, &mut empty(2, 6), 0, 2);
+    assert_error(result, &["attention_decode: values must be [2, 2, 7, 4], not [2, 2, 6, 4]"]);
     let result = device.attention_decode(&zeros(&[1, 1, 24]), &mut keys, &mut values, 0, 2);
-    assert_error(result, &["attention_decode: keys must be [1, 7, 8], not [2, 7, 8]"]);
+    assert_error(result, &["attention_decode: keys must be [1, 2, 7, 4], not [2, 2, 7, 4]"]);
+    let result = device.attention_decode(&row, &mut zeros(&[2, 7, 8]), &mut values, 0, 2);
+    assert_error(result, &["attention_decode: keys must be [B, H, T, d/H], not [2, 7, 8]"]);
 }

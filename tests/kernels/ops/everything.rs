@@ -2,7 +2,9 @@
 
 use std::slice::{from_mut, from_ref};
 
-use igpt_engine::device::{Activation, AdamStep, Beta, Device, Mask, MlpGradients, MlpWeights, Norm, WeightLayout};
+use igpt_engine::device::{
+    Activation, AdamStep, Beta, CacheDims, Device, Mask, MlpGradients, MlpWeights, Norm, WeightLayout,
+};
 
 use super::support::{Tested, upload};
 
@@ -90,6 +92,13 @@ pub fn with_the_bits_of_every_card<D: Device>(device: &Tested<D>) -> Vec<Vec<u32
     // One wide head, of an output and sums that are not a forward's: any numbers do.
     let (output, logsumexp) = (tensor(&[batch, tokens, width]), tensor(&[batch, 1, tokens]));
     keep(&device.attention_backward(&dy, &qkv, &output, &logsumexp, 1, Mask::Causal).unwrap());
+
+    let dims = CacheDims { batch, positions: tokens, heads, head_dim: width / heads };
+    let [mut keys, mut values] = [(); 2].map(|()| device.attention_cache(dims).unwrap());
+    keep(&device.attention_prefill(&qkv, &mut keys, &mut values, 0, heads).unwrap());
+    let row = tensor(&[batch, 1, 3 * width]);
+    keep(&device.attention_decode(&row, &mut keys, &mut values, tokens - 1, heads).unwrap());
+    [&keys, &values].into_iter().for_each(&mut keep);
 
     let logits = tensor(&[batch, tokens, rows]);
     let weights = tensor(&[batch * tokens]);

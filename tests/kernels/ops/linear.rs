@@ -6,7 +6,7 @@ use proptest::prelude::{Strategy, any};
 use super::reference::{self, Sizes};
 use super::support::{
     Both, FACTORS, Tested, assert_bits, assert_close, assert_error, assert_matches_finite_differences,
-    assert_rounded_once, assert_within_twice_naive, dot, each, property, scaled, sum, sum_in_f32,
+    assert_rounded_once, assert_within_twice_naive, dot, each, property, scaled, sum, sum_in_f32, upload,
 };
 
 /// Seed, layout, bias, rows, inputs, outputs.
@@ -258,4 +258,46 @@ pub fn mistakes_are_errors<D: Device>(device: &Tested<D>) {
     assert_error(result, &["linear_backward: dy must be [2, 3] and then 5, not [6, 5]"]);
     let result = device.linear_backward(&dy, &x, &weight, WeightLayout::InOut, &mut zeros(&[5, 8]), None, Beta::One);
     assert_error(result, &["linear_backward: d_weight must be [8, 5], not [5, 8]"]);
+}
+
+/// One position of each image: the bits of a row depend neither on the rows beside it nor on whether the weight was laid out for
+/// drawing, which is forgotten when the weight changes.
+pub fn one_position<D: Device>(device: &Tested<D>) {
+    let (in_out, out_in) = (WeightLayout::InOut, WeightLayout::OutIn);
+    let cases = [([1, 1], in_out), ([5, 16], out_in), ([64, 130], in_out), ([700, 33], out_in), ([2100, 20], in_out)];
+    each(cases, |([inputs, outputs], layout)| {
+        let random = &mut device.random(inputs as u64);
+        let (most, shape) = (50, if layout == WeightLayout::InOut { [inputs, outputs] } else { [outputs, inputs] });
+        let (x, flat, bias) = (random.values(most * inputs), random.values(inputs * outputs), random.values(outputs));
+        let mut weight = upload(device, &shape, &flat);
+        let bias_tensor = upload(device, &[outputs], &bias);
+        let product = |weight: &D::Tensor, rows: usize| {
+            let x = upload(device, &[rows, 1, inputs], &x[..rows * inputs]);
+            let y = device.linear(&x, weight, layout, Some(&bias_tensor)).unwrap();
+            assert_eq!(device.shape(&y), [rows, 1, outputs]);
+            device.download(&y).unwrap()
+        };
+
+        let whole = product(&weight, most);
+        for (at, got) in whole.iter().enumerate() {
+            let (row, column) = (at / outputs, at % outputs);
+            let of = |input| {
+                flat[if layout == WeightLayout::InOut { input * outputs + column } else { column * inputs + input }]
+            };
+            let exact: f64 = (0..inputs).map(|input| x[row * inputs + input] * of(input)).sum::<f64>() + bias[column];
+            let allowed = device.tolerance(inputs) * (inputs as f64).sqrt().max(1.0);
+            assert!((f64::from(*got) - exact).abs() <= allowed, "row {row}, column {column}: {got} instead of {exact}");
+        }
+        for rows in [1, 2, 5, 6, 7, 13, 16, 17, 48, 49] {
+            assert_bits("fewer rows", &product(&weight, rows), &whole[..rows * outputs]);
+        }
+
+        device.prepare_decoding(&weight, layout).unwrap();
+        for rows in [1, 16, 50] {
+            assert_bits("laid out", &product(&weight, rows), &whole[..rows * outputs]);
+        }
+        device.overwrite(&mut weight, &vec![0.0; inputs * outputs]).unwrap();
+        let nothing = product(&weight, 2);
+        assert!(nothing.chunks(outputs).all(|row| row.iter().zip(&bias).all(|(y, bias)| *y == *bias as f32)));
+    });
 }

@@ -8,6 +8,7 @@
 pub mod adam;
 pub mod attention;
 pub mod attention_decode;
+pub mod attention_prefill;
 pub mod cross_entropy;
 mod determinism;
 pub mod elementwise;
@@ -60,7 +61,10 @@ macro_rules! op_table {
                 forward, backward, two_tokens, long_sequences, edges, large_scores, low_scores, rising_scores,
                 a_nan_stays_in_its_head, gradients_of_any_size, mistakes_are_errors
             }
-            attention_decode { equals_attention, bounds, large_scores, a_nan_stays_in_its_head, mistakes_are_errors }
+            attention_decode {
+                equals_attention, bounds, large_scores, chunks_of_no_weight, a_nan_stays_in_its_head, mistakes_are_errors
+            }
+            attention_prefill { fills_the_cache, mistakes_are_errors }
             cross_entropy {
                 loss_and_gradient, all_colours, bounds, extreme_logits, classes_that_cannot_be, weights_of_any_size,
                 rows_without_weight, losses_that_are_not_finite, mistakes_are_errors
@@ -77,7 +81,8 @@ macro_rules! op_table {
                 forward, backward, wide, bounds, many_sums, far_from_zero, small_rows, values_of_any_size, mistakes_are_errors
             }
             linear {
-                forward, backward, bounds, large, large_palettes, splits, several_weights, values_of_any_size, mistakes_are_errors
+                forward, backward, bounds, large, large_palettes, splits, several_weights, one_position, values_of_any_size,
+                mistakes_are_errors
             }
             mean_pool { both_ways, bounds, values_of_any_size, mistakes_are_errors }
             memory { values_come_back, rows_are_gathered, no_tensor_is_empty }

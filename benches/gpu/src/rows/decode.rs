@@ -2,7 +2,7 @@
 
 use igpt_engine::device::cuda::CudaTensor;
 use igpt_engine::device::prelude::*;
-use igpt_engine::device::{CudaDevice, Result};
+use igpt_engine::device::{CacheDims, CudaDevice, Result};
 
 use super::{Bench, Case, Prepared};
 use crate::check::Checked;
@@ -19,14 +19,14 @@ struct Set {
     values: CudaTensor,
 }
 
-/// A row of attention in f64: the weighted mean of `values` `[T, d]`, of whose columns those from `first` on are a head's.
-fn attend(query: &[f32], keys: &[f32], values: &[f32], (width, first): (usize, usize)) -> Vec<f64> {
+/// A row of attention in f64: the weighted mean of a head's `values` `[T, d]`.
+fn attend(query: &[f32], keys: &[f32], values: &[f32]) -> Vec<f64> {
     let columns = query.len();
     let scale = 1.0 / (columns as f64).sqrt();
     let row = |of: &[f32], token: usize| -> Vec<f64> {
-        of[token * width + first..][..columns].iter().map(|value| f64::from(*value)).collect()
+        of[token * columns..][..columns].iter().map(|value| f64::from(*value)).collect()
     };
-    let powers: Vec<f64> = (0..keys.len() / width)
+    let powers: Vec<f64> = (0..keys.len() / columns)
         .map(|token| {
             let score: f64 = row(keys, token).iter().zip(query).map(|(key, query)| key * f64::from(*query)).sum();
             (score * scale).exp()
@@ -34,6 +34,13 @@ fn attend(query: &[f32], keys: &[f32], values: &[f32], (width, first): (usize, u
         .collect();
     let sum: f64 = powers.iter().sum();
     (0..columns).map(|i| powers.iter().enumerate().map(|(token, p)| p / sum * row(values, token)[i]).sum()).collect()
+}
+
+/// A cache that holds these numbers.
+fn cache(device: &CudaDevice, dims: CacheDims, numbers: &[f32]) -> Result<CudaTensor> {
+    let mut cache = device.attention_cache(dims)?;
+    device.overwrite(&mut cache, numbers)?;
+    Ok(cache)
 }
 
 fn prepare<'a>(
@@ -44,6 +51,7 @@ fn prepare<'a>(
 ) -> Result<Prepared<'a>> {
     let (width, heads, tokens) = (model.config.width, model.config.heads, model.tokens);
     let (columns, position) = (width / heads, tokens - 1);
+    let dims = CacheDims { batch: images, positions: tokens, heads, head_dim: columns };
     let mut on_device = Vec::new();
     let mut exact = Vec::new();
     for set in 0..sets {
@@ -52,17 +60,17 @@ fn prepare<'a>(
             (normals.take(images * tokens * width, 1.0), normals.take(images * tokens * width, 1.0));
         on_device.push(Set {
             qkv: device.upload(&[images, 1, 3 * width], &qkv)?,
-            keys: device.upload(&[images, tokens, width], &keys)?,
-            values: device.upload(&[images, tokens, width], &values)?,
+            keys: cache(device, dims, &keys)?,
+            values: cache(device, dims, &values)?,
         });
         if set == 0 {
             // The last image's last head, with this token's own key and value in the cache.
-            let (own, cache) = (&qkv[(images - 1) * 3 * width..], (images - 1) * tokens * width);
-            let (keys, values) = (&mut keys[cache..], &mut values[cache..]);
-            keys[position * width..].copy_from_slice(&own[width..2 * width]);
-            values[position * width..].copy_from_slice(&own[2 * width..]);
-            let first = width - columns;
-            exact = attend(&own[first..width], keys, values, (width, first));
+            let (own, head) = (&qkv[(images - 1) * 3 * width..], images * tokens * width - tokens * columns);
+            let (keys, values) = (&mut keys[head..], &mut values[head..]);
+            let own = |part: usize| &own[(part + 1) * width - columns..(part + 1) * width];
+            keys[position * columns..].copy_from_slice(own(1));
+            values[position * columns..].copy_from_slice(own(2));
+            exact = attend(own(0), keys, values);
         }
     }
 
@@ -82,8 +90,9 @@ impl Bench<'_> {
         let (device, effort) = (self.device, self.effort);
         for model in &effort.models {
             let (width, tokens, images) = (model.config.width, model.tokens, IMAGES.min(8 * model.images));
-            // The cache in f32, once.
-            let bytes = (images * (2 * 4 * tokens * width + 4 * 2 * width)) as f64;
+            // The cache once.
+            let element = device.precision().bytes();
+            let bytes = (element * images * (2 * tokens * width + 4 * width)) as f64;
             let sets = effort.sets(bytes);
             let case = Case {
                 op: "attention of one token".to_owned(),

@@ -4,8 +4,8 @@ mod elements;
 
 use igpt_engine::device::prelude::*;
 use igpt_engine::device::{
-    Activation, Beta, CudaDevice, Mask, MlpGradients, MlpWeights, Norm, Precision, SampleOptions, WeightGradient,
-    WeightLayout,
+    Activation, Beta, CacheDims, CudaDevice, Mask, MlpGradients, MlpWeights, Norm, Precision, SampleOptions,
+    WeightGradient, WeightLayout,
 };
 
 type Tensor = <CudaDevice as Tensors>::Tensor;
@@ -83,6 +83,16 @@ fn tensor(device: &CudaDevice, shape: &[usize]) -> Tensor {
     };
     let values: Vec<f32> = (0..shape.iter().product()).map(|_| next()).collect();
     device.upload(shape, &values).unwrap()
+}
+
+/// Keys and values of two heads of 64.
+fn caches(device: &CudaDevice, batch: usize, positions: usize) -> [Tensor; 2] {
+    let dims = CacheDims { batch, positions, heads: 2, head_dim: 64 };
+    [(); 2].map(|()| {
+        let mut cache = device.attention_cache(dims).unwrap();
+        device.overwrite(&mut cache, &vec![0.5; batch * positions * dims.width()]).unwrap();
+        cache
+    })
 }
 
 /// All of them for a device of this precision, with `times` as many rows, images or elements.
@@ -278,16 +288,35 @@ impl Names {
 
         let (batch, position, width) = (2 * self.1, 255, 128);
         let run = move |device: &CudaDevice| {
-            let qkv = tensor(device, &[batch, 1, 3 * width]);
-            let [mut keys, mut values] = [(); 2].map(|()| tensor(device, &[batch, position + 1, width]));
+            let (qkv, [mut keys, mut values]) =
+                (tensor(device, &[batch, 1, 3 * width]), caches(device, batch, position + 1));
             device.attention_decode(&qkv, &mut keys, &mut values, position, 2).unwrap();
         };
-        let read = batch * (3 * size * width + 2 * 4 * position * width);
+        let read = batch * (3 * size * width + 2 * size * position * width);
+        // Of two chunks and two heads.
+        let partials = 4 * batch * 2 * 2 * (width / 2 + 2);
         cases.push(Case {
             card: None,
             shape: format!("{batch} images, position {position}, 2 heads of 64"),
             run: Box::new(run),
-            kernels: vec![(format!("attention_decode_{name}"), fixed(read, batch * width * (2 * 4 + size)))],
+            kernels: vec![
+                (format!("attention_decode_{name}"), fixed(read, batch * width * 2 * size + partials)),
+                (format!("attention_decode_combine_{name}"), fixed(partials, batch * width * size)),
+            ],
+        });
+
+        let (batch, tokens) = (2 * self.1, 64);
+        let run = move |device: &CudaDevice| {
+            let qkv = tensor(device, &[batch, tokens, 3 * width]);
+            let [mut keys, mut values] = caches(device, batch, tokens + 3);
+            device.attention_prefill(&qkv, &mut keys, &mut values, 0, 2).unwrap();
+        };
+        let both = 2 * size * batch * tokens * width;
+        cases.push(Case {
+            card: None,
+            shape: format!("{batch} images, {tokens} tokens, 2 heads of 64"),
+            run: Box::new(run),
+            kernels: vec![(format!("attention_prefill_{name}"), fixed(both, both))],
         });
         cases
     }

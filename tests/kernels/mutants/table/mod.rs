@@ -5,6 +5,7 @@ mod attention;
 mod attention_backward;
 mod attention_backward_sm90;
 mod attention_decode;
+mod attention_prefill;
 mod attention_sm90;
 mod cross_entropy;
 mod elementwise;
@@ -108,7 +109,7 @@ use mutants;
 
 /// All of them.
 pub fn all() -> impl Iterator<Item = &'static Mutant> {
-    const TABLES: [&[Mutant]; 19] = [
+    const TABLES: [&[Mutant]; 20] = [
         linear_bf16::MUTANTS,
         attention_backward::MUTANTS,
         attention_backward_sm90::MUTANTS,
@@ -120,6 +121,7 @@ pub fn all() -> impl Iterator<Item = &'static Mutant> {
         layernorm::MUTANTS,
         adam::MUTANTS,
         attention_decode::MUTANTS,
+        attention_prefill::MUTANTS,
         cross_entropy::MUTANTS,
         elementwise::MUTANTS,
         ema::MUTANTS,
