@@ -19,6 +19,7 @@ impl ElementwiseOps for CpuDevice {
 
     fn add_assign(&self, into: &mut CpuTensor, other: &CpuTensor) -> Result<()> {
         check(into.dimensions(), other.dimensions())?;
+        let _timed = self.time("add_assign", 0.0, 3 * other.values.len());
         let (len, other) = (into.values.len(), other.values());
         self.for_each_block(len.div_ceil(BLOCK), len, [blocked(&mut into.values, BLOCK)], |index, [into]| {
             into.iter_mut().zip(&other[index * BLOCK..]).for_each(|(into, other)| *into += other);

@@ -30,6 +30,11 @@ impl MlpOps for CpuDevice {
         activation: Activation,
     ) -> Result<MlpOutput<CpuTensor>> {
         let MlpDims { rows, width, hidden: hidden_width } = check(x.dimensions(), weight_shapes(&weights))?;
+        let _timed = self.time(
+            "mlp",
+            4.0 * (rows * width * hidden_width) as f64,
+            2 * rows * (width + 2 * hidden_width) + 2 * width * hidden_width,
+        );
         let (mut hidden, mut output) = (self.tensor(x.shape.with_last(hidden_width)), self.tensor(x.shape));
 
         // hidden = x · up + up_bias
@@ -69,6 +74,11 @@ impl MlpOps for CpuDevice {
     ) -> Result<HiddenGradients<CpuTensor>> {
         let MlpDims { rows, width, hidden: hidden_width } =
             check_hidden_backward(dy.dimensions(), hidden.dimensions(), down.dimensions())?;
+        let _timed = self.time(
+            "mlp_hidden_backward",
+            2.0 * (rows * width * hidden_width) as f64,
+            rows * (width + 3 * hidden_width) + width * hidden_width,
+        );
         let (mut d_hidden, mut activated) = (self.tensor(hidden.shape), self.tensor(hidden.shape));
 
         // The activation once more, and its gradient: both [rows, hidden].

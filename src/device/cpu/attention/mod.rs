@@ -106,10 +106,17 @@ fn blocks(strips: &mut [Strip]) -> &mut [Block] {
     strips.as_chunks_mut().0
 }
 
+/// FLOPs of one matrix product of all heads' `[tokens, head_dim]` and its like, over the scores that the mask leaves.
+fn products(dims: AttentionDims, mask: Mask) -> f64 {
+    let seen = if mask == Mask::Causal { (dims.tokens + 1) as f64 / 2.0 } else { dims.tokens as f64 };
+    2.0 * (dims.batch * dims.tokens * dims.width()) as f64 * seen
+}
+
 impl AttentionOps for CpuDevice {
     fn attention(&self, qkv: &CpuTensor, heads: usize, mask: Mask) -> Result<Attended<CpuTensor>> {
         let dims = check(qkv.dimensions(), heads)?;
         let AttentionDims { batch, tokens, heads, head_dim } = dims;
+        let _timed = self.time("attention", 2.0 * products(dims, mask), 4 * batch * tokens * dims.width());
         let mut output = self.tensor(qkv.shape.with_last(dims.width()));
         let mut logsumexp = self.shaped("attention", &[batch, heads, tokens])?;
 
@@ -162,6 +169,8 @@ impl AttentionOps for CpuDevice {
     ) -> Result<CpuTensor> {
         let (saved, lse) = (output.dimensions(), logsumexp.dimensions());
         let dims = check_backward(dy.dimensions(), qkv.dimensions(), saved, lse, heads)?;
+        let floats = 8 * dims.batch * dims.tokens * dims.width();
+        let _timed = self.time("attention_backward", 5.0 * products(dims, mask), floats);
         let mut d_qkv = self.tensor(qkv.shape);
 
         let saved =
