@@ -9,15 +9,12 @@ use super::CpuDevice;
 use super::gemm::matrix;
 use super::linear::add_bias;
 use super::math::{exp, mul_add, normal_cdf, sigmoid};
-use super::parallel::blocked;
+use super::parallel::Scattered;
 use super::tensor::CpuTensor;
 use crate::device::Result;
 use crate::device::ops::mlp::{
     Activation, HiddenGradients, MlpDims, MlpOps, MlpOutput, MlpShapes, MlpWeights, check, check_hidden_backward,
 };
-
-/// Elements of a task of the elementwise passes.
-const BLOCK: usize = 16 * 1024;
 
 /// Slope of quick-GELU's sigmoid.
 const QUICK: f32 = 1.702;
@@ -37,22 +34,19 @@ impl MlpOps for CpuDevice {
         );
         let (mut hidden, mut output) = (self.tensor(x.shape.with_last(hidden_width)), self.tensor(x.shape));
 
-        // hidden = x · up + up_bias
+        // hidden = x · up + up_bias and activated = act(hidden), [rows, hidden], a piece at a time.
         let up = matrix(weights.up.values(), width, hidden_width);
-        self.matmul(&mut hidden.values, false, matrix(x.values(), rows, width), up);
-        if let Some(bias) = weights.up_bias {
-            add_bias(self, &mut hidden.values, bias.values());
-        }
-
-        // activated = act(hidden), [rows, hidden]
-        let before = hidden.values();
-        let mut activated = self.scratch(before.len());
-        let blocks = before.len().div_ceil(BLOCK);
-        self.for_each_block(blocks, before.len(), [blocked(&mut activated, BLOCK)], |index, [out]| {
-            let before = &before[index * BLOCK..][..out.len()];
+        let mut activated = self.scratch(rows * hidden_width);
+        let (pieces, up_bias) = (Scattered::new(&mut activated), weights.up_bias.map(CpuTensor::values));
+        self.matmul_then(&mut hidden.values, false, matrix(x.values(), rows, width), up, |row, first, hidden| {
+            if let Some(bias) = up_bias {
+                hidden.iter_mut().zip(&bias[first..]).for_each(|(hidden, bias)| *hidden += bias);
+            }
+            // SAFETY: each element of the product is finished once.
+            let activated = unsafe { pieces.part(row * hidden_width + first, hidden.len()) };
             match activation {
-                Activation::QuickGelu => quick_gelu(before, out),
-                Activation::Gelu => gelu(before, out),
+                Activation::QuickGelu => quick_gelu(hidden, activated),
+                Activation::Gelu => gelu(hidden, activated),
             }
         });
 
@@ -81,13 +75,15 @@ impl MlpOps for CpuDevice {
         );
         let (mut d_hidden, mut activated) = (self.tensor(hidden.shape), self.tensor(hidden.shape));
 
-        // The activation once more, and its gradient: both [rows, hidden].
+        // dy · downᵀ becomes the gradient before the activation, a piece at a time, and the activation is made once more: both
+        // [rows, hidden].
         let (dy, down) = (matrix(dy.values(), rows, width), matrix(down.values(), hidden_width, width));
-        self.matmul(&mut d_hidden.values, false, dy, down.transpose());
-        let hidden = hidden.values();
-        let outputs = [blocked(&mut activated.values, BLOCK), blocked(&mut d_hidden.values, BLOCK)];
-        self.for_each_block(hidden.len().div_ceil(BLOCK), hidden.len(), outputs, |index, [activated, d_hidden]| {
-            let hidden = &hidden[index * BLOCK..][..activated.len()];
+        let (pieces, hidden) = (Scattered::new(&mut activated.values), hidden.values());
+        self.matmul_then(&mut d_hidden.values, false, dy, down.transpose(), |row, first, d_hidden| {
+            let start = row * hidden_width + first;
+            let hidden = &hidden[start..][..d_hidden.len()];
+            // SAFETY: each element of the product is finished once.
+            let activated = unsafe { pieces.part(start, hidden.len()) };
             match activation {
                 Activation::QuickGelu => quick_gelu_backward(hidden, activated, d_hidden),
                 Activation::Gelu => gelu_backward(hidden, activated, d_hidden),

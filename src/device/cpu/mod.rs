@@ -18,6 +18,8 @@ mod linear;
 mod math;
 mod mean_pool;
 mod mlp;
+#[cfg(target_arch = "x86_64")]
+mod panels;
 mod parallel;
 mod sample;
 mod tensor;
