@@ -1,7 +1,7 @@
 """The training step of benches/step.rs in PyTorch, to stand beside it: python3 benches/torch_step.py tiny|small|s
 
 One step is zero_grad, forward, mean cross-entropy over all 1,024 positions, backward and Adam, in f32 on all cores. Needs
-PyTorch 2.4 or later.
+PyTorch 2.4 or later. The model is that of the other benchmarks, too.
 """
 
 import statistics
@@ -26,9 +26,8 @@ class Block(nn.Module):
         self.up = nn.Linear(width, 4 * width, bias=False)
         self.down = nn.Linear(4 * width, width, bias=False)
 
-    def forward(self, x):
+    def forward(self, x, normed):
         images, tokens, width = x.shape
-        normed = F.rms_norm(x, (width,), self.gain_1, 1e-5)
         heads = self.qkv(normed).view(images, tokens, 3, self.heads, -1).permute(2, 0, 3, 1, 4)
         attended = F.scaled_dot_product_attention(*heads, is_causal=True)
         x = x + self.mixed(attended.transpose(1, 2).reshape(images, tokens, width))
@@ -44,10 +43,19 @@ class ImageGpt(nn.Module):
         self.gain = nn.Parameter(torch.ones(width))
         self.head = nn.Linear(width, COLOURS, bias=False)
 
-    def forward(self, inputs, targets):
-        x = self.blocks(self.wte(inputs) + self.wpe.weight)
-        logits = self.head(F.rms_norm(x, x.shape[-1:], self.gain, 1e-5))
-        return F.cross_entropy(logits.flatten(0, 1), targets.flatten())
+    def forward(self, inputs, targets, reduction="mean"):
+        """The cross-entropy."""
+        *_, normed = self.depths(inputs)
+        return F.cross_entropy(self.head(normed).flatten(0, 1), targets.flatten(), reduction=reduction)
+
+    def depths(self, inputs):
+        """What each block sees, normalised; then the output of the last norm."""
+        x = self.wte(inputs) + self.wpe.weight
+        for block in self.blocks:
+            normed = F.rms_norm(x, x.shape[-1:], block.gain_1, 1e-5)
+            yield normed
+            x = block(x, normed)
+        yield F.rms_norm(x, x.shape[-1:], self.gain, 1e-5)
 
 
 def main():

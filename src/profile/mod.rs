@@ -14,6 +14,7 @@
 //! counter         what the launches of a trace do
 //! cache           what L2 still holds of what they touched
 //! rows            a step: its launches, and their shares
+//! cpu             the other profile: a step on this machine's CPU, measured op by op; it shares nothing with the above
 //! ```
 
 mod anchors;
@@ -21,10 +22,12 @@ mod cache;
 pub mod card;
 pub mod counter;
 pub mod counting;
+mod cpu;
 pub mod machine_code;
 pub mod model;
 mod references;
 mod rows;
 
 pub use card::{CARDS, Card, UnknownCard};
+pub use cpu::{CpuProfile, CpuRow, cpu_profile};
 pub use rows::{Profile, ProfileError, Row, profile};

@@ -1,4 +1,4 @@
-//! The project's own chores, `cargo xtask test | fuzz | torture | toolkit | bench | gpu | docs | deny | release | man`: what CI runs, and what a developer runs before it.
+//! The project's own chores, `cargo xtask test | fuzz | torture | toolkit | bench | peers | gpu | docs | deny | release | man`: what CI runs, and what a developer runs before it.
 
 use std::{
     env,
@@ -13,6 +13,7 @@ use clap::{Parser, Subcommand};
 mod actionlint;
 mod browser;
 mod clang_format;
+mod cpu_peers;
 mod deny;
 mod docs;
 mod fuzz;
@@ -71,11 +72,17 @@ enum Task {
         #[arg(trailing_var_arg = true)]
         filter: Vec<String>,
     },
-    /// Run the benchmarks (Criterion), on an otherwise idle machine
+    /// Measure the engine on this CPU beside PyTorch, scikit-learn and Pillow and the machine's limits: one table
     Bench {
-        /// Passed on to the benchmarks, e.g. `step`
-        #[arg(trailing_var_arg = true)]
-        filter: Vec<String>,
+        /// Passed on, e.g. `step-tiny` for that row alone, `--json FILE`, `--check BASELINE`; `--help` lists them
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        arguments: Vec<String>,
+    },
+    /// Install what the benchmark of the CPU stands beside (x86-64 Linux, 600 MB from PyPI, needs Python, a C compiler and binutils)
+    Peers {
+        /// Those of the CPU: PyTorch without CUDA, scikit-learn, Pillow, in `.peers-cpu`
+        #[arg(long, required = true)]
+        cpu: bool,
     },
     /// Try a GPU: measure it, or check everything on it (`cargo xtask gpu first-hour`)
     #[command(subcommand)]
@@ -108,7 +115,8 @@ fn main() -> ExitCode {
         Task::Test { browser: true, filter, .. } => browser::run(&filter),
         Task::Test { mpi: true, filter, .. } => mpi::run(&filter),
         Task::Test { all, filter, .. } => test(all, &filter),
-        Task::Bench { filter } => stage("benchmarks", cargo(["bench", "--workspace", "--"]).args(filter)),
+        Task::Bench { arguments } => cpu_peers::bench(&arguments),
+        Task::Peers { cpu: _ } => cpu_peers::install().map(|_| ()),
         Task::Gpu(task) => gpu::gpu(task),
         Task::Docs => docs::book(),
         Task::Fuzz(args) => fuzz::fuzz(&args),

@@ -14,9 +14,13 @@ use crate::model::Preset;
 /// The step's own code says what it would launch; the simulator counts what each launch does, on a sample of its blocks; a model
 /// makes times of these counts, of the kernels' machine code and of the card's ceilings. Nothing is measured, and every time is a
 /// prediction. Needs a build with CUDA kernels (`cargo xtask toolkit`), and no GPU.
+///
+/// With `--device cpu` a step is taken here and timed op by op, beside what this machine reaches in a large matrix product and in a
+/// read of memory.
 #[derive(Args)]
 #[command(after_help = "Examples:\n  igpt-engine profile --model s --batch 32 --card h100\n  \
-                  igpt-engine profile --model l --batch 16 --card a100 --json > step.json")]
+                  igpt-engine profile --model l --batch 16 --card a100 --json > step.json\n  \
+                  igpt-engine profile --model tiny --batch 4 --device cpu")]
 pub struct ProfileCommand {
     /// Size of the model: tiny (4 layers × 128), s (24 × 512), m (36 × 1024), l (48 × 1536), xl (60 × 3072)
     #[arg(long, value_parser = named::<Preset>(), value_name = "SIZE", default_value = "s")]
@@ -24,9 +28,15 @@ pub struct ProfileCommand {
     /// Width and height of the images; a sequence has its square in tokens
     #[arg(long, value_name = "PIXELS", default_value_t = 32, value_parser = RangedU64ValueParser::<usize>::new().range(1..=256))]
     pub resolution: usize,
-    /// Images of the micro-batch that a step takes
-    #[arg(long, value_name = "N", default_value_t = 32, value_parser = RangedU64ValueParser::<usize>::new().range(1..=65_536))]
-    pub batch: usize,
+    /// Images of the micro-batch that a step takes [default: 32; 1 on the CPU]
+    #[arg(long, value_name = "N", value_parser = RangedU64ValueParser::<usize>::new().range(1..=65_536))]
+    pub batch: Option<usize>,
+    /// `cpu`: measure a step on this machine's processor, in f32
+    #[arg(long, value_name = "DEVICE", value_parser = ["cpu"], conflicts_with_all = ["card", "precision", "measure", "svg"])]
+    pub device: Option<String>,
+    /// Threads of the CPU device [default: all cores]
+    #[arg(long, value_name = "N", requires = "device")]
+    pub threads: Option<usize>,
     /// The card: a100, a100-40, rtx4090, l40s, h100, h100-pcie or h200
     #[arg(long, value_name = "NAME", default_value = "h100")]
     pub card: String,

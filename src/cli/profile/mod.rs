@@ -1,6 +1,7 @@
-//! `igpt-engine profile`: where the time of a step goes, predicted.
+//! `igpt-engine profile`: where the time of a step goes, predicted for a card or measured on the CPU.
 
 mod args;
+mod cpu_output;
 mod output;
 mod picture;
 
@@ -11,22 +12,25 @@ pub use args::ProfileCommand;
 use super::common::output::print_json;
 use crate::device::CudaDevice;
 use crate::fs::Output;
-use crate::model::ModelConfig;
+use crate::model::{ModelConfig, Transformer};
 use crate::plan::{Load, Work};
-use crate::profile::{Card, profile as predicted};
+use crate::profile::{Card, cpu_profile, profile as predicted};
 
 impl ProfileCommand {
     /// Runs the command.
     pub fn run(self) -> Result<()> {
-        let card = Card::named(&self.card)?;
         let config = ModelConfig::preset(self.model, self.resolution);
+        if self.device.is_some() {
+            return self.on_cpu(config);
+        }
+        let card = Card::named(&self.card)?;
         config.validate()?;
         let svg = self.svg.as_deref().map(Output::open).transpose()?;
 
         let load = Load {
             config: &config,
             work: Work::Training,
-            images: self.batch,
+            images: self.images(),
             length: config.positions,
             precision: self.precision,
             ema: false,
@@ -44,5 +48,20 @@ impl ProfileCommand {
             return print_json(&profile);
         }
         output::say_profile(&self, &profile)
+    }
+
+    /// Measures a step here.
+    fn on_cpu(self, config: ModelConfig) -> Result<()> {
+        let model = Transformer::new(config.clone())?;
+        let profile = cpu_profile(&config, &model, self.images(), self.threads)?;
+        if self.json {
+            return print_json(&profile);
+        }
+        cpu_output::say_profile(&self, &profile)
+    }
+
+    /// Images of a step.
+    fn images(&self) -> usize {
+        self.batch.unwrap_or(if self.device.is_some() { 1 } else { 32 })
     }
 }

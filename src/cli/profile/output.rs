@@ -14,7 +14,7 @@ use crate::report::html::grouped;
 /// The table for people: the step, its launches, the share of each op.
 pub fn say_profile(command: &ProfileCommand, profile: &Profile) -> Result<()> {
     let Profile { card_name, step_ms, gaps_ms, tokens_per_second, mfu, mfu_palm, launches, .. } = profile;
-    let (model, batch) = (command.model.name(), command.batch);
+    let (model, batch) = (command.model.name(), command.images());
     say(format_args!("A training step of {model}, {batch} images of {0} x {0}, on {card_name}", command.resolution))?;
     say(format_args!(""))?;
     say(format_args!("  predicted    {step_ms:.1} ms, {} tokens/s", grouped(*tokens_per_second as u64)))?;

@@ -49,6 +49,9 @@ impl AdamOps for CpuDevice {
             check(shapes[0], shapes[1], shapes[2], shapes[3], norm_shape, step.step)?;
         }
 
+        let elements: usize = parameters.iter().map(|parameter| parameter.values.len()).sum();
+        let _timed = self.time("adam", 0.0, 7 * elements);
+
         // A gradient that is not finite must not reach the weights.
         let norm = clip.as_ref().map(|clip| clip.norm.values[0]);
         if norm.is_some_and(|norm| !norm.is_finite()) {

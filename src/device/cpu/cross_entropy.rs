@@ -18,6 +18,7 @@ impl CrossEntropyOps for CpuDevice {
     ) -> Result<CrossEntropy<CpuTensor>> {
         const OP: &str = "cross_entropy";
         let LogitsDims { rows, vocabulary } = check(logits.dimensions(), targets.shape, weights.dimensions())?;
+        let _timed = self.time(OP, 0.0, 2 * rows * vocabulary);
         tokens::check_targets(&targets.ids, &weights.values, vocabulary)?;
         let (mut loss, mut nll) = (self.shaped(OP, &[1])?, self.shaped(OP, &[rows])?);
 

@@ -12,6 +12,7 @@ impl EmbeddingOps for CpuDevice {
         let dims = check(table.dimensions(), positions.dimensions(), ids.shape, first)?;
         tokens::check_rows(&ids.ids, dims.rows)?;
         let EmbeddingDims { batch, tokens, width, .. } = dims;
+        let _timed = self.time("embedding", 0.0, 3 * batch * tokens * width);
         let mut y = self.shaped("embedding", &[batch, tokens, width])?;
 
         let (table, positions, ids) = (table.values(), &positions.values[first * width..], &ids.ids);
@@ -46,6 +47,7 @@ impl EmbeddingOps for CpuDevice {
         let dims = check_backward(dy.dimensions(), ids.shape, d_table.dimensions(), d_positions.dimensions())?;
         tokens::check_rows(&ids.ids, dims.rows)?;
         let EmbeddingDims { batch, tokens, width, rows } = dims;
+        let _timed = self.time("embedding_backward", 0.0, (2 * batch * tokens + rows + tokens) * width);
         let dy = dy.values();
 
         // Each row of the table collects the gradients of its own tokens, in the order in which they stand.

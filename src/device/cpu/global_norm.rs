@@ -18,6 +18,7 @@ impl GlobalNormOps for CpuDevice {
 
     fn judge_gradients(&self, tensors: &[CpuTensor], verdict: &mut CpuTensor) -> Result<()> {
         check_verdict(verdict.dimensions())?;
+        let _timed = self.time("judge_gradients", 0.0, tensors.iter().map(|tensor| tensor.values.len()).sum());
         let norm = norm(self, tensors);
         verdict.values[0] = norm;
         let skipped = if norm.is_finite() { 0.0 } else { 1.0 };

@@ -23,6 +23,7 @@ impl LayerNormOps for CpuDevice {
         bias: Option<&CpuTensor>,
     ) -> Result<LayerNormed<CpuTensor>> {
         let NormDims { rows, width } = check(x.dimensions(), gain.dimensions(), bias.map(CpuTensor::dimensions))?;
+        let _timed = self.time("layernorm", 0.0, 2 * rows * width);
         let (mut normed, mut stats) = (self.tensor(x.shape), self.shaped("layernorm", &[rows, 2])?);
 
         let (x, gain, bias) = (x.values(), gain.values(), bias.map(CpuTensor::values));
@@ -49,6 +50,7 @@ impl LayerNormOps for CpuDevice {
         let bias_shape = bias.map(CpuTensor::dimensions);
         let dims = check_residual(x.dimensions(), delta.dimensions(), gain.dimensions(), bias_shape)?;
         let NormDims { rows, width } = dims;
+        let _timed = self.time("residual_layernorm", 0.0, 4 * rows * width);
         let (mut sum, mut normed) = (self.tensor(x.shape), self.tensor(x.shape));
         let mut stats = self.shaped("residual_layernorm", &[rows, 2])?;
 
@@ -92,6 +94,7 @@ impl LayerNormOps for CpuDevice {
             stats.dimensions(),
             d_stream.as_deref().map(CpuTensor::dimensions),
         )?;
+        let _timed = self.time("layernorm_gradients", 0.0, (3 + usize::from(d_stream.is_some())) * rows * width);
 
         // dx takes the place of the stream's gradient, where there is one and nobody else holds it.
         let add = d_stream.is_some();

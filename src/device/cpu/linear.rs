@@ -21,6 +21,7 @@ impl LinearOps for CpuDevice {
     ) -> Result<CpuTensor> {
         let bias_shape = bias.map(CpuTensor::dimensions);
         let LinearDims { rows, inputs, outputs } = check(x.dimensions(), weight.dimensions(), layout, bias_shape)?;
+        let _timed = self.time_gemm("linear", rows, inputs, outputs);
         let mut y = self.tensor(x.shape.with_last(outputs));
         if is_one_position(x.dimensions()) {
             let (dims, weight) =
@@ -42,6 +43,7 @@ impl LinearOps for CpuDevice {
 
     fn linear_input_gradient(&self, dy: &CpuTensor, weight: &CpuTensor, layout: WeightLayout) -> Result<CpuTensor> {
         let LinearDims { rows, inputs, outputs } = check_input_gradient(dy.dimensions(), weight.dimensions(), layout)?;
+        let _timed = self.time_gemm("linear_input_gradient", rows, outputs, inputs);
         let mut dx = self.tensor(dy.shape.with_last(inputs));
         let weight = match layout {
             WeightLayout::InOut => matrix(weight.values(), inputs, outputs).transpose(),
@@ -64,6 +66,7 @@ impl LinearOps for CpuDevice {
         for WeightGradient { x, dy, layout, d_weight, beta } in gradients {
             let LinearDims { rows, inputs, outputs } =
                 check_weight_gradient(x.dimensions(), dy.dimensions(), layout, d_weight.dimensions())?;
+            let _timed = self.time_gemm("weight_gradients", inputs, rows, outputs);
             let (x, dy) = (matrix(x.values(), rows, inputs), matrix(dy.values(), rows, outputs));
             match layout {
                 WeightLayout::InOut => self.matmul(&mut d_weight.values, beta.adds(), x.transpose(), dy),
@@ -76,6 +79,7 @@ impl LinearOps for CpuDevice {
     fn bias_gradient(&self, dy: &CpuTensor, d_bias: &mut CpuTensor, beta: Beta) -> Result<()> {
         check_bias_gradient(dy.dimensions(), d_bias.dimensions())?;
         let (dy, sums) = (dy.values(), &mut d_bias.values);
+        let _timed = self.time("bias_gradient", 0.0, dy.len());
         let (width, block) = (sums.len(), ROW_BLOCK * sums.len());
 
         // Sums of blocks of rows, then those in order.

@@ -10,16 +10,13 @@ use super::few_rows::{Weight, is_one_position};
 use super::gemm::matrix;
 use super::linear::add_bias;
 use super::math::{exp, mul_add, normal_cdf, sigmoid};
-use super::parallel::{Scattered, blocked};
+use super::parallel::Scattered;
 use super::tensor::CpuTensor;
 use crate::device::ops::linear::LinearDims;
 use crate::device::ops::mlp::{
     Activation, HiddenGradients, MlpDims, MlpOps, MlpOutput, MlpShapes, MlpWeights, check, check_hidden_backward,
 };
 use crate::device::{Result, WeightLayout};
-
-/// Elements of a task of the elementwise passes.
-const BLOCK: usize = 16 * 1024;
 
 /// Slope of quick-GELU's sigmoid.
 const QUICK: f32 = 1.702;
@@ -32,6 +29,11 @@ impl MlpOps for CpuDevice {
         activation: Activation,
     ) -> Result<MlpOutput<CpuTensor>> {
         let MlpDims { rows, width, hidden: hidden_width } = check(x.dimensions(), weight_shapes(&weights))?;
+        let _timed = self.time(
+            "mlp",
+            4.0 * (rows * width * hidden_width) as f64,
+            2 * rows * (width + 2 * hidden_width) + 2 * width * hidden_width,
+        );
         let (mut hidden, mut output) = (self.tensor(x.shape.with_last(hidden_width)), self.tensor(x.shape));
 
         if is_one_position(x.dimensions()) {
@@ -48,20 +50,17 @@ impl MlpOps for CpuDevice {
             return Ok(MlpOutput { output, hidden });
         }
 
-        // hidden = x · up + up_bias
+        // hidden = x · up + up_bias and activated = act(hidden), [rows, hidden], a piece at a time.
         let up = matrix(weights.up.values(), width, hidden_width);
-        self.matmul(&mut hidden.values, false, matrix(x.values(), rows, width), up);
-        if let Some(bias) = weights.up_bias {
-            add_bias(self, &mut hidden.values, bias.values());
-        }
-
-        // activated = act(hidden), [rows, hidden]
-        let before = hidden.values();
-        let mut activated = self.scratch(before.len());
-        let blocks = before.len().div_ceil(BLOCK);
-        self.for_each_block(blocks, before.len(), [blocked(&mut activated, BLOCK)], |index, [out]| {
-            let before = &before[index * BLOCK..][..out.len()];
-            activate(activation, before, out);
+        let mut activated = self.scratch(rows * hidden_width);
+        let (pieces, up_bias) = (Scattered::new(&mut activated), weights.up_bias.map(CpuTensor::values));
+        self.matmul_then(&mut hidden.values, false, matrix(x.values(), rows, width), up, |row, first, hidden| {
+            if let Some(bias) = up_bias {
+                hidden.iter_mut().zip(&bias[first..]).for_each(|(hidden, bias)| *hidden += bias);
+            }
+            // SAFETY: each element of the product is finished once.
+            let activated = unsafe { pieces.part(row * hidden_width + first, hidden.len()) };
+            activate(activation, hidden, activated);
         });
 
         // output = activated · down + down_bias
@@ -82,15 +81,22 @@ impl MlpOps for CpuDevice {
     ) -> Result<HiddenGradients<CpuTensor>> {
         let MlpDims { rows, width, hidden: hidden_width } =
             check_hidden_backward(dy.dimensions(), hidden.dimensions(), down.dimensions())?;
+        let _timed = self.time(
+            "mlp_hidden_backward",
+            2.0 * (rows * width * hidden_width) as f64,
+            rows * (width + 3 * hidden_width) + width * hidden_width,
+        );
         let (mut d_hidden, mut activated) = (self.tensor(hidden.shape), self.tensor(hidden.shape));
 
-        // The activation once more, and its gradient: both [rows, hidden].
+        // dy · downᵀ becomes the gradient before the activation, a piece at a time, and the activation is made once more: both
+        // [rows, hidden].
         let (dy, down) = (matrix(dy.values(), rows, width), matrix(down.values(), hidden_width, width));
-        self.matmul(&mut d_hidden.values, false, dy, down.transpose());
-        let hidden = hidden.values();
-        let outputs = [blocked(&mut activated.values, BLOCK), blocked(&mut d_hidden.values, BLOCK)];
-        self.for_each_block(hidden.len().div_ceil(BLOCK), hidden.len(), outputs, |index, [activated, d_hidden]| {
-            let hidden = &hidden[index * BLOCK..][..activated.len()];
+        let (pieces, hidden) = (Scattered::new(&mut activated.values), hidden.values());
+        self.matmul_then(&mut d_hidden.values, false, dy, down.transpose(), |row, first, d_hidden| {
+            let start = row * hidden_width + first;
+            let hidden = &hidden[start..][..d_hidden.len()];
+            // SAFETY: each element of the product is finished once.
+            let activated = unsafe { pieces.part(start, hidden.len()) };
             match activation {
                 Activation::QuickGelu => quick_gelu_backward(hidden, activated, d_hidden),
                 Activation::Gelu => gelu_backward(hidden, activated, d_hidden),

@@ -20,14 +20,18 @@ mod linear;
 mod math;
 mod mean_pool;
 mod mlp;
+#[cfg(target_arch = "x86_64")]
+mod panels;
 mod parallel;
 mod sample;
 mod tensor;
 mod tensors;
+mod timing;
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 
 pub use tensor::{CpuTensor, CpuTokens};
+pub use timing::{OpTime, OpTimes};
 
 use self::tensor::{Buffer, Pool};
 use super::shape::Shape;
@@ -38,6 +42,8 @@ pub struct CpuDevice {
     threads: usize,
     pool: rayon::ThreadPool,
     memory: Arc<Pool>,
+    /// Times of ops, if they are kept.
+    times: Option<Mutex<OpTimes>>,
 }
 
 impl CpuDevice {
@@ -66,7 +72,7 @@ impl CpuDevice {
             .thread_name(|index| format!("cpu-device-{index}"))
             .build()
             .map_err(|error| Error::unavailable(format!("cannot start {threads} threads: {error}"), "ask for fewer"))?;
-        Ok(Self { threads, pool, memory: Pool::new(poison) })
+        Ok(Self { threads, pool, memory: Pool::new(poison), times: None })
     }
 
     /// Threads that compute.

@@ -8,9 +8,9 @@ use std::ops::Range;
 
 use multiversion::{multiversion, target::target_cfg_f};
 
-use super::tile::{Block, HeadRows, STRIP, Strip, mix, mix_transposed, scores};
+use super::tile::{Block, HeadRows, Rows, STRIP, Strip, mix, mix_transposed, score_gradients, scores};
 use super::{Seen, Sizes};
-use crate::device::cpu::math::exp2;
+use crate::device::cpu::math::{exp2, mul_add};
 
 /// Blocks on a side of a tile.
 const TILE: usize = super::BACKWARD_BLOCKS;
@@ -22,19 +22,15 @@ const EMPTY: Block = [[0.0; STRIP]; STRIP];
 
 /// Packed operands and accumulators of one head.
 pub(super) struct Packed<'a> {
-    /// By dimension, in units of `log₂ e / √head_dim`.
-    pub scaled_queries: &'a mut [Strip],
     /// By dimension.
     pub keys: &'a mut [Strip],
     /// By dimension.
     pub values: &'a mut [Strip],
-    /// Gradient of the output, by dimension.
-    pub dy: &'a mut [Strip],
     /// By token.
     pub queries_by_token: &'a mut [Block],
     /// By token.
     pub keys_by_token: &'a mut [Block],
-    /// By token.
+    /// Gradient of the output, by token.
     pub dy_by_token: &'a mut [Block],
     /// By token, accumulated here; still to be scaled.
     pub d_keys: &'a mut [Block],
@@ -51,11 +47,9 @@ pub(super) struct QueryNumbers<'a> {
 }
 
 impl Packed<'_> {
-    pub(super) fn pack(&mut self, [q, k, v]: [HeadRows<'_>; 3], dy: HeadRows<'_>, sizes: Sizes) {
-        q.pack_by_dimension(sizes.exponent_scale(), self.scaled_queries);
-        k.pack_by_dimension(1.0, self.keys);
-        v.pack_by_dimension(1.0, self.values);
-        dy.pack_by_dimension(1.0, self.dy);
+    pub(super) fn pack(&mut self, [q, k, v]: [HeadRows<'_>; 3], dy: HeadRows<'_>) {
+        k.pack_by_dimension(self.keys);
+        v.pack_by_dimension(self.values);
         q.pack_by_token(self.queries_by_token);
         k.pack_by_token(self.keys_by_token);
         dy.pack_by_token(self.dy_by_token);
@@ -76,6 +70,7 @@ pub(super) fn backward_blocks(
     d_queries: &mut [Block],
 ) {
     const FMA: bool = target_cfg_f!(any(target_feature = "fma", target_arch = "aarch64"));
+    const WIDE: bool = target_cfg_f!(target_feature = "avx512f");
     let blocks = sizes.padded_tokens / STRIP;
     let queries = block..blocks.min(block + TILE);
     let visible = seen.key_blocks(queries.end - 1);
@@ -85,7 +80,7 @@ pub(super) fn backward_blocks(
     let (mut p, mut ds) = ([[0.0; SIDE]; SIDE], [[0.0; SIDE]; SIDE]);
     for first in (0..visible).step_by(TILE) {
         let keys = first..visible.min(first + TILE);
-        tile_gradients::<FMA>(packed, numbers, sizes, seen, queries.clone(), keys.clone(), &mut p, &mut ds);
+        tile_gradients::<FMA, WIDE>(packed, numbers, sizes, seen, queries.clone(), keys.clone(), &mut p, &mut ds);
 
         for c in 0..sizes.dimensions / STRIP {
             let at = |block: usize| c * blocks + block;
@@ -98,8 +93,8 @@ pub(super) fn backward_blocks(
                 let (queries, column) = (at(from)..at(queries.end), (key_block - first) * STRIP);
                 let (dy, q) = (&packed.dy_by_token[queries.clone()], &packed.queries_by_token[queries]);
                 let (d_value, d_key) = (&mut packed.d_values[at(key_block)], &mut packed.d_keys[at(key_block)]);
-                mix_transposed::<FMA, SIDE>(&p[rows.clone()], column, dy.as_flattened(), d_value);
-                mix_transposed::<FMA, SIDE>(&ds[rows], column, q.as_flattened(), d_key);
+                mix_transposed::<FMA, WIDE, SIDE>(&p[rows.clone()], column, dy.as_flattened(), d_value);
+                mix_transposed::<FMA, WIDE, SIDE>(&ds[rows], column, q.as_flattened(), d_key);
             }
 
             // dQ += dS K
@@ -109,7 +104,7 @@ pub(super) fn backward_blocks(
                 if first < end {
                     let k = packed.keys_by_token[at(first)..at(end)].as_flattened();
                     let rows = &ds[query * STRIP..(query + 1) * STRIP];
-                    mix::<FMA, SIDE>(rows, k.len(), k, &mut d_queries[c * TILE + query]);
+                    mix::<FMA, WIDE, SIDE>(rows, k.len(), k, &mut d_queries[c * TILE + query]);
                 }
             }
         }
@@ -119,7 +114,7 @@ pub(super) fn backward_blocks(
 /// `P` and `dS` of the tile of the blocks `queries` and `keys`; 0 for keys that are not seen.
 #[inline(always)]
 #[allow(clippy::too_many_arguments)]
-fn tile_gradients<const FMA: bool>(
+fn tile_gradients<const FMA: bool, const WIDE: bool>(
     packed: &Packed<'_>,
     numbers: &QueryNumbers<'_>,
     sizes: Sizes,
@@ -129,30 +124,26 @@ fn tile_gradients<const FMA: bool>(
     p: &mut [[f32; SIDE]; SIDE],
     ds: &mut [[f32; SIDE]; SIDE],
 ) {
-    let dimensions = sizes.dimensions;
+    let (dimensions, scale, stride) = (sizes.dimensions, sizes.exponent_scale(), sizes.padded_tokens / STRIP);
     for query_block in queries.clone() {
         let rows = (query_block - queries.start) * STRIP..(query_block - queries.start + 1) * STRIP;
         let (p, ds) = (&mut p[rows.clone()], &mut ds[rows]);
-        let query = query_block * dimensions..(query_block + 1) * dimensions;
+        let rows_of = |packed| Rows { blocks: packed, stride };
+        let q = rows_of(&packed.queries_by_token[query_block..]);
+        let dy = rows_of(&packed.dy_by_token[query_block..]);
         let (logsumexp, output_dot) = (&numbers.logsumexp[query_block], &numbers.output_dot[query_block]);
         for key_block in keys.start..keys.end.min(seen.key_blocks(query_block)) {
-            // S = Q Kᵀ and dP = dO Vᵀ
             let column = (key_block - keys.start) * STRIP;
             let key = key_block * dimensions..(key_block + 1) * dimensions;
-            scores::<FMA, SIDE>(&packed.scaled_queries[query.clone()], &packed.keys[key.clone()], p, column);
-            scores::<FMA, SIDE>(&packed.dy[query.clone()], &packed.values[key], ds, column);
 
-            // P = 2^(S − log-sum-exp) and dS = P ∘ (dP − D)
-            for (query, (p, ds)) in p.iter_mut().zip(ds.iter_mut()).enumerate() {
-                let (p, ds) = (&mut p[column..column + STRIP], &mut ds[column..column + STRIP]);
-                for (p, ds) in p.iter_mut().zip(ds) {
-                    *p = exp2::<FMA>(*p - logsumexp[query]);
-                    *ds = *p * (*ds - output_dot[query]);
-                }
-            }
-
-            // Mask.
+            // P = 2^(S − log-sum-exp) with S = Q Kᵀ, masked.
+            scores::<FMA, WIDE, SIDE>(q, &packed.keys[key.clone()], p, column, |query, score| {
+                exp2::<FMA>(mul_add::<FMA>(scale, score, -logsumexp[query]))
+            });
             seen.fill_unseen(query_block, key_block, p, column, 0.0);
+
+            // dS = P ∘ (dP − D) with dP = dO Vᵀ, masked: 0 times a NaN of an unseen token would not be 0.
+            score_gradients::<FMA, WIDE, SIDE>(dy, &packed.values[key], p, output_dot, ds, column);
             seen.fill_unseen(query_block, key_block, ds, column, 0.0);
         }
     }

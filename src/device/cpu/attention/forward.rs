@@ -5,7 +5,7 @@
 
 use multiversion::{multiversion, target::target_cfg_f};
 
-use super::tile::{Block, HeadRows, STRIP, Strip, mix, scores};
+use super::tile::{Block, HeadRows, Rows, STRIP, Strip, mix, scores};
 use super::{Seen, Sizes};
 use crate::device::cpu::math::{exp2, fold};
 
@@ -18,8 +18,8 @@ const KEYS: usize = TILE * STRIP;
 
 /// Packed operands of one head.
 pub(super) struct Packed<'a> {
-    /// By dimension, in units of `log₂ e / √head_dim`: scores come out as exponents of 2.
-    pub queries: &'a mut [Strip],
+    /// By token.
+    pub queries: &'a mut [Block],
     /// By dimension.
     pub keys: &'a mut [Strip],
     /// By token.
@@ -35,9 +35,9 @@ pub(super) struct Mixed<'a> {
 }
 
 impl Packed<'_> {
-    pub(super) fn pack(&mut self, [q, k, v]: [HeadRows<'_>; 3], sizes: Sizes) {
-        q.pack_by_dimension(sizes.exponent_scale(), self.queries);
-        k.pack_by_dimension(1.0, self.keys);
+    pub(super) fn pack(&mut self, [q, k, v]: [HeadRows<'_>; 3]) {
+        q.pack_by_token(self.queries);
+        k.pack_by_dimension(self.keys);
         v.pack_by_token(self.values);
     }
 }
@@ -46,10 +46,11 @@ impl Packed<'_> {
 #[multiversion(targets("x86_64+avx512f+avx2+fma", "x86_64+avx2+fma"))]
 pub(super) fn forward_block(packed: &Packed<'_>, sizes: Sizes, seen: Seen, block: usize, mixed: &mut Mixed<'_>) {
     const FMA: bool = target_cfg_f!(any(target_feature = "fma", target_arch = "aarch64"));
-    let dimensions = sizes.dimensions;
+    const WIDE: bool = target_cfg_f!(target_feature = "avx512f");
+    let (dimensions, scale) = (sizes.dimensions, sizes.exponent_scale());
 
     // Row maximum and row sum of each query, and a tile of scores, [queries, keys].
-    let queries = &packed.queries[block * dimensions..][..dimensions];
+    let queries = Rows { blocks: &packed.queries[block..], stride: sizes.padded_tokens / STRIP };
     let mut max: Strip = [f32::NEG_INFINITY; STRIP];
     let mut sum: Strip = [0.0; STRIP];
     let mut tile = [[0.0; KEYS]; STRIP];
@@ -60,10 +61,11 @@ pub(super) fn forward_block(packed: &Packed<'_>, sizes: Sizes, seen: Seen, block
         let blocks = first..visible.min(first + TILE);
         let keys = blocks.len() * STRIP;
 
-        // S = Q Kᵀ, masked.
+        // S = Q Kᵀ as exponents of 2, masked.
         for key_block in blocks.clone() {
             let column = (key_block - first) * STRIP;
-            scores::<FMA, KEYS>(queries, &packed.keys[key_block * dimensions..][..dimensions], &mut tile, column);
+            let keys = &packed.keys[key_block * dimensions..][..dimensions];
+            scores::<FMA, WIDE, KEYS>(queries, keys, &mut tile, column, |_, score| scale * score);
             seen.fill_unseen(block, key_block, &mut tile, column, f32::NEG_INFINITY);
         }
 
@@ -79,7 +81,7 @@ pub(super) fn forward_block(packed: &Packed<'_>, sizes: Sizes, seen: Seen, block
         }
         let values = packed.values.chunks_exact(sizes.padded_tokens / STRIP);
         for (values, output) in values.zip(mixed.output.iter_mut()) {
-            mix::<FMA, KEYS>(&tile, keys, values[blocks.clone()].as_flattened(), output);
+            mix::<FMA, WIDE, KEYS>(&tile, keys, values[blocks.clone()].as_flattened(), output);
         }
     }
 

@@ -106,10 +106,17 @@ fn blocks(strips: &mut [Strip]) -> &mut [Block] {
     strips.as_chunks_mut().0
 }
 
+/// FLOPs of one matrix product of all heads' `[tokens, head_dim]` and its like, over the scores that the mask leaves.
+fn products(dims: AttentionDims, mask: Mask) -> f64 {
+    let seen = if mask == Mask::Causal { (dims.tokens + 1) as f64 / 2.0 } else { dims.tokens as f64 };
+    2.0 * (dims.batch * dims.tokens * dims.width()) as f64 * seen
+}
+
 impl AttentionOps for CpuDevice {
     fn attention(&self, qkv: &CpuTensor, heads: usize, mask: Mask) -> Result<Attended<CpuTensor>> {
         let dims = check(qkv.dimensions(), heads)?;
         let AttentionDims { batch, tokens, heads, head_dim } = dims;
+        let _timed = self.time("attention", 2.0 * products(dims, mask), 4 * batch * tokens * dims.width());
         let mut output = self.tensor(qkv.shape.with_last(dims.width()));
         let mut logsumexp = self.shaped("attention", &[batch, heads, tokens])?;
 
@@ -126,8 +133,8 @@ impl AttentionOps for CpuDevice {
             let mut scratch = self.scratch(3 * sizes.operand() + sizes.dimensions * STRIP);
             let scratch = &mut &mut scratch[..];
             let [queries, keys, values] = [(); 3].map(|()| take(scratch, sizes.operand()));
-            let mut packed = forward::Packed { queries, keys, values: blocks(values) };
-            packed.pack([0, 1, 2].map(|part| head(dims, qkv, 3, part, task)), sizes);
+            let mut packed = forward::Packed { queries: blocks(queries), keys, values: blocks(values) };
+            packed.pack([0, 1, 2].map(|part| head(dims, qkv, 3, part, task)));
 
             let output = blocks(take(scratch, sizes.dimensions * STRIP));
             let mut mixed = forward::Mixed { output, logsumexp: [0.0; STRIP] };
@@ -162,6 +169,8 @@ impl AttentionOps for CpuDevice {
     ) -> Result<CpuTensor> {
         let (saved, lse) = (output.dimensions(), logsumexp.dimensions());
         let dims = check_backward(dy.dimensions(), qkv.dimensions(), saved, lse, heads)?;
+        let floats = 8 * dims.batch * dims.tokens * dims.width();
+        let _timed = self.time("attention_backward", 5.0 * products(dims, mask), floats);
         let mut d_qkv = self.tensor(qkv.shape);
 
         let saved =
@@ -213,14 +222,12 @@ fn head_backward(
 
     // Pack the operands, each in the layout in which it is multiplied.
     let panel = BACKWARD_BLOCKS * STRIP;
-    let mut scratch = device.scratch(9 * sizes.operand() + 2 * sizes.padded_tokens + sizes.dimensions * panel);
+    let mut scratch = device.scratch(7 * sizes.operand() + 2 * sizes.padded_tokens + sizes.dimensions * panel);
     let scratch = &mut &mut scratch[..];
     let mut operand = || take(scratch, sizes.operand());
     let mut packed = backward::Packed {
-        scaled_queries: operand(),
         keys: operand(),
         values: operand(),
-        dy: operand(),
         queries_by_token: blocks(operand()),
         keys_by_token: blocks(operand()),
         dy_by_token: blocks(operand()),
@@ -228,7 +235,7 @@ fn head_backward(
         d_values: blocks(operand()),
     };
     let dy = head(dims, saved.dy, 1, 0, task);
-    packed.pack([0, 1, 2].map(|part| head(dims, saved.qkv, 3, part, task)), dy, sizes);
+    packed.pack([0, 1, 2].map(|part| head(dims, saved.qkv, 3, part, task)), dy);
 
     let [logsumexp, output_dot] = [(); 2].map(|()| take(scratch, sizes.padded_tokens));
     let mut numbers = backward::QueryNumbers { logsumexp, output_dot };
