@@ -13,8 +13,6 @@
 //! times in place of once. A binary tree over the micro-batches would send them once, and needs ⌈log₂(M/W)⌉ + 1 gradients in
 //! memory on every rank, of 4·P bytes each; and it fits only worlds that are powers of two.
 
-use std::ops::Range;
-
 use super::together::Together;
 use crate::comm::{Comm, Reduction};
 use crate::device::ops::elementwise::ROW_MULTIPLE;
@@ -123,11 +121,12 @@ impl<D: Device> Reducer<D> {
         self.world
     }
 
-    /// The part of a step's micro-batches whose gradients are taken together, after each of which [`Reducer::exchange`] is called.
-    pub fn rounds(&self, micro_batches: usize) -> Vec<Range<usize>> {
+    /// How many of a step's micro-batches make a round, whose gradients are taken together; after each round
+    /// [`Reducer::exchange`] is called.
+    pub fn round_of(&self, micro_batches: usize) -> usize {
         match self.reduction {
-            Reduction::Exact => (0..micro_batches).map(|index| index..index + 1).collect(),
-            Reduction::Fast | Reduction::Repeatable => vec![0..micro_batches],
+            Reduction::Exact => 1,
+            Reduction::Fast | Reduction::Repeatable => micro_batches,
         }
     }
 

@@ -319,10 +319,10 @@ impl<'a, D: Device> Trainer<'a, D> {
         match shared {
             None => gradients_of(batches, gradients)?,
             Some(Shared { together, reducer }) => {
-                let rounds = reducer.rounds(batches.len());
+                let rounds = batches.chunks(reducer.round_of(batches.len()).max(1));
                 let count = rounds.len();
-                for (round, part) in rounds.into_iter().enumerate() {
-                    gradients_of(&batches[part], gradients)?;
+                for (round, part) in rounds.enumerate() {
+                    gradients_of(part, gradients)?;
                     reducer
                         .exchange(device, together.comm(), gradients, [round, count], &|what| together.note(what))?;
                 }

@@ -128,7 +128,7 @@ impl Library {
     pub fn version(self) -> Result<[u32; 3]> {
         let mut version = 0;
         // SAFETY: the place is valid for the call.
-        self.check("ncclGetVersion", std::ptr::null_mut(), unsafe { (self.functions.version)(&raw mut version) })?;
+        self.check("ncclGetVersion", unsafe { (self.functions.version)(&raw mut version) })?;
         let number = u32::try_from(version).unwrap_or(0);
         Ok([number / 10_000, number / 100 % 100, number % 100])
     }
@@ -140,20 +140,21 @@ impl Library {
     pub fn unique_id(self) -> Result<UniqueId> {
         let mut id = UniqueId([0; 128]);
         // SAFETY: the place is valid for the call.
-        self.check("ncclGetUniqueId", std::ptr::null_mut(), unsafe { (self.functions.unique_id)(&raw mut id) })?;
+        self.check("ncclGetUniqueId", unsafe { (self.functions.unique_id)(&raw mut id) })?;
         Ok(id)
     }
 
-    /// The error of a call, if it is one; `handle` is the communicator, or null.
+    /// The error of a call, if it is one.
     ///
     /// # Errors
     /// [`Error::Driver`] with NCCL's words.
-    pub fn check(self, call: &str, handle: Handle, code: Code) -> Result<()> {
+    pub fn check(self, call: &str, code: Code) -> Result<()> {
         if code == SUCCESS {
             return Ok(());
         }
-        // SAFETY: NCCL's own texts, which live as long as the library; any code may be asked for, and null for the last error of all.
-        let texts = unsafe { [(self.functions.error_string)(code), (self.functions.last_error)(handle)] };
+        // SAFETY: NCCL's own texts, which live as long as the library; any code may be asked for, and the last error is that of all
+        // communicators, whichever is named.
+        let texts = unsafe { [(self.functions.error_string)(code), (self.functions.last_error)(std::ptr::null_mut())] };
         let words = texts.map(|text| match text.is_null() {
             true => String::new(),
             // SAFETY: not null, so a C string.

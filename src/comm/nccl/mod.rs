@@ -42,7 +42,7 @@ impl Nccl {
         let (mut handle, [ranks, own]) = (std::ptr::null_mut(), int([size, rank])?);
         // SAFETY: the place is valid for the call, and the id is NCCL's own.
         let code = unsafe { (library.functions.init_rank)(&raw mut handle, ranks, id, own) };
-        library.check("ncclCommInitRank", std::ptr::null_mut(), code)?;
+        library.check("ncclCommInitRank", code)?;
         Ok(Self { library, handle, rank, size, is_there: Arc::new(Mutex::new(true)) })
     }
 
@@ -59,7 +59,7 @@ impl Nccl {
 
     fn call(&self, name: &str, code: c_int) -> Result<()> {
         // Whatever it is, the ranks do not come together any more.
-        self.library.check(name, self.handle, code).map_err(|error| Error::Peer(error.to_string()))
+        self.library.check(name, code).map_err(|error| Error::Peer(error.to_string()))
     }
 }
 
@@ -82,8 +82,8 @@ fn asynchronous(library: Library, handle: Handle) -> Result<()> {
     let mut code = SUCCESS;
     // SAFETY: the communicator is there, and the place is valid for the call.
     let asked = unsafe { (library.functions.async_error)(handle, &raw mut code) };
-    library.check("ncclCommGetAsyncError", handle, asked)?;
-    if code == IN_PROGRESS { Ok(()) } else { library.check("an earlier collective", handle, code) }
+    library.check("ncclCommGetAsyncError", asked)?;
+    if code == IN_PROGRESS { Ok(()) } else { library.check("an earlier collective", code) }
 }
 
 fn int<const N: usize>(values: [usize; N]) -> Result<[c_int; N]> {
