@@ -165,7 +165,8 @@ impl Manifest {
 /// Reads every listed file of a folder and compares it with its hash, files of tensors too. A folder without a list is taken as it is.
 ///
 /// # Errors
-/// As [`Manifest::open`]; [`CheckpointError::Torn`] for a file of tensors that is another than listed.
+/// [`CheckpointError::Manifest`] for a list that is damaged, missing or of another folder, [`CheckpointError::Torn`] for a file that is
+/// another than listed; [`CheckpointError::Io`].
 pub fn verify(dir: &Path) -> Result<()> {
     let Some(manifest) = Manifest::open(dir)? else { return Ok(()) };
     for (name, hash) in manifest.hashes.iter().filter(|(name, _)| is_tensors(name)) {

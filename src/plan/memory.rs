@@ -98,6 +98,7 @@ impl Memory {
 mod tests {
     use super::*;
     use crate::device::CpuDevice;
+    use crate::device::cpu::scratch_of_a_thread;
     use crate::device::prelude::*;
     use crate::model::{ObjectiveBatch, Transformer, parameter_specs};
     use crate::optim::{Adam, AdamConfig};
@@ -145,7 +146,7 @@ mod tests {
         }
     }
 
-    /// Scoring on the CPU device needs what is planned for the forward pass alone, to 10 %.
+    /// Scoring on the CPU device needs what is planned for the forward pass alone, to 10 %, and what each thread packs operands into.
     #[test]
     fn the_forward_pass_alone_allocates_what_is_planned() {
         for (layers, width, heads, side, images) in [(3, 64, 4, 16, 4), (6, 128, 2, 16, 2), (2, 192, 3, 8, 24)] {
@@ -160,8 +161,9 @@ mod tests {
 
             let batch = ObjectiveBatch::autoregressive(&device, &tokens, length, model.sos(), 1.0).unwrap();
             model.loss(&mut Forward::new(&device, &parameters, &mut NoTape), &batch).unwrap();
-            let peak = device.memory_use().peak as f64;
-            assert!((peak / plan.total() - 1.0).abs() < 0.1, "peak {peak}, planned {plan:?}");
+            let (peak, packed) = (device.memory_use().peak as f64, 2 * scratch_of_a_thread());
+            let most = 1.1 * plan.total() + packed as f64;
+            assert!(peak > 0.9 * plan.total() && peak < most, "peak {peak}, planned {plan:?}");
         }
     }
 

@@ -28,9 +28,41 @@ const LARGE_TASK: usize = 64 << 20;
 const MIN_ROWS: usize = 24;
 const MIN_COLUMNS: usize = 96;
 
-/// Rows below which our own GEMM would spend its time on packing.
-#[cfg(target_arch = "x86_64")]
+/// Rows of a product below which our own GEMM would spend its time on packing.
 const FEW_ROWS: usize = 32;
+
+/// Whose GEMM computes a product: a question of its shape and the processor, so that all parts of it, however they are cut, are added
+/// up alike.
+#[derive(Clone, Copy)]
+enum Gemm {
+    Own,
+    Faer,
+}
+
+impl Gemm {
+    fn of(rows: usize) -> Self {
+        if rows >= FEW_ROWS && own_suits() { Self::Own } else { Self::Faer }
+    }
+}
+
+/// Whether this processor is one that our own GEMM is for.
+fn own_suits() -> bool {
+    #[cfg(target_arch = "x86_64")]
+    let suits = panels::suits();
+    #[cfg(not(target_arch = "x86_64"))]
+    let suits = false;
+    suits
+}
+
+/// Bytes that each thread packs operands into.
+#[cfg(test)]
+pub(crate) fn scratch_of_a_thread() -> usize {
+    #[cfg(target_arch = "x86_64")]
+    let floats = if own_suits() { panels::SCRATCH } else { 0 };
+    #[cfg(not(target_arch = "x86_64"))]
+    let floats = 0;
+    floats * size_of::<f32>()
+}
 
 /// A row-major `[rows, columns]` matrix.
 pub(super) fn matrix(data: &[f32], rows: usize, columns: usize) -> MatRef<'_, f32> {
@@ -64,33 +96,35 @@ impl CpuDevice {
     ) {
         let out = MatMut::from_row_major_slice_mut(out, a.nrows(), b.ncols());
         let whole = Tile { out, row: 0, column: 0, a, b };
-        let products = a.nrows() * a.ncols() * b.ncols();
+        let (products, gemm) = (a.nrows() * a.ncols() * b.ncols(), Gemm::of(a.nrows()));
         if products <= TASK {
-            self.tiles(whole, TASK, add, &done);
-        } else {
-            let task = self.task_size(products);
-            self.pool.install(|| self.tiles(whole, task, add, &done));
+            return self.tiles(whole, TASK, gemm, add, &done);
         }
-    }
 
-    /// Multiply-adds of a task: of our own GEMM as many as leave each thread some tasks.
-    fn task_size(&self, products: usize) -> usize {
-        #[cfg(target_arch = "x86_64")]
-        if panels::suits() {
-            return (products / (4 * self.threads)).clamp(TASK, LARGE_TASK);
-        }
-        products.min(TASK)
+        // Of our own GEMM as much in a task as leaves each thread some of them.
+        let task = match gemm {
+            Gemm::Own => (products / (4 * self.threads)).clamp(TASK, LARGE_TASK),
+            Gemm::Faer => TASK,
+        };
+        self.pool.install(|| self.tiles(whole, task, gemm, add, &done));
     }
 
     /// Halves the output until each part is a task of its own that an idle thread can steal. The sum is never split, so
     /// results do not depend on the threads.
-    fn tiles(&self, tile: Tile<'_>, task: usize, add: bool, done: &(impl Fn(usize, usize, &mut [f32]) + Sync)) {
+    fn tiles(
+        &self,
+        tile: Tile<'_>,
+        task: usize,
+        gemm: Gemm,
+        add: bool,
+        done: &(impl Fn(usize, usize, &mut [f32]) + Sync),
+    ) {
         let (rows, columns) = (tile.out.nrows(), tile.out.ncols());
 
         // Small enough, or too small to halve.
         let splits = (rows >= 2 * MIN_ROWS, columns >= 2 * MIN_COLUMNS);
         if rows * columns * tile.a.ncols() <= task || splits == (false, false) {
-            return self.task(tile, add, done);
+            return self.task(tile, gemm, add, done);
         }
 
         // Halves of the longer side.
@@ -110,21 +144,23 @@ impl CpuDevice {
                 Tile { out: right, row, column: column + half, a, b: b_right },
             ]
         };
-        rayon::join(|| self.tiles(first, task, add, done), || self.tiles(second, task, add, done));
+        rayon::join(|| self.tiles(first, task, gemm, add, done), || self.tiles(second, task, gemm, add, done));
     }
 
     /// One tile by one thread.
-    fn task(&self, tile: Tile<'_>, add: bool, done: &impl Fn(usize, usize, &mut [f32])) {
-        #[cfg(target_arch = "x86_64")]
-        if tile.a.nrows() >= FEW_ROWS && panels::suits() {
-            let Tile { out, row, column, a, b } = tile;
-            let done = |tile_row: usize, tile_column: usize, values: &mut [f32]| {
-                done(row + tile_row, column + tile_column, values);
-            };
-            // SAFETY: the processor has what it needs.
-            return unsafe { panels::multiply(&mut self.scratch(panels::SCRATCH), out, add, a, b, &done) };
+    fn task(&self, tile: Tile<'_>, gemm: Gemm, add: bool, done: &impl Fn(usize, usize, &mut [f32])) {
+        match gemm {
+            #[cfg(target_arch = "x86_64")]
+            Gemm::Own => {
+                let Tile { out, row, column, a, b } = tile;
+                let done = |tile_row: usize, tile_column: usize, values: &mut [f32]| {
+                    done(row + tile_row, column + tile_column, values);
+                };
+                // SAFETY: the processor has what it needs.
+                unsafe { panels::multiply(&mut self.scratch(panels::SCRATCH), out, add, a, b, &done) };
+            }
+            _ => by_faer(tile, add, done),
         }
-        by_faer(tile, add, done);
     }
 }
 
@@ -190,6 +226,22 @@ mod tests {
             for shape in SHAPES {
                 multiplies(shape, |out, add, a, b, done| device.matmul_then(out, add, a, b, done));
             }
+        }
+    }
+
+    /// However the threads cut a product, also where its parts have fewer rows than our own GEMM wants.
+    #[test]
+    fn bits_do_not_depend_on_threads() {
+        for [m, k, n] in [[17, 2048, 1024], [50, 1024, 1024], [60, 600, 1500], [97, 1030, 400]] {
+            let values =
+                |len: usize| -> Vec<f32> { (0..len).map(|i| (i * 7919 % 1009) as f32 / 504.5 - 1.0).collect() };
+            let (a, b) = (values(m * k), values(k * n));
+            let products = [1, 2, 3, 7].map(|threads| {
+                let mut out = vec![0.0; m * n];
+                CpuDevice::new(Some(threads)).unwrap().matmul(&mut out, false, matrix(&a, m, k), matrix(&b, k, n));
+                out.into_iter().map(f32::to_bits).collect::<Vec<_>>()
+            });
+            assert!(products.iter().all(|product| *product == products[0]), "{m} {k} {n}");
         }
     }
 

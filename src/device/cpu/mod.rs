@@ -30,6 +30,8 @@ mod timing;
 
 use std::sync::{Arc, Mutex};
 
+#[cfg(test)]
+pub(crate) use gemm::scratch_of_a_thread;
 pub use tensor::{CpuTensor, CpuTokens};
 pub use timing::{OpTime, OpTimes};
 
