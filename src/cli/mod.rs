@@ -139,7 +139,8 @@ fn prepare_for_exhaustion() {
 /// Runs the command that the process was started with.
 ///
 /// Exit codes: 0 done (an interrupted but saved training run too), 2 anything that the user can mend, with the fix in the
-/// message, 3 of several ranks where another failed or never came, 128 and the number of a signal that ended the command: 130 for Ctrl-C, 143 for SIGTERM.
+/// message, 3 of several ranks where another failed or never came, 128 and the number of a signal that ended the command:
+/// 130 for Ctrl-C, 143 for SIGTERM.
 pub fn main() -> ExitCode {
     prepare_for_exhaustion();
     let parsed = common::recipe::expand(std::env::args_os().collect()).map(Cli::parse_from);

@@ -1,7 +1,7 @@
 //! Several ranks: processes of the shipped binary that train together, on the simulators of a GPU and of NCCL.
 //!
 //! The test itself starts them with torchrun's variables, so neither MPI nor a GPU is needed. Ranks on CPUs, under a real `mpirun`,
-//! are in `mpi`, which `cargo xtask test` builds with that feature.
+//! are in `mpi`, which `cargo xtask test --mpi` builds with that feature.
 
 mod collectives;
 mod faults;

@@ -278,6 +278,8 @@ fn tile_of<S: Simd, const R: usize, const V: usize>(
     let inputs = panel.len();
     let x: [&[f32]; R] = std::array::from_fn(|row| &x[row * inputs..][..inputs]);
     let mut sums = [[simd.splat_f32s(0.0); V]; R];
+
+    // A chain of multiply-adds for each output, in the order of the inputs.
     let mut input = 0;
     for rows in panel.chunks(AHEAD) {
         ahead.advance();
@@ -292,6 +294,7 @@ fn tile_of<S: Simd, const R: usize, const V: usize>(
             input += 1;
         }
     }
+
     for (row, sums) in sums.iter().enumerate() {
         S::as_mut_simd_f32s(&mut product[row * MAX_PANELS * COLUMNS..][..COLUMNS]).0.copy_from_slice(sums);
     }

@@ -194,6 +194,7 @@ fn panel_product(left: &Left, panel: &[f32], mut out: MatMut<'_, f32>, add: bool
     let mut edge = [[0.0; COLUMNS]; ROWS];
     for first in (0..left.rows).step_by(ROWS) {
         let rows = ROWS.min(left.rows - first);
+
         // SAFETY: rows `first ..` of the left operand, `terms` rows of 16 floats of the panel, and `rows` rows of 16 floats of the output, or
         // of the edge's copy where the output has fewer.
         unsafe {
@@ -211,6 +212,8 @@ fn panel_product(left: &Left, panel: &[f32], mut out: MatMut<'_, f32>, add: bool
                 _ => register_tile::<1>(left, start, panel.as_ptr(), to, to_stride, add_there),
             }
         }
+
+        // From the copy into the columns that there are.
         if columns < COLUMNS {
             for (row, sums) in edge.iter().enumerate().take(rows) {
                 for (column, sum) in sums.iter().enumerate().take(columns) {
