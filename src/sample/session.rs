@@ -275,11 +275,13 @@ impl<'a, D: Device> Session<'a, D> {
         let SampleOptions { temperature, top_k, top_p } = options;
         let weights = if *ema { average_id(&self.folder)? } else { weights_id(&self.folder)? };
         let engine = format!("version {}, arithmetic {ARITHMETIC}", env!("CARGO_PKG_VERSION"));
+
         // Other builds, processors and generations of cards add up in another order.
         let device = match self.device.own_memory() {
             None => format!("cpu, {}", self.device.arithmetic()),
             Some(_) => format!("cuda in {}, {}", precision.name(), self.device.arithmetic()),
         };
+
         let all = |limit: Option<String>| limit.unwrap_or_else(|| "all".to_owned());
         let origin = [
             ("the SHA-256 of the weights", weights),
@@ -291,6 +293,8 @@ impl<'a, D: Device> Session<'a, D> {
             ("--top-k", all(top_k.map(|top_k| top_k.to_string()))),
             ("--top-p", all(top_p.map(|top_p| top_p.to_string()))),
         ];
+
+        // Of guided drawings, what guides them.
         let guided = class.iter().flat_map(|wanted| {
             let ClassWanted { class, strength, particles } = wanted;
             [("--class", class.clone()), ("--guidance", strength.to_string()), ("--particles", particles.to_string())]

@@ -82,10 +82,12 @@ pub(super) fn facts<D: Device>(
         thing(&mut hasher);
         hasher.finish()
     };
-    // Settings that each rank has for itself.
+
+    // Settings, but for those that each rank has for itself.
     let common =
         Settings { out: "".into(), device: DeviceKind::Auto, threads: None, workers: None, ..settings.clone() };
     let text = common.to_toml()?;
+
     let norm = device.download(&device.global_norm(parameters.values())?)?;
     Ok([
         ("build of the program", of(&|hasher| env!("CARGO_PKG_VERSION").hash(hasher))),
