@@ -104,8 +104,8 @@ mod tests {
     use crate::optim::{Adam, AdamConfig};
     use crate::tape::{Forward, NoTape, Parameters, Tape};
 
-    /// The CPU device's peak over a step is what the formula says, to 5 %: it leaves out scratch that
-    /// each thread has, and rounding up to cache lines.
+    /// The CPU device's peak over a step is what the formula says, to 5 %, and what each thread packs operands into, of which there is
+    /// as much at the peak as threads happen to be in a GEMM. It leaves out rounding up to cache lines.
     #[test]
     fn the_cpu_device_allocates_what_is_planned() {
         for (layers, width, heads, side, images) in [(3, 64, 4, 16, 4), (6, 128, 2, 16, 2), (2, 192, 3, 8, 24)] {
@@ -140,9 +140,9 @@ mod tests {
             drop(loss);
             tape.backward(&device, &parameters, &mut gradients).unwrap();
             adam.update(&device, &mut parameters, &gradients, 1e-3).unwrap();
-            let peak = device.memory_use().peak as f64;
-            let name = device.describe();
-            assert!((peak / plan.total() - 1.0).abs() < 0.05, "peak {peak} on {name}, planned {plan:?}");
+            let (peak, packed) = (device.memory_use().peak as f64, 2 * scratch_of_a_thread());
+            let most = 1.05 * plan.total() + packed as f64;
+            assert!(peak > 0.95 * plan.total() && peak < most, "peak {peak}, planned {plan:?}");
         }
     }
 
