@@ -6,6 +6,7 @@ mod commands;
 mod fetches;
 mod folders;
 mod forms;
+mod fuzz_targets;
 mod imagenet;
 mod palettes;
 mod pictures;
@@ -14,3 +15,11 @@ mod shards;
 mod sources;
 mod support;
 mod verification;
+
+// The fuzz targets are a crate outside the workspace: here they compile with the tests, and read their seeds.
+#[path = "../../fuzz/src/place.rs"]
+mod place;
+#[path = "../../fuzz/src/seeds.rs"]
+mod seeds;
+#[path = "../../fuzz/src/targets.rs"]
+mod targets;

@@ -10,7 +10,7 @@ use std::{
 use anyhow::{Context, Result, bail, ensure};
 use clap::Args;
 
-use crate::{cargo, root, stage};
+use crate::{root, stage};
 
 /// Counters for libFuzzer, which nightly's `-Zsanitizer` would add too: the pass is LLVM's own.
 const COVERAGE: &str = "-Cpasses=sancov-module -Cllvm-args=-sanitizer-coverage-level=4 \
@@ -105,31 +105,13 @@ fn fuzz_one(program: &Path, target: &str, runs: u64) -> Result<bool> {
     Ok(sound)
 }
 
-/// The command that checks that the fuzz targets compile, without counters and in the workspace's target folder. The engine is
-/// optimised as in the workspace, whose kernels are then taken rather than compiled once more; and libFuzzer's own
-/// C++ is said to be elsewhere, since nothing is linked.
-pub fn check() -> Command {
-    let optimised = "profile.dev.package.igpt-engine.opt-level=2";
-    let mut command = cargo([
-        "check",
-        "--locked",
-        "--manifest-path",
-        "fuzz/Cargo.toml",
-        "--target-dir",
-        "target",
-        "--config",
-        optimised,
-    ]);
-    command.env("CUSTOM_LIBFUZZER_PATH", root().join("target/nothing/libfuzzer.a"));
-    command
-}
-
 /// Builds the fuzz program with coverage counters, in a target folder of its own.
 fn build() -> Result<PathBuf> {
     let folder = root().join("target/fuzz");
     let mut command = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
     command.args(["build", "--target", TRIPLE, "--target-dir"]).arg(&folder).current_dir(root().join("fuzz"));
-    command.env("RUSTFLAGS", COVERAGE).env_remove("CARGO_TARGET_DIR");
+    // No parser is a kernel.
+    command.env("RUSTFLAGS", COVERAGE).env("NVCC", "none").env_remove("CARGO_TARGET_DIR");
     stage("fuzz targets (needs a C++ compiler; the first time, a few minutes)", &mut command)?;
     let program = folder.join(TRIPLE).join("debug/fuzz");
     if !program.exists() {

@@ -38,13 +38,16 @@ fn release(version: &str) -> &str {
     version.split("release ").nth(1).and_then(|text| text.lines().next()).unwrap_or_default()
 }
 
-/// The first compiler that is new enough; `None` if there is none. `root` is the workspace's root. `reject` is told of each
+/// The first compiler that is new enough; `None` if there is none, or if `$NVCC` is `none`. `root` is the workspace's root. `reject` is told of each
 /// compiler that was found but cannot be used, and why.
 ///
 /// # Errors
 /// When `$NVCC` is set and names no compiler that can be used: it was asked for.
 pub fn find(root: &Path, mut reject: impl FnMut(&Path, &str)) -> Result<Option<Nvcc>, String> {
     if let Some(path) = env::var_os("NVCC").filter(|path| !path.is_empty()) {
+        if path == "none" {
+            return Ok(None);
+        }
         let path = PathBuf::from(path);
         return match probe(&path) {
             Ok(nvcc) => Ok(Some(nvcc)),
