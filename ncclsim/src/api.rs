@@ -9,7 +9,7 @@ use std::ffi::{c_char, c_int, c_void};
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use crate::call::{ARGUMENT, Call, Code, Operation, SUCCESS, text};
-use crate::communicator::{Communicator, Enqueued};
+use crate::communicator::{Communicator, Enqueued, hash};
 use crate::driver::Stream;
 
 /// `ncclUniqueId`.
@@ -40,11 +40,7 @@ thread_local! {
 
 /// The name of the shared memory of ranks that meet at this `NCCL_COMM_ID`.
 pub fn name_at(meeting: &str) -> String {
-    // FNV-1a.
-    let hash = meeting
-        .bytes()
-        .fold(0xcbf2_9ce4_8422_2325u64, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3));
-    format!("/ncclsim-{hash:016x}")
+    format!("/ncclsim-{:016x}", hash(meeting))
 }
 
 fn code(outcome: Result<(), Code>) -> Code {
@@ -101,7 +97,8 @@ pub unsafe extern "C" fn ncclGetVersion(version: *mut c_int) -> Code {
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn ncclGetUniqueId(id: *mut UniqueId) -> Code {
     static NUMBER: AtomicU64 = AtomicU64::new(0);
-    let meeting = std::env::var("NCCL_COMM_ID").unwrap_or_else(|_| {
+    let is_old = std::env::var_os("NCCLSIM_OLD").is_some();
+    let meeting = std::env::var("NCCL_COMM_ID").ok().filter(|_| !is_old).unwrap_or_else(|| {
         let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
         format!("{} {} {}", std::process::id(), now.as_nanos(), NUMBER.fetch_add(1, Ordering::SeqCst))
     });

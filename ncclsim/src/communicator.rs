@@ -10,6 +10,7 @@ use crate::call::{ARGUMENT, CUDA, Call, Code, Operation, REMOTE, SYSTEM, USAGE};
 use crate::driver::{Driver, Stream};
 use crate::exchange::{Round, exchange};
 use crate::fault::{Fault, Kind, die};
+use crate::order;
 use crate::segment::{CHUNK, RANKS, Segment};
 
 /// One rank of a communicator.
@@ -110,7 +111,13 @@ impl Communicator {
             eprintln!("ncclsim: {name} has {ranks} ranks already");
             return Err(USAGE);
         }
+        order::begin(communicator.id());
         met.map(|()| communicator)
+    }
+
+    /// What its ranks know it by.
+    fn id(&self) -> u64 {
+        hash(&self.name)
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -160,6 +167,16 @@ impl Communicator {
             return Err(self.error());
         }
         let called = self.called.fetch_add(1, SeqCst) + 1;
+        if let Some(other) = order::note(self.segment.head(), [self.rank, self.ranks], self.id(), called) {
+            self.segment.head().broken.store(1, SeqCst);
+            eprintln!(
+                "ncclsim: ranks {} and {other} call two communicators in opposite orders, at collective {called} of {}: each may wait \
+                 for the other for ever",
+                self.rank, self.name
+            );
+            self.fail(USAGE);
+            return Err(USAGE);
+        }
         let is = |kind| self.fault.is_some_and(|fault| fault.is(kind, self.rank, called));
         if is(Kind::Count) {
             collective.call.count -= 1;
@@ -263,8 +280,14 @@ impl Communicator {
     }
 }
 
+/// FNV-1a.
+pub fn hash(text: &str) -> u64 {
+    text.bytes().fold(0xcbf2_9ce4_8422_2325, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3))
+}
+
 impl Drop for Communicator {
     fn drop(&mut self) {
+        order::end(self.id());
         // What is in streams still uses the memory.
         self.driver.synchronize();
         for (_, memory) in self.state().staging.drain(..) {

@@ -9,6 +9,7 @@
 //! | `die-joining` | ends before it has joined the others |
 //! | `count` | calls it with one element less |
 //! | `kind` | calls a broadcast in the place of it |
+//! | `wrong` | receives a number of which a bit is flipped |
 //! | `order` | calls it after the one that follows |
 //!
 //! Collectives are counted from 1: for `count`, `kind` and `order` as they are called (a captured one once), for the others as they run.
@@ -32,6 +33,8 @@ pub enum Kind {
     Count,
     /// See the module.
     Operation,
+    /// See the module.
+    Wrong,
     /// See the module.
     Order,
 }
@@ -77,6 +80,7 @@ impl Fault {
                         "die-joining" => Kind::DieJoining,
                         "count" => Kind::Count,
                         "kind" => Kind::Operation,
+                        "wrong" => Kind::Wrong,
                         "order" => Kind::Order,
                         _ => return None,
                     }

@@ -6,7 +6,8 @@
 //! streams, captured in graphs, and cudasim's sanitizer sees every byte. Sums are made in the order of the ranks.
 //!
 //! **The collective sanitizer**: before anything is exchanged all ranks compare what they called (operation, count, type, root). Where
-//! they differ rank 0 says which rank called what, and every rank gets an error; NCCL would hang, or mix up numbers.
+//! they differ rank 0 says which rank called what, and every rank gets an error; NCCL would hang, or mix up numbers. Two communicators
+//! that ranks call in opposite orders are reported too ([`order`]).
 //!
 //! What it is not: no topology, rings, NVLink or overlap, and a host thread blocks where NCCL's kernel would hold multiprocessors. As
 //! NCCL does, it waits for ever for a rank that never comes (but at most `NCCLSIM_TIMEOUT_MS`, ten minutes).
@@ -14,6 +15,7 @@
 //! | variable | |
 //! |---|---|
 //! | `NCCL_COMM_ID` | as with NCCL: the same id for all ranks that have the same |
+//! | `NCCLSIM_OLD` | set: ids are all different in spite of `NCCL_COMM_ID`, as before release 2.22 |
 //! | `NCCLSIM_TIMEOUT_MS` | milliseconds after which a wait ends with a remote error |
 //! | `NCCLSIM_FAULT` | a planted fault, see [`fault`] |
 
@@ -23,4 +25,5 @@ pub mod communicator;
 pub mod driver;
 pub mod exchange;
 pub mod fault;
+pub mod order;
 pub mod segment;

@@ -4,12 +4,15 @@ use std::ffi::CString;
 use std::sync::atomic::Ordering::SeqCst;
 use std::sync::atomic::{AtomicU32, AtomicU64};
 
+use crate::order::Notes;
+
 /// Ranks of a communicator at most.
 pub const RANKS: usize = 16;
 /// Bytes of a part that are exchanged at once.
 pub const CHUNK: usize = 1 << 20;
 /// Bytes before the slots.
-const HEAD: usize = 64 << 10;
+const HEAD: usize = 128 << 10;
+const _: () = assert!(size_of::<Head>() <= HEAD);
 
 /// What each rank tells the others.
 #[repr(C)]
@@ -22,6 +25,8 @@ pub struct Member {
     pub call: [AtomicU64; 4],
     /// Colour and key of a split, and how many splits it has called.
     pub split: [AtomicU64; 3],
+    /// What it had called before each of its last collectives.
+    pub notes: Notes,
 }
 
 /// What stands before the slots.

@@ -1,7 +1,7 @@
 //! Every collective against what it should give, between two and three processes: this program starts itself once more as each rank.
 
 use igpt_engine::comm::{self, Comm, Launch, Reduction};
-use igpt_engine::device::{CudaDevice, Device, Precision};
+use igpt_engine::device::{CudaDevice, Device, Precision, Tensors};
 
 use crate::{Libraries, Rank, Ranks, port};
 
@@ -44,6 +44,45 @@ fn as_rank() {
     assert_eq!(group.rank(), (launch.rank + 1..launch.size).filter(|rank| rank % 2 == launch.rank % 2).count());
     check(&device, &*group);
     println!("all as they should be");
+}
+
+/// Two communicators of the same ranks, which rank 1 calls the other way round.
+#[test]
+fn communicators_in_opposite_orders_are_reported() {
+    let Some(libraries) = Libraries::new() else { return };
+    let port = port();
+    let start = |rank| {
+        let mut command = libraries.rank(&std::env::current_exe().unwrap(), [rank, 2], port);
+        Rank::start(command.args(["--exact", "collectives::out_of_order", "--nocapture"]).env(AS_RANK, "1"))
+    };
+    let ended = Ranks { ranks: (0..2).map(start).collect(), port }.end();
+    let told: String = ended.iter().map(|rank| rank.error.as_str()).collect();
+    assert!(told.contains("call two communicators in opposite orders"), "{ended:#?}");
+    assert!(ended.iter().all(|rank| rank.output.contains("refused")), "{ended:#?}");
+}
+
+/// What a rank of that does; nothing in an ordinary run of the tests.
+#[test]
+fn out_of_order() {
+    if std::env::var_os(AS_RANK).is_none() {
+        return;
+    }
+    let launch = Launch::from_environment().unwrap();
+    let device = CudaDevice::new(0, Precision::Bf16).unwrap();
+    let all = comm::open(&launch, &device, Reduction::Exact, None).unwrap();
+    let group = all.split(&device, 0, launch.rank).unwrap();
+    let (mut one, mut other) = (device.zeros(&[8]).unwrap(), device.zeros(&[8]).unwrap());
+
+    // In one order it is allowed.
+    all.all_reduce(&device, &mut one).unwrap();
+    group.all_reduce(&device, &mut other).unwrap();
+    group.barrier(&device).unwrap();
+
+    let [first, second] = if launch.rank == 0 { [&all, &group] } else { [&group, &all] };
+    let outcome = first.all_reduce(&device, &mut one).and_then(|()| second.all_reduce(&device, &mut other));
+    let waited = device.download(&other).and_then(|_| all.check()).and_then(|()| group.check());
+    assert!(outcome.is_err() || waited.is_err(), "both ranks go on");
+    println!("refused");
 }
 
 /// Element `index` of what rank `rank` starts with: sums of three of them are rounded.
