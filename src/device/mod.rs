@@ -54,6 +54,7 @@ pub use ops::linear::{LinearOps, WeightGradient, WeightLayout};
 pub use ops::mean_pool::MeanPoolOps;
 pub use ops::mlp::{Activation, HiddenGradients, MlpGradients, MlpOps, MlpOutput, MlpWeights};
 pub use ops::sample::{SampleOps, SampleOptions};
+pub use ops::stamp::{StampOps, stamps};
 pub use precision::Precision;
 pub use shape_check::ShapeError;
 pub use tensors::{GpuMemory, Tensors};
@@ -66,7 +67,7 @@ pub mod prelude {
     pub use super::{
         AdamOps, AttentionDecodeOps, AttentionOps, AttentionPrefillOps, Capture, CrossEntropyOps, Device,
         ElementwiseOps, EmaOps, EmbeddingOps, GlobalNormOps, LayerNormOps, LinearOps, MeanPoolOps, MlpOps, SampleOps,
-        Tensors,
+        StampOps, Tensors,
     };
 }
 
@@ -91,6 +92,7 @@ pub trait Device:
     + AdamOps
     + EmaOps
     + SampleOps
+    + StampOps
 {
 }
 

@@ -24,6 +24,7 @@ mod mlp;
 mod panels;
 mod parallel;
 mod sample;
+mod stamp;
 mod tensor;
 mod tensors;
 mod timing;

@@ -42,6 +42,7 @@ mod reduce_partials;
 mod release;
 mod sample;
 mod splits;
+mod stamp;
 mod tensor;
 mod tensor_list;
 mod tensor_map;

@@ -14,3 +14,4 @@ pub mod linear;
 pub mod mean_pool;
 pub mod mlp;
 pub mod sample;
+pub mod stamp;

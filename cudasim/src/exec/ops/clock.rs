@@ -1,5 +1,8 @@
 //! `%clock`, `%globaltimer` and their kin: registers that are read anew by each instruction that names one.
 
+use std::sync::LazyLock;
+use std::time::Instant;
+
 use crate::exec::operands::decoded::Decoded;
 use crate::exec::program::registers::Slot;
 use crate::exec::program::step::Flow;
@@ -26,10 +29,17 @@ pub fn read(slot: Slot, special: SpecialRegister) -> Decoded {
     })
 }
 
-/// Clocks count instructions of the warp: time is not simulated, but it passes.
+/// From where `%globaltimer` counts.
+static ORIGIN: LazyLock<Instant> = LazyLock::new(Instant::now);
+
+/// Clocks count instructions of the warp: a multiprocessor's time is not simulated, but it passes. The global timer is the host's, in
+/// nanoseconds.
 fn read_into(context: &mut Context<'_>, mask: Mask, slot: Slot, special: SpecialRegister) {
     use SpecialRegister::*;
-    let time = context.warp.instructions * 4;
+    let time = match special {
+        Globaltimer | GlobaltimerLo | GlobaltimerHi => ORIGIN.elapsed().as_nanos() as u64,
+        _ => context.warp.instructions * 4,
+    };
     match special {
         Clock64 | Globaltimer => context.registers().set(slot, mask, &[time; 32]),
         ClockHi | GlobaltimerHi => context.registers().set(slot, mask, &[(time >> 32) as u32; 32]),

@@ -56,6 +56,12 @@ impl Names {
             let kernels = vec![("ema".to_owned(), fixed(8 * count + 4, 4 * count))];
             cases.push(Case { card: None, shape: count.to_string(), run: Box::new(ema), kernels });
 
+            let stamp = move |device: &CudaDevice| {
+                device.stamp(&mut tensor(device, &[8]), 1).unwrap();
+            };
+            let kernels = vec![("stamp".to_owned(), fixed(8, 4))];
+            cases.push(Case { card: None, shape: "1".to_owned(), run: Box::new(stamp), kernels });
+
             // The gradient of a weight by many rows, in 4 splits of k.
             let (rows, width, splits) = (1024, 64, 4);
             let sums = move |device: &CudaDevice| {

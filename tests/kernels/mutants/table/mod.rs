@@ -19,6 +19,7 @@ mod linear_f32;
 mod linear_sm90;
 mod mean_pool;
 mod sample;
+mod stamp;
 mod sum_partials;
 
 use igpt_engine::device::{CudaDevice, Precision};
@@ -109,7 +110,7 @@ use mutants;
 
 /// All of them.
 pub fn all() -> impl Iterator<Item = &'static Mutant> {
-    const TABLES: [&[Mutant]; 20] = [
+    const TABLES: [&[Mutant]; 21] = [
         linear_bf16::MUTANTS,
         attention_backward::MUTANTS,
         attention_backward_sm90::MUTANTS,
@@ -129,6 +130,7 @@ pub fn all() -> impl Iterator<Item = &'static Mutant> {
         global_norm::MUTANTS,
         mean_pool::MUTANTS,
         sample::MUTANTS,
+        stamp::MUTANTS,
         sum_partials::MUTANTS,
     ];
     TABLES.into_iter().flatten()
