@@ -7,9 +7,12 @@ use igpt_engine::device::cuda::kernel::{KERNELS, MODULES};
 use igpt_engine::profile::machine_code::flow::blocks;
 use igpt_engine::profile::machine_code::instruction::{BYTES, Instruction, UNKNOWN, decode};
 use test_support::sass::listings;
-use test_support::skipped;
+use test_support::{in_turn, skipped, tries_all};
 
 use crate::budget::machine_code::listing_of;
+
+/// A run compares one module of so many.
+const PARTS: usize = 3;
 
 /// Names that `cuobjdump` gives what we call something else.
 fn name(listed: &str) -> &str {
@@ -24,7 +27,8 @@ fn machine_code_is_read_as_cuobjdump_reads_it() {
         return;
     };
     let mut compared: BTreeMap<&str, usize> = BTreeMap::new();
-    for module in MODULES {
+    // cuobjdump takes its time.
+    for module in in_turn(MODULES, PARTS) {
         let listed = listings(&listing_of(&nvcc, module).unwrap());
         for kernel in KERNELS.iter().filter(|kernel| MODULES[kernel.module].name == module.name) {
             for used in kernel.resources {
@@ -52,7 +56,8 @@ fn machine_code_is_read_as_cuobjdump_reads_it() {
             }
         }
     }
-    assert!(compared.values().sum::<usize>() > 100_000 && compared.len() > 70, "{compared:?}");
+    let [instructions, names] = if tries_all() { [100_000, 70] } else { [20_000, 40] };
+    assert!(compared.values().sum::<usize>() > instructions && compared.len() > names, "{compared:?}");
 }
 
 fn code_of(image: &[u8], architecture: u32, kernel: &str) -> Vec<Instruction> {

@@ -20,11 +20,6 @@ pub fn is_alone(name: &str) -> bool {
     false
 }
 
-/// Whether all is to be tried that another run would leave to others: every mutant, every card. `cargo xtask test --all` sets it.
-pub fn all() -> bool {
-    std::env::var_os("IGPT_TEST_ALL").is_some_and(|all| all == "1")
-}
-
 /// Runs one test, ignored or not, in a process of its own; the error is what it printed.
 pub fn run(name: &str, set: impl FnOnce(&mut Command) -> &mut Command) -> Result<(), String> {
     let mut command = Command::new(std::env::current_exe().unwrap());

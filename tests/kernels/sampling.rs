@@ -10,14 +10,14 @@ use igpt_engine::plan::{Load, Work};
 use igpt_engine::profile::Card;
 use igpt_engine::profile::counter::{Counter, key};
 use igpt_engine::profile::counting::LaunchCounts;
-use test_support::skipped;
+use test_support::{in_turn, skipped};
 
 #[test]
 fn a_sample_of_blocks_counts_as_all_of_them_do() {
     if KERNELS.is_empty() {
         return skipped("samples of blocks: this build has no kernels; `cargo xtask toolkit` gets the compiler");
     }
-    for name in ["a100", "h100"] {
+    for name in in_turn(["a100", "h100"], 2) {
         let card = Card::named(name).unwrap();
         let config = ModelConfig { layers: 1, ..ModelConfig::preset(Preset::Tiny, 16) };
         let load = Load {

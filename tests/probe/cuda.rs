@@ -1,7 +1,8 @@
 //! The same optima, paths and features on the CUDA device in f32, which is what probes compute in.
 
 use igpt_engine::device::{CudaDevice, Precision};
-use test_support::devices::poisoned_cuda;
+use test_support::devices::{Wanted, poisoned_cuda, wanted};
+use test_support::in_turn;
 
 use crate::{features, optima};
 
@@ -9,16 +10,21 @@ fn device() -> Option<CudaDevice> {
     poisoned_cuda(Precision::F32)
 }
 
+/// The sets that are fitted: on the simulator, which takes a minute for each, one a run.
+fn sets() -> Vec<&'static str> {
+    in_turn(optima::SETS, if wanted() == Wanted::Simulator { 2 } else { 1 }).collect()
+}
+
 #[test]
 fn every_c_reaches_the_golden_optimum() {
     let Some(device) = device() else { return };
-    optima::optima(&device, usize::MAX);
+    optima::optima(&device, &sets(), usize::MAX);
 }
 
 #[test]
 fn sgd_walks_the_golden_path() {
     let Some(device) = device() else { return };
-    optima::sgd_path(&device);
+    optima::sgd_path(&device, &sets());
 }
 
 #[test]

@@ -5,7 +5,7 @@ use igpt_engine::probe::{Classifier, Fit, FitLimits, ObjectiveF64, Regression, S
 
 use crate::support::{CLASSES, Golden, WIDTH, worst};
 
-const SETS: [&str; 2] = ["probe_digits", "probe_synth"];
+pub const SETS: [&str; 2] = ["probe_digits", "probe_synth"];
 const LIMITS: FitLimits = FitLimits { tolerance: TOLERANCE, iterations: 1000 };
 
 #[test]
@@ -36,13 +36,13 @@ fn every_c_reaches_the_golden_optimum() {
     let device = CpuDevice::new(Some(2)).unwrap();
     // On the device, and sent to it for every product.
     for resident in [usize::MAX, 0] {
-        optima(&device, resident);
+        optima(&device, &SETS, resident);
     }
 }
 
 /// Every C of every set, with up to `resident` features kept on the device.
-pub fn optima<D: Device>(device: &D, resident: usize) {
-    for name in SETS {
+pub fn optima<D: Device>(device: &D, sets: &[&str], resident: usize) {
+    for name in sets {
         let golden = Golden::open(name);
         let regression = Regression::new(device, &golden.train, &golden.train_labels, CLASSES, resident).unwrap();
         for row in golden.meta["rows"].as_array().unwrap() {
@@ -167,11 +167,11 @@ fn golden_sgd<D: Device>(device: &D, golden: &Golden, losses: &mut Vec<f64>) -> 
 
 #[test]
 fn sgd_walks_the_golden_path() {
-    sgd_path(&CpuDevice::new(Some(2)).unwrap());
+    sgd_path(&CpuDevice::new(Some(2)).unwrap(), &SETS);
 }
 
-pub fn sgd_path<D: Device>(device: &D) {
-    for name in SETS {
+pub fn sgd_path<D: Device>(device: &D, sets: &[&str]) {
+    for name in sets {
         let golden = Golden::open(name);
         let mut losses = Vec::new();
         let fit = golden_sgd(device, &golden, &mut losses);

@@ -15,14 +15,13 @@ mod tokens;
 use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
-use std::time::SystemTime;
 
 use cudasim::Simulator;
 use igpt_engine::device::CudaDevice;
 use igpt_engine::device::cuda::kernel::{KERNELS, plant};
 use nvcc::Nvcc;
 use rayon::prelude::*;
-use test_support::skipped;
+use test_support::{in_turn, skipped};
 
 use crate::ops::support::Tested;
 use crate::{far, process};
@@ -37,18 +36,7 @@ const NAME: &str = "IGPT_MUTANT";
 const IMAGE: &str = "IGPT_MUTANT_IMAGE";
 
 /// A run plants one mutant of so many: of every module, since the tables stand one behind the other.
-const SHARE: usize = 6;
-
-/// The mutants of this run. The second decides, so that the next run most likely plants others.
-fn chosen() -> Vec<&'static Mutant> {
-    if process::all() {
-        return all().collect();
-    }
-    let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap();
-    let first = now.as_secs() as usize % SHARE;
-    println!("mutants {first}, {}, {}, ... of {}", first + SHARE, first + 2 * SHARE, all().count());
-    all().skip(first).step_by(SHARE).collect()
-}
+const SHARE: usize = 18;
 
 #[test]
 fn planted_bugs_are_found() {
@@ -62,7 +50,8 @@ fn planted_bugs_are_found() {
         skipped("bugs planted in far offsets: the host promises no memory beyond its own");
     }
 
-    let mut mutants = chosen();
+    let mut mutants: Vec<_> = in_turn(all(), SHARE).collect();
+    println!("{} of {} mutants, from {} on", mutants.len(), all().count(), mutants[0].name);
     mutants.retain(|mutant| far || !mutant.is_far());
 
     // Shipped kernels: every check once, however many mutants it is to find, those of a module in one process.
