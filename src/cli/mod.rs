@@ -165,7 +165,7 @@ pub fn main() -> ExitCode {
             common::output::tell(format_args!("{}: {}", error_label(), common::output::describe(&error)));
             match error.is::<Stopped>() {
                 true => Stopped::exit_code(),
-                false if train::ranks::is_of_another_rank(&error) => ExitCode::from(train::ranks::FAILED),
+                false if common::ranks::is_of_another_rank(&error) => ExitCode::from(common::ranks::FAILED),
                 false => ExitCode::from(2),
             }
         }

@@ -3,12 +3,14 @@
 //! ```text
 //! launch                    which rank this is, and how the others are found: MPI, torchrun, Slurm
 //! Comm                      the collectives: Single, Nccl (opened at run time), Mpi (feature `mpi`)
+//! fabric                    whether ranks reach each other, and how fast
 //! watchdog                  ends this rank where another fails or never comes
 //! ```
 //!
 //! The protocols are NCCL's and MPI's; nothing here speaks to a network. NCCL moves the tensors of GPUs in the order of their
 //! stream, so a collective is captured in a CUDA graph like a kernel. MPI moves those of the CPU.
 
+pub mod fabric;
 mod launch;
 #[cfg(feature = "mpi")]
 mod mpi;

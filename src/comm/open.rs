@@ -43,10 +43,15 @@ fn gpus<D: Device>(
             unsafe { std::env::set_var(name, value) };
         }
     }
-    let nccl = Nccl::join(library, launch.rank, launch.size, |id| match meeting {
-        Some(_) => Ok(()),
-        None => share_id(launch, id),
-    })?;
+    let id = match meeting {
+        Some(_) => library.common_id()?,
+        None => {
+            let mut id = library.unique_id()?;
+            share_id(launch, &mut id.0)?;
+            id
+        }
+    };
+    let nccl = Nccl::join(library, launch.rank, launch.size, id)?;
     if let Some(watchdog) = watchdog {
         watchdog.ask(nccl.probe());
     }

@@ -72,7 +72,7 @@ impl<D: Device> Together<D> {
     }
 
     /// Remembers a collective.
-    pub(super) fn note(&self, what: &str) {
+    pub fn note(&self, what: &str) {
         if let Some(watchdog) = &self.watchdog {
             watchdog.note(what);
         }
@@ -80,7 +80,7 @@ impl<D: Device> Together<D> {
 
     /// While what is returned lives, the others are waited for no longer than a step may take. The first of a process has as long
     /// as the meeting, for in it kernels are loaded and memory is taken.
-    pub(super) fn waits(&self, what: &str, is_first: bool) -> Option<Watched<'_>> {
+    pub fn waits(&self, what: &str, is_first: bool) -> Option<Watched<'_>> {
         let watchdog = self.watchdog.as_ref();
         watchdog.map(|watchdog| if is_first { watchdog.meets(what) } else { watchdog.steps(what) })
     }

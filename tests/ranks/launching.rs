@@ -96,3 +96,14 @@ fn ranks_with_other_flags_are_told_apart() {
         );
     }
 }
+
+/// As it was before NCCL 2.22.
+#[test]
+fn an_nccl_whose_ids_differ_is_refused_before_anybody_waits() {
+    let Some(libraries) = Libraries::new() else { return };
+    let (_folder, run) = place();
+    for rank in libraries.train(2, &run("a"), &["--steps", "1"], &[("NCCLSIM_OLD", "1")]).end() {
+        let parts = ["gives every rank an id of its own", "2.22 or later", "--features mpi"];
+        assert!(rank.code == Some(2) && parts.iter().all(|part| rank.error.contains(part)), "{rank:#?}");
+    }
+}

@@ -4,10 +4,12 @@
 //! are in `mpi`, which `cargo xtask test --mpi` builds with that feature.
 
 mod collectives;
+mod fabric;
 mod faults;
 mod launching;
 #[cfg(feature = "mpi")]
 mod mpi;
+mod real_nccl;
 mod stopping;
 mod training;
 

@@ -4,7 +4,7 @@ use std::{
     env,
     path::{Path, PathBuf},
     process::{Command, ExitCode},
-    time::Instant,
+    time::{Instant, SystemTime},
 };
 
 use anyhow::{Context, Result, bail};
@@ -20,6 +20,7 @@ mod fuzz;
 mod gpu;
 mod hadolint;
 mod mpi;
+mod nccl;
 mod peers;
 mod release;
 mod toolkit;
@@ -64,8 +65,8 @@ enum Task {
         /// Only test ranks on CPUs under mpirun (Debian: the packages named where it is missing)
         #[arg(long, conflicts_with_all = ["peers", "browser"])]
         mpi: bool,
-        /// With every bug planted in the kernels, where a run takes a sixth of them, and the whole op table on every card that
-        /// the simulator knows: an hour more
+        /// With all that a run takes in turns: every bug planted in the kernels (else one of 18), the whole op table on every card
+        /// that the simulator knows and under every schedule, machine code of every module. An hour more
         #[arg(long, conflicts_with_all = ["peers", "browser", "mpi"])]
         all: bool,
         /// Passed on to the test binaries, e.g. a part of a test's name
@@ -136,8 +137,8 @@ fn main() -> ExitCode {
     }
 }
 
-/// Schedules of the simulator under which the op table runs once more, with one of [`SHARE`] random cases each; each on a card of another
-/// generation, with numbers as its silicon makes them.
+/// Schedules of the simulator under which the op table runs once more, with one of [`SHARE`] random cases each: one of them a run, both with
+/// `--all`. Each is on a card of another generation, with numbers as its silicon makes them.
 const OTHER_SCHEDULES: [&str; 2] = [
     "card=a100,mma=ampere,approx=spread,seed=7,completion=early,streams=late",
     "card=h100,mma=hopper,approx=low,seed=11,completion=random,lane_races=on",
@@ -150,24 +151,34 @@ fn test(all: bool, filter: &[String]) -> Result<()> {
     let mut skipped = Vec::new();
     formats(&mut skipped)?;
 
-    let mut tests = cargo(["test", "--workspace", "--locked", "--no-fail-fast", "--"]);
+    // With MPI all is built with it, once; without, ranks on CPUs are left out.
+    let mpi: &[&str] = match mpi::missing() {
+        None => &mpi::FEATURE,
+        Some(what) => {
+            skipped.push(format!("ranks on CPUs by MPI: {what}"));
+            &[]
+        }
+    };
+    let mut tests = cargo(["test", "--workspace", "--locked", "--no-fail-fast"]);
     compilers(&mut tests, &mut skipped);
     if all {
         tests.env("IGPT_TEST_ALL", "1");
     }
-    stage("lints", &mut cargo(["clippy", "--workspace", "--all-targets", "--locked", "--", "-D", "warnings"]))?;
-    stage("documentation", cargo(["doc", "--workspace", "--no-deps", "--locked"]).env("RUSTDOCFLAGS", "-D warnings"))?;
+    let mut lints = cargo(["clippy", "--workspace", "--all-targets", "--locked"]);
+    stage("lints", lints.args(mpi).args(["--", "-D", "warnings"]))?;
+    let mut documentation = cargo(["doc", "--workspace", "--no-deps", "--locked"]);
+    stage("documentation", documentation.args(mpi).env("RUSTDOCFLAGS", "-D warnings"))?;
 
-    // The fuzz targets stand outside the workspace, so that nothing above compiles them.
-    stage("fuzz targets compile", &mut fuzz::check())?;
-
-    let mut outcome = stage("tests", tests.args(filter));
+    let mut outcome = stage("tests", tests.args(mpi).arg("--").args(filter));
 
     // The tests above run under the schedule of seed 0, with copies as late as they may be.
     let elsewhere = env::var("IGPT_TEST_DEVICE").is_ok_and(|device| device != "sim");
-    for schedule in OTHER_SCHEDULES.iter().filter(|_| filter.is_empty() && !elsewhere) {
+    let turn = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH)?.as_secs() as usize % OTHER_SCHEDULES.len();
+    let schedules = if all { &OTHER_SCHEDULES[..] } else { &OTHER_SCHEDULES[turn..=turn] };
+    for schedule in schedules.iter().filter(|_| filter.is_empty() && !elsewhere) {
         outcome = outcome.and_then(|()| {
-            let mut table = cargo(["test", "--workspace", "--locked", "--test", "kernels", "--", "ops::cuda_"]);
+            let mut table = cargo(["test", "--workspace", "--locked", "--test", "kernels"]);
+            table.args(mpi).args(["--", "ops::cuda_"]);
             stage(&format!("op table under {schedule}"), table.env("CUDASIM", schedule).env("IGPT_TEST_SHARE", SHARE))
         });
     }
@@ -177,12 +188,6 @@ fn test(all: bool, filter: &[String]) -> Result<()> {
             Some(_) => outcome = outcome.and_then(|()| browser::tests(&[])),
             None => skipped.push(format!("the page of serve in a browser: {}", browser::MISSING)),
         }
-    }
-
-    if filter.is_empty() {
-        // The feature changes what its build shares with ours, so it compiles most dependencies once more: not in every run.
-        let remedy = mpi::missing().unwrap_or_else(|| "cargo xtask test --mpi runs them".to_owned());
-        skipped.push(format!("ranks on CPUs by MPI: {remedy}"));
     }
 
     for what in &skipped {
@@ -252,6 +257,13 @@ fn compilers(tests: &mut Command, skipped: &mut Vec<String>) {
             tests.env("CUDASIM_TRITON_PYTHON", python);
         }
         Err(error) => skipped.push(format!("Triton's kernels on the simulator: {error:#}")),
+    }
+
+    match prepare("NCCL", || nccl::install(&root().join(".nccl"), Path::new("python3"))) {
+        Ok(library) => {
+            tests.env("IGPT_NCCL", library);
+        }
+        Err(error) => skipped.push(format!("NVIDIA's own NCCL: {error:#}")),
     }
 }
 

@@ -9,5 +9,6 @@ pub mod interrupt;
 pub mod named;
 pub mod output;
 pub mod progress;
+pub mod ranks;
 pub mod recipe;
 pub mod unused;

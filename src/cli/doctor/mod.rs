@@ -2,6 +2,7 @@
 
 mod args;
 mod output;
+mod ranks;
 
 use anyhow::Result;
 
@@ -14,6 +15,9 @@ use crate::plan::machine::Machine;
 impl DoctorCommand {
     /// Runs the command.
     pub fn run(self) -> Result<()> {
+        if self.ranks {
+            return ranks::run(&self);
+        }
         let machine = Machine::inspect()?;
         let cuda = enumerate_devices();
         if self.json {

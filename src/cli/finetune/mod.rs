@@ -10,8 +10,8 @@ use clap::Args;
 use self::args::FinetuneArgs;
 use super::common::device::on_device;
 use super::common::output::say;
+use super::common::ranks::{RankArgs, Ranks, STEPS_ARE_LOST};
 use super::train::layers::{Layer, LayerArgs, device_request, earlier};
-use super::train::ranks::{RankArgs, Ranks};
 use super::train::train;
 use crate::device::Device;
 use crate::device::select::{Chosen, DeviceJob};
@@ -74,7 +74,7 @@ impl FinetuneCommand {
     /// Runs the command.
     pub fn run(self) -> Result<()> {
         let (settings, earlier) = self.layers.settings(&self.args)?;
-        let ranks = self.ranks.launch()?;
+        let ranks = self.ranks.launch(STEPS_ARE_LOST)?;
         if ranks.are_several() && settings.fine_tuning.is_some_and(|tuning| tuning.fold_validation) {
             bail!(
                 "--fold-validation is for one process; leave it out with several ranks, and fold in a run of its own"

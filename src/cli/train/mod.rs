@@ -3,18 +3,17 @@
 pub mod args;
 pub mod layers;
 pub mod output;
-pub mod ranks;
 
 use anyhow::Result;
 use clap::Args;
 
 use self::args::TrainArgs;
 use self::layers::{LayerArgs, device_request};
-use self::ranks::{RankArgs, Ranks};
 use super::common::device::on_device;
 use super::common::interrupt::{stop_flag, stop_flag_saying};
 use super::common::output::note_all;
 use super::common::progress::watcher;
+use super::common::ranks::{RankArgs, Ranks, STEPS_ARE_LOST};
 use crate::device::Device;
 use crate::device::select::{Chosen, DeviceJob};
 use crate::train::{Outcome, Session, Settings, Together};
@@ -47,7 +46,7 @@ impl TrainCommand {
     /// Runs the command.
     pub fn run(self) -> Result<()> {
         let (settings, earlier) = self.layers.settings(&self.args)?;
-        let ranks = self.ranks.launch()?;
+        let ranks = self.ranks.launch(STEPS_ARE_LOST)?;
         let request = device_request(&settings, earlier.as_ref(), &ranks.launch);
         on_device(request, TrainJob { settings, earlier, ranks, json: self.layers.json })
     }

@@ -133,7 +133,7 @@ impl Library {
         Ok([number / 10_000, number / 100 % 100, number % 100])
     }
 
-    /// The id by which ranks meet: that of `NCCL_COMM_ID` for all of them where that is set, else a new one.
+    /// A new id by which ranks can meet, for one of them to give to the others.
     ///
     /// # Errors
     /// [`Error::Driver`].
@@ -142,6 +142,26 @@ impl Library {
         // SAFETY: the place is valid for the call.
         self.check("ncclGetUniqueId", unsafe { (self.functions.unique_id)(&raw mut id) })?;
         Ok(id)
+    }
+
+    /// The id that all ranks have which `NCCL_COMM_ID` is set for, so that nobody has to hand it round.
+    ///
+    /// Before release 2.22 eight of its bytes were random all the same (2.18.3, 2.19.3 and 2.21.5 were tried): ranks with such
+    /// ids never find each other.
+    ///
+    /// # Errors
+    /// [`Error::Unavailable`] with such a release, [`Error::Driver`].
+    pub fn common_id(self) -> Result<UniqueId> {
+        let (id, again) = (self.unique_id()?, self.unique_id()?);
+        if id.0 == again.0 {
+            return Ok(id);
+        }
+        let [major, minor, patch] = self.version()?;
+        Err(Error::unavailable(
+            format!("NCCL {major}.{minor}.{patch} gives every rank an id of its own, so ranks cannot meet without MPI"),
+            "install NCCL 2.22 or later (Debian and Ubuntu: libnccl2; any Python: pip install nvidia-nccl-cu12, with the folder \
+             of libnccl.so.2 in LD_LIBRARY_PATH), or start a build with --features mpi by mpirun",
+        ))
     }
 
     /// The error of a call, if it is one.

@@ -2,7 +2,7 @@
 
 mod library;
 
-pub use library::Library;
+pub use library::{Library, UniqueId};
 
 use std::ffi::c_int;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -26,19 +26,11 @@ pub struct Nccl {
 }
 
 impl Nccl {
-    /// Joins the ranks that have the same `NCCL_COMM_ID`, or those that `share` hands the id of rank 0 round to; returns once all have
-    /// joined. The GPU is that of the current context.
+    /// Joins the ranks that have the same id; returns once all have joined. The GPU is that of the current context.
     ///
     /// # Errors
-    /// [`Error::Unavailable`] without NCCL, [`Error::Driver`] where it fails.
-    pub fn join(
-        library: Library,
-        rank: usize,
-        size: usize,
-        share: impl FnOnce(&mut [i8; 128]) -> Result<()>,
-    ) -> Result<Self> {
-        let mut id = library.unique_id()?;
-        share(&mut id.0)?;
+    /// [`Error::Driver`] where NCCL fails.
+    pub fn join(library: Library, rank: usize, size: usize, id: UniqueId) -> Result<Self> {
         let (mut handle, [ranks, own]) = (std::ptr::null_mut(), int([size, rank])?);
         // SAFETY: the place is valid for the call, and the id is NCCL's own.
         let code = unsafe { (library.functions.init_rank)(&raw mut handle, ranks, id, own) };

@@ -1,4 +1,4 @@
-//! Training as one of several ranks: meeting the others, being watched, and ending where they end.
+//! Being one of several ranks: meeting the others, being watched, and ending where they end.
 
 use std::rc::Rc;
 use std::time::Duration;
@@ -6,8 +6,8 @@ use std::time::Duration;
 use anyhow::{Context, Result};
 use clap::Args;
 
-use super::args::whole;
-use crate::cli::common::output::tell;
+use super::output::tell;
+use crate::cli::train::args::whole;
 use crate::comm::{self, Launch, Limits, Reduction, Watchdog};
 use crate::device::Device;
 use crate::device::Error;
@@ -32,11 +32,11 @@ pub struct RankArgs {
 }
 
 impl RankArgs {
-    /// Which rank this is, by what started it, and how long it waits.
-    pub fn launch(self) -> Result<Ranks> {
+    /// Which rank this is, by what started it, and how long it waits; `lost` is what is said of its work where the ranks must end.
+    pub fn launch(self, lost: &'static str) -> Result<Ranks> {
         let step = Duration::from_secs(self.collective_timeout.max(1));
         let limits = Limits { init: Duration::from_secs(self.meeting_timeout.max(1)), step };
-        Ok(Ranks { launch: Launch::from_environment()?, limits })
+        Ok(Ranks { launch: Launch::from_environment()?, limits, lost })
     }
 }
 
@@ -46,7 +46,11 @@ pub struct Ranks {
     /// Which it is.
     pub launch: Launch,
     limits: Limits,
+    lost: &'static str,
 }
+
+/// Of runs: what their end costs.
+pub const STEPS_ARE_LOST: &str = ". The steps since the last checkpoint are lost; --resume goes on from it";
 
 impl Ranks {
     /// Whether there are others.
@@ -56,11 +60,12 @@ impl Ranks {
 
     /// Meets the others.
     pub fn meet<D: Device>(&self, device: &D, reduction: Reduction) -> Result<Together<D>> {
-        let Self { launch, limits } = self;
+        let Self { launch, limits, lost } = self;
         if !self.are_several() {
             return Ok(Together::alone());
         }
-        let watchdog = Watchdog::start(launch.rank, launch.size, *limits, Box::new(end));
+        let lost = *lost;
+        let watchdog = Watchdog::start(launch.rank, launch.size, *limits, Box::new(move |message| end(message, lost)));
         let watchdog = Rc::new(watchdog.context("cannot start the thread that watches this rank")?);
         let comm = comm::open(launch, device, reduction, Some(&watchdog))?;
         Ok(Together::new(Rc::from(comm), Some(watchdog)))
@@ -68,9 +73,9 @@ impl Ranks {
 }
 
 /// Ends this process: with the message, or without where another rank has given it.
-fn end(message: &str) {
+fn end(message: &str, lost: &str) {
     if !message.is_empty() {
-        tell(format_args!("error: {message}. The steps since the last checkpoint are lost; --resume goes on from it"));
+        tell(format_args!("error: {message}{lost}"));
     }
     unfinished::abandon();
     at_once();
@@ -97,5 +102,6 @@ pub fn is_of_another_rank(error: &anyhow::Error) -> bool {
             _ => false,
         }
     }
-    error.downcast_ref::<TrainError>().is_some_and(of_peer)
+    let of_device = matches!(error.downcast_ref::<Error>(), Some(Error::Peer(_)));
+    of_device || error.downcast_ref::<TrainError>().is_some_and(of_peer)
 }
