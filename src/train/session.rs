@@ -7,8 +7,10 @@ use std::sync::atomic::AtomicBool;
 use super::common_start;
 use super::loop_schedule::LoopSchedule;
 use super::settings::Settings;
-use super::setup::{self, Origin, State};
+use super::setup::{self, Origin};
+use super::shared_step::Sharing;
 use super::skipping::Skipping;
+use super::state::State;
 use super::together::Together;
 use super::training_loop::{Records, StopReason, TrainingLoop};
 use super::yardstick::{self, Yardstick};
@@ -18,7 +20,7 @@ use crate::checkpoint::{BestAccuracy, Progress};
 use crate::data::{self, Batches, Examples, Palette, Prefetcher, Split};
 use crate::device::{self, Device, Precision};
 use crate::fs::{atomic_dir, atomic_file};
-use crate::model::{ModelConfig, Objective, Transformer};
+use crate::model::{ModelConfig, Objective, Transformer, parameter_specs};
 use crate::report::card::ExpectedEnergy;
 use crate::report::compute::Compute;
 use crate::report::grids;
@@ -130,28 +132,34 @@ impl<'a, D: Device> Session<'a, D> {
             config.classes = setup::classes_of(train.as_ref(), validation.as_deref(), &tuning)?;
         }
         check_fits(&config, train.as_ref())?;
-        let (eval_batch, note) = setup::check_memory(device, &settings, &config, train.sequence_length())?;
+        let sharing = Sharing { reduction: settings.reduction, zero: settings.zero_of(together.size()) };
+        let (eval_batch, note) = match sharing.zero {
+            0 => setup::check_memory(device, &settings, &config, train.sequence_length())?,
+            // What ranks share out is not planned yet: too much is noticed when it is asked for.
+            _ => (settings.eval_batch.unwrap_or(settings.batch), None),
+        };
         notes.extend(note);
 
         // The folder, and the weights.
         let folder = common_start::folder(device, &together, &mut settings, earlier.is_some())?;
-        let State { parameters, adam, average, progress } = setup::weights(device, &origin, &config, &settings)?;
+        let buckets = sharing.buckets(&together, &parameter_specs(&config));
+        let state = State::of(device, &origin, &config, &settings, buckets.as_ref())?;
+        let progress = state.progress;
         setup::check_steps(&settings, progress.step, &settings.out)?;
         if let Some(folder) = &folder {
             write_text(&folder.config(), &settings.to_toml()?)?;
             record.write(folder.root())?;
         }
-        together.agree(device, &common_start::facts(device, &settings, &record, &parameters, progress)?)?;
+        together.agree(device, &common_start::facts(&settings, &record, state.fingerprint, progress)?)?;
 
         // The trainer.
         if let Some(earlier) = earlier {
             notes.extend(setup::resume_notes(&settings, earlier, progress.step));
         }
         let (schedule, criterion) = (setup::schedule(&settings), setup::criterion(&settings));
-        let trainer = Trainer::new(device, Transformer::new(config)?, parameters, adam, schedule, criterion)?
-            .with_graphs(!settings.no_graph)
-            .with_average(average)
-            .with_ranks(&together, settings.reduction)?;
+        let model = Transformer::new(config)?;
+        let trainer = Trainer::shared(device, model, state, (schedule, criterion), (&together, sharing))?
+            .with_graphs(!settings.no_graph);
         Ok(Self { settings, train, validation, palette, folder, together, trainer, progress, eval_batch, notes })
     }
 
@@ -169,6 +177,15 @@ impl<'a, D: Device> Session<'a, D> {
             self.train.describe(),
             self.trainer.device().describe(),
         )
+    }
+
+    /// What ranks share out, for people.
+    pub fn describe_sharing(&self) -> &'static str {
+        match self.settings.zero_of(self.together.size()) {
+            0 => "each has all of the optimiser (--zero 0)",
+            1 => "they share out moments and master weights (--zero 1)",
+            _ => "they share out moments, master weights and gradients (--zero 2)",
+        }
     }
 
     /// What people should know of the images: what was passed over, which classes have none.
