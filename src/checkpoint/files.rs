@@ -69,6 +69,7 @@ impl Files {
             (averaged, EMA_FILE, &[Kept::Average]),
             (trained, OPTIMIZER_FILE, &[Kept::FirstMoment, Kept::SecondMoment]),
         ];
+
         let mut list = Vec::new();
         for (_, base, kept) in kinds.into_iter().filter(|(there, ..)| *there) {
             let parts = cut(specs, kept.len() as u64, writers, limit);

@@ -176,7 +176,7 @@ fn check_hashes(dir: &Path, training: &TrainingFile, manifest: Option<&Manifest>
         if dir.join(base).is_file() || parts.is_empty() { vec![base.to_owned()] } else { parts }
     };
     let averaged = training.sha256.keys().any(|name| name.starts_with(stem(EMA_FILE)));
-    let average = averaged.then(|| names_of(EMA_FILE)).unwrap_or_default();
+    let average = if averaged { names_of(EMA_FILE) } else { Vec::new() };
     for name in names_of(MODEL_FILE).into_iter().chain(names_of(OPTIMIZER_FILE)).chain(average) {
         let saved = training.sha256.get(&name);
         let saved = saved.ok_or_else(|| CheckpointError::json(&path, format!("the SHA-256 of {name} is missing")))?;

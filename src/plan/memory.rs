@@ -99,7 +99,6 @@ mod tests {
     use super::*;
     use crate::device::CpuDevice;
     use crate::device::cpu::scratch_of_a_thread;
-    use crate::device::prelude::*;
     use crate::model::{ObjectiveBatch, Transformer, parameter_specs};
     use crate::optim::{Adam, AdamConfig};
     use crate::tape::{Forward, NoTape, Parameters, Tape};

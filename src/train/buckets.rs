@@ -166,12 +166,14 @@ fn grouped(specs: &[ParameterSpec]) -> Vec<(String, Vec<usize>)> {
             rest.push(index);
             continue;
         };
+
         let name = format!("block {layer}");
         match groups.last_mut().filter(|(last, _)| *last == name) {
             Some((_, parameters)) => parameters.push(index),
             None => groups.push((name, vec![index])),
         }
     }
+
     groups.extend([(HEADS.to_owned(), heads), (REST.to_owned(), rest)]);
     groups.retain(|(_, parameters)| !parameters.is_empty());
     groups

@@ -111,7 +111,7 @@ impl Comm<CpuDevice> for Threads {
     }
 
     fn split(&self, _device: &CpuDevice, _colour: usize, _key: usize) -> Result<Box<dyn Comm<CpuDevice>>> {
-        unimplemented!("no step splits its ranks")
+        Err(crate::device::Error::unavailable("no step splits its ranks", "call no split"))
     }
 
     fn check(&self) -> Result<()> {
@@ -361,6 +361,8 @@ fn levels_take_the_memory_that_they_should() {
         }
         all.push(bytes[0]);
     }
-    assert!(all.windows(2).skip(1).all(|pair| pair[1] < pair[0] || pair[0] == all[3]), "no less memory: {all:?}");
+    // In f32 the parts of the master weights are there beside the weights: two ranks save nothing at level 1, and four do.
+    let [_, two_at_0, _, two_at_2, four_at_1, four_at_2] = all[..] else { panic!("{all:?}") };
+    assert!(two_at_2 < two_at_0 && four_at_1 < two_at_0 && four_at_2 < four_at_1, "no less memory: {all:?}");
     println!("bytes of a rank: {all:?} for {parameters} parameters");
 }

@@ -98,15 +98,7 @@ impl<'a, D: Device> Session<'a, D> {
         earlier: Option<&Settings>,
         show_progress: bool,
     ) -> Result<Self> {
-        settings.check()?;
-        settings.check_ranks(together.size())?;
-        if settings.fine_tuning.is_none() {
-            settings.check_masks()?;
-        }
-        atomic_dir::check_folder(&settings.out).map_err(RunFolderError::from)?;
-        if let Some(earlier) = earlier {
-            settings.check_resume_compatible(earlier)?;
-        }
+        check_settings(&settings, earlier, together.size())?;
 
         // Where the run starts from, and its images.
         let mut origin = Origin::find(&settings, earlier.is_some())?;
@@ -132,12 +124,8 @@ impl<'a, D: Device> Session<'a, D> {
             config.classes = setup::classes_of(train.as_ref(), validation.as_deref(), &tuning)?;
         }
         check_fits(&config, train.as_ref())?;
-        let sharing = Sharing { reduction: settings.reduction, zero: settings.zero_of(together.size()) };
-        let (eval_batch, note) = match sharing.zero {
-            0 => setup::check_memory(device, &settings, &config, train.sequence_length())?,
-            // What ranks share out is not planned yet: too much is noticed when it is asked for.
-            _ => (settings.eval_batch.unwrap_or(settings.batch), None),
-        };
+        let sharing = Sharing::of(&settings, &together);
+        let (eval_batch, note) = setup::check_memory(device, &settings, &config, train.sequence_length(), sharing)?;
         notes.extend(note);
 
         // The folder, and the weights.
@@ -267,6 +255,20 @@ impl<'a, D: Device> Session<'a, D> {
         let stop_reason = training.run(events, stop)?;
         let Progress { step, best, .. } = training.progress;
         Ok(Ended { stop_reason, step, best, config, device: device.describe(), compute, energy })
+    }
+}
+
+/// Refuses settings that fit neither each other, nor as many `ranks`, nor those of an `earlier` session of the run.
+fn check_settings(settings: &Settings, earlier: Option<&Settings>, ranks: usize) -> Result<()> {
+    settings.check()?;
+    settings.check_ranks(ranks)?;
+    if settings.fine_tuning.is_none() {
+        settings.check_masks()?;
+    }
+    atomic_dir::check_folder(&settings.out).map_err(RunFolderError::from)?;
+    match earlier {
+        Some(earlier) => Ok(settings.check_resume_compatible(earlier)?),
+        None => Ok(()),
     }
 }
 

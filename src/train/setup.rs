@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use super::settings::Settings;
 use super::settings_error::SettingsError;
+use super::shared_step::Sharing;
 use super::{FineTuning, TrainError};
 use crate::checkpoint::images::{ChosenPalette, class_names, palette_for, resolution_of, resumed_palette};
 use crate::checkpoint::{self, OrderSpec};
@@ -292,7 +293,12 @@ pub(super) fn check_memory<D: Device>(
     settings: &Settings,
     config: &ModelConfig,
     length: usize,
+    sharing: Sharing,
 ) -> Result<(usize, Option<String>)> {
+    // What ranks share out is not planned yet: too much is noticed when it is asked for.
+    if sharing.zero > 0 {
+        return Ok((settings.eval_batch.unwrap_or(settings.batch), None));
+    }
     let (images, ema, precision) =
         (settings.batch, settings.ema.is_some(), settings.precision.unwrap_or(Precision::F32));
     let Some(wanted) = settings.eval_batch else {

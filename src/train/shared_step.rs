@@ -3,6 +3,7 @@
 use super::Trainer;
 use super::buckets::Buckets;
 use super::reduce::Reducer;
+use super::settings::Settings;
 use super::telling::{Telling, Told};
 use super::together::Together;
 use crate::comm::Reduction;
@@ -22,6 +23,11 @@ pub(super) struct Sharing {
 }
 
 impl Sharing {
+    /// That of a run's `settings` on the ranks of `together`.
+    pub fn of<D: Device>(settings: &Settings, together: &Together<D>) -> Self {
+        Self { reduction: settings.reduction, zero: settings.zero_of(together.size()) }
+    }
+
     /// The buckets of which a rank has parts; `None` where each has all.
     pub fn buckets<D: Device>(self, together: &Together<D>, specs: &[ParameterSpec]) -> Option<Buckets> {
         (self.zero > 0).then(|| Buckets::new(specs, [together.rank(), together.size()]))

@@ -39,56 +39,24 @@ impl<D: Device> State<D> {
         settings: &Settings,
         buckets: Option<&Buckets>,
     ) -> Result<Self> {
-        let adam_config = AdamConfig { clip: settings.clip, ..AdamConfig::default() };
         let specs = parameter_specs(config);
         let receiver = || Receiver::new(device, &specs, buckets);
-        let zeros = || -> device::Result<Vec<D::Tensor>> { receiver().zeros() };
-
-        // The weights, then what was saved with them; a new run is at step 0, with moments of zero.
-        let mut weights = receiver();
-        let (mut progress, mut average, moments) = match &origin.latest {
-            Some(folder) => {
-                check_saved(folder, config)?;
-                checkpoint::each_weight(folder, config, &mut |index, values| Ok(weights.put(index, &values)?))?;
-                let mut moments = [receiver(), receiver()];
-                let progress = checkpoint::each_moment(folder, config, &mut |which, index, values| {
-                    Ok(moments[which].put(index, &values)?)
-                })?;
-                let mut average = receiver();
-                if settings.ema.is_some() {
-                    checkpoint::each_averaged_weight(folder, config, &mut |index, values| {
-                        Ok(average.put(index, &values)?)
-                    })?;
-                }
-                let [first, second] = moments;
-                let moments = [first.finish()?.into_values(), second.finish()?.into_values()];
-                (progress, settings.ema.is_some().then_some(average), moments)
-            }
-            None => {
-                match &origin.init {
-                    Some(init) => checkpoint::each_weight_of_body(init, config, &mut |index, values| {
-                        Ok(weights.put(index, &values)?)
-                    })?,
-                    None => {
-                        for (index, spec) in specs.iter().enumerate() {
-                            weights.put(index, &spec.initial_values(settings.seed, index))?;
-                        }
-                    }
-                }
-                (Progress::default(), None, [zeros()?, zeros()?])
-            }
+        let Read { weights, average, moments: [first, second], mut progress } = match &origin.latest {
+            Some(folder) => resumed(folder, config, settings, receiver)?,
+            None => fresh(origin, config, settings, receiver)?,
         };
 
         // A run that was ended by skipped steps has as many again.
         if progress.skipped.in_a_row >= settings.max_skipped {
             progress.skipped = Skipped { in_a_row: 0, ..progress.skipped };
         }
-        let [first, second] = moments;
+        let adam_config = AdamConfig { clip: settings.clip, ..AdamConfig::default() };
         let adam = Adam::resume(device, adam_config, first, second, progress.step, progress.skipped)?;
 
+        // The average starts at the weights.
         let mut fingerprint = weights.fingerprint;
         let own = weights.finish()?;
-        let average = match (settings.ema, average.take()) {
+        let average = match (settings.ema, average) {
             (Some(decay), Some(saved)) => Some(Average::resume(saved.finish()?, decay)),
             (Some(decay), None) => Some(Average::new(device, &own, decay)?),
             (None, _) => None,
@@ -103,6 +71,59 @@ impl<D: Device> State<D> {
         };
         Ok(Self { parameters, masters, adam, average, progress, fingerprint })
     }
+}
+
+/// What was read, or made.
+struct Read<'a, D: Device> {
+    weights: Receiver<'a, D>,
+    average: Option<Receiver<'a, D>>,
+    moments: [Vec<D::Tensor>; 2],
+    progress: Progress,
+}
+
+/// What a resumed run has in `folder`.
+fn resumed<'a, D: Device>(
+    folder: &Path,
+    config: &ModelConfig,
+    settings: &Settings,
+    receiver: impl Fn() -> Receiver<'a, D>,
+) -> Result<Read<'a, D>> {
+    check_saved(folder, config)?;
+    let mut weights = receiver();
+    checkpoint::each_weight(folder, config, &mut |index, values| Ok(weights.put(index, &values)?))?;
+    let mut moments = [receiver(), receiver()];
+    let progress =
+        checkpoint::each_moment(folder, config, &mut |which, index, values| Ok(moments[which].put(index, &values)?))?;
+
+    let mut average = settings.ema.map(|_| receiver());
+    if let Some(average) = &mut average {
+        checkpoint::each_averaged_weight(folder, config, &mut |index, values| Ok(average.put(index, &values)?))?;
+    }
+    let [first, second] = moments;
+    let moments = [first.finish()?.into_values(), second.finish()?.into_values()];
+    Ok(Read { weights, average, moments, progress })
+}
+
+/// What a new run starts with, at step 0: weights of a checkpoint or of the seed, moments of zero.
+fn fresh<'a, D: Device>(
+    origin: &Origin,
+    config: &ModelConfig,
+    settings: &Settings,
+    receiver: impl Fn() -> Receiver<'a, D>,
+) -> Result<Read<'a, D>> {
+    let mut weights = receiver();
+    match &origin.init {
+        Some(init) => {
+            checkpoint::each_weight_of_body(init, config, &mut |index, values| Ok(weights.put(index, &values)?))?;
+        }
+        None => {
+            for (index, spec) in weights.specs.iter().enumerate() {
+                weights.put(index, &spec.initial_values(settings.seed, index))?;
+            }
+        }
+    }
+    let moments = [receiver().zeros()?, receiver().zeros()?];
+    Ok(Read { weights, average: None, moments, progress: Progress::default() })
 }
 
 /// Refuses a saved model that is another than `config`.
