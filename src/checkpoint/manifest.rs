@@ -21,6 +21,7 @@ use serde_json::Value;
 use sha2::{Digest, Sha256};
 
 use super::error::{CheckpointError, Result};
+use super::files::index_of;
 use super::hashed_file::Expected;
 use super::{
     CONFIG_FILE, EMA_FILE, INDEX_FILE, MANIFEST_FILE, MODEL_FILE, OPTIMIZER_FILE, ORDER_FILE, PREPROCESSOR_FILE,
@@ -230,7 +231,9 @@ fn is_tensors(name: &str) -> bool {
 fn is_ours(name: &str) -> bool {
     let names =
         [CONFIG_FILE, EMA_FILE, INDEX_FILE, MODEL_FILE, OPTIMIZER_FILE, ORDER_FILE, PREPROCESSOR_FILE, TRAINING_FILE];
-    names.contains(&name) || (name.starts_with("model-") && is_tensors(name))
+    let is_part = ["model-", "ema-", "optimizer-"].iter().any(|start| name.starts_with(start)) && is_tensors(name);
+    let is_index = [EMA_FILE, OPTIMIZER_FILE].into_iter().any(|base| name == index_of(base));
+    names.contains(&name) || is_part || is_index
 }
 
 #[cfg(test)]

@@ -11,10 +11,14 @@
 //! | `training.json` | [`Progress`], and the SHA-256 of the safetensors files |
 //! | `igpt-engine.sha256` | the SHA-256 of every file, verified whenever one is read |
 //!
+//! What is larger than [`MAX_SHARD_SIZE`] bytes, or written by several ranks, is in several files: `model-00001-of-00003.safetensors` and so
+//! on with `model.safetensors.index.json`, which says where each tensor is, as the Hub has it; averages and moments likewise.
+//!
 //! A checkpoint is written under a temporary name and renamed, so one that can be seen is complete.
 
 pub mod convert;
 pub(crate) mod error;
+mod files;
 mod hashed_file;
 pub mod huggingface;
 pub mod images;
@@ -39,24 +43,27 @@ use std::path::Path;
 
 use serde_json::json;
 
+pub use convert::MAX_SHARD_SIZE;
 pub use error::{CheckpointError, Result};
+pub(crate) use files::{File as TensorsFile, Files, Kept};
 pub use huggingface::{load_config, load_parameters};
 pub(crate) use manifest::step_of;
 pub use manifest::verify;
 pub use pixel_order::{OrderSpec, read_permutation};
 pub use preprocessor::palette_of;
 pub(crate) use pytorch::{PYTORCH_FILE, PYTORCH_INDEX};
-pub use training::{BestAccuracy, LoadedTraining, Progress, TrainingState, load_training};
+pub use training::{BestAccuracy, LoadedTraining, Progress, TrainingState, each_moment, load_training};
 
 use crate::device::Device;
-use crate::fs::atomic_dir;
-use crate::model::{CLASS_HEAD, ModelConfig, TOKEN_HEAD, parameter_specs};
+use crate::fs::{FsError, atomic_dir};
+use crate::model::{ModelConfig, TOKEN_HEAD, parameter_specs};
 use crate::tape::Parameters;
 use huggingface::ModelFile;
+pub use huggingface::Visit;
 use json::write_json;
 use manifest::write_manifest;
 use tensors::{TensorHeader, write_tensors};
-use training::{HashingWriter, moment_headers};
+use training::HashingWriter;
 
 /// The model's shape.
 pub const CONFIG_FILE: &str = "config.json";
@@ -101,33 +108,62 @@ pub struct CheckpointContents<'a, D: Device> {
 /// [`CheckpointError::Io`], [`CheckpointError::Order`]; those of the device.
 pub fn save<D: Device>(dir: &Path, contents: &CheckpointContents<'_, D>) -> Result<()> {
     let CheckpointContents { device, config, parameters, average, training, palette } = contents;
-    let specs = parameters.specs();
-    let headers: Vec<TensorHeader> = specs.iter().map(|spec| (spec.name.clone(), spec.shape.clone())).collect();
-    // `write_tensors` asks for no more tensors than it was given headers.
-    let download = |tensor: Option<&D::Tensor>| match tensor {
+    let files = Files::new(parameters.specs(), [average.is_some(), training.is_some()], 1, MAX_SHARD_SIZE);
+    let tensor = |kept: Kept, index: usize| match kept {
+        Kept::Weight => parameters.values().get(index),
+        Kept::Average => average.and_then(|average| average.values().get(index)),
+        Kept::FirstMoment => training.as_ref().and_then(|training| training.first_moments.get(index)),
+        Kept::SecondMoment => training.as_ref().and_then(|training| training.second_moments.get(index)),
+    };
+    // No more tensors are asked for than there are.
+    let mut download = |kept: Kept, index: usize| match tensor(kept, index) {
         Some(tensor) => Ok(device.download(tensor)?),
         None => Ok(Vec::new()),
     };
+    let about = About { config, palette: *palette, progress: training.as_ref().map(|training| training.progress) };
+    save_files(dir, &about, &files, |folder| files.write(folder, 0, &mut download))
+}
 
+/// What is in a checkpoint beside tensors.
+pub(crate) struct About<'a> {
+    /// The model's shape.
+    pub config: &'a ModelConfig,
+    /// RGB in `[-1, 1]`, a row per colour.
+    pub palette: Option<&'a [[f32; 3]]>,
+    /// How far training has come, where moments are saved too.
+    pub progress: Option<Progress>,
+}
+
+/// Saves a checkpoint as [`save`] does, whose `files` of tensors `write` puts into the folder that it is given, or has others put; it
+/// returns the SHA-256 of each by its place in the list.
+///
+/// # Errors
+/// [`CheckpointError::Io`], [`CheckpointError::Order`]; those of `write`.
+pub(crate) fn save_files<E: From<CheckpointError> + From<FsError>>(
+    dir: &Path,
+    about: &About<'_>,
+    files: &Files,
+    write: impl FnOnce(&Path) -> std::result::Result<Vec<(usize, String)>, E>,
+) -> std::result::Result<(), E> {
     atomic_dir::write_folder(dir, |folder| {
-        huggingface::write_config(folder, config, false, false)?;
-        let model = write_hashed(&folder.join(MODEL_FILE), &headers, |i| download(parameters.values().get(i)))?;
-        write_palette(folder, *palette, config)?;
-        let mut hashes = vec![(MODEL_FILE.to_owned(), model)];
-        if let Some(average) = average {
-            let ema = write_hashed(&folder.join(EMA_FILE), &headers, |i| download(average.values().get(i)))?;
-            hashes.push((EMA_FILE.to_owned(), ema));
-        }
-        let Some(training) = training else { return write_manifest(folder, None, &hashes) };
-        let optimizer = write_hashed(&folder.join(OPTIMIZER_FILE), &moment_headers(specs), |i| {
-            download(training.first_moments.iter().chain(training.second_moments).nth(i))
-        })?;
-        hashes.push((OPTIMIZER_FILE.to_owned(), optimizer));
-        let sha256: BTreeMap<_, _> = hashes.iter().cloned().collect();
-        let counters = json!({"progress": training.progress, "sha256": sha256, "manifest": MANIFEST_FILE});
-        write_json(&folder.join(TRAINING_FILE), &counters)?;
-        write_manifest(folder, Some(training.progress.step), &hashes)
+        let written = write(folder)?;
+        let name = |place: usize| files.list.get(place).map(|file| file.name.clone());
+        let hashes = written.into_iter().filter_map(|(place, hash)| Some((name(place)?, hash))).collect();
+        Ok(describe(folder, about, files, hashes)?)
     })
+}
+
+/// Writes what stands beside the files of tensors, of which `hashes` are known.
+fn describe(folder: &Path, about: &About<'_>, files: &Files, hashes: Vec<(String, String)>) -> Result<()> {
+    let About { config, palette, progress } = about;
+    huggingface::write_config(folder, config, false, false)?;
+    write_palette(folder, *palette, config)?;
+    files.write_indices(folder)?;
+    let Some(progress) = progress else { return write_manifest(folder, None, &hashes) };
+    let sha256: BTreeMap<_, _> = hashes.iter().cloned().collect();
+    let counters = json!({"progress": progress, "sha256": sha256, "manifest": MANIFEST_FILE});
+    write_json(&folder.join(TRAINING_FILE), &counters)?;
+    write_manifest(folder, Some(progress.step), &hashes)
 }
 
 /// Loads the model of a checkpoint folder: one of ours, or any Hugging Face ImageGPT with safetensors weights.
@@ -158,21 +194,42 @@ pub fn load_average<D: Device>(device: &D, dir: &Path, config: &ModelConfig) -> 
     ModelFile::open_average(dir)?.load(device, config)
 }
 
-/// The weights of a checkpoint folder for fine-tuning `config`, which differs from the folder's in its classes alone: the class
-/// head starts at zero, whatever head the folder has.
+/// Shows the weights of a checkpoint folder for a model of `config` one after the other, each by its index in [`parameter_specs`].
 ///
 /// # Errors
-/// As [`load_parameters`].
+/// As [`load_parameters`]; those of `visit`.
+pub fn each_weight(dir: &Path, config: &ModelConfig, visit: &mut Visit<'_>) -> Result<()> {
+    ModelFile::open(dir)?.each(config, visit)
+}
+
+/// The same of the weights for fine-tuning `config`, which differs from the folder's in its classes alone: the class head is zero,
+/// whatever head the folder has.
+///
+/// # Errors
+/// As [`each_weight`].
+pub fn each_weight_of_body(dir: &Path, config: &ModelConfig, visit: &mut Visit<'_>) -> Result<()> {
+    ModelFile::open(dir)?.each_of_body(config, visit)
+}
+
+/// The same of the moving average.
+///
+/// # Errors
+/// [`CheckpointError::NoAverage`] where none was kept; as [`each_weight`].
+pub fn each_averaged_weight(dir: &Path, config: &ModelConfig, visit: &mut Visit<'_>) -> Result<()> {
+    ModelFile::open_average(dir)?.each(config, visit)
+}
+
+/// The weights of a checkpoint folder for fine-tuning `config`, as [`each_weight_of_body`] shows them.
+///
+/// # Errors
+/// As [`each_weight_of_body`]; those of the device.
 pub fn load_body<D: Device>(device: &D, dir: &Path, config: &ModelConfig) -> Result<Parameters<D>> {
-    let mut file = ModelFile::open(dir)?;
-    file.verified(|file| {
-        file.check(&ModelConfig { classes: Vec::new(), ..config.clone() })?;
-        Parameters::from_fn(device, parameter_specs(config), |_, spec| match spec.name.as_str() {
-            CLASS_HEAD => Ok(vec![0.0; spec.elements()]),
-            TOKEN_HEAD if !file.has(TOKEN_HEAD) => Ok(vec![0.0; spec.elements()]),
-            name => file.read(name),
-        })
-    })
+    let (specs, mut tensors) = (parameter_specs(config), Vec::new());
+    each_weight_of_body(dir, config, &mut |index, values| {
+        tensors.push(device.upload(&specs[index].shape, &values)?);
+        Ok(())
+    })?;
+    Ok(Parameters::of(specs, tensors))
 }
 
 /// Whether the folder's weights have a language-model head. Those of transformers' `ImageGPTForImageClassification` and

@@ -8,10 +8,12 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
 use super::error::{CheckpointError, Result};
+use super::files::{index_of, stem};
 use super::json::read_json;
 use super::manifest::{Manifest, step_of_folder};
 use super::source::TensorSource;
-use super::tensors::{TensorFile, TensorHeader};
+use super::tensors::TensorHeader;
+use super::weights::open_files;
 use super::{EMA_FILE, MODEL_FILE, OPTIMIZER_FILE, TRAINING_FILE};
 use crate::data::{hex, sha256};
 use crate::device::Device;
@@ -20,7 +22,7 @@ use crate::optim::Skipped;
 use crate::tape::ParameterSpec;
 
 /// Prefixes of the moments' names in `optimizer.safetensors`.
-const MOMENTS: [&str; 2] = ["first_moment.", "second_moment."];
+pub(super) const MOMENTS: [&str; 2] = ["first_moment.", "second_moment."];
 
 /// How far training has come. All randomness is a function of the seed and these counters.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -109,17 +111,34 @@ pub(super) fn moment_headers(specs: &[ParameterSpec]) -> Vec<TensorHeader> {
     MOMENTS.iter().flat_map(|prefix| specs.iter().map(move |spec| header(prefix, spec))).collect()
 }
 
-/// The training state of a checkpoint folder for a model of `config`, verified: a run that goes on for days should not start
-/// from a flipped bit.
+/// The training state of a checkpoint folder for a model of `config`, as [`each_moment`] shows it.
+///
+/// # Errors
+/// As [`each_moment`]; those of the device.
+pub fn load_training<D: Device>(device: &D, dir: &Path, config: &ModelConfig) -> Result<LoadedTraining<D>> {
+    let (specs, mut moments) = (parameter_specs(config), [Vec::new(), Vec::new()]);
+    let progress = each_moment(dir, config, &mut |which, index, values| {
+        moments[which].push(device.upload(&specs[index].shape, &values)?);
+        Ok(())
+    })?;
+    let [first_moments, second_moments] = moments;
+    Ok(LoadedTraining { first_moments, second_moments, progress })
+}
+
+/// Shows the first moments of a checkpoint folder for a model of `config`, then the second ones (0 or 1, and the parameter's index),
+/// and returns how far training had come. All is verified: a run that goes on for days should not start from a flipped bit.
 ///
 /// # Errors
 /// [`CheckpointError::NoTrainingState`] where only weights were saved, [`CheckpointError::Torn`] for files of different
-/// saves, those of [`TensorFile`] for damaged ones, and those of the device.
-pub fn load_training<D: Device>(device: &D, dir: &Path, config: &ModelConfig) -> Result<LoadedTraining<D>> {
-    for missing in [TRAINING_FILE, OPTIMIZER_FILE] {
-        if !dir.join(missing).is_file() {
-            return Err(CheckpointError::NoTrainingState { path: dir.to_owned(), missing });
-        }
+/// saves, those of [`TensorFile`](super::tensors::TensorFile) for damaged ones, and those of `visit`.
+pub fn each_moment(
+    dir: &Path,
+    config: &ModelConfig,
+    visit: &mut dyn FnMut(usize, usize, Vec<f32>) -> Result<()>,
+) -> Result<Progress> {
+    let is_there = |name: &str| dir.join(name).is_file() || dir.join(index_of(name)).is_file();
+    if let Some(missing) = [TRAINING_FILE, OPTIMIZER_FILE].into_iter().find(|name| !is_there(name)) {
+        return Err(CheckpointError::NoTrainingState { path: dir.to_owned(), missing });
     }
 
     // Counters, and whether the files beside them are those that were saved with them.
@@ -134,29 +153,35 @@ pub fn load_training<D: Device>(device: &D, dir: &Path, config: &ModelConfig) ->
         return Err(CheckpointError::json(&path, format!("{problem}; give the folder its name back")));
     }
     check_hashes(dir, &training, manifest.as_ref())?;
+    let Some(mut file) = open_files(dir, OPTIMIZER_FILE, manifest.as_ref())? else {
+        return Err(CheckpointError::NoTrainingState { path: dir.to_owned(), missing: OPTIMIZER_FILE });
+    };
 
-    // Moments in the order of the parameters, each on the device as soon as it is read.
+    // Moments in the order of the parameters, one at a time.
     let specs = parameter_specs(config);
-    let expected = manifest.and_then(|manifest| manifest.expected(OPTIMIZER_FILE));
-    let mut file = TensorFile::open_as(&dir.join(OPTIMIZER_FILE), expected)?;
-    let loaded = load_moments(device, &mut file, &specs);
+    let shown = show_moments(&mut *file, &specs, visit);
     // A damaged file is reported as that, whatever else it led to.
     file.verify()?;
-    let [first_moments, second_moments] = loaded?;
-    Ok(LoadedTraining { first_moments, second_moments, progress: training.progress })
+    shown.map(|()| training.progress)
 }
 
 /// Checks the hashes in `training.json`. With a manifest it is enough that both say the same: the files are compared while
 /// they are read. Without one they are read here.
 fn check_hashes(dir: &Path, training: &TrainingFile, manifest: Option<&Manifest>) -> Result<()> {
     let path = dir.join(TRAINING_FILE);
-    // Not every run keeps an average.
-    let average = training.sha256.contains_key(EMA_FILE).then_some(EMA_FILE);
-    for name in [MODEL_FILE, OPTIMIZER_FILE].into_iter().chain(average) {
-        let saved = training.sha256.get(name);
+    // Alone, or in several files. Not every run keeps an average.
+    let names_of = |base: &'static str| {
+        let parts = training.sha256.keys().filter(|name| name.starts_with(&format!("{}-", stem(base))));
+        let parts: Vec<String> = parts.cloned().collect();
+        if dir.join(base).is_file() || parts.is_empty() { vec![base.to_owned()] } else { parts }
+    };
+    let averaged = training.sha256.keys().any(|name| name.starts_with(stem(EMA_FILE)));
+    let average = if averaged { names_of(EMA_FILE) } else { Vec::new() };
+    for name in names_of(MODEL_FILE).into_iter().chain(names_of(OPTIMIZER_FILE)).chain(average) {
+        let saved = training.sha256.get(&name);
         let saved = saved.ok_or_else(|| CheckpointError::json(&path, format!("the SHA-256 of {name} is missing")))?;
-        let file = dir.join(name);
-        let found = match manifest.and_then(|manifest| manifest.expected(name)) {
+        let file = dir.join(&name);
+        let found = match manifest.and_then(|manifest| manifest.expected(&name)) {
             Some(listed) => listed.sha256,
             None => sha256(&file)?,
         };
@@ -170,21 +195,22 @@ fn check_hashes(dir: &Path, training: &TrainingFile, manifest: Option<&Manifest>
 }
 
 /// Both moments of `specs`.
-fn load_moments<D: Device>(device: &D, file: &mut TensorFile, specs: &[ParameterSpec]) -> Result<[Vec<D::Tensor>; 2]> {
+fn show_moments(
+    file: &mut dyn TensorSource,
+    specs: &[ParameterSpec],
+    visit: &mut dyn FnMut(usize, usize, Vec<f32>) -> Result<()>,
+) -> Result<()> {
     check_moments(file, specs)?;
-    let mut load = |prefix: &str| -> Result<Vec<D::Tensor>> {
-        let upload = |spec: &ParameterSpec| {
-            let values = file.read(&format!("{prefix}{}", spec.name))?;
-            Ok(device.upload(&spec.shape, &values)?)
-        };
-        specs.iter().map(upload).collect()
-    };
-    let [first, second] = MOMENTS;
-    Ok([load(first)?, load(second)?])
+    for (which, prefix) in MOMENTS.iter().enumerate() {
+        for (index, spec) in specs.iter().enumerate() {
+            visit(which, index, file.read(&format!("{prefix}{}", spec.name))?)?;
+        }
+    }
+    Ok(())
 }
 
 /// Checks that the file holds just the moments of `specs`.
-fn check_moments(file: &TensorFile, specs: &[ParameterSpec]) -> Result<()> {
+fn check_moments(file: &dyn TensorSource, specs: &[ParameterSpec]) -> Result<()> {
     let path = || file.path().to_owned();
     let expected: BTreeMap<_, _> = moment_headers(specs).into_iter().collect();
     for (name, shape) in &expected {
@@ -198,10 +224,8 @@ fn check_moments(file: &TensorFile, specs: &[ParameterSpec]) -> Result<()> {
         }
     }
 
-    match file.tensors().find(|(name, _)| !expected.contains_key(*name)) {
-        Some((name, _)) => {
-            Err(CheckpointError::UnexpectedTensor { path: path(), name: name.to_owned(), why: String::new() })
-        }
+    match file.names().into_iter().find(|name| !expected.contains_key(name)) {
+        Some(name) => Err(CheckpointError::UnexpectedTensor { path: path(), name, why: String::new() }),
         None => Ok(()),
     }
 }

@@ -1,11 +1,12 @@
 //! The weights of a model folder: which kind of file holds them. A new format is a [`WeightKind`] with a line in each
 //! function here, and a [`TensorSource`].
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use sha2::{Digest, Sha256};
 
 use super::error::{CheckpointError, Result};
+use super::files::index_of;
 use super::manifest::Manifest;
 use super::pytorch::{PYTORCH_FILE, PYTORCH_INDEX, PyTorchFile};
 use super::source::TensorSource;
@@ -79,17 +80,34 @@ pub fn open_weights(dir: &Path) -> Result<Box<dyn TensorSource>> {
     }
 }
 
+/// Opens what `base` holds, or several files with its index; `None` where there is neither.
+///
+/// # Errors
+/// Those of the format for unsound ones.
+pub(super) fn open_files(dir: &Path, base: &str, manifest: Option<&Manifest>) -> Result<Option<Box<dyn TensorSource>>> {
+    let expected = |name: &str| manifest.and_then(|manifest| manifest.expected(name));
+    let index = dir.join(index_of(base));
+    if dir.join(base).is_file() {
+        return Ok(Some(Box::new(TensorFile::open_as(&dir.join(base), expected(base))?)));
+    }
+    if !index.is_file() {
+        return Ok(None);
+    }
+    let open = |name: &str, path: &Path| Ok(Box::new(TensorFile::open_as(path, expected(name))?) as _);
+    Ok(Some(Box::new(SplitWeights::open(&index, ".safetensors", open)?)))
+}
+
 /// Opens the moving average of a folder's weights.
 ///
 /// # Errors
 /// [`CheckpointError::NoAverage`] where none was kept; those of the format for an unsound one.
 pub(super) fn open_average(dir: &Path) -> Result<Box<dyn TensorSource>> {
-    let path = dir.join(EMA_FILE);
-    if !path.is_file() && WeightKind::of(dir).is_some() {
-        return Err(CheckpointError::NoAverage { path: dir.to_owned() });
+    let manifest = Manifest::open(dir)?;
+    match open_files(dir, EMA_FILE, manifest.as_ref())? {
+        Some(file) => Ok(file),
+        None if WeightKind::of(dir).is_some() => Err(CheckpointError::NoAverage { path: dir.to_owned() }),
+        None => Err(CheckpointError::NotACheckpoint { path: dir.to_owned(), problem: missing_weights(dir) }),
     }
-    let expected = Manifest::open(dir)?.and_then(|manifest| manifest.expected(EMA_FILE));
-    Ok(Box::new(TensorFile::open_as(&path, expected)?))
 }
 
 /// What tells the moving average of a folder's weights from others: the SHA-256 of its file.
@@ -97,9 +115,7 @@ pub(super) fn open_average(dir: &Path) -> Result<Box<dyn TensorSource>> {
 /// # Errors
 /// As [`weights_id`].
 pub fn average_id(dir: &Path) -> Result<String> {
-    // A listed hash was compared when the average was loaded.
-    let listed = Manifest::open(dir)?.and_then(|manifest| manifest.expected(EMA_FILE));
-    Ok(listed.map_or_else(|| sha256(&dir.join(EMA_FILE)), |listed| Ok(listed.sha256))?)
+    joint_id(dir, open_average(dir)?.files())
 }
 
 /// The model of a TensorFlow checkpoint, which its variables tell.
@@ -124,8 +140,12 @@ fn open_pytorch(path: &Path) -> Result<Box<dyn TensorSource>> {
 /// # Errors
 /// As [`open_weights`]; [`CheckpointError::Data`] for files that cannot be read.
 pub fn weights_id(dir: &Path) -> Result<String> {
+    joint_id(dir, open_weights(dir)?.files())
+}
+
+fn joint_id(dir: &Path, files: Vec<PathBuf>) -> Result<String> {
     let (manifest, mut hashes) = (Manifest::open(dir)?, Vec::new());
-    for file in open_weights(dir)?.files() {
+    for file in files {
         let name = file.file_name().and_then(|name| name.to_str()).unwrap_or_default();
         // Listed hashes were compared when the weights were loaded.
         let listed = manifest.as_ref().and_then(|manifest| manifest.expected(name));

@@ -46,7 +46,7 @@ pub use ops::cross_entropy::{CrossEntropy, CrossEntropyOps};
 pub use ops::elementwise::ElementwiseOps;
 pub use ops::ema::EmaOps;
 pub use ops::embedding::{BLANK, EmbeddingOps};
-pub use ops::global_norm::{GlobalNormOps, VERDICT};
+pub use ops::global_norm::{GlobalNormOps, NORM_BLOCK, VERDICT};
 pub use ops::layernorm::{
     LayerNormOps, LayerNormed, NORM_EPSILON, Norm, NormGradients, PartialSum, ResidualLayerNormed,
 };

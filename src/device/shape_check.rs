@@ -86,6 +86,16 @@ pub(super) fn copy(from: &[usize], first: usize, to: &[usize], start: usize, cou
     Ok(())
 }
 
+/// Checks that `round` has as many elements on both sides.
+pub(super) fn round(from: &[usize], to: &[usize]) -> Result<()> {
+    let count: usize = from.iter().product();
+    if to.iter().product::<usize>() == count {
+        Ok(())
+    } else {
+        error("round", "to", format!("of {count} elements"), to)
+    }
+}
+
 /// The number of elements of a tensor of `shape`: one to [`MAX_RANK`] dimensions, none of them zero.
 pub fn tensor(op: &'static str, shape: &[usize]) -> Result<usize> {
     let volume = shape.iter().try_fold(1usize, |volume, &dimension| volume.checked_mul(dimension));

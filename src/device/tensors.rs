@@ -1,8 +1,8 @@
 //! Tensors: making them, filling them, reading them.
 
-use super::{GemmRate, Result};
+use super::{GemmRate, Precision, Result};
 
-/// Floats in a GPU's memory.
+/// A tensor's memory on a GPU, as floats; values of 16 bits are then two to a float.
 #[derive(Clone, Copy, Debug)]
 pub struct GpuMemory {
     /// Address of the first.
@@ -32,6 +32,8 @@ pub trait Tensors: Sized + 'static {
     fn describe(&self) -> String;
     /// What decides the last bits of results beside the work itself: a processor's vectors, a card's generation.
     fn arithmetic(&self) -> String;
+    /// How it stores what ops return, and weights that only GEMMs read.
+    fn precision(&self) -> Precision;
     /// Bytes of memory that is the device's own; `None` if its tensors lie in the machine's.
     fn own_memory(&self) -> Option<u64>;
     /// Where it is on the PCI bus, as NVML spells it (`00000000:01:00.0`); `None` if it is no card.
@@ -47,20 +49,24 @@ pub trait Tensors: Sized + 'static {
     fn upload(&self, shape: &[usize], values: &[f32]) -> Result<Self::Tensor>;
     /// A tensor of zeros.
     fn zeros(&self, shape: &[usize]) -> Result<Self::Tensor>;
+    /// The same in the device's own precision: of weights that only GEMMs read, whose master copy is elsewhere.
+    fn zeros_narrow(&self, shape: &[usize]) -> Result<Self::Tensor>;
+    /// Rounds the values of `from`, f32, to the precision of `to`, of as many elements.
+    fn round(&self, from: &Self::Tensor, to: &mut Self::Tensor) -> Result<()>;
     /// Copies a tensor's values to the host.
     fn download(&self, tensor: &Self::Tensor) -> Result<Vec<f32>>;
     /// Overwrites a tensor with values from the host.
     fn overwrite(&self, tensor: &mut Self::Tensor, values: &[f32]) -> Result<()>;
     /// The slices `rows` along a tensor's first axis, in this order and as often as named: `[B, ..] → [rows, ..]`.
     fn gather(&self, tensor: &Self::Tensor, rows: &[usize]) -> Result<Self::Tensor>;
-    /// Copies `count` elements of `from`, from element `first` on, over those of `to` from element `start` on. Both are f32, as
-    /// all that the host makes is.
+    /// Copies `count` elements of `from`, from element `first` on, over those of `to` from element `start` on. Both are of
+    /// one precision: f32, as all that the host makes, or that of [`Tensors::zeros_narrow`].
     fn copy(&self, from: &Self::Tensor, first: usize, to: &mut Self::Tensor, start: usize, count: usize) -> Result<()>;
-    /// Where a tensor of f32 lies on a GPU, for libraries that work there in the order of the device's stream; `None` on a device
-    /// whose tensors lie in the machine's memory.
+    /// Where a tensor lies on a GPU, for libraries that work there in the order of the device's stream; `None` on a device whose
+    /// tensors lie in the machine's memory.
     ///
     /// # Errors
-    /// A tensor of another precision.
+    /// An odd number of values of 16 bits.
     fn gpu_memory(&self, tensor: &mut Self::Tensor) -> Result<Option<GpuMemory>>;
     /// A tensor's dimensions.
     fn shape<'t>(&self, tensor: &'t Self::Tensor) -> &'t [usize];

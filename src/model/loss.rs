@@ -3,7 +3,7 @@
 
 use crate::device::{Device, Result};
 use crate::model::{ClassBatch, Masking, Objective, ObjectiveBatch, Transformer};
-use crate::tape::{Forward, Parameters, Recorder, Tape, Var};
+use crate::tape::{Destination, Finished, Forward, Parameters, Recorder, Tape, Var};
 
 /// A share of a batch whose gradient is taken at once: its images and, where the class head learns, their classes.
 pub type MicroBatch<D> = (ObjectiveBatch<D>, Option<ClassBatch<D>>);
@@ -129,5 +129,28 @@ impl Transformer {
         let mut unwritten = gradients.iter_mut().zip(written).filter(|(_, written)| !written);
         unwritten.try_for_each(|(gradient, _)| device.zero(gradient))?;
         Ok(step_losses)
+    }
+
+    /// The same of one micro-batch, whose gradients are handed on in buckets: `finished` is called with the tensors of gradients and
+    /// weights of blocks as soon as those are computed, after which other weights may take their tensors. `places` says which tensor
+    /// is whose. What `finished` was not called with is in place at the end.
+    pub fn hand_on_gradients<D: Device>(
+        &self,
+        device: &D,
+        parameters: &Parameters<D>,
+        criterion: &Criterion,
+        (batch, classes): &MicroBatch<D>,
+        (tensors, places): (&mut [D::Tensor], &[usize]),
+        finished: &mut Finished<'_, D>,
+    ) -> Result<Vec<D::Tensor>> {
+        let mut written = vec![false; places.len()];
+        let mut tape = Tape::default();
+        let f = &mut Forward::new(device, parameters, &mut tape);
+        let losses = self.joint_loss(f, batch, criterion.generative_weight != 0.0, classes.as_ref())?;
+        tape.walk_into(device, parameters, Destination { tensors, places, written: &mut written, finished })?;
+        for (place, _) in places.iter().zip(written).filter(|(_, written)| !written) {
+            device.zero(&mut tensors[*place])?;
+        }
+        Ok([losses.generative, losses.class].into_iter().flatten().map(|loss| loss.loss).collect())
     }
 }

@@ -89,6 +89,11 @@ impl<D: Device> Adam<D> {
         &self.second_moments
     }
 
+    /// First and second moments, to be sent.
+    pub fn moments_mut(&mut self) -> (&mut [D::Tensor], &mut [D::Tensor]) {
+        (&mut self.first_moments, &mut self.second_moments)
+    }
+
     /// Steps taken so far, skipped ones included.
     pub fn step(&self) -> u64 {
         self.step
@@ -129,7 +134,28 @@ impl<D: Device> Adam<D> {
         gradients: &[D::Tensor],
         step: AdamStep,
     ) -> Result<()> {
-        device.judge_gradients(gradients, &mut self.verdict)?;
+        self.judge(device, gradients)?;
+        self.apply_judged(device, parameters, gradients, step)
+    }
+
+    /// The verdict on these gradients.
+    pub fn judge(&mut self, device: &D, gradients: &[D::Tensor]) -> Result<()> {
+        device.judge_gradients(gradients, &mut self.verdict)
+    }
+
+    /// The verdict, for whoever judges gradients of which this rank has a part.
+    pub fn verdict_mut(&mut self) -> &mut D::Tensor {
+        &mut self.verdict
+    }
+
+    /// [`Adam::apply`] of gradients that were judged already: of parts of parameters, say, whose norm is that of all.
+    pub fn apply_judged(
+        &mut self,
+        device: &D,
+        parameters: &mut Parameters<D>,
+        gradients: &[D::Tensor],
+        step: AdamStep,
+    ) -> Result<()> {
         let clip = Clip { norm: &self.verdict, max_norm: self.config.clip.unwrap_or(f32::INFINITY) };
         let moments = (&mut self.first_moments, &mut self.second_moments);
         device.adam(parameters.values_mut(), gradients, moments.0, moments.1, step, Some(clip))

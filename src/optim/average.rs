@@ -30,6 +30,11 @@ impl<D: Device> Average<D> {
         &self.parameters
     }
 
+    /// The averaged weights, to be sent.
+    pub fn parameters_mut(&mut self) -> &mut Parameters<D> {
+        &mut self.parameters
+    }
+
     /// Takes the weights after an update in, unless `verdict` says that it was skipped; nothing here moves numbers between host
     /// and device, so it can be recorded.
     ///

@@ -12,7 +12,7 @@ pub use parameters::{Init, LinearIds, NormIds, ParameterId, ParameterSpec, Param
 
 use std::rc::Rc;
 
-use crate::device::{Beta, Device, PartialSum, Result, WeightGradient, WeightLayout};
+use crate::device::{Beta, Device, PartialSum, Result, Tensors, WeightGradient, WeightLayout};
 
 /// A value of the computation: a tensor, and the name under which its gradient is known to the tape.
 pub struct Var<D: Device> {
@@ -57,14 +57,42 @@ pub struct Gradients<'a, D: Device> {
     /// Of values, by [`Var::id`]; absent until an op adds to it, and again once taken. Shared where one gradient
     /// belongs to several values (the two inputs of a residual sum).
     values: Vec<Option<Rc<D::Tensor>>>,
-    /// Of parameters, by [`ParameterId`]: accumulated over micro-batches.
-    parameters: &'a mut [D::Tensor],
-    /// By parameter: whether its gradient has been written. The first op that writes one stores it, so nobody zeroes it before.
-    written: &'a mut [bool],
+    /// Of parameters: accumulated over micro-batches, or handed on as soon as they are whole.
+    parameters: Destination<'a, D>,
     /// Gradients of weights that are still to be computed, several at once.
     weights: Vec<PendingWeight<D>>,
     /// Gradients of gains and biases of norms, as partial sums: all of them are added up at the end, together.
     partials: Vec<(ParameterId, D::Tensor)>,
+}
+
+/// Where the gradients of parameters go.
+pub struct Destination<'a, D: Device> {
+    /// Their tensors.
+    pub tensors: &'a mut [D::Tensor],
+    /// By parameter: which of `tensors` is its own. Several weights may share one if [`Destination::finished`] is done with each
+    /// before the next is computed.
+    pub places: &'a [usize],
+    /// By parameter: whether its gradient has been written. The first op that writes one stores it, so nobody zeroes it before.
+    pub written: &'a mut [bool],
+    /// Called with `tensors` and the weights whose gradients have just been computed, which nothing more is added to in this pass if
+    /// they are used once.
+    pub finished: &'a mut Finished<'a, D>,
+}
+
+/// What looks at gradients as soon as they are there.
+pub type Finished<'a, D> = dyn FnMut(&mut [<D as Tensors>::Tensor], &[ParameterId]) -> Result<()> + 'a;
+
+impl<D: Device> Destination<'_, D> {
+    fn place(&self, id: ParameterId) -> usize {
+        self.places[id.0]
+    }
+
+    /// Of each of `tensors` that one of `ids` has, the tensor and which of `ids` it is.
+    fn several(&mut self, ids: &[ParameterId]) -> impl Iterator<Item = (usize, &mut D::Tensor)> {
+        let places: Vec<usize> = ids.iter().map(|id| self.place(*id)).collect();
+        let whose = move |place: usize| places.iter().position(|own| *own == place);
+        self.tensors.iter_mut().enumerate().filter_map(move |(place, tensor)| Some((whose(place)?, tensor)))
+    }
 }
 
 /// The gradient of a weight that is still to be computed, and what it is computed from.
@@ -96,15 +124,17 @@ impl<D: Device> Gradients<'_, D> {
 
     /// The gradient of a parameter, and whether it is stored or added to.
     fn parameter(&mut self, id: ParameterId) -> (&mut D::Tensor, Beta) {
-        let beta = write(&mut self.written[id.0]);
-        (&mut self.parameters[id.0], beta)
+        let beta = write(&mut self.parameters.written[id.0]);
+        let place = self.parameters.place(id);
+        (&mut self.parameters.tensors[place], beta)
     }
 
     /// The gradients of two different parameters that one op writes.
     fn pair(&mut self, device: &D, ids: [ParameterId; 2]) -> Result<([&mut D::Tensor; 2], Beta)> {
-        let betas = ids.map(|id| write(&mut self.written[id.0]));
+        let betas = ids.map(|id| write(&mut self.parameters.written[id.0]));
+        let places = ids.map(|id| self.parameters.place(id));
         let mut pair =
-            self.parameters.get_disjoint_mut(ids.map(|id| id.0)).expect("the parameters of one op are different ones");
+            self.parameters.tensors.get_disjoint_mut(places).expect("the parameters of one op are different ones");
         // Only one of them was written before: the other is zero until now.
         if betas[0] != betas[1] {
             for (gradient, _) in pair.iter_mut().zip(betas).filter(|(_, beta)| *beta == Beta::Zero) {
@@ -116,8 +146,9 @@ impl<D: Device> Gradients<'_, D> {
 
     /// Adds the gradient of a weight, now or with others.
     fn add_weight(&mut self, device: &D, pending: PendingWeight<D>) -> Result<()> {
-        // A weight that is used twice is added to after it was stored.
-        if self.weights.iter().any(|other| other.weight == pending.weight) {
+        // A weight that is used twice is added to after it was stored, and one tensor is stored to by one weight at a time.
+        let place = self.parameters.place(pending.weight);
+        if self.weights.iter().any(|other| self.parameters.place(other.weight) == place) {
             self.compute_weights(device)?;
         }
         self.weights.push(pending);
@@ -127,13 +158,17 @@ impl<D: Device> Gradients<'_, D> {
     /// Computes what [`Gradients::add_weight`] has collected.
     fn compute_weights(&mut self, device: &D) -> Result<()> {
         let pending = std::mem::take(&mut self.weights);
-        let written = &mut *self.written;
-        let of = |(id, d_weight)| {
-            let PendingWeight { layout, x, dy, .. } = pending.iter().find(|pending| pending.weight.0 == id)?;
-            Some(WeightGradient { x: &**x, dy: &**dy, layout: *layout, d_weight, beta: write(&mut written[id]) })
-        };
-        let gradients: Vec<_> = self.parameters.iter_mut().enumerate().filter_map(of).collect();
-        if gradients.is_empty() { Ok(()) } else { device.weight_gradients(gradients) }
+        if pending.is_empty() {
+            return Ok(());
+        }
+        let ids: Vec<ParameterId> = pending.iter().map(|pending| pending.weight).collect();
+        let betas: Vec<Beta> = ids.iter().map(|id| write(&mut self.parameters.written[id.0])).collect();
+        let gradients = self.parameters.several(&ids).map(|(index, d_weight)| {
+            let PendingWeight { layout, x, dy, .. } = &pending[index];
+            WeightGradient { x: &**x, dy: &**dy, layout: *layout, d_weight, beta: betas[index] }
+        });
+        device.weight_gradients(gradients.collect())?;
+        (self.parameters.finished)(self.parameters.tensors, &ids)
     }
 
     /// Adds up the partial sums.
@@ -146,12 +181,14 @@ impl<D: Device> Gradients<'_, D> {
                 let list = if now.iter().any(|(other, _)| *other == id) { &mut later } else { &mut now };
                 list.push((id, partial));
             }
-            let written = &mut *self.written;
-            let of = |(id, total)| {
-                let (_, partials) = now.iter().find(|(parameter, _): &&(ParameterId, _)| parameter.0 == id)?;
-                Some(PartialSum { partials, total, beta: write(&mut written[id]) })
-            };
-            device.sum_partials(self.parameters.iter_mut().enumerate().filter_map(of).collect())?;
+            let ids: Vec<ParameterId> = now.iter().map(|(id, _)| *id).collect();
+            let betas: Vec<Beta> = ids.iter().map(|id| write(&mut self.parameters.written[id.0])).collect();
+            let sums = self.parameters.several(&ids).map(|(index, total)| PartialSum {
+                partials: &now[index].1,
+                total,
+                beta: betas[index],
+            });
+            device.sum_partials(sums.collect())?;
             partials = later;
         }
         Ok(())
@@ -266,10 +303,18 @@ impl<D: Device> Tape<D> {
         parameter_gradients: &mut [D::Tensor],
         written: &mut [bool],
     ) -> Result<()> {
+        let places: Vec<usize> = (0..parameter_gradients.len()).collect();
+        let finished = &mut |_: &mut [D::Tensor], _: &[ParameterId]| Ok(());
+        let to = Destination { tensors: parameter_gradients, places: &places, written, finished };
+        self.walk_into(device, parameters, to)
+    }
+
+    /// [`Tape::accumulate`] into wherever gradients are to go.
+    pub fn walk_into(self, device: &D, parameters: &Parameters<D>, to: Destination<'_, D>) -> Result<()> {
         let context = BackwardContext { device, parameters };
         let values = (0..self.values).map(|_| None).collect();
         let (weights, partials) = (Vec::new(), Vec::new());
-        let mut gradients = Gradients { values, parameters: parameter_gradients, written, weights, partials };
+        let mut gradients = Gradients { values, parameters: to, weights, partials };
         for node in self.nodes.into_iter().rev() {
             node.backward(&context, &mut gradients)?;
         }

@@ -89,6 +89,11 @@ impl<D: Device> Parameters<D> {
         Self::from_fn(device, specs, |index, spec| Ok::<_, crate::device::Error>(spec.initial_values(seed, index)))
     }
 
+    /// Parameters of these specs and values.
+    pub fn of(specs: Vec<ParameterSpec>, values: Vec<D::Tensor>) -> Self {
+        Self { specs, values }
+    }
+
     /// Parameters of these specs, whose values `values(index, spec)` gives, row-major, one at a time.
     pub fn from_fn<E: From<crate::device::Error>>(
         device: &D,
@@ -130,6 +135,11 @@ impl<D: Device> Parameters<D> {
     /// The values, in order.
     pub fn values(&self) -> &[D::Tensor] {
         &self.values
+    }
+
+    /// The values, in order, alone.
+    pub fn into_values(self) -> Vec<D::Tensor> {
+        self.values
     }
 
     /// The values, in order, for an optimiser to change.

@@ -12,9 +12,14 @@ use crate::device::Device;
 use crate::device::select::DeviceKind;
 use crate::run::folder::RunFolder;
 use crate::run::images::ImagesRecord;
-use crate::tape::Parameters;
 
 impl Settings {
+    /// The level of ZeRO of a run on `ranks` ranks. One has nobody to share with; of several each has its parts of the optimiser unless
+    /// the settings say otherwise, for that takes less memory and no more traffic.
+    pub(super) fn zero_of(&self, ranks: usize) -> u8 {
+        if ranks == 1 { 0 } else { self.zero.unwrap_or(1) }
+    }
+
     /// Refuses ranks that cannot share a step evenly.
     pub(super) fn check_ranks(&self, ranks: usize) -> Result<(), SettingsError> {
         if self.accumulate.is_multiple_of(ranks) {
@@ -70,11 +75,10 @@ pub(super) fn folder<D: Device>(
 }
 
 /// What must be the same on every rank before the first step.
-pub(super) fn facts<D: Device>(
-    device: &D,
+pub(super) fn facts(
     settings: &Settings,
     images: &ImagesRecord,
-    parameters: &Parameters<D>,
+    weights: u64,
     progress: Progress,
 ) -> Result<[(&'static str, u64); 5], TrainError> {
     let of = |thing: &dyn Fn(&mut DefaultHasher)| {
@@ -88,7 +92,6 @@ pub(super) fn facts<D: Device>(
         Settings { out: "".into(), device: DeviceKind::Auto, threads: None, workers: None, ..settings.clone() };
     let text = common.to_toml()?;
 
-    let norm = device.download(&device.global_norm(parameters.values())?)?;
     Ok([
         ("build of the program", of(&|hasher| env!("CARGO_PKG_VERSION").hash(hasher))),
         ("configuration", of(&|hasher| text.hash(hasher))),
@@ -97,6 +100,6 @@ pub(super) fn facts<D: Device>(
             of(&|hasher| (&images.fingerprint.contents, images.fingerprint.count, &images.palette).hash(hasher)),
         ),
         ("number of steps made", progress.step),
-        ("norm of the weights", norm.iter().fold(0, |bits, norm| bits << 32 | u64::from(norm.to_bits()))),
+        ("state of the weights", weights),
     ])
 }

@@ -7,7 +7,7 @@ use crate::checkpoint::CheckpointError;
 use crate::checkpoint::images::ImagesError;
 use crate::data::DataError;
 use crate::eval::EvalError;
-use crate::fs::remedy;
+use crate::fs::{FsError, remedy};
 use crate::model::ConfigError;
 use crate::plan::limits::TooLarge;
 use crate::run::folder::RunFolderError;
@@ -107,6 +107,12 @@ pub enum TrainError {
         /// Where the last checkpoint from before is.
         last_good: String,
     },
+}
+
+impl From<FsError> for TrainError {
+    fn from(error: FsError) -> Self {
+        Self::Checkpoint(error.into())
+    }
 }
 
 impl From<EvalError> for TrainError {

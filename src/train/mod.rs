@@ -4,13 +4,18 @@
 //! Settings -> Session -> TrainingLoop -> Trainer       what config.toml holds; a run; its loop; one optimiser step
 //! ```
 
+mod buckets;
+mod collect;
 mod common_start;
 mod error;
 mod events;
 mod fine_tuning;
 mod leading;
 mod loop_schedule;
+#[cfg(test)]
+mod ranks_on_threads;
 mod reduce;
+mod saving;
 mod session;
 mod settings;
 mod settings_check;
@@ -20,6 +25,8 @@ mod settings_resume;
 mod setup;
 mod shared_step;
 mod skipping;
+mod state;
+mod telling;
 mod together;
 mod trainer;
 mod training_loop;

@@ -1,187 +1,203 @@
-//! The gradients of several ranks into one: what each rank computes of a step, and in which order all of it is added up.
+//! The gradients of several ranks into one: what each rank computes of a step, in which order all of it is added up, and who keeps the
+//! sum.
 //!
-//! A step has M micro-batches, whatever the ranks; micro-batch m is rank m mod W's. Gradients travel in f32, in buckets: one per
-//! transformer block, then embeddings, final norm and heads. Buckets are the model's and not the world's, for other buckets are
-//! other sums.
+//! A step has M micro-batches, whatever the ranks; micro-batch m is rank m mod W's. Gradients travel in f32, in [`Buckets`].
 //!
-//! * `fast`, `repeatable`: each rank adds up its own micro-batches as one process would, and an all-reduce does the rest.
+//! * `fast`, `repeatable`: each rank adds up its own micro-batches as one process would, and the library does the rest.
 //! * `exact`: each micro-batch's gradient is taken by itself. After every W of them ranks exchange parts (all-to-all, which computes
-//!   nothing): rank r gets part r of W gradients, and adds them in f32 in the order of the micro-batches to what it has. At the end the
-//!   parts are gathered. So every element is ((0 + g₀) + g₁) + … + g₍M−1₎ on any number of ranks.
+//!   nothing): rank r gets part r of W gradients, and adds them in f32 in the order of the micro-batches to what it has. So every
+//!   element is ((0 + g₀) + g₁) + … + g₍M−1₎ on any number of ranks.
 //!
-//! `exact` takes 4·P/W bytes for the parts and twice the largest bucket (L: 5.4 GB / W and 226 MB), and sends all gradients M/W
-//! times in place of once. A binary tree over the micro-batches would send them once, and needs ⌈log₂(M/W)⌉ + 1 gradients in
-//! memory on every rank, of 4·P bytes each; and it fits only worlds that are powers of two.
+//! | ZeRO | who keeps the sum | exchange, unless `exact` | gradients in memory |
+//! |---|---|---|---|
+//! | 0 | all ranks, all of it | one all-reduce per step | 4 P |
+//! | 1 | each its parts | one reduce-scatter per step | 4 P + 4 P / W |
+//! | 2 | each its parts | a reduce-scatter per micro-batch, as soon as a bucket is whole | a bucket, and 4 P / W |
+//!
+//! `exact` takes the parts at all levels and twice the largest bucket (L: 226 MB), and sends all gradients M/W times. A binary tree over
+//! the micro-batches would send them once, and needs ⌈log₂(M/W)⌉ + 1 gradients in memory on every rank, of 4·P bytes each; and it fits
+//! only worlds that are powers of two.
+//!
+//! Parts have the norm of their own, from sums of blocks that are the same blocks in any world ([`GlobalNormOps::square_sums`]); so has
+//! `exact` at level 0. `fast` and `repeatable` add these sums as the ranks have them, `exact` in the order of the buckets.
+//!
+//! [`GlobalNormOps::square_sums`]: crate::device::GlobalNormOps::square_sums
 
-use super::together::Together;
+use super::buckets::{Bucket, Buckets};
 use crate::comm::{Comm, Reduction};
-use crate::device::ops::elementwise::ROW_MULTIPLE;
-use crate::device::{self, Device, VERDICT};
-use crate::tape::ParameterSpec;
-
-/// The parameters of a bucket, and its size.
-struct Bucket {
-    /// What it is, for people: `block 3`.
-    name: String,
-    /// Indices of the parameters.
-    parameters: Vec<usize>,
-    /// Elements that one rank owns; `world` times as many are the bucket, the last of which are nobody's.
-    part: usize,
-}
+use crate::device::{self, Device, NORM_BLOCK, Precision};
+use crate::tape::Parameters;
 
 /// What a step's ranks add up in.
 pub(super) struct Reducer<D: Device> {
     reduction: Reduction,
-    world: usize,
-    rank: usize,
-    buckets: Vec<Bucket>,
+    /// Level of ZeRO.
+    zero: u8,
+    pub buckets: Buckets,
+    /// By parameter: which of the tensors of gradients is its own.
+    pub places: Vec<usize>,
     /// Elements of each parameter.
     elements: Vec<usize>,
-    /// By size of a bucket's part: a whole bucket, `[world · part]`, and with `exact` what was received, `[world, part]`.
+    /// By size of a bucket.
     scratch: Vec<Scratch<D>>,
-    /// With `exact`, by bucket: this rank's part of the sum, `[part]`.
+    /// By bucket: this rank's part of the sum, `[part]`; none where all ranks keep all of it.
     totals: Vec<D::Tensor>,
-    /// What this rank tells the others of a step, `[k]`, and what all tell, `[world · k]`: losses, verdict, whether to stop.
-    reports: Option<[D::Tensor; 2]>,
-    /// Whether this rank was asked to stop, `[1]`.
-    stop: D::Tensor,
+    sums: Option<Sums<D>>,
 }
 
+/// What buckets of one size are exchanged in. Behind a bucket's elements all is zero, always.
 struct Scratch<D: Device> {
-    part: usize,
+    elements: usize,
+    /// A bucket, `[world · part]`.
     whole: D::Tensor,
+    /// What was received: with `exact` `[world, part]`, else of a second micro-batch `[part]`.
     received: Option<D::Tensor>,
+    /// A part and a bucket in the device's precision, where weights travel in that.
+    narrow: Option<[D::Tensor; 2]>,
 }
 
-/// Ranks that share every step.
-pub(super) struct Shared<D: Device> {
-    pub together: Together<D>,
-    pub reducer: Reducer<D>,
+/// Sums of squares of parts of the gradient, two floats each.
+struct Sums<D: Device> {
+    /// Of this rank's parts, `[n, 2]`.
+    own: D::Tensor,
+    /// Of all ranks, `[world · n, 2]`.
+    all: D::Tensor,
+    /// The same in the order of the buckets, without the blocks behind their ends, `[m, 2]`.
+    ordered: Option<D::Tensor>,
+    /// How many are added up.
+    count: usize,
 }
 
-/// What all ranks told of a step.
-pub(super) struct Told {
-    /// Losses in the order of the micro-batches.
-    pub losses: Vec<f32>,
-    /// The verdict on the gradient, the same on every rank.
-    pub verdict: [f32; VERDICT],
-    /// Whether any rank was asked to stop.
-    pub stop: bool,
-}
-
-/// One bucket per block, and one for all else, last.
-fn bucket_names(specs: &[ParameterSpec]) -> Vec<(String, Vec<usize>)> {
-    let mut buckets: Vec<(String, Vec<usize>)> = Vec::new();
-    let mut rest = Vec::new();
-    for (index, spec) in specs.iter().enumerate() {
-        let layer = spec.name.strip_prefix("transformer.h.").and_then(|name| name.split('.').next());
-        let Some(layer) = layer else {
-            rest.push(index);
-            continue;
+impl<D: Device> Scratch<D> {
+    fn new(device: &D, bucket: &Bucket, world: usize, reduction: Reduction, zero: u8) -> device::Result<Self> {
+        let part = bucket.part;
+        let received = match (reduction, zero) {
+            (Reduction::Exact, _) => Some(device.zeros(&[world, part])?),
+            (_, 2) => Some(device.zeros(&[part])?),
+            _ => None,
         };
-        let name = format!("block {layer}");
-        match buckets.last_mut().filter(|(last, _)| *last == name) {
-            Some((_, parameters)) => parameters.push(index),
-            None => buckets.push((name, vec![index])),
-        }
+        let is_narrow = zero > 0 && bucket.is_matrices && device.precision() != Precision::F32;
+        let narrow = is_narrow
+            .then(|| Ok::<_, device::Error>([device.zeros_narrow(&[part])?, device.zeros_narrow(&[world * part])?]));
+        let whole = device.zeros(&[world * part])?;
+        Ok(Self { elements: bucket.elements, whole, received, narrow: narrow.transpose()? })
     }
-    buckets.push(("embeddings and heads".to_owned(), rest));
-    buckets.retain(|(_, parameters)| !parameters.is_empty());
-    buckets
+}
+
+impl<D: Device> Sums<D> {
+    fn new(device: &D, buckets: &Buckets, is_exact: bool) -> device::Result<Self> {
+        let (own, world) = (buckets.own_blocks(), buckets.world);
+        let blocks = buckets.list.iter().map(Bucket::blocks).sum();
+        // Alone, all blocks are in order.
+        let ordered = (is_exact && world > 1).then(|| device.zeros(&[blocks, 2])).transpose()?;
+        let count = if is_exact { blocks } else { world * own };
+        Ok(Self { own: device.zeros(&[own, 2])?, all: device.zeros(&[world * own, 2])?, ordered, count })
+    }
 }
 
 impl<D: Device> Reducer<D> {
-    /// Memory for gradients of parameters of these `specs`.
-    pub fn new(device: &D, comm: &dyn Comm<D>, reduction: Reduction, specs: &[ParameterSpec]) -> device::Result<Self> {
-        let (world, rank) = (comm.size(), comm.rank());
-        let elements: Vec<usize> = specs.iter().map(ParameterSpec::elements).collect();
-        let bucket = |(name, parameters): (String, Vec<usize>)| {
-            let count: usize = parameters.iter().map(|index| elements[*index]).sum();
-            Bucket { name, parameters, part: count.div_ceil(world).next_multiple_of(ROW_MULTIPLE) }
-        };
-        let buckets: Vec<Bucket> = bucket_names(specs).into_iter().map(bucket).collect();
-
-        // One set for all blocks, which are alike, and one for the rest. What lies behind a bucket's elements is never unpacked.
-        let is_exact = reduction == Reduction::Exact;
+    /// Memory to add up the gradients of parameters of as many `elements` each, with the tensors of gradients at `places`.
+    pub fn new(
+        device: &D,
+        reduction: Reduction,
+        zero: u8,
+        buckets: Buckets,
+        (places, elements): (Vec<usize>, Vec<usize>),
+    ) -> device::Result<Self> {
         let mut scratch: Vec<Scratch<D>> = Vec::new();
-        for part in buckets.iter().map(|bucket| bucket.part) {
-            if scratch.iter().all(|known| known.part != part) {
-                let received = is_exact.then(|| device.zeros(&[world, part])).transpose()?;
-                scratch.push(Scratch { part, whole: device.zeros(&[world * part])?, received });
+        for bucket in &buckets.list {
+            if scratch.iter().all(|known| known.elements != bucket.elements) {
+                scratch.push(Scratch::new(device, bucket, buckets.world, reduction, zero)?);
             }
         }
-        let totals = buckets.iter().filter(|_| is_exact).map(|bucket| device.zeros(&[bucket.part]));
+
+        // Parts of the sum, and of its norm.
+        let is_exact = reduction == Reduction::Exact;
+        let has_parts = is_exact || zero > 0;
+        let totals = buckets.list.iter().filter(|_| has_parts).map(|bucket| device.zeros(&[bucket.part]));
         let totals = totals.collect::<device::Result<_>>()?;
-        let stop = device.zeros(&[1])?;
-        Ok(Self { reduction, world, rank, buckets, elements, scratch, totals, reports: None, stop })
+        let sums = has_parts.then(|| Sums::new(device, &buckets, is_exact)).transpose()?;
+        Ok(Self { reduction, zero, buckets, places, elements, scratch, totals, sums })
     }
 
-    /// Ranks that share a step.
-    pub fn world(&self) -> usize {
-        self.world
+    /// Whether gradients are handed on a bucket at a time.
+    pub fn hands_on(&self) -> bool {
+        self.zero == 2
     }
 
     /// How many of a step's micro-batches make a round, whose gradients are taken together; after each round
     /// [`Reducer::exchange`] is called.
     pub fn round_of(&self, micro_batches: usize) -> usize {
         match self.reduction {
-            Reduction::Exact => 1,
-            Reduction::Fast | Reduction::Repeatable => micro_batches,
+            Reduction::Fast | Reduction::Repeatable if !self.hands_on() => micro_batches,
+            _ => 1,
         }
     }
 
-    /// Tells the others, with the next step, whether this rank was asked to stop.
-    pub fn tell(&mut self, device: &D, stop: bool) -> device::Result<()> {
-        device.overwrite(&mut self.stop, &[f32::from(u8::from(stop))])
+    /// This rank's parts of the sum, by bucket; none where all ranks have all of it.
+    pub fn totals(&self) -> &[D::Tensor] {
+        &self.totals
     }
 
-    /// Adds up the gradients of round `round` of `rounds`, of all ranks; after the last one `gradients` are the step's.
+    /// Adds up the gradients of bucket `index` of round `round` of `rounds`, of all ranks. After the last one the sum is in `gradients`
+    /// or, with ZeRO, in this rank's parts.
     pub fn exchange(
         &mut self,
         device: &D,
         comm: &dyn Comm<D>,
         gradients: &mut [D::Tensor],
+        index: usize,
         [round, rounds]: [usize; 2],
         note: &dyn Fn(&str),
     ) -> device::Result<()> {
-        for index in 0..self.buckets.len() {
-            self.pack(device, index, gradients)?;
-            let Bucket { name, part, .. } = &self.buckets[index];
-            let scratch = self.scratch.iter_mut().find(|scratch| scratch.part == *part);
-            let Some(Scratch { whole, received, .. }) = scratch else { continue };
+        self.pack(device, index, gradients)?;
+        let Bucket { name, elements, .. } = &self.buckets.list[index];
+        let scratch = self.scratch.iter_mut().find(|scratch| scratch.elements == *elements);
+        let Some(Scratch { whole, received, .. }) = scratch else { return Ok(()) };
+        let Some(total) = self.totals.get_mut(index) else {
+            note(&format!("the all-reduce of {name}"));
+            comm.all_reduce(device, whole)?;
+            return self.unpack(device, index, gradients);
+        };
 
-            let Some(received) = received else {
-                note(&format!("the all-reduce of {name}"));
-                comm.all_reduce(device, whole)?;
-                self.unpack(device, index, gradients)?;
-                continue;
-            };
-
+        match (self.reduction, received) {
             // In the order of the micro-batches, which is that of the ranks in every round.
-            note(&format!("the all-to-all of {name}"));
-            comm.all_to_all(device, whole, received)?;
-            let total = &mut self.totals[index];
-            if round == 0 {
-                device.zero(total)?;
+            (Reduction::Exact, Some(received)) => {
+                note(&format!("the all-to-all of {name}"));
+                comm.all_to_all(device, whole, received)?;
+                if round == 0 {
+                    device.zero(total)?;
+                }
+                (0..self.buckets.world).try_for_each(|rank| device.add_row(total, received, rank))?;
             }
-            (0..self.world).try_for_each(|rank| device.add_row(total, received, rank))?;
-            if round + 1 == rounds {
-                note(&format!("the all-gather of {name}"));
-                comm.all_gather(device, total, whole)?;
-                self.unpack(device, index, gradients)?;
+            (_, Some(received)) if round > 0 => {
+                note(&format!("the reduce-scatter of {name}"));
+                comm.reduce_scatter(device, whole, received)?;
+                device.add_assign(total, received)?;
+            }
+            _ => {
+                note(&format!("the reduce-scatter of {name}"));
+                comm.reduce_scatter(device, whole, total)?;
             }
         }
-        Ok(())
+        if self.zero > 0 || round + 1 < rounds {
+            return Ok(());
+        }
+        note(&format!("the all-gather of {name}"));
+        comm.all_gather(device, total, whole)?;
+        self.unpack(device, index, gradients)
     }
 
     /// The gradients of a bucket's parameters into its memory, one after the other.
     fn pack(&mut self, device: &D, index: usize, gradients: &[D::Tensor]) -> device::Result<()> {
-        let Bucket { parameters, part, .. } = &self.buckets[index];
-        let Some(scratch) = self.scratch.iter_mut().find(|scratch| scratch.part == *part) else { return Ok(()) };
+        let Bucket { parameters, elements, .. } = &self.buckets.list[index];
+        let Some(scratch) = self.scratch.iter_mut().find(|scratch| scratch.elements == *elements) else {
+            return Ok(());
+        };
         let mut at = 0;
         for parameter in parameters {
             let count = self.elements[*parameter];
-            device.copy(&gradients[*parameter], 0, &mut scratch.whole, at, count)?;
+            device.copy(&gradients[self.places[*parameter]], 0, &mut scratch.whole, at, count)?;
             at += count;
         }
         Ok(())
@@ -189,115 +205,98 @@ impl<D: Device> Reducer<D> {
 
     /// And back.
     fn unpack(&self, device: &D, index: usize, gradients: &mut [D::Tensor]) -> device::Result<()> {
-        let Bucket { parameters, part, .. } = &self.buckets[index];
-        let Some(scratch) = self.scratch.iter().find(|scratch| scratch.part == *part) else { return Ok(()) };
+        let Bucket { parameters, elements, .. } = &self.buckets.list[index];
+        let Some(scratch) = self.scratch.iter().find(|scratch| scratch.elements == *elements) else { return Ok(()) };
         let mut at = 0;
         for parameter in parameters {
             let count = self.elements[*parameter];
-            device.copy(&scratch.whole, at, &mut gradients[*parameter], 0, count)?;
+            device.copy(&scratch.whole, at, &mut gradients[self.places[*parameter]], 0, count)?;
             at += count;
         }
         Ok(())
     }
 
-    /// Tells the others this rank's losses and verdict, and learns theirs.
-    pub fn report(
+    /// Judges the sum of the gradients by the norm of all its parts; whether there are parts.
+    pub fn judge(
         &mut self,
         device: &D,
         comm: &dyn Comm<D>,
-        losses: &[D::Tensor],
-        verdict: &D::Tensor,
+        verdict: &mut D::Tensor,
         note: &dyn Fn(&str),
-    ) -> device::Result<()> {
-        let count = losses.len() + VERDICT + 1;
-        let fits = |reports: &[D::Tensor; 2]| device.shape(&reports[0]) == [count];
-        if !self.reports.as_ref().is_some_and(fits) {
-            self.reports = Some([device.zeros(&[count])?, device.zeros(&[self.world * count])?]);
-        }
-        let Some([own, all]) = &mut self.reports else { return Ok(()) };
+    ) -> device::Result<bool> {
+        let Some(Sums { own, all, ordered, count }) = &mut self.sums else { return Ok(false) };
+        device.square_sums(&self.totals, own)?;
+        note("the all-gather of norms");
+        comm.all_gather(device, own, all)?;
 
-        for (at, loss) in losses.iter().enumerate() {
-            device.copy(loss, 0, own, at, 1)?;
-        }
-        device.copy(verdict, 0, own, losses.len(), VERDICT)?;
-        device.copy(&self.stop, 0, own, count - 1, 1)?;
-        note("the all-gather of losses");
-        comm.all_gather(device, own, all)
-    }
-
-    /// What all ranks told, on the device.
-    pub fn told(&self) -> Option<&D::Tensor> {
-        self.reports.as_ref().map(|[_, all]| all)
-    }
-
-    /// The same on the host; `per_batch` losses are those of one micro-batch.
-    ///
-    /// # Errors
-    /// Ranks whose gradients are not the same: their models would drift apart.
-    pub fn read(&self, values: &[f32], per_batch: usize) -> device::Result<Told> {
-        let count = values.len() / self.world;
-        let ranks: Vec<&[f32]> = values.chunks_exact(count).collect();
-        let losses = count - VERDICT - 1;
-        let verdict_of = |rank: &[f32]| std::array::from_fn(|index| rank[losses + index]);
-        let verdict: [f32; VERDICT] = verdict_of(ranks[self.rank]);
-        for (rank, told) in ranks.iter().enumerate() {
-            let theirs: [f32; VERDICT] = verdict_of(told);
-            let is_same =
-                |(one, other): (&f32, &f32)| one.to_bits() == other.to_bits() || (one.is_nan() && other.is_nan());
-            if !theirs.iter().zip(&verdict).all(is_same) {
-                return Err(device::Error::Peer(format!(
-                    "rank {rank} has a gradient of norm {}, and rank {} one of {}: they would train different models. Suspect the \
-                     hardware of one of them, or builds that differ; the steps since the last checkpoint are lost",
-                    theirs[0], self.rank, verdict[0]
-                )));
+        // Those of a bucket lie with its parts: in the order of the ranks, each rank's between those of other buckets.
+        if let Some(ordered) = ordered {
+            let (mut to, mut before) = (0, 0);
+            for bucket in &self.buckets.list {
+                let each = bucket.part / NORM_BLOCK;
+                for rank in 0..self.buckets.world {
+                    let there = each.min(bucket.blocks().saturating_sub(rank * each));
+                    let from = rank * self.buckets.own_blocks() + before;
+                    if there > 0 {
+                        device.copy(all, 2 * from, ordered, 2 * to, 2 * there)?;
+                    }
+                    to += there;
+                }
+                before += each;
             }
         }
-
-        // Micro-batch m is the (m / world)-th of rank m mod world.
-        let batches = losses / per_batch;
-        let of_batch =
-            |batch: usize| ranks.iter().flat_map(move |rank| rank[batch * per_batch..][..per_batch].iter().copied());
-        let stop = ranks.iter().any(|rank| rank[count - 1] != 0.0);
-        Ok(Told { losses: (0..batches).flat_map(of_batch).collect(), verdict, stop })
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::comm::Single;
-    use crate::device::CpuDevice;
-    use crate::model::{ModelConfig, Preset, parameter_specs};
-
-    #[test]
-    fn buckets_are_the_blocks_and_then_the_rest() {
-        let config = ModelConfig { layers: 11, width: 64, heads: 2, ..ModelConfig::preset(Preset::Tiny, 4) };
-        let specs = parameter_specs(&config);
-        let buckets = bucket_names(&specs);
-        assert_eq!(buckets.len(), 12);
-        assert_eq!(buckets[10].0, "block 10");
-        let names: Vec<&str> = buckets[11].1.iter().map(|index| specs[*index].name.as_str()).collect();
-        assert_eq!(names.len(), 4);
-        assert!(names.contains(&"transformer.wte.weight") && names.contains(&"lm_head.weight"), "{names:?}");
-        let mut all: Vec<usize> = buckets.into_iter().flat_map(|(_, parameters)| parameters).collect();
-        all.sort_unstable();
-        assert_eq!(all, (0..specs.len()).collect::<Vec<_>>());
+        device.judge_sums(ordered.as_ref().unwrap_or(all), *count, verdict)?;
+        Ok(true)
     }
 
-    #[test]
-    fn ranks_that_disagree_are_named_and_losses_come_in_order() {
-        let device = CpuDevice::new(Some(1)).unwrap();
-        let reducer = Reducer::new(&device, &Single, Reduction::Fast, &[]).unwrap();
-        let reducer = Reducer { world: 2, ..reducer };
-        // Two micro-batches of each of two ranks, two losses of each.
-        let told = [[0.0, 0.5, 2.0, 2.5, 7.0, 0.0, 0.0, 0.0], [1.0, 1.5, 3.0, 3.5, 7.0, 0.0, 0.0, 1.0]].concat();
-        let Told { losses, verdict, stop } = reducer.read(&told, 2).unwrap();
-        assert_eq!(losses, [0.0, 0.5, 1.0, 1.5, 2.0, 2.5, 3.0, 3.5]);
-        assert_eq!((verdict, stop), ([7.0, 0.0, 0.0], true));
+    /// What the model computes with, from the parts of the master weights on all ranks.
+    pub fn gather(
+        &mut self,
+        device: &D,
+        comm: &dyn Comm<D>,
+        masters: &mut Parameters<D>,
+        weights: &mut Parameters<D>,
+        note: &dyn Fn(&str),
+    ) -> device::Result<()> {
+        for (bucket, master) in self.buckets.list.iter().zip(masters.values_mut()) {
+            let scratch = self.scratch.iter_mut().find(|scratch| scratch.elements == bucket.elements);
+            let Some(Scratch { whole, narrow, .. }) = scratch else { continue };
+            note(&format!("the all-gather of {}", bucket.name));
+            let gathered = match narrow {
+                Some([part, whole]) => {
+                    device.round(master, part)?;
+                    comm.all_gather(device, part, whole)?;
+                    whole
+                }
+                None => {
+                    comm.all_gather(device, master, whole)?;
+                    whole
+                }
+            };
 
-        let mut other = told;
-        other[12] = 7.5;
-        let error = reducer.read(&other, 2).err().expect("other norms").to_string();
-        assert!(error.contains("rank 1 has a gradient of norm 7.5, and rank 0 one of 7"), "{error}");
+            let mut at = 0;
+            for parameter in &bucket.parameters {
+                let count = self.elements[*parameter];
+                device.copy(gathered, at, &mut weights.values_mut()[*parameter], 0, count)?;
+                at += count;
+            }
+        }
+        Ok(())
+    }
+
+    /// Bucket `index` of something of which every rank has parts, in the memory that buckets are exchanged in.
+    pub fn gather_one(
+        &mut self,
+        device: &D,
+        comm: &dyn Comm<D>,
+        part: &mut D::Tensor,
+        index: usize,
+    ) -> device::Result<Option<&D::Tensor>> {
+        let elements = self.buckets.list[index].elements;
+        let Some(scratch) = self.scratch.iter_mut().find(|scratch| scratch.elements == elements) else {
+            return Ok(None);
+        };
+        comm.all_gather(device, part, &mut scratch.whole)?;
+        Ok(Some(&scratch.whole))
     }
 }

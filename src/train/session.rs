@@ -7,8 +7,10 @@ use std::sync::atomic::AtomicBool;
 use super::common_start;
 use super::loop_schedule::LoopSchedule;
 use super::settings::Settings;
-use super::setup::{self, Origin, State};
+use super::setup::{self, Origin};
+use super::shared_step::Sharing;
 use super::skipping::Skipping;
+use super::state::State;
 use super::together::Together;
 use super::training_loop::{Records, StopReason, TrainingLoop};
 use super::yardstick::{self, Yardstick};
@@ -18,7 +20,7 @@ use crate::checkpoint::{BestAccuracy, Progress};
 use crate::data::{self, Batches, Examples, Palette, Prefetcher, Split};
 use crate::device::{self, Device, Precision};
 use crate::fs::{atomic_dir, atomic_file};
-use crate::model::{ModelConfig, Objective, Transformer};
+use crate::model::{ModelConfig, Objective, Transformer, parameter_specs};
 use crate::report::card::ExpectedEnergy;
 use crate::report::compute::Compute;
 use crate::report::grids;
@@ -96,15 +98,7 @@ impl<'a, D: Device> Session<'a, D> {
         earlier: Option<&Settings>,
         show_progress: bool,
     ) -> Result<Self> {
-        settings.check()?;
-        settings.check_ranks(together.size())?;
-        if settings.fine_tuning.is_none() {
-            settings.check_masks()?;
-        }
-        atomic_dir::check_folder(&settings.out).map_err(RunFolderError::from)?;
-        if let Some(earlier) = earlier {
-            settings.check_resume_compatible(earlier)?;
-        }
+        check_settings(&settings, earlier, together.size())?;
 
         // Where the run starts from, and its images.
         let mut origin = Origin::find(&settings, earlier.is_some())?;
@@ -130,28 +124,30 @@ impl<'a, D: Device> Session<'a, D> {
             config.classes = setup::classes_of(train.as_ref(), validation.as_deref(), &tuning)?;
         }
         check_fits(&config, train.as_ref())?;
-        let (eval_batch, note) = setup::check_memory(device, &settings, &config, train.sequence_length())?;
+        let sharing = Sharing::of(&settings, &together);
+        let (eval_batch, note) = setup::check_memory(device, &settings, &config, train.sequence_length(), sharing)?;
         notes.extend(note);
 
         // The folder, and the weights.
         let folder = common_start::folder(device, &together, &mut settings, earlier.is_some())?;
-        let State { parameters, adam, average, progress } = setup::weights(device, &origin, &config, &settings)?;
+        let buckets = sharing.buckets(&together, &parameter_specs(&config));
+        let state = State::of(device, &origin, &config, &settings, buckets.as_ref())?;
+        let progress = state.progress;
         setup::check_steps(&settings, progress.step, &settings.out)?;
         if let Some(folder) = &folder {
             write_text(&folder.config(), &settings.to_toml()?)?;
             record.write(folder.root())?;
         }
-        together.agree(device, &common_start::facts(device, &settings, &record, &parameters, progress)?)?;
+        together.agree(device, &common_start::facts(&settings, &record, state.fingerprint, progress)?)?;
 
         // The trainer.
         if let Some(earlier) = earlier {
             notes.extend(setup::resume_notes(&settings, earlier, progress.step));
         }
         let (schedule, criterion) = (setup::schedule(&settings), setup::criterion(&settings));
-        let trainer = Trainer::new(device, Transformer::new(config)?, parameters, adam, schedule, criterion)?
-            .with_graphs(!settings.no_graph)
-            .with_average(average)
-            .with_ranks(&together, settings.reduction)?;
+        let model = Transformer::new(config)?;
+        let trainer = Trainer::shared(device, model, state, (schedule, criterion), (&together, sharing))?
+            .with_graphs(!settings.no_graph);
         Ok(Self { settings, train, validation, palette, folder, together, trainer, progress, eval_batch, notes })
     }
 
@@ -169,6 +165,15 @@ impl<'a, D: Device> Session<'a, D> {
             self.train.describe(),
             self.trainer.device().describe(),
         )
+    }
+
+    /// What ranks share out, for people.
+    pub fn describe_sharing(&self) -> &'static str {
+        match self.settings.zero_of(self.together.size()) {
+            0 => "each has all of the optimiser (--zero 0)",
+            1 => "they share out moments and master weights (--zero 1)",
+            _ => "they share out moments, master weights and gradients (--zero 2)",
+        }
     }
 
     /// What people should know of the images: what was passed over, which classes have none.
@@ -250,6 +255,20 @@ impl<'a, D: Device> Session<'a, D> {
         let stop_reason = training.run(events, stop)?;
         let Progress { step, best, .. } = training.progress;
         Ok(Ended { stop_reason, step, best, config, device: device.describe(), compute, energy })
+    }
+}
+
+/// Refuses settings that fit neither each other, nor as many `ranks`, nor those of an `earlier` session of the run.
+fn check_settings(settings: &Settings, earlier: Option<&Settings>, ranks: usize) -> Result<()> {
+    settings.check()?;
+    settings.check_ranks(ranks)?;
+    if settings.fine_tuning.is_none() {
+        settings.check_masks()?;
+    }
+    atomic_dir::check_folder(&settings.out).map_err(RunFolderError::from)?;
+    match earlier {
+        Some(earlier) => Ok(settings.check_resume_compatible(earlier)?),
+        None => Ok(()),
     }
 }
 

@@ -71,6 +71,9 @@ pub struct Settings {
     /// How the gradients of micro-batches and ranks are added up. Absent in config.toml files older than it.
     #[serde(default)]
     pub reduction: Reduction,
+    /// What ranks share out among them instead of each having all of it: 0 nothing, 1 moments and master weights, 2 gradients too.
+    /// Chosen by the number of ranks if `None`.
+    pub zero: Option<u8>,
     /// Updates in all.
     pub steps: u64,
     /// Peak learning rate.
@@ -191,6 +194,7 @@ impl Settings {
             batch: DEFAULT_BATCH,
             accumulate: 1,
             reduction: Reduction::default(),
+            zero: None,
             steps,
             lr,
             warmup: steps / 10,

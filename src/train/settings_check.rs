@@ -22,6 +22,13 @@ impl Settings {
             }
         }
 
+        if self.zero.is_some_and(|level| level > 2) {
+            return fail(
+                "--zero must be 0, 1 or 2: nothing is shared out among ranks, the optimiser is, or gradients are too"
+                    .to_owned(),
+            );
+        }
+
         // Images.
         if self.resolution.is_some_and(|side| side == 0 || side > MAX_PIXELS) {
             return fail(format!("--resolution must be from 1 to {MAX_PIXELS}; the paper uses 32, 48 and 64"));

@@ -5,22 +5,22 @@ use std::sync::Arc;
 
 use super::settings::Settings;
 use super::settings_error::SettingsError;
+use super::shared_step::Sharing;
 use super::{FineTuning, TrainError};
 use crate::checkpoint::images::{ChosenPalette, class_names, palette_for, resolution_of, resumed_palette};
-use crate::checkpoint::{self, LoadedTraining, OrderSpec, Progress};
+use crate::checkpoint::{self, OrderSpec};
 use crate::data::{self, DataSpec, Examples, OpenOptions, Palette, Split};
 use crate::device::{Device, Precision};
-use crate::model::{Criterion, MASK_RATE, Masking, ModelConfig, Objective, parameter_specs};
-use crate::optim::{Adam, AdamConfig, Average, Schedule, Skipped};
+use crate::model::{Criterion, MASK_RATE, Masking, ModelConfig, Objective};
+use crate::optim::Schedule;
 use crate::plan::{Load, Work, limits};
 use crate::run::checkpoints;
 use crate::run::folder::RunFolder;
 use crate::run::images::{Change, ImagesRecord};
-use crate::tape::Parameters;
 
 type Result<T> = std::result::Result<T, TrainError>;
 
-fn refuse<T>(text: impl Into<String>) -> Result<T> {
+pub(super) fn refuse<T>(text: impl Into<String>) -> Result<T> {
     Err(SettingsError::new(text).into())
 }
 
@@ -204,7 +204,7 @@ fn preset_config(settings: &Settings, train: &dyn Examples) -> Result<ModelConfi
     })
 }
 
-fn shape(config: &ModelConfig) -> String {
+pub(super) fn shape(config: &ModelConfig) -> String {
     let ModelConfig { layers, width, heads, norm, activation, bias, classes, positions, .. } = config;
     let order = config.order.name();
     let head = if classes.is_empty() { String::new() } else { format!(", {} classes", classes.len()) };
@@ -251,64 +251,6 @@ pub(super) fn criterion(settings: &Settings) -> Criterion {
     }
 }
 
-/// What a run changes from step to step, before its next step.
-pub(super) struct State<D: Device> {
-    pub parameters: Parameters<D>,
-    pub adam: Adam<D>,
-    /// The moving average of the parameters, if the settings ask for one.
-    pub average: Option<Average<D>>,
-    pub progress: Progress,
-}
-
-/// Weights, optimiser and counters before the first step: the resumed run's, the initial checkpoint's, or fresh ones.
-pub(super) fn weights<D: Device>(
-    device: &D,
-    origin: &Origin,
-    config: &ModelConfig,
-    settings: &Settings,
-) -> Result<State<D>> {
-    let adam_config = AdamConfig { clip: settings.clip, ..AdamConfig::default() };
-
-    // Those of a resumed run.
-    if let Some(folder) = &origin.latest {
-        let (saved, parameters) = checkpoint::load_model(device, folder)?;
-        if saved.vocabulary != config.vocabulary {
-            let (colours, now) = (saved.vocabulary, config.vocabulary);
-            return refuse(format!(
-                "{} was trained with a palette of {colours} colours, and the palette is one of {now} now; go on with the \
-                 palette that the run was started with",
-                folder.display()
-            ));
-        }
-        if saved != *config {
-            let (held, wanted) = (shape(&saved), shape(config));
-            return refuse(format!("{} holds a model of {held}; this run's is {wanted}", folder.display()));
-        }
-        let LoadedTraining { first_moments, second_moments, mut progress } =
-            checkpoint::load_training(device, folder, config)?;
-        // A run that was ended by skipped steps has as many again.
-        if progress.skipped.in_a_row >= settings.max_skipped {
-            progress.skipped = Skipped { in_a_row: 0, ..progress.skipped };
-        }
-        let Progress { step, skipped, .. } = progress;
-        let adam = Adam::resume(device, adam_config, first_moments, second_moments, step, skipped)?;
-        let average = settings.ema.map(|decay| {
-            let average = checkpoint::load_average(device, folder, config)?;
-            Ok::<_, TrainError>(Average::resume(average, decay))
-        });
-        return Ok(State { parameters, adam, average: average.transpose()?, progress });
-    }
-
-    // Those of a new run: step 0, moments of zero.
-    let parameters = match &origin.init {
-        Some(init) => checkpoint::load_body(device, init, config)?,
-        None => Parameters::init(device, parameter_specs(config), settings.seed)?,
-    };
-    let adam = Adam::new(device, &parameters, adam_config)?;
-    let average = settings.ema.map(|decay| Average::new(device, &parameters, decay)).transpose()?;
-    Ok(State { parameters, adam, average, progress: Progress::default() })
-}
-
 /// What a person should know of a run that goes on after `made` steps: where it starts anew, and where more steps move
 /// the learning rate.
 pub(super) fn resume_notes(settings: &Settings, earlier: &Settings, made: u64) -> Vec<String> {
@@ -351,7 +293,12 @@ pub(super) fn check_memory<D: Device>(
     settings: &Settings,
     config: &ModelConfig,
     length: usize,
+    sharing: Sharing,
 ) -> Result<(usize, Option<String>)> {
+    // What ranks share out is not planned yet: too much is noticed when it is asked for.
+    if sharing.zero > 0 {
+        return Ok((settings.eval_batch.unwrap_or(settings.batch), None));
+    }
     let (images, ema, precision) =
         (settings.batch, settings.ema.is_some(), settings.precision.unwrap_or(Precision::F32));
     let Some(wanted) = settings.eval_batch else {

@@ -1,34 +1,179 @@
-//! The trainer as one of several ranks: what it has for them, tells them and learns from them.
+//! A step as one of several ranks: whose gradients are taken, who updates what, and what is told.
 
 use super::Trainer;
-use super::reduce::{Reducer, Shared, Told};
+use super::buckets::Buckets;
+use super::reduce::Reducer;
+use super::settings::Settings;
+use super::telling::{Telling, Told};
 use super::together::Together;
 use crate::comm::Reduction;
-use crate::device::{self, Device, VERDICT};
-use crate::model::Criterion;
+use crate::device::{self, AdamStep, Device, VERDICT};
+use crate::model::{Criterion, MicroBatch, Transformer};
+use crate::optim::{Adam, Average};
+use crate::tape::{ParameterId, ParameterSpec, Parameters};
 
-impl<D: Device> Trainer<'_, D> {
-    /// Shares every step with the ranks of `together`, each of which takes its own micro-batches; see [`Reduction`]. One rank shares
-    /// only with [`Reduction::Exact`], to have the sums of several.
-    pub(super) fn with_ranks(mut self, together: &Together<D>, reduction: Reduction) -> device::Result<Self> {
-        if together.size() > 1 || reduction == Reduction::Exact {
-            let reducer = Reducer::new(self.device, together.comm(), reduction, self.parameters.specs())?;
-            self.shared = Some(Shared { together: together.clone(), reducer });
-        }
-        Ok(self)
+/// How the ranks of a run share its steps.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Sharing {
+    /// How gradients are added up.
+    pub reduction: Reduction,
+    /// Level of ZeRO (Rajbhandari et al. 2020): 0, all ranks have all; 1, each has its parts of moments, master weights and summed
+    /// gradients; 2, and of its own gradients no more than a bucket.
+    pub zero: u8,
+}
+
+impl Sharing {
+    /// That of a run's `settings` on the ranks of `together`.
+    pub fn of<D: Device>(settings: &Settings, together: &Together<D>) -> Self {
+        Self { reduction: settings.reduction, zero: settings.zero_of(together.size()) }
     }
 
+    /// The buckets of which a rank has parts; `None` where each has all.
+    pub fn buckets<D: Device>(self, together: &Together<D>, specs: &[ParameterSpec]) -> Option<Buckets> {
+        (self.zero > 0).then(|| Buckets::new(specs, [together.rank(), together.size()]))
+    }
+}
+
+/// Ranks that share every step.
+pub(super) struct Shared<D: Device> {
+    pub together: Together<D>,
+    pub reducer: Reducer<D>,
+    /// With ZeRO: this rank's parts of the weights, by bucket, which Adam and the average change in the place of the model's own.
+    pub masters: Option<Parameters<D>>,
+    telling: Telling<D>,
+}
+
+impl<D: Device> Shared<D> {
+    /// Ranks of a model of these `specs`, and the tensors that its gradients are taken in. `None` for the first where one process does
+    /// all of it, in whatever order.
+    ///
+    /// With ZeRO `weights` become what the `masters` of all ranks are.
+    pub fn new(
+        device: &D,
+        together: &Together<D>,
+        sharing: Sharing,
+        weights: &mut Parameters<D>,
+        masters: Option<Parameters<D>>,
+    ) -> device::Result<(Option<Self>, Vec<D::Tensor>)> {
+        let Sharing { reduction, zero } = sharing;
+        if together.size() == 1 && reduction != Reduction::Exact {
+            return Ok((None, weights.zeros_like(device)?));
+        }
+        let (specs, place) = (weights.specs(), [together.rank(), together.size()]);
+        let buckets = Buckets::new(specs, place);
+        let (places, shapes) = buckets.gradients(specs, zero == 2);
+        let gradients = shapes.iter().map(|shape| device.zeros(shape)).collect::<device::Result<_>>()?;
+        let elements = specs.iter().map(ParameterSpec::elements).collect();
+
+        let reducer = Reducer::new(device, reduction, zero, buckets, (places, elements))?;
+        let (together, telling) = (together.clone(), Telling::new(device, place)?);
+        let mut shared = Self { together, reducer, masters, telling };
+        shared.gather(device, weights)?;
+        Ok((Some(shared), gradients))
+    }
+
+    /// What the model computes with, from the master weights of all ranks.
+    fn gather(&mut self, device: &D, weights: &mut Parameters<D>) -> device::Result<()> {
+        let Self { together, reducer, masters, .. } = self;
+        match masters {
+            Some(masters) => reducer.gather(device, together.comm(), masters, weights, &|what| together.note(what)),
+            None => Ok(()),
+        }
+    }
+
+    /// The gradients of this rank's micro-batches, added up with those of the others. Returns this rank's losses.
+    pub fn gradients(
+        &mut self,
+        device: &D,
+        (model, criterion): (&Transformer, &Criterion),
+        parameters: &Parameters<D>,
+        batches: &[MicroBatch<D>],
+        gradients: &mut [D::Tensor],
+    ) -> device::Result<Vec<D::Tensor>> {
+        let Self { together, reducer, .. } = self;
+        let (comm, note) = (together.comm(), |what: &str| together.note(what));
+        let rounds = batches.chunks(reducer.round_of(batches.len()).max(1));
+        let (count, buckets) = (rounds.len(), reducer.buckets.list.len());
+        let mut losses = Vec::new();
+        for (round, part) in rounds.enumerate() {
+            // All at once.
+            if !reducer.hands_on() {
+                losses.extend(model.accumulate_gradients(device, parameters, criterion, part, gradients)?);
+                (0..buckets)
+                    .try_for_each(|index| reducer.exchange(device, comm, gradients, index, [round, count], &note))?;
+                continue;
+            }
+
+            // Each bucket as soon as its last gradient is there, and those that are not complete then at the end.
+            let mut left: Vec<usize> = reducer.buckets.list.iter().map(|bucket| bucket.parameters.len()).collect();
+            let places = reducer.places.clone();
+            for batch in part {
+                let finished = &mut |tensors: &mut [D::Tensor], ids: &[ParameterId]| {
+                    for id in ids {
+                        let (bucket, _) = reducer.buckets.place(id.0);
+                        left[bucket] -= 1;
+                        if left[bucket] == 0 {
+                            reducer.exchange(device, comm, tensors, bucket, [round, count], &note)?;
+                        }
+                    }
+                    Ok(())
+                };
+                let to = (&mut *gradients, &places[..]);
+                losses.extend(model.hand_on_gradients(device, parameters, criterion, batch, to, finished)?);
+            }
+            for (index, _) in left.iter().enumerate().filter(|(_, left)| **left > 0) {
+                reducer.exchange(device, comm, gradients, index, [round, count], &note)?;
+            }
+        }
+        Ok(losses)
+    }
+
+    /// The update that the gradients make, if they are finite, and what all ranks are told of the step.
+    pub fn update(
+        &mut self,
+        device: &D,
+        (parameters, gradients): (&mut Parameters<D>, &[D::Tensor]),
+        (adam, average): (&mut Adam<D>, Option<&mut Average<D>>),
+        step: AdamStep,
+        losses: &[D::Tensor],
+    ) -> device::Result<()> {
+        let Self { together, reducer, masters, telling } = self;
+        let (comm, note) = (together.comm(), |what: &str| together.note(what));
+        if !reducer.judge(device, comm, adam.verdict_mut(), &note)? {
+            adam.judge(device, gradients)?;
+        }
+
+        // Of all, or of this rank's parts.
+        let (updated, sum) = match masters {
+            Some(masters) => (masters, reducer.totals()),
+            None => (&mut *parameters, gradients),
+        };
+        adam.apply_judged(device, updated, sum, step)?;
+        if let Some(average) = average {
+            average.update(device, updated, adam.verdict())?;
+        }
+        telling.report(device, comm, losses, adam.verdict(), &note)?;
+        self.gather(device, parameters)
+    }
+
+    /// What all ranks told of the last step, on the device.
+    pub fn told(&self) -> Option<&D::Tensor> {
+        self.telling.told()
+    }
+}
+
+impl<D: Device> Trainer<'_, D> {
     /// Tells the other ranks with the next step whether this one was asked to stop; alone, nobody.
     pub(super) fn tell(&mut self, stop: bool) -> device::Result<()> {
         match &mut self.shared {
-            Some(Shared { reducer, .. }) => reducer.tell(self.device, stop),
+            Some(Shared { telling, .. }) => telling.tell(self.device, stop),
             None => Ok(()),
         }
     }
 
     /// Losses and verdict of a step; of all ranks, where several share it.
     pub(super) fn told(&self, pending: D::PendingRead) -> device::Result<Told> {
-        let Some(Shared { together, reducer }) = &self.shared else {
+        let Some(Shared { together, telling, .. }) = &self.shared else {
             let values = self.device.wait(pending)?;
             let (losses, verdict) = values.split_last_chunk::<VERDICT>().unwrap_or((&[], &[f32::NAN; VERDICT]));
             return Ok(Told { losses: losses.to_vec(), verdict: *verdict, stop: false });
@@ -37,6 +182,6 @@ impl<D: Device> Trainer<'_, D> {
         together.check()?;
         let Criterion { generative_weight, classification_weight, .. } = self.criterion;
         let losses = [generative_weight, classification_weight].iter().filter(|weight| **weight != 0.0).count();
-        reducer.read(&values, losses)
+        telling.read(&values, losses)
     }
 }

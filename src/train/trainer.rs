@@ -1,6 +1,9 @@
 //! One optimiser step, and the state that a resumed run must restore bit for bit.
 
-use super::reduce::{Shared, Told};
+use super::shared_step::{Shared, Sharing};
+use super::state::State;
+use super::telling::Told;
+use super::together::Together;
 use crate::data::Batch;
 use crate::device::{self, AdamStep, Device, tokens};
 use crate::model::{ClassBatch, Criterion, MicroBatch, Objective, Transformer};
@@ -14,9 +17,9 @@ pub struct Trainer<'a, D: Device> {
     pub(super) parameters: Parameters<D>,
     /// Accumulated over the micro-batches of a step; one tensor per parameter.
     gradients: Vec<D::Tensor>,
-    adam: Adam<D>,
+    pub(super) adam: Adam<D>,
     /// The moving average of the parameters, if one is kept.
-    average: Option<Average<D>>,
+    pub(super) average: Option<Average<D>>,
     schedule: Schedule,
     pub(super) criterion: Criterion,
     graphs: bool,
@@ -94,8 +97,38 @@ impl<'a, D: Device> Trainer<'a, D> {
         schedule: Schedule,
         criterion: impl Into<Criterion>,
     ) -> device::Result<Self> {
-        let (gradients, criterion) = (parameters.zeros_like(device)?, criterion.into());
-        let (average, graphs, shared, inputs, recorded) = (None, true, None, None, None);
+        let gradients = parameters.zeros_like(device)?;
+        Ok(Self {
+            device,
+            model,
+            parameters,
+            gradients,
+            adam,
+            average: None,
+            schedule,
+            criterion: criterion.into(),
+            graphs: true,
+            shared: None,
+            inputs: None,
+            recorded: None,
+        })
+    }
+
+    /// A trainer that shares every step with the ranks of `together`, each of which takes its own micro-batches; see [`Sharing`]. With
+    /// ZeRO, the state's optimiser and average are of this rank's parts. One rank shares only with [`Reduction::Exact`], to have the
+    /// sums of several.
+    ///
+    /// [`Reduction::Exact`]: crate::comm::Reduction::Exact
+    pub(super) fn shared(
+        device: &'a D,
+        model: Transformer,
+        state: State<D>,
+        (schedule, criterion): (Schedule, Criterion),
+        (together, sharing): (&Together<D>, Sharing),
+    ) -> device::Result<Self> {
+        let State { mut parameters, masters, adam, average, .. } = state;
+        let (shared, gradients) = Shared::new(device, together, sharing, &mut parameters, masters)?;
+        let (graphs, inputs, recorded) = (true, None, None);
         Ok(Self {
             device,
             model,
@@ -256,7 +289,7 @@ impl<'a, D: Device> Trainer<'a, D> {
     /// Copies the micro-batches to the device: over those of the last step if they are of the same shape.
     fn stage(&mut self, micro_batches: &[Batch], length: usize) -> device::Result<()> {
         // A step's loss is the mean over its micro-batches, of all ranks.
-        let world = self.shared.as_ref().map_or(1, |shared| shared.reducer.world());
+        let world = self.shared.as_ref().map_or(1, |shared| shared.together.size());
         let fraction = 1.0 / (world * micro_batches.len()) as f32;
         let shape = (micro_batches.iter().map(|batch| batch.tokens.len() / length).collect(), length);
         let Self { device, model, criterion, inputs, recorded, .. } = self;
@@ -310,39 +343,25 @@ impl<'a, D: Device> Trainer<'a, D> {
         let device: &D = device;
         let batches = inputs.as_ref().map_or(&[][..], |inputs| &inputs.micro_batches);
 
-        // The gradients: of these micro-batches, or with those of other ranks.
-        let mut losses = Vec::new();
-        let mut gradients_of = |batches: &[_], gradients: &mut [_]| {
-            losses.extend(model.accumulate_gradients(device, parameters, criterion, batches, gradients)?);
-            Ok::<_, device::Error>(())
-        };
-        match shared {
-            None => gradients_of(batches, gradients)?,
-            Some(Shared { together, reducer }) => {
-                let rounds = batches.chunks(reducer.round_of(batches.len()).max(1));
-                let count = rounds.len();
-                for (round, part) in rounds.enumerate() {
-                    gradients_of(part, gradients)?;
-                    reducer
-                        .exchange(device, together.comm(), gradients, [round, count], &|what| together.note(what))?;
-                }
-            }
+        // With other ranks.
+        if let Some(shared) = shared {
+            let losses = shared.gradients(device, (model, criterion), parameters, batches, gradients)?;
+            shared.update(device, (parameters, gradients), (adam, average.as_mut()), update, &losses)?;
+            return Ok(Outputs { losses });
         }
 
-        // The update, if loss and gradient are finite.
+        // Alone: the update is made if loss and gradient are finite.
+        let losses = model.accumulate_gradients(device, parameters, criterion, batches, gradients)?;
         adam.apply(device, parameters, gradients, update)?;
         if let Some(average) = average {
             average.update(device, parameters, adam.verdict())?;
-        }
-        if let Some(Shared { together, reducer }) = shared {
-            reducer.report(device, together.comm(), &losses, adam.verdict(), &|what| together.note(what))?;
         }
         Ok(Outputs { losses })
     }
 
     /// Reads the losses, then the verdict on the gradients; of all ranks, where several share the step.
     fn read(&self, outputs: &Outputs<D>) -> device::Result<D::PendingRead> {
-        if let Some(told) = self.shared.as_ref().and_then(|shared| shared.reducer.told()) {
+        if let Some(told) = self.shared.as_ref().and_then(Shared::told) {
             return self.device.read(&[told]);
         }
         let scalars: Vec<_> = outputs.losses.iter().chain([self.adam.verdict()]).collect();

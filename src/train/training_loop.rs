@@ -7,11 +7,10 @@ use super::loop_schedule::LoopSchedule;
 use super::skipping::Skipping;
 use super::together::Together;
 use super::{Events, Pace, PendingStep, StepOutcome, TrainError, Trainer};
-use crate::checkpoint::{self, CheckpointContents, Progress, TrainingState};
+use crate::checkpoint::Progress;
 use crate::data::{Examples, Palette, Prefetcher, tokens_of};
 use crate::device::nvml::Monitor;
 use crate::device::{self, Device, SampleOptions};
-use crate::eval::score;
 use crate::model::Objective;
 use crate::report::compute::Compute;
 use crate::run::checkpoints;
@@ -107,7 +106,9 @@ impl<D: Device> TrainingLoop<'_, D> {
         let step = self.progress.step;
         // Where another rank is gone, the device may wait for it for ever.
         let is_lost = matches!(reason, TrainError::Diverged { .. } | TrainError::Device(device::Error::Peer(_)));
-        let is_sound = self.trainer.step_count() == step && !is_lost;
+        // Nor can this one save alone what each has parts of.
+        let is_whole = self.trainer.sharded().is_none();
+        let is_sound = self.trainer.step_count() == step && !is_lost && is_whole;
         let Some(out) = self.records.as_ref().map(|records| records.folder.root().to_owned()) else {
             return Err(reason);
         };
@@ -115,7 +116,7 @@ impl<D: Device> TrainingLoop<'_, D> {
             return Err(reason);
         }
         let reason = Box::new(reason);
-        Err(match self.save(events) {
+        Err(match self.save_alone(events) {
             Ok(()) => TrainError::Kept { reason, step, out },
             Err(failure) => TrainError::NotKept { reason, failure: Box::new(failure) },
         })
@@ -158,7 +159,7 @@ impl<D: Device> TrainingLoop<'_, D> {
             }
             if due(save_every) || step == steps || self.stalled() {
                 *attempted = step;
-                self.led("the saving of a checkpoint", |it| it.save(events))?;
+                self.save(events)?;
             }
         }
 
@@ -175,7 +176,7 @@ impl<D: Device> TrainingLoop<'_, D> {
         }
         if *attempted < self.trainer.step_count() {
             *attempted = self.trainer.step_count();
-            self.led("the saving of a checkpoint", |it| it.save(events))?;
+            self.save(events)?;
         }
         Ok(StopReason::Interrupted)
     }
@@ -306,25 +307,6 @@ impl<D: Device> TrainingLoop<'_, D> {
         Err(TrainError::Diverged { what, value, step, last_good })
     }
 
-    /// Checks that the weights are finite and give a finite loss on an image of the last step. An update can ruin
-    /// weights whose loss was still good, and saving them would push a good checkpoint out.
-    fn check_finite_weights(&self) -> Result<(), TrainError> {
-        let (device, model, parameters) = (self.trainer.device(), self.trainer.model(), self.trainer.parameters());
-        let step = self.progress.step;
-        for tensor in parameters.values() {
-            let bad = device.download(tensor)?.into_iter().find(|weight| !weight.is_finite());
-            self.check_finite("weight after the update", f64::from(bad.unwrap_or(0.0)), step)?;
-        }
-
-        // Not one step was made in this session: the weights are those that it began with.
-        if self.check_image.is_empty() {
-            return Ok(());
-        }
-        let scores = self.trainer.between_steps(|| score(device, model, parameters, &self.check_image, self.length))?;
-        let loss: f64 = scores.into_iter().map(f64::from).sum();
-        self.check_finite("loss after the update", loss, step)
-    }
-
     /// Completes the first validation images and writes the grid; a BERT model completes none.
     fn draw_samples(&mut self, step: u64, events: &mut dyn Events) -> Result<(), TrainError> {
         let side = self.length.isqrt();
@@ -355,36 +337,6 @@ impl<D: Device> TrainingLoop<'_, D> {
         }
         self.progress.elapsed += start.elapsed().as_secs_f64();
         events.sampled(step, &path);
-        Ok(())
-    }
-
-    /// Writes a checkpoint and removes the oldest.
-    fn save(&mut self, events: &mut dyn Events) -> Result<(), TrainError> {
-        self.check_finite_weights()?;
-        self.keep_folder(events)?;
-        let (device, parameters, adam) = (self.trainer.device(), self.trainer.parameters(), self.trainer.adam());
-        let Some(Records { folder, log, .. }) = &mut self.records else { return Ok(()) };
-
-        // Sync the metrics before the checkpoint: after a crash no checkpoint may be newer than its log.
-        log.sync()?;
-
-        let contents = CheckpointContents {
-            config: self.trainer.model().config(),
-            parameters,
-            average: self.trainer.average(),
-            device,
-            palette: Some(self.palette.colours()),
-            training: Some(TrainingState {
-                first_moments: adam.first_moments(),
-                second_moments: adam.second_moments(),
-                progress: self.progress,
-            }),
-        };
-
-        let path = folder.checkpoint(self.progress.step);
-        checkpoint::save(&path, &contents)?;
-        checkpoints::prune(folder.root(), self.schedule.keep)?;
-        events.saved(self.progress.step, &path);
         Ok(())
     }
 }

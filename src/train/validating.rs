@@ -4,7 +4,6 @@ use std::time::Instant;
 
 use super::training_loop::TrainingLoop;
 use super::{Events, TrainError};
-use crate::checkpoint::{self, CheckpointContents};
 use crate::data::Examples;
 use crate::device::{Device, Error};
 use crate::eval::{Evaluation, EvaluationPlan, Masks, evaluate_with};
@@ -21,14 +20,9 @@ impl<D: Device> TrainingLoop<'_, D> {
         let [nats, accuracy] = together.led(device, "the validation", || self.evaluate_here(step, events))?;
 
         // The counters of those that have not seen it.
-        if !self.together.leads() {
-            let best = self.progress.best_validation.unwrap_or(f64::INFINITY);
-            self.progress.best_validation = Some(best.min(nats));
-            if !accuracy.is_nan() {
-                self.progress.note_accuracy(step, accuracy);
-            }
-        }
-        Ok(())
+        let best = self.progress.best_validation.unwrap_or(f64::INFINITY);
+        self.progress.best_validation = Some(best.min(nats));
+        if accuracy.is_nan() { Ok(()) } else { self.note_accuracy(step, accuracy, events) }
     }
 
     /// Scores the validation images and logs the result; returns nats per token, and the accuracy or NaN.
@@ -52,12 +46,7 @@ impl<D: Device> TrainingLoop<'_, D> {
             elapsed: self.progress.elapsed,
         }))?;
 
-        let best = self.progress.best_validation.unwrap_or(f64::INFINITY);
-        self.progress.best_validation = Some(best.min(evaluation.nats_per_token));
         events.evaluated(step, &evaluation);
-        if let Some(found) = classification {
-            self.note_accuracy(step, found.accuracy, events)?;
-        }
         Ok([evaluation.nats_per_token, classification.map_or(f64::NAN, |found| found.accuracy)])
     }
 
@@ -88,26 +77,16 @@ impl<D: Device> TrainingLoop<'_, D> {
         }
     }
 
-    /// Saves the weights if their accuracy is the best so far, else counts one more validation without a better one.
+    /// Saves the weights if their accuracy is the best so far, else counts one more validation without a better one: on all ranks.
     fn note_accuracy(&mut self, step: u64, accuracy: f64, events: &mut dyn Events) -> Result<(), TrainError> {
         if !self.progress.is_best(accuracy) {
             self.progress.note_accuracy(step, accuracy);
             return Ok(());
         }
 
-        self.keep_folder(events)?;
+        self.led("the look at the run's folder", |it| it.keep_folder(events))?;
         self.progress.note_accuracy(step, accuracy);
-        let contents = CheckpointContents {
-            config: self.trainer.model().config(),
-            parameters: self.trainer.parameters(),
-            average: self.trainer.average(),
-            device: self.trainer.device(),
-            palette: Some(self.palette.colours()),
-            training: None,
-        };
-        match &self.records {
-            Some(records) => Ok(checkpoint::save(&records.folder.best(), &contents)?),
-            None => Ok(()),
-        }
+        let best = self.records.as_ref().map(|records| records.folder.best());
+        self.write(best.as_deref(), None)
     }
 }

@@ -5,8 +5,9 @@ use crate::{Ended, Libraries, place, state};
 /// A first step, in which kernels are loaded, may take long on a busy machine; those after it take a fraction of a second.
 const FLAGS: [&str; 6] = ["--steps", "4", "--collective-timeout", "5", "--meeting-timeout", "50"];
 
-/// A collective of the third step, which is a replayed graph: four come before the first, and three in each.
-const IN_STEP_3: &str = "at=12";
+/// A collective of the third step, which is a replayed graph: seven come before the first, three of which gather weights, and eight in
+/// each: of three buckets a reduce-scatter and an all-gather, of norms, and of losses.
+const IN_STEP_3: &str = "at=26";
 
 /// Two ranks, one with a fault.
 #[track_caller]
@@ -66,7 +67,7 @@ fn a_rank_that_never_meets_the_others_is_missed() {
     assert_told(&ended, &[0], &["rank 0 of 2 has waited 4 s for all ranks to meet"]);
 }
 
-/// As they are called, not as they run: the ninth is the second of the second step, which is captured.
+/// As they are called, not as they run: the seventeenth is the second of the second step, which is captured.
 #[test]
 fn ranks_that_call_different_things_are_told_apart() {
     for (kind, said) in [
@@ -74,8 +75,8 @@ fn ranks_that_call_different_things_are_told_apart() {
         ("kind", "rank 1 called broadcast"),
         ("order", "the ranks disagree at collective"),
     ] {
-        let Some(ended) = with_fault(&format!("rank=1,at=9,kind={kind}"), &[]) else { return };
-        assert!(ended[0].error.contains("ncclsim: the ranks disagree at collective 9"), "{kind}: {ended:#?}");
+        let Some(ended) = with_fault(&format!("rank=1,at=17,kind={kind}"), &[]) else { return };
+        assert!(ended[0].error.contains("ncclsim: the ranks disagree at collective 17"), "{kind}: {ended:#?}");
         assert!(ended[0].error.contains(said), "{kind}: {ended:#?}");
         assert!(ended.iter().all(|rank| rank.code == Some(3)), "{kind}: {ended:#?}");
     }

@@ -12,13 +12,16 @@ mod mpi;
 mod real_nccl;
 mod stopping;
 mod training;
+mod zero;
 
+use std::collections::BTreeMap;
 use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicU16, Ordering};
 use std::time::{Duration, Instant};
 
+use igpt_engine::checkpoint::tensors::TensorFile;
 use serde_json::Value;
 use tempfile::TempDir;
 use test_support::devices::{Wanted, nccl_library, simulator_library, wanted};
@@ -185,10 +188,31 @@ impl Ranks {
     }
 }
 
-/// Weights and moments after `step`.
-fn state(run: &Path, step: u64) -> [Vec<u8>; 2] {
+/// Weights, averages and moments after `step`, by name of file and tensor: to the bit, whichever files they are in.
+fn state(run: &Path, step: u64) -> BTreeMap<String, Vec<u32>> {
     let folder = run.join("checkpoints").join(format!("step-{step:08}"));
-    ["model.safetensors", "optimizer.safetensors"].map(|name| std::fs::read(folder.join(name)).unwrap())
+    let mut state = BTreeMap::new();
+    for path in tensor_files(&folder) {
+        let mut file = TensorFile::open(&path).unwrap();
+        let name = path.file_name().unwrap().to_str().unwrap();
+        let kind = name.split(['-', '.']).next().unwrap();
+        let tensors: Vec<String> = file.tensors().map(|(name, _)| name.to_owned()).collect();
+        for tensor in tensors {
+            let bits = file.read(&tensor).unwrap().into_iter().map(f32::to_bits).collect();
+            assert!(state.insert(format!("{kind}: {tensor}"), bits).is_none(), "{tensor} is in two files");
+        }
+    }
+    assert!(state.contains_key("optimizer: second_moment.lm_head.weight"), "{:?}", state.keys());
+    state
+}
+
+/// The files of tensors of a folder, in order.
+fn tensor_files(folder: &Path) -> Vec<PathBuf> {
+    let entries = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
+    let mut files: Vec<PathBuf> =
+        entries.filter(|path| path.extension().is_some_and(|end| end == "safetensors")).collect();
+    files.sort();
+    files
 }
 
 /// Step, loss and norm of the gradient of a run's steps.

@@ -28,10 +28,10 @@ fn exact_sums_are_the_same_on_any_number_of_ranks() {
     let flags = ["--reduction", "exact", "--steps", "3", "--eval-every", "2", "--eval-images", "4"];
     train(1, &run("one"), &flags);
     let expected = (state(&run("one"), 3), numbers(&run("one")));
-    for (ranks, name) in [(2, "two"), (3, "three")] {
-        train(ranks, &run(name), &flags);
-        assert_eq!(numbers(&run(name)), expected.1, "{ranks} ranks");
-        assert!(state(&run(name), 3) == expected.0, "{ranks} ranks train other weights");
+    for (ranks, level, name) in [(2, "0", "two"), (2, "1", "two at 1"), (3, "2", "three")] {
+        train(ranks, &run(name), &[&flags[..], &["--zero", level]].concat());
+        assert_eq!(numbers(&run(name)), expected.1, "{ranks} ranks at level {level}");
+        assert!(state(&run(name), 3) == expected.0, "{ranks} ranks at level {level} train other weights");
     }
 
     // Elastic.

@@ -12,4 +12,4 @@ mod model_file;
 
 pub(super) use config_json::write_config;
 pub use config_json::{config_json, expressible, load_config, native_config_json};
-pub use model_file::{ModelFile, load_parameters};
+pub use model_file::{ModelFile, Visit, load_parameters};

@@ -10,6 +10,9 @@ use crate::device::Device;
 use crate::model::{CLASS_HEAD, ModelConfig, TOKEN_HEAD, parameter_specs};
 use crate::tape::Parameters;
 
+/// What is shown the values of a model's parameters, each with its index, row-major.
+pub type Visit<'a> = dyn FnMut(usize, Vec<f32>) -> Result<()> + 'a;
+
 /// A folder's weights, their tensors found by the names that [`parameter_specs`] uses.
 #[derive(Debug)]
 pub struct ModelFile {
@@ -71,13 +74,42 @@ impl ModelFile {
     /// The parameters of `config`, one tensor at a time.
     ///
     /// # Errors
-    /// As [`ModelFile::check`], [`ModelFile::read`] and [`ModelFile::verified`]; those of the device.
-    pub fn load<D: Device>(mut self, device: &D, config: &ModelConfig) -> Result<Parameters<D>> {
+    /// As [`ModelFile::each`]; those of the device.
+    pub fn load<D: Device>(self, device: &D, config: &ModelConfig) -> Result<Parameters<D>> {
+        let (specs, mut tensors) = (parameter_specs(config), Vec::new());
+        self.each(config, &mut |index, values| {
+            tensors.push(device.upload(&specs[index].shape, &values)?);
+            Ok(())
+        })?;
+        Ok(Parameters::of(specs, tensors))
+    }
+
+    /// Shows the parameters of `config` in order, each by its index, and verifies the file.
+    ///
+    /// # Errors
+    /// As [`ModelFile::check`], [`ModelFile::read`] and [`ModelFile::verified`]; those of `visit`.
+    pub fn each(mut self, config: &ModelConfig, visit: &mut Visit<'_>) -> Result<()> {
         self.verified(|file| {
             file.check(config)?;
-            Parameters::from_fn(device, parameter_specs(config), |_, spec| match spec.name.as_str() {
-                TOKEN_HEAD if !file.has(TOKEN_HEAD) => Ok(vec![0.0; spec.elements()]),
-                name => file.read(name),
+            parameter_specs(config).iter().enumerate().try_for_each(|(index, spec)| match spec.name.as_str() {
+                TOKEN_HEAD if !file.has(TOKEN_HEAD) => visit(index, vec![0.0; spec.elements()]),
+                name => visit(index, file.read(name)?),
+            })
+        })
+    }
+
+    /// The same of a model that is fine-tuned as `config`, which differs from the file's in its classes alone: the class head starts
+    /// at zero, whatever head the file has.
+    ///
+    /// # Errors
+    /// As [`ModelFile::each`].
+    pub fn each_of_body(mut self, config: &ModelConfig, visit: &mut Visit<'_>) -> Result<()> {
+        self.verified(|file| {
+            file.check(&ModelConfig { classes: Vec::new(), ..config.clone() })?;
+            parameter_specs(config).iter().enumerate().try_for_each(|(index, spec)| match spec.name.as_str() {
+                CLASS_HEAD => visit(index, vec![0.0; spec.elements()]),
+                TOKEN_HEAD if !file.has(TOKEN_HEAD) => visit(index, vec![0.0; spec.elements()]),
+                name => visit(index, file.read(name)?),
             })
         })
     }

@@ -122,6 +122,10 @@ pub struct TrainArgs {
     /// ranks), exact (the same bits on any number of ranks; more traffic and memory) [default: repeatable]
     #[arg(long, value_parser = named::<Reduction>(), value_name = "REDUCTION", help_heading = "Optimisation")]
     pub reduction: Option<Reduction>,
+    /// What several ranks share out among them: 0, nothing, each has all; 1, Adam's moments and the master weights; 2, gradients too.
+    /// Levels 0 and 1 cost the same traffic; 2 sends gradients after every micro-batch [default: 1 with several ranks]
+    #[arg(long, value_name = "LEVEL", value_parser = clap::value_parser!(u8).range(0..=2), help_heading = "Optimisation")]
+    pub zero: Option<u8>,
     /// Updates to make in all [default: 1000; 500 for the built-in sample]
     #[arg(long, value_name = "N", value_parser = whole::<u64>(), help_heading = "Optimisation")]
     pub steps: Option<u64>,

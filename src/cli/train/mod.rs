@@ -104,11 +104,12 @@ fn train_with<D: Device>(
     }
 
     let mut events = watcher(json);
-    let shared = match together.size() {
-        1 => String::new(),
-        size => format!(", one of {size} ranks by {} ({})", together.comm().describe(), ranks.launch.launcher),
-    };
+    let (size, by) = (together.size(), together.comm().describe());
     let session = Session::open_with(device, together, settings, earlier, !json)?;
+    let shared = match size {
+        1 => String::new(),
+        _ => format!(", one of {size} ranks by {by} ({}); {}", ranks.launch.launcher, session.describe_sharing()),
+    };
     events.note(&format!("{}{}{shared}", session.describe(), chosen.why));
     note_all(&session.notes());
     let outcome = session.run(events.as_mut(), stop_flag())?;

@@ -2,7 +2,7 @@
 
 use super::tensor::{CpuTensor, CpuTokens};
 use super::{CpuDevice, few_rows};
-use crate::device::{ElementwiseOps, GemmRate, GpuMemory, Result, Tensors, shape_check};
+use crate::device::{ElementwiseOps, GemmRate, GpuMemory, Precision, Result, Tensors, shape_check};
 
 impl Tensors for CpuDevice {
     type Tensor = CpuTensor;
@@ -17,6 +17,10 @@ impl Tensors for CpuDevice {
 
     fn arithmetic(&self) -> String {
         format!("vectors of {} floats", few_rows::vector_floats())
+    }
+
+    fn precision(&self) -> Precision {
+        Precision::F32
     }
 
     fn own_memory(&self) -> Option<u64> {
@@ -42,6 +46,16 @@ impl Tensors for CpuDevice {
         let mut tensor = self.shaped("zeros", shape)?;
         self.zero(&mut tensor)?;
         Ok(tensor)
+    }
+
+    fn zeros_narrow(&self, shape: &[usize]) -> Result<CpuTensor> {
+        self.zeros(shape)
+    }
+
+    fn round(&self, from: &CpuTensor, to: &mut CpuTensor) -> Result<()> {
+        shape_check::round(from.dimensions(), to.dimensions())?;
+        to.values.copy_from_slice(from.values());
+        Ok(())
     }
 
     fn download(&self, tensor: &CpuTensor) -> Result<Vec<f32>> {

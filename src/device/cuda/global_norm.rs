@@ -4,8 +4,8 @@ use super::CudaDevice;
 use super::kernel::{Grid, Kernel, kernel};
 use super::pointer::{NULL, Pointer};
 use super::tensor::{CudaTensor, int};
-use super::tensor_list::{self, Entry, TensorList, chunks};
-use crate::device::ops::global_norm::{GlobalNormOps, check_verdict};
+use super::tensor_list::{self, CHUNK, Entry, TensorList, chunks};
+use crate::device::ops::global_norm::{GlobalNormOps, NORM_BLOCK, check_count, check_sums, check_verdict};
 use crate::device::{Precision, Result};
 
 /// A tensor whose squares are added up: `Summed` of `global_norm.cu`.
@@ -29,6 +29,9 @@ impl Entry for Summed {
     }
 }
 
+// A chunk of a list is a block of the sums.
+const _: () = assert!(CHUNK == NORM_BLOCK, "sums of squares are cut as lists of tensors are");
+
 type SquareSums = Kernel<(TensorList<Summed, 240>, Pointer)>;
 const F32: SquareSums = kernel!(SQUARE_SUMS_F32);
 const BF16: SquareSums = kernel!(SQUARE_SUMS_BF16);
@@ -47,6 +50,24 @@ impl GlobalNormOps for CudaDevice {
         let norm = verdict.floats_mut("judge_gradients", "verdict")?;
         self.write_norm(tensors, norm, norm.offset(size_of::<f32>()))
     }
+
+    fn square_sums(&self, tensors: &[CudaTensor], sums: &mut CudaTensor) -> Result<()> {
+        const OP: &str = "square_sums";
+        check_sums(tensors.iter().map(|tensor| tensor.shape.volume()), sums.dimensions())?;
+        tensors.iter().try_for_each(|tensor| tensor.check_floats(OP, "a tensor"))?;
+        self.write_sums(tensors, sums.floats_mut(OP, "sums")?)
+    }
+
+    fn judge_sums(&self, sums: &CudaTensor, count: usize, verdict: &mut CudaTensor) -> Result<()> {
+        const OP: &str = "judge_sums";
+        check_verdict(verdict.dimensions())?;
+        check_count(sums.dimensions(), count)?;
+        sums.check_floats(OP, "sums")?;
+        let norm = verdict.floats_mut(OP, "verdict")?;
+        let arguments = (sums.pointer(), norm, norm.offset(size_of::<f32>()), int(count)?);
+        // SAFETY: there are `count` sums, as was checked, each in the place of two floats; the verdict is three floats.
+        unsafe { self.driver.launch(&ROOT_OF_SUM, Grid::line(1, 1024), arguments) }
+    }
 }
 
 impl CudaDevice {
@@ -55,9 +76,16 @@ impl CudaDevice {
         // One partial sum per chunk of every tensor, in f64: two floats each.
         let count: usize = tensors.iter().map(|tensor| chunks(tensor.shape.volume())).sum();
         let partials = self.scratch(2 * count.max(1))?;
+        self.write_sums(tensors, partials.pointer())?;
 
-        // Σ x² of the chunks, tensors of one precision at a time.
-        let mut next = partials.pointer();
+        // Their sum, in order, and its root.
+        let arguments = (partials.pointer(), norm, skipped, int(count)?);
+        // SAFETY: `count` partial sums were written; the norm is one float, and the counts are two or none.
+        unsafe { self.driver.launch(&ROOT_OF_SUM, Grid::line(1, 1024), arguments) }
+    }
+
+    /// Σ x² of the chunks to `next` and behind it, tensors of one precision at a time.
+    fn write_sums(&self, tensors: &[CudaTensor], mut next: Pointer) -> Result<()> {
         for alike in tensors.chunk_by(|one, other| one.precision == other.precision) {
             let kernel = match alike[0].precision {
                 Precision::F32 => &F32,
@@ -74,10 +102,6 @@ impl CudaDevice {
                 Ok(())
             })?;
         }
-
-        // Their sum, in order, and its root.
-        let arguments = (partials.pointer(), norm, skipped, int(count)?);
-        // SAFETY: the launches above have written `count` partial sums; the norm is one float, and the counts are two or none.
-        unsafe { self.driver.launch(&ROOT_OF_SUM, Grid::line(1, 1024), arguments) }
+        Ok(())
     }
 }

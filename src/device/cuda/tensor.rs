@@ -156,6 +156,15 @@ impl CudaDevice {
         Ok(converted)
     }
 
+    /// The values of a tensor of f32 over those of another, of as many elements, in the precision of that.
+    pub(super) fn round_floats(&self, from: &CudaTensor, to: &mut CudaTensor) -> Result<()> {
+        let count = from.shape.volume();
+        match to.precision {
+            Precision::F32 => to.buffer_mut().copy_within_device(0, from.buffer(), 0, count * size_of::<f32>()),
+            Precision::Bf16 => self.convert(&TO_BF16, to.pointer_mut(), from.pointer(), count),
+        }
+    }
+
     fn convert(
         &self,
         kernel: &Kernel<(Pointer, Pointer, u64)>,

@@ -5,7 +5,7 @@ use super::tensor::int;
 use crate::device::Result;
 
 /// Elements of a block: `CHUNK` of `tensor_list.cuh`. Sums are cut by it, and by nothing else.
-const CHUNK: usize = 16_384;
+pub(super) const CHUNK: usize = 16_384;
 
 /// A tensor of a list, as a kernel reads it; its elements and, last, where its chunks end.
 pub(super) trait Entry: Copy {

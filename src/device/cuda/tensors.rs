@@ -7,7 +7,7 @@ use super::tensor::CudaTensor;
 use super::tokens::{CudaTokens, Known};
 use super::{CudaDevice, gemm_rate};
 use crate::device::shape::Shape;
-use crate::device::{ElementwiseOps, GemmRate, GpuMemory, Precision, Result, Tensors, shape_check};
+use crate::device::{ElementwiseOps, Error, GemmRate, GpuMemory, Precision, Result, Tensors, shape_check};
 
 impl Tensors for CudaDevice {
     type Tensor = CudaTensor;
@@ -28,6 +28,10 @@ impl Tensors for CudaDevice {
     fn arithmetic(&self) -> String {
         let (major, minor) = self.driver.capability;
         format!("compute capability {major}.{minor}")
+    }
+
+    fn precision(&self) -> Precision {
+        self.precision
     }
 
     fn own_memory(&self) -> Option<u64> {
@@ -53,6 +57,18 @@ impl Tensors for CudaDevice {
         let mut tensor = self.floats_of("zeros", shape)?;
         self.zero(&mut tensor)?;
         Ok(tensor)
+    }
+
+    fn zeros_narrow(&self, shape: &[usize]) -> Result<CudaTensor> {
+        let mut tensor = self.tensor(Shape::new("zeros_narrow", shape)?)?;
+        self.zero(&mut tensor)?;
+        Ok(tensor)
+    }
+
+    fn round(&self, from: &CudaTensor, to: &mut CudaTensor) -> Result<()> {
+        shape_check::round(from.dimensions(), to.dimensions())?;
+        from.check_floats("round", "from")?;
+        self.round_floats(from, to)
     }
 
     fn download(&self, tensor: &CudaTensor) -> Result<Vec<f32>> {
@@ -85,15 +101,20 @@ impl Tensors for CudaDevice {
 
     fn copy(&self, from: &CudaTensor, first: usize, to: &mut CudaTensor, start: usize, count: usize) -> Result<()> {
         shape_check::copy(from.dimensions(), first, to.dimensions(), start, count)?;
-        from.check_floats("copy", "from")?;
-        to.check_floats("copy", "to")?;
-        let bytes = |elements: usize| elements * size_of::<f32>();
+        if from.precision != to.precision {
+            let cause = "copy: one tensor is bf16, the result of an op, and the other is not";
+            return Err(Error::unavailable(cause, "round what is f32"));
+        }
+        let bytes = |elements: usize| elements * from.precision.bytes();
         to.buffer_mut().copy_within_device(bytes(start), from.buffer(), bytes(first), bytes(count))
     }
 
     fn gpu_memory(&self, tensor: &mut CudaTensor) -> Result<Option<GpuMemory>> {
-        let count = tensor.shape.volume();
-        let address = tensor.floats_mut("gpu_memory", "tensor")?.0;
+        let bytes = tensor.shape.volume() * tensor.precision.bytes();
+        if !bytes.is_multiple_of(size_of::<f32>()) {
+            return Err(Error::unavailable("gpu_memory: an odd number of bf16 values", "add one"));
+        }
+        let (count, address) = (bytes / size_of::<f32>(), tensor.pointer_mut().0);
         let stream = self.driver.stream.as_ref().map_or(std::ptr::null_mut(), |stream| stream.cu_stream().cast());
         Ok(Some(GpuMemory { address, count, stream }))
     }

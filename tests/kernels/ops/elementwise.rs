@@ -1,6 +1,6 @@
 //! `add_assign`, and the conversions between f32 and the device's precision, which every op with a parameter makes.
 
-use igpt_engine::device::Device;
+use igpt_engine::device::{Device, Precision};
 
 use super::support::{Tested, assert_bits, each};
 
@@ -81,6 +81,28 @@ pub fn rows_and_parts<D: Device>(device: &Tested<D>) {
     let mut to = device.zeros(&[10]).unwrap();
     for (first, start, count) in [(35, 0, 1), (0, 10, 1), (30, 0, 6), (0, 5, 6), (0, 0, 0), (usize::MAX, 0, 2)] {
         assert!(device.copy(&from, first, &mut to, start, count).is_err(), "{first} {start} {count}");
+    }
+}
+
+/// Weights that only GEMMs read: rounded to the device's precision, and parts of them copied.
+pub fn narrow_weights<D: Device>(device: &Tested<D>) {
+    let values = numbers(4 * 33 + 1, 70);
+    let from = device.upload(&[values.len()], &values).unwrap();
+    let stored = rounded(device, &values);
+    let mut narrow = device.zeros_narrow(&[values.len()]).unwrap();
+    assert!(device.download(&narrow).unwrap().iter().all(|value| *value == 0.0));
+    device.round(&from, &mut narrow).unwrap();
+    assert_bits("rounded", &device.download(&narrow).unwrap(), &stored);
+    let mut same = device.zeros(&[values.len()]).unwrap();
+    device.round(&from, &mut same).unwrap();
+    assert_bits("not rounded", &device.download(&same).unwrap(), &values);
+
+    let mut part = device.zeros_narrow(&[2, 5]).unwrap();
+    device.copy(&narrow, 21, &mut part, 3, 7).unwrap();
+    assert_bits("part", &device.download(&part).unwrap(), &[&[0.0; 3], &stored[21..28]].concat());
+    assert!(device.round(&from, &mut part).is_err(), "other sizes");
+    if device.precision() != Precision::F32 {
+        assert!(device.copy(&from, 0, &mut part, 0, 3).is_err(), "other precisions");
     }
 }
 

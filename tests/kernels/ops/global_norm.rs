@@ -1,6 +1,6 @@
 //! The norm by which gradients are clipped.
 
-use igpt_engine::device::Device;
+use igpt_engine::device::{Device, NORM_BLOCK};
 use proptest::prelude::any;
 
 use super::support::{Both, EPSILON, Tested, assert_bits, assert_close, assert_error, dot, each, property, two};
@@ -72,6 +72,47 @@ pub fn ends_of_the_range<D: Device>(device: &Tested<D>) {
             assert_bits("norm of a result", &device.download(&norm).unwrap(), &[stored]);
         }
     }
+}
+
+/// The norm in two halves: sums of every 16,384 elements, which say what the whole norm says, in whichever tensors the blocks lie.
+pub fn sums_of_blocks<D: Device>(device: &Tested<D>) {
+    let values: Vec<f32> =
+        (0..3 * NORM_BLOCK + 777).map(|index| ((index * 7919) % 1009) as f32 / 900.0 - 0.5).collect();
+    let upload = |values: &[f32]| device.upload(&[values.len()], values).unwrap();
+    let verdict_of = |tensors: &[D::Tensor], blocks: usize, count: usize| {
+        let mut sums = device.zeros(&[blocks, 2]).unwrap();
+        device.square_sums(tensors, &mut sums).unwrap();
+        let mut verdict = device.upload(&[3], &[0.0, 4.0, 1.0]).unwrap();
+        device.judge_sums(&sums, count, &mut verdict).unwrap();
+        (device.download(&sums).unwrap(), device.download(&verdict).unwrap())
+    };
+
+    let (sums, verdict) = verdict_of(&[upload(&values)], 4, 4);
+    for (block, sum) in values.chunks(NORM_BLOCK).zip(sums.as_chunks::<2>().0) {
+        let halves = sum.map(f32::to_bits).map(u64::from);
+        let sum = f64::from_bits(halves[0] | halves[1] << 32);
+        let exact: f64 = block.iter().map(|value| f64::from(*value) * f64::from(*value)).sum();
+        assert!((sum / exact - 1.0).abs() < 1e-12, "{sum} and not {exact}");
+    }
+    let mut judged = device.upload(&[3], &[0.0, 4.0, 1.0]).unwrap();
+    device.judge_gradients(&[upload(&values)], &mut judged).unwrap();
+    assert_bits("verdict", &verdict, &device.download(&judged).unwrap());
+    assert_eq!(verdict[1..], [4.0, 0.0]);
+
+    // The same blocks of two tensors; blocks of zeros behind them, counted or not.
+    let (front, back) = values.split_at(2 * NORM_BLOCK);
+    let padded = [back, &vec![0.0; 2 * NORM_BLOCK - 777]].concat();
+    for count in [4, 5] {
+        let (same, again) = verdict_of(&[upload(front), upload(&padded)], 5, count);
+        assert_bits("sums", &same[..8], &sums);
+        assert_bits("verdict", &again, &verdict);
+    }
+    let (_, ruined) = verdict_of(&[upload(&[1.0, f32::NAN])], 1, 1);
+    assert!(ruined[0].is_nan() && ruined[1..] == [5.0, 2.0], "{ruined:?}");
+
+    let mut sums = device.zeros(&[4, 2]).unwrap();
+    assert_error(device.square_sums(&[upload(&values[..9])], &mut sums), &["square_sums: sums must be [1, 2]"]);
+    assert!(device.judge_sums(&sums, 5, &mut device.zeros(&[3]).unwrap()).is_err());
 }
 
 /// One element that is not finite, wherever it is, or a norm beyond the largest float: counted in all, and in a row until the next

@@ -71,13 +71,15 @@ macro_rules! op_table {
                 rows_without_weight, losses_that_are_not_finite, mistakes_are_errors
             }
             determinism { two_runs_agree }
-            elementwise { tails, rows_and_parts, conversions }
+            elementwise { tails, rows_and_parts, narrow_weights, conversions }
             ema { approaches_the_parameter, norms_that_are_not_finite_change_nothing, mistakes_are_errors }
             embedding {
                 forward, backward, tails, many_tokens, large_palettes, bounds, values_of_any_size, blanks,
                 mistakes_are_errors
             }
-            global_norm { norm_of_everything, bounds, many_partial_sums, both_precisions, ends_of_the_range, verdicts }
+            global_norm {
+                norm_of_everything, bounds, many_partial_sums, both_precisions, ends_of_the_range, sums_of_blocks, verdicts
+            }
             layernorm {
                 forward, backward, wide, bounds, many_sums, far_from_zero, small_rows, values_of_any_size, mistakes_are_errors
             }

@@ -1,0 +1,244 @@
+//! Buckets: what ranks exchange at once, and which part of each a rank owns.
+//!
+//! The matrices of a transformer block are a bucket, and so are the heads: only GEMMs read those. All else (embeddings, norms, biases) is
+//! the last.
+//! Buckets are the model's and not the world's, for other buckets are other sums. A bucket's parameters lie one after the other,
+//! row-major, and are cut into equal parts wherever that falls. A part is whole blocks of the norm's sums ([`NORM_BLOCK`]), so that
+//! these are the same sums in any world; so the last parts may reach behind the bucket's end, where all is zero.
+
+use std::ops::Range;
+
+use crate::device::{Device, NORM_BLOCK, Result};
+use crate::model::{CLASS_HEAD, TOKEN_HEAD};
+use crate::tape::{Init, ParameterSpec, Parameters};
+
+/// The parameters of a bucket, and its size.
+pub(super) struct Bucket {
+    /// What it is, for people: `block 3`.
+    pub name: String,
+    /// Indices of the parameters.
+    pub parameters: Vec<usize>,
+    /// Elements of all of them.
+    pub elements: usize,
+    /// Elements that one rank owns.
+    pub part: usize,
+    /// Whether they are matrices that only GEMMs read, in the device's precision.
+    pub is_matrices: bool,
+}
+
+/// All buckets of a model.
+pub(super) struct Buckets {
+    /// Ranks that share them.
+    pub world: usize,
+    /// This one.
+    pub rank: usize,
+    /// In order.
+    pub list: Vec<Bucket>,
+    /// By parameter: its bucket, and where in it it lies.
+    places: Vec<(usize, Range<usize>)>,
+}
+
+impl Bucket {
+    /// Whether it is a transformer block's: most of the model, and one of many.
+    pub fn is_block(&self) -> bool {
+        self.is_matrices && self.name != HEADS
+    }
+
+    /// Blocks of the norm's sums.
+    pub fn blocks(&self) -> usize {
+        self.elements.div_ceil(NORM_BLOCK)
+    }
+}
+
+impl Buckets {
+    /// Those of parameters of these `specs`, for rank `rank` of `world`.
+    pub fn new(specs: &[ParameterSpec], [rank, world]: [usize; 2]) -> Self {
+        let mut places = vec![(0, 0..0); specs.len()];
+        let mut list = Vec::new();
+        for (name, parameters) in grouped(specs) {
+            let mut elements = 0;
+            for index in &parameters {
+                let end = elements + specs[*index].elements();
+                places[*index] = (list.len(), elements..end);
+                elements = end;
+            }
+            let part = elements.div_ceil(world).next_multiple_of(NORM_BLOCK);
+            list.push(Bucket { is_matrices: name != REST, name, parameters, elements, part });
+        }
+        Self { world, rank, list, places }
+    }
+
+    /// The bucket of a parameter, and where in it it lies.
+    pub fn place(&self, parameter: usize) -> (usize, Range<usize>) {
+        self.places[parameter].clone()
+    }
+
+    /// Blocks of the norm's sums of a rank's parts.
+    pub fn own_blocks(&self) -> usize {
+        self.list.iter().map(|bucket| bucket.part / NORM_BLOCK).sum()
+    }
+
+    /// Names and shapes of a rank's parts.
+    fn part_specs(&self) -> Vec<ParameterSpec> {
+        let spec =
+            |bucket: &Bucket| ParameterSpec { name: bucket.name.clone(), shape: vec![bucket.part], init: Init::Zero };
+        self.list.iter().map(spec).collect()
+    }
+
+    /// Tensors that the model computes with, zero: matrices in the device's precision, for their master weights are elsewhere.
+    pub fn weights<D: Device>(&self, device: &D, specs: &[ParameterSpec]) -> Result<Parameters<D>> {
+        let zeros = |(index, spec): (usize, &ParameterSpec)| match self.list[self.places[index].0].is_matrices {
+            true => device.zeros_narrow(&spec.shape),
+            false => device.zeros(&spec.shape),
+        };
+        Ok(Parameters::of(specs.to_vec(), specs.iter().enumerate().map(zeros).collect::<Result<_>>()?))
+    }
+
+    /// Which tensor is the gradient of each parameter, and the tensors' shapes: one each, or, where `shared`, one set for the
+    /// matrices of all blocks that are alike.
+    pub fn gradients(&self, specs: &[ParameterSpec], shared: bool) -> (Vec<usize>, Vec<Vec<usize>>) {
+        if !shared {
+            return ((0..specs.len()).collect(), specs.iter().map(|spec| spec.shape.clone()).collect());
+        }
+        let (mut places, mut shapes): (Vec<usize>, Vec<Vec<usize>>) = (vec![0; specs.len()], Vec::new());
+        let mut sets: Vec<(Vec<&[usize]>, usize)> = Vec::new();
+        for bucket in &self.list {
+            let own: Vec<&[usize]> = bucket.parameters.iter().map(|index| &*specs[*index].shape).collect();
+            let known = sets.iter().find(|(set, _)| bucket.is_matrices && *set == own);
+            let first = known.map_or(shapes.len(), |(_, first)| *first);
+            if first == shapes.len() {
+                shapes.extend(own.iter().map(|shape| shape.to_vec()));
+                sets.push((own, first));
+            }
+            bucket.parameters.iter().enumerate().for_each(|(at, index)| places[*index] = first + at);
+        }
+        (places, shapes)
+    }
+}
+
+/// What a rank owns of something that every parameter has one of, on its way from files to the device.
+pub(super) struct Parts<'a> {
+    buckets: &'a Buckets,
+    /// By bucket, `[part]`.
+    values: Vec<Vec<f32>>,
+}
+
+impl<'a> Parts<'a> {
+    /// Zeros.
+    pub fn of(buckets: &'a Buckets) -> Self {
+        Self { buckets, values: buckets.list.iter().map(|bucket| vec![0.0; bucket.part]).collect() }
+    }
+
+    /// Takes what this rank owns of `values`, those of a parameter.
+    pub fn put(&mut self, parameter: usize, values: &[f32]) {
+        let (bucket, place) = self.buckets.place(parameter);
+        let part = self.buckets.list[bucket].part;
+        let own = self.buckets.rank * part..(self.buckets.rank + 1) * part;
+        let shared = place.start.max(own.start)..place.end.min(own.end);
+        if shared.start < shared.end {
+            let from = &values[shared.start - place.start..shared.end - place.start];
+            self.values[bucket][shared.start - own.start..][..from.len()].copy_from_slice(from);
+        }
+    }
+
+    /// Onto the device.
+    pub fn upload<D: Device>(mut self, device: &D) -> Result<Parameters<D>> {
+        Parameters::from_fn(device, self.buckets.part_specs(), |index, _| Ok(std::mem::take(&mut self.values[index])))
+    }
+}
+
+/// The bucket before the last.
+const HEADS: &str = "the heads";
+/// The last bucket.
+const REST: &str = "embeddings and norms";
+
+/// The matrices of each block, the heads, and all else.
+fn grouped(specs: &[ParameterSpec]) -> Vec<(String, Vec<usize>)> {
+    let mut groups: Vec<(String, Vec<usize>)> = Vec::new();
+    let (mut heads, mut rest) = (Vec::new(), Vec::new());
+    for (index, spec) in specs.iter().enumerate() {
+        if [TOKEN_HEAD, CLASS_HEAD].contains(&&*spec.name) {
+            heads.push(index);
+            continue;
+        }
+        let layer = spec.name.strip_prefix("transformer.h.").and_then(|name| name.split('.').next());
+        let Some(layer) = layer.filter(|_| spec.shape.len() == 2) else {
+            rest.push(index);
+            continue;
+        };
+
+        let name = format!("block {layer}");
+        match groups.last_mut().filter(|(last, _)| *last == name) {
+            Some((_, parameters)) => parameters.push(index),
+            None => groups.push((name, vec![index])),
+        }
+    }
+
+    groups.extend([(HEADS.to_owned(), heads), (REST.to_owned(), rest)]);
+    groups.retain(|(_, parameters)| !parameters.is_empty());
+    groups
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::device::{CpuDevice, Tensors};
+    use crate::model::{ModelConfig, Preset, parameter_specs};
+
+    fn specs() -> Vec<ParameterSpec> {
+        let shape = ModelConfig { layers: 11, width: 24, heads: 2, bias: true, ..ModelConfig::preset(Preset::Tiny, 4) };
+        parameter_specs(&shape)
+    }
+
+    #[test]
+    fn buckets_are_the_blocks_and_then_the_rest() {
+        let (specs, buckets) = (specs(), Buckets::new(&specs(), [0, 1]));
+        assert_eq!(buckets.list.len(), 13);
+        assert_eq!((&*buckets.list[10].name, buckets.list[10].elements), ("block 10", 12 * 24 * 24));
+        let names = |bucket: usize| -> Vec<&str> {
+            buckets.list[bucket].parameters.iter().map(|index| specs[*index].name.as_str()).collect()
+        };
+        assert_eq!(names(11), ["lm_head.weight"]);
+        for name in ["transformer.wte.weight", "transformer.h.3.ln_1.weight", "transformer.h.3.mlp.c_fc.bias"] {
+            assert!(names(12).contains(&name), "{name} is not in {:?}", names(12));
+        }
+        let mut all: Vec<usize> = buckets.list.iter().flat_map(|bucket| bucket.parameters.clone()).collect();
+        all.sort_unstable();
+        assert_eq!(all, (0..specs.len()).collect::<Vec<_>>());
+    }
+
+    /// The parts of all ranks, one behind the other, are the parameters of a bucket, one behind the other.
+    #[test]
+    fn parts_together_are_the_whole() {
+        let (device, specs) = (CpuDevice::new(Some(1)).unwrap(), specs());
+        let values: Vec<Vec<f32>> =
+            specs.iter().enumerate().map(|(index, spec)| spec.initial_values(5, index)).collect();
+        for world in [1, 2, 3, 7] {
+            let mut wholes = vec![Vec::new(); 13];
+            for rank in 0..world {
+                let buckets = Buckets::new(&specs, [rank, world]);
+                let mut parts = Parts::of(&buckets);
+                values.iter().enumerate().for_each(|(index, values)| parts.put(index, values));
+                for (whole, part) in wholes.iter_mut().zip(parts.upload(&device).unwrap().values()) {
+                    whole.extend(device.download(part).unwrap());
+                }
+            }
+            for (whole, bucket) in wholes.iter().zip(Buckets::new(&specs, [0, world]).list) {
+                let expected: Vec<f32> = bucket.parameters.iter().flat_map(|index| values[*index].clone()).collect();
+                assert_eq!(whole[..bucket.elements], expected, "{} in {world} parts", bucket.name);
+                assert!(whole[bucket.elements..].iter().all(|value| *value == 0.0));
+            }
+        }
+    }
+
+    #[test]
+    fn gradients_of_all_blocks_take_turns_in_one_set_of_tensors() {
+        let (specs, buckets) = (specs(), Buckets::new(&specs(), [1, 2]));
+        let (places, shapes) = buckets.gradients(&specs, false);
+        assert_eq!(places, (0..specs.len()).collect::<Vec<_>>());
+        assert!(shapes.iter().zip(&specs).all(|(shape, spec)| *shape == spec.shape));
+        let (places, shapes) = buckets.gradients(&specs, true);
+        assert_eq!(shapes.len(), specs.len() - 10 * 4);
+        assert!(places.iter().zip(&specs).all(|(place, spec)| shapes[*place] == spec.shape));
+    }
+}

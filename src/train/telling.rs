@@ -1,0 +1,119 @@
+//! What ranks tell each other of a step: losses, the verdict on the gradient, and whether one was asked to stop.
+
+use crate::comm::Comm;
+use crate::device::{self, Device, VERDICT};
+
+/// What this rank tells, and what all have told.
+pub(super) struct Telling<D: Device> {
+    rank: usize,
+    world: usize,
+    /// What this rank tells the others of a step, `[k]`, and what all tell, `[world · k]`: losses, verdict, whether to stop.
+    reports: Option<[D::Tensor; 2]>,
+    /// Whether this rank was asked to stop, `[1]`.
+    stop: D::Tensor,
+}
+
+/// What all ranks told of a step.
+pub(super) struct Told {
+    /// Losses in the order of the micro-batches.
+    pub losses: Vec<f32>,
+    /// The verdict on the gradient, the same on every rank.
+    pub verdict: [f32; VERDICT],
+    /// Whether any rank was asked to stop.
+    pub stop: bool,
+}
+
+impl<D: Device> Telling<D> {
+    /// Rank `rank` of `world`.
+    pub fn new(device: &D, [rank, world]: [usize; 2]) -> device::Result<Self> {
+        Ok(Self { rank, world, reports: None, stop: device.zeros(&[1])? })
+    }
+
+    /// Tells the others, with the next step, whether this rank was asked to stop.
+    pub fn tell(&mut self, device: &D, stop: bool) -> device::Result<()> {
+        device.overwrite(&mut self.stop, &[f32::from(u8::from(stop))])
+    }
+
+    /// Tells the others this rank's losses and verdict, and learns theirs.
+    pub fn report(
+        &mut self,
+        device: &D,
+        comm: &dyn Comm<D>,
+        losses: &[D::Tensor],
+        verdict: &D::Tensor,
+        note: &dyn Fn(&str),
+    ) -> device::Result<()> {
+        let count = losses.len() + VERDICT + 1;
+        let fits = |reports: &[D::Tensor; 2]| device.shape(&reports[0]) == [count];
+        if !self.reports.as_ref().is_some_and(fits) {
+            self.reports = Some([device.zeros(&[count])?, device.zeros(&[self.world * count])?]);
+        }
+        let Some([own, all]) = &mut self.reports else { return Ok(()) };
+
+        for (at, loss) in losses.iter().enumerate() {
+            device.copy(loss, 0, own, at, 1)?;
+        }
+        device.copy(verdict, 0, own, losses.len(), VERDICT)?;
+        device.copy(&self.stop, 0, own, count - 1, 1)?;
+        note("the all-gather of losses");
+        comm.all_gather(device, own, all)
+    }
+
+    /// What all ranks told, on the device.
+    pub fn told(&self) -> Option<&D::Tensor> {
+        self.reports.as_ref().map(|[_, all]| all)
+    }
+
+    /// The same on the host; `per_batch` losses are those of one micro-batch.
+    ///
+    /// # Errors
+    /// Ranks whose gradients are not the same: their models would drift apart.
+    pub fn read(&self, values: &[f32], per_batch: usize) -> device::Result<Told> {
+        let count = values.len() / self.world;
+        let ranks: Vec<&[f32]> = values.chunks_exact(count).collect();
+        let losses = count - VERDICT - 1;
+        let verdict_of = |rank: &[f32]| std::array::from_fn(|index| rank[losses + index]);
+        let verdict: [f32; VERDICT] = verdict_of(ranks[self.rank]);
+        for (rank, told) in ranks.iter().enumerate() {
+            let theirs: [f32; VERDICT] = verdict_of(told);
+            let is_same =
+                |(one, other): (&f32, &f32)| one.to_bits() == other.to_bits() || (one.is_nan() && other.is_nan());
+            if !theirs.iter().zip(&verdict).all(is_same) {
+                return Err(device::Error::Peer(format!(
+                    "rank {rank} has a gradient of norm {}, and rank {} one of {}: they would train different models. Suspect the \
+                     hardware of one of them, or builds that differ; the steps since the last checkpoint are lost",
+                    theirs[0], self.rank, verdict[0]
+                )));
+            }
+        }
+
+        // Micro-batch m is the (m / world)-th of rank m mod world.
+        let batches = losses / per_batch;
+        let of_batch =
+            |batch: usize| ranks.iter().flat_map(move |rank| rank[batch * per_batch..][..per_batch].iter().copied());
+        let stop = ranks.iter().any(|rank| rank[count - 1] != 0.0);
+        Ok(Told { losses: (0..batches).flat_map(of_batch).collect(), verdict, stop })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::device::CpuDevice;
+
+    #[test]
+    fn ranks_that_disagree_are_named_and_losses_come_in_order() {
+        let device = CpuDevice::new(Some(1)).unwrap();
+        let telling = Telling::new(&device, [0, 2]).unwrap();
+        // Two micro-batches of each of two ranks, two losses of each.
+        let told = [[0.0, 0.5, 2.0, 2.5, 7.0, 0.0, 0.0, 0.0], [1.0, 1.5, 3.0, 3.5, 7.0, 0.0, 0.0, 1.0]].concat();
+        let Told { losses, verdict, stop } = telling.read(&told, 2).unwrap();
+        assert_eq!(losses, [0.0, 0.5, 1.0, 1.5, 2.0, 2.5, 3.0, 3.5]);
+        assert_eq!((verdict, stop), ([7.0, 0.0, 0.0], true));
+
+        let mut other = told;
+        other[12] = 7.5;
+        let error = telling.read(&other, 2).err().expect("other norms").to_string();
+        assert!(error.contains("rank 1 has a gradient of norm 7.5, and rank 0 one of 7"), "{error}");
+    }
+}
