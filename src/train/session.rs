@@ -148,10 +148,17 @@ impl<'a, D: Device> Session<'a, D> {
             notes.extend(setup::resume_notes(&settings, earlier, progress.step));
         }
         let (schedule, criterion) = (setup::schedule(&settings), setup::criterion(&settings));
-        let trainer = Trainer::new(device, Transformer::new(config)?, parameters, adam, schedule, criterion)?
-            .with_graphs(!settings.no_graph)
-            .with_average(average)
-            .with_ranks(&together, settings.reduction)?;
+        let trainer = Trainer::new(
+            device,
+            Transformer::new(config)?.recomputing(settings.recompute),
+            parameters,
+            adam,
+            schedule,
+            criterion,
+        )?
+        .with_graphs(!settings.no_graph)
+        .with_average(average)
+        .with_ranks(&together, settings.reduction)?;
         Ok(Self { settings, train, validation, palette, folder, together, trainer, progress, eval_batch, notes })
     }
 

@@ -18,6 +18,7 @@ use crate::device::{Activation, Norm, Precision};
 use crate::model::{MASK_RATE, Objective, Preset};
 use crate::optim::ScheduleKind;
 use crate::run::folder::RunFolder;
+use crate::tape::Recompute;
 
 /// All settings of a run. Keys in TOML are the flags' names without the dashes in front.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -71,6 +72,9 @@ pub struct Settings {
     /// How the gradients of micro-batches and ranks are added up. Absent in config.toml files older than it.
     #[serde(default)]
     pub reduction: Reduction,
+    /// How much of the forward pass is computed again in the backward pass. Absent in config.toml files older than it.
+    #[serde(default)]
+    pub recompute: Recompute,
     /// Updates in all.
     pub steps: u64,
     /// Peak learning rate.
@@ -191,6 +195,7 @@ impl Settings {
             batch: DEFAULT_BATCH,
             accumulate: 1,
             reduction: Reduction::default(),
+            recompute: Recompute::default(),
             steps,
             lr,
             warmup: steps / 10,

@@ -24,6 +24,7 @@ impl Settings {
             device: earlier.device,
             precision: earlier.precision,
             no_graph: earlier.no_graph,
+            recompute: earlier.recompute,
             threads: earlier.threads,
             workers: earlier.workers,
             ..self.clone()

@@ -23,6 +23,7 @@ use crate::device::{Activation, Norm, Precision};
 use crate::model::{Objective, Preset};
 use crate::optim::ScheduleKind;
 use crate::recipe::{Command, Recipe};
+use crate::tape::Recompute;
 use crate::train::Settings;
 
 /// Whole numbers that TOML can hold, for `config.toml` keeps every setting.
@@ -122,6 +123,11 @@ pub struct TrainArgs {
     /// ranks), exact (the same bits on any number of ranks; more traffic and memory) [default: repeatable]
     #[arg(long, value_parser = named::<Reduction>(), value_name = "REDUCTION", help_heading = "Optimisation")]
     pub reduction: Option<Reduction>,
+    /// Memory for time: what is computed again in the backward pass instead of being kept. Of a block none keeps 12 d values a
+    /// token (d the width), norms 10 d at next to no time, norms-mlp 6 d for a tenth more FLOPs, block 1 d for a third more. The
+    /// numbers are the same, and --resume may change it [default: none]
+    #[arg(long, value_parser = named::<Recompute>(), value_name = "WHAT", help_heading = "Optimisation")]
+    pub recompute: Option<Recompute>,
     /// Updates to make in all [default: 1000; 500 for the built-in sample]
     #[arg(long, value_name = "N", value_parser = whole::<u64>(), help_heading = "Optimisation")]
     pub steps: Option<u64>,
