@@ -13,8 +13,9 @@ use igpt_engine::eval::{Evaluation, score};
 use igpt_engine::model::{Criterion, ModelConfig, Objective, Preset, Transformer, parameter_specs};
 use igpt_engine::optim::{Adam, AdamConfig, Average, Schedule, ScheduleKind};
 use igpt_engine::plan::{Load, Work};
+use igpt_engine::sample::grid::{GRID_COMPLETIONS, rows_at_once};
 use igpt_engine::sample::{Generation, generate};
-use igpt_engine::tape::Parameters;
+use igpt_engine::tape::{Parameters, Recompute};
 use igpt_engine::train::{Events, Pace, Session, Settings, StepOutcome, Trainer};
 use test_support::devices;
 
@@ -35,17 +36,22 @@ struct Run {
     /// Images that are validated at a time, and whether an average of the weights is kept.
     validated: usize,
     ema: bool,
+    recompute: Recompute,
 }
 
 impl Run {
     fn new([layers, width, heads]: [usize; 3], side: usize, images: usize, precision: Precision) -> Self {
         let config = ModelConfig { layers, width, heads, ..ModelConfig::preset(Preset::Tiny, side) };
-        Self { config, precision, images, validated: images, ema: false }
+        Self { config, precision, images, validated: images, ema: false, recompute: Recompute::None }
     }
 
     /// With an average, and validations of `images` at a time.
     fn averaged(self, images: usize) -> Self {
         Self { validated: images, ema: true, ..self }
+    }
+
+    fn recomputing(self, recompute: Recompute) -> Self {
+        Self { recompute, ..self }
     }
 
     fn bert(self) -> Self {
@@ -62,9 +68,10 @@ impl Run {
     }
 
     fn load(&self, work: Work) -> Load<'_> {
-        let Self { config, precision, images, ema, validated } = self;
+        let Self { config, precision, images, ema, validated, .. } = self;
         let (ema, eval_images) = (*ema, Some(*validated));
-        Load { config, work, images: *images, length: self.length(), precision: *precision, ema, eval_images }
+        let load = Load::new(config, work, *images, self.length(), *precision);
+        Load { ema, eval_images, recompute: self.recompute, ..load }
     }
 
     fn batch(&self, step: usize) -> Batch {
@@ -94,7 +101,7 @@ impl Run {
             ..Criterion::from(self.config.objective())
         };
         let average = self.ema.then(|| Average::new(device, &parameters, 0.9)).transpose()?;
-        let model = Transformer::new(self.config.clone()).unwrap();
+        let model = Transformer::new(self.config.clone()).unwrap().recomputing(self.recompute);
         Ok(Trainer::new(device, model, parameters, adam, schedule, criterion)?.with_average(average))
     }
 
@@ -116,7 +123,8 @@ impl Run {
         trainer.between_steps(|| score(device, model, parameters, &tokens, self.length()))?;
         trainer.between_steps(|| score(device, model, parameters, &tokens[..self.length()], self.length()))?;
         if self.config.objective() == Objective::Ar {
-            trainer.between_steps(|| generate(device, model, parameters, 24, &[], self.generation(), |_| {}))?;
+            let images = GRID_COMPLETIONS * rows_at_once(self.images, self.recompute);
+            trainer.between_steps(|| generate(device, model, parameters, images, &[], self.generation(), |_| {}))?;
         }
         Ok(())
     }
@@ -140,7 +148,7 @@ fn assert_planned(what: &str, planned: f64, device: &CudaDevice) {
     assert!((planned / taken - 1.0).abs() <= 0.03, "{what}: {planned} planned, {taken} taken");
 }
 
-fn shapes() -> [Run; 6] {
+fn shapes() -> [Run; 9] {
     [
         Run::new([2, 64, 2], 4, 16, Precision::Bf16),
         Run::new([3, 128, 4], 4, 8, Precision::F32),
@@ -148,12 +156,15 @@ fn shapes() -> [Run; 6] {
         Run::new([4, 64, 2], 4, 40, Precision::Bf16).bert(),
         Run::new([2, 96, 3], 8, 4, Precision::F32).classes(),
         Run::new([2, 64, 2], 4, 8, Precision::Bf16).averaged(40),
+        Run::new([3, 128, 4], 4, 24, Precision::Bf16).recomputing(Recompute::Norms),
+        Run::new([4, 64, 2], 8, 8, Precision::Bf16).recomputing(Recompute::NormsMlp),
+        Run::new([4, 96, 3], 8, 8, Precision::F32).recomputing(Recompute::Block),
     ]
 }
 
 #[test]
 fn a_plan_is_what_is_taken() {
-    for (ordinal, run) in (1..).zip(shapes()) {
+    for (ordinal, run) in (16..).zip(shapes()) {
         let Some(_) = card(ordinal, "races=off") else { return };
         let device = CudaDevice::new(ordinal as usize, run.precision).unwrap();
         run.train(&device).unwrap();

@@ -8,9 +8,10 @@ use igpt_engine::data::{DataSpec, npy};
 use igpt_engine::device::{CpuDevice, Device, Norm, Precision};
 use igpt_engine::eval::Evaluation;
 use igpt_engine::model::{ModelConfig, Objective, Preset, parameter_specs};
+use igpt_engine::plan::{Load, Work, limits};
 use igpt_engine::run::metrics_reader::MetricsReader;
 use igpt_engine::run::{checkpoints, metrics};
-use igpt_engine::tape::Parameters;
+use igpt_engine::tape::{Parameters, Recompute};
 use igpt_engine::train::{
     Events, FineTuning, Outcome, Pace, Session, Settings, Silent, StepOutcome, StopReason, TrainError,
 };
@@ -57,6 +58,48 @@ fn a_resumed_session_ends_with_the_same_weights() {
     let resumed = run(earlier.clone(), Some(&earlier));
     assert_eq!(resumed.step, 4);
     assert!(weights(&resumed) == weights(&uninterrupted), "the weights differ");
+}
+
+/// On this machine too a run takes what `--fit` and `plan` count on, to 3 %.
+#[test]
+fn a_run_on_the_cpu_takes_what_is_planned() {
+    let place = tempfile::tempdir().unwrap();
+    for (index, (recompute, batch, shape)) in [
+        (Recompute::None, 24, [2, 192, 8]),
+        (Recompute::Norms, 24, [2, 192, 8]),
+        (Recompute::NormsMlp, 12, [3, 192, 12]),
+        (Recompute::Block, 16, [4, 128, 16]),
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        let [layers, width, side] = shape;
+        let settings = Settings {
+            layers: Some(layers),
+            width: Some(width),
+            heads: Some(2),
+            resolution: Some(side),
+            batch,
+            steps: 1,
+            warmup: 0,
+            recompute,
+            sample_every: 0,
+            ..pretraining(&place.path().join(index.to_string()))
+        };
+        let device = CpuDevice::new(Some(1)).unwrap();
+        let session = Session::open(&device, settings, None, false).unwrap();
+        session.run(&mut Silent, &AtomicBool::new(false)).unwrap();
+
+        let config = ModelConfig { layers, width, heads: 2, ..ModelConfig::preset(Preset::Tiny, side) };
+        let load = Load::new(&config, Work::Training, batch, config.positions, Precision::F32);
+        let planned = limits::memory_on(&device, Load { recompute, ..load }).total();
+        let taken = device.memory_use().peak as f64;
+        println!(
+            "{recompute}: {planned} bytes are planned, {taken} were taken: {:+.2} %",
+            100.0 * (planned / taken - 1.0)
+        );
+        assert!((planned / taken - 1.0).abs() <= 0.03, "{recompute}: {planned} planned, {taken} taken");
+    }
 }
 
 /// The average follows the weights of each step by its formula, is saved and resumed with the same bits, and scores as the

@@ -118,7 +118,7 @@ impl Transformer {
         let mut written = vec![false; gradients.len()];
         let mut step_losses = Vec::new();
         for (batch, classes) in micro_batches {
-            let mut tape = Tape::default();
+            let mut tape = Tape::recomputing(self.recompute());
             let f = &mut Forward::new(device, parameters, &mut tape);
             let losses = self.joint_loss(f, batch, criterion.generative_weight != 0.0, classes.as_ref())?;
             tape.accumulate(device, parameters, gradients, &mut written)?;

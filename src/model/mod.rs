@@ -1,6 +1,7 @@
 //! The Image GPT: configuration, parameters, the transformer and its objectives. Knows no command line and no data set.
 
 mod batch;
+mod block;
 mod classifier;
 mod config;
 mod layout;

@@ -4,9 +4,10 @@ use std::rc::Rc;
 
 use crate::device::{Device, Mask, Result, WeightLayout};
 use crate::model::Permutation;
+use crate::model::block::{Block, OnSequences};
 use crate::model::config::{ConfigError, ModelConfig};
 use crate::model::layout::{ModelIds, model_ids};
-use crate::tape::{Forward, LinearIds, Parameters, Recorder, Var};
+use crate::tape::{Forward, LinearIds, Parameters, Recompute, Recorder, Var};
 
 /// A model: its configuration and where its parts find their parameters. Holds no weights itself.
 #[derive(Clone, Debug)]
@@ -15,6 +16,7 @@ pub struct Transformer {
     ids: ModelIds,
     /// The order of the pixels, unless it is raster order.
     permutation: Option<Permutation>,
+    recompute: Recompute,
 }
 
 /// The state of the residual stream at one depth, as [`Transformer::features`] shows it.
@@ -34,7 +36,17 @@ impl Transformer {
         let ids = model_ids(&config);
         let order = config.order.permutation(config.positions);
         let permutation = order.map_err(|problem| ConfigError::Order { problem })?;
-        Ok(Self { config, ids, permutation })
+        Ok(Self { config, ids, permutation, recompute: Recompute::None })
+    }
+
+    /// The same model, of whose training steps as little is kept for the backward pass as `recompute` says. The numbers are the same.
+    pub fn recomputing(self, recompute: Recompute) -> Self {
+        Self { recompute, ..self }
+    }
+
+    /// How much of a training step is computed again.
+    pub fn recompute(&self) -> Recompute {
+        self.recompute
     }
 
     /// The configuration.
@@ -61,7 +73,7 @@ impl Transformer {
         observe: impl FnMut(Depth<'_, D>) -> Result<()>,
     ) -> Result<Var<D>> {
         let heads = self.config.heads;
-        self.blocks(f, ids, 0, |f, _layer, qkv| f.attention(heads, mask, qkv), observe)
+        self.stack(f, ids, 0, |f, _layer, block, state| f.piece(OnSequences { block, heads, mask }, state), observe)
     }
 
     /// The stack of blocks on tokens at positions `first..`, with the caller's attention: over the
@@ -72,31 +84,34 @@ impl Transformer {
         ids: &Rc<D::Tokens>,
         first: usize,
         mut attend: impl FnMut(&mut Forward<'_, D, R>, usize, &Var<D>) -> Result<Var<D>>,
+        observe: impl FnMut(Depth<'_, D>) -> Result<()>,
+    ) -> Result<Var<D>> {
+        let run =
+            |f: &mut Forward<'_, D, R>, layer, block: Block, state| block.run(f, state, |f, qkv| attend(f, layer, qkv));
+        self.stack(f, ids, first, run, observe)
+    }
+
+    /// Embedding, the blocks one after the other as `run` runs them on `[stream, norm]`, and what is left: the final norm's output.
+    fn stack<D: Device, R: Recorder<D>>(
+        &self,
+        f: &mut Forward<'_, D, R>,
+        ids: &Rc<D::Tokens>,
+        first: usize,
+        mut run: impl FnMut(&mut Forward<'_, D, R>, usize, Block, [Var<D>; 2]) -> Result<[Var<D>; 2]>,
         mut observe: impl FnMut(Depth<'_, D>) -> Result<()>,
     ) -> Result<Var<D>> {
-        let ModelConfig { norm, activation, .. } = self.config;
+        let ModelConfig { norm, activation, layers, .. } = self.config;
         let ModelIds { wte, wpe, blocks, ln_f, .. } = &self.ids;
+        let norm_before = |layer: usize| blocks.get(layer).map_or(*ln_f, |block| block.ln_1);
 
         let mut x = f.embedding(*wte, *wpe, ids, first)?;
-        let mut normed = f.layernorm(blocks.first().map_or(*ln_f, |block| block.ln_1), norm, &x)?;
-        for (layer, block) in blocks.iter().enumerate() {
+        let mut normed = f.layernorm(norm_before(0), norm, &x)?;
+        for (layer, ids) in blocks.iter().enumerate() {
             observe(Depth { depth: layer, stream: &x, normed: &normed })?;
-
-            // x += c_proj(attention(c_attn(ln_1(x)))); what is not on a tape is freed before the MLP.
-            let qkv = f.linear(block.c_attn, WeightLayout::InOut, &normed)?;
-            let mixed = attend(f, layer, &qkv)?;
-            drop(qkv);
-            let delta = f.linear(block.attn_c_proj, WeightLayout::InOut, &mixed)?;
-            drop(mixed);
-            (x, normed) = f.residual_layernorm(block.ln_2, norm, &x, &delta)?;
-            drop(delta);
-
-            // x += mlp(ln_2(x)); the next block's first norm is fused with this residual sum.
-            let delta = f.mlp(block.c_fc, block.mlp_c_proj, activation, &normed)?;
-            let next_norm = blocks.get(layer + 1).map_or(*ln_f, |next| next.ln_1);
-            (x, normed) = f.residual_layernorm(next_norm, norm, &x, &delta)?;
+            let block = Block { ids: *ids, next_norm: norm_before(layer + 1), norm, activation };
+            [x, normed] = run(f, layer, block, [x, normed])?;
         }
-        observe(Depth { depth: self.config.layers, stream: &x, normed: &normed })?;
+        observe(Depth { depth: layers, stream: &x, normed: &normed })?;
         Ok(normed)
     }
 

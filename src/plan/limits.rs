@@ -90,7 +90,7 @@ pub fn drawing_batch<D: Device>(
     let available = own.unwrap_or_else(|| machine::host_memory().reachable()) * USABLE;
     let bytes = |batch: usize| {
         let (work, images, length) = (Work::Sampling, batch.saturating_mul(sequences), config.positions);
-        memory_on(device, Load { config, work, images, length, precision, ema: false, eval_images: None }).total()
+        memory_on(device, Load::new(config, work, images, length, precision)).total()
     };
     let halved = std::iter::successors(Some(most.max(1)), |batch| Some(batch / 2).filter(|batch| *batch > 0));
     halved.into_iter().find(|batch| bytes(*batch) <= available).unwrap_or(1)
@@ -106,9 +106,9 @@ pub fn check_training<D: Device>(device: &D, load: Load<'_>) -> Result<(), TooLa
     let parameters = grouped(config.parameter_count() as u64);
     let work = format!("training {} ({parameters} parameters, --batch {batch})", model_name(config));
     let remedy = if batch > 1 {
-        "try a smaller --batch with more --accumulate, a smaller --model, or a lower --resolution"
+        "try a smaller --batch with more --accumulate, --recompute norms-mlp or block, a smaller --model, or a lower --resolution"
     } else {
-        "try a smaller --model or a lower --resolution"
+        "try --recompute block, a smaller --model, or a lower --resolution"
     };
     let remedy = if ema {
         format!("{remedy}; without --ema it is {:.1} GiB less", memory.average / GIBIBYTE)

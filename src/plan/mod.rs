@@ -30,7 +30,9 @@ pub use taken::Load;
 
 use crate::device::Precision;
 use crate::model::ModelConfig;
+use crate::named::UnknownName;
 use crate::recipe::{Command, Paper, Recipe, RecipeError};
+use crate::tape::Recompute;
 
 /// Fraction of a device's memory that a run may fill: the rest is the driver's, or lost to fragmentation.
 pub const USABLE: f64 = 0.95;
@@ -85,6 +87,8 @@ pub struct Cost {
     pub paper: Option<Paper>,
     /// Whether a moving average of the weights is kept.
     pub ema: bool,
+    /// How much of the forward pass is computed again.
+    pub recompute: Recompute,
     /// Images that are validated at a time, where that is another number than of a micro-batch.
     #[serde(skip)]
     eval_images: Option<usize>,
@@ -171,10 +175,12 @@ impl Cost {
 
         let work = if training { Work::Training } else { Work::Forward };
         let (ema, eval_images) = (training && recipe.settings.contains_key("ema"), recipe.number("eval-batch")?);
+        let recompute = recompute_of(recipe)?;
         let load = |precision| {
             let images = micro_batch as usize;
             let eval_images = eval_images.map(|images| images as usize);
-            Load { config: &config, work, images, length: tokens_per_image, precision, ema, eval_images }
+            let load = Load::new(&config, work, images, tokens_per_image, precision);
+            Load { ema, eval_images, recompute, ..load }
         };
         let [memory_f32, memory_bf16] = [Precision::F32, Precision::Bf16].map(|precision| on_gpu(load(precision)));
         let memory_cpu = load(Precision::F32).by_formula();
@@ -199,6 +205,7 @@ impl Cost {
             features,
             paper: recipe.paper.clone(),
             ema,
+            recompute,
             eval_images: eval_images.map(|images| images as usize),
             config,
         })
@@ -234,10 +241,11 @@ impl Cost {
 impl Cost {
     /// The largest micro-batch that fits into `usable` bytes; `None` if not even one image does.
     fn largest(&self, work: Work, precision: Precision, usable: f64) -> Option<u64> {
-        let Self { config, ema, eval_images, .. } = self;
-        let (length, ema, eval_images) = (config.positions, *ema, *eval_images);
+        let Self { config, ema, eval_images, recompute, .. } = self;
+        let (length, ema, eval_images, recompute) = (config.positions, *ema, *eval_images, *recompute);
         let total = |images: u64| {
-            on_gpu(Load { config, work, images: images as usize, length, precision, ema, eval_images }).total()
+            let load = Load::new(config, work, images as usize, length, precision);
+            on_gpu(Load { ema, eval_images, recompute, ..load }).total()
         };
         let fits = |images: u64| total(images) <= usable;
         let one = total(1);
@@ -274,6 +282,15 @@ impl Cost {
 
 /// Images by which the growth of memory is measured.
 const PROBED: u64 = 16;
+
+/// What a recipe says of computing again.
+fn recompute_of(recipe: &Recipe) -> Result<Recompute, RecipeError> {
+    let Some(text) = recipe.text("recompute") else { return Ok(Recompute::None) };
+    text.parse().map_err(|problem: UnknownName| RecipeError::Content {
+        path: recipe.path.clone(),
+        problem: format!("recompute: {problem}"),
+    })
+}
 
 /// Memory of a GPU: counted; by the formula for a model that the kernels do not compute.
 fn on_gpu(load: Load<'_>) -> Memory {

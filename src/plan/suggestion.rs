@@ -87,7 +87,7 @@ fn largest_batch<D: Device>(
 ) -> (usize, f64) {
     let memory = |images: usize| {
         let (work, length) = (Work::Training, config.positions);
-        let load = Load { config, work, images, length, precision, ema: false, eval_images: None };
+        let load = Load::new(config, work, images, length, precision);
         limits::memory_on(device, load).total()
     };
     let mut batch = per_update;

@@ -12,8 +12,8 @@ use crate::eval::score;
 use crate::model::{ClassBatch, Criterion, MicroBatch, ModelConfig, Transformer, parameter_specs};
 use crate::optim::{Adam, AdamConfig, Average};
 use crate::sample::Decoder;
-use crate::sample::grid::{GRID_COMPLETIONS, GRID_ROWS};
-use crate::tape::Parameters;
+use crate::sample::grid::{GRID_COMPLETIONS, rows_at_once};
+use crate::tape::{Parameters, Recompute};
 
 /// Tokens at a time up to which memory is counted: a count takes time and host memory in proportion to them.
 const MAX_COUNTED: usize = 1 << 17;
@@ -31,20 +31,30 @@ pub struct Load<'a> {
     pub length: usize,
     /// How the GPU stores activations and matmul weights.
     pub precision: Precision,
+    /// Of training: how much of the forward pass is computed again.
+    pub recompute: Recompute,
     /// Of training: whether a moving average of the weights is kept.
     pub ema: bool,
     /// Of training: images that are validated at a time; as many as of a micro-batch if `None`.
     pub eval_images: Option<usize>,
 }
 
+impl<'a> Load<'a> {
+    /// `work` on `images` images at a time, with nothing computed again and nothing beside it.
+    pub fn new(config: &'a ModelConfig, work: Work, images: usize, length: usize, precision: Precision) -> Self {
+        Self { config, work, images, length, precision, recompute: Recompute::None, ema: false, eval_images: None }
+    }
+}
+
 impl Load<'_> {
     /// Its memory by formula, which on the CPU is what it takes.
     pub fn by_formula(self) -> Memory {
-        let Self { config, work, images, length, precision, ema, eval_images } = self;
-        let memory = Memory::of(config, work, images as f64 * length as f64, precision);
+        let Self { config, work, images, length, precision, recompute, ema, eval_images } = self;
+        let tokens = images as f64 * length as f64;
         if work != Work::Training {
-            return memory;
+            return Memory::of(config, work, tokens, precision);
         }
+        let memory = Memory::training(config, tokens, precision, recompute);
         // A validation of no more images than a step has finds the step's memory free.
         let evaluation = eval_images.filter(|more| *more > images).map_or(0.0, |images| {
             Memory::of(config, Work::Forward, images as f64 * length as f64, precision).workspace
@@ -93,7 +103,7 @@ impl Load<'_> {
     fn count(self) -> Result<Memory> {
         let device = CudaDevice::counting(self.precision);
         let in_use = || device.memory_use().in_use as f64;
-        let model = Transformer::new(self.config.clone()).map_err(|error| Error::unavailable(error.to_string(), ""))?;
+        let model = self.model()?;
         let specs = parameter_specs(self.config);
         // Zeros that are never touched take no memory of the host.
         let mut parameters = Parameters::from_fn(&device, specs, |_, spec| Ok::<_, Error>(vec![0.0; spec.elements()]))?;
@@ -114,6 +124,12 @@ impl Load<'_> {
                 Ok(Memory { weights, activations: taken() - weights, ..Memory::default() })
             }
         }
+    }
+
+    /// The model, which computes again what it is told to.
+    pub(super) fn model(self) -> Result<Transformer> {
+        let model = Transformer::new(self.config.clone()).map_err(|error| Error::unavailable(error.to_string(), ""))?;
+        Ok(model.recomputing(self.recompute))
     }
 
     /// A run: its first step, the second, which is recorded, and what is done between steps.
@@ -159,7 +175,7 @@ impl Load<'_> {
         // What the backward pass reads is known by formula, the rest by the difference.
         let weights = master + copies;
         let tokens = tokens.len() as f64;
-        let kept = Memory::of(self.config, Work::Training, tokens, self.precision).activations;
+        let kept = Memory::training(self.config, tokens, self.precision, self.recompute).activations;
         let kept_always = weights + gradient_bytes + moments + average_bytes;
         let activations = kept.min(after_steps - kept_always);
         Ok(Memory {
@@ -214,10 +230,11 @@ impl Load<'_> {
 
         let side = length.isqrt();
         if self.config.sos && side * side == length && side >= 2 {
-            let prompts = self.prompts(GRID_ROWS);
-            let prompt = prompts.len() / GRID_ROWS;
+            let rows = rows_at_once(self.images, self.recompute);
+            let prompts = self.prompts(rows);
+            let prompt = prompts.len() / rows;
             let prompts: Vec<u16> = prompts.chunks(prompt).flat_map(|prompt| prompt.repeat(GRID_COMPLETIONS)).collect();
-            drop(draw(device, model, parameters, GRID_ROWS * GRID_COMPLETIONS, &prompts, length)?);
+            drop(draw(device, model, parameters, rows * GRID_COMPLETIONS, &prompts, length)?);
         }
         Ok(())
     }

@@ -3,7 +3,7 @@
 use super::taken::Load;
 use crate::device::cuda::{Trace, TracedCard};
 use crate::device::{Capture, CudaDevice, Error, Result};
-use crate::model::{Transformer, parameter_specs};
+use crate::model::parameter_specs;
 use crate::optim::{Adam, AdamConfig};
 use crate::random::{Purpose, stream};
 use crate::tape::Parameters;
@@ -45,7 +45,7 @@ impl Load<'_> {
             let problem = format!("{tokens} tokens at a time are more than any card holds");
             return Err(Error::unavailable(problem, "use a smaller --batch or --resolution"));
         }
-        let model = Transformer::new(self.config.clone()).map_err(|error| Error::unavailable(error.to_string(), ""))?;
+        let model = self.model()?;
         // Zeros that are never touched take no memory of the host.
         let specs = parameter_specs(self.config);
         let mut parameters = Parameters::from_fn(device, specs, |_, spec| Ok::<_, Error>(vec![0.0; spec.elements()]))?;

@@ -34,7 +34,7 @@ impl<D: Device> Session<'_, D> {
         let config = transformer.config();
         let length = self.images.train.sequence_length();
         let (work, images, precision) = (Work::Forward, settings.batch, settings.precision);
-        let load = Load { config, work, images, length, precision, ema: false, eval_images: None };
+        let load = Load::new(config, work, images, length, precision);
         limits::check_device(
             device,
             &format!("showing {} images at a time to {}", settings.batch, limits::model_name(config)),

@@ -11,12 +11,18 @@ use crate::fs::atomic_file;
 use crate::model::Transformer;
 use crate::sample::decode::generate;
 use crate::sample::generation::Generation;
-use crate::tape::Parameters;
+use crate::tape::{Parameters, Recompute};
 
 /// Images in a grid of samples of a training run.
 pub const GRID_ROWS: usize = 6;
 /// Completions of each.
 pub const GRID_COMPLETIONS: usize = 4;
+
+/// Rows of a training run's grid that are drawn at once beside micro-batches of `images` images: those whose keys and values, twice the
+/// width of every token and block, find room in what the step keeps of its images. Which they are changes no picture.
+pub fn rows_at_once(images: usize, recompute: Recompute) -> usize {
+    (images.saturating_mul(recompute.kept()) / 2 / GRID_COMPLETIONS).clamp(1, GRID_ROWS)
+}
 
 /// Empty pixels around every cell of a grid.
 const GUTTER: u32 = 4;
@@ -39,6 +45,11 @@ impl Grid {
     /// Adds a row of images; each should be `side` × `side`.
     pub fn push(&mut self, row: Vec<RgbImage>) {
         self.rows.push(row);
+    }
+
+    /// Adds the rows of another grid of cells of the same size.
+    pub fn append(&mut self, mut other: Self) {
+        self.rows.append(&mut other.rows);
     }
 
     /// Width and height of the picture of a grid of `columns` × `rows` cells `side` × `scale` pixels wide; `None` where that

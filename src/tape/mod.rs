@@ -3,26 +3,31 @@
 //! An op is recorded by handing over a value that implements [`Backward`]; there is no other way onto a [`Tape`], so an
 //! op without a gradient is a type error and not a model that trains as if frozen. [`NoTape`] records nothing and keeps
 //! nothing alive: inference cannot pay for gradients by accident. A tape is walked once, newest node first, and each
-//! node frees what it saved as soon as it has been used.
+//! node frees what it saved as soon as it has been used. A tape can keep less and compute it again: see [`Recompute`].
 
 mod ops;
 mod parameters;
+mod recompute;
 
 pub use parameters::{Init, LinearIds, NormIds, ParameterId, ParameterSpec, Parameters};
+pub use recompute::{Piece, Recompute};
 
 use std::rc::Rc;
 
+use self::recompute::Normalised;
 use crate::device::{Beta, Device, PartialSum, Result, Tensors, WeightGradient, WeightLayout};
 
 /// A value of the computation: a tensor, and the name under which its gradient is known to the tape.
 pub struct Var<D: Device> {
     id: usize,
     value: Rc<D::Tensor>,
+    /// How a backward pass computes it again, if it is not to be kept for that.
+    again: Option<Normalised<D>>,
 }
 
 impl<D: Device> Clone for Var<D> {
     fn clone(&self) -> Self {
-        Self { id: self.id, value: Rc::clone(&self.value) }
+        Self { id: self.id, value: Rc::clone(&self.value), again: self.again.clone() }
     }
 }
 
@@ -222,9 +227,14 @@ pub trait Recorder<D: Device> {
     const RECORDS: bool;
 
     /// Wraps an op's output.
-    fn value(&mut self, tensor: D::Tensor) -> Var<D>;
+    fn value(&mut self, tensor: impl Into<Rc<D::Tensor>>) -> Var<D>;
     /// Records the op; `node` is not even built when nothing records.
     fn record<N: Backward<D> + 'static>(&mut self, node: impl FnOnce() -> N);
+
+    /// How much of what is recorded is computed again in the backward pass.
+    fn recompute(&self) -> Recompute {
+        Recompute::None
+    }
 }
 
 /// Records nothing.
@@ -234,8 +244,8 @@ pub struct NoTape;
 impl<D: Device> Recorder<D> for NoTape {
     const RECORDS: bool = false;
 
-    fn value(&mut self, tensor: D::Tensor) -> Var<D> {
-        Var { id: usize::MAX, value: Rc::new(tensor) }
+    fn value(&mut self, tensor: impl Into<Rc<D::Tensor>>) -> Var<D> {
+        Var { id: usize::MAX, value: tensor.into(), again: None }
     }
 
     fn record<N: Backward<D> + 'static>(&mut self, _node: impl FnOnce() -> N) {}
@@ -264,28 +274,38 @@ impl<'a, D: Device, R: Recorder<D>> Forward<'a, D, R> {
 pub struct Tape<D: Device> {
     nodes: Vec<Box<dyn Backward<D>>>,
     values: usize,
+    recompute: Recompute,
 }
 
 impl<D: Device> Default for Tape<D> {
     fn default() -> Self {
-        Self { nodes: Vec::new(), values: 0 }
+        Self { nodes: Vec::new(), values: 0, recompute: Recompute::None }
     }
 }
 
 impl<D: Device> Recorder<D> for Tape<D> {
     const RECORDS: bool = true;
 
-    fn value(&mut self, tensor: D::Tensor) -> Var<D> {
+    fn value(&mut self, tensor: impl Into<Rc<D::Tensor>>) -> Var<D> {
         self.values += 1;
-        Var { id: self.values - 1, value: Rc::new(tensor) }
+        Var { id: self.values - 1, value: tensor.into(), again: None }
     }
 
     fn record<N: Backward<D> + 'static>(&mut self, node: impl FnOnce() -> N) {
         self.nodes.push(Box::new(node()));
     }
+
+    fn recompute(&self) -> Recompute {
+        self.recompute
+    }
 }
 
 impl<D: Device> Tape<D> {
+    /// A tape that keeps as little as `recompute` says.
+    pub fn recomputing(recompute: Recompute) -> Self {
+        Self { recompute, ..Self::default() }
+    }
+
     /// Walks the tape from its end, adding to `parameter_gradients` (one tensor per parameter, in order).
     ///
     /// The walk starts at the losses on the tape: [`Forward::cross_entropy`] made its gradient in the forward pass.
@@ -315,10 +335,13 @@ impl<D: Device> Tape<D> {
         let values = (0..self.values).map(|_| None).collect();
         let (weights, partials) = (Vec::new(), Vec::new());
         let mut gradients = Gradients { values, parameters: to, weights, partials };
-        for node in self.nodes.into_iter().rev() {
-            node.backward(&context, &mut gradients)?;
-        }
+        self.walk(&context, &mut gradients)?;
         gradients.compute_weights(device)?;
         gradients.sum_partials(device)
+    }
+
+    /// The newest node first.
+    fn walk(self, context: &BackwardContext<'_, D>, gradients: &mut Gradients<'_, D>) -> Result<()> {
+        self.nodes.into_iter().rev().try_for_each(|node| node.backward(context, gradients))
     }
 }

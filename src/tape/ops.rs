@@ -6,11 +6,12 @@
 use std::rc::Rc;
 
 use super::parameters::{LinearIds, NormIds, ParameterId, Parameters};
+use super::recompute::{Normalised, Saved};
 use super::{Backward, BackwardContext, Forward, Gradients, PendingWeight, Recorder, Slot, Var, unshare};
 use crate::device::{Activation, Attended, Device, Mask, MlpWeights, Norm, Result, WeightLayout};
 
 impl<D: Device> Var<D> {
-    fn slot(&self) -> Slot {
+    pub(super) fn slot(&self) -> Slot {
         Slot(self.id)
     }
 }
@@ -52,7 +53,7 @@ impl<D: Device, R: Recorder<D>> Forward<'_, D, R> {
     pub fn layernorm(&mut self, ids: NormIds, norm: Norm, x: &Var<D>) -> Result<Var<D>> {
         let (gain, bias) = (self.parameters.get(ids.gain), ids.bias.map(|id| self.parameters.get(id)));
         let out = self.device.layernorm(norm, x.value(), gain, bias)?;
-        let normed = self.recorder.value(out.normed);
+        let normed = self.normed(out.normed, ids, norm, x);
         self.recorder.record(|| LayerNormNode {
             norm,
             ids,
@@ -62,6 +63,13 @@ impl<D: Device, R: Recorder<D>> Forward<'_, D, R> {
             residual: None,
         });
         Ok(normed)
+    }
+
+    /// The normalisation `normed` of `x`, which may be kept or computed again.
+    fn normed(&mut self, normed: D::Tensor, ids: NormIds, norm: Norm, x: &Var<D>) -> Var<D> {
+        let forgets = self.recorder.recompute().forgets_norms();
+        let again = forgets.then(|| Normalised { norm, ids, x: Rc::clone(&x.value) });
+        Var { again, ..self.recorder.value(normed) }
     }
 }
 
@@ -79,7 +87,8 @@ impl<D: Device, R: Recorder<D>> Forward<'_, D, R> {
         let out = self.device.residual_layernorm(norm, x.value(), delta.value(), gain, bias)?;
 
         // Backward needs the sum, which is what was normalised; the summands themselves it does not.
-        let (sum, normed) = (self.recorder.value(out.sum), self.recorder.value(out.normed));
+        let sum = self.recorder.value(out.sum);
+        let normed = self.normed(out.normed, ids, norm, &sum);
         self.recorder.record(|| LayerNormNode {
             norm,
             ids,
@@ -141,7 +150,7 @@ impl<D: Device, R: Recorder<D>> Forward<'_, D, R> {
     pub fn linear(&mut self, ids: LinearIds, layout: WeightLayout, x: &Var<D>) -> Result<Var<D>> {
         let (weight, bias) = (self.parameters.get(ids.weight), ids.bias.map(|id| self.parameters.get(id)));
         let output = self.recorder.value(self.device.linear(x.value(), weight, layout, bias)?);
-        self.recorder.record(|| LinearNode { ids, layout, x: x.clone(), output: output.slot() });
+        self.recorder.record(|| LinearNode { ids, layout, x: x.saved(), output: output.slot() });
         Ok(output)
     }
 }
@@ -149,7 +158,7 @@ impl<D: Device, R: Recorder<D>> Forward<'_, D, R> {
 struct LinearNode<D: Device> {
     ids: LinearIds,
     layout: WeightLayout,
-    x: Var<D>,
+    x: Saved<D>,
     output: Slot,
 }
 
@@ -159,12 +168,13 @@ impl<D: Device> Backward<D> for LinearNode<D> {
         let device = context.device;
         let LinearIds { weight, bias } = self.ids;
         let dx = device.linear_input_gradient(&dy, context.parameters.get(weight), self.layout)?;
-        gradients.add(device, &self.x.slot(), Rc::new(dx))?;
+        gradients.add(device, self.x.slot(), Rc::new(dx))?;
         if let Some(bias) = bias {
             let (d_bias, beta) = gradients.parameter(bias);
             device.bias_gradient(&dy, d_bias, beta)?;
         }
-        gradients.add_weight(device, PendingWeight { weight, layout: self.layout, x: self.x.into_value(), dy })
+        let x = self.x.restore(context)?;
+        gradients.add_weight(device, PendingWeight { weight, layout: self.layout, x, dy })
     }
 }
 
@@ -173,14 +183,8 @@ impl<D: Device, R: Recorder<D>> Forward<'_, D, R> {
     pub fn mlp(&mut self, up: LinearIds, down: LinearIds, activation: Activation, x: &Var<D>) -> Result<Var<D>> {
         let out = self.device.mlp(x.value(), mlp_weights(self.parameters, up, down), activation)?;
         let output = self.recorder.value(out.output);
-        self.recorder.record(|| MlpNode {
-            up,
-            down,
-            activation,
-            x: x.clone(),
-            hidden: out.hidden,
-            output: output.slot(),
-        });
+        let hidden = Some(out.hidden).filter(|_| !self.recorder.recompute().forgets_hidden());
+        self.recorder.record(|| MlpNode { up, down, activation, x: x.saved(), hidden, output: output.slot() });
         Ok(output)
     }
 }
@@ -198,8 +202,9 @@ struct MlpNode<D: Device> {
     up: LinearIds,
     down: LinearIds,
     activation: Activation,
-    x: Var<D>,
-    hidden: D::Tensor,
+    x: Saved<D>,
+    /// Unless it is computed again.
+    hidden: Option<D::Tensor>,
     output: Slot,
 }
 
@@ -212,13 +217,20 @@ impl<D: Device> Backward<D> for MlpNode<D> {
         // What is pending is of the layers above: the weights of one block make a group.
         gradients.compute_weights(device)?;
 
+        // What was forgotten.
+        let (slot, x) = (*x.slot(), x.restore(context)?);
+        let hidden = match hidden {
+            Some(hidden) => hidden,
+            None => device.mlp_hidden(&x, parameters.get(up.weight), up.bias.map(|id| parameters.get(id)))?,
+        };
+
         // Through the second GEMM and the activation, then through the first.
         let out = device.mlp_hidden_backward(&dy, &hidden, parameters.get(down.weight), activation)?;
         drop(hidden);
         let (activated, d_hidden) = (Rc::new(out.activated), Rc::new(out.d_hidden));
         let layout = WeightLayout::InOut;
         let dx = device.linear_input_gradient(&d_hidden, parameters.get(up.weight), layout)?;
-        gradients.add(device, &x.slot(), Rc::new(dx))?;
+        gradients.add(device, &slot, Rc::new(dx))?;
 
         // The gradients of biases and weights.
         for (bias, dy) in [(up.bias, &d_hidden), (down.bias, &dy)] {
@@ -227,7 +239,7 @@ impl<D: Device> Backward<D> for MlpNode<D> {
             device.bias_gradient(dy, d_bias, beta)?;
         }
         gradients.add_weight(device, PendingWeight { weight: down.weight, layout, x: activated, dy })?;
-        gradients.add_weight(device, PendingWeight { weight: up.weight, layout, x: x.into_value(), dy: d_hidden })
+        gradients.add_weight(device, PendingWeight { weight: up.weight, layout, x, dy: d_hidden })
     }
 }
 

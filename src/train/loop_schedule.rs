@@ -10,6 +10,8 @@ const SHOWN: u64 = 100;
 pub(super) struct LoopSchedule {
     /// Steps in all.
     pub steps: u64,
+    /// Images per micro-batch.
+    pub batch: usize,
     /// Micro-batches per step.
     pub accumulate: usize,
     /// Steps between validations; 0 for none.
@@ -34,6 +36,7 @@ impl LoopSchedule {
     pub fn of(settings: &Settings) -> Self {
         Self {
             steps: settings.steps,
+            batch: settings.batch,
             accumulate: settings.accumulate,
             eval_every: settings.eval_every,
             eval_images: settings.eval_images,

@@ -145,7 +145,7 @@ impl<'a, D: Device> Session<'a, D> {
             notes.extend(setup::resume_notes(&settings, earlier, progress.step));
         }
         let (schedule, criterion) = (setup::schedule(&settings), setup::criterion(&settings));
-        let model = Transformer::new(config)?;
+        let model = Transformer::new(config)?.recomputing(settings.recompute);
         let trainer = Trainer::shared(device, model, state, (schedule, criterion), (&together, sharing))?
             .with_graphs(!settings.no_graph);
         Ok(Self { settings, train, validation, palette, folder, together, trainer, progress, eval_batch, notes })

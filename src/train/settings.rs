@@ -18,6 +18,7 @@ use crate::device::{Activation, Norm, Precision};
 use crate::model::{MASK_RATE, Objective, Preset};
 use crate::optim::ScheduleKind;
 use crate::run::folder::RunFolder;
+use crate::tape::Recompute;
 
 /// All settings of a run. Keys in TOML are the flags' names without the dashes in front.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -74,6 +75,9 @@ pub struct Settings {
     /// What ranks share out among them instead of each having all of it: 0 nothing, 1 moments and master weights, 2 gradients too.
     /// Chosen by the number of ranks if `None`.
     pub zero: Option<u8>,
+    /// How much of the forward pass is computed again in the backward pass. Absent in config.toml files older than it.
+    #[serde(default)]
+    pub recompute: Recompute,
     /// Updates in all.
     pub steps: u64,
     /// Peak learning rate.
@@ -195,6 +199,7 @@ impl Settings {
             accumulate: 1,
             reduction: Reduction::default(),
             zero: None,
+            recompute: Recompute::default(),
             steps,
             lr,
             warmup: steps / 10,

@@ -25,6 +25,7 @@ impl Settings {
             precision: earlier.precision,
             no_graph: earlier.no_graph,
             zero: earlier.zero,
+            recompute: earlier.recompute,
             threads: earlier.threads,
             workers: earlier.workers,
             ..self.clone()

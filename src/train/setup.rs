@@ -301,16 +301,16 @@ pub(super) fn check_memory<D: Device>(
     }
     let (images, ema, precision) =
         (settings.batch, settings.ema.is_some(), settings.precision.unwrap_or(Precision::F32));
+    let load =
+        Load { ema, recompute: settings.recompute, ..Load::new(config, Work::Training, images, length, precision) };
     let Some(wanted) = settings.eval_batch else {
-        let load = Load { config, work: Work::Training, images, length, precision, ema, eval_images: None };
         limits::check_training(device, load)?;
         return Ok((images, None));
     };
 
     let mut fits = wanted;
     loop {
-        let load = Load { config, work: Work::Training, images, length, precision, ema, eval_images: Some(fits) };
-        match limits::check_training(device, load) {
+        match limits::check_training(device, Load { eval_images: Some(fits), ..load }) {
             Ok(()) => break,
             // As few as a step has need next to nothing beyond it.
             Err(error) if fits <= images => return Err(error.into()),

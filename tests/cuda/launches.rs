@@ -12,15 +12,7 @@ use test_support::skipped;
 /// The second step of the official model of this size on one micro-batch in bf16: the one that is recorded.
 fn launches(preset: Preset, images: usize) -> BTreeMap<&'static str, usize> {
     let config = ModelConfig::preset(preset, 32);
-    let load = Load {
-        config: &config,
-        work: Work::Training,
-        images,
-        length: config.positions,
-        precision: Precision::Bf16,
-        ema: false,
-        eval_images: None,
-    };
+    let load = Load::new(&config, Work::Training, images, config.positions, Precision::Bf16);
     let card = TracedCard { capability: (8, 0), multiprocessors: 108, shared_limit: 163 << 10 };
 
     let mut launches = BTreeMap::new();

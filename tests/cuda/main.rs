@@ -1,6 +1,7 @@
 //! Training on the CUDA device: against the CPU step by step, and against itself in other orders, as a graph and without.
 
 mod launches;
+mod recompute;
 mod skipping;
 
 use igpt_engine::data::Batch;
@@ -8,7 +9,7 @@ use igpt_engine::device::prelude::*;
 use igpt_engine::device::{Activation, CpuDevice, CudaDevice, Device, Norm, Precision};
 use igpt_engine::model::{Criterion, Masking, ModelConfig, Objective, Preset, Transformer, parameter_specs};
 use igpt_engine::optim::{Adam, AdamConfig, Schedule, ScheduleKind};
-use igpt_engine::tape::Parameters;
+use igpt_engine::tape::{Parameters, Recompute};
 use igpt_engine::train::{StepOutcome, Trainer};
 use test_support::devices;
 
@@ -68,19 +69,28 @@ impl Case {
     }
 
     fn trainer<'d, D: Device>(&self, device: &'d D) -> Trainer<'d, D> {
+        self.trainer_recomputing(device, Recompute::None)
+    }
+
+    fn trainer_recomputing<'d, D: Device>(&self, device: &'d D, recompute: Recompute) -> Trainer<'d, D> {
         // A head of zeros would leave all other gradients at zero in the first step.
         let parameters = Parameters::from_fn(device, parameter_specs(&self.config), |index, spec| {
             let drawn = spec.initial_values(7, index);
             let values = drawn.iter().enumerate().map(|(i, value)| value + 0.02 * ((i * 31 % 17) as f32 - 8.0) / 8.0);
             Ok::<_, igpt_engine::device::Error>(values.collect())
         });
-        self.trainer_of(device, parameters.unwrap())
+        self.trainer_of(device, parameters.unwrap(), recompute)
     }
 
-    fn trainer_of<'d, D: Device>(&self, device: &'d D, parameters: Parameters<D>) -> Trainer<'d, D> {
+    fn trainer_of<'d, D: Device>(
+        &self,
+        device: &'d D,
+        parameters: Parameters<D>,
+        recompute: Recompute,
+    ) -> Trainer<'d, D> {
         let adam = Adam::new(device, &parameters, AdamConfig { clip: self.clip, ..AdamConfig::default() }).unwrap();
         let schedule = Schedule { kind: ScheduleKind::Cosine, peak: 1e-3, warmup: 2, steps: 10, cooldown: 0 };
-        let model = Transformer::new(self.config.clone()).unwrap();
+        let model = Transformer::new(self.config.clone()).unwrap().recomputing(recompute);
         Trainer::new(device, model, parameters, adam, schedule, self.criterion).unwrap()
     }
 

@@ -3,7 +3,7 @@
 use igpt_engine::data::Batch;
 use igpt_engine::device::{CpuDevice, Device, Norm, Precision};
 use igpt_engine::model::{ModelConfig, parameter_specs};
-use igpt_engine::tape::Parameters;
+use igpt_engine::tape::{Parameters, Recompute};
 use igpt_engine::train::{StepOutcome, Trainer};
 use test_support::devices;
 
@@ -29,7 +29,7 @@ impl Skipping {
             }
             Ok::<_, igpt_engine::device::Error>(values)
         });
-        self.case.trainer_of(device, parameters.unwrap())
+        self.case.trainer_of(device, parameters.unwrap(), Recompute::None)
     }
 
     fn batches(&self, step: usize) -> Vec<Batch> {

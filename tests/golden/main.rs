@@ -9,6 +9,7 @@ mod bert;
 mod cuda;
 mod drawing;
 mod finetune;
+mod recompute;
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};

@@ -20,15 +20,7 @@ fn a_sample_of_blocks_counts_as_all_of_them_do() {
     for name in in_turn(["a100", "h100"], 2) {
         let card = Card::named(name).unwrap();
         let config = ModelConfig { layers: 1, ..ModelConfig::preset(Preset::Tiny, 16) };
-        let load = Load {
-            config: &config,
-            work: Work::Training,
-            images: 24,
-            length: config.positions,
-            precision: Precision::Bf16,
-            ema: false,
-            eval_images: None,
-        };
+        let load = Load::new(&config, Work::Training, 24, config.positions, Precision::Bf16);
         let trace = load.traced(card.traced()).unwrap();
         let (sampled, whole) = (Counter::new(&trace, 80), Counter::new(&trace, 80).of_all_blocks());
 

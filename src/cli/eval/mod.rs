@@ -60,8 +60,7 @@ impl DeviceJob for EvalJob {
         let (images, length) = (session.images(), session.sequence_length());
         let at_once = command.batch.min(images);
         let (config, precision) = (session.model(), chosen.precision);
-        let load =
-            Load { config, work: Work::Forward, images: at_once, length, precision, ema: false, eval_images: None };
+        let load = Load::new(config, Work::Forward, at_once, length, precision);
         limits::check_device(
             &device,
             &format!("scoring {at_once} images at a time with {}", limits::model_name(session.model())),

@@ -27,15 +27,7 @@ impl ProfileCommand {
         config.validate()?;
         let svg = self.svg.as_deref().map(Output::open).transpose()?;
 
-        let load = Load {
-            config: &config,
-            work: Work::Training,
-            images: self.images(),
-            length: config.positions,
-            precision: self.precision,
-            ema: false,
-            eval_images: None,
-        };
+        let load = Load::new(&config, Work::Training, self.images(), config.positions, self.precision);
         let mut profile = predicted(&card, load)?;
         if self.measure {
             let device = CudaDevice::new(0, self.precision)?;

@@ -78,7 +78,7 @@ fn check_memory<D: Device>(
     remedy: &str,
 ) -> Result<()> {
     let (work, length) = (Work::Sampling, config.positions);
-    let load = Load { config, work, images, length, precision, ema: false, eval_images: None };
+    let load = Load::new(config, work, images, length, precision);
     let work = format!("sampling {images} images of {}", limits::model_name(config));
     Ok(limits::check_device(device, &work, &limits::memory_on(device, load), remedy)?)
 }

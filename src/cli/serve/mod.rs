@@ -59,8 +59,7 @@ fn check_memory<D: Device>(device: &D, chosen: &Chosen, session: &Session<'_, D>
         Objective::Bert => Work::Forward,
     };
     let (length, precision) = (config.positions, chosen.precision);
-    let memory =
-        limits::memory_on(device, Load { config, work, images, length, precision, ema: false, eval_images: None });
+    let memory = limits::memory_on(device, Load::new(config, work, images, length, precision));
     let work = format!("drawing up to {images} images at a time with {}", limits::model_name(config));
     Ok(limits::check_device(device, &work, &memory, "try a smaller --max-images")?)
 }

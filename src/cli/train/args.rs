@@ -23,6 +23,7 @@ use crate::device::{Activation, Norm, Precision};
 use crate::model::{Objective, Preset};
 use crate::optim::ScheduleKind;
 use crate::recipe::{Command, Recipe};
+use crate::tape::Recompute;
 use crate::train::Settings;
 
 /// Whole numbers that TOML can hold, for `config.toml` keeps every setting.
@@ -126,6 +127,11 @@ pub struct TrainArgs {
     /// Levels 0 and 1 cost the same traffic; 2 sends gradients after every micro-batch [default: 1 with several ranks]
     #[arg(long, value_name = "LEVEL", value_parser = clap::value_parser!(u8).range(0..=2), help_heading = "Optimisation")]
     pub zero: Option<u8>,
+    /// Memory for time: what is computed again in the backward pass instead of being kept. Of a block none keeps 12 d values a
+    /// token (d the width), norms 10 d at next to no time, norms-mlp 6 d for a tenth more FLOPs, block 1 d for a third more. The
+    /// numbers are the same, and --resume may change it [default: none]
+    #[arg(long, value_parser = named::<Recompute>(), value_name = "WHAT", help_heading = "Optimisation")]
+    pub recompute: Option<Recompute>,
     /// Updates to make in all [default: 1000; 500 for the built-in sample]
     #[arg(long, value_name = "N", value_parser = whole::<u64>(), help_heading = "Optimisation")]
     pub steps: Option<u64>,

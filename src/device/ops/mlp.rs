@@ -69,6 +69,11 @@ pub trait MlpOps: LinearOps {
         activation: Activation,
     ) -> Result<MlpOutput<Self::Tensor>>;
 
+    /// [`MlpOutput::hidden`] once more, the same bits, from what went in: one GEMM, `x · up + up_bias`.
+    fn mlp_hidden(&self, x: &Self::Tensor, up: &Self::Tensor, up_bias: Option<&Self::Tensor>) -> Result<Self::Tensor> {
+        self.linear(x, up, WeightLayout::InOut, up_bias)
+    }
+
     /// The first half of the backward: through the second GEMM and the activation. `hidden` is [`MlpOutput::hidden`].
     fn mlp_hidden_backward(
         &self,

@@ -87,6 +87,9 @@ pub fn check_forward<D: Device>(device: &Tested<D>, case: Case) {
     let weights = Weights::random(device, random, width, hidden);
     let out = device.mlp(&x.tensor, weights.tensors(biased), kind).unwrap();
     assert_eq!(device.shape(&out.hidden), [1, rows, hidden]);
+    let MlpWeights { up, up_bias, .. } = weights.tensors(biased);
+    let again = device.mlp_hidden(&x.tensor, up, up_bias).unwrap();
+    assert_bits("hidden, computed again", &device.download(&again).unwrap(), &device.download(&out.hidden).unwrap());
 
     let definition = || mlp(&x.exact, weights.exact(), biased, kind, rows);
     let (output, hidden_values) = definition();
