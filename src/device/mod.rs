@@ -47,6 +47,7 @@ pub use ops::elementwise::ElementwiseOps;
 pub use ops::ema::EmaOps;
 pub use ops::embedding::{BLANK, EmbeddingOps};
 pub use ops::global_norm::{GlobalNormOps, NORM_BLOCK, VERDICT};
+pub use ops::lap::{LapOps, stopwatch};
 pub use ops::layernorm::{
     LayerNormOps, LayerNormed, NORM_EPSILON, Norm, NormGradients, PartialSum, ResidualLayerNormed,
 };
@@ -54,7 +55,6 @@ pub use ops::linear::{LinearOps, WeightGradient, WeightLayout};
 pub use ops::mean_pool::MeanPoolOps;
 pub use ops::mlp::{Activation, HiddenGradients, MlpGradients, MlpOps, MlpOutput, MlpWeights};
 pub use ops::sample::{SampleOps, SampleOptions};
-pub use ops::stamp::{StampOps, stamps};
 pub use precision::Precision;
 pub use shape_check::ShapeError;
 pub use tensors::{GpuMemory, Tensors};
@@ -66,8 +66,8 @@ pub const ARITHMETIC: u32 = 2;
 pub mod prelude {
     pub use super::{
         AdamOps, AttentionDecodeOps, AttentionOps, AttentionPrefillOps, Capture, CrossEntropyOps, Device,
-        ElementwiseOps, EmaOps, EmbeddingOps, GlobalNormOps, LayerNormOps, LinearOps, MeanPoolOps, MlpOps, SampleOps,
-        StampOps, Tensors,
+        ElementwiseOps, EmaOps, EmbeddingOps, GlobalNormOps, LapOps, LayerNormOps, LinearOps, MeanPoolOps, MlpOps,
+        SampleOps, Tensors,
     };
 }
 
@@ -80,6 +80,7 @@ pub trait Device:
     + Capture
     + ElementwiseOps
     + EmbeddingOps
+    + LapOps
     + LayerNormOps
     + LinearOps
     + MlpOps
@@ -92,7 +93,6 @@ pub trait Device:
     + AdamOps
     + EmaOps
     + SampleOps
-    + StampOps
 {
 }
 

@@ -14,7 +14,7 @@ use super::metrics::Record;
 use crate::fs::atomic_file;
 
 /// Fields of a record that are no curves.
-const NO_CURVES: [&str; 3] = ["step", "elapsed", "images"];
+const NO_CURVES: [&str; 4] = ["step", "elapsed", "images", "slowest_rank"];
 
 /// The event file of a session. It is made with its first event.
 #[derive(Debug)]

@@ -34,6 +34,18 @@ pub struct TrainRecord {
     /// Images trained on per second. This and the next three are absent in older lines.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub images_per_second: Option<f64>,
+    /// Of several ranks: tokens per second of each.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tokens_per_second_per_rank: Option<f64>,
+    /// Of several ranks: milliseconds for which the exchange of gradients kept computing waiting, on the rank that waited least.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub exchange_ms: Option<f64>,
+    /// Of several ranks: milliseconds that the slowest computed longer than the fastest.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub skew_ms: Option<f64>,
+    /// Of several ranks: the slowest.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub slowest_rank: Option<u64>,
     /// Fraction of the session's time so far, its first batch apart, that was spent waiting for data.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub data_wait: Option<f64>,

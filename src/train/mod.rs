@@ -39,6 +39,7 @@ pub use fine_tuning::{DECIDED, FineTuning};
 pub use session::{ModelKind, Outcome, Session};
 pub use settings::Settings;
 pub use settings_error::SettingsError;
+pub use telling::Spent;
 pub use together::Together;
 pub use trainer::{PendingStep, StepOutcome, Trainer};
 pub use training_loop::StopReason;

@@ -4,7 +4,7 @@ use super::Trainer;
 use super::buckets::Buckets;
 use super::reduce::Reducer;
 use super::settings::Settings;
-use super::telling::{Telling, Told};
+use super::telling::{Lap, Telling, Told};
 use super::together::Together;
 use crate::comm::Reduction;
 use crate::device::{self, AdamStep, Device, VERDICT};
@@ -90,8 +90,9 @@ impl<D: Device> Shared<D> {
         batches: &[MicroBatch<D>],
         gradients: &mut [D::Tensor],
     ) -> device::Result<Vec<D::Tensor>> {
-        let Self { together, reducer, .. } = self;
+        let Self { together, reducer, telling, .. } = self;
         let (comm, note) = (together.comm(), |what: &str| together.note(what));
+        telling.lap(device, Lap::Start)?;
         let rounds = batches.chunks(reducer.round_of(batches.len()).max(1));
         let (count, buckets) = (rounds.len(), reducer.buckets.list.len());
         let mut losses = Vec::new();
@@ -99,8 +100,10 @@ impl<D: Device> Shared<D> {
             // All at once.
             if !reducer.hands_on() {
                 losses.extend(model.accumulate_gradients(device, parameters, criterion, part, gradients)?);
+                telling.lap(device, Lap::Computing)?;
                 (0..buckets)
                     .try_for_each(|index| reducer.exchange(device, comm, gradients, index, [round, count], &note))?;
+                telling.lap(device, Lap::Exchanging)?;
                 continue;
             }
 
@@ -113,7 +116,9 @@ impl<D: Device> Shared<D> {
                         let (bucket, _) = reducer.buckets.place(id.0);
                         left[bucket] -= 1;
                         if left[bucket] == 0 {
+                            telling.lap(device, Lap::Computing)?;
                             reducer.exchange(device, comm, tensors, bucket, [round, count], &note)?;
+                            telling.lap(device, Lap::Exchanging)?;
                         }
                     }
                     Ok(())
@@ -176,7 +181,7 @@ impl<D: Device> Trainer<'_, D> {
         let Some(Shared { together, telling, .. }) = &self.shared else {
             let values = self.device.wait(pending)?;
             let (losses, verdict) = values.split_last_chunk::<VERDICT>().unwrap_or((&[], &[f32::NAN; VERDICT]));
-            return Ok(Told { losses: losses.to_vec(), verdict: *verdict, stop: false });
+            return Ok(Told { losses: losses.to_vec(), verdict: *verdict, stop: false, spent: None });
         };
         let values = self.device.wait(pending)?;
         together.check()?;

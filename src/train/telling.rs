@@ -1,7 +1,7 @@
 //! What ranks tell each other of a step: losses, the verdict on the gradient, and whether one was asked to stop.
 
 use crate::comm::Comm;
-use crate::device::{self, Device, VERDICT};
+use crate::device::{self, Device, VERDICT, stopwatch};
 
 /// What this rank tells, and what all have told.
 pub(super) struct Telling<D: Device> {
@@ -11,7 +11,23 @@ pub(super) struct Telling<D: Device> {
     reports: Option<[D::Tensor; 2]>,
     /// Whether this rank was asked to stop, `[1]`.
     stop: D::Tensor,
+    /// Where the step spends its time on this rank: a stopwatch of [`LAPS`].
+    watch: D::Tensor,
 }
+
+/// What a step is timed by: what this rank computes, and where it waits for others and their numbers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Lap {
+    /// A step begins.
+    Start,
+    /// This rank has computed.
+    Computing,
+    /// It has exchanged numbers with others, and waited for them.
+    Exchanging,
+}
+
+/// How many there are.
+const LAPS: usize = 2;
 
 /// What all ranks told of a step.
 pub(super) struct Told {
@@ -21,12 +37,48 @@ pub(super) struct Told {
     pub verdict: [f32; VERDICT],
     /// Whether any rank was asked to stop.
     pub stop: bool,
+    /// Where the ranks spent their time, if there are several.
+    pub spent: Option<Spent>,
+}
+
+/// Where the ranks of a step spent their time until the update, in milliseconds.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Spent {
+    /// What the exchange of gradients kept computing waiting: of the rank that waited least, which waited for no other.
+    pub exchanging: f64,
+    /// What the slowest rank computed longer than the fastest.
+    pub skew: f64,
+    /// The slowest rank.
+    pub slowest: usize,
+}
+
+impl Spent {
+    /// From the milliseconds of each rank, computing and exchanging.
+    fn of(ranks: &[[f32; LAPS]]) -> Option<Self> {
+        let by = |one: &f64, other: &f64| one.total_cmp(other);
+        let computing = |rank: usize| f64::from(ranks[rank][0]);
+        let slowest = (0..ranks.len()).max_by(|one, other| by(&computing(*one), &computing(*other)))?;
+        let fastest = (0..ranks.len()).map(computing).min_by(by)?;
+        let exchanging = ranks.iter().map(|laps| f64::from(laps[1])).min_by(by)?;
+        Some(Self { exchanging, skew: computing(slowest) - fastest, slowest })
+    }
 }
 
 impl<D: Device> Telling<D> {
     /// Rank `rank` of `world`.
     pub fn new(device: &D, [rank, world]: [usize; 2]) -> device::Result<Self> {
-        Ok(Self { rank, world, reports: None, stop: device.zeros(&[1])? })
+        let (stop, watch) = (device.zeros(&[1])?, device.zeros(&[stopwatch(LAPS)])?);
+        Ok(Self { rank, world, reports: None, stop, watch })
+    }
+
+    /// What the device has done since the last lap was this.
+    pub fn lap(&mut self, device: &D, lap: Lap) -> device::Result<()> {
+        match lap {
+            _ if self.world == 1 => Ok(()),
+            Lap::Start => device.lap(&mut self.watch, None),
+            Lap::Computing => device.lap(&mut self.watch, Some(0)),
+            Lap::Exchanging => device.lap(&mut self.watch, Some(1)),
+        }
     }
 
     /// Tells the others, with the next step, whether this rank was asked to stop.
@@ -43,7 +95,7 @@ impl<D: Device> Telling<D> {
         verdict: &D::Tensor,
         note: &dyn Fn(&str),
     ) -> device::Result<()> {
-        let count = losses.len() + VERDICT + 1;
+        let count = losses.len() + VERDICT + LAPS + 1;
         let fits = |reports: &[D::Tensor; 2]| device.shape(&reports[0]) == [count];
         if !self.reports.as_ref().is_some_and(fits) {
             self.reports = Some([device.zeros(&[count])?, device.zeros(&[self.world * count])?]);
@@ -54,6 +106,7 @@ impl<D: Device> Telling<D> {
             device.copy(loss, 0, own, at, 1)?;
         }
         device.copy(verdict, 0, own, losses.len(), VERDICT)?;
+        device.copy(&self.watch, stopwatch(0), own, losses.len() + VERDICT, LAPS)?;
         device.copy(&self.stop, 0, own, count - 1, 1)?;
         note("the all-gather of losses");
         comm.all_gather(device, own, all)
@@ -71,7 +124,7 @@ impl<D: Device> Telling<D> {
     pub fn read(&self, values: &[f32], per_batch: usize) -> device::Result<Told> {
         let count = values.len() / self.world;
         let ranks: Vec<&[f32]> = values.chunks_exact(count).collect();
-        let losses = count - VERDICT - 1;
+        let losses = count - VERDICT - LAPS - 1;
         let verdict_of = |rank: &[f32]| std::array::from_fn(|index| rank[losses + index]);
         let verdict: [f32; VERDICT] = verdict_of(ranks[self.rank]);
         for (rank, told) in ranks.iter().enumerate() {
@@ -92,7 +145,10 @@ impl<D: Device> Telling<D> {
         let of_batch =
             |batch: usize| ranks.iter().flat_map(move |rank| rank[batch * per_batch..][..per_batch].iter().copied());
         let stop = ranks.iter().any(|rank| rank[count - 1] != 0.0);
-        Ok(Told { losses: (0..batches).flat_map(of_batch).collect(), verdict, stop })
+        let laps: Vec<[f32; LAPS]> =
+            ranks.iter().map(|rank| std::array::from_fn(|lap| rank[losses + VERDICT + lap])).collect();
+        let spent = Spent::of(&laps).filter(|_| self.world > 1);
+        Ok(Told { losses: (0..batches).flat_map(of_batch).collect(), verdict, stop, spent })
     }
 }
 
@@ -106,13 +162,18 @@ mod tests {
         let device = CpuDevice::new(Some(1)).unwrap();
         let telling = Telling::new(&device, [0, 2]).unwrap();
         // Two micro-batches of each of two ranks, two losses of each.
-        let told = [[0.0, 0.5, 2.0, 2.5, 7.0, 0.0, 0.0, 0.0], [1.0, 1.5, 3.0, 3.5, 7.0, 0.0, 0.0, 1.0]].concat();
-        let Told { losses, verdict, stop } = telling.read(&told, 2).unwrap();
+        let told = [
+            [0.0, 0.5, 2.0, 2.5, 7.0, 0.0, 0.0, 80.0, 25.0, 0.0],
+            [1.0, 1.5, 3.0, 3.5, 7.0, 0.0, 0.0, 95.0, 10.0, 1.0],
+        ];
+        let told = told.concat();
+        let Told { losses, verdict, stop, spent } = telling.read(&told, 2).unwrap();
+        assert_eq!(spent, Some(Spent { exchanging: 10.0, skew: 15.0, slowest: 1 }));
         assert_eq!(losses, [0.0, 0.5, 1.0, 1.5, 2.0, 2.5, 3.0, 3.5]);
         assert_eq!((verdict, stop), ([7.0, 0.0, 0.0], true));
 
         let mut other = told;
-        other[12] = 7.5;
+        other[14] = 7.5;
         let error = telling.read(&other, 2).err().expect("other norms").to_string();
         assert!(error.contains("rank 1 has a gradient of norm 7.5, and rank 0 one of 7"), "{error}");
     }

@@ -2,7 +2,7 @@
 
 use super::shared_step::{Shared, Sharing};
 use super::state::State;
-use super::telling::Told;
+use super::telling::{Spent, Told};
 use super::together::Together;
 use crate::data::Batch;
 use crate::device::{self, AdamStep, Device, tokens};
@@ -78,6 +78,8 @@ pub struct StepOutcome {
     pub skipped: Skipped,
     /// Whether any rank of several was asked to stop.
     pub asked_to_stop: bool,
+    /// Where several ranks spent their time.
+    pub spent: Option<Spent>,
 }
 
 impl StepOutcome {
@@ -253,7 +255,7 @@ impl<'a, D: Device> Trainer<'a, D> {
     /// Waits for a step's end.
     pub fn finish(&self, pending: PendingStep<D>) -> device::Result<StepOutcome> {
         let PendingStep { step, learning_rate, pending } = pending;
-        let Told { losses, verdict, stop } = self.told(pending)?;
+        let Told { losses, verdict, stop, spent } = self.told(pending)?;
         let Losses { generative, class } = self.losses(&losses);
         let Verdict { gradient_norm, skipped } = Verdict::of(verdict);
 
@@ -269,6 +271,7 @@ impl<'a, D: Device> Trainer<'a, D> {
             learning_rate,
             skipped,
             asked_to_stop: stop,
+            spent,
         })
     }
 

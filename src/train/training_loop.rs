@@ -256,10 +256,12 @@ impl<D: Device> TrainingLoop<'_, D> {
     ) -> Result<(), TrainError> {
         let data_wait = self.batches.wait().fraction();
         let sensed = self.monitor.as_ref().and_then(Monitor::latest);
+        let ranks = self.together.size();
+        let each = tokens_per_second / ranks as f64;
         let pace = Pace {
             tokens_per_second,
             images_per_second: tokens_per_second / self.length as f64,
-            utilisation: self.compute.utilisation(tokens_per_second),
+            utilisation: self.compute.utilisation(each),
             gpu: sensed.map(|(reading, _)| reading),
             gpu_is_new: sensed.is_some_and(|(_, is_new)| is_new),
             elapsed: self.progress.elapsed,
@@ -277,6 +279,10 @@ impl<D: Device> TrainingLoop<'_, D> {
             grad_norm: outcome.gradient_norm,
             tokens_per_second,
             images_per_second: Some(pace.images_per_second),
+            tokens_per_second_per_rank: (ranks > 1).then_some(each),
+            exchange_ms: outcome.spent.map(|spent| spent.exchanging),
+            skew_ms: outcome.spent.map(|spent| spent.skew),
+            slowest_rank: outcome.spent.map(|spent| spent.slowest as u64),
             data_wait: Some(data_wait),
             mfu: pace.utilisation.map(|share| share.needed),
             mfu_palm: pace.utilisation.map(|share| share.palm),

@@ -36,6 +36,18 @@ fn a_late_rank_changes_nothing() {
     libraries.train(1, &run("alone"), &flags, &[]).succeed();
     libraries.train(2, &run("late"), &flags, &[("NCCLSIM_FAULT", "rank=1,at=9,kind=late,ms=900")]).succeed();
     assert!(state(&run("late"), 2) == state(&run("alone"), 2));
+
+    // It is seen where the time of the step went.
+    let text = std::fs::read_to_string(run("late").join("metrics.jsonl")).unwrap();
+    let steps: Vec<serde_json::Value> = text.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let of = |step: &serde_json::Value, name: &str| step[name].as_f64().unwrap_or_else(|| panic!("no {name}: {text}"));
+    let trained: Vec<_> = steps.iter().filter(|step| step.get("grad_norm").is_some()).collect();
+    assert!(trained.iter().any(|step| of(step, "exchange_ms") >= 899.0), "{text}");
+    for step in trained {
+        assert!(of(step, "skew_ms") >= 0.0 && of(step, "slowest_rank") < 2.0, "{text}");
+        let each = of(step, "tokens_per_second_per_rank");
+        assert!((2.0 * each / of(step, "tokens_per_second") - 1.0).abs() < 1e-9, "{text}");
+    }
 }
 
 #[test]

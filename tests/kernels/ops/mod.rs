@@ -16,6 +16,7 @@ pub mod ema;
 pub mod embedding;
 pub mod everything;
 pub mod global_norm;
+pub mod lap;
 pub mod layernorm;
 pub mod linear;
 pub mod mean_pool;
@@ -23,7 +24,6 @@ mod memory;
 pub mod mlp;
 pub mod reference;
 pub mod sample;
-pub mod stamp;
 pub mod support;
 
 use igpt_engine::device::{CpuDevice, CudaDevice, Precision};
@@ -80,6 +80,7 @@ macro_rules! op_table {
             global_norm {
                 norm_of_everything, bounds, many_partial_sums, both_precisions, ends_of_the_range, sums_of_blocks, verdicts
             }
+            lap { totals_add_up, mistakes_are_errors }
             layernorm {
                 forward, backward, wide, bounds, many_sums, far_from_zero, small_rows, values_of_any_size, mistakes_are_errors
             }
@@ -98,7 +99,6 @@ macro_rules! op_table {
                 argmax_of_no_numbers, top_k_keeps_the_best, top_k_of_many, top_p_draws_from_the_nucleus,
                 top_p_keeps_as_many_equals_as_it_needs, large_palettes, odd_logits, mistakes_are_errors
             }
-            stamp { times_pass, mistakes_are_errors }
         }
     };
 }

@@ -56,11 +56,11 @@ impl Names {
             let kernels = vec![("ema".to_owned(), fixed(8 * count + 4, 4 * count))];
             cases.push(Case { card: None, shape: count.to_string(), run: Box::new(ema), kernels });
 
-            let stamp = move |device: &CudaDevice| {
-                device.stamp(&mut tensor(device, &[8]), 1).unwrap();
+            let lap = move |device: &CudaDevice| {
+                device.lap(&mut tensor(device, &[8]), Some(1)).unwrap();
             };
-            let kernels = vec![("stamp".to_owned(), fixed(8, 4))];
-            cases.push(Case { card: None, shape: "1".to_owned(), run: Box::new(stamp), kernels });
+            let kernels = vec![("lap".to_owned(), fixed(12, 12))];
+            cases.push(Case { card: None, shape: "1".to_owned(), run: Box::new(lap), kernels });
 
             // The gradient of a weight by many rows, in 4 splits of k.
             let (rows, width, splits) = (1024, 64, 4);

@@ -12,6 +12,7 @@ mod elementwise;
 mod ema;
 mod embedding;
 mod global_norm;
+mod lap;
 mod layernorm;
 mod linear;
 mod linear_bf16;
@@ -19,7 +20,6 @@ mod linear_f32;
 mod linear_sm90;
 mod mean_pool;
 mod sample;
-mod stamp;
 mod sum_partials;
 
 use igpt_engine::device::{CudaDevice, Precision};
@@ -119,6 +119,7 @@ pub fn all() -> impl Iterator<Item = &'static Mutant> {
         linear_sm90::MUTANTS,
         attention::MUTANTS,
         linear_f32::MUTANTS,
+        lap::MUTANTS,
         layernorm::MUTANTS,
         adam::MUTANTS,
         attention_decode::MUTANTS,
@@ -130,7 +131,6 @@ pub fn all() -> impl Iterator<Item = &'static Mutant> {
         global_norm::MUTANTS,
         mean_pool::MUTANTS,
         sample::MUTANTS,
-        stamp::MUTANTS,
         sum_partials::MUTANTS,
     ];
     TABLES.into_iter().flatten()
