@@ -431,3 +431,40 @@ fn a_gpu_skips_steps_as_the_cpu_does() {
     skips_and_resumes(&device);
     ends_after_too_many(&device);
 }
+
+/// With a limit of less than a deviation many steps are spikes: they leave weights and moments as they were, and a run that was stopped
+/// in between goes on with what it knew of the steps before.
+#[test]
+fn spikes_are_skipped_and_a_resumed_run_skips_the_same() {
+    let device = CpuDevice::new(Some(1)).unwrap();
+    let place = tempfile::tempdir().unwrap();
+    let seven = skipping(place.path(), "spikes", Objective::Ar, false);
+    let whole = Settings {
+        out: place.path().join("whole"),
+        data: igpt_engine::data::DataSpec::Sample,
+        init: None,
+        layers: Some(1),
+        width: Some(16),
+        heads: Some(2),
+        resolution: Some(4),
+        steps: 84,
+        skip_spikes: Some(0.3),
+        max_skipped: 60,
+        save_every: 1,
+        keep: 0,
+        ..seven
+    };
+    assert_eq!(session(&device, &whole, false, 999).unwrap(), 84);
+    let seen = skipped(&whole);
+    let spikes: Vec<usize> = (0..84).filter(|step| seen[*step].0 > 0).collect();
+    assert!(spikes.len() > 2 && spikes[0] >= 64 && seen.iter().all(|(_, finite)| *finite), "{seen:?}");
+    for step in spikes {
+        assert!(state(&whole, step as u64) == state(&whole, step as u64 + 1), "step {}", step + 1);
+    }
+
+    let parts = Settings { out: place.path().join("parts"), ..whole.clone() };
+    session(&device, &parts, false, 70).unwrap();
+    assert_eq!(session(&device, &parts, true, 999).unwrap(), 84);
+    assert_eq!(skipped(&parts), seen);
+    assert!(state(&parts, 84) == state(&whole, 84), "the bits differ");
+}

@@ -16,7 +16,7 @@ use super::tensors::TensorHeader;
 use super::weights::open_files;
 use super::{EMA_FILE, MODEL_FILE, OPTIMIZER_FILE, TRAINING_FILE};
 use crate::data::{hex, sha256};
-use crate::device::Device;
+use crate::device::{Device, RECENT};
 use crate::model::{ModelConfig, parameter_specs};
 use crate::optim::Skipped;
 use crate::tape::ParameterSpec;
@@ -42,6 +42,9 @@ pub struct Progress {
     /// Fine-tuning: the best accuracy so far.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub best: Option<BestAccuracy>,
+    /// What is known of the last steps, where those that are spikes are skipped.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub spikes: Option<[f64; RECENT]>,
     /// Seconds of training, over all sessions.
     pub elapsed: f64,
 }

@@ -55,6 +55,7 @@ pub use ops::linear::{LinearOps, WeightGradient, WeightLayout};
 pub use ops::mean_pool::MeanPoolOps;
 pub use ops::mlp::{Activation, HiddenGradients, MlpGradients, MlpOps, MlpOutput, MlpWeights};
 pub use ops::sample::{SampleOps, SampleOptions};
+pub use ops::spike::{RECENT, SpikeOps};
 pub use precision::Precision;
 pub use shape_check::ShapeError;
 pub use tensors::{GpuMemory, Tensors};
@@ -67,7 +68,7 @@ pub mod prelude {
     pub use super::{
         AdamOps, AttentionDecodeOps, AttentionOps, AttentionPrefillOps, Capture, CrossEntropyOps, Device,
         ElementwiseOps, EmaOps, EmbeddingOps, GlobalNormOps, LapOps, LayerNormOps, LinearOps, MeanPoolOps, MlpOps,
-        SampleOps, Tensors,
+        SampleOps, SpikeOps, Tensors,
     };
 }
 
@@ -93,6 +94,7 @@ pub trait Device:
     + AdamOps
     + EmaOps
     + SampleOps
+    + SpikeOps
 {
 }
 

@@ -88,7 +88,7 @@ impl Report {
         let done = history.last_step().map_or(0, |record| record.step);
         rows.push(("Steps", format!("{} of {}", grouped(done), grouped(self.planned_steps))));
         if history.skipped() > 0 {
-            let why = "loss or gradient was not finite, so no update was made";
+            let why = "loss or gradient was not finite, or a spike, so no update was made";
             rows.push(("Skipped steps", format!("{}: {why}", grouped(history.skipped()))));
         }
         if let Some(last) = history.last_made() {

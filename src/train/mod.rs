@@ -25,6 +25,7 @@ mod settings_resume;
 mod setup;
 mod shared_step;
 mod skipping;
+mod spikes;
 mod state;
 mod telling;
 mod together;

@@ -13,7 +13,7 @@ use super::together::Together;
 use crate::checkpoint::{Files, Progress};
 use crate::comm::{Comm, Reduction};
 use crate::data::Batch;
-use crate::device::{CpuDevice, Result, Tensors};
+use crate::device::{CpuDevice, RECENT, Result, Tensors};
 use crate::model::{Criterion, Masking, ModelConfig, Objective, Preset, Transformer, parameter_specs};
 use crate::optim::{Adam, AdamConfig, Average, Schedule, ScheduleKind, Skipped};
 use crate::tape::{ParameterSpec, Parameters};
@@ -128,6 +128,8 @@ struct Run {
     clip: Option<f32>,
     /// A weight that is infinite from the start, so that no step has a finite loss.
     is_ruined: bool,
+    /// Steps before, beside which these are spikes.
+    spikes: Option<[f64; RECENT]>,
 }
 
 /// Twelve micro-batches, which one to four ranks share.
@@ -138,7 +140,7 @@ const LENGTH: usize = 16;
 impl Run {
     fn pretraining(width: usize, layers: usize) -> Self {
         let config = ModelConfig { layers, width, heads: 2, vocabulary: 64, ..ModelConfig::preset(Preset::Tiny, 4) };
-        Self { config, criterion: Objective::Ar.into(), ema: false, clip: None, is_ruined: false }
+        Self { config, criterion: Objective::Ar.into(), ema: false, clip: None, is_ruined: false, spikes: None }
     }
 
     fn values(&self, spec: &ParameterSpec, index: usize) -> Vec<f32> {
@@ -207,6 +209,7 @@ impl Run {
         let model = Transformer::new(self.config.clone()).unwrap();
         let mut trainer =
             Trainer::shared(&device, model, state, (schedule, self.criterion), (&together, sharing)).unwrap();
+        trainer = trainer.skipping_spikes(self.spikes.map(|_| 6.0), self.spikes, 0).unwrap();
 
         // Micro-batch m is rank m mod W's.
         let mut left = Left::default();
@@ -306,6 +309,19 @@ fn steps_that_are_not_finite_are_skipped_alike() {
     let left = assert_same(&run, &[1, 2]);
     let skipped: Vec<_> = left.outcomes.iter().map(|(_, total, in_a_row)| (*total, *in_a_row)).collect();
     assert_eq!(skipped, [(1, 1), (2, 2)]);
+    let moments = left.tensors.iter().filter(|((_, kept), _)| kept.ends_with("Moment"));
+    assert!(moments.flat_map(|(_, values)| values).all(|bits| *bits == 0));
+}
+
+/// Losses of ln 64 or so, where they were 1.
+#[test]
+fn spikes_are_skipped_alike() {
+    let run = Run { spikes: Some([0.0, 0.0, 100.0, 1.0, 1e-6, 1.0, 1.0]), ..Run::pretraining(32, 1) };
+    let left = assert_same(&run, &[1, 2, 3]);
+    let skipped: Vec<_> = left.outcomes.iter().map(|(_, total, in_a_row)| (*total, *in_a_row)).collect();
+    assert_eq!(skipped, [(1, 1), (2, 2)]);
+    let finite = |bits: u64| f64::from_bits(bits).is_finite() && bits != 0;
+    assert!(left.outcomes.iter().all(|(numbers, ..)| numbers.iter().all(|bits| finite(*bits))));
     let moments = left.tensors.iter().filter(|((_, kept), _)| kept.ends_with("Moment"));
     assert!(moments.flat_map(|(_, values)| values).all(|bits| *bits == 0));
 }

@@ -19,6 +19,7 @@ const HASH: usize = 32;
 impl<D: Device> TrainingLoop<'_, D> {
     /// Writes a checkpoint and removes the oldest: all ranks together.
     pub(super) fn save(&mut self, events: &mut dyn Events) -> Result<(), TrainError> {
+        self.progress.spikes = self.trainer.known_for_spikes()?;
         self.led("the look at the weights before a checkpoint", |it| it.prepare_saving(events))?;
         let path = self.records.as_ref().map(|records| records.folder.checkpoint(self.progress.step));
         self.write(path.as_deref(), Some(self.progress))?;
@@ -27,6 +28,7 @@ impl<D: Device> TrainingLoop<'_, D> {
 
     /// The same by rank 0 alone, which has all there is.
     pub(super) fn save_alone(&mut self, events: &mut dyn Events) -> Result<(), TrainError> {
+        self.progress.spikes = self.trainer.known_for_spikes()?;
         self.prepare_saving(events)?;
         let path = self.records.as_ref().map(|records| records.folder.checkpoint(self.progress.step));
         if let Some(path) = &path {

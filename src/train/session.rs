@@ -147,7 +147,8 @@ impl<'a, D: Device> Session<'a, D> {
         let (schedule, criterion) = (setup::schedule(&settings), setup::criterion(&settings));
         let model = Transformer::new(config)?.recomputing(settings.recompute);
         let trainer = Trainer::shared(device, model, state, (schedule, criterion), (&together, sharing))?
-            .with_graphs(!settings.no_graph);
+            .with_graphs(!settings.no_graph)
+            .skipping_spikes(settings.skip_spikes, progress.spikes, progress.skipped.in_a_row)?;
         Ok(Self { settings, train, validation, palette, folder, together, trainer, progress, eval_batch, notes })
     }
 

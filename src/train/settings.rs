@@ -94,6 +94,8 @@ pub struct Settings {
     pub clip: Option<f32>,
     /// Steps in a row that may be skipped, since loss or gradient is not finite, before the run ends.
     pub max_skipped: u64,
+    /// Steps whose loss or gradient is so many standard deviations above those before are skipped; none if `None`.
+    pub skip_spikes: Option<f32>,
     /// Seed of everything random.
     pub seed: u64,
     /// The run folder.
@@ -208,6 +210,7 @@ impl Settings {
             ema: None,
             clip: None,
             max_skipped: 10,
+            skip_spikes: None,
             seed: 0,
             out,
             eval_every: steps.div_ceil(10),

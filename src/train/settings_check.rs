@@ -47,6 +47,9 @@ impl Settings {
             );
         }
         self.check_cooldown()?;
+        if self.skip_spikes.is_some_and(|sigmas| !(sigmas > 0.0 && sigmas.is_finite())) {
+            return fail("--skip-spikes must be above 0; leave it out to skip no spikes".to_owned());
+        }
         if self.clip.is_some_and(|clip| !(clip > 0.0 && clip.is_finite())) {
             return fail("--clip must be above 0; leave it out for no limit".to_owned());
         }

@@ -21,6 +21,7 @@ impl Settings {
             keep: earlier.keep,
             no_tensorboard: earlier.no_tensorboard,
             max_skipped: earlier.max_skipped,
+            skip_spikes: earlier.skip_spikes,
             device: earlier.device,
             precision: earlier.precision,
             no_graph: earlier.no_graph,

@@ -4,10 +4,11 @@ use super::Trainer;
 use super::buckets::Buckets;
 use super::reduce::Reducer;
 use super::settings::Settings;
+use super::spikes::Spikes;
 use super::telling::{Lap, Telling, Told};
 use super::together::Together;
 use crate::comm::Reduction;
-use crate::device::{self, AdamStep, Device, VERDICT};
+use crate::device::{self, AdamStep, Device, RECENT, VERDICT};
 use crate::model::{Criterion, MicroBatch, Transformer};
 use crate::optim::{Adam, Average};
 use crate::tape::{ParameterId, ParameterSpec, Parameters};
@@ -138,7 +139,7 @@ impl<D: Device> Shared<D> {
         &mut self,
         device: &D,
         (parameters, gradients): (&mut Parameters<D>, &[D::Tensor]),
-        (adam, average): (&mut Adam<D>, Option<&mut Average<D>>),
+        (adam, average, spikes): (&mut Adam<D>, Option<&mut Average<D>>, Option<&mut Spikes<D>>),
         step: AdamStep,
         losses: &[D::Tensor],
     ) -> device::Result<()> {
@@ -146,6 +147,9 @@ impl<D: Device> Shared<D> {
         let (comm, note) = (together.comm(), |what: &str| together.note(what));
         if !reducer.judge(device, comm, adam.verdict_mut(), &note)? {
             adam.judge(device, gradients)?;
+        }
+        if let Some(spikes) = spikes {
+            spikes.judge(device, losses, Some((comm, &note)), adam.verdict_mut())?;
         }
 
         // Of all, or of this rank's parts.
@@ -178,15 +182,18 @@ impl<D: Device> Trainer<'_, D> {
 
     /// Losses and verdict of a step; of all ranks, where several share it.
     pub(super) fn told(&self, pending: D::PendingRead) -> device::Result<Told> {
+        // What is known for spikes comes last.
+        let mut values = self.device.wait(pending)?;
+        let recent =
+            if self.spikes.is_some() { values.split_off(values.len().saturating_sub(RECENT)) } else { Vec::new() };
+        let norm = recent.get(1).copied();
         let Some(Shared { together, telling, .. }) = &self.shared else {
-            let values = self.device.wait(pending)?;
             let (losses, verdict) = values.split_last_chunk::<VERDICT>().unwrap_or((&[], &[f32::NAN; VERDICT]));
-            return Ok(Told { losses: losses.to_vec(), verdict: *verdict, stop: false, spent: None });
+            return Ok(Told { losses: losses.to_vec(), verdict: *verdict, stop: false, spent: None, norm });
         };
-        let values = self.device.wait(pending)?;
         together.check()?;
         let Criterion { generative_weight, classification_weight, .. } = self.criterion;
         let losses = [generative_weight, classification_weight].iter().filter(|weight| **weight != 0.0).count();
-        telling.read(&values, losses)
+        Ok(Told { norm, ..telling.read(&values, losses)? })
     }
 }

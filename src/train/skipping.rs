@@ -1,4 +1,4 @@
-//! Steps that were skipped because loss or gradient was not finite: what is said of them, and when they end a run.
+//! Steps that were skipped because loss or gradient was not finite, or a spike: what is said of them, and when they end a run.
 
 use super::{Events, StepOutcome, TrainError};
 
@@ -20,7 +20,7 @@ impl Skipping {
     pub fn note(&mut self, outcome: &StepOutcome, events: &mut dyn Events) {
         let in_a_row = outcome.skipped.in_a_row;
         if in_a_row == 1 && self.max > 1 {
-            let (what, value) = not_finite(outcome);
+            let (what, value) = why(outcome);
             events.note(&format!(
                 "note: step {} was skipped, since its {what} is {value}: weights and moments stay as they were; {} in a row \
                  end the run (--max-skipped)",
@@ -39,16 +39,17 @@ impl Skipping {
     /// [`TrainError::Skipped`].
     pub fn check(&self) -> Result<(), TrainError> {
         let Some(outcome) = &self.last else { return Ok(()) };
-        let (what, value) = not_finite(outcome);
+        let (what, value) = why(outcome);
         let (step, in_a_row) = (outcome.step, outcome.skipped.in_a_row);
         Err(TrainError::Skipped { what, value, step, in_a_row, made: step - in_a_row })
     }
 }
 
-/// What was not finite in a step that was skipped. Where the loss is not, the gradient is not either.
-fn not_finite(outcome: &StepOutcome) -> (&'static str, f64) {
-    match outcome.loss.is_finite() {
-        false => ("loss", outcome.loss),
-        true => ("gradient norm", outcome.gradient_norm),
+/// What was wrong with a step that was skipped. Where the loss is not finite, the gradient is not either.
+fn why(outcome: &StepOutcome) -> (&'static str, f64) {
+    match (outcome.is_spike, outcome.loss.is_finite()) {
+        (true, _) => ("loss or its gradient's norm is a spike (--skip-spikes), and the loss", outcome.loss),
+        (false, false) => ("loss", outcome.loss),
+        (false, true) => ("gradient norm", outcome.gradient_norm),
     }
 }

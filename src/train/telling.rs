@@ -39,6 +39,8 @@ pub(super) struct Told {
     pub stop: bool,
     /// Where the ranks spent their time, if there are several.
     pub spent: Option<Spent>,
+    /// The norm of the gradient, which the verdict has no more where it is that of a spike; if spikes are looked for.
+    pub norm: Option<f32>,
 }
 
 /// Where the ranks of a step spent their time until the update, in milliseconds.
@@ -148,7 +150,7 @@ impl<D: Device> Telling<D> {
         let laps: Vec<[f32; LAPS]> =
             ranks.iter().map(|rank| std::array::from_fn(|lap| rank[losses + VERDICT + lap])).collect();
         let spent = Spent::of(&laps).filter(|_| self.world > 1);
-        Ok(Told { losses: (0..batches).flat_map(of_batch).collect(), verdict, stop, spent })
+        Ok(Told { losses: (0..batches).flat_map(of_batch).collect(), verdict, stop, spent, norm: None })
     }
 }
 
@@ -167,7 +169,7 @@ mod tests {
             [1.0, 1.5, 3.0, 3.5, 7.0, 0.0, 0.0, 95.0, 10.0, 1.0],
         ];
         let told = told.concat();
-        let Told { losses, verdict, stop, spent } = telling.read(&told, 2).unwrap();
+        let Told { losses, verdict, stop, spent, .. } = telling.read(&told, 2).unwrap();
         assert_eq!(spent, Some(Spent { exchanging: 10.0, skew: 15.0, slowest: 1 }));
         assert_eq!(losses, [0.0, 0.5, 1.0, 1.5, 2.0, 2.5, 3.0, 3.5]);
         assert_eq!((verdict, stop), ([7.0, 0.0, 0.0], true));

@@ -1,11 +1,12 @@
 //! One optimiser step, and the state that a resumed run must restore bit for bit.
 
 use super::shared_step::{Shared, Sharing};
+use super::spikes::Spikes;
 use super::state::State;
 use super::telling::{Spent, Told};
 use super::together::Together;
 use crate::data::Batch;
-use crate::device::{self, AdamStep, Device, tokens};
+use crate::device::{self, AdamStep, Device, RECENT, tokens};
 use crate::model::{ClassBatch, Criterion, MicroBatch, Objective, Transformer};
 use crate::optim::{Adam, Average, Schedule, Skipped, Verdict};
 use crate::tape::Parameters;
@@ -20,6 +21,8 @@ pub struct Trainer<'a, D: Device> {
     pub(super) adam: Adam<D>,
     /// The moving average of the parameters, if one is kept.
     pub(super) average: Option<Average<D>>,
+    /// Tells spikes, if steps that are some are to be skipped.
+    pub(super) spikes: Option<Spikes<D>>,
     schedule: Schedule,
     pub(super) criterion: Criterion,
     graphs: bool,
@@ -76,6 +79,8 @@ pub struct StepOutcome {
     pub learning_rate: f64,
     /// Steps that were skipped so far because loss or gradient was not finite; this one was if any is in a row.
     pub skipped: Skipped,
+    /// Whether it was skipped as a spike: loss and gradient are finite, and far above those before.
+    pub is_spike: bool,
     /// Whether any rank of several was asked to stop.
     pub asked_to_stop: bool,
     /// Where several ranks spent their time.
@@ -107,6 +112,7 @@ impl<'a, D: Device> Trainer<'a, D> {
             gradients,
             adam,
             average: None,
+            spikes: None,
             schedule,
             criterion: criterion.into(),
             graphs: true,
@@ -138,6 +144,7 @@ impl<'a, D: Device> Trainer<'a, D> {
             gradients,
             adam,
             average,
+            spikes: None,
             schedule,
             criterion,
             graphs,
@@ -151,6 +158,23 @@ impl<'a, D: Device> Trainer<'a, D> {
     pub fn with_average(mut self, average: Option<Average<D>>) -> Self {
         self.average = average;
         self
+    }
+
+    /// Skips steps whose loss or gradient is more than `sigmas` standard deviations above those before, going on from what a
+    /// checkpoint has of them ([`Trainer::known_for_spikes`]).
+    pub fn skipping_spikes(
+        mut self,
+        sigmas: Option<f32>,
+        known: Option<[f64; RECENT]>,
+        in_a_row: u64,
+    ) -> device::Result<Self> {
+        self.spikes = sigmas.map(|sigmas| Spikes::new(self.device, sigmas, known, in_a_row)).transpose()?;
+        Ok(self)
+    }
+
+    /// What is known of the last steps, if spikes are looked for.
+    pub fn known_for_spikes(&self) -> device::Result<Option<[f64; RECENT]>> {
+        self.spikes.as_ref().map(|spikes| spikes.known(self.device)).transpose()
     }
 
     /// Whether a step is captured once and then replayed, where the device can: the default. The numbers are the same
@@ -255,9 +279,11 @@ impl<'a, D: Device> Trainer<'a, D> {
     /// Waits for a step's end.
     pub fn finish(&self, pending: PendingStep<D>) -> device::Result<StepOutcome> {
         let PendingStep { step, learning_rate, pending } = pending;
-        let Told { losses, verdict, stop, spent } = self.told(pending)?;
+        let Told { losses, verdict, stop, spent, norm } = self.told(pending)?;
         let Losses { generative, class } = self.losses(&losses);
         let Verdict { gradient_norm, skipped } = Verdict::of(verdict);
+        let is_spike = norm.is_some_and(f32::is_finite) && !gradient_norm.is_finite();
+        let gradient_norm = norm.map_or(gradient_norm, f64::from);
 
         // Unweighted, where they were computed at all.
         let Criterion { generative_weight, classification_weight, .. } = self.criterion;
@@ -270,6 +296,7 @@ impl<'a, D: Device> Trainer<'a, D> {
             gradient_norm,
             learning_rate,
             skipped,
+            is_spike,
             asked_to_stop: stop,
             spent,
         })
@@ -342,20 +369,30 @@ impl<'a, D: Device> Trainer<'a, D> {
 
     /// The step on the staged inputs: nothing here moves numbers between host and device, so it can be recorded.
     fn compute(&mut self, update: AdamStep) -> device::Result<Outputs<D>> {
-        let Self { device, model, parameters, gradients, adam, average, criterion, inputs, shared, .. } = self;
+        let Self { device, model, parameters, gradients, adam, average, spikes, criterion, inputs, shared, .. } = self;
         let device: &D = device;
         let batches = inputs.as_ref().map_or(&[][..], |inputs| &inputs.micro_batches);
 
         // With other ranks.
         if let Some(shared) = shared {
             let losses = shared.gradients(device, (model, criterion), parameters, batches, gradients)?;
-            shared.update(device, (parameters, gradients), (adam, average.as_mut()), update, &losses)?;
+            shared.update(
+                device,
+                (parameters, gradients),
+                (adam, average.as_mut(), spikes.as_mut()),
+                update,
+                &losses,
+            )?;
             return Ok(Outputs { losses });
         }
 
         // Alone: the update is made if loss and gradient are finite.
         let losses = model.accumulate_gradients(device, parameters, criterion, batches, gradients)?;
-        adam.apply(device, parameters, gradients, update)?;
+        adam.judge(device, gradients)?;
+        if let Some(spikes) = spikes {
+            spikes.judge(device, &losses, None, adam.verdict_mut())?;
+        }
+        adam.apply_judged(device, parameters, gradients, update)?;
         if let Some(average) = average {
             average.update(device, parameters, adam.verdict())?;
         }
@@ -364,10 +401,11 @@ impl<'a, D: Device> Trainer<'a, D> {
 
     /// Reads the losses, then the verdict on the gradients; of all ranks, where several share the step.
     fn read(&self, outputs: &Outputs<D>) -> device::Result<D::PendingRead> {
+        let recent = self.spikes.as_ref().map(Spikes::recent);
         if let Some(told) = self.shared.as_ref().and_then(Shared::told) {
-            return self.device.read(&[told]);
+            return self.device.read(&[told].into_iter().chain(recent).collect::<Vec<_>>());
         }
-        let scalars: Vec<_> = outputs.losses.iter().chain([self.adam.verdict()]).collect();
+        let scalars: Vec<_> = outputs.losses.iter().chain([self.adam.verdict()]).chain(recent).collect();
         self.device.read(&scalars)
     }
 }

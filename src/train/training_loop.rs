@@ -261,7 +261,7 @@ impl<D: Device> TrainingLoop<'_, D> {
         let pace = Pace {
             tokens_per_second,
             images_per_second: tokens_per_second / self.length as f64,
-            utilisation: self.compute.utilisation(each),
+            utilisation: self.compute.utilisation(tokens_per_second),
             gpu: sensed.map(|(reading, _)| reading),
             gpu_is_new: sensed.is_some_and(|(_, is_new)| is_new),
             elapsed: self.progress.elapsed,

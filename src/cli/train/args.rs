@@ -161,6 +161,10 @@ pub struct TrainArgs {
     /// stay as they were [default: 10]
     #[arg(long, value_name = "N", value_parser = whole::<u64>(), help_heading = "Optimisation")]
     pub max_skipped: Option<u64>,
+    /// Skip spikes: steps whose loss or gradient norm is more than so many standard deviations above the mean of the last 128 (an
+    /// exponential window) are skipped like those that are not finite; 6 is a good number [default: none are]
+    #[arg(long, value_name = "SIGMAS", help_heading = "Optimisation")]
+    pub skip_spikes: Option<f32>,
     /// Seed of weights, order, augmentation and samples [default: 0]
     #[arg(long, value_name = "N", value_parser = whole::<u64>(), help_heading = "Optimisation")]
     pub seed: Option<u64>,

@@ -25,6 +25,7 @@ mod mlp;
 mod panels;
 mod parallel;
 mod sample;
+mod spike;
 mod tensor;
 mod tensors;
 mod timing;

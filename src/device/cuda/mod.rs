@@ -42,6 +42,7 @@ mod pointer;
 mod reduce_partials;
 mod release;
 mod sample;
+mod spike;
 mod splits;
 mod tensor;
 mod tensor_list;

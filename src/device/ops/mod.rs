@@ -15,3 +15,4 @@ pub mod linear;
 pub mod mean_pool;
 pub mod mlp;
 pub mod sample;
+pub mod spike;

@@ -24,6 +24,7 @@ mod memory;
 pub mod mlp;
 pub mod reference;
 pub mod sample;
+pub mod spike;
 pub mod support;
 
 use igpt_engine::device::{CpuDevice, CudaDevice, Precision};
@@ -99,6 +100,7 @@ macro_rules! op_table {
                 argmax_of_no_numbers, top_k_keeps_the_best, top_k_of_many, top_p_draws_from_the_nucleus,
                 top_p_keeps_as_many_equals_as_it_needs, large_palettes, odd_logits, mistakes_are_errors
             }
+            spike { as_on_the_host, mistakes_are_errors }
         }
     };
 }

@@ -62,6 +62,13 @@ impl Names {
             let kernels = vec![("lap".to_owned(), fixed(12, 12))];
             cases.push(Case { card: None, shape: "1".to_owned(), run: Box::new(lap), kernels });
 
+            let spike = move |device: &CudaDevice| {
+                let [losses, mut recent, mut verdict] = [64, 7, 3].map(|count| tensor(device, &[count]));
+                device.judge_spike(&losses, 6.0, &mut recent, &mut verdict).unwrap();
+            };
+            let kernels = vec![("judge_spike".to_owned(), fixed(4 * (64 + 7 + 3), 4 * 10))];
+            cases.push(Case { card: None, shape: "64".to_owned(), run: Box::new(spike), kernels });
+
             // The gradient of a weight by many rows, in 4 splits of k.
             let (rows, width, splits) = (1024, 64, 4);
             let sums = move |device: &CudaDevice| {

@@ -20,6 +20,7 @@ mod linear_f32;
 mod linear_sm90;
 mod mean_pool;
 mod sample;
+mod spike;
 mod sum_partials;
 
 use igpt_engine::device::{CudaDevice, Precision};
@@ -110,7 +111,7 @@ use mutants;
 
 /// All of them.
 pub fn all() -> impl Iterator<Item = &'static Mutant> {
-    const TABLES: [&[Mutant]; 21] = [
+    const TABLES: [&[Mutant]; 22] = [
         linear_bf16::MUTANTS,
         attention_backward::MUTANTS,
         attention_backward_sm90::MUTANTS,
@@ -131,6 +132,7 @@ pub fn all() -> impl Iterator<Item = &'static Mutant> {
         global_norm::MUTANTS,
         mean_pool::MUTANTS,
         sample::MUTANTS,
+        spike::MUTANTS,
         sum_partials::MUTANTS,
     ];
     TABLES.into_iter().flatten()
