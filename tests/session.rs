@@ -451,7 +451,7 @@ fn spikes_are_skipped_and_a_resumed_run_skips_the_same() {
         skip_spikes: Some(0.3),
         max_skipped: 60,
         save_every: 1,
-        keep: 0,
+        keep: 99,
         ..seven
     };
     assert_eq!(session(&device, &whole, false, 999).unwrap(), 84);
