@@ -117,6 +117,8 @@ impl TrainRecord {
 }
 
 /// A line of `metrics.jsonl`.
+// One at a time is in memory.
+#[allow(clippy::large_enum_variant)]
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(untagged)]
 pub enum Record {

@@ -3,6 +3,9 @@
 use crate::comm::Comm;
 use crate::device::{self, Device, RECENT};
 
+/// What ranks exchange losses by, and what remembers that they do.
+pub(super) type Ranks<'a, D> = (&'a dyn Comm<D>, &'a dyn Fn(&str));
+
 /// Tells spikes from steps, on the device.
 pub(super) struct Spikes<D: Device> {
     /// Standard deviations above the mean.
@@ -38,11 +41,11 @@ impl<D: Device> Spikes<D> {
         &mut self,
         device: &D,
         losses: &[D::Tensor],
-        ranks: Option<(&dyn Comm<D>, &dyn Fn(&str))>,
+        ranks: Option<Ranks<'_, D>>,
         verdict: &mut D::Tensor,
     ) -> device::Result<()> {
         let (count, world) = (losses.len(), ranks.map_or(1, |(comm, _)| comm.size()));
-        if !self.losses.as_ref().is_some_and(|(own, _)| device.shape(own) == [count]) {
+        if self.losses.as_ref().is_none_or(|(own, _)| device.shape(own) != [count]) {
             let all = (world > 1).then(|| device.zeros(&[world * count])).transpose()?;
             self.losses = Some((device.zeros(&[count])?, all));
         }
