@@ -98,6 +98,7 @@ fn every_variant_comes_back_bit_for_bit() {
             best_validation: Some(0.1 + 0.2),
             elapsed: 1e-300 / 3.0,
             best: Some(BestAccuracy { step: 3, accuracy: 1.0 / 3.0, validations_since: 2 }),
+            spikes: Some([0.0, 1.5, 64.0, 2.25, 0.1, f64::from(0.3f32), 0.0]),
         };
         let (first_moments, second_moments) = (first.values(), second.values());
         let training = Some(TrainingState { first_moments, second_moments, progress });
