@@ -1,13 +1,12 @@
 //! A step as one of several ranks: whose gradients are taken, who updates what, and what is told.
 
-use super::Trainer;
 use super::buckets::Buckets;
 use super::reduce::Reducer;
 use super::settings::Settings;
 use super::telling::{Telling, Told};
 use super::together::Together;
 use crate::comm::Reduction;
-use crate::device::{self, AdamStep, Device, VERDICT};
+use crate::device::{self, AdamStep, Device};
 use crate::model::{Criterion, MicroBatch, Transformer};
 use crate::optim::{Adam, Average};
 use crate::tape::{ParameterId, ParameterSpec, Parameters};
@@ -156,32 +155,19 @@ impl<D: Device> Shared<D> {
         self.gather(device, parameters)
     }
 
+    /// Tells the other ranks with the next step whether this one was asked to stop.
+    pub fn tell(&mut self, device: &D, stop: bool) -> device::Result<()> {
+        self.telling.tell(device, stop)
+    }
+
     /// What all ranks told of the last step, on the device.
     pub fn told(&self) -> Option<&D::Tensor> {
         self.telling.told()
     }
-}
 
-impl<D: Device> Trainer<'_, D> {
-    /// Tells the other ranks with the next step whether this one was asked to stop; alone, nobody.
-    pub(super) fn tell(&mut self, stop: bool) -> device::Result<()> {
-        match &mut self.shared {
-            Some(Shared { telling, .. }) => telling.tell(self.device, stop),
-            None => Ok(()),
-        }
-    }
-
-    /// Losses and verdict of a step; of all ranks, where several share it.
-    pub(super) fn told(&self, pending: D::PendingRead) -> device::Result<Told> {
-        let Some(Shared { together, telling, .. }) = &self.shared else {
-            let values = self.device.wait(pending)?;
-            let (losses, verdict) = values.split_last_chunk::<VERDICT>().unwrap_or((&[], &[f32::NAN; VERDICT]));
-            return Ok(Told { losses: losses.to_vec(), verdict: *verdict, stop: false });
-        };
-        let values = self.device.wait(pending)?;
-        together.check()?;
-        let Criterion { generative_weight, classification_weight, .. } = self.criterion;
-        let losses = [generative_weight, classification_weight].iter().filter(|weight| **weight != 0.0).count();
-        telling.read(&values, losses)
+    /// The same on the host; `per_batch` losses are those of one micro-batch.
+    pub fn read(&self, values: &[f32], per_batch: usize) -> device::Result<Told> {
+        self.together.check()?;
+        self.telling.read(values, per_batch)
     }
 }
