@@ -10,9 +10,11 @@ use serde_json::json;
 use super::error::Result;
 use super::json::write_json;
 use super::tensors::TensorHeader;
-use super::training::MOMENTS;
 use super::{EMA_FILE, MODEL_FILE, OPTIMIZER_FILE, write_hashed};
 use crate::tape::ParameterSpec;
+
+/// Prefixes of the moments' names in `optimizer.safetensors`.
+pub(super) const MOMENTS: [&str; 2] = ["first_moment.", "second_moment."];
 
 /// Most files of a kind: an index of more is not read.
 const MOST: usize = 64;

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
 use super::error::{CheckpointError, Result};
-use super::files::{index_of, stem};
+use super::files::{MOMENTS, index_of, stem};
 use super::json::read_json;
 use super::manifest::{Manifest, step_of_folder};
 use super::source::TensorSource;
@@ -20,9 +20,6 @@ use crate::device::{Device, RECENT};
 use crate::model::{ModelConfig, parameter_specs};
 use crate::optim::Skipped;
 use crate::tape::ParameterSpec;
-
-/// Prefixes of the moments' names in `optimizer.safetensors`.
-pub(super) const MOMENTS: [&str; 2] = ["first_moment.", "second_moment."];
 
 /// How far training has come. All randomness is a function of the seed and these counters.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]

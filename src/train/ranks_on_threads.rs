@@ -7,12 +7,13 @@ use std::sync::{Arc, Barrier, Mutex, PoisonError};
 use super::Trainer;
 use super::buckets::{Buckets, Parts};
 use super::collect::Collector;
+use super::saving::exchange;
 use super::shared_step::Sharing;
 use super::state::State;
 use super::together::Together;
-use crate::checkpoint::{Files, Progress};
+use crate::checkpoint::{CheckpointError, Files, Progress};
 use crate::comm::{Comm, Reduction};
-use crate::data::Batch;
+use crate::data::{Batch, hex};
 use crate::device::{CpuDevice, RECENT, Result, Tensors};
 use crate::model::{Criterion, Masking, ModelConfig, Objective, Preset, Transformer, parameter_specs};
 use crate::optim::{Adam, AdamConfig, Average, Schedule, ScheduleKind, Skipped};
@@ -324,6 +325,34 @@ fn spikes_are_skipped_alike() {
     assert!(left.outcomes.iter().all(|(numbers, ..)| numbers.iter().all(|bits| finite(*bits))));
     let moments = left.tensors.iter().filter(|((_, kept), _)| kept.ends_with("Moment"));
     assert!(moments.flat_map(|(_, values)| values).all(|bits| *bits == 0));
+}
+
+/// Hashes of the files of all ranks; a rank that could not write its own is named on the others.
+#[test]
+fn ranks_learn_who_has_written_what() {
+    let run = |fails: bool| {
+        let meeting = Arc::new(Meeting { barrier: Barrier::new(2), sent: Mutex::new(vec![Vec::new(); 2]) });
+        let rank = |rank: usize| {
+            let meeting = Arc::clone(&meeting);
+            move || {
+                let device = CpuDevice::new(Some(1)).unwrap();
+                let together = Together::unwatched(Rc::new(Threads { rank, size: 2, meeting }));
+                let hash = |file: u8| (usize::from(file), hex(&[file + 17; 32]));
+                let written = match (rank, fails) {
+                    (1, true) => Err(CheckpointError::NoAverage { path: "mine".into() }.into()),
+                    (1, false) => Ok(vec![hash(1)]),
+                    _ => Ok(vec![hash(0), hash(2)]),
+                };
+                exchange(&device, &together, 3, written).map_err(|error| error.to_string())
+            }
+        };
+        std::thread::scope(|scope| [0, 1].map(|index| scope.spawn(rank(index))).map(|thread| thread.join().unwrap()))
+    };
+    let expected: Vec<_> = (0..3).map(|file: u8| (usize::from(file), hex(&[file + 17; 32]))).collect();
+    assert_eq!(run(false), [Ok(expected.clone()), Ok(expected)]);
+    let [other, own] = run(true).map(|told| told.unwrap_err());
+    assert!(other.contains("rank 1 failed at the saving of a checkpoint"), "{other}");
+    assert!(own.starts_with("mine holds no moving average"), "{own}");
 }
 
 /// The other sums: a bit more or less, and the same on every rank.

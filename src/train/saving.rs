@@ -130,11 +130,12 @@ impl<D: Device> TrainingLoop<'_, D> {
         if together.leads() && !told {
             together.tell_text(device, "")?;
         }
-        if !together.leads() {
-            saved?;
-            return together.led(device, WHAT, || Ok([])).map(|_| ());
+        if together.leads() {
+            return together.led(device, WHAT, || saved.map(|()| [])).map(|_| ());
         }
-        together.led(device, WHAT, || saved.map(|()| [])).map(|_| ())
+        // Whatever this one has to say, rank 0 tells all whether there is a checkpoint.
+        let led = together.led(device, WHAT, || Ok([])).map(|_| ());
+        saved.and(led)
     }
 }
 
@@ -142,7 +143,7 @@ impl<D: Device> TrainingLoop<'_, D> {
 ///
 /// # Errors
 /// This rank's, or that another has failed.
-fn exchange<D: Device>(
+pub(super) fn exchange<D: Device>(
     device: &D,
     together: &Together<D>,
     files: usize,

@@ -1,6 +1,5 @@
 //! A step as one of several ranks: whose gradients are taken, who updates what, and what is told.
 
-use super::Trainer;
 use super::buckets::Buckets;
 use super::reduce::Reducer;
 use super::settings::Settings;
@@ -8,7 +7,7 @@ use super::spikes::Spikes;
 use super::telling::{Lap, Telling, Told};
 use super::together::Together;
 use crate::comm::Reduction;
-use crate::device::{self, AdamStep, Device, RECENT, VERDICT};
+use crate::device::{self, AdamStep, Device};
 use crate::model::{Criterion, MicroBatch, Transformer};
 use crate::optim::{Adam, Average};
 use crate::tape::{ParameterId, ParameterSpec, Parameters};
@@ -165,35 +164,19 @@ impl<D: Device> Shared<D> {
         self.gather(device, parameters)
     }
 
+    /// Tells the other ranks with the next step whether this one was asked to stop.
+    pub fn tell(&mut self, device: &D, stop: bool) -> device::Result<()> {
+        self.telling.tell(device, stop)
+    }
+
     /// What all ranks told of the last step, on the device.
     pub fn told(&self) -> Option<&D::Tensor> {
         self.telling.told()
     }
-}
 
-impl<D: Device> Trainer<'_, D> {
-    /// Tells the other ranks with the next step whether this one was asked to stop; alone, nobody.
-    pub(super) fn tell(&mut self, stop: bool) -> device::Result<()> {
-        match &mut self.shared {
-            Some(Shared { telling, .. }) => telling.tell(self.device, stop),
-            None => Ok(()),
-        }
-    }
-
-    /// Losses and verdict of a step; of all ranks, where several share it.
-    pub(super) fn told(&self, pending: D::PendingRead) -> device::Result<Told> {
-        // What is known for spikes comes last.
-        let mut values = self.device.wait(pending)?;
-        let recent =
-            if self.spikes.is_some() { values.split_off(values.len().saturating_sub(RECENT)) } else { Vec::new() };
-        let norm = recent.get(1).copied();
-        let Some(Shared { together, telling, .. }) = &self.shared else {
-            let (losses, verdict) = values.split_last_chunk::<VERDICT>().unwrap_or((&[], &[f32::NAN; VERDICT]));
-            return Ok(Told { losses: losses.to_vec(), verdict: *verdict, stop: false, spent: None, norm });
-        };
-        together.check()?;
-        let Criterion { generative_weight, classification_weight, .. } = self.criterion;
-        let losses = [generative_weight, classification_weight].iter().filter(|weight| **weight != 0.0).count();
-        Ok(Told { norm, ..telling.read(&values, losses)? })
+    /// The same on the host; `per_batch` losses are those of one micro-batch.
+    pub fn read(&self, values: &[f32], per_batch: usize) -> device::Result<Told> {
+        self.together.check()?;
+        self.telling.read(values, per_batch)
     }
 }

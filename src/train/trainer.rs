@@ -6,7 +6,7 @@ use super::state::State;
 use super::telling::{Spent, Told};
 use super::together::Together;
 use crate::data::Batch;
-use crate::device::{self, AdamStep, Device, RECENT, tokens};
+use crate::device::{self, AdamStep, Device, RECENT, VERDICT, tokens};
 use crate::model::{ClassBatch, Criterion, MicroBatch, Objective, Transformer};
 use crate::optim::{Adam, Average, Schedule, Skipped, Verdict};
 use crate::tape::Parameters;
@@ -300,6 +300,26 @@ impl<'a, D: Device> Trainer<'a, D> {
             asked_to_stop: stop,
             spent,
         })
+    }
+
+    /// Tells the other ranks with the next step whether this one was asked to stop; alone, nobody.
+    pub(super) fn tell(&mut self, stop: bool) -> device::Result<()> {
+        self.shared.as_mut().map_or(Ok(()), |shared| shared.tell(self.device, stop))
+    }
+
+    /// Losses and verdict of a step; of all ranks, where several share it.
+    fn told(&self, pending: D::PendingRead) -> device::Result<Told> {
+        // What is known for spikes comes last.
+        let mut values = self.device.wait(pending)?;
+        let known = if self.spikes.is_some() { RECENT } else { 0 };
+        let norm = values.split_off(values.len().saturating_sub(known)).get(1).copied();
+        let Some(shared) = &self.shared else {
+            let (losses, verdict) = values.split_last_chunk::<VERDICT>().unwrap_or((&[], &[f32::NAN; VERDICT]));
+            return Ok(Told { losses: losses.to_vec(), verdict: *verdict, stop: false, spent: None, norm });
+        };
+        let Criterion { generative_weight, classification_weight, .. } = self.criterion;
+        let losses = [generative_weight, classification_weight].iter().filter(|weight| **weight != 0.0).count();
+        Ok(Told { norm, ..shared.read(&values, losses)? })
     }
 
     /// Sums what [`Outputs::losses`] holds over the micro-batches.
