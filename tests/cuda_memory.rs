@@ -13,7 +13,7 @@ use igpt_engine::eval::{Evaluation, score};
 use igpt_engine::model::{Criterion, ModelConfig, Objective, Preset, Transformer, parameter_specs};
 use igpt_engine::optim::{Adam, AdamConfig, Average, Schedule, ScheduleKind};
 use igpt_engine::plan::{Load, Work};
-use igpt_engine::sample::grid::{GRID_COMPLETIONS, rows_at_once};
+use igpt_engine::sample::grid::drawn_at_once;
 use igpt_engine::sample::{Generation, generate};
 use igpt_engine::tape::{Parameters, Recompute};
 use igpt_engine::train::{Events, Pace, Session, Settings, StepOutcome, Trainer};
@@ -123,7 +123,7 @@ impl Run {
         trainer.between_steps(|| score(device, model, parameters, &tokens, self.length()))?;
         trainer.between_steps(|| score(device, model, parameters, &tokens[..self.length()], self.length()))?;
         if self.config.objective() == Objective::Ar {
-            let images = GRID_COMPLETIONS * rows_at_once(self.images, self.recompute);
+            let images = drawn_at_once(self.images, self.recompute);
             trainer.between_steps(|| generate(device, model, parameters, images, &[], self.generation(), |_| {}))?;
         }
         Ok(())
