@@ -8,6 +8,7 @@ mod common_start;
 mod error;
 mod events;
 mod fine_tuning;
+mod fit;
 mod leading;
 mod loop_schedule;
 mod reduce;

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
 use super::common_start;
+use super::fit::fit;
 use super::loop_schedule::LoopSchedule;
 use super::settings::Settings;
 use super::setup::{self, Origin, State};
@@ -97,7 +98,9 @@ impl<'a, D: Device> Session<'a, D> {
         show_progress: bool,
     ) -> Result<Self> {
         settings.check()?;
-        settings.check_ranks(together.size())?;
+        if !settings.fit {
+            settings.check_ranks(together.size())?;
+        }
         if settings.fine_tuning.is_none() {
             settings.check_masks()?;
         }
@@ -130,6 +133,10 @@ impl<'a, D: Device> Session<'a, D> {
             config.classes = setup::classes_of(train.as_ref(), validation.as_deref(), &tuning)?;
         }
         check_fits(&config, train.as_ref())?;
+        if settings.fit {
+            notes.push(fit(device, &mut settings, &config, together.size(), earlier.is_some()));
+            settings.check_ranks(together.size())?;
+        }
         let (eval_batch, note) = setup::check_memory(device, &settings, &config, train.sequence_length())?;
         notes.extend(note);
 
