@@ -12,8 +12,8 @@ use igpt_engine::device::{CudaDevice, Error, Precision, SampleOptions};
 use igpt_engine::eval::{Evaluation, score};
 use igpt_engine::model::{Criterion, ModelConfig, Objective, Preset, Transformer, parameter_specs};
 use igpt_engine::optim::{Adam, AdamConfig, Average, Schedule, ScheduleKind};
-use igpt_engine::plan::{Load, Work};
-use igpt_engine::sample::grid::{GRID_COMPLETIONS, rows_at_once};
+use igpt_engine::plan::{Load, USABLE, Work};
+use igpt_engine::sample::grid::drawn_at_once;
 use igpt_engine::sample::{Generation, generate};
 use igpt_engine::tape::{Parameters, Recompute};
 use igpt_engine::train::{Events, Pace, Session, Settings, StepOutcome, Trainer};
@@ -123,7 +123,7 @@ impl Run {
         trainer.between_steps(|| score(device, model, parameters, &tokens, self.length()))?;
         trainer.between_steps(|| score(device, model, parameters, &tokens[..self.length()], self.length()))?;
         if self.config.objective() == Objective::Ar {
-            let images = GRID_COMPLETIONS * rows_at_once(self.images, self.recompute);
+            let images = drawn_at_once(self.images, self.recompute);
             trainer.between_steps(|| generate(device, model, parameters, images, &[], self.generation(), |_| {}))?;
         }
         Ok(())
@@ -299,6 +299,60 @@ fn a_validation_that_finds_the_card_full_takes_fewer_images_at_a_time() {
     assert!(said[0].contains("while 64 images were validated at a time; it is 32"), "{said:?}");
     // What has been found out once is not tried again.
     assert!(said.iter().filter(|note| note.contains("while 64")).count() == 1, "{said:?}");
+}
+
+/// `--fit` on cards that hold only a part of what the whole step would take at once: what it chooses keeps the step, is written down, fits,
+/// and takes what was counted.
+#[test]
+fn a_run_that_is_fitted_to_a_card_takes_what_was_counted() {
+    let cases = [
+        (Run::new([2, 64, 2], 4, 16, Precision::Bf16), 0.85),
+        (Run::new([3, 64, 2], 4, 32, Precision::F32).bert(), 0.6),
+        (Run::new([4, 64, 2], 4, 32, Precision::Bf16).bert(), 0.2),
+        (Run::new([3, 96, 3], 4, 8, Precision::Bf16).bert(), 0.93),
+    ];
+    for (ordinal, (run, share)) in (26..).zip(cases) {
+        let all = run.load(Work::Training);
+        let least = Load { images: 1, recompute: Recompute::Block, eval_images: Some(1), ..all };
+        let [all, least] = [all, least].map(|load| load.on_gpu().unwrap().total());
+        let room = least + share * (all - least);
+        let Some(_) = card(ordinal, &format!("races=off,memory={}", (room / USABLE) as u64)) else { return };
+        let place = tempfile::tempdir().unwrap();
+        let ModelConfig { layers, width, heads, sos, .. } = run.config;
+        let settings = Settings {
+            layers: Some(layers),
+            width: Some(width),
+            heads: Some(heads),
+            resolution: Some(4),
+            objective: if sos { Objective::Ar } else { Objective::Bert },
+            mask_rate: (!sos).then_some(0.5),
+            batch: run.images,
+            steps: 3,
+            warmup: 0,
+            eval_every: 3,
+            eval_images: 2,
+            sample_every: if sos { 3 } else { 0 },
+            save_every: 0,
+            precision: Some(run.precision),
+            fit: true,
+            ..Settings::pretraining(DataSpec::Sample, &place.path().join("run")).unwrap()
+        };
+        let device = CudaDevice::new(ordinal as usize, run.precision).unwrap();
+        let session = Session::open(&device, settings, None, false).unwrap();
+        let mut notes = Notes::default();
+        session.run(&mut notes, &AtomicBool::new(false)).unwrap();
+
+        // Another way than all at once with all kept, and the same step.
+        let kept = Settings::read(&place.path().join("run")).unwrap();
+        println!("{} of {} images, recompute {}: {:?}", kept.batch, run.images, kept.recompute, notes.0);
+        assert!(kept.batch < run.images || kept.recompute != Recompute::None);
+        assert_eq!(kept.batch * kept.accumulate, run.images);
+        assert!(notes.0[0].contains(&format!("--batch {} --accumulate {}", kept.batch, kept.accumulate)));
+        let run = Run { images: kept.batch, validated: kept.batch, recompute: kept.recompute, ..run };
+        let planned = run.load(Work::Training).on_gpu().unwrap().total();
+        assert!(planned <= room * 1.000_001);
+        assert_planned("fitted", planned, &device);
+    }
 }
 
 /// Buffers of sizes that nobody needs any more are given back before a card is said to be full.

@@ -102,6 +102,26 @@ fn a_run_on_the_cpu_takes_what_is_planned() {
     }
 }
 
+/// A fitted run goes on with what was chosen for it, and one that is not fitted any more too.
+#[test]
+fn a_fitted_run_keeps_its_step_and_what_was_chosen() {
+    let place = tempfile::tempdir().unwrap();
+    let out = place.path().join("run");
+    let fitted = Settings { fit: true, batch: 3, accumulate: 2, ..pretraining(&out) };
+    assert_eq!(run(Settings { steps: 2, ..fitted }, None).step, 2);
+    // There is memory for all of a step.
+    let kept = Settings::read(&out).unwrap();
+    assert_eq!((kept.batch, kept.accumulate, kept.recompute), (6, 1, Recompute::None));
+
+    let longer = Settings { steps: 3, ..kept.clone() };
+    assert_eq!(run(longer.clone(), Some(&kept)).step, 3);
+    // What is computed again may change, the micro-batch may not.
+    let again = Settings { steps: 4, recompute: Recompute::Block, fit: true, ..longer };
+    assert_eq!(run(again, Some(&kept)).step, 4);
+    let last = Settings::read(&out).unwrap();
+    assert_eq!((last.batch, last.accumulate, last.recompute), (6, 1, Recompute::None));
+}
+
 /// The average follows the weights of each step by its formula, is saved and resumed with the same bits, and scores as the
 /// model that it is.
 fn average_follows_the_weights<D: Device>(device: &D) {

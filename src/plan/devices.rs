@@ -17,6 +17,8 @@ pub struct DeviceModel {
     pub f32: f64,
     /// Memory in bytes; makers call 2^30 bytes a gigabyte here.
     pub memory: f64,
+    /// Bytes per second between it and the memory.
+    pub bandwidth: f64,
     /// Thermal design power in watts.
     pub watts: f64,
 }
@@ -34,31 +36,28 @@ impl DeviceModel {
 const fn device(
     key: &'static str,
     name: &'static str,
-    bf16: Option<f64>,
-    f32: f64,
-    gigabytes: u64,
+    [bf16, f32]: [f64; 2],
+    [gigabytes, gigabytes_per_second]: [u64; 2],
     watts: f64,
 ) -> DeviceModel {
-    let bf16 = match bf16 {
-        Some(teraflops) => Some(teraflops * 1e12),
-        None => None,
-    };
-    DeviceModel { key, name, bf16, f32: f32 * 1e12, memory: (gigabytes << 30) as f64, watts }
+    let bf16 = if bf16 > 0.0 { Some(bf16 * 1e12) } else { None };
+    let (memory, bandwidth) = ((gigabytes << 30) as f64, gigabytes_per_second as f64 * 1e9);
+    DeviceModel { key, name, bf16, f32: f32 * 1e12, memory, bandwidth, watts }
 }
 
 /// The devices that are known, from NVIDIA's data sheets ("Tesla V100", 2020; "A100 Tensor Core GPU", 2022; "H100 Tensor Core
 /// GPU", 2023; "H200 Tensor Core GPU", 2024; "L40S", 2023) and architecture white papers (GA102 2.1 and Ada 2.1 for GeForce,
 /// with float32 accumulation). A V100 has no bfloat16; it is here because the paper's models were costed in V100-days.
 pub static DEVICES: [DeviceModel; 9] = [
-    device("v100", "V100 SXM2 32 GB", None, 15.7, 32, 300.0),
-    device("rtx3090", "GeForce RTX 3090", Some(71.0), 35.6, 24, 350.0),
-    device("rtx4090", "GeForce RTX 4090", Some(165.2), 82.6, 24, 450.0),
-    device("l40s", "L40S", Some(362.0), 91.6, 48, 350.0),
-    device("a100-40", "A100 SXM 40 GB", Some(312.0), 19.5, 40, 400.0),
-    device("a100", "A100 SXM 80 GB", Some(312.0), 19.5, 80, 400.0),
-    device("h100-pcie", "H100 PCIe", Some(756.0), 51.0, 80, 350.0),
-    device("h100", "H100 SXM", Some(989.4), 66.9, 80, 700.0),
-    device("h200", "H200 SXM", Some(989.4), 66.9, 141, 700.0),
+    device("v100", "V100 SXM2 32 GB", [0.0, 15.7], [32, 900], 300.0),
+    device("rtx3090", "GeForce RTX 3090", [71.0, 35.6], [24, 936], 350.0),
+    device("rtx4090", "GeForce RTX 4090", [165.2, 82.6], [24, 1008], 450.0),
+    device("l40s", "L40S", [362.0, 91.6], [48, 864], 350.0),
+    device("a100-40", "A100 SXM 40 GB", [312.0, 19.5], [40, 1555], 400.0),
+    device("a100", "A100 SXM 80 GB", [312.0, 19.5], [80, 2039], 400.0),
+    device("h100-pcie", "H100 PCIe", [756.0, 51.0], [80, 2000], 350.0),
+    device("h100", "H100 SXM", [989.4, 66.9], [80, 3350], 700.0),
+    device("h200", "H200 SXM", [989.4, 66.9], [141, 4800], 700.0),
 ];
 
 /// The device that is called `key`.

@@ -12,7 +12,7 @@ use crate::eval::score;
 use crate::model::{ClassBatch, Criterion, MicroBatch, ModelConfig, Transformer, parameter_specs};
 use crate::optim::{Adam, AdamConfig, Average};
 use crate::sample::Decoder;
-use crate::sample::grid::{GRID_COMPLETIONS, rows_at_once};
+use crate::sample::grid::{GRID_COMPLETIONS, drawn_at_once};
 use crate::tape::{Parameters, Recompute};
 
 /// Tokens at a time up to which memory is counted: a count takes time and host memory in proportion to them.
@@ -230,11 +230,12 @@ impl Load<'_> {
 
         let side = length.isqrt();
         if self.config.sos && side * side == length && side >= 2 {
-            let rows = rows_at_once(self.images, self.recompute);
+            let images = drawn_at_once(self.images, self.recompute);
+            let rows = images.div_ceil(GRID_COMPLETIONS);
             let prompts = self.prompts(rows);
             let prompt = prompts.len() / rows;
-            let prompts: Vec<u16> = prompts.chunks(prompt).flat_map(|prompt| prompt.repeat(GRID_COMPLETIONS)).collect();
-            drop(draw(device, model, parameters, rows * GRID_COMPLETIONS, &prompts, length)?);
+            let prompts: Vec<u16> = prompts.chunks(prompt).flat_map(|prompt| prompt.repeat(images / rows)).collect();
+            drop(draw(device, model, parameters, images, &prompts, length)?);
         }
         Ok(())
     }

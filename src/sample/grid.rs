@@ -18,10 +18,21 @@ pub const GRID_ROWS: usize = 6;
 /// Completions of each.
 pub const GRID_COMPLETIONS: usize = 4;
 
-/// Rows of a training run's grid that are drawn at once beside micro-batches of `images` images: those whose keys and values, twice the
-/// width of every token and block, find room in what the step keeps of its images. Which they are changes no picture.
-pub fn rows_at_once(images: usize, recompute: Recompute) -> usize {
-    (images.saturating_mul(recompute.kept()) / 2 / GRID_COMPLETIONS).clamp(1, GRID_ROWS)
+/// Images of a training run's grid that are drawn at once beside micro-batches of `images` images: those whose keys and values, the
+/// width of every token and block each, find room in buffers that the step has anyway. Of a block these are the MLP's hidden layer, four
+/// times the width, and queries, keys and values, three times, as far as they are kept. How many they are changes no picture.
+pub fn drawn_at_once(images: usize, recompute: Recompute) -> usize {
+    let room = match recompute {
+        Recompute::None | Recompute::Norms => 3 * images,
+        Recompute::NormsMlp => images,
+        Recompute::Block => images / 2,
+    };
+    // Whole rows, or a half or a quarter of one.
+    match room {
+        0 | 1 => 1,
+        2 | 3 => 2,
+        _ => (room / GRID_COMPLETIONS * GRID_COMPLETIONS).min(GRID_ROWS * GRID_COMPLETIONS),
+    }
 }
 
 /// Empty pixels around every cell of a grid.
@@ -45,11 +56,6 @@ impl Grid {
     /// Adds a row of images; each should be `side` × `side`.
     pub fn push(&mut self, row: Vec<RgbImage>) {
         self.rows.push(row);
-    }
-
-    /// Adds the rows of another grid of cells of the same size.
-    pub fn append(&mut self, mut other: Self) {
-        self.rows.append(&mut other.rows);
     }
 
     /// Width and height of the picture of a grid of `columns` × `rows` cells `side` × `scale` pixels wide; `None` where that
@@ -104,7 +110,7 @@ fn partial_picture(palette: &Palette, tokens: &[u16], shown: &[u16], side: usize
 
 /// A grid with a row for each of `originals` (images of `side`² tokens): the original, the part of it that the model sees
 /// ([`Order::prompt`](crate::model::Order::prompt) of the model's order: the upper half in raster order), and `completions`
-/// completions of the rest. Their tokens come with it, in raster order.
+/// completions of the rest, drawn `at_once` at a time. Their tokens come with it, in raster order.
 #[allow(clippy::too_many_arguments)]
 pub fn completion_grid<D: Device>(
     device: &D,
@@ -114,8 +120,9 @@ pub fn completion_grid<D: Device>(
     originals: &[u16],
     side: usize,
     completions: usize,
+    at_once: usize,
     generation: Generation,
-    progress: impl FnMut(usize),
+    mut progress: impl FnMut(usize),
 ) -> device::Result<(Grid, Vec<u16>)> {
     let length = side * side;
 
@@ -133,7 +140,13 @@ pub fn completion_grid<D: Device>(
 
     // Complete.
     let generated = originals.len() / length * completions;
-    let tokens = generate(device, model, parameters, generated, &prompts, generation, progress)?;
+    let mut tokens = Vec::with_capacity(generated * length);
+    for first in (0..generated).step_by(at_once.max(1)) {
+        let images = at_once.min(generated - first);
+        let prompts = &prompts[first * seen..(first + images) * seen];
+        let generation = Generation { first: generation.first + first as u64, ..generation };
+        tokens.extend(generate(device, model, parameters, images, prompts, generation, &mut progress)?);
+    }
 
     // A row per original: it, what the model saw, completions.
     let mut grid = Grid::new(side);
@@ -184,4 +197,41 @@ pub fn encode_png(picture: &RgbImage) -> std::io::Result<Vec<u8>> {
     let mut png = Cursor::new(Vec::new());
     picture.write_to(&mut png, ImageFormat::Png).map_err(std::io::Error::other)?;
     Ok(png.into_inner())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::device::{CpuDevice, SampleOptions};
+    use crate::model::{ModelConfig, Preset, parameter_specs};
+
+    #[test]
+    fn how_many_are_drawn_at_once_changes_no_picture() {
+        let device = CpuDevice::new(Some(1)).unwrap();
+        let config = ModelConfig { layers: 1, width: 16, heads: 2, ..ModelConfig::preset(Preset::Tiny, 4) };
+        let parameters = Parameters::init(&device, parameter_specs(&config), 3).unwrap();
+        let model = Transformer::new(config).unwrap();
+        let originals: Vec<u16> = (0..48).map(|pixel| pixel * 7 % 512).collect();
+        let palette = Palette::built_in().unwrap();
+        let generation = Generation { length: 16, options: SampleOptions::PLAIN, seed: 5, first: 2, guidance: None };
+        let drawn = |at_once| {
+            let (grid, tokens) =
+                completion_grid(&device, &model, &parameters, &palette, &originals, 4, 4, at_once, generation, |_| {})
+                    .unwrap();
+            (grid.draw(1).into_raw(), tokens)
+        };
+        let all = drawn(usize::MAX);
+        assert_eq!(all.1.len(), 12 * 16);
+        for at_once in [1, 2, 4, 5, 8] {
+            assert!(drawn(at_once) == all, "{at_once} at a time");
+        }
+    }
+
+    #[test]
+    fn as_many_are_drawn_as_find_room() {
+        let of = |recompute| [1, 2, 8, 64].map(|images| drawn_at_once(images, recompute));
+        assert_eq!(of(Recompute::None), [2, 4, 24, 24]);
+        assert_eq!(of(Recompute::NormsMlp), [1, 2, 8, 24]);
+        assert_eq!(of(Recompute::Block), [1, 1, 4, 24]);
+    }
 }

@@ -241,6 +241,7 @@ impl<'a, D: Device> Session<'a, D> {
                     originals,
                     self.side,
                     *completions,
+                    usize::MAX,
                     generation,
                     progress,
                 )?

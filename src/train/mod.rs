@@ -10,6 +10,7 @@ mod common_start;
 mod error;
 mod events;
 mod fine_tuning;
+mod fit;
 mod leading;
 mod loop_schedule;
 #[cfg(test)]

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
 use super::common_start;
+use super::fit::fit;
 use super::loop_schedule::LoopSchedule;
 use super::settings::Settings;
 use super::setup::{self, Origin};
@@ -124,6 +125,10 @@ impl<'a, D: Device> Session<'a, D> {
             config.classes = setup::classes_of(train.as_ref(), validation.as_deref(), &tuning)?;
         }
         check_fits(&config, train.as_ref())?;
+        if settings.fit {
+            notes.push(fit(device, &mut settings, &config, together.size(), earlier.is_some()));
+            settings.check_ranks(together.size())?;
+        }
         let sharing = Sharing::of(&settings, &together);
         let (eval_batch, note) = setup::check_memory(device, &settings, &config, train.sequence_length(), sharing)?;
         notes.extend(note);
@@ -262,7 +267,10 @@ impl<'a, D: Device> Session<'a, D> {
 /// Refuses settings that fit neither each other, nor as many `ranks`, nor those of an `earlier` session of the run.
 fn check_settings(settings: &Settings, earlier: Option<&Settings>, ranks: usize) -> Result<()> {
     settings.check()?;
-    settings.check_ranks(ranks)?;
+    // What is to fit is divided once the model is known.
+    if !settings.fit {
+        settings.check_ranks(ranks)?;
+    }
     if settings.fine_tuning.is_none() {
         settings.check_masks()?;
     }

@@ -126,6 +126,9 @@ pub struct Settings {
     pub threads: Option<usize>,
     /// Threads that decode images ahead of the device.
     pub workers: Option<usize>,
+    /// Whether micro-batch and what is computed again are chosen for the memory that there is; what was chosen is kept.
+    #[serde(skip)]
+    pub fit: bool,
     /// Where no run folder was named: the name that it has before its number. `out` is then its likely place, and settled when
     /// the folder is made.
     #[serde(skip)]
@@ -225,6 +228,7 @@ impl Settings {
             no_graph: false,
             threads: None,
             workers: None,
+            fit: false,
             numbered: None,
             fine_tuning: None,
         }

@@ -71,13 +71,16 @@ impl Known {
 /// Replaces the images of a step by the micro-batches that it takes, which is what a run keeps.
 pub(super) fn take_global_batch(given: &mut toml::Table) -> Result<()> {
     let Some(global) = given.remove("global-batch").map(usize::deserialize).transpose()? else { return Ok(()) };
-    let batch = given.get("batch").cloned().map(usize::deserialize).transpose()?.unwrap_or(DEFAULT_BATCH);
+    let given_batch = given.get("batch").cloned().map(usize::deserialize).transpose()?;
+    // Of a step that the default does not divide, as many as do.
+    let divides = |batch: &usize| global.is_multiple_of(*batch);
+    let batch = given_batch.or_else(|| (1..=DEFAULT_BATCH).rev().find(divides)).unwrap_or(DEFAULT_BATCH);
     if global == 0 || batch == 0 || !global.is_multiple_of(batch) {
         return Err(SettingsError::new(format!(
             "--global-batch {global} is not a multiple of --batch {batch}, the images of a micro-batch; change one of them"
         )));
     }
-    given.extend([entry("accumulate", global / batch)?]);
+    given.extend([entry("batch", batch)?, entry("accumulate", global / batch)?]);
     Ok(())
 }
 

@@ -19,9 +19,7 @@ use crate::run::metrics::{PeakSource, Record, TrainRecord};
 use crate::run::restore::restore;
 use crate::run::run_log::RunLog;
 use crate::sample::Generation;
-use crate::sample::grid::{
-    GRID_COMPLETIONS, GRID_ROWS, Grid, comfortable_scale, completion_grid, rows_at_once, write_png,
-};
+use crate::sample::grid::{GRID_COMPLETIONS, GRID_ROWS, comfortable_scale, completion_grid, drawn_at_once, write_png};
 
 /// Why a run stopped.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -328,18 +326,13 @@ impl<D: Device> TrainingLoop<'_, D> {
         let start = Instant::now();
         let originals = tokens_of(examples, 0, GRID_ROWS.min(examples.len()))?;
         let (length, options, seed) = (self.length, SampleOptions::PLAIN, self.schedule.seed);
+        let generation = Generation { length, options, seed, first: 0, guidance: None };
         let (device, model, parameters) = (self.trainer.device(), self.trainer.model(), self.trainer.parameters());
-        let rows = rows_at_once(self.schedule.batch, model.recompute());
-        let mut grid = Grid::new(side);
-        for (part, originals) in originals.chunks(rows * length).enumerate() {
-            let first = (part * rows * GRID_COMPLETIONS) as u64;
-            let generation = Generation { length, options, seed, first, guidance: None };
-            let (drawn, _) = self.trainer.between_steps(|| {
-                let (palette, completions) = (self.palette, GRID_COMPLETIONS);
-                completion_grid(device, model, parameters, palette, originals, side, completions, generation, |_| {})
-            })?;
-            grid.append(drawn);
-        }
+        let at_once = drawn_at_once(self.schedule.batch, model.recompute());
+        let (grid, _) = self.trainer.between_steps(|| {
+            let (palette, count) = (self.palette, GRID_COMPLETIONS);
+            completion_grid(device, model, parameters, palette, &originals, side, count, at_once, generation, |_| {})
+        })?;
 
         self.keep_folder(events)?;
         let Some(Records { folder, log, .. }) = &mut self.records else { return Ok(()) };

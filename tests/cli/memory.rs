@@ -65,6 +65,28 @@ fn an_allocation_that_fails_is_said_and_not_aborted() {
 }
 
 #[test]
+fn a_run_is_fitted_to_a_shells_limit() {
+    let folder = tempfile::tempdir().unwrap();
+    let run = folder.path().join("run");
+    // 256 images of 256 tokens at once would be 1.5 GiB.
+    let model = ["train", "--layers", "2", "--width", "128", "--heads", "2", "--resolution", "16", "--threads", "1"];
+    let small = ["--global-batch", "256", "--steps", "1", "--eval-every", "0", "--sample-every", "0", "--workers", "1"];
+    let mut command = limited(1100, &[&model[..], &small, &["--fit", "--out", text(&run)]].concat());
+    let output = command.output().unwrap();
+    let said = stderr(&output);
+    assert!(output.status.success(), "{said}");
+    let line = said.lines().find(|line| line.contains("--fit: --batch")).unwrap_or_else(|| panic!("{said}"));
+    assert!(line.contains(" that a run may fill") && line.contains("images at a time would take"), "{line}");
+    let config: toml::Table = std::fs::read_to_string(run.join("config.toml")).unwrap().parse().unwrap();
+    let [batch, accumulate] = ["batch", "accumulate"].map(|key| config[key].as_integer().unwrap());
+    assert!(batch * accumulate == 256 && batch < 256 && !config.contains_key("fit"), "{config}");
+
+    // All that a flag decides is not chosen.
+    let flags = ["train", "--fit", "--recompute", "norms", "--out", text(&run)];
+    assert!(assert_refused(engine().args(flags)).contains("--recompute"));
+}
+
+#[test]
 fn validations_that_do_not_fit_are_made_smaller() {
     let folder = tempfile::tempdir().unwrap();
     let run = folder.path().join("run");

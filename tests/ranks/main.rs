@@ -12,6 +12,7 @@ mod mpi;
 mod real_nccl;
 mod stopping;
 mod training;
+mod xl;
 mod zero;
 
 use std::collections::BTreeMap;
@@ -151,7 +152,12 @@ impl Ranks {
     /// Waits for all of them: minutes only where they hang, or the machine is far too busy.
     #[track_caller]
     fn end(self) -> Vec<Ended> {
-        let until = Instant::now() + Duration::from_secs(200);
+        self.end_within(Duration::from_secs(200))
+    }
+
+    #[track_caller]
+    fn end_within(self, limit: Duration) -> Vec<Ended> {
+        let until = Instant::now() + limit;
         let mut late = false;
         let ended = |mut rank: Rank| {
             let code = loop {
@@ -173,14 +179,19 @@ impl Ranks {
         let meeting = format!("127.0.0.1:{}", self.port + 1);
         let _ =
             std::fs::remove_file(Path::new("/dev/shm").join(ncclsim::api::name_at(&meeting).trim_start_matches('/')));
-        assert!(!late, "ranks ran for more than three minutes: {ended:#?}");
+        assert!(!late, "ranks ran for more than {limit:?}: {ended:#?}");
         ended
     }
 
     /// Waits for all of them, which must succeed; what rank 0 printed. Others print nothing.
     #[track_caller]
     fn succeed(self) -> String {
-        let mut ended = self.end();
+        self.succeed_within(Duration::from_secs(200))
+    }
+
+    #[track_caller]
+    fn succeed_within(self, limit: Duration) -> String {
+        let mut ended = self.end_within(limit);
         assert!(ended.iter().all(|rank| rank.code == Some(0)), "{ended:#?}");
         let silent = |rank: &Ended| rank.output.is_empty() && rank.error.is_empty();
         assert!(ended[1..].iter().all(silent), "another rank than 0 speaks: {ended:#?}");

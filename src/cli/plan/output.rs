@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 use crate::cli::common::output::say;
 use crate::device::Precision;
 use crate::plan::machine::HostMemory;
-use crate::plan::{Cost, Memory, OnDevice, USABLE};
+use crate::plan::{Cost, Memory, OnDevice, USABLE, gib as bytes};
 use crate::recipe::{Command, Paper};
 use crate::report::html::grouped;
 
@@ -149,11 +149,6 @@ fn fit(run: &OnDevice, cost: &Cost) -> String {
             format!("no: {needed} are needed; --batch {batch} --accumulate {} fits", images / batch)
         }
     }
-}
-
-fn bytes(count: f64) -> String {
-    let gib = count / (1_u64 << 30) as f64;
-    if gib >= 0.1 { format!("{gib:.1} GiB") } else { format!("{:.1} MiB", gib * 1024.0) }
 }
 
 fn time(seconds: f64) -> String {

@@ -62,6 +62,11 @@ pub struct LayerArgs {
     /// damaged, or with `auto` from its newest whole one
     #[arg(long, num_args = 0..=1, default_missing_value = "latest", value_parser = named::<Resume>(), value_name = "FROM")]
     pub resume: Option<Resume>,
+    /// Choose --batch, --accumulate and --recompute for the memory of this device: the fastest that fits, by the model of `plan --gpus`. A
+    /// step keeps its images, --global-batch or --batch × --accumulate. The run's config.toml keeps what was chosen; with --resume
+    /// --batch stays, and --recompute alone is chosen anew
+    #[arg(long, conflicts_with = "recompute")]
+    fit: bool,
     /// Print JSON lines, one per step, and nothing else on standard output
     #[arg(long)]
     pub json: bool,
@@ -80,7 +85,7 @@ impl LayerArgs {
             layer = layer.over(L::from_file(file, self.scale_down)?)?;
         }
         if self.resume.is_none() {
-            let settings = layer.resolve()?;
+            let settings = Settings { fit: self.fit, ..layer.resolve()? };
             flags.check_used(&settings)?;
             return Ok((settings, None));
         }
@@ -95,7 +100,7 @@ impl LayerArgs {
         }
         match earlier::<L>(out)? {
             None => {
-                let settings = layer.resolve()?;
+                let settings = Settings { fit: self.fit, ..layer.resolve()? };
                 if leads {
                     tell(format_args!(
                         "note: there is no run in {} to go on with; starting a new one",
@@ -104,7 +109,10 @@ impl LayerArgs {
                 }
                 Ok((settings, None))
             }
-            Some(earlier) => Ok((layer.over(earlier.clone())?.resolve()?, Some(earlier.resolve()?))),
+            Some(earlier) => {
+                let settings = layer.over(earlier.clone())?.resolve()?;
+                Ok((Settings { fit: self.fit, ..settings }, Some(earlier.resolve()?)))
+            }
         }
     }
 }

@@ -27,6 +27,7 @@ use crate::train::{Outcome, Session, Settings, Together};
 ///   igpt-engine train
 ///   igpt-engine data fetch cifar10 --out data && igpt-engine train --data cifar10:data --steps 5000
 ///   igpt-engine train --data images:photos --model s --resolution 32 --batch 8 --accumulate 16
+///   igpt-engine train --data images:photos --model s --global-batch 128 --fit      as many at a time as the memory holds
 ///   igpt-engine train --out runs/tiny-001 --resume
 ///
 /// Several GPUs, one process each: torchrun --no-python --nproc-per-node 8 igpt-engine train ..., or srun, or mpirun.
