@@ -134,7 +134,10 @@ impl Watchdog {
 
     /// Ends the other ranks, for this one has failed and says so itself.
     pub fn give_up(&self, message: &str) {
-        if let Some(folder) = &self.lock().folder {
+        let mut now = self.lock();
+        // Or the thread would see the failure, and end this process before it has said so.
+        now.over = true;
+        if let Some(folder) = &now.folder {
             first_to_say(folder, message);
         }
     }

@@ -144,7 +144,7 @@ impl Transformer {
         finished: &mut Finished<'_, D>,
     ) -> Result<Vec<D::Tensor>> {
         let mut written = vec![false; places.len()];
-        let mut tape = Tape::default();
+        let mut tape = Tape::recomputing(self.recompute());
         let f = &mut Forward::new(device, parameters, &mut tape);
         let losses = self.joint_loss(f, batch, criterion.generative_weight != 0.0, classes.as_ref())?;
         tape.walk_into(device, parameters, Destination { tensors, places, written: &mut written, finished })?;

@@ -17,7 +17,7 @@ use crate::data::{Batch, hex};
 use crate::device::{CpuDevice, RECENT, Result, Tensors};
 use crate::model::{Criterion, Masking, ModelConfig, Objective, Preset, Transformer, parameter_specs};
 use crate::optim::{Adam, AdamConfig, Average, Schedule, ScheduleKind, Skipped};
-use crate::tape::{ParameterSpec, Parameters};
+use crate::tape::{ParameterSpec, Parameters, Recompute};
 
 /// Where threads meet.
 struct Meeting {
@@ -131,6 +131,7 @@ struct Run {
     is_ruined: bool,
     /// Steps before, beside which these are spikes.
     spikes: Option<[f64; RECENT]>,
+    recompute: Recompute,
 }
 
 /// Twelve micro-batches, which one to four ranks share.
@@ -141,7 +142,15 @@ const LENGTH: usize = 16;
 impl Run {
     fn pretraining(width: usize, layers: usize) -> Self {
         let config = ModelConfig { layers, width, heads: 2, vocabulary: 64, ..ModelConfig::preset(Preset::Tiny, 4) };
-        Self { config, criterion: Objective::Ar.into(), ema: false, clip: None, is_ruined: false, spikes: None }
+        Self {
+            config,
+            criterion: Objective::Ar.into(),
+            ema: false,
+            clip: None,
+            is_ruined: false,
+            spikes: None,
+            recompute: Recompute::None,
+        }
     }
 
     fn values(&self, spec: &ParameterSpec, index: usize) -> Vec<f32> {
@@ -207,7 +216,7 @@ impl Run {
         let specs = parameter_specs(&self.config);
         let state = self.state(&device, sharing.buckets(&together, &specs).as_ref());
         let schedule = Schedule { kind: ScheduleKind::Constant, peak: 0.01, warmup: 0, steps: 9, cooldown: 0 };
-        let model = Transformer::new(self.config.clone()).unwrap();
+        let model = Transformer::new(self.config.clone()).unwrap().recomputing(self.recompute);
         let mut trainer =
             Trainer::shared(&device, model, state, (schedule, self.criterion), (&together, sharing)).unwrap();
         trainer = trainer.skipping_spikes(self.spikes.map(|_| 6.0), self.spikes, 0).unwrap();
@@ -312,6 +321,17 @@ fn steps_that_are_not_finite_are_skipped_alike() {
     assert_eq!(skipped, [(1, 1), (2, 2)]);
     let moments = left.tensors.iter().filter(|((_, kept), _)| kept.ends_with("Moment"));
     assert!(moments.flat_map(|(_, values)| values).all(|bits| *bits == 0));
+}
+
+/// Gradients of blocks that are computed again are handed on as others are.
+#[test]
+fn recompute_changes_no_bit() {
+    let run = Run::pretraining(32, 2);
+    let (expected, _) = run.on(1, exact(0));
+    for (world, zero) in [(1, 0), (2, 1), (2, 2)] {
+        let again = Run { recompute: Recompute::Block, ..run.clone() };
+        assert!(again.on(world, exact(zero)).0 == expected, "level {zero} on {world} ranks");
+    }
 }
 
 /// Losses of ln 64 or so, where they were 1.

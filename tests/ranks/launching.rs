@@ -89,11 +89,10 @@ fn ranks_with_other_flags_are_told_apart() {
         crate::Rank::start(command.arg(run("a")))
     };
     let ended = crate::Ranks { ranks: vec![start(0), start(1)], port }.end();
+    // Whoever finds it first says so, and ends the other.
+    assert!(ended.iter().any(|rank| rank.error.contains("rank 1 has another configuration than rank 0")), "{ended:#?}");
     for rank in &ended {
-        assert!(
-            rank.code == Some(3) && rank.error.contains("rank 1 has another configuration than rank 0"),
-            "{ended:#?}"
-        );
+        assert!(rank.code == Some(3), "{ended:#?}");
     }
 }
 
