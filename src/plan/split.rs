@@ -6,11 +6,11 @@
 //! | ZeRO | owned by one GPU alone | bytes |
 //! |---|---|---|
 //! | 0 | nothing | 18 P |
-//! | 1 | a share of moments and master weights | 6 P + 12 P / N |
+//! | 1 | a share of moments, master weights and the sum of the gradients | 6 P + 16 P / N |
 //! | 2 | of gradients too | 2 P + 16 P / N |
 //!
-//! In f32, where the weights that are computed with are the master weights: 16 P, 8 P + 8 P / N, 4 P + 12 P / N. Ranks that share a
-//! step take more: one bucket of a block and one of the rest, 4 bytes an element, twice with `exact`, which needs 4 P / N besides.
+//! In f32, in which the weights that are computed with are no smaller than the master weights: 16 P, 8 P + 16 P / N, 4 P + 16 P / N. Ranks
+//! that share a step take more, what they exchange buckets in.
 
 use serde::Serialize;
 
@@ -151,7 +151,11 @@ impl Question<'_> {
         let taken = memory(Load { recompute, ema, eval_images, ..load });
         let persistent = persistent(&taken, config, precision, zero, gpus as f64);
         let working = taken.activations + taken.workspace + taken.evaluation;
-        let scratch = if gpus > 1 || reduction == Reduction::Exact { scratch(config, reduction, gpus) } else { 0.0 };
+        let scratch = if gpus > 1 || reduction == Reduction::Exact {
+            scratch(config, precision, reduction, zero, gpus as f64)
+        } else {
+            0.0
+        };
 
         let micro_batches = self.global_batch / gpus / images;
         let way = Way { gpus, zero, micro_batch: images, micro_batches, recompute };
@@ -185,24 +189,36 @@ fn fastest(splits: &[Split]) -> Option<Split> {
 /// Bytes that stay from step to step on each of `gpus` GPUs.
 fn persistent(memory: &Memory, config: &ModelConfig, precision: Precision, zero: u8, gpus: f64) -> f64 {
     let Memory { weights, gradients, moments, average, .. } = *memory;
-    let master = 4.0 * config.parameter_count() as f64;
-    // In f32 the master weights are those that are computed with, and stay whole.
-    let (whole, shared) = if precision == Precision::F32 { (weights, 0.0) } else { (weights - master, master) };
-    let of = |bytes: f64, from: u8| if zero >= from { bytes / gpus } else { bytes };
-    whole + of(shared + moments, 1) + of(gradients, 2) + average
+    if zero == 0 {
+        return weights + gradients + moments + average;
+    }
+    // In f32 the weights that are computed with are as large as the master weights; the sum of the gradients has memory of its own.
+    let floats = 4.0 * config.parameter_count() as f64;
+    let (master, sum) = (floats, floats);
+    let computed_with = if precision == Precision::F32 { weights } else { weights - master };
+    let whole = if zero == 1 { gradients } else { 0.0 };
+    computed_with + whole + (master + moments + sum + average) / gpus
 }
 
-/// Bytes that ranks add up gradients in.
-fn scratch(config: &ModelConfig, reduction: Reduction, gpus: usize) -> f64 {
+/// Bytes that ranks exchange gradients and weights in.
+fn scratch(config: &ModelConfig, precision: Precision, reduction: Reduction, zero: u8, gpus: f64) -> f64 {
     let (block, rest): (Vec<_>, Vec<_>) =
         parameter_specs(config).into_iter().partition(|spec| spec.name.starts_with("transformer.h."));
     let elements =
         |specs: &[crate::tape::ParameterSpec]| specs.iter().map(|spec| spec.elements()).sum::<usize>() as f64;
     let buckets = elements(&block) / config.layers as f64 + elements(&rest);
-    match reduction {
-        Reduction::Exact => 4.0 * (2.0 * buckets + config.parameter_count() as f64 / gpus as f64),
-        Reduction::Fast | Reduction::Repeatable => 4.0 * buckets,
-    }
+    let is_exact = reduction == Reduction::Exact;
+
+    // A bucket of each kind, what is received of it, weights on their way, and with ZeRO-2 the gradients that it is taken from.
+    let received = match (is_exact, zero) {
+        (true, _) => buckets,
+        (false, 2) => buckets / gpus,
+        (false, _) => 0.0,
+    };
+    let narrow = if zero > 0 && precision != Precision::F32 { buckets * (1.0 + 1.0 / gpus) } else { 0.0 };
+    let taken = if zero == 2 { buckets } else { 0.0 };
+    let sum = if is_exact && zero == 0 { config.parameter_count() as f64 / gpus } else { 0.0 };
+    4.0 * (buckets + received + taken + sum) + 2.0 * narrow
 }
 
 impl Splits {
@@ -338,8 +354,8 @@ mod tests {
         let config = ModelConfig::preset(Preset::L, 32);
         let p = config.parameter_count() as f64;
         for (precision, formulae) in [
-            (Precision::Bf16, [[18.0, 0.0], [6.0, 12.0], [2.0, 16.0]]),
-            (Precision::F32, [[16.0, 0.0], [8.0, 8.0], [4.0, 12.0]]),
+            (Precision::Bf16, [[18.0, 0.0], [6.0, 16.0], [2.0, 16.0]]),
+            (Precision::F32, [[16.0, 0.0], [8.0, 16.0], [4.0, 16.0]]),
         ] {
             let memory = Memory::of(&config, Work::Training, 1024.0, precision);
             for (zero, [whole, shared]) in (0..).zip(formulae) {
@@ -349,12 +365,13 @@ mod tests {
             }
         }
         // Buckets of iGPT-L: a block of 28.3 M parameters, and 3.2 M others.
-        assert_eq!(
-            scratch(&config, Reduction::Fast, 8),
-            4.0 * (12.0 * 1536.0 * 1536.0 + 2.0 * 1536.0 + 2050.0 * 1536.0)
-        );
-        let exact = scratch(&config, Reduction::Exact, 8);
-        assert_eq!(exact, 2.0 * scratch(&config, Reduction::Fast, 8) + p / 2.0);
+        let of = |precision, reduction, zero| scratch(&config, precision, reduction, zero, 8.0);
+        let fast = of(Precision::Bf16, Reduction::Fast, 0);
+        assert_eq!(fast, 4.0 * (12.0 * 1536.0 * 1536.0 + 2.0 * 1536.0 + 2050.0 * 1536.0));
+        assert_eq!(of(Precision::Bf16, Reduction::Exact, 0), 2.0 * fast + p / 2.0);
+        // With weights in bf16 on their way, parts and whole; with the gradients of a block and what is received of them.
+        assert_eq!(of(Precision::Bf16, Reduction::Fast, 1), fast * (1.0 + 0.5 * 1.125));
+        assert_eq!(of(Precision::F32, Reduction::Fast, 2), fast * 2.125);
     }
 
     #[test]
