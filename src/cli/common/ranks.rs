@@ -7,7 +7,6 @@ use anyhow::{Context, Result};
 use clap::Args;
 
 use super::output::tell;
-use crate::cli::train::args::whole;
 use crate::comm::{self, Launch, Limits, Reduction, Watchdog};
 use crate::device::Device;
 use crate::device::Error;
@@ -22,11 +21,11 @@ pub const FAILED: u8 = 3;
 pub struct RankArgs {
     /// Of several ranks: seconds that a step may take before a rank that waits for another ends all of them, with exit code 3 and the
     /// name of who never came
-    #[arg(long, value_name = "SECONDS", value_parser = whole::<u64>(), default_value_t = comm::LIMITS.step.as_secs(),
+    #[arg(long, value_name = "SECONDS", value_parser = clap::value_parser!(u64).range(1..=86_400), default_value_t = comm::LIMITS.step.as_secs(),
           help_heading = "Ranks")]
     collective_timeout: u64,
     /// Seconds in which all ranks must have met
-    #[arg(long, value_name = "SECONDS", value_parser = whole::<u64>(), default_value_t = comm::LIMITS.init.as_secs(),
+    #[arg(long, value_name = "SECONDS", value_parser = clap::value_parser!(u64).range(1..=86_400), default_value_t = comm::LIMITS.init.as_secs(),
           help_heading = "Ranks")]
     meeting_timeout: u64,
 }
@@ -34,8 +33,8 @@ pub struct RankArgs {
 impl RankArgs {
     /// Which rank this is, by what started it, and how long it waits; `lost` is what is said of its work where the ranks must end.
     pub fn launch(self, lost: &'static str) -> Result<Ranks> {
-        let step = Duration::from_secs(self.collective_timeout.max(1));
-        let limits = Limits { init: Duration::from_secs(self.meeting_timeout.max(1)), step };
+        let step = Duration::from_secs(self.collective_timeout);
+        let limits = Limits { init: Duration::from_secs(self.meeting_timeout), step };
         Ok(Ranks { launch: Launch::from_environment()?, limits, lost })
     }
 }
