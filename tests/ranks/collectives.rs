@@ -53,7 +53,9 @@ fn communicators_in_opposite_orders_are_reported() {
     let port = port();
     let start = |rank| {
         let mut command = libraries.rank(&std::env::current_exe().unwrap(), [rank, 2], port);
-        Rank::start(command.args(["--exact", "collectives::out_of_order", "--nocapture"]).env(AS_RANK, "1"))
+        command.args(["--exact", "collectives::out_of_order", "--nocapture"]).env(AS_RANK, "1");
+        // The other rank waits in the communicator that this is not reported of.
+        Rank::start(command.env("NCCLSIM_TIMEOUT_MS", "4000"))
     };
     let ended = Ranks { ranks: (0..2).map(start).collect(), port }.end();
     let told: String = ended.iter().map(|rank| rank.error.as_str()).collect();
