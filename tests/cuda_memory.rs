@@ -17,7 +17,7 @@ use igpt_engine::sample::grid::drawn_at_once;
 use igpt_engine::sample::{Generation, generate};
 use igpt_engine::tape::{Parameters, Recompute};
 use igpt_engine::train::{Events, Pace, Session, Settings, StepOutcome, Trainer};
-use test_support::devices;
+use test_support::{devices, in_turn};
 
 /// The simulator, with a card of these options that no other test uses.
 fn card(ordinal: u32, options: &str) -> Option<Simulator> {
@@ -164,7 +164,7 @@ fn shapes() -> [Run; 9] {
 
 #[test]
 fn a_plan_is_what_is_taken() {
-    for (ordinal, run) in (16..).zip(shapes()) {
+    for (ordinal, run) in in_turn((16..).zip(shapes()), 3) {
         let Some(_) = card(ordinal, "races=off") else { return };
         let device = CudaDevice::new(ordinal as usize, run.precision).unwrap();
         run.train(&device).unwrap();
