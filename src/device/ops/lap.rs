@@ -20,6 +20,6 @@ pub fn check(watch: &[usize], total: Option<usize>) -> shape_check::Result<usize
     let least = stopwatch(total.map_or(0, |total| total + 1));
     match watch {
         [floats] if *floats >= least => Ok(floats - stopwatch(0)),
-        _ => error("lap", "watch", format!("[{least}] or longer"), format!("{watch:?}")),
+        _ => error("lap", "watch", format!("[{least}] or longer"), watch),
     }
 }

@@ -41,7 +41,7 @@ pub fn check(losses: &[usize], sigmas: f32, recent: &[usize], verdict: &[usize])
     }
     match losses {
         [count] => Ok(*count),
-        _ => error(OP, "losses", "[k]", format!("{losses:?}")),
+        _ => error(OP, "losses", "[k]", losses),
     }
 }
 
