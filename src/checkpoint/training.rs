@@ -27,7 +27,7 @@ use crate::tape::ParameterSpec;
 pub struct Progress {
     /// Steps taken, skipped ones included.
     pub step: u64,
-    /// Steps that were skipped because loss or gradient was not finite.
+    /// Steps that were skipped because loss or gradient was not finite, or a spike.
     #[serde(default, skip_serializing_if = "Skipped::is_none")]
     pub skipped: Skipped,
     /// Images seen, repeats counted.

@@ -30,7 +30,7 @@ impl Default for AdamConfig {
     }
 }
 
-/// Steps that were skipped because their gradient was not finite.
+/// Steps that were skipped because their gradient was not finite, or because they were spikes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Skipped {

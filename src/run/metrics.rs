@@ -10,7 +10,7 @@ use crate::device::nvml::Reading;
 pub struct TrainRecord {
     /// Steps taken, this one included.
     pub step: u64,
-    /// Steps in a row that were skipped up to this one, because loss or gradient was not finite; absent of one that was made.
+    /// Steps in a row that were skipped up to this one, because loss or gradient was not finite or a spike; absent of one that was made.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub skipped: u64,
     /// Loss of the step's batch before the update: nats per token, or in fine-tuning the weighted sum of the next two.

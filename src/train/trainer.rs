@@ -105,21 +105,35 @@ impl<'a, D: Device> Trainer<'a, D> {
         criterion: impl Into<Criterion>,
     ) -> device::Result<Self> {
         let gradients = parameters.zeros_like(device)?;
-        Ok(Self {
+        Ok(Self::of(device, model, parameters, gradients, adam, (schedule, criterion.into())))
+    }
+
+    /// One that keeps no average, skips no spikes and shares with nobody, with memory for its gradients.
+    fn of(
+        device: &'a D,
+        model: Transformer,
+        parameters: Parameters<D>,
+        gradients: Vec<D::Tensor>,
+        adam: Adam<D>,
+        (schedule, criterion): (Schedule, Criterion),
+    ) -> Self {
+        let (average, spikes, shared) = (None, None, None);
+        let (graphs, inputs, recorded) = (true, None, None);
+        Self {
             device,
             model,
             parameters,
             gradients,
             adam,
-            average: None,
-            spikes: None,
+            average,
+            spikes,
             schedule,
-            criterion: criterion.into(),
-            graphs: true,
-            shared: None,
-            inputs: None,
-            recorded: None,
-        })
+            criterion,
+            graphs,
+            shared,
+            inputs,
+            recorded,
+        }
     }
 
     /// A trainer that shares every step with the ranks of `together`, each of which takes its own micro-batches; see [`Sharing`]. With
@@ -131,27 +145,12 @@ impl<'a, D: Device> Trainer<'a, D> {
         device: &'a D,
         model: Transformer,
         state: State<D>,
-        (schedule, criterion): (Schedule, Criterion),
+        goal: (Schedule, Criterion),
         (together, sharing): (&Together<D>, Sharing),
     ) -> device::Result<Self> {
         let State { mut parameters, masters, adam, average, .. } = state;
         let (shared, gradients) = Shared::new(device, together, sharing, &mut parameters, masters)?;
-        let (graphs, inputs, recorded) = (true, None, None);
-        Ok(Self {
-            device,
-            model,
-            parameters,
-            gradients,
-            adam,
-            average,
-            spikes: None,
-            schedule,
-            criterion,
-            graphs,
-            shared,
-            inputs,
-            recorded,
-        })
+        Ok(Self { average, shared, ..Self::of(device, model, parameters, gradients, adam, goal) })
     }
 
     /// Takes every update into `average` too, of the same parameters.
