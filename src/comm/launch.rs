@@ -48,20 +48,24 @@ pub struct Launch {
     pub size: usize,
     /// Which of those on this machine: the number of its GPU.
     pub local_rank: usize,
+    /// How many there are on this machine; all of them where the launcher does not say.
+    pub local_size: usize,
     /// What started them.
     pub launcher: Launcher,
     /// `HOST:PORT` at which rank 0 meets the others; `None` where MPI tells, and of one rank.
     pub meeting: Option<String>,
 }
 
-/// The names of rank, number of ranks and rank on its machine.
-const TORCHRUN: [&str; 3] = ["RANK", "WORLD_SIZE", "LOCAL_RANK"];
-const SLURM: [&str; 3] = ["SLURM_PROCID", "SLURM_NTASKS", "SLURM_LOCALID"];
-const OPEN_MPI: [&str; 3] = ["OMPI_COMM_WORLD_RANK", "OMPI_COMM_WORLD_SIZE", "OMPI_COMM_WORLD_LOCAL_RANK"];
+/// The names of rank, number of ranks, rank on its machine, and number of ranks there.
+const TORCHRUN: [&str; 4] = ["RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE"];
+const SLURM: [&str; 4] = ["SLURM_PROCID", "SLURM_NTASKS", "SLURM_LOCALID", "SLURM_NTASKS_PER_NODE"];
+const OPEN_MPI: [&str; 4] =
+    ["OMPI_COMM_WORLD_RANK", "OMPI_COMM_WORLD_SIZE", "OMPI_COMM_WORLD_LOCAL_RANK", "OMPI_COMM_WORLD_LOCAL_SIZE"];
 
 impl Launch {
     /// The only process.
-    pub const ALONE: Self = Self { rank: 0, size: 1, local_rank: 0, launcher: Launcher::Alone, meeting: None };
+    pub const ALONE: Self =
+        Self { rank: 0, size: 1, local_rank: 0, local_size: 1, launcher: Launcher::Alone, meeting: None };
 
     /// From the environment.
     ///
@@ -95,8 +99,8 @@ impl Launch {
         Ok(launch)
     }
 
-    fn ranks(get: &impl Fn(&str) -> Option<String>, launcher: Launcher, names: [&str; 3]) -> Result<Self, LaunchError> {
-        let [rank, size, local] = names;
+    fn ranks(get: &impl Fn(&str) -> Option<String>, launcher: Launcher, names: [&str; 4]) -> Result<Self, LaunchError> {
+        let [rank, size, local, local_size] = names;
         let number = |name: &str, other: &str| match get(name) {
             None => Err(LaunchError(format!(
                 "{other} is set and {name} is not, so it is not known which of several ranks this is; start ranks by torchrun, \
@@ -106,9 +110,12 @@ impl Launch {
                 LaunchError(format!("{name}={text} is not a number; it is set by what starts the ranks ({launcher})"))
             }),
         };
+        let all = number(size, rank)?;
+        let beside = get(local_size).and_then(|text| text.parse().ok());
         let launch = Self {
             rank: number(rank, size)?,
-            size: number(size, rank)?,
+            size: all,
+            local_size: beside.unwrap_or(all).clamp(1, all.max(1)),
             // Ranks of one machine count alike.
             local_rank: if get(local).is_some() { number(local, rank)? } else { number(rank, size)? },
             launcher,
@@ -158,7 +165,7 @@ fn meeting(get: &impl Fn(&str) -> Option<String>, launcher: Launcher) -> Result<
             Ok(Some(at(&first, own_port(job))))
         }
         Launcher::Mpi => {
-            let on_one = get("OMPI_COMM_WORLD_LOCAL_SIZE") == get(OPEN_MPI[1]);
+            let on_one = get(OPEN_MPI[3]) == get(OPEN_MPI[1]);
             let job = get("PMIX_NAMESPACE").or_else(|| get("OMPI_MCA_ess_base_jobid")).unwrap_or_default();
             // FNV-1a.
             let hash = job
@@ -210,6 +217,7 @@ mod tests {
         ];
         let got = launch(&torchrun).unwrap();
         assert_eq!((got.rank, got.size, got.local_rank, got.launcher), (3, 8, 1, Launcher::Torchrun));
+        assert_eq!(got.local_size, 8, "where nobody says otherwise all are on one machine");
         assert_eq!(got.meeting.as_deref(), Some("gpu1:29501"));
 
         let slurm = [
@@ -236,8 +244,10 @@ mod tests {
         let got = launch(&[&mpirun[..], &slurm].concat()).unwrap();
         assert_eq!((got.rank, got.size, got.launcher), (1, 2, Launcher::Mpi));
         assert!(got.meeting.unwrap().starts_with("127.0.0.1:"));
+        assert_eq!(got.local_size, 2);
         let far = [&mpirun[..3], &[("OMPI_COMM_WORLD_LOCAL_SIZE", "1")]].concat();
-        assert_eq!(launch(&far).unwrap().meeting, None);
+        let got = launch(&far).unwrap();
+        assert_eq!((got.meeting, got.local_size), (None, 1));
         let told = [&far[..], &[("NCCL_COMM_ID", "gpu9:1234")]].concat();
         assert_eq!(launch(&told).unwrap().meeting.as_deref(), Some("gpu9:1234"));
     }

@@ -1,7 +1,9 @@
 //! Scoring a model batch by batch.
 
+use std::ops::Range;
+
 use super::error::EvalError;
-use super::tally::{Evaluation, Tally};
+use super::tally::{Evaluation, Part, Scores};
 use crate::data::{Examples, tokens_of};
 use crate::device::Device;
 use crate::model::{Masking, Objective, ObjectiveBatch, Transformer, modal_class};
@@ -93,20 +95,36 @@ pub fn evaluate_with<D: Device, E: From<EvalError>>(
     parameters: &Parameters<D>,
     examples: &dyn Examples,
     plan: &EvaluationPlan<'_>,
-    mut each: impl FnMut(BatchScores<'_>) -> Result<(), E>,
+    each: impl FnMut(BatchScores<'_>) -> Result<(), E>,
 ) -> Result<Evaluation, E> {
+    let scores = evaluate_part(device, model, parameters, examples, plan, Part::ALL, each)?;
+    Ok(scores.evaluation(plan.objective))
+}
+
+/// Scores the images of `part` alone, in batches that end where images in a row do; [`Scores::together`] puts those of all ranks together.
+pub fn evaluate_part<D: Device, E: From<EvalError>>(
+    device: &D,
+    model: &Transformer,
+    parameters: &Parameters<D>,
+    examples: &dyn Examples,
+    plan: &EvaluationPlan<'_>,
+    part: Part,
+    mut each: impl FnMut(BatchScores<'_>) -> Result<(), E>,
+) -> Result<Scores, E> {
     let length = examples.sequence_length();
     let images = plan.images.min(examples.len());
-    let mut tally = Tally::new(model.config().vocabulary, model.config().classes.len());
+    let mut scores = Scores::new(model.config().vocabulary);
+    let at_a_time = |range: Range<usize>| {
+        let (end, batch) = (range.end, plan.batch.max(1));
+        range.step_by(batch).map(move |first| (first, batch.min(end - first)))
+    };
 
-    let mut first = 0;
-    while first < images {
-        let count = plan.batch.clamp(1, images - first);
+    for (first, count) in part.ranges(images).flat_map(at_a_time) {
 
         // Tokens and labels of the batch.
         let tokens = tokens_of(examples, first, count).map_err(EvalError::from)?;
-        tally.colours(&tokens);
         let labels: Vec<Option<u16>> = (first..first + count).map(|image| examples.label(image)).collect();
+        scores.begin(&tokens, count);
 
         // Score them under each mask; an autoregressive model needs none.
         let masks = plan.masks_of(first, count, length);
@@ -114,9 +132,9 @@ pub fn evaluate_with<D: Device, E: From<EvalError>>(
         for masked in &masks {
             let passed = forward(device, model, parameters, &tokens, length, masked.as_deref());
             let Passed { nll, class_logits } = passed.map_err(EvalError::from)?;
-            tally.nats(&nll, masked.as_deref(), length, masks.len());
+            scores.nats(&nll, masked.as_deref(), length, masks.len());
             if let Some(logits) = class_logits {
-                tally.class_losses(&logits, &labels, &mut votes, masks.len());
+                scores.class_losses(&logits, &labels, &mut votes, masks.len());
             }
             if nats.is_empty() {
                 nats = nll;
@@ -132,12 +150,10 @@ pub fn evaluate_with<D: Device, E: From<EvalError>>(
         let taken_for =
             votes.iter().zip(first as u64..).filter_map(|(votes, image)| modal_class(votes, plan.seed(), image));
         let classes: Vec<u16> = taken_for.collect();
-        tally.classes(&classes, &labels);
+        scores.classes(&classes, &labels);
         each(BatchScores { first, nats: &nats, classes: &classes })?;
-
-        first += count;
     }
-    Ok(tally.evaluation(images, plan.objective))
+    Ok(scores)
 }
 
 /// Nats of every token of a batch of the model's own objective, `[B·T]` in raster order; a BERT model's under one mask of seed

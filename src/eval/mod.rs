@@ -8,8 +8,8 @@ mod session;
 mod tally;
 
 pub use error::{EvalError, SessionError};
-pub use evaluate::{BatchScores, EvaluationPlan, Masks, evaluate, evaluate_with, score};
+pub use evaluate::{BatchScores, EvaluationPlan, Masks, evaluate, evaluate_part, evaluate_with, score};
 pub use masks::MaskSettings;
 pub use per_class::ClassCount;
 pub use session::{Outcome, Session, Settings};
-pub use tally::{Classification, Evaluation};
+pub use tally::{Classification, Evaluation, Part, Scores};

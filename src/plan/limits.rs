@@ -96,26 +96,52 @@ pub fn drawing_batch<D: Device>(
     halved.into_iter().find(|batch| bytes(*batch) <= available).unwrap_or(1)
 }
 
-/// Refuses to train with the memory of `load` on a device that cannot hold it, before anything is allocated.
+/// Refuses to train with the memory of `load` on a device that cannot hold it, before anything is allocated; `beside` ranks, this one
+/// among them, share the machine's memory.
 ///
 /// # Errors
 /// [`TooLarge`].
-pub fn check_training<D: Device>(device: &D, load: Load<'_>) -> Result<(), TooLarge> {
-    let Load { config, images: batch, ema, .. } = load;
+pub fn check_training<D: Device>(device: &D, load: Load<'_>, beside: usize) -> Result<(), TooLarge> {
+    let Load { config, images: batch, ema, shares, .. } = load;
     let memory = memory_on(device, load);
     let parameters = grouped(config.parameter_count() as u64);
-    let work = format!("training {} ({parameters} parameters, --batch {batch})", model_name(config));
-    let remedy = if batch > 1 {
-        "try a smaller --batch with more --accumulate, --recompute norms-mlp or block, a smaller --model, or a lower --resolution"
+    let by = if shares.ranks > 1 {
+        format!(", on each of {} ranks at --zero {}", shares.ranks, shares.zero)
     } else {
-        "try --recompute block, a smaller --model, or a lower --resolution"
+        String::new()
     };
-    let remedy = if ema {
-        format!("{remedy}; without --ema it is {:.1} GiB less", memory.average / GIBIBYTE)
-    } else {
-        remedy.to_owned()
-    };
-    check_device(device, &work, &memory, &remedy)
+    let work = format!("training {} ({parameters} parameters, --batch {batch}{by})", model_name(config));
+
+    // What takes less.
+    let mut remedies = Vec::new();
+    if shares.ranks > 1 && shares.zero < 2 {
+        remedies.push("--zero 2");
+    }
+    remedies.extend(match batch {
+        1 => ["--recompute block", "a smaller --model"],
+        _ => ["a smaller --batch with more --accumulate, --recompute norms-mlp or block", "a smaller --model"],
+    });
+    let mut remedy = format!("try {}, or a lower --resolution", remedies.join(", "));
+    if ema {
+        remedy.push_str(&format!("; without --ema it is {:.1} GiB less", memory.average / GIBIBYTE));
+    }
+
+    match device.own_memory() {
+        Some(_) => check_device(device, &work, &memory, &remedy),
+        None if beside > 1 => {
+            let work = format!("{work}, {beside} of them on this machine,");
+            check_machine(&work, beside as f64 * memory.total(), &remedy)
+        }
+        None => check_machine(&work, memory.total(), &remedy),
+    }
+}
+
+/// Whether the host has memory to copy a checkpoint of `load` to, while training goes on on `device` beside `beside` ranks.
+pub fn holds_snapshot<D: Device>(device: &D, load: Load<'_>, beside: usize) -> bool {
+    let Load { config, ema, shares, .. } = load;
+    let training = if device.own_memory().is_some() { 0.0 } else { memory_on(device, load).total() };
+    let needed = training + shares.snapshot(config, ema);
+    beside as f64 * needed <= USABLE * machine::host_memory().reachable()
 }
 
 /// What people call a model of this shape.

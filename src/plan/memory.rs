@@ -48,6 +48,8 @@ pub struct Memory {
     /// Of training on a GPU: what validation, samples and the check of a checkpoint need beyond the memory of a step, which they
     /// borrow. On the CPU: what a validation of more images at a time than a micro-batch has takes.
     pub evaluation: f64,
+    /// What ranks exchange buckets of gradients and weights in; nothing of one process.
+    pub exchange: f64,
 }
 
 impl Memory {
@@ -100,13 +102,14 @@ impl Memory {
             workspace: tokens * (element * workspace + 4.0 * again_f32),
             average: 0.0,
             evaluation: 0.0,
+            exchange: 0.0,
         }
     }
 
     /// All of it.
     pub fn total(&self) -> f64 {
-        let Self { weights, gradients, moments, average, activations, workspace, evaluation } = self;
-        weights + gradients + moments + average + activations + workspace + evaluation
+        let Self { weights, gradients, moments, average, activations, workspace, evaluation, exchange } = self;
+        weights + gradients + moments + average + activations + workspace + evaluation + exchange
     }
 }
 

@@ -7,7 +7,7 @@
 //! | memory on the CPU | see [`Memory`] | what the tape keeps, checked against the CPU device's allocations |
 //! | memory on a GPU | counted, see [`Load`] | the run's own code on a device that only counts, checked against the simulator's |
 //! | time | FLOPs / (peak · utilisation) | data sheets; the utilisation is an assumption, and an option |
-//! | several GPUs | see [`Speed`] and [`Split`] | the same data sheets, and the links' rate, an option |
+//! | several GPUs | see [`Speed`], [`Split`] and [`Shares`] | the same data sheets, and the links' rate, an option |
 //! | energy | time · TDP | data sheets: the card alone, at its limit |
 //!
 //! L layers, d width, n tokens per image, V colours.
@@ -19,6 +19,7 @@ pub mod limits;
 pub mod machine;
 mod memory;
 pub mod memory_limits;
+mod shares;
 mod split;
 mod suggestion;
 mod taken;
@@ -29,6 +30,7 @@ use serde::Serialize;
 pub use cluster::{GAP, Speed, Times};
 pub use devices::{DEVICES, DeviceModel, UnknownDevice, device_model, devices_named, recognised};
 pub use memory::{Memory, Work};
+pub use shares::Shares;
 pub use split::{Question, Split, Splits, gib};
 pub use suggestion::{Suggestion, SuggestionError};
 pub use taken::Load;

@@ -9,17 +9,18 @@
 //! | 1 | a share of moments, master weights and the sum of the gradients | 6 P + 16 P / N |
 //! | 2 | of gradients too | 2 P + 16 P / N |
 //!
-//! In f32, in which the weights that are computed with are no smaller than the master weights: 16 P, 8 P + 16 P / N, 4 P + 16 P / N. Ranks
-//! that share a step take more, what they exchange buckets in.
+//! In f32, in which the weights that are computed with are no smaller than the master weights: 16 P, 8 P + 16 P / N, 4 P + 16 P / N. A moving
+//! average takes 4 P at level 0, and 4 P / N above. Ranks that share a step take more, what they exchange buckets in: see [`Shares`].
 
 use serde::Serialize;
 
 use super::cluster::{Speed, Times, Way};
 use super::memory::{Memory, Work};
+use super::shares::Shares;
 use super::taken::Load;
 use crate::comm::Reduction;
 use crate::device::Precision;
-use crate::model::{ModelConfig, parameter_specs};
+use crate::model::ModelConfig;
 use crate::named::Named;
 use crate::tape::Recompute;
 
@@ -148,14 +149,10 @@ impl Question<'_> {
     ) -> Split {
         let Self { config, precision, reduction, ema, eval_images, speed, .. } = *self;
         let load = Load::new(config, Work::Training, images, config.positions, precision);
-        let taken = memory(Load { recompute, ema, eval_images, ..load });
-        let persistent = persistent(&taken, config, precision, zero, gpus as f64);
+        let shares = Shares { ranks: gpus, zero, reduction };
+        let taken = memory(Load { recompute, ema, eval_images, shares, ..load });
+        let persistent = taken.weights + taken.gradients + taken.moments + taken.average;
         let working = taken.activations + taken.workspace + taken.evaluation;
-        let scratch = if gpus > 1 || reduction == Reduction::Exact {
-            scratch(config, precision, reduction, zero, gpus as f64)
-        } else {
-            0.0
-        };
 
         let micro_batches = self.global_batch / gpus / images;
         let way = Way { gpus, zero, micro_batch: images, micro_batches, recompute };
@@ -167,8 +164,8 @@ impl Question<'_> {
             recompute,
             persistent,
             working,
-            reduction: scratch,
-            fits: persistent + working + scratch <= self.room,
+            reduction: taken.exchange,
+            fits: taken.total() <= self.room,
             times: Times::of(config, precision, reduction, speed, way),
         }
     }
@@ -184,41 +181,6 @@ fn fastest(splits: &[Split]) -> Option<Split> {
     let fitting = || splits.iter().filter(|split| split.fits);
     let least = fitting().map(|split| split.times.step).min_by(f64::total_cmp)?;
     fitting().find(|split| split.times.step <= 1.001 * least).copied()
-}
-
-/// Bytes that stay from step to step on each of `gpus` GPUs.
-fn persistent(memory: &Memory, config: &ModelConfig, precision: Precision, zero: u8, gpus: f64) -> f64 {
-    let Memory { weights, gradients, moments, average, .. } = *memory;
-    if zero == 0 {
-        return weights + gradients + moments + average;
-    }
-    // In f32 the weights that are computed with are as large as the master weights; the sum of the gradients has memory of its own.
-    let floats = 4.0 * config.parameter_count() as f64;
-    let (master, sum) = (floats, floats);
-    let computed_with = if precision == Precision::F32 { weights } else { weights - master };
-    let whole = if zero == 1 { gradients } else { 0.0 };
-    computed_with + whole + (master + moments + sum + average) / gpus
-}
-
-/// Bytes that ranks exchange gradients and weights in.
-fn scratch(config: &ModelConfig, precision: Precision, reduction: Reduction, zero: u8, gpus: f64) -> f64 {
-    let (block, rest): (Vec<_>, Vec<_>) =
-        parameter_specs(config).into_iter().partition(|spec| spec.name.starts_with("transformer.h."));
-    let elements =
-        |specs: &[crate::tape::ParameterSpec]| specs.iter().map(|spec| spec.elements()).sum::<usize>() as f64;
-    let buckets = elements(&block) / config.layers as f64 + elements(&rest);
-    let is_exact = reduction == Reduction::Exact;
-
-    // A bucket of each kind, what is received of it, weights on their way, and with ZeRO-2 the gradients that it is taken from.
-    let received = match (is_exact, zero) {
-        (true, _) => buckets,
-        (false, 2) => buckets / gpus,
-        (false, _) => 0.0,
-    };
-    let narrow = if zero > 0 && precision != Precision::F32 { buckets * (1.0 + 1.0 / gpus) } else { 0.0 };
-    let taken = if zero == 2 { buckets } else { 0.0 };
-    let sum = if is_exact && zero == 0 { config.parameter_count() as f64 / gpus } else { 0.0 };
-    4.0 * (buckets + received + taken + sum) + 2.0 * narrow
 }
 
 impl Splits {
@@ -347,31 +309,6 @@ mod tests {
             assert!(splits.alternatives.iter().filter(|split| split.zero == 0).all(|split| !split.fits));
             assert!(splits.reasons(&question).iter().any(|reason| reason.starts_with("ZeRO-0 does not fit")));
         }
-    }
-
-    #[test]
-    fn what_stays_is_what_the_formulae_say() {
-        let config = ModelConfig::preset(Preset::L, 32);
-        let p = config.parameter_count() as f64;
-        for (precision, formulae) in [
-            (Precision::Bf16, [[18.0, 0.0], [6.0, 16.0], [2.0, 16.0]]),
-            (Precision::F32, [[16.0, 0.0], [8.0, 16.0], [4.0, 16.0]]),
-        ] {
-            let memory = Memory::of(&config, Work::Training, 1024.0, precision);
-            for (zero, [whole, shared]) in (0..).zip(formulae) {
-                let expected = p * (whole + shared / 8.0);
-                let got = persistent(&memory, &config, precision, zero, 8.0);
-                assert!((got / expected - 1.0).abs() < 1e-9, "ZeRO-{zero} {precision}: {got}, not {expected}");
-            }
-        }
-        // Buckets of iGPT-L: a block of 28.3 M parameters, and 3.2 M others.
-        let of = |precision, reduction, zero| scratch(&config, precision, reduction, zero, 8.0);
-        let fast = of(Precision::Bf16, Reduction::Fast, 0);
-        assert_eq!(fast, 4.0 * (12.0 * 1536.0 * 1536.0 + 2.0 * 1536.0 + 2050.0 * 1536.0));
-        assert_eq!(of(Precision::Bf16, Reduction::Exact, 0), 2.0 * fast + p / 2.0);
-        // With weights in bf16 on their way, parts and whole; with the gradients of a block and what is received of them.
-        assert_eq!(of(Precision::Bf16, Reduction::Fast, 1), fast * (1.0 + 0.5 * 1.125));
-        assert_eq!(of(Precision::F32, Reduction::Fast, 2), fast * 2.125);
     }
 
     #[test]

@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 use std::sync::{Mutex, PoisonError};
 
 use super::memory::{Memory, Work};
+use super::shares::Shares;
 use crate::device::{Capture, CudaDevice, Error, Precision, Result, SampleOps, SampleOptions, Tensors};
 use crate::eval::score;
 use crate::model::{ClassBatch, Criterion, MicroBatch, ModelConfig, Transformer, parameter_specs};
@@ -37,19 +38,22 @@ pub struct Load<'a> {
     pub ema: bool,
     /// Of training: images that are validated at a time; as many as of a micro-batch if `None`.
     pub eval_images: Option<usize>,
+    /// Of training: how ranks share its steps.
+    pub shares: Shares,
 }
 
 impl<'a> Load<'a> {
     /// `work` on `images` images at a time, with nothing computed again and nothing beside it.
     pub fn new(config: &'a ModelConfig, work: Work, images: usize, length: usize, precision: Precision) -> Self {
-        Self { config, work, images, length, precision, recompute: Recompute::None, ema: false, eval_images: None }
+        let (recompute, ema, eval_images, shares) = (Recompute::None, false, None, Shares::ALONE);
+        Self { config, work, images, length, precision, recompute, ema, eval_images, shares }
     }
 }
 
 impl Load<'_> {
     /// Its memory by formula, which on the CPU is what it takes.
     pub fn by_formula(self) -> Memory {
-        let Self { config, work, images, length, precision, recompute, ema, eval_images } = self;
+        let Self { config, work, images, length, precision, recompute, ema, eval_images, shares } = self;
         let tokens = images as f64 * length as f64;
         if work != Work::Training {
             return Memory::of(config, work, tokens, precision);
@@ -59,14 +63,22 @@ impl Load<'_> {
         let evaluation = eval_images.filter(|more| *more > images).map_or(0.0, |images| {
             Memory::of(config, Work::Forward, images as f64 * length as f64, precision).workspace
         });
-        Memory { average: if ema { 4.0 * config.parameter_count() as f64 } else { 0.0 }, evaluation, ..memory }
+        let average = if ema { 4.0 * config.parameter_count() as f64 } else { 0.0 };
+        shares.of(Memory { average, evaluation, ..memory }, config, precision)
     }
 
-    /// Its memory on a GPU: counted up to 131,072 tokens at a time, and beyond that in proportion to the images.
+    /// Its memory on a GPU: counted up to 131,072 tokens at a time, and beyond that in proportion to the images; of a rank, what one
+    /// process takes is counted, and its share follows from sizes.
     ///
     /// # Errors
     /// A model that no GPU's kernels can compute.
     pub fn on_gpu(self) -> Result<Memory> {
+        let Self { config, precision, work, shares, .. } = self;
+        let alone = Self { shares: Shares::ALONE, ..self }.alone_on_gpu()?;
+        Ok(if work == Work::Training { shares.of(alone, config, precision) } else { alone })
+    }
+
+    fn alone_on_gpu(self) -> Result<Memory> {
         let most = (MAX_COUNTED / self.length.max(1)).max(2);
         if self.images <= most {
             return self.counted();
@@ -83,6 +95,7 @@ impl Load<'_> {
             activations: grown(|memory| memory.activations),
             workspace: grown(|memory| memory.workspace),
             evaluation: grown(|memory| memory.evaluation),
+            exchange: 0.0,
         })
     }
 
@@ -186,6 +199,7 @@ impl Load<'_> {
             activations,
             workspace: after_steps - kept_always - activations,
             evaluation: taken() - after_steps,
+            exchange: 0.0,
         })
     }
 

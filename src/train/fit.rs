@@ -73,6 +73,7 @@ pub(super) fn fit<D: Device>(
         let batch = question.micro_batch.unwrap_or(1);
         settings.accumulate = question.global_batch / batch;
         (settings.batch, settings.recompute) = (batch, Recompute::Block);
+        settings.zero = settings.zero.or((ranks > 1).then_some(2));
         return "--fit finds nothing that fits".to_owned();
     };
     let Split { zero, micro_batch, accumulate, recompute, .. } = choice;

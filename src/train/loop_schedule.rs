@@ -20,6 +20,8 @@ pub(super) struct LoopSchedule {
     pub eval_images: usize,
     /// Images scored at a time.
     pub eval_batch: usize,
+    /// Images in a row that each of several ranks scores in turn: as many as one process would at a time.
+    pub eval_share: usize,
     /// Steps between sample grids; 0 for none.
     pub sample_every: u64,
     /// Steps between checkpoints; 0 for the last step only.
@@ -41,6 +43,7 @@ impl LoopSchedule {
             eval_every: settings.eval_every,
             eval_images: settings.eval_images,
             eval_batch: settings.eval_batch.unwrap_or(settings.batch),
+            eval_share: settings.eval_batch.unwrap_or(settings.batch),
             sample_every: settings.sample_every,
             save_every: settings.save_every,
             keep: settings.keep,

@@ -5,7 +5,6 @@ use std::sync::Arc;
 
 use super::settings::Settings;
 use super::settings_error::SettingsError;
-use super::shared_step::Sharing;
 use super::{FineTuning, TrainError};
 use crate::checkpoint::images::{ChosenPalette, class_names, palette_for, resolution_of, resumed_palette};
 use crate::checkpoint::{self, OrderSpec};
@@ -13,7 +12,7 @@ use crate::data::{self, DataSpec, Examples, OpenOptions, Palette, Split};
 use crate::device::{Device, Precision};
 use crate::model::{Criterion, MASK_RATE, Masking, ModelConfig, Objective};
 use crate::optim::Schedule;
-use crate::plan::{Load, Work, limits};
+use crate::plan::{Load, Shares, Work, gib, limits};
 use crate::run::checkpoints;
 use crate::run::folder::RunFolder;
 use crate::run::images::{Change, ImagesRecord};
@@ -286,41 +285,55 @@ pub(super) fn schedule(settings: &Settings) -> Schedule {
     Schedule { kind, peak, warmup, steps, cooldown: cooldown.unwrap_or(0) }
 }
 
-/// Refuses a run that does not fit into the device's memory. Images are validated fewer at a time, halved until they fit beside
-/// the steps; returns how many, and what to say if they are fewer than asked for.
+/// What a run has memory for.
+pub(super) struct Room {
+    /// Images that are validated at a time.
+    pub eval_batch: usize,
+    /// Whether the host can hold a copy of a checkpoint while it is written.
+    pub holds_snapshot: bool,
+    /// What to say of it.
+    pub notes: Vec<String>,
+}
+
+/// Refuses a run that does not fit into the memory of one of its ranks, which share steps as `shares` says, `beside` of them on this
+/// machine. Images are validated fewer at a time, halved until they fit beside the steps.
 pub(super) fn check_memory<D: Device>(
     device: &D,
     settings: &Settings,
     config: &ModelConfig,
     length: usize,
-    sharing: Sharing,
-) -> Result<(usize, Option<String>)> {
-    // What ranks share out is not planned yet: too much is noticed when it is asked for.
-    if sharing.zero > 0 {
-        return Ok((settings.eval_batch.unwrap_or(settings.batch), None));
-    }
+    (shares, beside): (Shares, usize),
+) -> Result<Room> {
     let (images, ema, precision) =
         (settings.batch, settings.ema.is_some(), settings.precision.unwrap_or(Precision::F32));
-    let load =
-        Load { ema, recompute: settings.recompute, ..Load::new(config, Work::Training, images, length, precision) };
+    let load = Load::new(config, Work::Training, images, length, precision);
+    let load = Load { ema, recompute: settings.recompute, shares, ..load };
+    let holds_snapshot = limits::holds_snapshot(device, load, beside);
+    let mut notes = Vec::new();
+    if !holds_snapshot && !settings.sync_checkpoints {
+        let bytes = gib(shares.snapshot(config, ema));
+        notes.push(format!(
+            "note: this machine has no {bytes} to copy a checkpoint to, so training stands still while one is written"
+        ));
+    }
     let Some(wanted) = settings.eval_batch else {
-        limits::check_training(device, load)?;
-        return Ok((images, None));
+        limits::check_training(device, load, beside)?;
+        return Ok(Room { eval_batch: images, holds_snapshot, notes });
     };
 
     let mut fits = wanted;
     loop {
-        match limits::check_training(device, Load { eval_images: Some(fits), ..load }) {
+        match limits::check_training(device, Load { eval_images: Some(fits), ..load }, beside) {
             Ok(()) => break,
             // As few as a step has need next to nothing beyond it.
             Err(error) if fits <= images => return Err(error.into()),
             Err(_) => fits = (fits / 2).max(images.min(fits)),
         }
     }
-    let note = (fits < wanted).then(|| {
+    notes.extend((fits < wanted).then(|| {
         format!("note: validating {wanted} images at a time needs more memory than there is; it will be {fits} (--eval-batch)")
-    });
-    Ok((fits, note))
+    }));
+    Ok(Room { eval_batch: fits, holds_snapshot, notes })
 }
 
 /// Refuses to go on with a run that has made more steps than it is to make in all.

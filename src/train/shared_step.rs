@@ -10,6 +10,7 @@ use crate::comm::Reduction;
 use crate::device::{self, AdamStep, Device};
 use crate::model::{Criterion, MicroBatch, Transformer};
 use crate::optim::{Adam, Average};
+use crate::plan::Shares;
 use crate::tape::{ParameterId, ParameterSpec, Parameters};
 
 /// How the ranks of a run share its steps.
@@ -26,6 +27,11 @@ impl Sharing {
     /// That of a run's `settings` on the ranks of `together`.
     pub fn of<D: Device>(settings: &Settings, together: &Together<D>) -> Self {
         Self { reduction: settings.reduction, zero: settings.zero_of(together.size()) }
+    }
+
+    /// What `ranks` ranks take of memory.
+    pub fn shares(self, ranks: usize) -> Shares {
+        Shares { ranks, zero: self.zero, reduction: self.reduction }
     }
 
     /// The buckets of which a rank has parts; `None` where each has all.

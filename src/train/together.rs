@@ -11,14 +11,18 @@ use crate::device::{self, Device, Error};
 pub struct Together<D: Device> {
     comm: Rc<dyn Comm<D>>,
     watchdog: Option<Rc<Watchdog>>,
+    /// How many there are on this machine.
+    beside: usize,
 }
 
 impl<D: Device> Clone for Together<D> {
     fn clone(&self) -> Self {
-        Self { comm: Rc::clone(&self.comm), watchdog: self.watchdog.clone() }
+        Self { comm: Rc::clone(&self.comm), watchdog: self.watchdog.clone(), beside: self.beside }
     }
 }
 
+/// Numbers that are gathered at a time: 4 MB of device memory of each of 8 ranks.
+const GATHERED: usize = 32 * 1024;
 /// What each number on its way to other ranks is cut into: floats that hold 16 bits exactly.
 const PIECES: usize = 4;
 
@@ -38,12 +42,24 @@ impl<D: Device> Together<D> {
 
     /// Ranks that nothing watches.
     pub fn unwatched(comm: Rc<dyn Comm<D>>) -> Self {
-        Self { comm, watchdog: None }
+        Self::new(comm, None)
     }
 
     /// Ranks, this one of which is watched.
     pub fn new(comm: Rc<dyn Comm<D>>, watchdog: Option<Rc<Watchdog>>) -> Self {
-        Self { comm, watchdog }
+        let beside = comm.size();
+        Self { comm, watchdog, beside }
+    }
+
+    /// The same, of which only so many are on this machine and share its memory.
+    pub fn on_machines_of(mut self, ranks: usize) -> Self {
+        self.beside = ranks;
+        self
+    }
+
+    /// Ranks on this machine, this one among them.
+    pub(super) fn beside(&self) -> usize {
+        self.beside
     }
 
     /// Their collectives.
@@ -137,6 +153,51 @@ impl<D: Device> Together<D> {
             }
             None => Err(Error::Peer(format!("rank 0 failed at {what}, as it says itself")).into()),
         }
+    }
+
+    /// What every rank has `found`, at most `most` numbers, on all of them in the order of the ranks. Other than [`Together::led`] all
+    /// work at the same time, and who is done waits for the others no longer than for the first step.
+    ///
+    /// # Errors
+    /// This rank's, or that another has failed.
+    pub(super) fn gathered(
+        &self,
+        device: &D,
+        what: &str,
+        found: Result<Vec<f64>, TrainError>,
+        most: usize,
+    ) -> Result<Vec<Vec<f64>>, TrainError> {
+        if self.size() == 1 {
+            return Ok(vec![found?]);
+        }
+        let _watched = self.waits(what, true);
+
+        // How many there are, or that there are none; then the numbers, a piece at a time.
+        let own = found.as_ref().map_or(&[][..], Vec::as_slice);
+        let said = if found.is_ok() { own.len() as f64 } else { f64::NAN };
+        let numbers: Vec<f64> = [said].into_iter().chain(own.iter().copied()).collect();
+        let mut all = vec![Vec::with_capacity(1 + most); self.size()];
+        for start in (0..=most).step_by(GATHERED) {
+            let count = GATHERED.min(1 + most - start);
+            let number = |at: usize| to_floats(numbers.get(start + at).map_or(0, |number| number.to_bits()));
+            let floats: Vec<f32> = (0..count).flat_map(number).collect();
+            self.note(what);
+            let mut send = device.upload(&[floats.len()], &floats)?;
+            let mut received = device.zeros(&[self.size() * floats.len()])?;
+            self.comm.all_gather(device, &mut send, &mut received)?;
+            let received = device.download(&received)?;
+            for (all, received) in all.iter_mut().zip(received.chunks_exact(floats.len())) {
+                all.extend(received.chunks_exact(PIECES).map(|floats| f64::from_bits(from_floats(floats))));
+            }
+        }
+        self.check()?;
+
+        found?;
+        if let Some(rank) = all.iter().position(|numbers| numbers[0].is_nan()) {
+            return Err(Error::Peer(format!("rank {rank} failed at {what}, as it says itself")).into());
+        }
+        let of_rank = |numbers: Vec<f64>| numbers[1..].iter().take(numbers[0] as usize).copied().collect();
+        Ok(all.into_iter().map(of_rank).collect())
     }
 
     /// Rank 0's text on every rank.

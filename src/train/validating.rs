@@ -6,36 +6,33 @@ use super::training_loop::TrainingLoop;
 use super::{Events, TrainError};
 use crate::data::Examples;
 use crate::device::{Device, Error};
-use crate::eval::{Evaluation, EvaluationPlan, Masks, evaluate_with};
+use crate::eval::{Evaluation, EvaluationPlan, Masks, Part, Scores, evaluate_part};
 use crate::model::Criterion;
 use crate::run::metrics::{Record, ValidationRecord};
 
+/// What is done, for people.
+const WHAT: &str = "the validation";
+
 impl<D: Device> TrainingLoop<'_, D> {
-    /// Scores the validation images: rank 0, and all ranks know how good it was, for the same decisions.
+    /// Scores the validation images, which all ranks share out among them; all know how good it was, for the same decisions.
     pub(super) fn evaluate(&mut self, step: u64, events: &mut dyn Events) -> Result<(), TrainError> {
-        if self.validation.is_none() {
-            return Ok(());
-        }
-        let (together, device) = (self.together.clone(), self.trainer.device());
-        let [nats, accuracy] = together.led(device, "the validation", || self.evaluate_here(step, events))?;
-
-        // The counters of those that have not seen it.
-        let best = self.progress.best_validation.unwrap_or(f64::INFINITY);
-        self.progress.best_validation = Some(best.min(nats));
-        if accuracy.is_nan() { Ok(()) } else { self.note_accuracy(step, accuracy, events) }
-    }
-
-    /// Scores the validation images and logs the result; returns nats per token, and the accuracy or NaN.
-    fn evaluate_here(&mut self, step: u64, events: &mut dyn Events) -> Result<[f64; 2], TrainError> {
-        let Some(validation) = self.validation else { return Ok([f64::NAN; 2]) };
+        let Some(validation) = self.validation else { return Ok(()) };
         let start = Instant::now();
         let evaluation = self.score(validation, events)?;
         self.check_finite("validation loss", evaluation.nats_per_token, step)?;
         let classification = evaluation.classification;
         self.check_finite("class loss on the validation images", classification.map_or(0.0, |found| found.loss), step)?;
-
-        // Log and show.
         self.progress.elapsed += start.elapsed().as_secs_f64();
+        self.led("the record of a validation", |it| it.record(step, &evaluation, events))?;
+
+        let best = self.progress.best_validation.unwrap_or(f64::INFINITY);
+        self.progress.best_validation = Some(best.min(evaluation.nats_per_token));
+        classification.map_or(Ok(()), |found| self.note_accuracy(step, found.accuracy, events))
+    }
+
+    /// Logs and shows what was found.
+    fn record(&mut self, step: u64, evaluation: &Evaluation, events: &mut dyn Events) -> Result<(), TrainError> {
+        let classification = evaluation.classification;
         self.append(&Record::Validation(ValidationRecord {
             step,
             val_loss: evaluation.nats_per_token,
@@ -45,23 +42,43 @@ impl<D: Device> TrainingLoop<'_, D> {
             images: evaluation.images,
             elapsed: self.progress.elapsed,
         }))?;
-
-        events.evaluated(step, &evaluation);
-        Ok([evaluation.nats_per_token, classification.map_or(f64::NAN, |found| found.accuracy)])
+        events.evaluated(step, evaluation);
+        Ok(())
     }
 
-    /// Scores images, fewer at a time from where memory ends on.
+    /// Scores images: this rank its own, fewer at a time from where memory ends on. Each image's scores are added up in the order of
+    /// the images, so all ranks find what one process finds, to the bit.
     fn score(&mut self, validation: &dyn Examples, events: &mut dyn Events) -> Result<Evaluation, TrainError> {
+        let together = self.together.clone();
+        let (rank, ranks) = (together.rank(), together.size());
+        let part = if ranks == 1 { Part::ALL } else { Part { rank, ranks, images: self.schedule.eval_share } };
         let images = if self.schedule.eval_images == 0 { usize::MAX } else { self.schedule.eval_images };
+        let images = images.min(validation.len());
+        let own = self.score_part(validation, images, part, events);
+
+        let (device, vocabulary) = (self.trainer.device(), self.trainer.model().config().vocabulary);
+        let most = part.most_numbers(images, vocabulary);
+        let parts = together.gathered(device, WHAT, own.map(|scores| scores.numbers()), most)?;
+        let objective = self.trainer.criterion().objective;
+        Ok(Scores::together(&parts, part, images, vocabulary).evaluation(objective))
+    }
+
+    /// The images of this rank.
+    fn score_part(
+        &mut self,
+        validation: &dyn Examples,
+        images: usize,
+        part: Part,
+        events: &mut dyn Events,
+    ) -> Result<Scores, TrainError> {
         let Criterion { objective, masking, .. } = *self.trainer.criterion();
         let (device, model, parameters) = (self.trainer.device(), self.trainer.model(), self.trainer.parameters());
         let masks = Masks::Random { masking, per_image: 1 };
-
         loop {
             let batch = self.schedule.eval_batch;
             let plan = EvaluationPlan { images, batch, objective, masks };
             let scored = self.trainer.between_steps(|| {
-                evaluate_with(device, model, parameters, validation, &plan, |_| Ok::<_, TrainError>(()))
+                evaluate_part(device, model, parameters, validation, &plan, part, |_| Ok::<_, TrainError>(()))
             });
             match scored {
                 Err(TrainError::Device(Error::OutOfMemory { .. })) if batch > 1 => {

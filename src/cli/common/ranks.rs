@@ -67,7 +67,7 @@ impl Ranks {
         let watchdog = Watchdog::start(launch.rank, launch.size, *limits, Box::new(move |message| end(message, lost)));
         let watchdog = Rc::new(watchdog.context("cannot start the thread that watches this rank")?);
         let comm = comm::open(launch, device, reduction, Some(&watchdog))?;
-        Ok(Together::new(Rc::from(comm), Some(watchdog)))
+        Ok(Together::new(Rc::from(comm), Some(watchdog)).on_machines_of(launch.local_size))
     }
 }
 
