@@ -256,7 +256,7 @@ impl Events for Notes {
     fn evaluated(&mut self, _step: u64, _evaluation: &Evaluation) {
         self.1 += 1;
     }
-    fn saved(&mut self, _step: u64, _checkpoint: &Path) {}
+    fn saved(&mut self, _saved: &Saved<'_>) {}
     fn sampled(&mut self, _step: u64, _picture: &Path) {}
     fn note(&mut self, text: &str) {
         self.0.push(text.to_owned());

@@ -284,7 +284,7 @@ impl Events for StopAfter<'_> {
         }
     }
     fn evaluated(&mut self, _step: u64, _evaluation: &Evaluation) {}
-    fn saved(&mut self, _step: u64, _checkpoint: &Path) {}
+    fn saved(&mut self, _saved: &Saved<'_>) {}
     fn sampled(&mut self, _step: u64, _picture: &Path) {}
     fn note(&mut self, _text: &str) {}
 }

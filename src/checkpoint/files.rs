@@ -56,6 +56,13 @@ pub(crate) struct File {
     base: &'static str,
 }
 
+impl File {
+    /// Elements of each of its tensors, in order.
+    pub fn elements(&self) -> impl Iterator<Item = usize> {
+        self.headers.iter().map(|(_, shape)| shape.iter().product())
+    }
+}
+
 /// All files of tensors of a checkpoint.
 pub(crate) struct Files {
     /// In the order in which a writer writes its own.
@@ -108,6 +115,21 @@ impl Files {
             Ok((place, write_hashed(&folder.join(&file.name), &file.headers, tensor)?))
         };
         own.map(write).collect()
+    }
+
+    /// Writes the file at `place` of the list into `folder`, of whose tensors `values` are those of all of them, one after the other;
+    /// returns its SHA-256.
+    ///
+    /// # Errors
+    /// [`CheckpointError::Io`](super::CheckpointError::Io); values that are fewer than the file's.
+    pub fn write_values(&self, folder: &Path, place: usize, values: &[f32]) -> Result<String> {
+        let Some(file) = self.list.get(place) else { return Ok(String::new()) };
+        let (mut rest, mut counts) = (values, file.elements());
+        write_hashed(&folder.join(&file.name), &file.headers, |_| {
+            let (own, after) = rest.split_at(counts.next().unwrap_or(0).min(rest.len()));
+            rest = after;
+            Ok(own)
+        })
     }
 
     /// Writes the indices of what is in several files.

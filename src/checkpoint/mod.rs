@@ -261,10 +261,10 @@ fn write_palette(folder: &Path, palette: Option<&[[f32; 3]]>, config: &ModelConf
 }
 
 /// Writes a safetensors file; returns its SHA-256 in hexadecimal.
-fn write_hashed(
+fn write_hashed<V: AsRef<[f32]>>(
     path: &Path,
     headers: &[TensorHeader],
-    values: impl FnMut(usize) -> Result<Vec<f32>>,
+    values: impl FnMut(usize) -> Result<V>,
 ) -> Result<String> {
     let file = File::create(path).map_err(CheckpointError::io("create", path))?;
     let mut out = HashingWriter::new(BufWriter::new(file));

@@ -285,11 +285,11 @@ pub type TensorHeader = (String, Vec<usize>);
 ///
 /// # Errors
 /// [`CheckpointError::Io`], those of `values`; [`CheckpointError::Malformed`] for values that do not have the shape.
-pub fn write_tensors(
+pub fn write_tensors<V: AsRef<[f32]>>(
     out: &mut dyn Write,
     path: &Path,
     tensors: &[TensorHeader],
-    mut values: impl FnMut(usize) -> Result<Vec<f32>>,
+    mut values: impl FnMut(usize) -> Result<V>,
 ) -> Result<()> {
     let malformed = |problem: String| CheckpointError::Malformed { path: path.to_owned(), problem };
 
@@ -317,7 +317,8 @@ pub fn write_tensors(
     // The data, one tensor at a time.
     let mut buffer = Vec::new();
     for (index, (name, shape)) in tensors.iter().enumerate() {
-        let values = values(index)?;
+        let given = values(index)?;
+        let values = given.as_ref();
         if values.len() != shape.iter().product::<usize>() {
             return Err(malformed(format!("tensor {name} of {shape:?} was given {} values", values.len())));
         }

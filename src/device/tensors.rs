@@ -24,6 +24,8 @@ pub trait Tensors: Sized + 'static {
     type Tokens;
     /// Values whose copy to the host is in flight (a readback).
     type PendingRead;
+    /// Floats of the host that the device copies to at its fastest, and that another thread may read.
+    type Staging: AsRef<[f32]> + Send + 'static;
 
     /// Whether ops return before their work is done, so that the host can prepare the next step meanwhile.
     const ASYNCHRONOUS: bool;
@@ -55,6 +57,17 @@ pub trait Tensors: Sized + 'static {
     fn round(&self, from: &Self::Tensor, to: &mut Self::Tensor) -> Result<()>;
     /// Copies a tensor's values to the host.
     fn download(&self, tensor: &Self::Tensor) -> Result<Vec<f32>>;
+    /// `count` floats of the host, zero: page-locked on a GPU, where the system has so many pages to lock.
+    fn staging(&self, count: usize) -> Result<Self::Staging>;
+    /// Copies `count` values of a tensor, from element `first` on, over those of `staging` from element `start` on.
+    fn fetch(
+        &self,
+        tensor: &Self::Tensor,
+        first: usize,
+        count: usize,
+        staging: &mut Self::Staging,
+        start: usize,
+    ) -> Result<()>;
     /// Overwrites a tensor with values from the host.
     fn overwrite(&self, tensor: &mut Self::Tensor, values: &[f32]) -> Result<()>;
     /// The slices `rows` along a tensor's first axis, in this order and as often as named: `[B, ..] → [rows, ..]`.

@@ -46,6 +46,12 @@ pub struct TrainRecord {
     /// Of several ranks: the slowest.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub slowest_rank: Option<u64>,
+    /// In the first step that ends after a checkpoint is whole: milliseconds for which training stood still for it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub save_stall_ms: Option<f64>,
+    /// There too: milliseconds that its files took to be written.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub save_write_ms: Option<f64>,
     /// Fraction of the session's time so far, its first batch apart, that was spent waiting for data.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub data_wait: Option<f64>,

@@ -6,11 +6,11 @@ use crate::checkpoint::{CheckpointError, Files, Kept};
 use crate::device::{self, Device};
 
 /// A gathering of a bucket, in which all ranks take part.
-struct Turn {
-    kept: Kept,
-    bucket: usize,
+pub(super) struct Turn {
+    pub kept: Kept,
+    pub bucket: usize,
     /// Who writes it; all need it where nobody is named.
-    writer: Option<usize>,
+    pub writer: Option<usize>,
 }
 
 /// Gives tensors to the writer of a checkpoint's files, which asks for them in the order of its files.
@@ -75,7 +75,7 @@ impl<'c, 't, D: Device> Collector<'c, 't, D> {
 }
 
 /// The gatherings that `files` of several `writers` need.
-fn turns<D: Device>(shared: &Shared<D>, files: &Files, writers: usize) -> Vec<Turn> {
+pub(super) fn turns<D: Device>(shared: &Shared<D>, files: &Files, writers: usize) -> Vec<Turn> {
     let buckets = &shared.reducer.buckets;
     let mut turns = Vec::new();
     for kind in files.list.chunk_by(|one, other| one.tensors[0].0 == other.tensors[0].0) {
@@ -116,7 +116,7 @@ impl<D: Device> Trainer<'_, D> {
     }
 
     /// All of what every parameter has one of, where this rank has all of it.
-    fn whole(&self, kept: Kept) -> &[D::Tensor] {
+    pub(super) fn whole(&self, kept: Kept) -> &[D::Tensor] {
         match kept {
             Kept::Weight => self.parameters().values(),
             Kept::Average => self.average().map_or(&[], |average| average.values()),
@@ -126,7 +126,7 @@ impl<D: Device> Trainer<'_, D> {
     }
 
     /// A bucket of it from the parts of all ranks, which do the same at the same time.
-    fn gather(&mut self, kept: Kept, bucket: usize) -> device::Result<Option<&D::Tensor>> {
+    pub(super) fn gather(&mut self, kept: Kept, bucket: usize) -> device::Result<Option<&D::Tensor>> {
         let Self { device, adam, average, shared, .. } = self;
         let Some(Shared { together, reducer, masters, .. }) = shared else { return Ok(None) };
         let parts = match kept {

@@ -1,6 +1,7 @@
 //! The events of a run, for whatever shows them: a terminal, a script, or nothing.
 
 use std::path::Path;
+use std::time::Duration;
 
 use crate::device::nvml::Reading;
 use crate::eval::Evaluation;
@@ -27,6 +28,20 @@ pub struct Pace {
     pub data_wait: f64,
 }
 
+/// A checkpoint that is there, whole.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Saved<'a> {
+    /// The step that it is of. Others may have been made since.
+    pub step: u64,
+    /// Its folder.
+    pub path: &'a Path,
+    /// How long training stood still for it.
+    pub stood_still: Duration,
+    /// How long its files took until they were on disk under the folder's name, while training went on unless the settings say
+    /// otherwise.
+    pub writing: Duration,
+}
+
 /// Receives a run's events, in order.
 pub trait Events {
     /// Training starts, or goes on, after `step` of `steps` steps.
@@ -36,7 +51,7 @@ pub trait Events {
     /// The validation images were scored after `step`.
     fn evaluated(&mut self, step: u64, evaluation: &Evaluation);
     /// A checkpoint was written.
-    fn saved(&mut self, step: u64, checkpoint: &Path);
+    fn saved(&mut self, saved: &Saved<'_>);
     /// A grid of samples was written.
     fn sampled(&mut self, step: u64, picture: &Path);
     /// Something that a person should know and that does not stop the run.
@@ -50,7 +65,7 @@ impl Events for Silent {
     fn started(&mut self, _step: u64, _steps: u64) {}
     fn stepped(&mut self, _outcome: &StepOutcome, _pace: &Pace) {}
     fn evaluated(&mut self, _step: u64, _evaluation: &Evaluation) {}
-    fn saved(&mut self, _step: u64, _checkpoint: &Path) {}
+    fn saved(&mut self, _saved: &Saved<'_>) {}
     fn sampled(&mut self, _step: u64, _picture: &Path) {}
     fn note(&mut self, _text: &str) {}
 }

@@ -13,7 +13,7 @@ impl<D: Device> TrainingLoop<'_, D> {
         if self.together.size() == 1 {
             return Ok(asked);
         }
-        self.trainer.tell(asked)?;
+        self.trainer.tell([asked, self.saving.has_failed()])?;
         Ok(self.asked_to_stop)
     }
 

@@ -8,6 +8,7 @@ use super::common_start;
 use super::fit::fit;
 use super::loop_schedule::LoopSchedule;
 use super::settings::Settings;
+use super::settling::Saving;
 use super::setup::{self, Origin};
 use super::shared_step::Sharing;
 use super::skipping::Skipping;
@@ -74,6 +75,8 @@ pub struct Session<'a, D: Device> {
     progress: Progress,
     /// Images that are validated at a time.
     eval_batch: usize,
+    /// How its checkpoints are written.
+    saving: Saving<D>,
     /// What a person should know before it starts.
     notes: Vec<String>,
 }
@@ -130,8 +133,9 @@ impl<'a, D: Device> Session<'a, D> {
             settings.check_ranks(together.size())?;
         }
         let sharing = Sharing::of(&settings, &together);
-        let (eval_batch, note) = setup::check_memory(device, &settings, &config, train.sequence_length(), sharing)?;
-        notes.extend(note);
+        let shares = (sharing.shares(together.size()), together.beside());
+        let room = setup::check_memory(device, &settings, &config, train.sequence_length(), shares)?;
+        notes.extend(room.notes);
 
         // The folder, and the weights.
         let folder = common_start::folder(device, &together, &mut settings, earlier.is_some())?;
@@ -143,7 +147,8 @@ impl<'a, D: Device> Session<'a, D> {
             write_text(&folder.config(), &settings.to_toml()?)?;
             record.write(folder.root())?;
         }
-        together.agree(device, &common_start::facts(&settings, &record, state.fingerprint, progress)?)?;
+        let facts = common_start::facts(&settings, &record, state.fingerprint, progress)?;
+        let in_background = together.agree(device, &facts, room.holds_snapshot)? && !settings.sync_checkpoints;
 
         // The trainer.
         if let Some(earlier) = earlier {
@@ -154,7 +159,8 @@ impl<'a, D: Device> Session<'a, D> {
         let trainer = Trainer::shared(device, model, state, (schedule, criterion), (&together, sharing))?
             .with_graphs(!settings.no_graph)
             .skipping_spikes(settings.skip_spikes, progress.spikes, progress.skipped.in_a_row)?;
-        Ok(Self { settings, train, validation, palette, folder, together, trainer, progress, eval_batch, notes })
+        let (eval_batch, saving) = (room.eval_batch, Saving::new(in_background));
+        Ok(Self { settings, train, validation, palette, folder, together, trainer, progress, eval_batch, saving, notes })
     }
 
     /// What is about to happen, for people: `training 1,055,104 parameters (..) on .., on the device cpu (2 threads)`.
@@ -229,7 +235,7 @@ impl<'a, D: Device> Session<'a, D> {
     }
 
     fn train(self, records: Option<Records<'_>>, events: &mut dyn Events, stop: &AtomicBool) -> Result<Ended> {
-        let Self { settings, train, validation, palette, together, trainer, progress, eval_batch, .. } = self;
+        let Self { settings, train, validation, palette, together, trainer, progress, eval_batch, saving, .. } = self;
         let batches = Batches::training(Arc::clone(&train), settings.seed, !settings.no_shuffle)?
             .with_workers(settings.workers.unwrap_or(0))?;
         let (config, precision) = (trainer.model().config().clone(), settings.precision.unwrap_or(Precision::F32));
@@ -257,6 +263,8 @@ impl<'a, D: Device> Session<'a, D> {
             check_image: Vec::new(),
             skipping: Skipping::new(settings.max_skipped),
             asked_to_stop: false,
+            saving_failed: false,
+            saving,
         };
         let stop_reason = training.run(events, stop)?;
         let Progress { step, best, .. } = training.progress;

@@ -112,6 +112,9 @@ pub struct Settings {
     pub save_every: u64,
     /// Checkpoints kept.
     pub keep: usize,
+    /// Whether training stands still while a checkpoint is written. Absent in config.toml files older than it.
+    #[serde(default)]
+    pub sync_checkpoints: bool,
     /// Write no event file for TensorBoard. Absent in config.toml files older than it.
     #[serde(default)]
     pub no_tensorboard: bool,
@@ -222,6 +225,7 @@ impl Settings {
             sample_every: steps.div_ceil(5),
             save_every: steps.div_ceil(10),
             keep: 3,
+            sync_checkpoints: false,
             no_tensorboard: false,
             device: DeviceKind::default(),
             precision: None,

@@ -19,6 +19,7 @@ impl Settings {
             sample_every: earlier.sample_every,
             save_every: earlier.save_every,
             keep: earlier.keep,
+            sync_checkpoints: earlier.sync_checkpoints,
             no_tensorboard: earlier.no_tensorboard,
             max_skipped: earlier.max_skipped,
             skip_spikes: earlier.skip_spikes,

@@ -170,9 +170,9 @@ impl<D: Device> Shared<D> {
         self.gather(device, parameters)
     }
 
-    /// Tells the other ranks with the next step whether this one was asked to stop.
-    pub fn tell(&mut self, device: &D, stop: bool) -> device::Result<()> {
-        self.telling.tell(device, stop)
+    /// Tells the other ranks with the next step whether this one was asked to stop, and whether it could not write a checkpoint.
+    pub fn tell(&mut self, device: &D, words: [bool; 2]) -> device::Result<()> {
+        self.telling.tell(device, words)
     }
 
     /// What all ranks told of the last step, on the device.

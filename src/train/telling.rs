@@ -1,4 +1,5 @@
-//! What ranks tell each other of a step: losses, the verdict on the gradient, and whether one was asked to stop.
+//! What ranks tell each other of a step: losses, the verdict on the gradient, whether one was asked to stop, and whether one could not write
+//! its part of a checkpoint.
 
 use crate::comm::Comm;
 use crate::device::{self, Device, VERDICT, stopwatch};
@@ -7,10 +8,10 @@ use crate::device::{self, Device, VERDICT, stopwatch};
 pub(super) struct Telling<D: Device> {
     rank: usize,
     world: usize,
-    /// What this rank tells the others of a step, `[k]`, and what all tell, `[world · k]`: losses, verdict, whether to stop.
+    /// What this rank tells the others of a step, `[k]`, and what all tell, `[world · k]`: losses, verdict, laps, the word.
     reports: Option<[D::Tensor; 2]>,
-    /// Whether this rank was asked to stop, `[1]`.
-    stop: D::Tensor,
+    /// What this rank has to say beside, `[1]`: [`STOP`] and [`UNSAVED`], or neither.
+    word: D::Tensor,
     /// Where the step spends its time on this rank: a stopwatch of [`LAPS`].
     watch: D::Tensor,
 }
@@ -29,6 +30,10 @@ pub(super) enum Lap {
 /// How many there are.
 const LAPS: usize = 2;
 
+/// Bits of a rank's word: that it was asked to stop, and that its part of a checkpoint could not be written.
+const STOP: u8 = 1;
+const UNSAVED: u8 = 2;
+
 /// What all ranks told of a step.
 pub(super) struct Told {
     /// Losses in the order of the micro-batches.
@@ -37,6 +42,8 @@ pub(super) struct Told {
     pub verdict: [f32; VERDICT],
     /// Whether any rank was asked to stop.
     pub stop: bool,
+    /// Whether any rank could not write its part of a checkpoint.
+    pub unsaved: bool,
     /// Where the ranks spent their time, if there are several.
     pub spent: Option<Spent>,
     /// The norm of the gradient, which the verdict has no more where it is that of a spike; if spikes are looked for.
@@ -69,8 +76,8 @@ impl Spent {
 impl<D: Device> Telling<D> {
     /// Rank `rank` of `world`.
     pub fn new(device: &D, [rank, world]: [usize; 2]) -> device::Result<Self> {
-        let (stop, watch) = (device.zeros(&[1])?, device.zeros(&[stopwatch(LAPS)])?);
-        Ok(Self { rank, world, reports: None, stop, watch })
+        let (word, watch) = (device.zeros(&[1])?, device.zeros(&[stopwatch(LAPS)])?);
+        Ok(Self { rank, world, reports: None, word, watch })
     }
 
     /// What the device has done since the last lap was this.
@@ -83,9 +90,10 @@ impl<D: Device> Telling<D> {
         }
     }
 
-    /// Tells the others, with the next step, whether this rank was asked to stop.
-    pub fn tell(&mut self, device: &D, stop: bool) -> device::Result<()> {
-        device.overwrite(&mut self.stop, &[f32::from(u8::from(stop))])
+    /// Tells the others, with the next step, whether this rank was asked to stop, and whether it could not write its part of a checkpoint.
+    pub fn tell(&mut self, device: &D, [stop, unsaved]: [bool; 2]) -> device::Result<()> {
+        let word = STOP * u8::from(stop) + UNSAVED * u8::from(unsaved);
+        device.overwrite(&mut self.word, &[f32::from(word)])
     }
 
     /// Tells the others this rank's losses and verdict, and learns theirs.
@@ -109,7 +117,7 @@ impl<D: Device> Telling<D> {
         }
         device.copy(verdict, 0, own, losses.len(), VERDICT)?;
         device.copy(&self.watch, stopwatch(0), own, losses.len() + VERDICT, LAPS)?;
-        device.copy(&self.stop, 0, own, count - 1, 1)?;
+        device.copy(&self.word, 0, own, count - 1, 1)?;
         note("the all-gather of losses");
         comm.all_gather(device, own, all)
     }
@@ -146,11 +154,12 @@ impl<D: Device> Telling<D> {
         let batches = losses / per_batch;
         let of_batch =
             |batch: usize| ranks.iter().flat_map(move |rank| rank[batch * per_batch..][..per_batch].iter().copied());
-        let stop = ranks.iter().any(|rank| rank[count - 1] != 0.0);
+        let says = |bit: u8| ranks.iter().any(|rank| rank[count - 1] as u8 & bit != 0);
+        let (stop, unsaved) = (says(STOP), says(UNSAVED));
         let laps: Vec<[f32; LAPS]> =
             ranks.iter().map(|rank| std::array::from_fn(|lap| rank[losses + VERDICT + lap])).collect();
         let spent = Spent::of(&laps).filter(|_| self.world > 1);
-        Ok(Told { losses: (0..batches).flat_map(of_batch).collect(), verdict, stop, spent, norm: None })
+        Ok(Told { losses: (0..batches).flat_map(of_batch).collect(), verdict, stop, unsaved, spent, norm: None })
     }
 }
 
@@ -166,13 +175,13 @@ mod tests {
         // Two micro-batches of each of two ranks, two losses of each.
         let told = [
             [0.0, 0.5, 2.0, 2.5, 7.0, 0.0, 0.0, 80.0, 25.0, 0.0],
-            [1.0, 1.5, 3.0, 3.5, 7.0, 0.0, 0.0, 95.0, 10.0, 1.0],
+            [1.0, 1.5, 3.0, 3.5, 7.0, 0.0, 0.0, 95.0, 10.0, 3.0],
         ];
         let told = told.concat();
-        let Told { losses, verdict, stop, spent, .. } = telling.read(&told, 2).unwrap();
+        let Told { losses, verdict, stop, unsaved, spent, .. } = telling.read(&told, 2).unwrap();
         assert_eq!(spent, Some(Spent { exchanging: 10.0, skew: 15.0, slowest: 1 }));
         assert_eq!(losses, [0.0, 0.5, 1.0, 1.5, 2.0, 2.5, 3.0, 3.5]);
-        assert_eq!((verdict, stop), ([7.0, 0.0, 0.0], true));
+        assert_eq!((verdict, stop, unsaved), ([7.0, 0.0, 0.0], true, true));
 
         let mut other = told;
         other[14] = 7.5;

@@ -211,16 +211,18 @@ impl<D: Device> Together<D> {
         Ok(String::from_utf8_lossy(&bytes.collect::<Vec<_>>()).into_owned())
     }
 
-    /// Compares what every rank has before the first step; `facts` are what, in words, and a number for what it is.
+    /// Compares what every rank has before the first step; `facts` are what, in words, and a number for what it is. Returns whether all
+    /// of them `can` do what each can or cannot.
     ///
     /// # Errors
     /// The first rank and fact that differ from those of rank 0.
-    pub(super) fn agree(&self, device: &D, facts: &[(&str, u64)]) -> Result<(), TrainError> {
+    pub(super) fn agree(&self, device: &D, facts: &[(&str, u64)], can: bool) -> Result<bool, TrainError> {
         if self.size() == 1 {
-            return Ok(());
+            return Ok(can);
         }
         let _watched = self.waits("what every rank starts from", true);
-        let own: Vec<f32> = facts.iter().flat_map(|(_, fact)| to_floats(*fact)).collect();
+        let numbers = facts.iter().map(|(_, fact)| *fact).chain([u64::from(can)]);
+        let own: Vec<f32> = numbers.flat_map(to_floats).collect();
         let mut send = device.upload(&[own.len()], &own)?;
         let mut all = device.zeros(&[self.size() * own.len()])?;
         self.comm.all_gather(device, &mut send, &mut all)?;
@@ -238,7 +240,7 @@ impl<D: Device> Together<D> {
                 .into());
             }
         }
-        Ok(())
+        Ok((0..self.size()).all(|rank| of(rank, facts.len()) == 1))
     }
 }
 

@@ -83,6 +83,8 @@ pub struct StepOutcome {
     pub is_spike: bool,
     /// Whether any rank of several was asked to stop.
     pub asked_to_stop: bool,
+    /// Whether any rank of several could not write its part of a checkpoint.
+    pub saving_failed: bool,
     /// Where several ranks spent their time.
     pub spent: Option<Spent>,
 }
@@ -278,7 +280,7 @@ impl<'a, D: Device> Trainer<'a, D> {
     /// Waits for a step's end.
     pub fn finish(&self, pending: PendingStep<D>) -> device::Result<StepOutcome> {
         let PendingStep { step, learning_rate, pending } = pending;
-        let Told { losses, verdict, stop, spent, norm } = self.told(pending)?;
+        let Told { losses, verdict, stop, unsaved, spent, norm } = self.told(pending)?;
         let Losses { generative, class } = self.losses(&losses);
         let Verdict { gradient_norm, skipped } = Verdict::of(verdict);
         let is_spike = norm.is_some_and(f32::is_finite) && !gradient_norm.is_finite();
@@ -297,13 +299,15 @@ impl<'a, D: Device> Trainer<'a, D> {
             skipped,
             is_spike,
             asked_to_stop: stop,
+            saving_failed: unsaved,
             spent,
         })
     }
 
-    /// Tells the other ranks with the next step whether this one was asked to stop; alone, nobody.
-    pub(super) fn tell(&mut self, stop: bool) -> device::Result<()> {
-        self.shared.as_mut().map_or(Ok(()), |shared| shared.tell(self.device, stop))
+    /// Tells the other ranks with the next step whether this one was asked to stop, and whether it could not write a checkpoint; alone,
+    /// nobody.
+    pub(super) fn tell(&mut self, words: [bool; 2]) -> device::Result<()> {
+        self.shared.as_mut().map_or(Ok(()), |shared| shared.tell(self.device, words))
     }
 
     /// Losses and verdict of a step; of all ranks, where several share it.
@@ -314,7 +318,8 @@ impl<'a, D: Device> Trainer<'a, D> {
         let norm = values.split_off(values.len().saturating_sub(known)).get(1).copied();
         let Some(shared) = &self.shared else {
             let (losses, verdict) = values.split_last_chunk::<VERDICT>().unwrap_or((&[], &[f32::NAN; VERDICT]));
-            return Ok(Told { losses: losses.to_vec(), verdict: *verdict, stop: false, spent: None, norm });
+            let (stop, unsaved, spent) = (false, false, None);
+            return Ok(Told { losses: losses.to_vec(), verdict: *verdict, stop, unsaved, spent, norm });
         };
         let Criterion { generative_weight, classification_weight, .. } = self.criterion;
         let losses = [generative_weight, classification_weight].iter().filter(|weight| **weight != 0.0).count();

@@ -4,6 +4,7 @@ use std::sync::atomic::AtomicBool;
 use std::time::Instant;
 
 use super::loop_schedule::LoopSchedule;
+use super::settling::Saving;
 use super::skipping::Skipping;
 use super::together::Together;
 use super::{Events, Pace, PendingStep, StepOutcome, TrainError, Trainer};
@@ -64,6 +65,10 @@ pub(super) struct TrainingLoop<'a, D: Device> {
     pub skipping: Skipping,
     /// Whether a rank of several was asked to stop.
     pub asked_to_stop: bool,
+    /// Whether a rank of several could not write its part of a checkpoint.
+    pub saving_failed: bool,
+    /// The checkpoint that is being written.
+    pub saving: Saving<D>,
 }
 
 /// What a run leaves.
@@ -98,9 +103,10 @@ impl<D: Device> TrainingLoop<'_, D> {
 
         let mut attempted = self.trainer.step_count();
         let reason = match self.make_steps(events, stop, &mut attempted) {
-            Ok(reason) => return Ok(reason),
+            Ok(reason) => return self.settle_saving(events).map(|()| reason),
             Err(reason) => reason,
         };
+        self.settle_alone(events);
 
         // Sound are weights whose every step came to its end with finite results.
         let step = self.progress.step;
@@ -133,6 +139,11 @@ impl<D: Device> TrainingLoop<'_, D> {
         let mut in_flight: Option<InFlightStep<D>> = None;
 
         while self.trainer.step_count() < steps && !self.stalled() && !self.stops(stop)? {
+            // What could not be written is not tried again at once.
+            if let Err(error) = self.look_at_saving(events) {
+                *attempted = self.trainer.step_count();
+                return Err(error);
+            }
             let started = self.start();
             let step = self.trainer.step_count();
             if let Some(before) = in_flight.take() {
@@ -221,6 +232,7 @@ impl<D: Device> TrainingLoop<'_, D> {
             self.trainer.finish(pending)?
         };
         self.asked_to_stop |= outcome.asked_to_stop;
+        self.saving_failed |= outcome.saving_failed;
         if !outcome.was_skipped() {
             self.check_finite("loss", outcome.loss, outcome.step)?;
             self.check_image = first_image;
@@ -266,6 +278,7 @@ impl<D: Device> TrainingLoop<'_, D> {
             data_wait,
         };
 
+        let [stall, write] = self.saving.take_times().map_or([None; 2], |times| times.map(Some));
         let learns_classes = self.trainer.criterion().classification_weight != 0.0;
         self.append(&Record::Train(TrainRecord {
             step: outcome.step,
@@ -281,6 +294,8 @@ impl<D: Device> TrainingLoop<'_, D> {
             exchange_ms: outcome.spent.map(|spent| spent.exchanging),
             skew_ms: outcome.spent.map(|spent| spent.skew),
             slowest_rank: outcome.spent.map(|spent| spent.slowest as u64),
+            save_stall_ms: stall,
+            save_write_ms: write,
             data_wait: Some(data_wait),
             mfu: pace.utilisation.map(|share| share.needed),
             mfu_palm: pace.utilisation.map(|share| share.palm),
@@ -305,6 +320,7 @@ impl<D: Device> TrainingLoop<'_, D> {
         if value.is_finite() {
             return Ok(());
         }
+        self.saving.wait();
         let last_good = match self.records.as_ref().map(|records| checkpoints::latest(records.folder.root())) {
             Some(Ok(Some((_, path)))) => format!("the last good checkpoint is {}", path.display()),
             Some(Ok(None) | Err(_)) => "no checkpoint had been saved yet".to_owned(),

@@ -101,9 +101,10 @@ impl<D: Device> TrainingLoop<'_, D> {
             return Ok(());
         }
 
+        let start = Instant::now();
         self.led("the look at the run's folder", |it| it.keep_folder(events))?;
         self.progress.note_accuracy(step, accuracy);
         let best = self.records.as_ref().map(|records| records.folder.best());
-        self.write(best.as_deref(), None)
+        self.write(best, None, start, events)
     }
 }

@@ -11,7 +11,7 @@ use super::output::{describe, print_json, tell};
 use crate::eval::Evaluation;
 use crate::fs::path_text;
 use crate::run::metrics::PeakSource;
-use crate::train::{Events, Pace, StepOutcome};
+use crate::train::{Events, Pace, Saved, StepOutcome};
 
 /// The watcher that fits the output: JSON lines if asked for, a bar on a terminal that draws one, else lines.
 pub fn watcher(json: bool) -> Box<dyn Events> {
@@ -100,8 +100,15 @@ impl Events for JsonLines {
         }));
     }
 
-    fn saved(&mut self, step: u64, checkpoint: &Path) {
-        self.print(&json!({"event": "checkpoint", "at_step": step, "path": path_text(checkpoint)}));
+    fn saved(&mut self, saved: &Saved<'_>) {
+        let milliseconds = |time: Duration| 1e3 * time.as_secs_f64();
+        self.print(&json!({
+            "event": "checkpoint",
+            "at_step": saved.step,
+            "path": path_text(saved.path),
+            "stall_ms": milliseconds(saved.stood_still),
+            "write_ms": milliseconds(saved.writing),
+        }));
     }
 
     fn sampled(&mut self, step: u64, picture: &Path) {
@@ -166,7 +173,7 @@ impl Events for Bar {
         self.print(&validation_line(step, evaluation));
     }
 
-    fn saved(&mut self, _step: u64, _checkpoint: &Path) {}
+    fn saved(&mut self, _saved: &Saved<'_>) {}
 
     fn sampled(&mut self, step: u64, picture: &Path) {
         self.print(&format!("step {step}: samples in {}", picture.display()));
@@ -215,8 +222,13 @@ impl Events for Lines {
         tell(format_args!("{}", validation_line(step, evaluation)));
     }
 
-    fn saved(&mut self, step: u64, checkpoint: &Path) {
-        tell(format_args!("step {step}: saved {}", checkpoint.display()));
+    fn saved(&mut self, saved: &Saved<'_>) {
+        let Saved { step, path, stood_still, writing } = saved;
+        let [still, writing] = [stood_still, writing].map(Duration::as_secs_f64);
+        tell(format_args!(
+            "step {step}: saved {}; training stood still for {still:.2} s, files took {writing:.2} s",
+            path.display()
+        ));
     }
 
     fn sampled(&mut self, step: u64, picture: &Path) {

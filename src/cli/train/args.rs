@@ -191,6 +191,11 @@ pub struct TrainArgs {
     /// Checkpoints kept, the latest ones [default: 3]
     #[arg(long, value_name = "N", value_parser = whole::<usize>(), help_heading = "Run")]
     pub keep: Option<usize>,
+    /// Stand still while a checkpoint is written. Otherwise it is copied to memory of the host (12 bytes per parameter, 16 with --ema,
+    /// divided by the ranks) and written while training goes on; where there is not so much memory, training stands still too
+    #[arg(long, num_args = 0..=1, require_equals = true, default_missing_value = "true", value_name = "BOOL",
+          help_heading = "Run")]
+    pub sync_checkpoints: Option<bool>,
     /// Write no event file for TensorBoard
     #[arg(long, num_args = 0..=1, require_equals = true, default_missing_value = "true", value_name = "BOOL",
           help_heading = "Run")]

@@ -8,6 +8,7 @@ impl Tensors for CpuDevice {
     type Tensor = CpuTensor;
     type Tokens = CpuTokens;
     type PendingRead = Vec<f32>;
+    type Staging = Vec<f32>;
 
     const ASYNCHRONOUS: bool = false;
 
@@ -60,6 +61,23 @@ impl Tensors for CpuDevice {
 
     fn download(&self, tensor: &CpuTensor) -> Result<Vec<f32>> {
         Ok(tensor.values.to_vec())
+    }
+
+    fn staging(&self, count: usize) -> Result<Vec<f32>> {
+        Ok(vec![0.0; count])
+    }
+
+    fn fetch(
+        &self,
+        tensor: &CpuTensor,
+        first: usize,
+        count: usize,
+        staging: &mut Vec<f32>,
+        start: usize,
+    ) -> Result<()> {
+        shape_check::copy(tensor.dimensions(), first, &[staging.len()], start, count)?;
+        staging[start..start + count].copy_from_slice(&tensor.values[first..first + count]);
+        Ok(())
     }
 
     fn overwrite(&self, tensor: &mut CpuTensor, values: &[f32]) -> Result<()> {

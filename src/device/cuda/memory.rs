@@ -306,16 +306,18 @@ impl Buffer {
             .map_err(failed("cuMemcpyDtoDAsync"))
     }
 
-    /// Fills `values` from its first bytes, once all work before is done.
+    /// Fills `values` with its own from number `first` on, once all work before is done.
     ///
     /// # Panics
     /// If that is more than it holds.
-    pub(super) fn download<T: DeviceRepr>(&self, values: &mut [T]) -> Result<()> {
-        assert!(size_of_val(values) <= self.size, "more values than the buffer holds");
+    pub(super) fn download<T: DeviceRepr>(&self, first: usize, values: &mut [T]) -> Result<()> {
+        let skipped = first * size_of::<T>();
+        assert!(skipped + size_of_val(values) <= self.size, "more values than the buffer holds");
         let Some(stream) = &self.pool.stream else { return Ok(()) };
         bind(stream)?;
+        let from = self.pointer.offset(skipped).0;
         // SAFETY: the buffer is long enough, and `values` live until the stream is done.
-        unsafe { cudarc::driver::result::memcpy_dtoh_async(values, self.pointer.0, stream.cu_stream()) }
+        unsafe { cudarc::driver::result::memcpy_dtoh_async(values, from, stream.cu_stream()) }
             .map_err(failed("cuMemcpyDtoHAsync"))?;
         stream.synchronize().map_err(failed("cuStreamSynchronize"))
     }

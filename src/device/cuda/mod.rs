@@ -60,7 +60,7 @@ pub use capture::Recording;
 pub use devices::{DeviceInfo, Devices, enumerate_devices};
 pub use functions::FUNCTIONS;
 pub use limits::SHARED_LIMITS;
-pub use pinned::PendingRead;
+pub use pinned::{PendingRead, Staging};
 pub use pointer::Pointer;
 pub use tensor::CudaTensor;
 pub use tokens::CudaTokens;

@@ -82,6 +82,64 @@ impl DoubleBuffer {
     }
 }
 
+/// Floats of the host for copies that outlive the step: page-locked where the system has so many pages to lock, else ordinary memory.
+pub struct Staging(Place);
+
+enum Place {
+    Locked { address: *mut f32, count: usize, stream: Arc<CudaStream> },
+    Pageable(Vec<f32>),
+}
+
+// SAFETY: the memory is the host's, and this value's alone; any thread may read, write and free it.
+unsafe impl Send for Staging {}
+
+impl Staging {
+    /// `count` of them, zero; pageable on a device that only counts.
+    pub(super) fn new(stream: Option<&Arc<CudaStream>>, count: usize) -> Result<Self> {
+        let Some(stream) = stream else { return Ok(Self(Place::Pageable(vec![0.0; count]))) };
+        bind(stream)?;
+        let bytes = count.max(1) * size_of::<f32>();
+        // SAFETY: any size may be asked for; all bits zero are floats.
+        let locked = unsafe {
+            result::malloc_host(bytes, 0).inspect(|address| std::ptr::write_bytes(address.cast::<u8>(), 0, bytes))
+        };
+        Ok(Self(match locked {
+            Ok(address) => Place::Locked { address: address.cast(), count, stream: Arc::clone(stream) },
+            Err(_) => Place::Pageable(vec![0.0; count]),
+        }))
+    }
+
+    /// To be filled.
+    pub(super) fn floats_mut(&mut self) -> &mut [f32] {
+        match &mut self.0 {
+            // SAFETY: there are so many, initialised, and borrowed with this value.
+            Place::Locked { address, count, .. } => unsafe { std::slice::from_raw_parts_mut(*address, *count) },
+            Place::Pageable(floats) => floats,
+        }
+    }
+}
+
+impl AsRef<[f32]> for Staging {
+    fn as_ref(&self) -> &[f32] {
+        match &self.0 {
+            // SAFETY: there are so many, initialised, and borrowed with this value.
+            Place::Locked { address, count, .. } => unsafe { std::slice::from_raw_parts(*address, *count) },
+            Place::Pageable(floats) => floats,
+        }
+    }
+}
+
+impl Drop for Staging {
+    fn drop(&mut self) {
+        if let Place::Locked { address, stream, .. } = &self.0 {
+            // An error is one that the next call returns too; every copy was waited for.
+            let _ = bind(stream);
+            // SAFETY: from cuMemHostAlloc, freed once.
+            let _ = unsafe { result::free_host(address.cast()) };
+        }
+    }
+}
+
 /// A copy of floats to the host that is in flight.
 pub struct PendingRead {
     /// Nothing on a device that only counts.

@@ -189,12 +189,12 @@ impl CudaDevice {
         match tensor.precision {
             Precision::F32 => {
                 let mut values = vec![0.0f32; count];
-                tensor.values.download(&mut values)?;
+                tensor.values.download(0, &mut values)?;
                 Ok(values)
             }
             Precision::Bf16 => {
                 let mut values = vec![bf16::ZERO; count];
-                tensor.values.download(&mut values)?;
+                tensor.values.download(0, &mut values)?;
                 Ok(values.into_iter().map(bf16::to_f32).collect())
             }
         }

@@ -2,7 +2,7 @@
 
 use half::bf16;
 
-use super::pinned::PendingRead;
+use super::pinned::{PendingRead, Staging};
 use super::tensor::CudaTensor;
 use super::tokens::{CudaTokens, Known};
 use super::{CudaDevice, gemm_rate};
@@ -13,6 +13,7 @@ impl Tensors for CudaDevice {
     type Tensor = CudaTensor;
     type Tokens = CudaTokens;
     type PendingRead = PendingRead;
+    type Staging = Staging;
 
     const ASYNCHRONOUS: bool = true;
 
@@ -73,6 +74,30 @@ impl Tensors for CudaDevice {
 
     fn download(&self, tensor: &CudaTensor) -> Result<Vec<f32>> {
         self.values(tensor)
+    }
+
+    fn staging(&self, count: usize) -> Result<Staging> {
+        Staging::new(self.driver.stream.as_ref(), count)
+    }
+
+    fn fetch(
+        &self,
+        tensor: &CudaTensor,
+        first: usize,
+        count: usize,
+        staging: &mut Staging,
+        start: usize,
+    ) -> Result<()> {
+        let floats = staging.floats_mut();
+        shape_check::copy(tensor.dimensions(), first, &[floats.len()], start, count)?;
+        let to = &mut floats[start..start + count];
+        match tensor.precision {
+            Precision::F32 => tensor.buffer().download(first, to),
+            Precision::Bf16 => {
+                to.copy_from_slice(&self.values(tensor)?[first..first + count]);
+                Ok(())
+            }
+        }
     }
 
     fn overwrite(&self, tensor: &mut CudaTensor, values: &[f32]) -> Result<()> {

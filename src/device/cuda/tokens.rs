@@ -43,7 +43,7 @@ impl CudaTokens {
             Known::Ids(ids) => Ok(ids.clone()),
             Known::Below(_) => {
                 let mut ids = vec![0; self.shape.iter().product()];
-                self.ids.download(&mut ids)?;
+                self.ids.download(0, &mut ids)?;
                 Ok(ids)
             }
         }
