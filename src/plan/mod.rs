@@ -88,6 +88,8 @@ pub struct Cost {
     pub memory_f32: Memory,
     /// Bytes by class on a GPU, bfloat16 beside float32 master weights.
     pub memory_bf16: Memory,
+    /// Bytes of host memory that a checkpoint is copied to, to be written while training goes on; nothing of a probe.
+    pub snapshot: f64,
     /// Numbers that a probe keeps of an image, and bytes of its feature file.
     pub features: Option<Features>,
     /// What the paper says.
@@ -209,6 +211,7 @@ impl Cost {
             memory_cpu,
             memory_f32,
             memory_bf16,
+            snapshot: if training { Shares::ALONE.snapshot(&config, ema) } else { 0.0 },
             features,
             paper: recipe.paper.clone(),
             ema,

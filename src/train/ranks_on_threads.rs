@@ -9,14 +9,16 @@ use super::buckets::{Buckets, Parts};
 use super::collect::Collector;
 use super::saving::exchange;
 use super::shared_step::Sharing;
+use super::snapshot::Snapshot;
 use super::state::State;
 use super::together::Together;
 use crate::checkpoint::{CheckpointError, Files, Progress};
 use crate::comm::{Comm, Reduction};
 use crate::data::{Batch, hex};
-use crate::device::{CpuDevice, RECENT, Result, Tensors};
+use crate::device::{CpuDevice, Precision, RECENT, Result, Tensors};
 use crate::model::{Criterion, Masking, ModelConfig, Objective, Preset, Transformer, parameter_specs};
 use crate::optim::{Adam, AdamConfig, Average, Schedule, ScheduleKind, Skipped};
+use crate::plan::{Load, Shares, Work};
 use crate::tape::{ParameterSpec, Parameters, Recompute};
 
 /// Where threads meet.
@@ -249,6 +251,21 @@ impl Run {
             }
         }
         collector.finish().unwrap();
+
+        // What a thread would write of them is the same, in memory that the next ones use again.
+        let (still, going) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        let mut collector = Collector::new(&mut trainer, &files, place);
+        let read = &mut |kept, index| collector.read(kept, index);
+        let expected = files.write(still.path(), rank, read).unwrap();
+        collector.finish().unwrap();
+        let mut free = Vec::new();
+        for turn in 0..2 {
+            let snapshot = Snapshot::take(&mut trainer, &files, place, &mut free).unwrap();
+            assert!(free.is_empty(), "turn {turn}: a buffer was not used again");
+            assert_eq!(snapshot.write(&files, going.path()).unwrap(), expected);
+            free = snapshot.into_buffers();
+            assert_eq!(free.len(), expected.len());
+        }
         (left, bytes)
     }
 }
@@ -430,4 +447,28 @@ fn levels_take_the_memory_that_they_should() {
     let [_, two_at_0, _, two_at_2, four_at_1, four_at_2] = all[..] else { panic!("{all:?}") };
     assert!(two_at_2 < two_at_0 && four_at_1 < two_at_0 && four_at_2 < four_at_1, "no less memory: {all:?}");
     println!("bytes of a rank: {all:?} for {parameters} parameters");
+}
+
+/// Bytes of a rank between steps against what `plan` says, with an average, whole or in parts.
+#[test]
+fn a_rank_has_what_is_planned() {
+    let run = Run { ema: true, ..Run::pretraining(128, 8) };
+    let parameters = run.config.parameter_count() as f64;
+    for (world, zero) in [(1, 0), (2, 0), (2, 1), (3, 1), (2, 2), (4, 2)] {
+        for reduction in [Reduction::Exact, Reduction::Repeatable] {
+            let shares = Shares { ranks: world, zero, reduction };
+            let load = Load::new(&run.config, Work::Training, 1, LENGTH, Precision::F32);
+            let plan = Load { ema: true, shares, ..load }.by_formula();
+            let planned = plan.weights + plan.gradients + plan.moments + plan.average + plan.exchange;
+            let (_, bytes) = run.on(world, Sharing { reduction, zero });
+            for bytes in bytes {
+                let off = planned / bytes as f64 - 1.0;
+                assert!(off.abs() <= 0.03, "level {zero} on {world}, {reduction}: {bytes} bytes, planned {planned}");
+            }
+            // In parts, each rounded up, at the levels that share anything out.
+            let share = if zero == 0 { 1.0 } else { 1.0 / world as f64 };
+            let average = plan.average / (4.0 * share * parameters);
+            assert!((1.0..1.2).contains(&average), "level {zero} on {world}: {average} of what an average is");
+        }
+    }
 }

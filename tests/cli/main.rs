@@ -28,6 +28,7 @@ mod profile;
 mod recipes;
 mod resume;
 mod run_images;
+mod saving;
 mod scale;
 mod sensors;
 mod serve;

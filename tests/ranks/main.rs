@@ -7,11 +7,15 @@ mod collectives;
 mod fabric;
 mod faults;
 mod launching;
+mod memory;
 #[cfg(feature = "mpi")]
 mod mpi;
 mod real_nccl;
+mod saving;
 mod stopping;
 mod training;
+mod transformers;
+mod validation;
 mod xl;
 mod zero;
 

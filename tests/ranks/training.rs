@@ -49,7 +49,7 @@ fn other_sums_are_near_and_repeat() {
     assert!(state(&run("one"), 1) == state(&run("two"), 1), "two runs on two ranks differ");
 }
 
-/// Rank 0 alone validates and draws; what it finds is what one process finds, and the steps around it are the same.
+/// All ranks validate, and rank 0 draws; what they find is what one process finds, and the steps around it are the same.
 #[test]
 fn validations_between_shared_steps_change_nothing() {
     let Some(libraries) = Libraries::new() else { return };

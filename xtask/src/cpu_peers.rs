@@ -1,5 +1,5 @@
-//! `cargo xtask peers --cpu`: what the engine stands beside on a CPU (PyTorch, scikit-learn, Pillow), in a folder of its own, and
-//! `cargo xtask bench`, which measures both.
+//! `cargo xtask peers --cpu`: what the engine stands beside on a CPU (PyTorch, scikit-learn, Pillow), and transformers, which reads its
+//! checkpoints in `tests/ranks/transformers.rs`, in a folder of its own; and `cargo xtask bench`, which measures the engine beside them.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -31,6 +31,37 @@ const REQUIREMENTS: [&str; 19] = [
     "nvidia-cuda-cupti==13.0.85",
 ];
 
+/// transformers and what its import needs: 80 MB from PyPI.
+const TRANSFORMERS: [&str; 27] = [
+    "transformers==5.24.0",
+    "huggingface_hub==2.4.0",
+    "packaging==26.4",
+    "PyYAML==6.0.4",
+    "regex==2026.11.19",
+    "safetensors==0.8.0",
+    "tokenizers==0.23.3",
+    "tqdm==4.70.1",
+    "typer==0.29.2",
+    "annotated-doc==0.0.7",
+    "click==8.5.1",
+    "hf-xet==1.8.0",
+    "httpx2==2.16.2",
+    "httpcore2==2.16.2",
+    "pydantic==2.14.4",
+    "pydantic_core==2.50.5",
+    "rich==15.0.0",
+    "shellingham==1.5.4",
+    "annotated-types==0.8.0",
+    "anyio==4.16.0",
+    "idna==3.20",
+    "markdown-it-py==4.3.0",
+    "Pygments==2.21.0",
+    "truststore==0.10.5",
+    "typing-inspection==0.4.5",
+    "h11==0.16.0",
+    "mdurl==0.1.2",
+];
+
 /// What was installed.
 pub struct CpuPeers {
     pub python: PathBuf,
@@ -46,7 +77,7 @@ pub fn install() -> Result<CpuPeers> {
     let dir = root().join(".peers-cpu");
     let peers = CpuPeers { python: dir.join("bin/python"), any_cpu: dir.join("libmkl_any_cpu.so") };
     let fresh = !peers.any_cpu.is_file();
-    venv::install_alone(&dir, Path::new("python3"), &REQUIREMENTS)?;
+    venv::install_alone(&dir, Path::new("python3"), &[&REQUIREMENTS[..], &TRANSFORMERS].concat())?;
 
     // A new installation starts from an empty folder.
     if fresh || !peers.any_cpu.is_file() {

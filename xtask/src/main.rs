@@ -79,9 +79,9 @@ enum Task {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         arguments: Vec<String>,
     },
-    /// Install what the benchmark of the CPU stands beside (x86-64 Linux, 600 MB from PyPI, needs Python, a C compiler and binutils)
+    /// Install what the benchmark of the CPU stands beside (x86-64 Linux, 700 MB from PyPI, needs Python, a C compiler and binutils)
     Peers {
-        /// Those of the CPU: PyTorch without CUDA, scikit-learn, Pillow, in `.peers-cpu`
+        /// Those of the CPU: PyTorch without CUDA, scikit-learn, Pillow, transformers, in `.peers-cpu`
         #[arg(long, required = true)]
         cpu: bool,
     },

@@ -7,7 +7,7 @@ use super::args::PlanCommand;
 use crate::cli::common::output::{print_json, say};
 use crate::named::Named;
 use crate::plan::limits::model_name;
-use crate::plan::{DeviceModel, GAP, Load, Question, Speed, Split, Splits, USABLE, device_model, gib as bytes};
+use crate::plan::{DeviceModel, GAP, Load, Question, Shares, Speed, Split, Splits, USABLE, device_model, gib as bytes};
 use crate::recipe::{Command, Recipe};
 use crate::report::html::grouped;
 use crate::tape::Recompute;
@@ -142,6 +142,11 @@ fn say_one(answer: &Answer<'_>) -> Result<()> {
                 time(choice.times.step),
                 time(choice.times.exposed),
                 choice.images_per_second()
+            ))?;
+            let shares = Shares { ranks: choice.gpus, zero: choice.zero, reduction: question.reduction };
+            say(format_args!(
+                "    for each card a checkpoint is copied to {} of host memory while it is written",
+                bytes(shares.snapshot(question.config, question.ema))
             ))?;
         }
         None => say(format_args!("  no way to divide the step fits"))?,

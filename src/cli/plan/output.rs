@@ -76,7 +76,14 @@ fn say_memory(cost: &Cost) -> Result<()> {
     class("activations", |memory| memory.activations)?;
     class("workspace", |memory| memory.workspace)?;
     class("evaluation", |memory| memory.evaluation)?;
-    class("in all", Memory::total)
+    class("in all", Memory::total)?;
+    match cost.snapshot {
+        0.0 => Ok(()),
+        copy => say(format_args!(
+            "  a checkpoint is copied to {} of host memory while it is written (not with --sync-checkpoints)",
+            bytes(copy)
+        )),
+    }
 }
 
 /// Time, energy and whether it fits, a line per device.

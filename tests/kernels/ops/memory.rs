@@ -39,6 +39,26 @@ pub fn rows_are_gathered<D: Device>(device: &Tested<D>) {
     assert_error(device.gather(&tensor, &[]), &["gather: shape", "[0, 2, 3]"]);
 }
 
+/// Values on the host that outlive the step: whole tensors and parts, one behind the other, what an op returns too; another thread reads them.
+pub fn values_are_fetched<D: Device>(device: &Tested<D>) {
+    let values: Vec<f32> = (0..300).map(|value| value as f32).collect();
+    let tensor = device.upload(&[30, 10], &values).unwrap();
+    let mut staging = device.staging(400).unwrap();
+    assert_eq!(staging.as_ref(), [0.0; 400]);
+    device.fetch(&tensor, 0, 300, &mut staging, 50).unwrap();
+    device.fetch(&tensor, 7, 20, &mut staging, 0).unwrap();
+    let result = device.mean_pool(&device.upload(&[5, 1, 6], &values[..30]).unwrap()).unwrap();
+    device.fetch(&result, 3, 12, &mut staging, 380).unwrap();
+    assert_error(device.fetch(&tensor, 290, 11, &mut staging, 0), &["copy"]);
+    assert_error(device.fetch(&tensor, 0, 300, &mut staging, 101), &["copy"]);
+
+    let expected =
+        [&values[7..27], &[0.0; 30], &values, &[0.0; 30], &values[3..15], &[0.0; 8]].into_iter().flatten().copied();
+    let expected: Vec<f32> = expected.collect();
+    let read = std::thread::spawn(move || staging.as_ref().to_vec()).join().unwrap();
+    assert_eq!(read, expected);
+}
+
 pub fn no_tensor_is_empty<D: Device>(device: &Tested<D>) {
     assert_error(device.zeros(&[]), &["zeros: shape", "[]"]);
     assert_error(device.zeros(&[3, 0]), &["zeros: shape", "[3, 0]"]);

@@ -90,7 +90,7 @@ macro_rules! op_table {
                 mistakes_are_errors
             }
             mean_pool { both_ways, bounds, values_of_any_size, mistakes_are_errors }
-            memory { values_come_back, rows_are_gathered, no_tensor_is_empty }
+            memory { values_come_back, rows_are_gathered, values_are_fetched, no_tensor_is_empty }
             mlp {
                 forward, backward, bounds, large, rounded_where_stored, large_values, a_nan_stays_in_its_row,
                 mistakes_are_errors
