@@ -16,7 +16,7 @@ use igpt_engine::plan::{Load, USABLE, Work};
 use igpt_engine::sample::grid::drawn_at_once;
 use igpt_engine::sample::{Generation, generate};
 use igpt_engine::tape::{Parameters, Recompute};
-use igpt_engine::train::{Events, Pace, Session, Settings, Saved, StepOutcome, Trainer};
+use igpt_engine::train::{Events, Pace, Saved, Session, Settings, StepOutcome, Trainer};
 use test_support::{devices, in_turn};
 
 /// The simulator, with a card of these options that no other test uses.

@@ -13,7 +13,7 @@ use igpt_engine::run::metrics_reader::MetricsReader;
 use igpt_engine::run::{checkpoints, metrics};
 use igpt_engine::tape::{Parameters, Recompute};
 use igpt_engine::train::{
-    Events, FineTuning, Outcome, Pace, Session, Settings, Silent, Saved, StepOutcome, StopReason, TrainError,
+    Events, FineTuning, Outcome, Pace, Saved, Session, Settings, Silent, StepOutcome, StopReason, TrainError,
 };
 use igpt_engine::{eval, probe, sample};
 use test_support::devices;

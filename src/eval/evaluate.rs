@@ -120,7 +120,6 @@ pub fn evaluate_part<D: Device, E: From<EvalError>>(
     };
 
     for (first, count) in part.ranges(images).flat_map(at_a_time) {
-
         // Tokens and labels of the batch.
         let tokens = tokens_of(examples, first, count).map_err(EvalError::from)?;
         let labels: Vec<Option<u16>> = (first..first + count).map(|image| examples.label(image)).collect();

@@ -157,7 +157,10 @@ mod tests {
                 // Of ZeRO-2 the gradients of a block, and in bf16 embeddings that stay in f32, come on top.
                 let expected = p * (whole + shared / 8.0);
                 let more = if zero == 0 { 1e-9 } else { 0.03 };
-                assert!((-1e-9..=more).contains(&(got / expected - 1.0)), "ZeRO-{zero} {precision}: {got}, not {expected}");
+                assert!(
+                    (-1e-9..=more).contains(&(got / expected - 1.0)),
+                    "ZeRO-{zero} {precision}: {got}, not {expected}"
+                );
 
                 // An average is whole without ZeRO, and in parts with it.
                 let averaged = shares.of(Memory { average: 4.0 * p, ..alone }, &config, precision);

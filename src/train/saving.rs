@@ -117,7 +117,8 @@ impl<D: Device> TrainingLoop<'_, D> {
 
         // Rank 0 makes the folder, and tells the others where, or of none where it cannot.
         let palette = self.palette.colours().to_vec();
-        let opened = dir.map(|dir| Opened::start(Goal { dir, config, palette, progress }, Arc::clone(&files), place[1]));
+        let opened =
+            dir.map(|dir| Opened::start(Goal { dir, config, palette, progress }, Arc::clone(&files), place[1]));
         let folder = opened.as_ref().and_then(|opened| opened.as_ref().ok()).map(|opened| opened.folder.clone());
         let folder = match folder {
             _ if together.size() == 1 => folder.unwrap_or_default(),

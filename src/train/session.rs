@@ -160,7 +160,19 @@ impl<'a, D: Device> Session<'a, D> {
             .with_graphs(!settings.no_graph)
             .skipping_spikes(settings.skip_spikes, progress.spikes, progress.skipped.in_a_row)?;
         let (eval_batch, saving) = (room.eval_batch, Saving::new(in_background));
-        Ok(Self { settings, train, validation, palette, folder, together, trainer, progress, eval_batch, saving, notes })
+        Ok(Self {
+            settings,
+            train,
+            validation,
+            palette,
+            folder,
+            together,
+            trainer,
+            progress,
+            eval_batch,
+            saving,
+            notes,
+        })
     }
 
     /// What is about to happen, for people: `training 1,055,104 parameters (..) on .., on the device cpu (2 threads)`.

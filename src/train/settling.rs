@@ -14,7 +14,7 @@ use crate::run::checkpoints;
 /// A wait from which on it is said.
 const SAID: Duration = Duration::from_millis(100);
 /// How long a rank that has failed waits for what it and others still write.
-const PATIENCE: Duration = Duration::from_secs(30);
+const PATIENCE: Duration = Duration::from_secs(10);
 
 /// The checkpoint on its way, if there is one.
 pub(super) struct Saving<D: Device> {

@@ -174,7 +174,10 @@ fn lost() -> TrainError {
     Error::unavailable("the thread that writes checkpoints has ended by itself", "report this as a bug").into()
 }
 
-fn spawn<T: Send + 'static>(dir: &Path, work: impl FnOnce() -> T + Send + 'static) -> Result<JoinHandle<T>, TrainError> {
+fn spawn<T: Send + 'static>(
+    dir: &Path,
+    work: impl FnOnce() -> T + Send + 'static,
+) -> Result<JoinHandle<T>, TrainError> {
     let started = Builder::new().name("checkpoint".to_owned()).spawn(work);
     started.map_err(|source| TrainError::Write { path: dir.to_owned(), source })
 }
@@ -216,7 +219,9 @@ fn notes_of_others(folder: &Path, ranks: usize, abandoned: &AtomicBool) -> Resul
             if text == FAILED {
                 failed.get_or_insert(rank);
             }
-            let entry = |line: &str| line.split_once(' ').and_then(|(place, hash)| Some((place.parse().ok()?, hash.to_owned())));
+            let entry = |line: &str| {
+                line.split_once(' ').and_then(|(place, hash)| Some((place.parse().ok()?, hash.to_owned())))
+            };
             hashes.extend(text.lines().filter_map(entry));
         }
         waiting = left;

@@ -23,7 +23,8 @@ fn files(run: &Path, step: u64) -> Vec<(String, Vec<u8>)> {
 fn files_are_those_that_training_stood_still_for() {
     let folder = tempfile::tempdir().unwrap();
     let [going, still] = ["going", "still"].map(|name| folder.path().join(name));
-    let flags = ["--steps", "6", "--save-every", "1", "--keep", "9", "--ema", "0.9", "--sample-every", "0", "--threads", "1"];
+    let flags =
+        ["--steps", "6", "--save-every", "1", "--keep", "9", "--ema", "0.9", "--sample-every", "0", "--threads", "1"];
     let printed = assert_succeeds(train(&going, &flags).arg("--json"));
     assert_succeeds(train(&still, &flags).arg("--sync-checkpoints"));
     for step in 1..=6 {
@@ -41,8 +42,12 @@ fn files_are_those_that_training_stood_still_for() {
     assert!(metrics.contains("\"save_stall_ms\":") && metrics.contains("\"save_write_ms\":"), "{metrics}");
 
     // A run may change its way, and goes on the same.
-    assert_succeeds(train(&going, &["--steps", "8", "--resume", "--sync-checkpoints", "--save-every", "1"]).args(&flags[4..]));
-    assert_succeeds(train(&still, &["--steps", "8", "--resume", "--sync-checkpoints=false", "--save-every", "1"]).args(&flags[4..]));
+    assert_succeeds(
+        train(&going, &["--steps", "8", "--resume", "--sync-checkpoints", "--save-every", "1"]).args(&flags[4..]),
+    );
+    assert_succeeds(
+        train(&still, &["--steps", "8", "--resume", "--sync-checkpoints=false", "--save-every", "1"]).args(&flags[4..]),
+    );
     assert!(files(&going, 8) == files(&still, 8), "other files after a change of the way");
 }
 
@@ -58,7 +63,9 @@ fn what_cannot_be_written_ends_the_run_and_leaves_the_checkpoint_before() {
         assert_succeeds(train(&run, &flags).args(["--steps", "1"]));
         let before = files(&run, 1);
         let mut limited = Command::new("bash");
-        limited.args(["-c", "ulimit -f 16; exec \"$0\" \"$@\"", env!("CARGO_BIN_EXE_igpt-engine")]).env("NO_COLOR", "1");
+        limited
+            .args(["-c", "ulimit -f 16; exec \"$0\" \"$@\"", env!("CARGO_BIN_EXE_igpt-engine")])
+            .env("NO_COLOR", "1");
         limited.args(train(&run, &flags).args(["--steps", "40", "--resume", mode]).get_args());
         let output = limited.output().unwrap();
         let error = stderr(&output);
@@ -66,7 +73,8 @@ fn what_cannot_be_written_ends_the_run_and_leaves_the_checkpoint_before() {
         let line = error.lines().find(|line| line.starts_with("error: ")).unwrap_or_else(|| panic!("{mode}: {error}"));
         assert!(line.contains("model.safetensors") && line.contains("File too large"), "{mode}: {line}");
         said.push(line.split(": ").last().unwrap().to_owned());
-        let left: Vec<_> = std::fs::read_dir(run.join("checkpoints")).unwrap().map(|it| it.unwrap().file_name()).collect();
+        let left: Vec<_> =
+            std::fs::read_dir(run.join("checkpoints")).unwrap().map(|it| it.unwrap().file_name()).collect();
         assert!(left == ["step-00000001"] && files(&run, 1) == before, "{mode}: {left:?}");
 
         // With room again it goes on.
@@ -82,7 +90,21 @@ fn without_memory_for_a_copy_training_stands_still() {
     let folder = tempfile::tempdir().unwrap();
     let run = folder.path().join("run");
     // 12.7 million parameters: 200 MB for weights, gradients and moments, 150 for a copy.
-    let flags = ["train", "--layers", "4", "--width", "512", "--heads", "4", "--resolution", "8", "--batch", "1", "--steps", "1"];
+    let flags = [
+        "train",
+        "--layers",
+        "4",
+        "--width",
+        "512",
+        "--heads",
+        "4",
+        "--resolution",
+        "8",
+        "--batch",
+        "1",
+        "--steps",
+        "1",
+    ];
     let more = ["--eval-every", "0", "--sample-every", "0", "--threads", "1", "--workers", "1", "--out"];
     let limited = |mebibytes: u64| {
         let mut command = Command::new("bash");

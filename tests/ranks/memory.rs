@@ -121,7 +121,10 @@ fn a_run_that_does_not_fit_a_rank_is_refused_at_the_start() {
             for rank in &ended {
                 let by = format!("on each of 2 ranks at --zero {zero}");
                 let parts = ["needs", by.as_str(), "the GPU has", "--recompute block", "a smaller --model"];
-                assert!(rank.code == Some(2) && parts.iter().all(|part| rank.error.contains(part)), "{name}: {rank:#?}");
+                assert!(
+                    rank.code == Some(2) && parts.iter().all(|part| rank.error.contains(part)),
+                    "{name}: {rank:#?}"
+                );
                 assert_eq!(rank.error.contains("try --zero 2"), zero == 1, "{name}: {rank:#?}");
             }
             assert!(!run(&name).exists(), "{name}: nothing should have been made");

@@ -12,8 +12,7 @@ const FLAGS: [&str; 8] = ["--reduction", "exact", "--ema", "0.9", "--save-every"
 fn files(folder: &Path) -> (Vec<(String, Vec<u8>)>, Vec<String>) {
     let name = |path: &PathBuf| path.file_name().unwrap().to_str().unwrap().to_owned();
     let tensors = tensor_files(folder).iter().map(|path| (name(path), std::fs::read(path).unwrap())).collect();
-    let mut all: Vec<String> =
-        std::fs::read_dir(folder).unwrap().map(|entry| name(&entry.unwrap().path())).collect();
+    let mut all: Vec<String> = std::fs::read_dir(folder).unwrap().map(|entry| name(&entry.unwrap().path())).collect();
     all.sort();
     (tensors, all)
 }
@@ -107,7 +106,8 @@ fn killed_ranks_go_on_from_the_last_whole_one() {
     libraries.train(2, &killed, &[&flags[..], &["--resume"]].concat(), &[]).succeed();
     assert!(state(&killed, 12) == state(&run("whole"), 12), "the resumed run ended elsewhere");
     assert_eq!(numbers(&killed), numbers(&run("whole")));
-    let mut names: Vec<_> = std::fs::read_dir(killed.join("checkpoints")).unwrap().map(|it| it.unwrap().file_name()).collect();
+    let mut names: Vec<_> =
+        std::fs::read_dir(killed.join("checkpoints")).unwrap().map(|it| it.unwrap().file_name()).collect();
     names.sort();
     assert_eq!(names, ["step-00000010", "step-00000011", "step-00000012"]);
 }

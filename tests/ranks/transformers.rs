@@ -51,7 +51,11 @@ fn transformers_reads_what_two_ranks_have_written() {
         command.env("NO_COLOR", "1").env_remove("LD_LIBRARY_PATH");
         command
     };
-    succeeds(alone().args(["data", "encode", "--data", "sample", "--resolution", "4", "--split", "test", "--out"]).arg(&tokens));
+    succeeds(
+        alone()
+            .args(["data", "encode", "--data", "sample", "--resolution", "4", "--split", "test", "--out"])
+            .arg(&tokens),
+    );
     let eval = ["eval", "--data", "sample", "--split", "test", "--images", "5", "--device", "cpu", "--threads", "1"];
     succeeds(alone().args(eval).arg("--checkpoint").arg(&folder).arg("--per-token").arg(&nats));
 

@@ -25,8 +25,17 @@ fn any_number_of_ranks_finds_the_same() {
     let (_folder, run) = place();
     for objective in ["ar", "bert"] {
         for (images, at_a_time, worlds) in [("7", "2", &[2, 3][..]), ("2", "2", &[3]), ("5", "100", &[2])] {
-            let flags =
-                ["--steps", "2", "--reduction", "exact", "--objective", objective, "--eval-every", "1", "--eval-images"];
+            let flags = [
+                "--steps",
+                "2",
+                "--reduction",
+                "exact",
+                "--objective",
+                objective,
+                "--eval-every",
+                "1",
+                "--eval-images",
+            ];
             let flags = [&flags[..], &[images, "--eval-batch", at_a_time]].concat();
             let name = |ranks: usize| run(&format!("{objective} {images} on {ranks}"));
             libraries.train(1, &name(1), &flags, &[]).succeed();
