@@ -80,6 +80,8 @@ impl<D: Device> Snapshot<D> {
                 }
             }
         }
+        // Gatherings for others are done too before this rank goes on: none is pending while files are written.
+        device.download(trainer.adam().verdict())?;
         taken.map(|()| Self { files: own })
     }
 
