@@ -7,6 +7,7 @@ use super::USABLE;
 use super::exhausted;
 use super::machine::{self, HostMemory};
 use super::memory::{Memory, Work};
+use super::memory_limits::Scope;
 use super::taken::Load;
 use crate::device::{Device, Precision};
 use crate::model::{ModelConfig, Preset};
@@ -141,7 +142,11 @@ pub fn holds_snapshot<D: Device>(device: &D, load: Load<'_>, beside: usize) -> b
     let Load { config, ema, shares, .. } = load;
     let training = if device.own_memory().is_some() { 0.0 } else { memory_on(device, load).total() };
     let needed = training + shares.snapshot(config, ema);
-    beside as f64 * needed <= USABLE * machine::host_memory().reachable()
+    // A shell's limit is one of addresses, of which libraries reserve more than they use.
+    let memory = machine::host_memory();
+    let is_of_addresses = memory.limit.as_ref().is_some_and(|limit| limit.scope == Scope::Process);
+    let reserved = if is_of_addresses { machine::GEMM_ROOM } else { 0.0 };
+    beside as f64 * needed <= USABLE * memory.reachable() - reserved
 }
 
 /// What people call a model of this shape.

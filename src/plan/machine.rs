@@ -10,7 +10,7 @@ use crate::device::{CpuDevice, LinearOps, Result, Tensors, WeightLayout};
 pub const GEMM_SIDE: usize = 1024;
 
 /// Addresses that the GEMM is given for its measurement: its library reserves about one GiB and uses little of it.
-const GEMM_ROOM: f64 = 1.5 * (1_u64 << 30) as f64;
+pub(super) const GEMM_ROOM: f64 = 1.5 * (1_u64 << 30) as f64;
 
 /// Runs of the GEMM, of which the fastest counts.
 const GEMM_RUNS: usize = 8;
