@@ -34,6 +34,7 @@ mod telling;
 mod together;
 mod trainer;
 mod training_loop;
+mod under_way;
 mod validating;
 mod writer;
 mod yardstick;

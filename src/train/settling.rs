@@ -1,11 +1,11 @@
 //! What becomes of a checkpoint that a thread writes: looked for between steps, waited for where the next one comes, at the end and where a
 //! run fails. A failure reaches every rank after the same step.
 
-use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use super::events::Saved;
 use super::training_loop::TrainingLoop;
+use super::under_way::PATIENCE;
 use super::writer::{WHAT, Writer, Written};
 use super::{Events, TrainError};
 use crate::device::Device;
@@ -13,73 +13,6 @@ use crate::run::checkpoints;
 
 /// A wait from which on it is said.
 const SAID: Duration = Duration::from_millis(100);
-/// How long a rank that has failed waits for what it and others still write.
-const PATIENCE: Duration = Duration::from_secs(10);
-
-/// The checkpoint on its way, if there is one.
-pub(super) struct Saving<D: Device> {
-    /// Whether checkpoints are copied to the host and written by a thread.
-    pub in_background: bool,
-    /// Memory of earlier copies.
-    pub free: Vec<D::Staging>,
-    /// Of this rank's files.
-    pub writer: Option<Writer<D>>,
-    /// How long training stood still, and how long the files took.
-    pub times: [Duration; 2],
-    /// What [`Saving::times`] are, from the end of a checkpoint until a step's line has said it.
-    told: Option<[Duration; 2]>,
-    /// What went wrong since it was begun.
-    failure: Option<TrainError>,
-    /// Whether ranks have still to tell each other how it ended.
-    unsettled: bool,
-    /// Its folder, on rank 0, and the step that it is of; none of the best weights.
-    path: Option<PathBuf>,
-    step: Option<u64>,
-}
-
-impl<D: Device> Saving<D> {
-    pub fn new(in_background: bool) -> Self {
-        Self {
-            in_background,
-            free: Vec::new(),
-            writer: None,
-            times: [Duration::ZERO; 2],
-            told: None,
-            failure: None,
-            unsettled: false,
-            path: None,
-            step: None,
-        }
-    }
-
-    /// A checkpoint is begun, of `step` if it is no best one.
-    pub fn begun(&mut self, path: Option<PathBuf>, step: Option<u64>) {
-        (self.path, self.step, self.unsettled) = (path, step, self.in_background);
-    }
-
-    /// It has failed on this rank.
-    pub fn failed(&mut self, error: TrainError) {
-        self.failure.get_or_insert(error);
-    }
-
-    /// Whether it has.
-    pub fn has_failed(&self) -> bool {
-        self.failure.is_some()
-    }
-
-    /// Milliseconds that training stood still for the last checkpoint, and that its files took; once.
-    pub fn take_times(&mut self) -> Option<[f64; 2]> {
-        self.told.take().map(|times| times.map(|time| 1e3 * time.as_secs_f64()))
-    }
-
-    /// Waits for a thread that is at work, no longer than patience lasts: for who asks which checkpoint is the last.
-    pub fn wait(&self) {
-        if let Some(writer) = &self.writer {
-            writer.wait_at_most(PATIENCE);
-        }
-    }
-}
-
 impl<D: Device> TrainingLoop<'_, D> {
     /// Looks whether a checkpoint is done, without waiting for it.
     ///

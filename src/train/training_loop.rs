@@ -4,9 +4,9 @@ use std::sync::atomic::AtomicBool;
 use std::time::Instant;
 
 use super::loop_schedule::LoopSchedule;
-use super::settling::Saving;
 use super::skipping::Skipping;
 use super::together::Together;
+use super::under_way::Saving;
 use super::{Events, Pace, PendingStep, StepOutcome, TrainError, Trainer};
 use crate::checkpoint::Progress;
 use crate::data::{Examples, Palette, Prefetcher, tokens_of};
