@@ -73,6 +73,13 @@ impl Buckets {
         self.places[parameter].clone()
     }
 
+    /// Buckets in the order in which a forward pass reads the first of their parameters: it begins with the embeddings.
+    pub fn as_read(&self) -> Vec<usize> {
+        let mut order: Vec<usize> = (0..self.list.len()).collect();
+        order.sort_by_key(|index| self.list[*index].is_matrices);
+        order
+    }
+
     /// Blocks of the norm's sums of a rank's parts.
     pub fn own_blocks(&self) -> usize {
         self.list.iter().map(|bucket| bucket.part / NORM_BLOCK).sum()
@@ -205,6 +212,7 @@ mod tests {
         let mut all: Vec<usize> = buckets.list.iter().flat_map(|bucket| bucket.parameters.clone()).collect();
         all.sort_unstable();
         assert_eq!(all, (0..specs.len()).collect::<Vec<_>>());
+        assert_eq!(buckets.as_read(), [12, 0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11]);
     }
 
     /// The parts of all ranks, one behind the other, are the parameters of a bucket, one behind the other.

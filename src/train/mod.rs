@@ -30,6 +30,7 @@ mod spikes;
 mod state;
 mod telling;
 mod together;
+mod traffic;
 mod trainer;
 mod training_loop;
 mod validating;

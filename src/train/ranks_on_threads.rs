@@ -263,7 +263,7 @@ struct Left {
 }
 
 fn exact(zero: u8) -> Sharing {
-    Sharing { reduction: Reduction::Exact, zero }
+    Sharing { reduction: Reduction::Exact, zero, overlap: true }
 }
 
 /// All levels on all these numbers of ranks leave what one rank leaves.
@@ -382,9 +382,9 @@ fn other_reductions_are_near() {
     let norm = |left: &Left| f64::from_bits(left.outcomes[0].0[1]);
     let expected = norm(&run.on(1, exact(0)).0);
     for zero in 0..3 {
-        let (left, _) = run.on(2, Sharing { reduction: Reduction::Repeatable, zero });
+        let (left, _) = run.on(2, Sharing { reduction: Reduction::Repeatable, zero, overlap: true });
         assert!((norm(&left) / expected - 1.0).abs() < 1e-5, "level {zero}: {} and not {expected}", norm(&left));
-        assert!(left == run.on(2, Sharing { reduction: Reduction::Repeatable, zero }).0, "another run, other bits");
+        assert!(left == run.on(2, Sharing { reduction: Reduction::Repeatable, zero, overlap: true }).0, "another run, other bits");
     }
 }
 
@@ -397,7 +397,7 @@ fn levels_take_the_memory_that_they_should() {
     let mut all = Vec::new();
     for (world, zero) in [(1, 0), (2, 0), (2, 1), (2, 2), (4, 1), (4, 2)] {
         let reduction = if world == 1 { Reduction::Exact } else { Reduction::Repeatable };
-        let (_, bytes) = run.on(world, Sharing { reduction, zero });
+        let (_, bytes) = run.on(world, Sharing { reduction, zero, overlap: true });
         let buckets = Buckets::new(&specs, [0, world]);
 
         // Weights, and gradients: of all, or of one block and what is in no block. Parts of sum, master weights and two moments.

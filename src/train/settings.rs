@@ -122,6 +122,10 @@ pub struct Settings {
     /// Launch kernels one by one instead of as a CUDA graph. Absent in config.toml files older than CUDA-graph support.
     #[serde(default)]
     pub no_graph: bool,
+    /// Exchange gradients and weights with other ranks in their place instead of beside what is computed. Absent in config.toml files
+    /// older than it.
+    #[serde(default)]
+    pub no_overlap: bool,
     /// Threads of the CPU device.
     pub threads: Option<usize>,
     /// Threads that decode images ahead of the device.
@@ -226,6 +230,7 @@ impl Settings {
             device: DeviceKind::default(),
             precision: None,
             no_graph: false,
+            no_overlap: false,
             threads: None,
             workers: None,
             fit: false,

@@ -25,6 +25,7 @@ impl Settings {
             device: earlier.device,
             precision: earlier.precision,
             no_graph: earlier.no_graph,
+            no_overlap: earlier.no_overlap,
             zero: earlier.zero,
             recompute: earlier.recompute,
             threads: earlier.threads,

@@ -206,6 +206,10 @@ pub struct TrainArgs {
     #[arg(long, num_args = 0..=1, require_equals = true, default_missing_value = "true", value_name = "BOOL",
           help_heading = "Run")]
     pub no_graph: Option<bool>,
+    /// Exchange gradients and weights with other GPUs one after the other with what is computed, not beside it; the numbers are the same
+    #[arg(long, num_args = 0..=1, require_equals = true, default_missing_value = "true", value_name = "BOOL",
+          help_heading = "Run")]
+    pub no_overlap: Option<bool>,
     /// Threads of the CPU device [default: all cores]
     #[arg(long, value_name = "N", value_parser = whole::<usize>(), help_heading = "Run")]
     pub threads: Option<usize>,

@@ -115,7 +115,8 @@ impl Tensors for CudaDevice {
             return Err(Error::unavailable("gpu_memory: an odd number of bf16 values", "add one"));
         }
         let (count, address) = (bytes / size_of::<f32>(), tensor.pointer_mut().0);
-        let stream = self.driver.stream.as_ref().map_or(std::ptr::null_mut(), |stream| stream.cu_stream().cast());
+        self.driver.streams.check()?;
+        let stream = self.driver.streams.current().map_or(std::ptr::null_mut(), |stream| stream.cu_stream().cast());
         Ok(Some(GpuMemory { address, count, stream }))
     }
 
@@ -143,6 +144,7 @@ impl Tensors for CudaDevice {
 
     fn read(&self, tensors: &[&CudaTensor]) -> Result<PendingRead> {
         let values = tensors.iter().map(|tensor| self.floats(tensor)).collect::<Result<Vec<_>>>()?;
+        self.driver.streams.check_main()?;
         let parts = values.iter().zip(tensors).map(|(values, tensor)| (values.pointer(), tensor.shape.volume()));
         self.readbacks.start(parts)
     }
