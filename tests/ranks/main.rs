@@ -9,6 +9,7 @@ mod faults;
 mod launching;
 #[cfg(feature = "mpi")]
 mod mpi;
+mod overlap;
 mod real_nccl;
 mod stopping;
 mod training;
