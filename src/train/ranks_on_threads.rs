@@ -384,7 +384,10 @@ fn other_reductions_are_near() {
     for zero in 0..3 {
         let (left, _) = run.on(2, Sharing { reduction: Reduction::Repeatable, zero, overlap: true });
         assert!((norm(&left) / expected - 1.0).abs() < 1e-5, "level {zero}: {} and not {expected}", norm(&left));
-        assert!(left == run.on(2, Sharing { reduction: Reduction::Repeatable, zero, overlap: true }).0, "another run, other bits");
+        assert!(
+            left == run.on(2, Sharing { reduction: Reduction::Repeatable, zero, overlap: true }).0,
+            "another run, other bits"
+        );
     }
 }
 

@@ -212,12 +212,7 @@ impl<D: Device> Reducer<D> {
     }
 
     /// Judges the sum of the gradients by the norm of all its parts; whether there are parts.
-    pub fn judge(
-        &mut self,
-        device: &D,
-        together: &Together<D>,
-        verdict: &mut D::Tensor,
-    ) -> device::Result<bool> {
+    pub fn judge(&mut self, device: &D, together: &Together<D>, verdict: &mut D::Tensor) -> device::Result<bool> {
         let Some(Sums { own, all, ordered, count }) = &mut self.sums else { return Ok(false) };
         device.square_sums(&self.totals, own)?;
         together.note("the all-gather of norms");

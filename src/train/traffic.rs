@@ -52,7 +52,7 @@ impl<'a, D: Device> Traffic<'a, D> {
         let Self { device, together, reducer, telling, overlaps, arriving, .. } = self;
         let (device, together): (&D, &Together<D>) = (device, together);
         for bucket in reducer.buckets.as_read() {
-            let gather = || reducer.gather(device, together, bucket, (&mut *masters, &mut *weights));
+            let mut gather = || reducer.gather(device, together, bucket, (&mut *masters, &mut *weights));
             if *overlaps {
                 arriving[bucket] = Some(device.beside(gather)?);
                 continue;

@@ -76,7 +76,9 @@ fn marks_and_joins_order_what_is_done_beside() {
 #[test]
 fn the_simulator_finds_a_wait_that_is_missing() {
     let expected = sums(&CpuDevice::new(Some(1)).unwrap(), true).unwrap();
-    for (wait, recorded) in [Wait::Fork, Wait::Meet, Wait::Join].into_iter().flat_map(|wait| [(wait, false), (wait, true)]) {
+    for (wait, recorded) in
+        [Wait::Fork, Wait::Meet, Wait::Join].into_iter().flat_map(|wait| [(wait, false), (wait, true)])
+    {
         let found = schedules().any(|options| {
             let device = card(&options);
             plant_missing(Some(wait));
@@ -119,7 +121,8 @@ fn what_is_touched_too_early_is_refused_at_once() {
         device.add_assign(&mut total, &sum).unwrap();
 
         // What is beside moves no numbers, and asks for nothing beside itself.
-        let moved = device.beside(|| device.overwrite(&mut sum, &[0.0; COUNT])).err().expect("numbers are moved").to_string();
+        let moved =
+            device.beside(|| device.overwrite(&mut sum, &[0.0; COUNT])).err().expect("numbers are moved").to_string();
         assert!(moved.contains("moves numbers between host and device"), "{moved}");
         let nested = device.beside(|| device.beside(|| Ok(())).map(drop)).err().expect("nested").to_string();
         assert!(nested.contains("asks for more beside it"), "{nested}");

@@ -6,8 +6,8 @@ use std::sync::atomic::AtomicBool;
 
 use igpt_engine::comm::{self, Launch, Reduction};
 use igpt_engine::data::DataSpec;
-use igpt_engine::device::select::DeviceKind;
 use igpt_engine::device::cuda::{Wait, plant_missing};
+use igpt_engine::device::select::DeviceKind;
 use igpt_engine::device::{CudaDevice, Precision};
 use igpt_engine::train::{Session, Settings, Silent, Together};
 
@@ -41,7 +41,10 @@ fn overlap_changes_no_bit() {
         let flags = |more: &'static str| [&DEEP[..], &["--zero", level, more]].concat();
         libraries.train(2, &run(&format!("in turn {level}")), &flags("--no-overlap=true"), &[]).succeed();
         libraries.train(2, &run(&format!("beside {level}")), &flags("--no-overlap=false"), &[]).succeed();
-        assert!(state(&run(&format!("in turn {level}")), 3) == state(&run(&format!("beside {level}")), 3), "level {level}");
+        assert!(
+            state(&run(&format!("in turn {level}")), 3) == state(&run(&format!("beside {level}")), 3),
+            "level {level}"
+        );
     }
 }
 
@@ -76,7 +79,8 @@ fn a_missing_wait_trains_another_model() {
                 continue;
             }
             let mut seeds = 1..5;
-            let found = seeds.any(|seed| left(&libraries, &run(&format!("{wait} {level} {seed}")), level, wait, seed) != expected);
+            let found = seeds
+                .any(|seed| left(&libraries, &run(&format!("{wait} {level} {seed}")), level, wait, seed) != expected);
             assert!(found, "level {level} trains the same model without {wait}");
         }
     }

@@ -108,7 +108,10 @@ impl Streams {
             return Ok(());
         }
         let problem = "an op of the main order touches a tensor that work beside it may still be using";
-        Err(Error::unavailable(problem, "meet that work first (Beside::meet, Beside::join); this is a bug of the program"))
+        Err(Error::unavailable(
+            problem,
+            "meet that work first (Beside::meet, Beside::join); this is a bug of the program",
+        ))
     }
 
     /// Refuses to move numbers between host and device in work beside.
@@ -147,7 +150,10 @@ impl Streams {
     /// Asks for `work` beside the main order.
     pub(super) fn beside(self: &Rc<Self>, work: impl FnOnce() -> Result<()>) -> Result<Mark> {
         if self.is_beside.get() {
-            return Err(Error::unavailable("work beside the main order asks for more beside it", "ask when it is done"));
+            return Err(Error::unavailable(
+                "work beside the main order asks for more beside it",
+                "ask when it is done",
+            ));
         }
         self.check()?;
         let side = self.main.as_ref().map(|main| self.side(main)).transpose()?;
