@@ -7,12 +7,12 @@ use test_support::devices;
 
 const COUNT: usize = 5000;
 
-/// A card of the simulator that no other test has.
-fn card(options: &str) -> Option<CudaDevice> {
+/// A card of the simulator that no other test has: a fault of one ends what others do on it.
+fn card(ordinal: u32, options: &str) -> Option<CudaDevice> {
     let simulator = devices::simulator()?;
-    simulator.set_options(None, "devices=8").unwrap();
-    simulator.set_options(Some(5), options).unwrap();
-    Some(CudaDevice::new(5, Precision::F32).unwrap())
+    simulator.set_options(None, "devices=12").unwrap();
+    simulator.set_options(Some(ordinal), options).unwrap();
+    Some(CudaDevice::new(ordinal as usize, Precision::F32).unwrap())
 }
 
 /// Sums made beside the main order of what that has written before, which it reads once it has met them, and writes on meanwhile; three
@@ -64,7 +64,7 @@ fn schedules() -> impl Iterator<Item = String> {
 fn marks_and_joins_order_what_is_done_beside() {
     let expected = sums(&CpuDevice::new(Some(1)).unwrap(), true).unwrap();
     for options in schedules() {
-        let Some(device) = card(&options) else { return };
+        let Some(device) = card(8, &options) else { return };
         for recorded in [false, true] {
             assert!(sums(&device, recorded).unwrap() == expected, "{options}, recorded: {recorded}");
         }
@@ -80,7 +80,7 @@ fn the_simulator_finds_a_wait_that_is_missing() {
         [Wait::Fork, Wait::Meet, Wait::Join].into_iter().flat_map(|wait| [(wait, false), (wait, true)])
     {
         let found = schedules().any(|options| {
-            let device = card(&options);
+            let device = card(9, &options);
             plant_missing(Some(wait));
             let got = device.as_ref().map(|device| sums(device, recorded));
             plant_missing(None);
@@ -94,7 +94,7 @@ fn the_simulator_finds_a_wait_that_is_missing() {
 #[test]
 fn what_is_touched_too_early_is_refused_at_once() {
     let counting = CudaDevice::counting(Precision::F32);
-    for device in card("seed=1").into_iter().chain([counting]) {
+    for device in card(10, "seed=1").into_iter().chain([counting]) {
         let one = device.upload(&[COUNT], &[1.0; COUNT]).unwrap();
         let [mut sum, mut total] = [(); 2].map(|()| device.zeros(&[COUNT]).unwrap());
         let mark = device.beside(|| device.add_assign(&mut sum, &one)).unwrap();
@@ -139,7 +139,7 @@ fn sum_of(device: &CudaDevice) -> <CudaDevice as Tensors>::Tensor {
 /// Memory of a tensor that is dropped while it may be in use beside is nobody's until the orders join.
 #[test]
 fn memory_in_use_beside_is_handed_to_nobody() {
-    let Some(device) = card("streams=late") else { return };
+    let Some(device) = card(11, "streams=late") else { return };
     let mut sum = device.zeros(&[COUNT]).unwrap();
     let run = |device: &CudaDevice, sum: &mut <CudaDevice as Tensors>::Tensor| {
         let term = device.upload(&[COUNT], &[3.0; COUNT]).unwrap();
