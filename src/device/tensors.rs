@@ -51,6 +51,14 @@ pub trait Tensors: Sized + 'static {
     fn zeros(&self, shape: &[usize]) -> Result<Self::Tensor>;
     /// The same in the device's own precision: of weights that only GEMMs read, whose master copy is elsewhere.
     fn zeros_narrow(&self, shape: &[usize]) -> Result<Self::Tensor>;
+    /// The same in the host's memory, where the device's ops read and write them over the bus; as [`Tensors::zeros`] where the
+    /// device's memory is the machine's. For what is large and rarely touched, by ops that stream through it.
+    ///
+    /// # Errors
+    /// [`Error::Unavailable`](super::Error::Unavailable) where the host gives no more.
+    fn zeros_on_host(&self, shape: &[usize]) -> Result<Self::Tensor>;
+    /// [`Tensors::upload`] to the host's memory, as [`Tensors::zeros_on_host`].
+    fn upload_to_host(&self, shape: &[usize], values: &[f32]) -> Result<Self::Tensor>;
     /// Rounds the values of `from`, f32, to the precision of `to`, of as many elements.
     fn round(&self, from: &Self::Tensor, to: &mut Self::Tensor) -> Result<()>;
     /// Copies a tensor's values to the host.

@@ -63,17 +63,28 @@ pub fn check_device<D: Device>(device: &D, work: &str, memory: &Memory, remedy: 
     match device.own_memory() {
         Some(own) => {
             expect_work(work, remedy);
-            check("the GPU".to_owned(), own as f64, work, memory.total(), remedy)
+            check("the GPU".to_owned(), own as f64, work, memory.total(), remedy)?;
+            check_host(work, memory.host)
         }
         None => check_machine(work, memory.total(), remedy),
     }
+}
+
+/// Refuses to keep `bytes` of `work`'s optimiser in host memory that there is not.
+///
+/// # Errors
+/// [`TooLarge`].
+pub fn check_host(work: &str, bytes: f64) -> Result<(), TooLarge> {
+    let memory = machine::host_memory();
+    let remedy = "leave --offload-optimizer out, or share the optimiser out among more GPUs (--zero 1)";
+    check(memory.owner(), memory.reachable(), &format!("the optimiser on the host of {work}"), bytes, remedy)
 }
 
 /// What a load takes of the memory that `device` computes in: counted for a GPU, by formula for the CPU.
 pub fn memory_on<D: Device>(device: &D, load: Load<'_>) -> Memory {
     match device.own_memory() {
         Some(_) => load.on_gpu().unwrap_or_else(|_| load.by_formula()),
-        None => load.by_formula(),
+        None => Load { offload: false, ..load }.by_formula(),
     }
 }
 

@@ -48,6 +48,8 @@ pub struct Memory {
     /// Of training on a GPU: what validation, samples and the check of a checkpoint need beyond the memory of a step, which they
     /// borrow. On the CPU: what a validation of more images at a time than a micro-batch has takes.
     pub evaluation: f64,
+    /// Of the host, beside that: moments and master weights of a run with `--offload-optimizer` on a GPU.
+    pub host: f64,
 }
 
 impl Memory {
@@ -100,12 +102,13 @@ impl Memory {
             workspace: tokens * (element * workspace + 4.0 * again_f32),
             average: 0.0,
             evaluation: 0.0,
+            host: 0.0,
         }
     }
 
-    /// All of it.
+    /// All of it on the device.
     pub fn total(&self) -> f64 {
-        let Self { weights, gradients, moments, average, activations, workspace, evaluation } = self;
+        let Self { weights, gradients, moments, average, activations, workspace, evaluation, host: _ } = self;
         weights + gradients + moments + average + activations + workspace + evaluation
     }
 }

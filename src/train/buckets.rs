@@ -9,7 +9,7 @@
 use std::ops::Range;
 
 use crate::device::{Device, NORM_BLOCK, Result};
-use crate::model::{CLASS_HEAD, TOKEN_HEAD};
+use crate::model::{CLASS_HEAD, OnHost, TOKEN_HEAD};
 use crate::tape::{Init, ParameterSpec, Parameters};
 
 /// The parameters of a bucket, and its size.
@@ -148,9 +148,12 @@ impl<'a> Parts<'a> {
         }
     }
 
-    /// Onto the device.
-    pub fn upload<D: Device>(mut self, device: &D) -> Result<Parameters<D>> {
-        Parameters::from_fn(device, self.buckets.part_specs(), |index, _| Ok(std::mem::take(&mut self.values[index])))
+    /// Onto the device, or where `on_host` says.
+    pub fn upload<D: Device>(self, device: &D, on_host: OnHost) -> Result<Parameters<D>> {
+        let specs = self.buckets.part_specs();
+        let parts = specs.iter().zip(self.values).map(|(spec, values)| on_host.upload(device, spec, &values));
+        let parts = parts.collect::<Result<_>>()?;
+        Ok(Parameters::of(specs, parts))
     }
 }
 
@@ -227,7 +230,7 @@ mod tests {
                 let buckets = Buckets::new(&specs, [rank, world]);
                 let mut parts = Parts::of(&buckets);
                 values.iter().enumerate().for_each(|(index, values)| parts.put(index, values));
-                for (whole, part) in wholes.iter_mut().zip(parts.upload(&device).unwrap().values()) {
+                for (whole, part) in wholes.iter_mut().zip(parts.upload(&device, OnHost::Nothing).unwrap().values()) {
                     whole.extend(device.download(part).unwrap());
                 }
             }

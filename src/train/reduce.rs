@@ -46,6 +46,9 @@ pub(super) struct Reducer<D: Device> {
     sums: Option<Sums<D>>,
 }
 
+/// How gradients are added up, the level of ZeRO, and whether the optimiser lies in the host's memory.
+pub(super) type Way = (Reduction, u8, bool);
+
 /// What buckets of one size are exchanged in. Behind a bucket's elements all is zero, always.
 struct Scratch<D: Device> {
     elements: usize,
@@ -55,6 +58,8 @@ struct Scratch<D: Device> {
     received: Option<D::Tensor>,
     /// A part and a bucket in the device's precision, where weights travel in that.
     narrow: Option<[D::Tensor; 2]>,
+    /// A part in f32 on its way from the host's memory, `[part]`, where parts lie there: only kernels read that.
+    staged: Option<D::Tensor>,
 }
 
 /// Sums of squares of parts of the gradient, two floats each.
@@ -70,7 +75,7 @@ struct Sums<D: Device> {
 }
 
 impl<D: Device> Scratch<D> {
-    fn new(device: &D, bucket: &Bucket, world: usize, reduction: Reduction, zero: u8) -> device::Result<Self> {
+    fn new(device: &D, bucket: &Bucket, world: usize, (reduction, zero, offload): Way) -> device::Result<Self> {
         let part = bucket.part;
         let received = match (reduction, zero) {
             (Reduction::Exact, _) => Some(device.zeros(&[world, part])?),
@@ -80,8 +85,9 @@ impl<D: Device> Scratch<D> {
         let is_narrow = zero > 0 && bucket.is_matrices && device.precision() != Precision::F32;
         let narrow = is_narrow
             .then(|| Ok::<_, device::Error>([device.zeros_narrow(&[part])?, device.zeros_narrow(&[world * part])?]));
+        let staged = (offload && zero > 0).then(|| device.zeros(&[part])).transpose()?;
         let whole = device.zeros(&[world * part])?;
-        Ok(Self { elements: bucket.elements, whole, received, narrow: narrow.transpose()? })
+        Ok(Self { elements: bucket.elements, whole, received, narrow: narrow.transpose()?, staged })
     }
 }
 
@@ -100,15 +106,14 @@ impl<D: Device> Reducer<D> {
     /// Memory to add up the gradients of parameters of as many `elements` each, with the tensors of gradients at `places`.
     pub fn new(
         device: &D,
-        reduction: Reduction,
-        zero: u8,
+        way @ (reduction, zero, _): Way,
         buckets: Buckets,
         (places, elements): (Vec<usize>, Vec<usize>),
     ) -> device::Result<Self> {
         let mut scratch: Vec<Scratch<D>> = Vec::new();
         for bucket in &buckets.list {
             if scratch.iter().all(|known| known.elements != bucket.elements) {
-                scratch.push(Scratch::new(device, bucket, buckets.world, reduction, zero)?);
+                scratch.push(Scratch::new(device, bucket, buckets.world, way)?);
             }
         }
 
@@ -248,7 +253,7 @@ impl<D: Device> Reducer<D> {
     ) -> device::Result<()> {
         let (comm, bucket) = (together.comm(), &self.buckets.list[index]);
         let scratch = self.scratch.iter_mut().find(|scratch| scratch.elements == bucket.elements);
-        let Some(Scratch { whole, narrow, .. }) = scratch else { return Ok(()) };
+        let Some(Scratch { whole, narrow, staged, .. }) = scratch else { return Ok(()) };
         let master = &mut masters.values_mut()[index];
         together.note(&format!("the all-gather of {}", bucket.name));
         let gathered = match narrow {
@@ -258,7 +263,7 @@ impl<D: Device> Reducer<D> {
                 whole
             }
             None => {
-                comm.all_gather(device, master, whole)?;
+                comm.all_gather(device, on_device(device, master, staged)?, whole)?;
                 whole
             }
         };
@@ -284,7 +289,19 @@ impl<D: Device> Reducer<D> {
         let Some(scratch) = self.scratch.iter_mut().find(|scratch| scratch.elements == elements) else {
             return Ok(None);
         };
-        comm.all_gather(device, part, &mut scratch.whole)?;
+        comm.all_gather(device, on_device(device, part, &mut scratch.staged)?, &mut scratch.whole)?;
         Ok(Some(&scratch.whole))
     }
+}
+
+/// A part where libraries read it: as it lies, or copied from the host's memory.
+fn on_device<'t, D: Device>(
+    device: &D,
+    part: &'t mut D::Tensor,
+    staged: &'t mut Option<D::Tensor>,
+) -> device::Result<&'t mut D::Tensor> {
+    let Some(staged) = staged else { return Ok(part) };
+    let count = device.shape(part).iter().product();
+    device.copy(part, 0, staged, 0, count)?;
+    Ok(staged)
 }

@@ -132,6 +132,8 @@ impl<'a, D: Device> Session<'a, D> {
         let sharing = Sharing::of(&settings, &together);
         let (eval_batch, note) = setup::check_memory(device, &settings, &config, train.sequence_length(), sharing)?;
         notes.extend(note);
+        setup::check_host(device, &settings, &config, (sharing.zero, together.size()))?;
+        notes.extend(setup::note_offload(device, &settings));
 
         // The folder, and the weights.
         let folder = common_start::folder(device, &together, &mut settings, earlier.is_some())?;

@@ -75,6 +75,9 @@ pub struct Settings {
     /// What ranks share out among them instead of each having all of it: 0 nothing, 1 moments and master weights, 2 gradients too.
     /// Chosen by the number of ranks if `None`.
     pub zero: Option<u8>,
+    /// Whether moments and master weights lie in the host's memory. Absent in config.toml files older than it.
+    #[serde(default)]
+    pub offload_optimizer: bool,
     /// How much of the forward pass is computed again in the backward pass. Absent in config.toml files older than it.
     #[serde(default)]
     pub recompute: Recompute,
@@ -208,6 +211,7 @@ impl Settings {
             accumulate: 1,
             reduction: Reduction::default(),
             zero: None,
+            offload_optimizer: false,
             recompute: Recompute::default(),
             steps,
             lr,

@@ -27,6 +27,7 @@ impl Settings {
             no_graph: earlier.no_graph,
             no_overlap: earlier.no_overlap,
             zero: earlier.zero,
+            offload_optimizer: earlier.offload_optimizer,
             recompute: earlier.recompute,
             threads: earlier.threads,
             workers: earlier.workers,

@@ -13,7 +13,7 @@ use crate::data::{self, DataSpec, Examples, OpenOptions, Palette, Split};
 use crate::device::{Device, Precision};
 use crate::model::{Criterion, MASK_RATE, Masking, ModelConfig, Objective};
 use crate::optim::Schedule;
-use crate::plan::{Load, Work, limits};
+use crate::plan::{Load, Offloaded, Work, limits};
 use crate::run::checkpoints;
 use crate::run::folder::RunFolder;
 use crate::run::images::{Change, ImagesRecord};
@@ -303,6 +303,7 @@ pub(super) fn check_memory<D: Device>(
         (settings.batch, settings.ema.is_some(), settings.precision.unwrap_or(Precision::F32));
     let load =
         Load { ema, recompute: settings.recompute, ..Load::new(config, Work::Training, images, length, precision) };
+    let load = Load { offload: settings.offload_optimizer, ..load };
     let Some(wanted) = settings.eval_batch else {
         limits::check_training(device, load)?;
         return Ok((images, None));
@@ -321,6 +322,27 @@ pub(super) fn check_memory<D: Device>(
         format!("note: validating {wanted} images at a time needs more memory than there is; it will be {fits} (--eval-batch)")
     });
     Ok((fits, note))
+}
+
+/// Refuses an optimiser in host memory that there is not: the part that each of `ranks` has of it at this level of ZeRO.
+pub(super) fn check_host<D: Device>(
+    device: &D,
+    settings: &Settings,
+    config: &ModelConfig,
+    (zero, ranks): (u8, usize),
+) -> Result<()> {
+    if zero == 0 || !settings.offload_optimizer || device.own_memory().is_none() {
+        return Ok(());
+    }
+    let precision = settings.precision.unwrap_or(Precision::F32);
+    let Offloaded { bytes, .. } = Offloaded::of(config, precision, zero, ranks as f64, settings.ema.is_some());
+    Ok(limits::check_host(&format!("training {} on each of {ranks} ranks", limits::model_name(config)), bytes)?)
+}
+
+/// What to say of an optimiser that would move to where it is.
+pub(super) fn note_offload<D: Device>(device: &D, settings: &Settings) -> Option<String> {
+    let moves_nowhere = settings.offload_optimizer && device.own_memory().is_none();
+    moves_nowhere.then(|| "note: --offload-optimizer changes nothing on the CPU, whose memory is the host's".to_owned())
 }
 
 /// Refuses to go on with a run that has made more steps than it is to make in all.

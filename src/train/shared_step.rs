@@ -23,13 +23,16 @@ pub(super) struct Sharing {
     pub zero: u8,
     /// Whether ranks exchange gradients and weights beside what they compute.
     pub overlap: bool,
+    /// Whether moments and master weights lie in the host's memory.
+    pub offload: bool,
 }
 
 impl Sharing {
     /// That of a run's `settings` on the ranks of `together`.
     pub fn of<D: Device>(settings: &Settings, together: &Together<D>) -> Self {
         let zero = settings.zero_of(together.size());
-        Self { reduction: settings.reduction, zero, overlap: !settings.no_overlap }
+        let (overlap, offload) = (!settings.no_overlap, settings.offload_optimizer);
+        Self { reduction: settings.reduction, zero, overlap, offload }
     }
 
     /// The buckets of which a rank has parts; `None` where each has all.
@@ -62,7 +65,7 @@ impl<D: Device> Shared<D> {
         weights: &mut Parameters<D>,
         masters: Option<Parameters<D>>,
     ) -> device::Result<(Option<Self>, Vec<D::Tensor>)> {
-        let Sharing { reduction, zero, overlap } = sharing;
+        let Sharing { reduction, zero, overlap, offload } = sharing;
         if together.size() == 1 && reduction != Reduction::Exact {
             return Ok((None, weights.zeros_like(device)?));
         }
@@ -72,7 +75,7 @@ impl<D: Device> Shared<D> {
         let gradients = shapes.iter().map(|shape| device.zeros(shape)).collect::<device::Result<_>>()?;
         let elements = specs.iter().map(ParameterSpec::elements).collect();
 
-        let reducer = Reducer::new(device, reduction, zero, buckets, (places, elements))?;
+        let reducer = Reducer::new(device, (reduction, zero, offload), buckets, (places, elements))?;
         let (together, telling) = (together.clone(), Telling::new(device, place)?);
         let mut shared = Self { together, reducer, masters, telling, overlap, is_stale: true };
         shared.refresh(device, weights)?;

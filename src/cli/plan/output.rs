@@ -76,7 +76,11 @@ fn say_memory(cost: &Cost) -> Result<()> {
     class("activations", |memory| memory.activations)?;
     class("workspace", |memory| memory.workspace)?;
     class("evaluation", |memory| memory.evaluation)?;
-    class("in all", Memory::total)
+    class("in all", Memory::total)?;
+    if cost.offload {
+        class("on the host", |memory| memory.host)?;
+    }
+    Ok(())
 }
 
 /// Time, energy and whether it fits, a line per device.

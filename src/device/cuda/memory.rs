@@ -19,6 +19,7 @@ use cudarc::driver::{CudaStream, DevicePtr, DeviceRepr, DriverError, result};
 use super::context::bind;
 use super::error::{self, failed};
 use super::free_list::{FreeList, Memory};
+use super::host_memory::HostMemory;
 use super::pinned::DoubleBuffer;
 use super::pointer::{NULL, Pointer};
 use super::streams::Streams;
@@ -76,6 +77,26 @@ impl Pool {
         let buffer = self.take(bytes);
         self.lent.replace(lent);
         buffer
+    }
+
+    /// A buffer of the host's memory, with the values that it begins with; zeros behind them.
+    ///
+    /// # Panics
+    /// If `values` are more than it holds.
+    pub(super) fn take_of_host(self: &Rc<Self>, bytes: usize, values: &[f32]) -> Result<Buffer> {
+        let size = bytes.next_multiple_of(GRAIN);
+        assert!(size_of_val(values) <= size, "more values than the buffer holds");
+        let (memory, pointer) = match HostMemory::zeros(&self.streams, size)? {
+            Some((mut memory, pointer)) => {
+                // SAFETY: it has `size` bytes.
+                unsafe { memory.fill(values) };
+                (Some(memory), pointer)
+            }
+            None => (None, self.tracer.as_ref().map_or(NULL, |tracer| Pointer(tracer.place(size)))),
+        };
+        self.count_host(size as isize);
+        let (home, beside, pool) = (Rc::clone(&self.free_list), Cell::new(0), Rc::clone(self));
+        Ok(Buffer { memory: Some(Memory::Host(memory)), size, pointer, beside, double_buffer: None, home, pool })
     }
 
     /// Memory of at least `size` bytes, how many it has, and where it goes back to.
@@ -139,6 +160,11 @@ impl Pool {
         memory.peak = memory.peak.max(memory.in_use);
         memory.allocated = memory.allocated.wrapping_add_signed(allocated);
         self.memory.set(memory);
+    }
+
+    fn count_host(&self, bytes: isize) {
+        let memory = self.memory.get();
+        self.memory.set(MemoryUse { host: memory.host.wrapping_add_signed(bytes), ..memory });
     }
 
     /// From now on, what is taken belongs to a recording.
@@ -375,6 +401,9 @@ impl Buffer {
 impl Drop for Buffer {
     fn drop(&mut self) {
         let Some(memory) = self.memory.take() else { return };
+        if matches!(memory, Memory::Host(_)) {
+            return self.pool.count_host(-(self.size as isize));
+        }
         self.pool.count(-(self.size as isize), 0);
         if self.pool.streams.has_met(self.beside.get()) {
             return self.pool.put(&self.home, self.size, memory);

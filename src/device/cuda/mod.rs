@@ -29,6 +29,7 @@ mod gemm;
 mod gemm_group;
 mod gemm_rate;
 mod global_norm;
+mod host_memory;
 pub mod kernel;
 mod lap;
 mod layernorm;

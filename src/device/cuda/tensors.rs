@@ -65,6 +65,15 @@ impl Tensors for CudaDevice {
         Ok(tensor)
     }
 
+    fn zeros_on_host(&self, shape: &[usize]) -> Result<CudaTensor> {
+        self.floats_of_host(Shape::new("zeros_on_host", shape)?, &[])
+    }
+
+    fn upload_to_host(&self, shape: &[usize], values: &[f32]) -> Result<CudaTensor> {
+        shape_check::upload(shape, values.len())?;
+        self.floats_of_host(Shape::new("upload_to_host", shape)?, values)
+    }
+
     fn round(&self, from: &CudaTensor, to: &mut CudaTensor) -> Result<()> {
         shape_check::round(from.dimensions(), to.dimensions())?;
         from.check_floats("round", "from")?;
