@@ -2,6 +2,7 @@
 
 mod beside;
 mod launches;
+mod offload;
 mod recompute;
 mod skipping;
 

@@ -9,6 +9,7 @@ mod faults;
 mod launching;
 #[cfg(feature = "mpi")]
 mod mpi;
+mod offload;
 mod overlap;
 mod real_nccl;
 mod stopping;

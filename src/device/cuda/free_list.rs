@@ -18,7 +18,7 @@ pub(super) enum Memory {
     /// Of a device that only counts: there is none, but perhaps an address.
     Counted(Pointer),
     /// The host's, which no free list has; none on a device that only counts.
-    Host(Option<HostMemory>),
+    Host { _memory: Option<HostMemory> },
 }
 
 /// Buffers that are free, by size in bytes.

@@ -96,7 +96,7 @@ impl Pool {
         };
         self.count_host(size as isize);
         let (home, beside, pool) = (Rc::clone(&self.free_list), Cell::new(0), Rc::clone(self));
-        Ok(Buffer { memory: Some(Memory::Host(memory)), size, pointer, beside, double_buffer: None, home, pool })
+        Ok(Buffer { memory: Some(Memory::Host { _memory: memory }), size, pointer, beside, double_buffer: None, home, pool })
     }
 
     /// Memory of at least `size` bytes, how many it has, and where it goes back to.
@@ -401,7 +401,7 @@ impl Buffer {
 impl Drop for Buffer {
     fn drop(&mut self) {
         let Some(memory) = self.memory.take() else { return };
-        if matches!(memory, Memory::Host(_)) {
+        if matches!(memory, Memory::Host { .. }) {
             return self.pool.count_host(-(self.size as isize));
         }
         self.pool.count(-(self.size as isize), 0);
