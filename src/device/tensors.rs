@@ -9,7 +9,7 @@ pub struct GpuMemory {
     pub address: u64,
     /// How many there are.
     pub count: usize,
-    /// The `CUstream` that all work on them is ordered by; null on a device that only counts.
+    /// The `CUstream` of the order that work is asked of now: the main one, or the one beside it. Null on a device that only counts.
     pub stream: *mut std::ffi::c_void,
 }
 
@@ -70,7 +70,7 @@ pub trait Tensors: Sized + 'static {
     /// Copies `count` elements of `from`, from element `first` on, over those of `to` from element `start` on. Both are of
     /// one precision: f32, as all that the host makes, or that of [`Tensors::zeros_narrow`].
     fn copy(&self, from: &Self::Tensor, first: usize, to: &mut Self::Tensor, start: usize, count: usize) -> Result<()>;
-    /// Where a tensor lies on a GPU, for libraries that work there in the order of the device's stream; `None` on a device whose
+    /// Where a tensor lies on a GPU, for libraries that work there in the order of that stream; `None` on a device whose
     /// tensors lie in the machine's memory.
     ///
     /// # Errors
