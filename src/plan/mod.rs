@@ -185,7 +185,8 @@ impl Cost {
         let work = if training { Work::Training } else { Work::Forward };
         let (ema, eval_images) = (training && recipe.settings.contains_key("ema"), recipe.number("eval-batch")?);
         let recompute = recompute_of(recipe)?;
-        let offload = training && recipe.settings.get("offload-optimizer").and_then(toml::Value::as_bool).unwrap_or(false);
+        let offload =
+            training && recipe.settings.get("offload-optimizer").and_then(toml::Value::as_bool).unwrap_or(false);
         let load = |precision| {
             let images = micro_batch as usize;
             let eval_images = eval_images.map(|images| images as usize);

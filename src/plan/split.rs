@@ -135,7 +135,8 @@ impl Question<'_> {
         let micro_batches: Vec<usize> = (1..=share).filter(allowed).collect();
 
         let levels = self.zero.iter().filter(|zero| gpus > 1 || **zero == 0);
-        let kinds: Vec<_> = levels.flat_map(|zero| Recompute::VALUES.iter().map(|level| (*zero, level.value))).collect();
+        let kinds: Vec<_> =
+            levels.flat_map(|zero| Recompute::VALUES.iter().map(|level| (*zero, level.value))).collect();
         let best = |(zero, recompute): (u8, Recompute), offload: bool| {
             let ways = micro_batches.iter().map(|images| self.split(memory, gpus, (zero, recompute, offload), *images));
             ways.min_by(|one, other| order(one).partial_cmp(&order(other)).unwrap_or(std::cmp::Ordering::Equal))
@@ -439,10 +440,14 @@ mod tests {
         assert!(steps[..5].is_sorted(), "{steps:?}");
 
         // The optimiser moves to the host where nothing else fits, if the host has room; or where that is asked for.
-        let small = |offload, host_room: f64| Question { room: 5.0 * GIB, offload, host_room, ..question(&config, 128, 8) };
+        let small =
+            |offload, host_room: f64| Question { room: 5.0 * GIB, offload, host_room, ..question(&config, 128, 8) };
         let moved = small(None, 3.0 * GIB).splits(&by_formula);
         let choice = moved.choice.unwrap();
-        assert!(choice.offloads() && choice.zero > 0 && choice.bytes() <= 5.0 * GIB && choice.host <= 3.0 * GIB, "{choice:?}");
+        assert!(
+            choice.offloads() && choice.zero > 0 && choice.bytes() <= 5.0 * GIB && choice.host <= 3.0 * GIB,
+            "{choice:?}"
+        );
         assert!((choice.host / (1.5 * config.parameter_count() as f64) - 1.0).abs() < 1e-9);
         assert!(moved.alternatives.iter().all(Split::offloads));
         assert!(moved.reasons(&small(None, 3.0 * GIB)).iter().any(|reason| reason.contains("--offload-optimizer")));
@@ -450,7 +455,9 @@ mod tests {
         assert!(no_host.choice.is_none() && !no_host.alternatives.iter().any(Split::offloads));
         let roomy = Question { offload: Some(true), ..question(&config, 128, 8) }.splits(&by_formula).choice.unwrap();
         let kept = question(&config, 128, 8).splits(&by_formula).choice.unwrap();
-        assert!(roomy.offloads() && !kept.offloads() && roomy.times.step > kept.times.step && roomy.bytes() < kept.bytes());
+        assert!(
+            roomy.offloads() && !kept.offloads() && roomy.times.step > kept.times.step && roomy.bytes() < kept.bytes()
+        );
 
         // A run that goes on keeps its micro-batch.
         let kept = Question { micro_batch: Some(4), ..question(&config, 128, 8) }.splits(&by_formula);

@@ -6,7 +6,8 @@ use crate::model::ModelConfig;
 use crate::named::Named;
 use crate::plan::machine::host_memory;
 use crate::plan::{
-    DeviceModel, GAP, OF_BUS, Question, Speed, Split, Splits, USABLE, UTILISATION, device_model, gib, limits, recognised,
+    DeviceModel, GAP, OF_BUS, Question, Speed, Split, Splits, USABLE, UTILISATION, device_model, gib, limits,
+    recognised,
 };
 use crate::tape::Recompute;
 

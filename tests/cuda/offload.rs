@@ -119,7 +119,11 @@ fn where_the_optimiser_lies_changes_no_bit() {
 #[test]
 fn a_run_takes_what_is_planned_on_both_sides() {
     let place = tempfile::tempdir().unwrap();
-    let cases = [(13, Precision::Bf16, [2, 64, 16], true), (14, Precision::F32, [3, 128, 8], false), (15, Precision::Bf16, [1, 192, 6], false)];
+    let cases = [
+        (13, Precision::Bf16, [2, 64, 16], true),
+        (14, Precision::F32, [3, 128, 8], false),
+        (15, Precision::Bf16, [1, 192, 6], false),
+    ];
     for (ordinal, precision, [layers, width, batch], ar) in cases {
         let Some(_) = card(ordinal, "races=off") else { return };
         let device = CudaDevice::new(ordinal as usize, precision).unwrap();
@@ -186,7 +190,12 @@ fn a_host_without_room_and_a_cpu_say_so() {
         let device = CudaDevice::new(17, Precision::Bf16).unwrap();
         let settings = Settings { offload_optimizer: true, ..settings(&place.path().join("refused"), Precision::Bf16) };
         let error = Session::open(&device, settings, None, false).err().expect("no memory to lock").to_string();
-        for part in ["of the host's memory cannot be page-locked", "cuMemHostAlloc", "leave --offload-optimizer out", "ulimit -l"] {
+        for part in [
+            "of the host's memory cannot be page-locked",
+            "cuMemHostAlloc",
+            "leave --offload-optimizer out",
+            "ulimit -l",
+        ] {
             assert!(error.contains(part), "{part} is not in: {error}");
         }
     }
@@ -208,7 +217,8 @@ fn a_host_without_room_and_a_cpu_say_so() {
 fn ops_read_and_write_the_hosts_memory() {
     let Some(_) = card(18, "seed=2") else { return };
     const COUNT: usize = 40_003;
-    let values = |salt: usize| -> Vec<f32> { (0..COUNT).map(|at| ((at * 7 + salt) % 101) as f32 / 50.0 - 1.0).collect() };
+    let values =
+        |salt: usize| -> Vec<f32> { (0..COUNT).map(|at| ((at * 7 + salt) % 101) as f32 / 50.0 - 1.0).collect() };
     for precision in [Precision::F32, Precision::Bf16] {
         let device = CudaDevice::poisoned(18, precision).unwrap();
         let run = |on_host: bool| {

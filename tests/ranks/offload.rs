@@ -19,7 +19,10 @@ fn where_the_optimiser_of_ranks_lies_changes_no_bit() {
             let flags = [&flags("2")[..], &["--zero", level, "--offload-optimizer"]].concat();
             libraries.train(ranks, &out, &flags, &[]).succeed();
             assert_eq!(numbers(&out), expected.1, "{ranks} at {level} in {precision}");
-            assert!(state(&out, 2) == expected.0, "{ranks} at {level} in {precision}: other weights, averages or moments");
+            assert!(
+                state(&out, 2) == expected.0,
+                "{ranks} at {level} in {precision}: other weights, averages or moments"
+            );
         }
 
         // From the host of two ranks to the cards of three.

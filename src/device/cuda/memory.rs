@@ -96,7 +96,15 @@ impl Pool {
         };
         self.count_host(size as isize);
         let (home, beside, pool) = (Rc::clone(&self.free_list), Cell::new(0), Rc::clone(self));
-        Ok(Buffer { memory: Some(Memory::Host { _memory: memory }), size, pointer, beside, double_buffer: None, home, pool })
+        Ok(Buffer {
+            memory: Some(Memory::Host { _memory: memory }),
+            size,
+            pointer,
+            beside,
+            double_buffer: None,
+            home,
+            pool,
+        })
     }
 
     /// Memory of at least `size` bytes, how many it has, and where it goes back to.
