@@ -7,6 +7,7 @@ use super::USABLE;
 use super::exhausted;
 use super::machine::{self, HostMemory};
 use super::memory::{Memory, Work};
+use super::offload::Offloaded;
 use super::taken::Load;
 use crate::device::{Device, Precision};
 use crate::model::{ModelConfig, Preset};
@@ -112,7 +113,7 @@ pub fn drawing_batch<D: Device>(
 /// # Errors
 /// [`TooLarge`].
 pub fn check_training<D: Device>(device: &D, load: Load<'_>) -> Result<(), TooLarge> {
-    let Load { config, images: batch, ema, .. } = load;
+    let Load { config, images: batch, ema, offload, precision, .. } = load;
     let memory = memory_on(device, load);
     let parameters = grouped(config.parameter_count() as u64);
     let work = format!("training {} ({parameters} parameters, --batch {batch})", model_name(config));
@@ -121,11 +122,14 @@ pub fn check_training<D: Device>(device: &D, load: Load<'_>) -> Result<(), TooLa
     } else {
         "try --recompute block, a smaller --model, or a lower --resolution"
     };
-    let remedy = if ema {
-        format!("{remedy}; without --ema it is {:.1} GiB less", memory.average / GIBIBYTE)
-    } else {
-        remedy.to_owned()
-    };
+    let mut remedy = remedy.to_owned();
+    if device.own_memory().is_some() && !offload {
+        let moved = Offloaded::of(config, precision, 0, 1.0, ema).bytes / GIBIBYTE;
+        remedy.push_str(&format!("; --offload-optimizer moves {moved:.1} GiB to the host's memory"));
+    }
+    if ema {
+        remedy.push_str(&format!("; without --ema it is {:.1} GiB less", memory.average / GIBIBYTE));
+    }
     check_device(device, &work, &memory, &remedy)
 }
 
