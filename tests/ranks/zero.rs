@@ -158,7 +158,9 @@ fn levels_take_less_memory() {
 
     // With the optimiser on the host: what is there, and what is left, with a part of each kind on its way.
     let staged = 4.0 * (block + head + rest) / 2.0;
-    for (level, kept, moved) in [(0, whole, 8.0 * all + 4.0 * (blocks + head)), (1, first, 6.0 * all), (2, second, 6.0 * all)] {
+    for (level, kept, moved) in
+        [(0, whole, 8.0 * all + 4.0 * (blocks + head)), (1, first, 6.0 * all), (2, second, 6.0 * all)]
+    {
         let [device, host] = bytes_at((level, true));
         near(&format!("level {level} on the host"), host, moved);
         near(&format!("level {level} beside that"), device, kept - moved + if level > 0 { staged } else { 0.0 });
