@@ -134,7 +134,7 @@ fn levels_take_less_memory() {
             let (device, host) = line.unwrap_or_else(|| panic!("{rank:#?}")).1.split_once(" and ").unwrap();
             [device, host].map(|bytes| bytes.trim().parse::<f64>().unwrap())
         };
-        ended.iter().map(of).fold([0.0; 2], |most, bytes| [most[0].max(bytes[0]), most[1].max(bytes[1])])
+        ended.iter().map(of).fold([0.0_f64; 2], |most, bytes| [most[0].max(bytes[0]), most[1].max(bytes[1])])
     };
     let [whole, first, second] = [0, 1, 2].map(|level| bytes_at((level, false)));
     assert_eq!([whole[1], first[1], second[1]], [0.0; 3]);
