@@ -130,6 +130,8 @@ pub struct Options {
     pub leaks: bool,
     /// Bytes of global memory of a context; taken from the host as they are touched.
     pub memory: u64,
+    /// Bytes of the host's memory that a context may have page-locked by the driver.
+    pub pinned: u64,
     /// Devices that the driver shows; each has memory, reports and faults of its own.
     pub devices: u32,
     /// The card that a device is; `None` for one with the limits of an H100 and the memory of the option `memory`.
@@ -186,6 +188,7 @@ named! {
     "late_pageable" => late_pageable: switch;
     "leaks" => leaks: switch;
     "memory" => memory: number;
+    "pinned" => pinned: number;
     "devices" => devices: devices;
     "card" => card: card;
     "driver" => driver: release;
@@ -343,6 +346,7 @@ impl Default for Options {
             late_pageable: false,
             leaks: true,
             memory: 8 << 30,
+            pinned: u64::MAX,
             devices: 1,
             card: None,
             driver: (13, 0),

@@ -9,4 +9,6 @@ pub struct MemoryUse {
     pub peak: usize,
     /// Taken from the system so far, and not given back.
     pub allocated: usize,
+    /// Of the host, in tensors of a device that has memory of its own.
+    pub host: usize,
 }

@@ -7,7 +7,8 @@
 //! compute.
 //!
 //! ```text
-//! shape_check, tensors, capture      what all ops share
+//! shape_check, tensors              what all ops share
+//! capture, beside                   what a device does with many of them: recorded, or beside others
 //! ops/                               one file per op
 //! cpu/  cuda/                        the devices
 //! nvml/                              a card's sensors
@@ -15,6 +16,7 @@
 //!
 //! Shape letters: `B` images, `T` tokens per image, `R = B·T` rows, `d` width, `H` heads, `V` colours.
 
+mod beside;
 mod beta;
 pub mod capture;
 pub mod cpu;
@@ -31,6 +33,7 @@ pub mod shape_check;
 mod tensors;
 pub(crate) mod tokens;
 
+pub use beside::Beside;
 pub use beta::Beta;
 pub use capture::Capture;
 pub use cpu::CpuDevice;
@@ -66,7 +69,7 @@ pub const ARITHMETIC: u32 = 2;
 /// Every trait of a device, for code that names one device: `use device::prelude::*`. Generic code says [`Device`].
 pub mod prelude {
     pub use super::{
-        AdamOps, AttentionDecodeOps, AttentionOps, AttentionPrefillOps, Capture, CrossEntropyOps, Device,
+        AdamOps, AttentionDecodeOps, AttentionOps, AttentionPrefillOps, Beside, Capture, CrossEntropyOps, Device,
         ElementwiseOps, EmaOps, EmbeddingOps, GlobalNormOps, LapOps, LayerNormOps, LinearOps, MeanPoolOps, MlpOps,
         SampleOps, SpikeOps, Tensors,
     };
@@ -78,6 +81,7 @@ pub mod prelude {
 /// are deterministic: the same inputs on the same device with the same thread count give the same bits.
 pub trait Device:
     Tensors
+    + Beside
     + Capture
     + ElementwiseOps
     + EmbeddingOps

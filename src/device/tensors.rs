@@ -9,7 +9,7 @@ pub struct GpuMemory {
     pub address: u64,
     /// How many there are.
     pub count: usize,
-    /// The `CUstream` that all work on them is ordered by; null on a device that only counts.
+    /// The `CUstream` of the order that work is asked of now: the main one, or the one beside it. Null on a device that only counts.
     pub stream: *mut std::ffi::c_void,
 }
 
@@ -53,6 +53,14 @@ pub trait Tensors: Sized + 'static {
     fn zeros(&self, shape: &[usize]) -> Result<Self::Tensor>;
     /// The same in the device's own precision: of weights that only GEMMs read, whose master copy is elsewhere.
     fn zeros_narrow(&self, shape: &[usize]) -> Result<Self::Tensor>;
+    /// The same in the host's memory, where the device's ops read and write them over the bus; as [`Tensors::zeros`] where the
+    /// device's memory is the machine's. For what is large and rarely touched, by ops that stream through it.
+    ///
+    /// # Errors
+    /// [`Error::Unavailable`](super::Error::Unavailable) where the host gives no more.
+    fn zeros_on_host(&self, shape: &[usize]) -> Result<Self::Tensor>;
+    /// [`Tensors::upload`] to the host's memory, as [`Tensors::zeros_on_host`].
+    fn upload_to_host(&self, shape: &[usize], values: &[f32]) -> Result<Self::Tensor>;
     /// Rounds the values of `from`, f32, to the precision of `to`, of as many elements.
     fn round(&self, from: &Self::Tensor, to: &mut Self::Tensor) -> Result<()>;
     /// Copies a tensor's values to the host.
@@ -75,7 +83,7 @@ pub trait Tensors: Sized + 'static {
     /// Copies `count` elements of `from`, from element `first` on, over those of `to` from element `start` on. Both are of
     /// one precision: f32, as all that the host makes, or that of [`Tensors::zeros_narrow`].
     fn copy(&self, from: &Self::Tensor, first: usize, to: &mut Self::Tensor, start: usize, count: usize) -> Result<()>;
-    /// Where a tensor lies on a GPU, for libraries that work there in the order of the device's stream; `None` on a device whose
+    /// Where a tensor lies on a GPU, for libraries that work there in the order of that stream; `None` on a device whose
     /// tensors lie in the machine's memory.
     ///
     /// # Errors

@@ -12,6 +12,12 @@ pub const CLASS_HEAD: &str = "score.weight";
 /// Name of the language-model head, [vocabulary, width]: it predicts pixels.
 pub const TOKEN_HEAD: &str = "lm_head.weight";
 
+/// Whether a parameter is a matrix that only GEMMs read: of a block, or a head.
+pub fn is_matrix(spec: &ParameterSpec) -> bool {
+    let of_block = spec.name.starts_with("transformer.h.") && spec.shape.len() == 2;
+    of_block || [TOKEN_HEAD, CLASS_HEAD].contains(&&*spec.name)
+}
+
 /// The parameters of one transformer block.
 #[derive(Clone, Copy, Debug)]
 pub struct BlockIds {

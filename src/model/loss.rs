@@ -3,7 +3,7 @@
 
 use crate::device::{Device, Result};
 use crate::model::{ClassBatch, Masking, Objective, ObjectiveBatch, Transformer};
-use crate::tape::{Destination, Finished, Forward, Parameters, Recorder, Tape, Var};
+use crate::tape::{Destination, Forward, Hooks, NoHooks, ParameterId, Parameters, Recorder, Tape, Var};
 
 /// A share of a batch whose gradient is taken at once: its images and, where the class head learns, their classes.
 pub type MicroBatch<D> = (ObjectiveBatch<D>, Option<ClassBatch<D>>);
@@ -114,43 +114,41 @@ impl Transformer {
         micro_batches: &[MicroBatch<D>],
         gradients: &mut [D::Tensor],
     ) -> Result<Vec<D::Tensor>> {
-        // The first op that writes a gradient stores it.
-        let mut written = vec![false; gradients.len()];
-        let mut step_losses = Vec::new();
-        for (batch, classes) in micro_batches {
-            let mut tape = Tape::recomputing(self.recompute());
-            let f = &mut Forward::new(device, parameters, &mut tape);
-            let losses = self.joint_loss(f, batch, criterion.generative_weight != 0.0, classes.as_ref())?;
-            tape.accumulate(device, parameters, gradients, &mut written)?;
-            step_losses.extend([losses.generative, losses.class].into_iter().flatten().map(|loss| loss.loss));
-        }
-
-        // What no loss depends on, as the token head of a fine-tuning without the generative loss.
-        let mut unwritten = gradients.iter_mut().zip(written).filter(|(_, written)| !written);
-        unwritten.try_for_each(|(gradient, _)| device.zero(gradient))?;
-        Ok(step_losses)
+        let places: Vec<usize> = (0..gradients.len()).collect();
+        self.gradients_with(device, parameters, criterion, micro_batches, (gradients, &places), &mut NoHooks)
     }
 
-    /// The same of one micro-batch, whose gradients are handed on in buckets: `finished` is called with the tensors of gradients and
-    /// weights of blocks as soon as those are computed, after which other weights may take their tensors. `places` says which tensor
-    /// is whose. What `finished` was not called with is in place at the end.
-    pub fn hand_on_gradients<D: Device>(
+    /// The same, with `hooks` called before parameters are read in a forward pass, before gradients are written, and with the last
+    /// micro-batch as soon as those of weights are finished, after which other weights may take their tensors. `places` says which
+    /// of `tensors` is whose; weights may share one only where there is one micro-batch. What no hook was told of is in place at the end.
+    pub fn gradients_with<D: Device>(
         &self,
         device: &D,
         parameters: &Parameters<D>,
         criterion: &Criterion,
-        (batch, classes): &MicroBatch<D>,
+        micro_batches: &[MicroBatch<D>],
         (tensors, places): (&mut [D::Tensor], &[usize]),
-        finished: &mut Finished<'_, D>,
+        hooks: &mut dyn Hooks<D>,
     ) -> Result<Vec<D::Tensor>> {
+        // The first op that writes a gradient stores it.
         let mut written = vec![false; places.len()];
-        let mut tape = Tape::recomputing(self.recompute());
-        let f = &mut Forward::new(device, parameters, &mut tape);
-        let losses = self.joint_loss(f, batch, criterion.generative_weight != 0.0, classes.as_ref())?;
-        tape.walk_into(device, parameters, Destination { tensors, places, written: &mut written, finished })?;
-        for (place, _) in places.iter().zip(written).filter(|(_, written)| !written) {
+        let mut step_losses = Vec::new();
+        for (index, (batch, classes)) in micro_batches.iter().enumerate() {
+            let mut tape = Tape::recomputing(self.recompute());
+            let f = &mut Forward::new(device, parameters, &mut tape).with_hooks(&mut *hooks);
+            let losses = self.joint_loss(f, batch, criterion.generative_weight != 0.0, classes.as_ref())?;
+
+            let finishes = index + 1 == micro_batches.len();
+            let (written, hooks) = (&mut *written, &mut *hooks);
+            tape.walk_into(device, parameters, Destination { tensors, places, written, hooks, finishes })?;
+            step_losses.extend([losses.generative, losses.class].into_iter().flatten().map(|loss| loss.loss));
+        }
+
+        // What no loss depends on, as the token head of a fine-tuning without the generative loss.
+        for (index, place) in places.iter().enumerate().filter(|(index, _)| !written[*index]) {
+            hooks.writes(&[ParameterId(index)])?;
             device.zero(&mut tensors[*place])?;
         }
-        Ok([losses.generative, losses.class].into_iter().flatten().map(|loss| loss.loss).collect())
+        Ok(step_losses)
     }
 }

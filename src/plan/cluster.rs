@@ -8,6 +8,7 @@
 //! | computed again, per token | norms: a pass over two norms of each layer, 4 L d elements; norms-mlp: also 8 L d² FLOPs; block: 24 L d² FLOPs and the forward pass of attention |
 //! | gradients of another micro-batch | 8 P bytes of memory: read and written |
 //! | the update | 34 P bytes of memory (32 P in f32), or the Nth part with ZeRO: gradients are read twice, moments and weights are read and written, and copies in bf16 written |
+//! | with the optimiser on the host | what the update has there crosses the bus at [`Speed::bus`] in place of the memory's rate; with ZeRO weights are read there to be gathered |
 //! | gradients to the others | 4 P (N − 1) / N bytes at [`Speed::wire`], once a step; twice without ZeRO, since what is scattered is gathered too; with ZeRO-2 and `exact` once for every micro-batch |
 //! | weights to the others | with ZeRO: P (N − 1) / N elements |
 //!
@@ -16,10 +17,14 @@
 
 use serde::Serialize;
 
+use super::offload::Offloaded;
 use crate::comm::Reduction;
 use crate::device::Precision;
 use crate::model::ModelConfig;
 use crate::tape::Recompute;
+
+/// Part of the bus's rate that a kernel which streams through the host's memory is taken to reach: packets have heads.
+pub const OF_BUS: f64 = 0.8;
 
 /// Seconds between two launches of a graph, as `profile` has it.
 pub const GAP: f64 = 0.58e-6;
@@ -35,6 +40,8 @@ pub struct Speed {
     pub gap: f64,
     /// Bytes per second that a GPU sends in a collective of all: what NCCL calls bus bandwidth.
     pub wire: f64,
+    /// Bytes per second in each direction between it and the host.
+    pub bus: f64,
 }
 
 /// One way to divide a step.
@@ -46,6 +53,8 @@ pub(super) struct Way {
     /// On each GPU.
     pub micro_batches: usize,
     pub recompute: Recompute,
+    /// What of the optimiser is on the host.
+    pub offloaded: Offloaded,
 }
 
 /// Predicted seconds of a step.
@@ -78,7 +87,7 @@ fn again(config: &ModelConfig, recompute: Recompute) -> [f64; 2] {
 impl Times {
     /// Of one way.
     pub(super) fn of(config: &ModelConfig, precision: Precision, reduction: Reduction, speed: Speed, way: Way) -> Self {
-        let Way { gpus, zero, micro_batch, micro_batches, recompute } = way;
+        let Way { gpus, zero, micro_batch, micro_batches, recompute, offloaded } = way;
         let (parameters, element) = (config.parameter_count() as f64, precision.bytes() as f64);
         let (gpus, count) = (gpus as f64, micro_batches as f64);
 
@@ -90,8 +99,9 @@ impl Times {
         let launches = speed.gap * (17 * config.layers + 14) as f64;
         let shards = if zero > 0 { gpus } else { 1.0 };
         let update = if precision == Precision::Bf16 { 34.0 } else { 32.0 };
-        let moved = (count - 1.0) * 8.0 * parameters + update * parameters / shards;
-        let compute = count * (useful + more + launches) + moved / speed.memory;
+        let moved = (count - 1.0) * 8.0 * parameters + update * parameters / shards - 2.0 * offloaded.update;
+        let over_bus = offloaded.update + if zero == 0 { offloaded.read } else { 0.0 };
+        let compute = count * (useful + more + launches) + moved / speed.memory + over_bus / speed.bus;
 
         // Sending, each part behind what hides it.
         let apart = (gpus - 1.0) / gpus / speed.wire;
@@ -99,7 +109,7 @@ impl Times {
         let (backward, forward) = (useful * 2.0 / 3.0 + more, useful / 3.0);
         let rounds = if zero == 2 || reduction == Reduction::Exact { count } else { 1.0 };
         let gathered = if zero == 0 { gradients } else { 0.0 };
-        let weights = if zero == 0 { 0.0 } else { weights };
+        let weights = if zero == 0 { 0.0 } else { weights + offloaded.read / speed.bus };
 
         let communication = rounds * gradients + gathered + weights;
         let late = |seconds: f64, behind: f64| (seconds - behind).max(0.0);
@@ -118,8 +128,9 @@ mod tests {
     #[test]
     fn gradients_and_weights_hide_behind_the_step() {
         let config = ModelConfig::preset(Preset::L, 32);
-        let speed = Speed { flops: 0.5 * 989e12, memory: f64::INFINITY, gap: 0.0, wire: 45e9 };
-        let way = Way { gpus: 64, zero: 1, micro_batch: 2, micro_batches: 1, recompute: Recompute::None };
+        let speed = Speed { flops: 0.5 * 989e12, memory: f64::INFINITY, gap: 0.0, wire: 45e9, bus: 50e9 };
+        let (recompute, offloaded) = (Recompute::None, Offloaded::default());
+        let way = Way { gpus: 64, zero: 1, micro_batch: 2, micro_batches: 1, recompute, offloaded };
         let times = Times::of(&config, Precision::Bf16, Reduction::Repeatable, speed, way);
         let milliseconds = |seconds: f64| (seconds * 1e4).round() / 10.0;
         assert_eq!(milliseconds(times.compute), 35.7);
@@ -132,6 +143,28 @@ mod tests {
         assert_eq!((fast.exposed, milliseconds(fast.communication)), (0.0, 23.0));
         let alone = Times::of(&config, Precision::Bf16, Reduction::Exact, speed, Way { gpus: 1, zero: 0, ..way });
         assert_eq!((alone.communication, alone.step), (0.0, alone.compute));
+    }
+
+    /// The optimiser of iGPT-L on the host of one card: 12 P bytes each way at 50 GB/s, in the place of 24 P at the memory's rate.
+    #[test]
+    fn an_optimiser_on_the_host_costs_the_bus() {
+        let config = ModelConfig::preset(Preset::L, 32);
+        let speed = Speed { flops: 0.4 * 989e12, memory: 3.35e12, gap: 0.0, wire: 350e9, bus: 50e9 };
+        let times = |offload: bool, zero: u8, gpus: usize| {
+            let offloaded = match offload {
+                true => Offloaded::of(&config, Precision::Bf16, zero, gpus as f64, false),
+                false => Offloaded::default(),
+            };
+            let way = Way { gpus, zero, micro_batch: 16, micro_batches: 1, recompute: Recompute::None, offloaded };
+            Times::of(&config, Precision::Bf16, Reduction::Repeatable, speed, way)
+        };
+        let more = |zero, gpus| times(true, zero, gpus).compute - times(false, zero, gpus).compute;
+        let p = config.parameter_count() as f64;
+        let expected = |gpus: f64| 12.0 * p / gpus * (1.0 / 50e9 - 2.0 / 3.35e12);
+        assert!((more(0, 1) / expected(1.0) - 1.0).abs() < 0.002, "{}", more(0, 1));
+        assert!((more(1, 8) / expected(8.0) - 1.0).abs() < 1e-9, "{}", more(1, 8));
+        let sent = times(true, 1, 8).communication - times(false, 1, 8).communication;
+        assert!((sent / (p / 2.0 / 50e9) - 1.0).abs() < 1e-9, "{sent}");
     }
 
     #[test]

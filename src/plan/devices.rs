@@ -19,6 +19,8 @@ pub struct DeviceModel {
     pub memory: f64,
     /// Bytes per second between it and the memory.
     pub bandwidth: f64,
+    /// Bytes per second in each direction between it and the host: 16 lanes of PCI Express.
+    pub bus: f64,
     /// Thermal design power in watts.
     pub watts: f64,
 }
@@ -37,27 +39,27 @@ const fn device(
     key: &'static str,
     name: &'static str,
     [bf16, f32]: [f64; 2],
-    [gigabytes, gigabytes_per_second]: [u64; 2],
+    [gigabytes, gigabytes_per_second, bus]: [u64; 3],
     watts: f64,
 ) -> DeviceModel {
     let bf16 = if bf16 > 0.0 { Some(bf16 * 1e12) } else { None };
     let (memory, bandwidth) = ((gigabytes << 30) as f64, gigabytes_per_second as f64 * 1e9);
-    DeviceModel { key, name, bf16, f32: f32 * 1e12, memory, bandwidth, watts }
+    DeviceModel { key, name, bf16, f32: f32 * 1e12, memory, bandwidth, bus: bus as f64 * 1e9, watts }
 }
 
 /// The devices that are known, from NVIDIA's data sheets ("Tesla V100", 2020; "A100 Tensor Core GPU", 2022; "H100 Tensor Core
 /// GPU", 2023; "H200 Tensor Core GPU", 2024; "L40S", 2023) and architecture white papers (GA102 2.1 and Ada 2.1 for GeForce,
 /// with float32 accumulation). A V100 has no bfloat16; it is here because the paper's models were costed in V100-days.
 pub static DEVICES: [DeviceModel; 9] = [
-    device("v100", "V100 SXM2 32 GB", [0.0, 15.7], [32, 900], 300.0),
-    device("rtx3090", "GeForce RTX 3090", [71.0, 35.6], [24, 936], 350.0),
-    device("rtx4090", "GeForce RTX 4090", [165.2, 82.6], [24, 1008], 450.0),
-    device("l40s", "L40S", [362.0, 91.6], [48, 864], 350.0),
-    device("a100-40", "A100 SXM 40 GB", [312.0, 19.5], [40, 1555], 400.0),
-    device("a100", "A100 SXM 80 GB", [312.0, 19.5], [80, 2039], 400.0),
-    device("h100-pcie", "H100 PCIe", [756.0, 51.0], [80, 2000], 350.0),
-    device("h100", "H100 SXM", [989.4, 66.9], [80, 3350], 700.0),
-    device("h200", "H200 SXM", [989.4, 66.9], [141, 4800], 700.0),
+    device("v100", "V100 SXM2 32 GB", [0.0, 15.7], [32, 900, 16], 300.0),
+    device("rtx3090", "GeForce RTX 3090", [71.0, 35.6], [24, 936, 32], 350.0),
+    device("rtx4090", "GeForce RTX 4090", [165.2, 82.6], [24, 1008, 32], 450.0),
+    device("l40s", "L40S", [362.0, 91.6], [48, 864, 32], 350.0),
+    device("a100-40", "A100 SXM 40 GB", [312.0, 19.5], [40, 1555, 32], 400.0),
+    device("a100", "A100 SXM 80 GB", [312.0, 19.5], [80, 2039, 32], 400.0),
+    device("h100-pcie", "H100 PCIe", [756.0, 51.0], [80, 2000, 64], 350.0),
+    device("h100", "H100 SXM", [989.4, 66.9], [80, 3350, 64], 700.0),
+    device("h200", "H200 SXM", [989.4, 66.9], [141, 4800, 64], 700.0),
 ];
 
 /// The device that is called `key`.

@@ -8,6 +8,7 @@ use super::exhausted;
 use super::machine::{self, HostMemory};
 use super::memory::{Memory, Work};
 use super::memory_limits::Scope;
+use super::offload::Offloaded;
 use super::taken::Load;
 use crate::device::{Device, Precision};
 use crate::model::{ModelConfig, Preset};
@@ -64,17 +65,28 @@ pub fn check_device<D: Device>(device: &D, work: &str, memory: &Memory, remedy: 
     match device.own_memory() {
         Some(own) => {
             expect_work(work, remedy);
-            check("the GPU".to_owned(), own as f64, work, memory.total(), remedy)
+            check("the GPU".to_owned(), own as f64, work, memory.total(), remedy)?;
+            check_host(work, memory.host)
         }
         None => check_machine(work, memory.total(), remedy),
     }
+}
+
+/// Refuses to keep `bytes` of `work`'s optimiser in host memory that there is not.
+///
+/// # Errors
+/// [`TooLarge`].
+pub fn check_host(work: &str, bytes: f64) -> Result<(), TooLarge> {
+    let memory = machine::host_memory();
+    let remedy = "leave --offload-optimizer out, or share the optimiser out among more GPUs (--zero 1)";
+    check(memory.owner(), memory.reachable(), &format!("the optimiser on the host of {work}"), bytes, remedy)
 }
 
 /// What a load takes of the memory that `device` computes in: counted for a GPU, by formula for the CPU.
 pub fn memory_on<D: Device>(device: &D, load: Load<'_>) -> Memory {
     match device.own_memory() {
         Some(_) => load.on_gpu().unwrap_or_else(|_| load.by_formula()),
-        None => load.by_formula(),
+        None => Load { offload: false, ..load }.by_formula(),
     }
 }
 
@@ -103,7 +115,7 @@ pub fn drawing_batch<D: Device>(
 /// # Errors
 /// [`TooLarge`].
 pub fn check_training<D: Device>(device: &D, load: Load<'_>, beside: usize) -> Result<(), TooLarge> {
-    let Load { config, images: batch, ema, shares, .. } = load;
+    let Load { config, images: batch, ema, offload, precision, shares, .. } = load;
     let memory = memory_on(device, load);
     let parameters = grouped(config.parameter_count() as u64);
     let by = if shares.ranks > 1 {
@@ -123,6 +135,10 @@ pub fn check_training<D: Device>(device: &D, load: Load<'_>, beside: usize) -> R
         _ => ["a smaller --batch with more --accumulate, --recompute norms-mlp or block", "a smaller --model"],
     });
     let mut remedy = format!("try {}, or a lower --resolution", remedies.join(", "));
+    if device.own_memory().is_some() && !offload {
+        let moved = Offloaded::of(config, precision, shares.zero, shares.ranks as f64, ema).bytes / GIBIBYTE;
+        remedy.push_str(&format!("; --offload-optimizer moves {moved:.1} GiB to the host's memory"));
+    }
     if ema {
         remedy.push_str(&format!("; without --ema it is {:.1} GiB less", memory.average / GIBIBYTE));
     }
@@ -140,7 +156,8 @@ pub fn check_training<D: Device>(device: &D, load: Load<'_>, beside: usize) -> R
 /// Whether the host has memory to copy a checkpoint of `load` to, while training goes on on `device` beside `beside` ranks.
 pub fn holds_snapshot<D: Device>(device: &D, load: Load<'_>, beside: usize) -> bool {
     let Load { config, ema, shares, .. } = load;
-    let training = if device.own_memory().is_some() { 0.0 } else { memory_on(device, load).total() };
+    let memory = memory_on(device, load);
+    let training = if device.own_memory().is_some() { memory.host } else { memory.total() };
     let needed = training + shares.snapshot(config, ema);
     // A shell's limit is one of addresses, of which libraries reserve more than they use.
     let memory = machine::host_memory();

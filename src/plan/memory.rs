@@ -50,6 +50,8 @@ pub struct Memory {
     pub evaluation: f64,
     /// What ranks exchange buckets of gradients and weights in; nothing of one process.
     pub exchange: f64,
+    /// Of the host, beside that: moments and master weights of a run with `--offload-optimizer` on a GPU.
+    pub host: f64,
 }
 
 impl Memory {
@@ -103,12 +105,13 @@ impl Memory {
             average: 0.0,
             evaluation: 0.0,
             exchange: 0.0,
+            host: 0.0,
         }
     }
 
-    /// All of it.
+    /// All of it on the device.
     pub fn total(&self) -> f64 {
-        let Self { weights, gradients, moments, average, activations, workspace, evaluation, exchange } = self;
+        let Self { weights, gradients, moments, average, activations, workspace, evaluation, exchange, host: _ } = self;
         weights + gradients + moments + average + activations + workspace + evaluation + exchange
     }
 }

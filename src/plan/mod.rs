@@ -19,6 +19,7 @@ pub mod limits;
 pub mod machine;
 mod memory;
 pub mod memory_limits;
+mod offload;
 mod shares;
 mod split;
 mod suggestion;
@@ -27,9 +28,10 @@ mod traced;
 
 use serde::Serialize;
 
-pub use cluster::{GAP, Speed, Times};
+pub use cluster::{GAP, OF_BUS, Speed, Times};
 pub use devices::{DEVICES, DeviceModel, UnknownDevice, device_model, devices_named, recognised};
 pub use memory::{Memory, Work};
+pub use offload::Offloaded;
 pub use shares::Shares;
 pub use split::{Question, Split, Splits, gib};
 pub use suggestion::{Suggestion, SuggestionError};
@@ -96,6 +98,8 @@ pub struct Cost {
     pub paper: Option<Paper>,
     /// Whether a moving average of the weights is kept.
     pub ema: bool,
+    /// Whether moments and master weights lie in the host's memory.
+    pub offload: bool,
     /// How much of the forward pass is computed again.
     pub recompute: Recompute,
     /// Images that are validated at a time, where that is another number than of a micro-batch.
@@ -185,14 +189,16 @@ impl Cost {
         let work = if training { Work::Training } else { Work::Forward };
         let (ema, eval_images) = (training && recipe.settings.contains_key("ema"), recipe.number("eval-batch")?);
         let recompute = recompute_of(recipe)?;
+        let offload =
+            training && recipe.settings.get("offload-optimizer").and_then(toml::Value::as_bool).unwrap_or(false);
         let load = |precision| {
             let images = micro_batch as usize;
             let eval_images = eval_images.map(|images| images as usize);
             let load = Load::new(&config, work, images, tokens_per_image, precision);
-            Load { ema, eval_images, recompute, ..load }
+            Load { ema, eval_images, recompute, offload, ..load }
         };
         let [memory_f32, memory_bf16] = [Precision::F32, Precision::Bf16].map(|precision| on_gpu(load(precision)));
-        let memory_cpu = load(Precision::F32).by_formula();
+        let memory_cpu = Load { offload: false, ..load(Precision::F32) }.by_formula();
 
         Ok(Cost {
             recipe: recipe.path.clone(),
@@ -215,6 +221,7 @@ impl Cost {
             features,
             paper: recipe.paper.clone(),
             ema,
+            offload,
             recompute,
             eval_images: eval_images.map(|images| images as usize),
             config,
@@ -251,11 +258,12 @@ impl Cost {
 impl Cost {
     /// The largest micro-batch that fits into `usable` bytes; `None` if not even one image does.
     fn largest(&self, work: Work, precision: Precision, usable: f64) -> Option<u64> {
-        let Self { config, ema, eval_images, recompute, .. } = self;
-        let (length, ema, eval_images, recompute) = (config.positions, *ema, *eval_images, *recompute);
+        let Self { config, ema, offload, eval_images, recompute, .. } = self;
+        let (length, ema, offload, eval_images, recompute) =
+            (config.positions, *ema, *offload, *eval_images, *recompute);
         let total = |images: u64| {
             let load = Load::new(config, work, images as usize, length, precision);
-            on_gpu(Load { ema, eval_images, recompute, ..load }).total()
+            on_gpu(Load { ema, eval_images, recompute, offload, ..load }).total()
         };
         let fits = |images: u64| total(images) <= usable;
         let one = total(1);

@@ -10,7 +10,8 @@
 //! | 1 | those that are computed with; 4 P of master weights | as alone; 4 P of their sum | 8 P | 4 P | also in bf16, whole and a part |
 //! | 2 | the same | of one block, the heads and all else; 4 P | 8 P | 4 P | also a part as it comes |
 //!
-//! `exact` receives a bucket of each size beside the one that it sends, and without ZeRO has 4 P of the sum.
+//! `exact` receives a bucket of each size beside the one that it sends, and without ZeRO has 4 P of the sum. With the optimiser on the host,
+//! master weights and moments of levels 1 and 2 lie there, and a part of each size of a bucket is staged on the device.
 
 use crate::comm::Reduction;
 use crate::device::{NORM_BLOCK, Precision};
@@ -72,8 +73,8 @@ impl Shares {
         self.ranks == 1 && self.reduction != Reduction::Exact
     }
 
-    /// What each rank takes of a training that takes `alone` in one process.
-    pub(super) fn of(self, alone: Memory, config: &ModelConfig, precision: Precision) -> Memory {
+    /// What each rank takes of a training that takes `alone` in one process; `offload` puts what ranks have parts of on the host.
+    pub(super) fn of(self, alone: Memory, offload: bool, config: &ModelConfig, precision: Precision) -> Memory {
         if self.is_alone() {
             return alone;
         }
@@ -95,12 +96,15 @@ impl Shares {
             1 => alone.gradients,
             _ => 4.0 * (sizes.block + sizes.heads + sizes.rest) as f64,
         };
+        let [on_device, on_host] = if offload { [0.0, 3.0 * parts] } else { [parts, 0.0] };
+        let staged = if offload { self.staged(&sizes) } else { 0.0 };
         Memory {
-            weights: computed_with + parts,
+            weights: computed_with + on_device,
             gradients: taken + parts,
-            moments: 2.0 * parts,
+            moments: 2.0 * on_device,
             average: if alone.average > 0.0 { parts } else { 0.0 },
-            exchange,
+            exchange: exchange + staged,
+            host: on_host,
             ..alone
         }
     }
@@ -128,6 +132,14 @@ impl Shares {
         bytes as f64
     }
 
+    /// Bytes of the parts that come from the host to be sent on: one of each size of a bucket.
+    fn staged(self, sizes: &Sizes) -> f64 {
+        let mut parts = vec![sizes.block, sizes.heads, sizes.rest];
+        parts.sort_unstable();
+        parts.dedup();
+        parts.into_iter().map(|elements| 4.0 * Sizes::part(elements, self.ranks) as f64).sum()
+    }
+
     /// Bytes of the host that a rank copies a checkpoint to, to write it while training goes on: its part of weights, average and moments.
     pub fn snapshot(self, config: &ModelConfig, ema: bool) -> f64 {
         let tensors = if ema { 4.0 } else { 3.0 };
@@ -152,7 +164,7 @@ mod tests {
             let alone = Memory::of(&config, Work::Training, 1024.0, precision);
             for (zero, [whole, shared]) in (0..).zip(formulae) {
                 let shares = Shares { ranks: 8, zero, reduction: Reduction::Repeatable };
-                let got = shares.of(alone, &config, precision);
+                let got = shares.of(alone, false, &config, precision);
                 let got = got.weights + got.gradients + got.moments;
                 // Of ZeRO-2 the gradients of a block, and in bf16 embeddings that stay in f32, come on top.
                 let expected = p * (whole + shared / 8.0);
@@ -163,10 +175,20 @@ mod tests {
                 );
 
                 // An average is whole without ZeRO, and in parts with it.
-                let averaged = shares.of(Memory { average: 4.0 * p, ..alone }, &config, precision);
+                let averaged = shares.of(Memory { average: 4.0 * p, ..alone }, false, &config, precision);
                 let share = if zero == 0 { 4.0 } else { 0.5 };
                 assert!((averaged.average / (share * p) - 1.0).abs() < 1e-3, "ZeRO-{zero} {precision}: {averaged:?}");
-                assert_eq!(averaged.moments, shares.of(alone, &config, precision).moments);
+                assert_eq!(averaged.moments, shares.of(alone, false, &config, precision).moments);
+
+                // On the host: 12 P of each rank's share.
+                if zero > 0 {
+                    let host = shares.of(alone, true, &config, precision);
+                    assert_eq!(host.moments, 0.0);
+                    assert!((host.host / (1.5 * p) - 1.0).abs() < 1e-3, "ZeRO-{zero} {precision}: {host:?}");
+                    let stays = |memory: Memory| memory.total() - memory.exchange;
+                    let moved = stays(shares.of(alone, false, &config, precision)) - stays(host);
+                    assert!((moved / host.host - 1.0).abs() < 1e-9, "ZeRO-{zero} {precision}: {moved}");
+                }
             }
         }
     }
@@ -189,6 +211,6 @@ mod tests {
         assert_eq!(of(Precision::F32, Reduction::Fast, 2), fast * 1.125);
 
         let alone = Memory::of(&config, Work::Training, 1024.0, Precision::Bf16);
-        assert_eq!(Shares::ALONE.of(alone, &config, Precision::Bf16), alone);
+        assert_eq!(Shares::ALONE.of(alone, false, &config, Precision::Bf16), alone);
     }
 }

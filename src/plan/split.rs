@@ -16,6 +16,7 @@ use serde::Serialize;
 
 use super::cluster::{Speed, Times, Way};
 use super::memory::{Memory, Work};
+use super::offload::Offloaded;
 use super::shares::Shares;
 use super::taken::Load;
 use crate::comm::Reduction;
@@ -43,12 +44,16 @@ pub struct Question<'a> {
     pub reduction: Reduction,
     /// Whether a moving average of the weights is kept.
     pub ema: bool,
+    /// Whether moments and master weights lie in the host's memory; only where nothing fits otherwise if `None`.
+    pub offload: Option<bool>,
     /// Images that are validated at a time; as many as of a micro-batch if `None`.
     pub eval_images: Option<usize>,
     /// Rates.
     pub speed: Speed,
     /// Bytes of memory that may be filled on each GPU.
     pub room: f64,
+    /// Bytes of the host's memory that there are for each GPU.
+    pub host_room: f64,
 }
 
 /// One way to divide the step.
@@ -70,6 +75,8 @@ pub struct Split {
     pub working: f64,
     /// Bytes that gradients are added up in.
     pub reduction: f64,
+    /// Bytes of the host's memory per GPU, in which moments and master weights lie if there are any.
+    pub host: f64,
     /// Whether all of it fits.
     pub fits: bool,
     /// What it is predicted to take.
@@ -81,6 +88,11 @@ impl Split {
     /// Bytes per GPU in all.
     pub fn bytes(&self) -> f64 {
         self.persistent + self.working + self.reduction
+    }
+
+    /// Whether moments and master weights lie in the host's memory.
+    pub fn offloads(&self) -> bool {
+        self.host > 0.0
     }
 
     /// Images per second of all GPUs together, as predicted.
@@ -124,17 +136,24 @@ impl Question<'_> {
         let micro_batches: Vec<usize> = (1..=share).filter(allowed).collect();
 
         let levels = self.zero.iter().filter(|zero| gpus > 1 || **zero == 0);
-        let kinds = levels.flat_map(|zero| Recompute::VALUES.iter().map(|level| (*zero, level.value)));
-        let best = |(zero, recompute)| {
-            let ways = micro_batches.iter().map(|images| self.split(memory, gpus, zero, *images, recompute));
+        let kinds: Vec<_> =
+            levels.flat_map(|zero| Recompute::VALUES.iter().map(|level| (*zero, level.value))).collect();
+        let best = |(zero, recompute): (u8, Recompute), offload: bool| {
+            let ways = micro_batches.iter().map(|images| self.split(memory, gpus, (zero, recompute, offload), *images));
             ways.min_by(|one, other| order(one).partial_cmp(&order(other)).unwrap_or(std::cmp::Ordering::Equal))
         };
-        let alternatives: Vec<Split> = kinds.filter_map(best).collect();
+        let weighed = |offload: bool| -> Vec<Split> { kinds.iter().filter_map(|kind| best(*kind, offload)).collect() };
 
+        // With the optimiser on the host where that was asked for, or where nothing else fits.
+        let mut alternatives = weighed(self.offload.unwrap_or(false));
+        if self.offload.is_none() && fastest(&alternatives).is_none() {
+            let offloaded = weighed(true);
+            alternatives = if fastest(&offloaded).is_some() { offloaded } else { alternatives };
+        }
         let choice = fastest(&alternatives);
-        let larger = choice.and_then(|Split { zero, micro_batch, recompute, .. }| {
-            let images = micro_batches.iter().find(|images| **images > micro_batch)?;
-            Some(self.split(memory, gpus, zero, *images, recompute))
+        let larger = choice.and_then(|split| {
+            let images = micro_batches.iter().find(|images| **images > split.micro_batch)?;
+            Some(self.split(memory, gpus, (split.zero, split.recompute, split.offloads()), *images))
         });
         Splits { idle: self.gpus - gpus, choice, larger, alternatives }
     }
@@ -143,19 +162,22 @@ impl Question<'_> {
         &self,
         memory: &dyn Fn(Load<'_>) -> Memory,
         gpus: usize,
-        zero: u8,
+        (zero, recompute, offload): (u8, Recompute, bool),
         images: usize,
-        recompute: Recompute,
     ) -> Split {
         let Self { config, precision, reduction, ema, eval_images, speed, .. } = *self;
         let load = Load::new(config, Work::Training, images, config.positions, precision);
         let shares = Shares { ranks: gpus, zero, reduction };
-        let taken = memory(Load { recompute, ema, eval_images, shares, ..load });
+        let taken = memory(Load { recompute, ema, offload, eval_images, shares, ..load });
+        let offloaded = match offload {
+            true => Offloaded::of(config, precision, zero, gpus as f64, ema),
+            false => Offloaded::default(),
+        };
         let persistent = taken.weights + taken.gradients + taken.moments + taken.average;
         let working = taken.activations + taken.workspace + taken.evaluation;
 
         let micro_batches = self.global_batch / gpus / images;
-        let way = Way { gpus, zero, micro_batch: images, micro_batches, recompute };
+        let way = Way { gpus, zero, micro_batch: images, micro_batches, recompute, offloaded };
         Split {
             gpus,
             zero,
@@ -165,7 +187,8 @@ impl Question<'_> {
             persistent,
             working,
             reduction: taken.exchange,
-            fits: taken.total() <= self.room,
+            host: taken.host,
+            fits: taken.total() <= self.room && taken.host <= self.host_room,
             times: Times::of(config, precision, reduction, speed, way),
         }
     }
@@ -228,6 +251,13 @@ impl Splits {
             let other = of(choice.zero, level.value);
             reasons.extend(other.map(|other| against(choice, other, &format!("--recompute {}", level.name))));
         }
+        if choice.offloads() {
+            let without = if question.offload.is_none() { "; without it nothing fits" } else { "" };
+            reasons.push(format!(
+                "--offload-optimizer keeps {} per card in the host's memory, page-locked{without}",
+                gib(choice.host)
+            ));
+        }
         reasons
     }
 }
@@ -276,14 +306,17 @@ mod tests {
             precision: Precision::Bf16,
             reduction: Reduction::Repeatable,
             ema: false,
+            offload: None,
             eval_images: None,
             speed: Speed {
                 flops: 0.4 * device.bf16.unwrap(),
                 memory: device.bandwidth,
                 gap: super::super::GAP,
                 wire: 350e9,
+                bus: 0.8 * device.bus,
             },
             room: USABLE * device.memory,
+            host_room: f64::INFINITY,
         }
     }
 
@@ -328,11 +361,31 @@ mod tests {
         // Less memory: less at a time, then more computed again, and in the end nothing.
         let mut steps = Vec::new();
         for room in [80.0, 40.0, 24.0, 16.0, 11.0, 5.0] {
-            let question = Question { room: room * GIB, ..question(&config, 128, 8) };
+            let question = Question { room: room * GIB, offload: Some(false), ..question(&config, 128, 8) };
             steps.push(question.splits(&by_formula).choice.map(|choice| choice.times.step));
         }
         assert!(steps[..5].iter().all(Option::is_some) && steps[5].is_none(), "{steps:?}");
         assert!(steps[..5].is_sorted(), "{steps:?}");
+
+        // The optimiser moves to the host where nothing else fits, if the host has room; or where that is asked for.
+        let small =
+            |offload, host_room: f64| Question { room: 5.0 * GIB, offload, host_room, ..question(&config, 128, 8) };
+        let moved = small(None, 3.0 * GIB).splits(&by_formula);
+        let choice = moved.choice.unwrap();
+        assert!(
+            choice.offloads() && choice.zero > 0 && choice.bytes() <= 5.0 * GIB && choice.host <= 3.0 * GIB,
+            "{choice:?}"
+        );
+        assert!((choice.host / (1.5 * config.parameter_count() as f64) - 1.0).abs() < 1e-9);
+        assert!(moved.alternatives.iter().all(Split::offloads));
+        assert!(moved.reasons(&small(None, 3.0 * GIB)).iter().any(|reason| reason.contains("--offload-optimizer")));
+        let no_host = small(None, 1.0 * GIB).splits(&by_formula);
+        assert!(no_host.choice.is_none() && !no_host.alternatives.iter().any(Split::offloads));
+        let roomy = Question { offload: Some(true), ..question(&config, 128, 8) }.splits(&by_formula).choice.unwrap();
+        let kept = question(&config, 128, 8).splits(&by_formula).choice.unwrap();
+        assert!(
+            roomy.offloads() && !kept.offloads() && roomy.times.step > kept.times.step && roomy.bytes() < kept.bytes()
+        );
 
         // A run that goes on keeps its micro-batch.
         let kept = Question { micro_batch: Some(4), ..question(&config, 128, 8) }.splits(&by_formula);

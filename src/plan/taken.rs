@@ -7,11 +7,12 @@ use std::collections::BTreeMap;
 use std::sync::{Mutex, PoisonError};
 
 use super::memory::{Memory, Work};
+use super::offload::Offloaded;
 use super::shares::Shares;
 use crate::device::{Capture, CudaDevice, Error, Precision, Result, SampleOps, SampleOptions, Tensors};
 use crate::eval::score;
-use crate::model::{ClassBatch, Criterion, MicroBatch, ModelConfig, Transformer, parameter_specs};
-use crate::optim::{Adam, AdamConfig, Average};
+use crate::model::{ClassBatch, Criterion, MicroBatch, ModelConfig, OnHost, Transformer, parameter_specs};
+use crate::optim::{Adam, AdamConfig, Average, Skipped};
 use crate::sample::Decoder;
 use crate::sample::grid::{GRID_COMPLETIONS, drawn_at_once};
 use crate::tape::{Parameters, Recompute};
@@ -36,6 +37,8 @@ pub struct Load<'a> {
     pub recompute: Recompute,
     /// Of training: whether a moving average of the weights is kept.
     pub ema: bool,
+    /// Of training on a GPU: whether moments and master weights lie in the host's memory.
+    pub offload: bool,
     /// Of training: images that are validated at a time; as many as of a micro-batch if `None`.
     pub eval_images: Option<usize>,
     /// Of training: how ranks share its steps.
@@ -45,15 +48,15 @@ pub struct Load<'a> {
 impl<'a> Load<'a> {
     /// `work` on `images` images at a time, with nothing computed again and nothing beside it.
     pub fn new(config: &'a ModelConfig, work: Work, images: usize, length: usize, precision: Precision) -> Self {
-        let (recompute, ema, eval_images, shares) = (Recompute::None, false, None, Shares::ALONE);
-        Self { config, work, images, length, precision, recompute, ema, eval_images, shares }
+        let (recompute, ema, offload, eval_images, shares) = (Recompute::None, false, false, None, Shares::ALONE);
+        Self { config, work, images, length, precision, recompute, ema, offload, eval_images, shares }
     }
 }
 
 impl Load<'_> {
     /// Its memory by formula, which on the CPU is what it takes.
     pub fn by_formula(self) -> Memory {
-        let Self { config, work, images, length, precision, recompute, ema, eval_images, shares } = self;
+        let Self { config, work, images, length, precision, recompute, ema, offload, eval_images, shares } = self;
         let tokens = images as f64 * length as f64;
         if work != Work::Training {
             return Memory::of(config, work, tokens, precision);
@@ -64,7 +67,14 @@ impl Load<'_> {
             Memory::of(config, Work::Forward, images as f64 * length as f64, precision).workspace
         });
         let average = if ema { 4.0 * config.parameter_count() as f64 } else { 0.0 };
-        shares.of(Memory { average, evaluation, ..memory }, config, precision)
+        let memory = Memory { average, evaluation, ..memory };
+        let alone = if offload && shares.zero == 0 {
+            let Offloaded { bytes, masters, .. } = Offloaded::of(config, precision, 0, 1.0, ema);
+            Memory { weights: memory.weights - masters, moments: 0.0, host: bytes, ..memory }
+        } else {
+            memory
+        };
+        shares.of(alone, offload, config, precision)
     }
 
     /// Its memory on a GPU: counted up to 131,072 tokens at a time, and beyond that in proportion to the images; of a rank, what one
@@ -73,9 +83,10 @@ impl Load<'_> {
     /// # Errors
     /// A model that no GPU's kernels can compute.
     pub fn on_gpu(self) -> Result<Memory> {
-        let Self { config, precision, work, shares, .. } = self;
-        let alone = Self { shares: Shares::ALONE, ..self }.alone_on_gpu()?;
-        Ok(if work == Work::Training { shares.of(alone, config, precision) } else { alone })
+        let Self { config, precision, work, offload, shares, .. } = self;
+        // What ranks have parts of is shared out first.
+        let alone = Self { shares: Shares::ALONE, offload: offload && shares.zero == 0, ..self }.alone_on_gpu()?;
+        Ok(if work == Work::Training { shares.of(alone, offload, config, precision) } else { alone })
     }
 
     fn alone_on_gpu(self) -> Result<Memory> {
@@ -96,6 +107,7 @@ impl Load<'_> {
             workspace: grown(|memory| memory.workspace),
             evaluation: grown(|memory| memory.evaluation),
             exchange: 0.0,
+            host: grown(|memory| memory.host),
         })
     }
 
@@ -119,7 +131,10 @@ impl Load<'_> {
         let model = self.model()?;
         let specs = parameter_specs(self.config);
         // Zeros that are never touched take no memory of the host.
-        let mut parameters = Parameters::from_fn(&device, specs, |_, spec| Ok::<_, Error>(vec![0.0; spec.elements()]))?;
+        let on_host = OnHost::weights(&device, self.offload, false);
+        let values = specs.iter().map(|spec| on_host.upload(&device, spec, &vec![0.0; spec.elements()]));
+        let values = values.collect::<Result<_>>()?;
+        let mut parameters = Parameters::of(specs, values);
         let master = in_use();
 
         let tokens = vec![0; self.images.saturating_mul(self.length)];
@@ -157,8 +172,11 @@ impl Load<'_> {
         let master = in_use();
         let mut gradients = parameters.zeros_like(device)?;
         let gradient_bytes = in_use() - master;
-        let mut adam = Adam::new(device, parameters, AdamConfig::default())?;
-        let moments = 2.0 * gradient_bytes;
+        let on_host = OnHost::moments(self.offload);
+        let moment = || parameters.specs().iter().map(|spec| on_host.zeros(device, spec)).collect::<Result<Vec<_>>>();
+        let [first, second] = [moment()?, moment()?];
+        let moments = in_use() - gradient_bytes - master;
+        let mut adam = Adam::resume(device, AdamConfig::default(), first, second, 0, Skipped::default())?;
         let before = in_use();
         let mut average = self.ema.then(|| Average::new(device, parameters, 0.999)).transpose()?;
         let average_bytes = in_use() - before;
@@ -200,6 +218,7 @@ impl Load<'_> {
             workspace: after_steps - kept_always - activations,
             evaluation: taken() - after_steps,
             exchange: 0.0,
+            host: device.memory_use().host as f64,
         })
     }
 

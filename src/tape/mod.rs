@@ -5,17 +5,19 @@
 //! nothing alive: inference cannot pay for gradients by accident. A tape is walked once, newest node first, and each
 //! node frees what it saved as soon as it has been used. A tape can keep less and compute it again: see [`Recompute`].
 
+mod hooks;
 mod ops;
 mod parameters;
 mod recompute;
 
+pub use hooks::{Hooks, NoHooks};
 pub use parameters::{Init, LinearIds, NormIds, ParameterId, ParameterSpec, Parameters};
 pub use recompute::{Piece, Recompute};
 
 use std::rc::Rc;
 
 use self::recompute::Normalised;
-use crate::device::{Beta, Device, PartialSum, Result, Tensors, WeightGradient, WeightLayout};
+use crate::device::{Beta, Device, PartialSum, Result, WeightGradient, WeightLayout};
 
 /// A value of the computation: a tensor, and the name under which its gradient is known to the tape.
 pub struct Var<D: Device> {
@@ -74,18 +76,16 @@ pub struct Gradients<'a, D: Device> {
 pub struct Destination<'a, D: Device> {
     /// Their tensors.
     pub tensors: &'a mut [D::Tensor],
-    /// By parameter: which of `tensors` is its own. Several weights may share one if [`Destination::finished`] is done with each
-    /// before the next is computed.
+    /// By parameter: which of `tensors` is its own. Several weights may share one where the hooks take each gradient from it once
+    /// that is [finished](Hooks::finished), and have it before the next [is written](Hooks::writes).
     pub places: &'a [usize],
     /// By parameter: whether its gradient has been written. The first op that writes one stores it, so nobody zeroes it before.
     pub written: &'a mut [bool],
-    /// Called with `tensors` and the weights whose gradients have just been computed, which nothing more is added to in this pass if
-    /// they are used once.
-    pub finished: &'a mut Finished<'a, D>,
+    /// Who is called on the way.
+    pub hooks: &'a mut dyn Hooks<D>,
+    /// Whether it is told of gradients that are finished: not if others are added to them later.
+    pub finishes: bool,
 }
-
-/// What looks at gradients as soon as they are there.
-pub type Finished<'a, D> = dyn FnMut(&mut [<D as Tensors>::Tensor], &[ParameterId]) -> Result<()> + 'a;
 
 impl<D: Device> Destination<'_, D> {
     fn place(&self, id: ParameterId) -> usize {
@@ -128,14 +128,16 @@ impl<D: Device> Gradients<'_, D> {
     }
 
     /// The gradient of a parameter, and whether it is stored or added to.
-    fn parameter(&mut self, id: ParameterId) -> (&mut D::Tensor, Beta) {
+    fn parameter(&mut self, id: ParameterId) -> Result<(&mut D::Tensor, Beta)> {
+        self.parameters.hooks.writes(&[id])?;
         let beta = write(&mut self.parameters.written[id.0]);
         let place = self.parameters.place(id);
-        (&mut self.parameters.tensors[place], beta)
+        Ok((&mut self.parameters.tensors[place], beta))
     }
 
     /// The gradients of two different parameters that one op writes.
     fn pair(&mut self, device: &D, ids: [ParameterId; 2]) -> Result<([&mut D::Tensor; 2], Beta)> {
+        self.parameters.hooks.writes(&ids)?;
         let betas = ids.map(|id| write(&mut self.parameters.written[id.0]));
         let places = ids.map(|id| self.parameters.place(id));
         let mut pair =
@@ -167,13 +169,15 @@ impl<D: Device> Gradients<'_, D> {
             return Ok(());
         }
         let ids: Vec<ParameterId> = pending.iter().map(|pending| pending.weight).collect();
+        self.parameters.hooks.writes(&ids)?;
         let betas: Vec<Beta> = ids.iter().map(|id| write(&mut self.parameters.written[id.0])).collect();
         let gradients = self.parameters.several(&ids).map(|(index, d_weight)| {
             let PendingWeight { layout, x, dy, .. } = &pending[index];
             WeightGradient { x: &**x, dy: &**dy, layout: *layout, d_weight, beta: betas[index] }
         });
         device.weight_gradients(gradients.collect())?;
-        (self.parameters.finished)(self.parameters.tensors, &ids)
+        let Destination { tensors, hooks, finishes, .. } = &mut self.parameters;
+        if *finishes { hooks.finished(tensors, &ids) } else { Ok(()) }
     }
 
     /// Adds up the partial sums.
@@ -187,6 +191,7 @@ impl<D: Device> Gradients<'_, D> {
                 list.push((id, partial));
             }
             let ids: Vec<ParameterId> = now.iter().map(|(id, _)| *id).collect();
+            self.parameters.hooks.writes(&ids)?;
             let betas: Vec<Beta> = ids.iter().map(|id| write(&mut self.parameters.written[id.0])).collect();
             let sums = self.parameters.several(&ids).map(|(index, total)| PartialSum {
                 partials: &now[index].1,
@@ -261,12 +266,32 @@ pub struct Forward<'a, D: Device, R: Recorder<D>> {
     pub parameters: &'a Parameters<D>,
     /// Where ops are recorded.
     pub recorder: &'a mut R,
+    /// Who is called before a parameter is read.
+    hooks: Option<&'a mut dyn Hooks<D>>,
 }
 
 impl<'a, D: Device, R: Recorder<D>> Forward<'a, D, R> {
     /// A pass on `device` with `parameters`, recorded on a [`Tape`] or, as [`NoTape`], not at all.
     pub fn new(device: &'a D, parameters: &'a Parameters<D>, recorder: &'a mut R) -> Self {
-        Self { device, parameters, recorder }
+        Self { device, parameters, recorder, hooks: None }
+    }
+
+    /// The same, which calls `hooks` before it reads a parameter.
+    pub fn with_hooks(self, hooks: &'a mut dyn Hooks<D>) -> Self {
+        Self { hooks: Some(hooks), ..self }
+    }
+
+    /// A parameter, to be read now.
+    fn parameter(&mut self, id: ParameterId) -> Result<&'a D::Tensor> {
+        if let Some(hooks) = &mut self.hooks {
+            hooks.reads(id)?;
+        }
+        Ok(self.parameters.get(id))
+    }
+
+    /// The same of one that there may be.
+    fn maybe_parameter(&mut self, id: Option<ParameterId>) -> Result<Option<&'a D::Tensor>> {
+        id.map(|id| self.parameter(id)).transpose()
     }
 }
 
@@ -324,8 +349,8 @@ impl<D: Device> Tape<D> {
         written: &mut [bool],
     ) -> Result<()> {
         let places: Vec<usize> = (0..parameter_gradients.len()).collect();
-        let finished = &mut |_: &mut [D::Tensor], _: &[ParameterId]| Ok(());
-        let to = Destination { tensors: parameter_gradients, places: &places, written, finished };
+        let hooks = &mut NoHooks;
+        let to = Destination { tensors: parameter_gradients, places: &places, written, hooks, finishes: false };
         self.walk_into(device, parameters, to)
     }
 

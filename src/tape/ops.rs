@@ -5,7 +5,7 @@
 
 use std::rc::Rc;
 
-use super::parameters::{LinearIds, NormIds, ParameterId, Parameters};
+use super::parameters::{LinearIds, NormIds, ParameterId};
 use super::recompute::{Normalised, Saved};
 use super::{Backward, BackwardContext, Forward, Gradients, PendingWeight, Recorder, Slot, Var, unshare};
 use crate::device::{Activation, Attended, Device, Mask, MlpWeights, Norm, Result, WeightLayout};
@@ -26,7 +26,8 @@ impl<D: Device, R: Recorder<D>> Forward<'_, D, R> {
         ids: &Rc<D::Tokens>,
         first: usize,
     ) -> Result<Var<D>> {
-        let output = self.device.embedding(self.parameters.get(wte), self.parameters.get(wpe), ids, first)?;
+        let (tokens, positions) = (self.parameter(wte)?, self.parameter(wpe)?);
+        let output = self.device.embedding(tokens, positions, ids, first)?;
         let output = self.recorder.value(output);
         self.recorder.record(|| EmbeddingNode { wte, wpe, ids: Rc::clone(ids), output: output.slot() });
         Ok(output)
@@ -51,7 +52,7 @@ impl<D: Device> Backward<D> for EmbeddingNode<D> {
 impl<D: Device, R: Recorder<D>> Forward<'_, D, R> {
     /// Normalisation of `x` `[.., d]`. See [`LayerNormOps::layernorm`](crate::device::LayerNormOps::layernorm).
     pub fn layernorm(&mut self, ids: NormIds, norm: Norm, x: &Var<D>) -> Result<Var<D>> {
-        let (gain, bias) = (self.parameters.get(ids.gain), ids.bias.map(|id| self.parameters.get(id)));
+        let (gain, bias) = (self.parameter(ids.gain)?, self.maybe_parameter(ids.bias)?);
         let out = self.device.layernorm(norm, x.value(), gain, bias)?;
         let normed = self.normed(out.normed, ids, norm, x);
         self.recorder.record(|| LayerNormNode {
@@ -83,7 +84,7 @@ impl<D: Device, R: Recorder<D>> Forward<'_, D, R> {
         x: &Var<D>,
         delta: &Var<D>,
     ) -> Result<(Var<D>, Var<D>)> {
-        let (gain, bias) = (self.parameters.get(ids.gain), ids.bias.map(|id| self.parameters.get(id)));
+        let (gain, bias) = (self.parameter(ids.gain)?, self.maybe_parameter(ids.bias)?);
         let out = self.device.residual_layernorm(norm, x.value(), delta.value(), gain, bias)?;
 
         // Backward needs the sum, which is what was normalised; the summands themselves it does not.
@@ -148,7 +149,7 @@ impl<D: Device> Backward<D> for LayerNormNode<D> {
 impl<D: Device, R: Recorder<D>> Forward<'_, D, R> {
     /// `x · W (+ bias)`. See [`LinearOps::linear`](crate::device::LinearOps::linear).
     pub fn linear(&mut self, ids: LinearIds, layout: WeightLayout, x: &Var<D>) -> Result<Var<D>> {
-        let (weight, bias) = (self.parameters.get(ids.weight), ids.bias.map(|id| self.parameters.get(id)));
+        let (weight, bias) = (self.parameter(ids.weight)?, self.maybe_parameter(ids.bias)?);
         let output = self.recorder.value(self.device.linear(x.value(), weight, layout, bias)?);
         self.recorder.record(|| LinearNode { ids, layout, x: x.saved(), output: output.slot() });
         Ok(output)
@@ -170,7 +171,7 @@ impl<D: Device> Backward<D> for LinearNode<D> {
         let dx = device.linear_input_gradient(&dy, context.parameters.get(weight), self.layout)?;
         gradients.add(device, self.x.slot(), Rc::new(dx))?;
         if let Some(bias) = bias {
-            let (d_bias, beta) = gradients.parameter(bias);
+            let (d_bias, beta) = gradients.parameter(bias)?;
             device.bias_gradient(&dy, d_bias, beta)?;
         }
         let x = self.x.restore(context)?;
@@ -181,20 +182,17 @@ impl<D: Device> Backward<D> for LinearNode<D> {
 impl<D: Device, R: Recorder<D>> Forward<'_, D, R> {
     /// `act(x · up) · down`. See [`MlpOps::mlp`](crate::device::MlpOps::mlp).
     pub fn mlp(&mut self, up: LinearIds, down: LinearIds, activation: Activation, x: &Var<D>) -> Result<Var<D>> {
-        let out = self.device.mlp(x.value(), mlp_weights(self.parameters, up, down), activation)?;
+        let weights = MlpWeights {
+            up: self.parameter(up.weight)?,
+            up_bias: self.maybe_parameter(up.bias)?,
+            down: self.parameter(down.weight)?,
+            down_bias: self.maybe_parameter(down.bias)?,
+        };
+        let out = self.device.mlp(x.value(), weights, activation)?;
         let output = self.recorder.value(out.output);
         let hidden = Some(out.hidden).filter(|_| !self.recorder.recompute().forgets_hidden());
         self.recorder.record(|| MlpNode { up, down, activation, x: x.saved(), hidden, output: output.slot() });
         Ok(output)
-    }
-}
-
-fn mlp_weights<D: Device>(parameters: &Parameters<D>, up: LinearIds, down: LinearIds) -> MlpWeights<'_, D::Tensor> {
-    MlpWeights {
-        up: parameters.get(up.weight),
-        up_bias: up.bias.map(|id| parameters.get(id)),
-        down: parameters.get(down.weight),
-        down_bias: down.bias.map(|id| parameters.get(id)),
     }
 }
 
@@ -235,7 +233,7 @@ impl<D: Device> Backward<D> for MlpNode<D> {
         // The gradients of biases and weights.
         for (bias, dy) in [(up.bias, &d_hidden), (down.bias, &dy)] {
             let Some(bias) = bias else { continue };
-            let (d_bias, beta) = gradients.parameter(bias);
+            let (d_bias, beta) = gradients.parameter(bias)?;
             device.bias_gradient(dy, d_bias, beta)?;
         }
         gradients.add_weight(device, PendingWeight { weight: down.weight, layout, x: activated, dy })?;

@@ -150,7 +150,11 @@ impl<D: Device, R: Recorder<D>> Forward<'_, D, R> {
 
         let saved = inputs.each_ref().map(Var::saved);
         let mut rehearsal = Rehearsal(recompute);
-        let outputs = piece.run(&mut Forward::new(self.device, self.parameters, &mut rehearsal), inputs)?;
+        let mut within = Forward::new(self.device, self.parameters, &mut rehearsal);
+        if let Some(hooks) = &mut self.hooks {
+            within = within.with_hooks(&mut **hooks);
+        }
+        let outputs = piece.run(&mut within, inputs)?;
         let outputs = outputs.map(|Var { value, again, .. }| Var { again, ..self.recorder.value(value) });
         let slots = outputs.each_ref().map(Var::slot);
         self.recorder.record(|| PieceNode { piece, inputs: saved, outputs: slots });

@@ -9,7 +9,7 @@
 use std::ops::Range;
 
 use crate::device::{Device, NORM_BLOCK, Result};
-use crate::model::{CLASS_HEAD, TOKEN_HEAD};
+use crate::model::{CLASS_HEAD, OnHost, TOKEN_HEAD};
 use crate::tape::{Init, ParameterSpec, Parameters};
 
 /// The parameters of a bucket, and its size.
@@ -71,6 +71,13 @@ impl Buckets {
     /// The bucket of a parameter, and where in it it lies.
     pub fn place(&self, parameter: usize) -> (usize, Range<usize>) {
         self.places[parameter].clone()
+    }
+
+    /// Buckets in the order in which a forward pass reads the first of their parameters: it begins with the embeddings.
+    pub fn as_read(&self) -> Vec<usize> {
+        let mut order: Vec<usize> = (0..self.list.len()).collect();
+        order.sort_by_key(|index| self.list[*index].is_matrices);
+        order
     }
 
     /// Blocks of the norm's sums of a rank's parts.
@@ -141,9 +148,12 @@ impl<'a> Parts<'a> {
         }
     }
 
-    /// Onto the device.
-    pub fn upload<D: Device>(mut self, device: &D) -> Result<Parameters<D>> {
-        Parameters::from_fn(device, self.buckets.part_specs(), |index, _| Ok(std::mem::take(&mut self.values[index])))
+    /// Onto the device, or where `on_host` says.
+    pub fn upload<D: Device>(self, device: &D, on_host: OnHost) -> Result<Parameters<D>> {
+        let specs = self.buckets.part_specs();
+        let parts = specs.iter().zip(self.values).map(|(spec, values)| on_host.upload(device, spec, &values));
+        let parts = parts.collect::<Result<_>>()?;
+        Ok(Parameters::of(specs, parts))
     }
 }
 
@@ -205,6 +215,7 @@ mod tests {
         let mut all: Vec<usize> = buckets.list.iter().flat_map(|bucket| bucket.parameters.clone()).collect();
         all.sort_unstable();
         assert_eq!(all, (0..specs.len()).collect::<Vec<_>>());
+        assert_eq!(buckets.as_read(), [12, 0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11]);
     }
 
     /// The parts of all ranks, one behind the other, are the parameters of a bucket, one behind the other.
@@ -219,7 +230,7 @@ mod tests {
                 let buckets = Buckets::new(&specs, [rank, world]);
                 let mut parts = Parts::of(&buckets);
                 values.iter().enumerate().for_each(|(index, values)| parts.put(index, values));
-                for (whole, part) in wholes.iter_mut().zip(parts.upload(&device).unwrap().values()) {
+                for (whole, part) in wholes.iter_mut().zip(parts.upload(&device, OnHost::Nothing).unwrap().values()) {
                     whole.extend(device.download(part).unwrap());
                 }
             }

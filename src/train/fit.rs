@@ -6,7 +6,8 @@ use crate::model::ModelConfig;
 use crate::named::Named;
 use crate::plan::machine::host_memory;
 use crate::plan::{
-    DeviceModel, GAP, Question, Speed, Split, Splits, USABLE, UTILISATION, device_model, gib, limits, recognised,
+    DeviceModel, GAP, OF_BUS, Question, Speed, Split, Splits, USABLE, UTILISATION, device_model, gib, limits,
+    recognised,
 };
 use crate::tape::Recompute;
 
@@ -20,19 +21,22 @@ const UNKNOWN: &str = "h100";
 /// Rates of a device: only what is faster than what else hangs on them.
 fn speed<D: Device>(device: &D, precision: Precision) -> Speed {
     if device.own_memory().is_none() {
-        return Speed { flops: CPU[0], memory: CPU[1], gap: 0.0, wire: WIRE[0] };
+        return Speed { flops: CPU[0], memory: CPU[1], gap: 0.0, wire: WIRE[0], bus: f64::INFINITY };
     }
     let rates = |card: &DeviceModel| Speed {
         flops: UTILISATION * card.peak(precision).1,
         memory: card.bandwidth,
         gap: GAP,
         wire: WIRE[1],
+        bus: OF_BUS * card.bus,
     };
     let card = recognised(&device.describe()).or_else(|| device_model(UNKNOWN));
-    card.map_or(Speed { flops: CPU[0], memory: CPU[1], gap: GAP, wire: WIRE[1] }, rates)
+    let none = Speed { flops: CPU[0], memory: CPU[1], gap: GAP, wire: WIRE[1], bus: CPU[1] };
+    card.map_or(none, rates)
 }
 
-/// Sets the micro-batch, how many of them make a step, and what is computed again, so that the run fits into the memory of one of
+/// Sets the micro-batch, how many of them make a step, what is computed again and, where nothing else fits, that moments and master weights lie in the
+/// host's memory, so that the run fits into the memory of one of
 /// `ranks` devices and the step has as many images as before; returns what to say of it. A run that goes on keeps its micro-batch,
 /// which decides bits.
 pub(super) fn fit<D: Device>(
@@ -43,9 +47,12 @@ pub(super) fn fit<D: Device>(
     goes_on: bool,
 ) -> String {
     let precision = settings.precision.unwrap_or(Precision::F32);
-    let available = match device.own_memory() {
-        Some(own) => own as f64,
-        None => host_memory().reachable() / ranks as f64,
+    let of_host = host_memory().reachable() / ranks as f64;
+    let available = device.own_memory().map_or(of_host, |own| own as f64);
+    // On a CPU there is nowhere to move the optimiser to.
+    let offload = match device.own_memory() {
+        Some(_) => settings.offload_optimizer.then_some(true),
+        None => Some(false),
     };
     // Levels of ZeRO: what was asked for, or any.
     let levels = match (ranks, settings.zero) {
@@ -62,9 +69,11 @@ pub(super) fn fit<D: Device>(
         precision,
         reduction: settings.reduction,
         ema: settings.ema.is_some(),
+        offload,
         eval_images: settings.eval_batch,
         speed: speed(device, precision),
         room: USABLE * available,
+        host_room: USABLE * of_host,
     };
 
     let splits = question.splits(&|load| limits::memory_on(device, load));
@@ -81,7 +90,11 @@ pub(super) fn fit<D: Device>(
         settings.zero = Some(zero);
     }
     (settings.batch, settings.accumulate, settings.recompute) = (micro_batch, accumulate, recompute);
-    let level = if ranks > 1 { format!(" --zero {zero}") } else { String::new() };
+    let mut level = if ranks > 1 { format!(" --zero {zero}") } else { String::new() };
+    if choice.offloads() {
+        settings.offload_optimizer = true;
+        level.push_str(&format!(" --offload-optimizer ({} in the host's memory)", gib(choice.host)));
+    }
     format!(
         "--fit: --batch {micro_batch} --accumulate {accumulate} --recompute {}{level}: {} of the {} that a run may fill; {}",
         recompute.name(),

@@ -32,6 +32,7 @@ mod spikes;
 mod state;
 mod telling;
 mod together;
+mod traffic;
 mod trainer;
 mod training_loop;
 mod under_way;

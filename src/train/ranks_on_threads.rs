@@ -16,7 +16,7 @@ use crate::checkpoint::{CheckpointError, Files, Progress};
 use crate::comm::{Comm, Reduction};
 use crate::data::{Batch, hex};
 use crate::device::{CpuDevice, Precision, RECENT, Result, Tensors};
-use crate::model::{Criterion, Masking, ModelConfig, Objective, Preset, Transformer, parameter_specs};
+use crate::model::{Criterion, Masking, ModelConfig, Objective, OnHost, Preset, Transformer, parameter_specs};
 use crate::optim::{Adam, AdamConfig, Average, Schedule, ScheduleKind, Skipped};
 use crate::plan::{Load, Shares, Work};
 use crate::tape::{ParameterSpec, Parameters, Recompute};
@@ -176,7 +176,7 @@ impl Run {
             Some(buckets) => {
                 let mut parts = Parts::of(buckets);
                 specs.iter().enumerate().for_each(|(index, spec)| parts.put(index, &self.values(spec, index)));
-                parts.upload(device).unwrap()
+                parts.upload(device, OnHost::Nothing).unwrap()
             }
         };
         let [first, second] = [own.zeros_like(device).unwrap(), own.zeros_like(device).unwrap()];
@@ -279,8 +279,12 @@ struct Left {
     tensors: BTreeMap<(String, String), Vec<u32>>,
 }
 
+fn sharing(reduction: Reduction, zero: u8) -> Sharing {
+    Sharing { reduction, zero, overlap: true, offload: false }
+}
+
 fn exact(zero: u8) -> Sharing {
-    Sharing { reduction: Reduction::Exact, zero }
+    sharing(Reduction::Exact, zero)
 }
 
 /// All levels on all these numbers of ranks leave what one rank leaves.
@@ -351,6 +355,17 @@ fn recompute_changes_no_bit() {
     }
 }
 
+/// Nor do the ways that parts of an optimiser on the host take to the others, nor exchanges in their place.
+#[test]
+fn ways_to_the_others_change_no_bit() {
+    let run = Run { ema: true, ..Run::pretraining(32, 2) };
+    let (expected, _) = run.on(1, exact(0));
+    for (zero, overlap) in [(0, false), (1, true), (2, false)] {
+        let sharing = Sharing { overlap, offload: true, ..exact(zero) };
+        assert!(run.on(2, sharing).0 == expected, "level {zero}");
+    }
+}
+
 /// Losses of ln 64 or so, where they were 1.
 #[test]
 fn spikes_are_skipped_alike() {
@@ -399,9 +414,9 @@ fn other_reductions_are_near() {
     let norm = |left: &Left| f64::from_bits(left.outcomes[0].0[1]);
     let expected = norm(&run.on(1, exact(0)).0);
     for zero in 0..3 {
-        let (left, _) = run.on(2, Sharing { reduction: Reduction::Repeatable, zero });
+        let (left, _) = run.on(2, sharing(Reduction::Repeatable, zero));
         assert!((norm(&left) / expected - 1.0).abs() < 1e-5, "level {zero}: {} and not {expected}", norm(&left));
-        assert!(left == run.on(2, Sharing { reduction: Reduction::Repeatable, zero }).0, "another run, other bits");
+        assert!(left == run.on(2, sharing(Reduction::Repeatable, zero)).0, "another run, other bits");
     }
 }
 
@@ -414,7 +429,7 @@ fn levels_take_the_memory_that_they_should() {
     let mut all = Vec::new();
     for (world, zero) in [(1, 0), (2, 0), (2, 1), (2, 2), (4, 1), (4, 2)] {
         let reduction = if world == 1 { Reduction::Exact } else { Reduction::Repeatable };
-        let (_, bytes) = run.on(world, Sharing { reduction, zero });
+        let (_, bytes) = run.on(world, sharing(reduction, zero));
         let buckets = Buckets::new(&specs, [0, world]);
 
         // Weights, and gradients: of all, or of one block and what is in no block. Parts of sum, master weights and two moments.

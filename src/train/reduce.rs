@@ -1,5 +1,5 @@
 //! The gradients of several ranks into one: what each rank computes of a step, in which order all of it is added up, and who keeps the
-//! sum.
+//! sum. When it is exchanged is [`Traffic`](super::traffic::Traffic)'s affair.
 //!
 //! A step has M micro-batches, whatever the ranks; micro-batch m is rank m mod W's. Gradients travel in f32, in [`Buckets`].
 //!
@@ -12,7 +12,7 @@
 //! |---|---|---|---|
 //! | 0 | all ranks, all of it | one all-reduce per step | 4 P |
 //! | 1 | each its parts | one reduce-scatter per step | 4 P + 4 P / W |
-//! | 2 | each its parts | a reduce-scatter per micro-batch, as soon as a bucket is whole | a bucket, and 4 P / W |
+//! | 2 | each its parts | a reduce-scatter per micro-batch | a bucket, and 4 P / W |
 //!
 //! `exact` takes the parts at all levels and twice the largest bucket (L: 226 MB), and sends all gradients M/W times. A binary tree over
 //! the micro-batches would send them once, and needs ⌈log₂(M/W)⌉ + 1 gradients in memory on every rank, of 4·P bytes each; and it fits
@@ -24,6 +24,7 @@
 //! [`GlobalNormOps::square_sums`]: crate::device::GlobalNormOps::square_sums
 
 use super::buckets::{Bucket, Buckets};
+use super::together::Together;
 use crate::comm::{Comm, Reduction};
 use crate::device::{self, Device, NORM_BLOCK, Precision};
 use crate::tape::Parameters;
@@ -45,6 +46,9 @@ pub(super) struct Reducer<D: Device> {
     sums: Option<Sums<D>>,
 }
 
+/// How gradients are added up, the level of ZeRO, and whether the optimiser lies in the host's memory.
+pub(super) type Way = (Reduction, u8, bool);
+
 /// What buckets of one size are exchanged in. Behind a bucket's elements all is zero, always.
 struct Scratch<D: Device> {
     elements: usize,
@@ -54,6 +58,8 @@ struct Scratch<D: Device> {
     received: Option<D::Tensor>,
     /// A part and a bucket in the device's precision, where weights travel in that.
     narrow: Option<[D::Tensor; 2]>,
+    /// A part in f32 on its way from the host's memory, `[part]`, where parts lie there: only kernels read that.
+    staged: Option<D::Tensor>,
 }
 
 /// Sums of squares of parts of the gradient, two floats each.
@@ -69,7 +75,7 @@ struct Sums<D: Device> {
 }
 
 impl<D: Device> Scratch<D> {
-    fn new(device: &D, bucket: &Bucket, world: usize, reduction: Reduction, zero: u8) -> device::Result<Self> {
+    fn new(device: &D, bucket: &Bucket, world: usize, (reduction, zero, offload): Way) -> device::Result<Self> {
         let part = bucket.part;
         let received = match (reduction, zero) {
             (Reduction::Exact, _) => Some(device.zeros(&[world, part])?),
@@ -79,8 +85,9 @@ impl<D: Device> Scratch<D> {
         let is_narrow = zero > 0 && bucket.is_matrices && device.precision() != Precision::F32;
         let narrow = is_narrow
             .then(|| Ok::<_, device::Error>([device.zeros_narrow(&[part])?, device.zeros_narrow(&[world * part])?]));
+        let staged = (offload && zero > 0).then(|| device.zeros(&[part])).transpose()?;
         let whole = device.zeros(&[world * part])?;
-        Ok(Self { elements: bucket.elements, whole, received, narrow: narrow.transpose()? })
+        Ok(Self { elements: bucket.elements, whole, received, narrow: narrow.transpose()?, staged })
     }
 }
 
@@ -99,15 +106,14 @@ impl<D: Device> Reducer<D> {
     /// Memory to add up the gradients of parameters of as many `elements` each, with the tensors of gradients at `places`.
     pub fn new(
         device: &D,
-        reduction: Reduction,
-        zero: u8,
+        way @ (reduction, zero, _): Way,
         buckets: Buckets,
         (places, elements): (Vec<usize>, Vec<usize>),
     ) -> device::Result<Self> {
         let mut scratch: Vec<Scratch<D>> = Vec::new();
         for bucket in &buckets.list {
             if scratch.iter().all(|known| known.elements != bucket.elements) {
-                scratch.push(Scratch::new(device, bucket, buckets.world, reduction, zero)?);
+                scratch.push(Scratch::new(device, bucket, buckets.world, way)?);
             }
         }
 
@@ -120,16 +126,11 @@ impl<D: Device> Reducer<D> {
         Ok(Self { reduction, zero, buckets, places, elements, scratch, totals, sums })
     }
 
-    /// Whether gradients are handed on a bucket at a time.
-    pub fn hands_on(&self) -> bool {
-        self.zero == 2
-    }
-
-    /// How many of a step's micro-batches make a round, whose gradients are taken together; after each round
-    /// [`Reducer::exchange`] is called.
+    /// How many of a step's micro-batches make a round, whose gradients are taken together: with the last of them each bucket is
+    /// packed and exchanged.
     pub fn round_of(&self, micro_batches: usize) -> usize {
         match self.reduction {
-            Reduction::Fast | Reduction::Repeatable if !self.hands_on() => micro_batches,
+            Reduction::Fast | Reduction::Repeatable if self.zero < 2 => micro_batches,
             _ => 1,
         }
     }
@@ -139,18 +140,17 @@ impl<D: Device> Reducer<D> {
         &self.totals
     }
 
-    /// Adds up the gradients of bucket `index` of round `round` of `rounds`, of all ranks. After the last one the sum is in `gradients`
-    /// or, with ZeRO, in this rank's parts.
+    /// Adds up the packed gradients of bucket `index` of round `round` of `rounds`, of all ranks. After the last one the sum is in
+    /// `gradients` or, with ZeRO, in this rank's parts.
     pub fn exchange(
         &mut self,
         device: &D,
-        comm: &dyn Comm<D>,
+        together: &Together<D>,
         gradients: &mut [D::Tensor],
         index: usize,
         [round, rounds]: [usize; 2],
-        note: &dyn Fn(&str),
     ) -> device::Result<()> {
-        self.pack(device, index, gradients)?;
+        let (comm, note) = (together.comm(), |what: &str| together.note(what));
         let Bucket { name, elements, .. } = &self.buckets.list[index];
         let scratch = self.scratch.iter_mut().find(|scratch| scratch.elements == *elements);
         let Some(Scratch { whole, received, .. }) = scratch else { return Ok(()) };
@@ -189,7 +189,7 @@ impl<D: Device> Reducer<D> {
     }
 
     /// The gradients of a bucket's parameters into its memory, one after the other.
-    fn pack(&mut self, device: &D, index: usize, gradients: &[D::Tensor]) -> device::Result<()> {
+    pub fn pack(&mut self, device: &D, index: usize, gradients: &[D::Tensor]) -> device::Result<()> {
         let Bucket { parameters, elements, .. } = &self.buckets.list[index];
         let Some(scratch) = self.scratch.iter_mut().find(|scratch| scratch.elements == *elements) else {
             return Ok(());
@@ -217,17 +217,11 @@ impl<D: Device> Reducer<D> {
     }
 
     /// Judges the sum of the gradients by the norm of all its parts; whether there are parts.
-    pub fn judge(
-        &mut self,
-        device: &D,
-        comm: &dyn Comm<D>,
-        verdict: &mut D::Tensor,
-        note: &dyn Fn(&str),
-    ) -> device::Result<bool> {
+    pub fn judge(&mut self, device: &D, together: &Together<D>, verdict: &mut D::Tensor) -> device::Result<bool> {
         let Some(Sums { own, all, ordered, count }) = &mut self.sums else { return Ok(false) };
         device.square_sums(&self.totals, own)?;
-        note("the all-gather of norms");
-        comm.all_gather(device, own, all)?;
+        together.note("the all-gather of norms");
+        together.comm().all_gather(device, own, all)?;
 
         // Those of a bucket lie with its parts: in the order of the ranks, each rank's between those of other buckets.
         if let Some(ordered) = ordered {
@@ -249,37 +243,36 @@ impl<D: Device> Reducer<D> {
         Ok(true)
     }
 
-    /// What the model computes with, from the parts of the master weights on all ranks.
+    /// What the model computes with of bucket `index`, from the parts of the master weights on all ranks.
     pub fn gather(
         &mut self,
         device: &D,
-        comm: &dyn Comm<D>,
-        masters: &mut Parameters<D>,
-        weights: &mut Parameters<D>,
-        note: &dyn Fn(&str),
+        together: &Together<D>,
+        index: usize,
+        (masters, weights): (&mut Parameters<D>, &mut Parameters<D>),
     ) -> device::Result<()> {
-        for (bucket, master) in self.buckets.list.iter().zip(masters.values_mut()) {
-            let scratch = self.scratch.iter_mut().find(|scratch| scratch.elements == bucket.elements);
-            let Some(Scratch { whole, narrow, .. }) = scratch else { continue };
-            note(&format!("the all-gather of {}", bucket.name));
-            let gathered = match narrow {
-                Some([part, whole]) => {
-                    device.round(master, part)?;
-                    comm.all_gather(device, part, whole)?;
-                    whole
-                }
-                None => {
-                    comm.all_gather(device, master, whole)?;
-                    whole
-                }
-            };
-
-            let mut at = 0;
-            for parameter in &bucket.parameters {
-                let count = self.elements[*parameter];
-                device.copy(gathered, at, &mut weights.values_mut()[*parameter], 0, count)?;
-                at += count;
+        let (comm, bucket) = (together.comm(), &self.buckets.list[index]);
+        let scratch = self.scratch.iter_mut().find(|scratch| scratch.elements == bucket.elements);
+        let Some(Scratch { whole, narrow, staged, .. }) = scratch else { return Ok(()) };
+        let master = &mut masters.values_mut()[index];
+        together.note(&format!("the all-gather of {}", bucket.name));
+        let gathered = match narrow {
+            Some([part, whole]) => {
+                device.round(master, part)?;
+                comm.all_gather(device, part, whole)?;
+                whole
             }
+            None => {
+                comm.all_gather(device, on_device(device, master, staged)?, whole)?;
+                whole
+            }
+        };
+
+        let mut at = 0;
+        for parameter in &bucket.parameters {
+            let count = self.elements[*parameter];
+            device.copy(gathered, at, &mut weights.values_mut()[*parameter], 0, count)?;
+            at += count;
         }
         Ok(())
     }
@@ -296,7 +289,19 @@ impl<D: Device> Reducer<D> {
         let Some(scratch) = self.scratch.iter_mut().find(|scratch| scratch.elements == elements) else {
             return Ok(None);
         };
-        comm.all_gather(device, part, &mut scratch.whole)?;
+        comm.all_gather(device, on_device(device, part, &mut scratch.staged)?, &mut scratch.whole)?;
         Ok(Some(&scratch.whole))
     }
+}
+
+/// A part where libraries read it: as it lies, or copied from the host's memory.
+fn on_device<'t, D: Device>(
+    device: &D,
+    part: &'t mut D::Tensor,
+    staged: &'t mut Option<D::Tensor>,
+) -> device::Result<&'t mut D::Tensor> {
+    let Some(staged) = staged else { return Ok(part) };
+    let count = device.shape(part).iter().product();
+    device.copy(part, 0, staged, 0, count)?;
+    Ok(staged)
 }

@@ -136,6 +136,7 @@ impl<'a, D: Device> Session<'a, D> {
         let shares = (sharing.shares(together.size()), together.beside());
         let room = setup::check_memory(device, &settings, &config, train.sequence_length(), shares)?;
         notes.extend(room.notes);
+        notes.extend(setup::note_offload(device, &settings));
 
         // The folder, and the weights.
         let folder = common_start::folder(device, &together, &mut settings, earlier.is_some())?;

@@ -75,6 +75,9 @@ pub struct Settings {
     /// What ranks share out among them instead of each having all of it: 0 nothing, 1 moments and master weights, 2 gradients too.
     /// Chosen by the number of ranks if `None`.
     pub zero: Option<u8>,
+    /// Whether moments and master weights lie in the host's memory. Absent in config.toml files older than it.
+    #[serde(default)]
+    pub offload_optimizer: bool,
     /// How much of the forward pass is computed again in the backward pass. Absent in config.toml files older than it.
     #[serde(default)]
     pub recompute: Recompute,
@@ -125,6 +128,10 @@ pub struct Settings {
     /// Launch kernels one by one instead of as a CUDA graph. Absent in config.toml files older than CUDA-graph support.
     #[serde(default)]
     pub no_graph: bool,
+    /// Exchange gradients and weights with other ranks in their place instead of beside what is computed. Absent in config.toml files
+    /// older than it.
+    #[serde(default)]
+    pub no_overlap: bool,
     /// Threads of the CPU device.
     pub threads: Option<usize>,
     /// Threads that decode images ahead of the device.
@@ -207,6 +214,7 @@ impl Settings {
             accumulate: 1,
             reduction: Reduction::default(),
             zero: None,
+            offload_optimizer: false,
             recompute: Recompute::default(),
             steps,
             lr,
@@ -230,6 +238,7 @@ impl Settings {
             device: DeviceKind::default(),
             precision: None,
             no_graph: false,
+            no_overlap: false,
             threads: None,
             workers: None,
             fit: false,

@@ -307,7 +307,7 @@ pub(super) fn check_memory<D: Device>(
     let (images, ema, precision) =
         (settings.batch, settings.ema.is_some(), settings.precision.unwrap_or(Precision::F32));
     let load = Load::new(config, Work::Training, images, length, precision);
-    let load = Load { ema, recompute: settings.recompute, shares, ..load };
+    let load = Load { ema, recompute: settings.recompute, offload: settings.offload_optimizer, shares, ..load };
     let holds_snapshot = limits::holds_snapshot(device, load, beside);
     let mut notes = Vec::new();
     if !holds_snapshot && !settings.sync_checkpoints {
@@ -334,6 +334,12 @@ pub(super) fn check_memory<D: Device>(
         format!("note: validating {wanted} images at a time needs more memory than there is; it will be {fits} (--eval-batch)")
     }));
     Ok(Room { eval_batch: fits, holds_snapshot, notes })
+}
+
+/// What to say of an optimiser that would move to where it is.
+pub(super) fn note_offload<D: Device>(device: &D, settings: &Settings) -> Option<String> {
+    let moves_nowhere = settings.offload_optimizer && device.own_memory().is_none();
+    moves_nowhere.then(|| "note: --offload-optimizer changes nothing on the CPU, whose memory is the host's".to_owned())
 }
 
 /// Refuses to go on with a run that has made more steps than it is to make in all.

@@ -6,12 +6,13 @@ use super::settings::Settings;
 use super::spikes::Spikes;
 use super::telling::{Lap, Telling, Told};
 use super::together::Together;
+use super::traffic::Traffic;
 use crate::comm::Reduction;
 use crate::device::{self, AdamStep, Device};
 use crate::model::{Criterion, MicroBatch, Transformer};
 use crate::optim::{Adam, Average};
 use crate::plan::Shares;
-use crate::tape::{ParameterId, ParameterSpec, Parameters};
+use crate::tape::{ParameterSpec, Parameters};
 
 /// How the ranks of a run share its steps.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -21,12 +22,18 @@ pub(super) struct Sharing {
     /// Level of ZeRO (Rajbhandari et al. 2020): 0, all ranks have all; 1, each has its parts of moments, master weights and summed
     /// gradients; 2, and of its own gradients no more than a bucket.
     pub zero: u8,
+    /// Whether ranks exchange gradients and weights beside what they compute.
+    pub overlap: bool,
+    /// Whether moments and master weights lie in the host's memory.
+    pub offload: bool,
 }
 
 impl Sharing {
     /// That of a run's `settings` on the ranks of `together`.
     pub fn of<D: Device>(settings: &Settings, together: &Together<D>) -> Self {
-        Self { reduction: settings.reduction, zero: settings.zero_of(together.size()) }
+        let zero = settings.zero_of(together.size());
+        let (overlap, offload) = (!settings.no_overlap, settings.offload_optimizer);
+        Self { reduction: settings.reduction, zero, overlap, offload }
     }
 
     /// What `ranks` ranks take of memory.
@@ -47,6 +54,9 @@ pub(super) struct Shared<D: Device> {
     /// With ZeRO: this rank's parts of the weights, by bucket, which Adam and the average change in the place of the model's own.
     pub masters: Option<Parameters<D>>,
     telling: Telling<D>,
+    overlap: bool,
+    /// Whether the model's weights are those of before the last update: a step gathers them at its beginning.
+    is_stale: bool,
 }
 
 impl<D: Device> Shared<D> {
@@ -61,7 +71,7 @@ impl<D: Device> Shared<D> {
         weights: &mut Parameters<D>,
         masters: Option<Parameters<D>>,
     ) -> device::Result<(Option<Self>, Vec<D::Tensor>)> {
-        let Sharing { reduction, zero } = sharing;
+        let Sharing { reduction, zero, overlap, offload } = sharing;
         if together.size() == 1 && reduction != Reduction::Exact {
             return Ok((None, weights.zeros_like(device)?));
         }
@@ -71,71 +81,56 @@ impl<D: Device> Shared<D> {
         let gradients = shapes.iter().map(|shape| device.zeros(shape)).collect::<device::Result<_>>()?;
         let elements = specs.iter().map(ParameterSpec::elements).collect();
 
-        let reducer = Reducer::new(device, reduction, zero, buckets, (places, elements))?;
+        let reducer = Reducer::new(device, (reduction, zero, offload), buckets, (places, elements))?;
         let (together, telling) = (together.clone(), Telling::new(device, place)?);
-        let mut shared = Self { together, reducer, masters, telling };
-        shared.gather(device, weights)?;
+        let mut shared = Self { together, reducer, masters, telling, overlap, is_stale: true };
+        shared.refresh(device, weights)?;
         Ok((Some(shared), gradients))
     }
 
-    /// What the model computes with, from the master weights of all ranks.
-    fn gather(&mut self, device: &D, weights: &mut Parameters<D>) -> device::Result<()> {
-        let Self { together, reducer, masters, .. } = self;
-        match masters {
-            Some(masters) => reducer.gather(device, together.comm(), masters, weights, &|what| together.note(what)),
-            None => Ok(()),
-        }
+    /// A step begins, which will update the master weights.
+    pub fn begin(&mut self) {
+        self.is_stale = self.masters.is_some();
     }
 
-    /// The gradients of this rank's micro-batches, added up with those of the others. Returns this rank's losses.
+    /// Makes what the model computes with what the master weights of all ranks are, unless it is: for whoever reads weights between two
+    /// steps. All ranks do it together.
+    pub fn refresh(&mut self, device: &D, weights: &mut Parameters<D>) -> device::Result<()> {
+        let Self { together, reducer, masters: Some(masters), is_stale, .. } = self else { return Ok(()) };
+        if std::mem::take(is_stale) {
+            for bucket in reducer.buckets.as_read() {
+                reducer.gather(device, together, bucket, (&mut *masters, &mut *weights))?;
+            }
+        }
+        Ok(())
+    }
+
+    /// The gradients of this rank's micro-batches, added up with those of the others, of the newest weights, which `parameters` become.
+    /// Returns this rank's losses.
     pub fn gradients(
         &mut self,
         device: &D,
         (model, criterion): (&Transformer, &Criterion),
-        parameters: &Parameters<D>,
+        parameters: &mut Parameters<D>,
         batches: &[MicroBatch<D>],
         gradients: &mut [D::Tensor],
     ) -> device::Result<Vec<D::Tensor>> {
-        let Self { together, reducer, telling, .. } = self;
-        let (comm, note) = (together.comm(), |what: &str| together.note(what));
+        let Self { together, reducer, masters, telling, overlap, .. } = self;
         telling.lap(device, Lap::Start)?;
-        let rounds = batches.chunks(reducer.round_of(batches.len()).max(1));
-        let (count, buckets) = (rounds.len(), reducer.buckets.list.len());
-        let mut losses = Vec::new();
-        for (round, part) in rounds.enumerate() {
-            // All at once.
-            if !reducer.hands_on() {
-                losses.extend(model.accumulate_gradients(device, parameters, criterion, part, gradients)?);
-                telling.lap(device, Lap::Computing)?;
-                (0..buckets)
-                    .try_for_each(|index| reducer.exchange(device, comm, gradients, index, [round, count], &note))?;
-                telling.lap(device, Lap::Exchanging)?;
-                continue;
-            }
-
-            // Each bucket as soon as its last gradient is there, and those that are not complete then at the end.
-            let mut left: Vec<usize> = reducer.buckets.list.iter().map(|bucket| bucket.parameters.len()).collect();
-            let places = reducer.places.clone();
-            for batch in part {
-                let finished = &mut |tensors: &mut [D::Tensor], ids: &[ParameterId]| {
-                    for id in ids {
-                        let (bucket, _) = reducer.buckets.place(id.0);
-                        left[bucket] -= 1;
-                        if left[bucket] == 0 {
-                            telling.lap(device, Lap::Computing)?;
-                            reducer.exchange(device, comm, tensors, bucket, [round, count], &note)?;
-                            telling.lap(device, Lap::Exchanging)?;
-                        }
-                    }
-                    Ok(())
-                };
-                let to = (&mut *gradients, &places[..]);
-                losses.extend(model.hand_on_gradients(device, parameters, criterion, batch, to, finished)?);
-            }
-            for (index, _) in left.iter().enumerate().filter(|(_, left)| **left > 0) {
-                reducer.exchange(device, comm, gradients, index, [round, count], &note)?;
-            }
+        let (places, rounds) = (reducer.places.clone(), batches.chunks(reducer.round_of(batches.len()).max(1)));
+        let mut traffic = Traffic::new(device, together, (reducer, telling), *overlap, gradients.len());
+        if let Some(masters) = masters {
+            traffic.gather(masters, parameters)?;
         }
+
+        let (count, mut losses) = (rounds.len(), Vec::new());
+        for (round, part) in rounds.enumerate() {
+            traffic.begin([round, count]);
+            let to = (&mut *gradients, &places[..]);
+            losses.extend(model.gradients_with(device, parameters, criterion, part, to, &mut traffic)?);
+            traffic.end(gradients)?;
+        }
+        traffic.join()?;
         Ok(losses)
     }
 
@@ -148,9 +143,9 @@ impl<D: Device> Shared<D> {
         step: AdamStep,
         losses: &[D::Tensor],
     ) -> device::Result<()> {
-        let Self { together, reducer, masters, telling } = self;
+        let Self { together, reducer, masters, telling, .. } = self;
         let (comm, note) = (together.comm(), |what: &str| together.note(what));
-        if !reducer.judge(device, comm, adam.verdict_mut(), &note)? {
+        if !reducer.judge(device, together, adam.verdict_mut())? {
             adam.judge(device, gradients)?;
         }
         if let Some(spikes) = spikes {
@@ -166,8 +161,7 @@ impl<D: Device> Shared<D> {
         if let Some(average) = average {
             average.update(device, updated, adam.verdict())?;
         }
-        telling.report(device, comm, losses, adam.verdict(), &note)?;
-        self.gather(device, parameters)
+        telling.report(device, comm, losses, adam.verdict(), &note)
     }
 
     /// Tells the other ranks with the next step whether this one was asked to stop, and whether it could not write a checkpoint.

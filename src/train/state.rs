@@ -8,7 +8,7 @@ use super::settings::Settings;
 use super::setup::{Origin, refuse, shape};
 use crate::checkpoint::{self, Progress};
 use crate::device::{self, Device};
-use crate::model::{ModelConfig, parameter_specs};
+use crate::model::{ModelConfig, OnHost, parameter_specs};
 use crate::optim::{Adam, AdamConfig, Average, Skipped};
 use crate::tape::{ParameterSpec, Parameters};
 
@@ -40,10 +40,12 @@ impl<D: Device> State<D> {
         buckets: Option<&Buckets>,
     ) -> Result<Self> {
         let specs = parameter_specs(config);
-        let receiver = || Receiver::new(device, &specs, buckets);
+        let weights = OnHost::weights(device, settings.offload_optimizer, buckets.is_some());
+        let places = [weights, OnHost::moments(settings.offload_optimizer)];
+        let receiver = |on_host| Receiver::new(device, &specs, buckets, on_host);
         let Read { weights, average, moments: [first, second], mut progress } = match &origin.latest {
-            Some(folder) => resumed(folder, config, settings, receiver)?,
-            None => fresh(origin, config, settings, receiver)?,
+            Some(folder) => resumed(folder, config, settings, receiver, places)?,
+            None => fresh(origin, config, settings, receiver, places)?,
         };
 
         // A run that was ended by skipped steps has as many again.
@@ -86,16 +88,17 @@ fn resumed<'a, D: Device>(
     folder: &Path,
     config: &ModelConfig,
     settings: &Settings,
-    receiver: impl Fn() -> Receiver<'a, D>,
+    receiver: impl Fn(OnHost) -> Receiver<'a, D>,
+    [weights_on_host, moments_on_host]: [OnHost; 2],
 ) -> Result<Read<'a, D>> {
     check_saved(folder, config)?;
-    let mut weights = receiver();
+    let mut weights = receiver(weights_on_host);
     checkpoint::each_weight(folder, config, &mut |index, values| Ok(weights.put(index, &values)?))?;
-    let mut moments = [receiver(), receiver()];
+    let mut moments = [receiver(moments_on_host), receiver(moments_on_host)];
     let progress =
         checkpoint::each_moment(folder, config, &mut |which, index, values| Ok(moments[which].put(index, &values)?))?;
 
-    let mut average = settings.ema.map(|_| receiver());
+    let mut average = settings.ema.map(|_| receiver(OnHost::Nothing));
     if let Some(average) = &mut average {
         checkpoint::each_averaged_weight(folder, config, &mut |index, values| Ok(average.put(index, &values)?))?;
     }
@@ -109,9 +112,10 @@ fn fresh<'a, D: Device>(
     origin: &Origin,
     config: &ModelConfig,
     settings: &Settings,
-    receiver: impl Fn() -> Receiver<'a, D>,
+    receiver: impl Fn(OnHost) -> Receiver<'a, D>,
+    [weights_on_host, moments_on_host]: [OnHost; 2],
 ) -> Result<Read<'a, D>> {
-    let mut weights = receiver();
+    let mut weights = receiver(weights_on_host);
     match &origin.init {
         Some(init) => {
             checkpoint::each_weight_of_body(init, config, &mut |index, values| Ok(weights.put(index, &values)?))?;
@@ -122,7 +126,7 @@ fn fresh<'a, D: Device>(
             }
         }
     }
-    let moments = [receiver().zeros()?, receiver().zeros()?];
+    let moments = [receiver(moments_on_host).zeros()?, receiver(moments_on_host).zeros()?];
     Ok(Read { weights, average: None, moments, progress: Progress::default() })
 }
 
@@ -149,6 +153,7 @@ struct Receiver<'a, D: Device> {
     device: &'a D,
     specs: &'a [ParameterSpec],
     kept: Kept<'a, D>,
+    on_host: OnHost,
     /// Of parts: a number for all that came.
     fingerprint: u64,
 }
@@ -159,18 +164,18 @@ enum Kept<'a, D: Device> {
 }
 
 impl<'a, D: Device> Receiver<'a, D> {
-    fn new(device: &'a D, specs: &'a [ParameterSpec], buckets: Option<&'a Buckets>) -> Self {
+    fn new(device: &'a D, specs: &'a [ParameterSpec], buckets: Option<&'a Buckets>, on_host: OnHost) -> Self {
         let kept = match buckets {
             None => Kept::Whole(Vec::with_capacity(specs.len())),
             Some(buckets) => Kept::Parts(Parts::of(buckets)),
         };
-        Self { device, specs, kept, fingerprint: 0 }
+        Self { device, specs, kept, on_host, fingerprint: 0 }
     }
 
     /// Takes that of parameter `index`; they come in order.
     fn put(&mut self, index: usize, values: &[f32]) -> device::Result<()> {
         match &mut self.kept {
-            Kept::Whole(tensors) => tensors.push(self.device.upload(&self.specs[index].shape, values)?),
+            Kept::Whole(tensors) => tensors.push(self.on_host.upload(self.device, &self.specs[index], values)?),
             Kept::Parts(parts) => {
                 // FNV-1a over words: what all ranks have read, of which each keeps another part.
                 let mix = |hash: u64, value: &f32| (hash ^ u64::from(value.to_bits())).wrapping_mul(0x0100_0000_01b3);
@@ -184,15 +189,15 @@ impl<'a, D: Device> Receiver<'a, D> {
     fn finish(self) -> device::Result<Parameters<D>> {
         match self.kept {
             Kept::Whole(tensors) => Ok(Parameters::of(self.specs.to_vec(), tensors)),
-            Kept::Parts(parts) => parts.upload(self.device),
+            Kept::Parts(parts) => parts.upload(self.device, self.on_host),
         }
     }
 
     /// Zeros of as many tensors.
     fn zeros(self) -> device::Result<Vec<D::Tensor>> {
         match self.kept {
-            Kept::Whole(_) => self.specs.iter().map(|spec| self.device.zeros(&spec.shape)).collect(),
-            Kept::Parts(parts) => Ok(parts.upload(self.device)?.into_values()),
+            Kept::Whole(_) => self.specs.iter().map(|spec| self.on_host.zeros(self.device, spec)).collect(),
+            Kept::Parts(parts) => Ok(parts.upload(self.device, self.on_host)?.into_values()),
         }
     }
 }

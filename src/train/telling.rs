@@ -23,7 +23,7 @@ pub(super) enum Lap {
     Start,
     /// This rank has computed.
     Computing,
-    /// It has exchanged numbers with others, and waited for them.
+    /// It has waited for numbers that ranks exchange.
     Exchanging,
 }
 
@@ -53,7 +53,7 @@ pub(super) struct Told {
 /// Where the ranks of a step spent their time until the update, in milliseconds.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Spent {
-    /// What the exchange of gradients kept computing waiting: of the rank that waited least, which waited for no other.
+    /// What the exchange of gradients and weights kept computing waiting: of the rank that waited least, which waited for no other.
     pub exchanging: f64,
     /// What the slowest rank computed longer than the fastest.
     pub skew: f64,

@@ -219,6 +219,13 @@ impl<'a, D: Device> Trainer<'a, D> {
         &self.parameters
     }
 
+    /// Makes [`Trainer::parameters`] those of after the last step, which with ZeRO they are only once the next step has gathered
+    /// them: for whoever reads them between two steps. All ranks do it together.
+    pub(super) fn refresh(&mut self) -> device::Result<()> {
+        let Self { device, parameters, shared, .. } = self;
+        shared.as_mut().map_or(Ok(()), |shared| shared.refresh(device, parameters))
+    }
+
     /// The gradients of the last step, one tensor per parameter.
     pub fn gradients(&self) -> &[D::Tensor] {
         &self.gradients
@@ -251,6 +258,7 @@ impl<'a, D: Device> Trainer<'a, D> {
         self.stage(micro_batches, length)?;
         let learning_rate = self.schedule.learning_rate(self.adam.step());
         let update = self.adam.begin(self.device, learning_rate as f32)?;
+        self.shared.iter_mut().for_each(Shared::begin);
 
         // Replay the captured step, capture it at the second step of a shape, or compute.
         let pending = match &self.recorded {

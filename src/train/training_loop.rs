@@ -162,6 +162,9 @@ impl<D: Device> TrainingLoop<'_, D> {
             // What is due after this step, unless it was one too many that was skipped.
             self.finish(started, events)?;
             self.skipping.check()?;
+            if is_due || step == steps {
+                self.refresh()?;
+            }
             if due(eval_every) {
                 self.evaluate(step, events)?;
             }
@@ -187,6 +190,7 @@ impl<D: Device> TrainingLoop<'_, D> {
         }
         if *attempted < self.trainer.step_count() {
             *attempted = self.trainer.step_count();
+            self.refresh()?;
             self.save(events)?;
         }
         Ok(StopReason::Interrupted)
@@ -199,6 +203,13 @@ impl<D: Device> TrainingLoop<'_, D> {
             events.note(&told);
         }
         Ok(())
+    }
+
+    /// Has all ranks gather the weights of the last step, for what is done with them between steps.
+    fn refresh(&mut self) -> Result<(), TrainError> {
+        let together = self.together.clone();
+        let _watched = together.waits("the weights of all ranks", false);
+        Ok(self.trainer.refresh()?)
     }
 
     /// Whether patience has ended.

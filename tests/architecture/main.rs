@@ -45,7 +45,7 @@ const ENGINE: &[Floors] = &[
             &["shape_check", "precision", "memory_use", "gemm_rate", "nvml"],
             &["shape", "error", "beta"],
             &["tensors"],
-            &["ops", "capture"],
+            &["ops", "capture", "beside"],
             &["tokens"],
             &["cpu", "cuda"],
             &["select"],

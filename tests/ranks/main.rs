@@ -10,6 +10,8 @@ mod launching;
 mod memory;
 #[cfg(feature = "mpi")]
 mod mpi;
+mod offload;
+mod overlap;
 mod real_nccl;
 mod saving;
 mod stopping;

@@ -112,7 +112,7 @@ fn files_of_several_ranks_are_one_checkpoint() {
     }
 }
 
-/// Set in the processes that are ranks, to the level of ZeRO.
+/// Set in the processes that are ranks, to the level of ZeRO, and whether their optimiser is on the host.
 const AS_RANK: &str = "IGPT_TEST_AS_SHARDED_RANK";
 
 /// Bytes of a rank before its first step at each level, against what the levels are for. In bf16: weights 2 P and 4 P of masters, gradients
@@ -121,21 +121,24 @@ const AS_RANK: &str = "IGPT_TEST_AS_SHARDED_RANK";
 fn levels_take_less_memory() {
     let Some(libraries) = Libraries::new() else { return };
     let (_folder, run) = place();
-    let bytes_at = |level: u8| {
+    let bytes_at = |(level, offload): (u8, bool)| {
         let port = port();
         let start = |rank| {
             let mut command = libraries.rank(&std::env::current_exe().unwrap(), [rank, 2], port);
-            command.args(["--exact", "zero::as_rank", "--nocapture"]).env(AS_RANK, level.to_string());
-            Rank::start(command.env("IGPT_TEST_OUT", run(&format!("at {level}"))))
+            command.args(["--exact", "zero::as_rank", "--nocapture"]).env(AS_RANK, format!("{level} {offload}"));
+            Rank::start(command.env("IGPT_TEST_OUT", run(&format!("at {level} {offload}"))))
         };
         let ended = Ranks { ranks: (0..2).map(start).collect(), port }.end();
         let of = |rank: &crate::Ended| {
             let line = rank.output.lines().find_map(|line| line.split_once("bytes in use: "));
-            line.unwrap_or_else(|| panic!("{rank:#?}")).1.trim().parse::<f64>().unwrap()
+            let (device, host) = line.unwrap_or_else(|| panic!("{rank:#?}")).1.split_once(" and ").unwrap();
+            [device, host].map(|bytes| bytes.trim().parse::<f64>().unwrap())
         };
-        ended.iter().map(of).fold(0.0, f64::max)
+        ended.iter().map(of).fold([0.0_f64; 2], |most, bytes| [most[0].max(bytes[0]), most[1].max(bytes[1])])
     };
-    let [whole, first, second] = [0, 1, 2].map(bytes_at);
+    let [whole, first, second] = [0, 1, 2].map(|level| bytes_at((level, false)));
+    assert_eq!([whole[1], first[1], second[1]], [0.0; 3]);
+    let [whole, first, second] = [whole, first, second].map(|[device, _]| device);
 
     // Of 12 layers of width 128: their matrices, the head, and embeddings with norms; on their way, each kind of them once in f32 and,
     // of matrices, one and a half times in bf16.
@@ -152,18 +155,30 @@ fn levels_take_less_memory() {
     near("level 0", whole, 16.0 * all + 4.0 * (block + head + rest));
     near("level 1", first, weights + 4.0 * all + 16.0 * all / 2.0 + buckets);
     near("level 2", second, weights + 16.0 * all / 2.0 + buckets + 6.0 * (block + head + rest));
+
+    // With the optimiser on the host: what is there, and what is left, with a part of each kind on its way.
+    let staged = 4.0 * (block + head + rest) / 2.0;
+    for (level, kept, moved) in
+        [(0, whole, 8.0 * all + 4.0 * (blocks + head)), (1, first, 6.0 * all), (2, second, 6.0 * all)]
+    {
+        let [device, host] = bytes_at((level, true));
+        near(&format!("level {level} on the host"), host, moved);
+        near(&format!("level {level} beside that"), device, kept - moved + if level > 0 { staged } else { 0.0 });
+    }
 }
 
 /// What a rank does; nothing in an ordinary run of the tests.
 #[test]
 fn as_rank() {
-    let Ok(level) = std::env::var(AS_RANK) else { return };
+    let Ok(asked) = std::env::var(AS_RANK) else { return };
+    let (level, offload) = asked.split_once(' ').unwrap();
     let launch = Launch::from_environment().unwrap();
     let device = CudaDevice::new(0, Precision::Bf16).unwrap();
     let comm = comm::open(&launch, &device, Reduction::Repeatable, None).unwrap();
     let out = std::env::var_os("IGPT_TEST_OUT").unwrap();
     let settings = Settings {
         zero: Some(level.parse().unwrap()),
+        offload_optimizer: offload == "true",
         layers: Some(12),
         width: Some(128),
         heads: Some(2),
@@ -175,6 +190,7 @@ fn as_rank() {
         ..Settings::pretraining(DataSpec::Sample, Path::new(&out)).unwrap()
     };
     let session = Session::open_with(&device, Together::unwatched(comm.into()), settings, None, false).unwrap();
-    println!("bytes in use: {}", device.memory_use().in_use);
+    let memory = device.memory_use();
+    println!("bytes in use: {} and {}", memory.in_use, memory.host);
     drop(session);
 }

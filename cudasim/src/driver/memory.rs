@@ -180,6 +180,12 @@ fn allocate_host(pointer: Out<HostPointer>, bytes: usize, flags: c_uint) -> Resu
         return Err(CudaError::InvalidValue);
     }
     state.forbid_unsafe()?;
+    let most = state.device_of(context)?.options.pinned;
+    let taken: u64 = state.context(context)?.hosts.values().map(|host| host.bytes).sum();
+    if taken.saturating_add(bytes as u64) > most {
+        let message = format!("{bytes} bytes; {taken} of {most} are taken (option pinned=BYTES)");
+        return Err(refuse(CudaError::OutOfMemory, message));
+    }
     pointer.put(state.new_host(context, bytes, HostKind::Allocated)?)
 }
 

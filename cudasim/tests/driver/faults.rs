@@ -2,6 +2,8 @@
 
 use std::ffi::c_void;
 
+use cudarc::driver::sys;
+
 use crate::support::{ADD, Device, EMPTY, code, cu, simulator};
 
 fn null<T>() -> *mut T {
@@ -179,4 +181,39 @@ fn host_memory_is_registered_once_and_seen_by_kernels() {
     // SAFETY: managed memory is the host's too.
     assert_eq!(unsafe { *std::ptr::with_exposed_provenance::<u32>(managed as usize) }, 9);
     cu!(cuMemFree_v2(managed)).unwrap();
+}
+
+/// What the driver locks is mapped: kernels read and write it where it is, inside a graph too, and no further than it goes.
+#[test]
+fn page_locked_memory_is_mapped_and_limited() {
+    let device = Device::new("pinned=8192");
+    let add = device.raw_function(ADD, "add");
+    let flags = sys::CU_MEMHOSTALLOC_PORTABLE | sys::CU_MEMHOSTALLOC_DEVICEMAP;
+    let lock = |bytes: usize| {
+        let mut memory = std::ptr::null_mut();
+        cu!(cuMemHostAlloc(&mut memory, bytes, flags)).map(|()| memory)
+    };
+    let memory = lock(4096).unwrap();
+    assert_eq!(code(lock(4097)), 2, "more than may be locked");
+    cu!(cuMemFreeHost(lock(4096).unwrap())).unwrap();
+
+    // y += x in place, three times by a graph.
+    let mut mapped = 0;
+    cu!(cuMemHostGetDevicePointer_v2(&mut mapped, memory, 0)).unwrap();
+    assert_eq!(mapped, memory as u64);
+    let (x, stream) = (device.upload(&[5; 1024]), device.stream());
+    let (mut graph, mut executable) = (std::ptr::null_mut(), std::ptr::null_mut());
+    cu!(cuStreamBeginCapture_v2(stream, sys::CUstreamCaptureMode::CU_STREAM_CAPTURE_MODE_RELAXED)).unwrap();
+    device.launch(add, 32, 32, stream, &[mapped, x, 1024]).unwrap();
+    cu!(cuStreamEndCapture(stream, &mut graph)).unwrap();
+    cu!(cuGraphInstantiateWithFlags(&mut executable, graph, 0)).unwrap();
+    (0..3).for_each(|_| cu!(cuGraphLaunch(executable, stream)).unwrap());
+    cu!(cuStreamSynchronize(stream)).unwrap();
+    // SAFETY: 1,024 words that the stream is done with.
+    assert_eq!(unsafe { std::slice::from_raw_parts(memory.cast::<u32>(), 1024) }, [15; 1024]);
+
+    // Past its end.
+    device.launch(add, 33, 32, stream, &[mapped, x, 1025]).unwrap();
+    assert_eq!(code(cu!(cuStreamSynchronize(stream))), 700);
+    assert!(device.reports().contains("out of bounds"), "{}", device.reports());
 }

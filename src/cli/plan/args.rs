@@ -59,6 +59,10 @@ pub struct PlanCommand {
     /// for more FLOPs, which are not counted as useful
     #[arg(long, value_name = "WHAT", value_parser = named::<Recompute>())]
     pub recompute: Option<Recompute>,
+    /// Moments and master weights in the host's memory, as `train --offload-optimizer`. With --gpus that is chosen anyway where nothing else
+    /// fits
+    #[arg(long)]
+    pub offload_optimizer: bool,
     /// Divide the recipe's sizes by N, as `train --scale-down N` does
     #[arg(long, value_name = "N", default_value_t = 1)]
     pub scale_down: u64,

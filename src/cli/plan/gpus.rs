@@ -7,7 +7,9 @@ use super::args::PlanCommand;
 use crate::cli::common::output::{print_json, say};
 use crate::named::Named;
 use crate::plan::limits::model_name;
-use crate::plan::{DeviceModel, GAP, Load, Question, Shares, Speed, Split, Splits, USABLE, device_model, gib as bytes};
+use crate::plan::{
+    DeviceModel, GAP, Load, OF_BUS, Question, Shares, Speed, Split, Splits, USABLE, device_model, gib as bytes,
+};
 use crate::recipe::{Command, Recipe};
 use crate::report::html::grouped;
 use crate::tape::Recompute;
@@ -67,9 +69,11 @@ impl PlanCommand {
                     precision,
                     reduction: self.reduction,
                     ema: recipe.settings.contains_key("ema"),
+                    offload: self.offload_optimizer.then_some(true),
                     eval_images,
-                    speed: Speed { flops, memory: device.bandwidth, gap: GAP, wire },
+                    speed: Speed { flops, memory: device.bandwidth, gap: GAP, wire, bus: OF_BUS * device.bus },
                     room: USABLE * device.memory,
+                    host_room: f64::INFINITY,
                 };
                 let memory = |load: Load<'_>| load.on_gpu().unwrap_or_else(|_| load.by_formula());
                 answers.push(Answer { splits: question.splits(&memory), bandwidth: *bandwidth, question });
@@ -123,6 +127,9 @@ impl Answer<'_> {
         }
         if *recompute != Recompute::None {
             flags.push_str(&format!(" --recompute {}", recompute.name()));
+        }
+        if split.offloads() {
+            flags.push_str(" --offload-optimizer");
         }
         flags
     }
@@ -185,7 +192,11 @@ fn say_one(answer: &Answer<'_>) -> Result<()> {
             time(times.communication),
             time(times.exposed),
             time(times.step),
-            if *fits { "" } else { "  does not fit" }
+            match (*fits, split.offloads()) {
+                (false, _) => "  does not fit".to_owned(),
+                (true, true) => format!("  and {} on the host", bytes(split.host)),
+                (true, false) => String::new(),
+            }
         ))?;
     }
     Ok(())
@@ -218,7 +229,7 @@ fn say_several(answers: &[Answer<'_>]) -> Result<()> {
         };
         let Split { zero, recompute, micro_batch, times, .. } = split;
         say(format_args!(
-            "{gpus:>5} {working:>5} {bandwidth:>6}  {zero:4} {:10} {micro_batch:>5} {:>3} {:>9}  {:>9} {:>9} {:>9} {:>9} {:>9.1} {:>8.0} %",
+            "{gpus:>5} {working:>5} {bandwidth:>6}  {zero:4} {:10} {micro_batch:>5} {:>3} {:>9}  {:>9} {:>9} {:>9} {:>9} {:>9.1} {:>8.0} %{}",
             recompute.name(),
             split.micro_batches(),
             bytes(split.bytes()),
@@ -228,6 +239,7 @@ fn say_several(answers: &[Answer<'_>]) -> Result<()> {
             time(times.step),
             split.images_per_second(),
             100.0 * times.useful / times.step * working as f64 / gpus as f64,
+            if split.offloads() { format!("  and {} on the host", bytes(split.host)) } else { String::new() },
         ))?;
     }
     Ok(())

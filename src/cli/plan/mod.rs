@@ -35,6 +35,10 @@ impl PlanCommand {
             recipe.settings.insert("recompute".to_owned(), recompute.name().into());
         }
 
+        if self.offload_optimizer {
+            recipe.settings.insert("offload-optimizer".to_owned(), true.into());
+        }
+
         let cost = Cost::of(&recipe)?;
         let devices = devices_named(&self.device_model)?;
         let runs: Vec<OnDevice> =

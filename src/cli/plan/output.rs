@@ -77,6 +77,9 @@ fn say_memory(cost: &Cost) -> Result<()> {
     class("workspace", |memory| memory.workspace)?;
     class("evaluation", |memory| memory.evaluation)?;
     class("in all", Memory::total)?;
+    if cost.offload {
+        class("on the host", |memory| memory.host)?;
+    }
     match cost.snapshot {
         0.0 => Ok(()),
         copy => say(format_args!(

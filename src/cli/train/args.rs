@@ -127,6 +127,12 @@ pub struct TrainArgs {
     /// Levels 0 and 1 cost the same traffic; 2 sends gradients after every micro-batch [default: 1 with several ranks]
     #[arg(long, value_name = "LEVEL", value_parser = clap::value_parser!(u8).range(0..=2), help_heading = "Optimisation")]
     pub zero: Option<u8>,
+    /// Keep Adam's moments and the master weights in the host's memory, page-locked, where a GPU reads and writes them over the bus in each
+    /// update: 12 bytes per parameter less on the card, or as many fewer as ranks share out, for as many over the bus in both
+    /// directions. The numbers are the same, and --resume may change it
+    #[arg(long, num_args = 0..=1, require_equals = true, default_missing_value = "true", value_name = "BOOL",
+          help_heading = "Optimisation")]
+    pub offload_optimizer: Option<bool>,
     /// Memory for time: what is computed again in the backward pass instead of being kept. Of a block none keeps 12 d values a
     /// token (d the width), norms 10 d at next to no time, norms-mlp 6 d for a tenth more FLOPs, block 1 d for a third more. The
     /// numbers are the same, and --resume may change it [default: none]
@@ -211,6 +217,10 @@ pub struct TrainArgs {
     #[arg(long, num_args = 0..=1, require_equals = true, default_missing_value = "true", value_name = "BOOL",
           help_heading = "Run")]
     pub no_graph: Option<bool>,
+    /// Exchange gradients and weights with other GPUs one after the other with what is computed, not beside it; the numbers are the same
+    #[arg(long, num_args = 0..=1, require_equals = true, default_missing_value = "true", value_name = "BOOL",
+          help_heading = "Run")]
+    pub no_overlap: Option<bool>,
     /// Threads of the CPU device [default: all cores]
     #[arg(long, value_name = "N", value_parser = whole::<usize>(), help_heading = "Run")]
     pub threads: Option<usize>,

@@ -7,6 +7,7 @@ mod adam;
 mod attention;
 mod attention_decode;
 mod attention_prefill;
+mod beside;
 mod capture;
 mod cross_entropy;
 mod elementwise;

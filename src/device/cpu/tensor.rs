@@ -152,7 +152,7 @@ mod tests {
             assert_eq!(a.as_ptr() as usize % 64, 0);
         }
         let line = size_of::<Line>();
-        assert_eq!(pool.memory(), MemoryUse { in_use: 0, peak: 5 * line, allocated: 5 * line });
+        assert_eq!(pool.memory(), MemoryUse { in_use: 0, peak: 5 * line, allocated: 5 * line, host: 0 });
     }
 
     #[test]

@@ -53,6 +53,14 @@ impl Tensors for CpuDevice {
         self.zeros(shape)
     }
 
+    fn zeros_on_host(&self, shape: &[usize]) -> Result<CpuTensor> {
+        self.zeros(shape)
+    }
+
+    fn upload_to_host(&self, shape: &[usize], values: &[f32]) -> Result<CpuTensor> {
+        self.upload(shape, values)
+    }
+
     fn round(&self, from: &CpuTensor, to: &mut CpuTensor) -> Result<()> {
         shape_check::round(from.dimensions(), to.dimensions())?;
         to.values.copy_from_slice(from.values());

@@ -7,10 +7,11 @@ use cudarc::driver::sys::{CUgraphInstantiate_flags, CUstreamCaptureMode};
 use cudarc::driver::{CudaGraph, CudaStream};
 
 use super::CudaDevice;
+use super::driver::Driver;
 use super::error::failed;
 use super::free_list::FreeList;
 use super::memory::Pool;
-use crate::device::{Capture, Error, Result};
+use crate::device::{Beside, Capture, Error, Result};
 
 /// Launches that are repeated together, on the same memory each time.
 pub struct Recording {
@@ -31,18 +32,22 @@ impl Drop for Recording {
 /// is freed later would be freed into the capture.
 struct Capturing<'d> {
     device: &'d CudaDevice,
+    /// Pieces of work asked for beside the main order before it.
+    beside: u64,
     ended: bool,
 }
 
 impl<'d> Capturing<'d> {
     fn begin(device: &'d CudaDevice) -> Result<Self> {
+        // What is beside now is not captured, and nothing captured may wait for it.
+        device.join()?;
         if let Some(stream) = &device.driver.stream {
             // Relaxed: a kernel that is first used here may be loaded, and memory allocated outside the stream.
             let mode = CUstreamCaptureMode::CU_STREAM_CAPTURE_MODE_RELAXED;
             stream.begin_capture(mode).map_err(failed("cuStreamBeginCapture"))?;
         }
         device.memory.begin_recording();
-        Ok(Self { device, ended: false })
+        Ok(Self { device, beside: device.driver.streams.asked(), ended: false })
     }
 
     /// What was captured.
@@ -61,9 +66,14 @@ impl<'d> Capturing<'d> {
 
     /// Ends the capture; its graph and its buffers.
     fn stop(&self) -> (Result<Option<CudaGraph>>, Rc<FreeList>) {
+        // All that was captured beside the main order comes before the graph's end.
+        let Driver { stream, streams, .. } = &self.device.driver;
+        let closed = if streams.asked() > self.beside { streams.close() } else { Ok(()) };
+        self.device.memory.settle();
+
         let end = |stream: &Arc<CudaStream>| stream.end_capture(CUgraphInstantiate_flags(0));
-        let graph = self.device.driver.stream.as_ref().map_or(Ok(None), end);
-        (graph.map_err(failed("cuStreamEndCapture")), self.device.memory.end_recording())
+        let graph = stream.as_ref().map_or(Ok(None), end).map_err(failed("cuStreamEndCapture"));
+        (closed.and(graph), self.device.memory.end_recording())
     }
 }
 

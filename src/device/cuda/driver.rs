@@ -11,6 +11,7 @@ use cudarc::nvrtc::Ptx;
 use super::context::bind;
 use super::error::{error, failed};
 use super::kernel::{Arguments, Grid, KERNELS, Kernel, KernelInfo, MODULES};
+use super::streams::Streams;
 use super::timing::Timer;
 use super::trace::{TracedCard, Tracer};
 use super::{functions, kernel, release};
@@ -25,12 +26,14 @@ const MAX_BLOCKS: usize = 65_535;
 /// What is wrong with a build without `nvcc`.
 const NO_KERNELS: &str = "this build has no CUDA kernels";
 
-/// A device's context, its stream, and the kernels loaded so far.
+/// A device's context, its streams, and the kernels loaded so far.
 pub(super) struct Driver {
     ///
     /// Neither context nor stream where the device only counts what memory work would take: nothing is launched there.
     context: Option<Arc<CudaContext>>,
     pub(super) stream: Option<Arc<CudaStream>>,
+    /// That stream, and the one beside it.
+    pub(super) streams: Rc<Streams>,
     /// Where it writes down what would be launched, on a device that only counts and was asked to.
     pub(super) tracer: Option<Rc<Tracer>>,
     /// What the device calls itself.
@@ -76,7 +79,7 @@ impl Driver {
         };
 
         let context = CudaContext::new(ordinal).map_err(unusable)?;
-        // SAFETY: there is one stream, so there is nothing that events would have to order.
+        // SAFETY: what the two streams must order, `Streams` orders.
         unsafe { context.disable_event_tracking() };
 
         // Is it new enough for the kernels?
@@ -102,10 +105,12 @@ impl Driver {
 
         // What launches are checked against, and room for the modules and kernels that will be loaded.
         let count = |value: i32| usize::try_from(value).unwrap_or(0);
+        let stream = context.new_stream().map_err(failed("cuStreamCreate"))?;
         Ok(Self {
             multiprocessors: count(attribute(Attribute::CU_DEVICE_ATTRIBUTE_MULTIPROCESSOR_COUNT)?).max(1),
             shared_limit: count(attribute(Attribute::CU_DEVICE_ATTRIBUTE_MAX_SHARED_MEMORY_PER_BLOCK_OPTIN)?),
-            stream: Some(context.new_stream().map_err(failed("cuStreamCreate"))?),
+            streams: Streams::new(Some(Arc::clone(&stream))),
+            stream: Some(stream),
             total_memory: context.total_mem().map_err(failed("cuDeviceTotalMem"))? as u64,
             timer: Timer::default(),
             pci_bus_id: Some(pci_bus_id(attribute)?),
@@ -123,6 +128,7 @@ impl Driver {
         Self {
             context: None,
             stream: None,
+            streams: Streams::new(None),
             tracer: None,
             name: "no device".to_owned(),
             capability: OLDEST,
@@ -150,9 +156,7 @@ impl Driver {
 
     /// Waits until all that was launched is done.
     pub(super) fn synchronize(&self) -> Result<()> {
-        let Some(stream) = &self.stream else { return Ok(()) };
-        stream.synchronize().map_err(failed("cuStreamSynchronize"))?;
-        stream.context().check_err().map_err(failed("an earlier call"))
+        self.streams.synchronize()
     }
 
     /// Launches `kernel`, unless the grid is one that no device has.
@@ -161,6 +165,7 @@ impl Driver {
     /// `arguments` must be what the contract at the head of the kernel's file asks for: pointers into this device's
     /// memory, to as many elements and as aligned as it says.
     pub(super) unsafe fn launch<A: Arguments>(&self, kernel: &Kernel<A>, grid: Grid, arguments: A) -> Result<()> {
+        self.streams.check()?;
         if self.stream.is_none() && self.tracer.is_none() {
             return Ok(());
         }
@@ -186,7 +191,7 @@ impl Driver {
         if let Some(tracer) = &self.tracer {
             tracer.launch(info, grid, &arguments);
         }
-        let Some(stream) = &self.stream else { return Ok(()) };
+        let Some(stream) = self.streams.current() else { return Ok(()) };
 
         // The launch, between two events if launches are timed.
         bind(stream)?;

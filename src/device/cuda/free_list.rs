@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 
 use cudarc::driver::CudaSlice;
 
+use super::host_memory::HostMemory;
 use super::pointer::Pointer;
 
 /// How many times as large as asked a lent buffer may be: a small tensor is not worth a large buffer that others wait for.
@@ -16,6 +17,8 @@ pub(super) enum Memory {
     Taken(CudaSlice<u8>),
     /// Of a device that only counts: there is none, but perhaps an address.
     Counted(Pointer),
+    /// The host's, which no free list has; none on a device that only counts.
+    Host { _memory: Option<HostMemory> },
 }
 
 /// Buffers that are free, by size in bytes.

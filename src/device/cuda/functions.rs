@@ -9,7 +9,7 @@ use super::error::present;
 use crate::device::{Error, Result};
 
 /// Every function; a test compares them with what the simulator is asked for.
-pub const FUNCTIONS: [&str; 48] = [
+pub const FUNCTIONS: [&str; 49] = [
     "cuCtxGetCurrent",
     "cuCtxSetCurrent",
     "cuCtxSynchronize",
@@ -44,6 +44,7 @@ pub const FUNCTIONS: [&str; 48] = [
     "cuMemFree_v2",
     "cuMemGetInfo_v2",
     "cuMemHostAlloc",
+    "cuMemHostGetDevicePointer_v2",
     "cuMemcpyDtoDAsync_v2",
     "cuMemcpyDtoHAsync_v2",
     "cuMemcpyHtoDAsync_v2",

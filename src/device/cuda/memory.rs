@@ -1,8 +1,9 @@
 //! Device memory: a pool of buffers that a step takes and gives back.
 //!
 //! A step takes and drops the same buffers as the step before, so the pool keeps each by its size, and after the first
-//! step nothing is allocated. All work runs on one stream in order, so a buffer may be used again as soon as it is
-//! dropped: whatever reads it was launched before whatever writes it next.
+//! step nothing is allocated. The main order of work is one stream, so a buffer may be used again as soon as it is
+//! dropped: whatever reads it was launched before whatever writes it next. One that work beside it has touched is kept until the
+//! main order has met that work ([`Streams`]).
 //!
 //! What a recorded step takes stays its own, for the graph writes to it at every replay. Between two replays nothing in
 //! those buffers is of use but the tensors that the step returned, so they are lent to work that gives everything back
@@ -18,8 +19,10 @@ use cudarc::driver::{CudaStream, DevicePtr, DeviceRepr, DriverError, result};
 use super::context::bind;
 use super::error::{self, failed};
 use super::free_list::{FreeList, Memory};
+use super::host_memory::HostMemory;
 use super::pinned::DoubleBuffer;
 use super::pointer::{NULL, Pointer};
+use super::streams::Streams;
 use super::trace::Tracer;
 use crate::device::{Error, MemoryUse, Result};
 
@@ -28,8 +31,7 @@ const GRAIN: usize = 256;
 
 /// Where buffers come from and go back to.
 pub(super) struct Pool {
-    /// Nothing on a device that only counts.
-    stream: Option<Arc<CudaStream>>,
+    streams: Rc<Streams>,
     tracer: Option<Rc<Tracer>>,
     /// Fill whatever is handed out with NaN.
     poison: bool,
@@ -39,26 +41,29 @@ pub(super) struct Pool {
     recording: RefCell<Option<Rc<FreeList>>>,
     /// The free list that is lent to the work in progress.
     lent: RefCell<Option<Rc<FreeList>>>,
+    /// What was dropped while work beside the main order may have been using it: where it goes to, its size, and what it is.
+    kept: RefCell<Vec<(Rc<FreeList>, usize, Memory)>>,
     memory: Cell<MemoryUse>,
 }
 
 impl Pool {
-    pub(super) fn new(stream: Option<Arc<CudaStream>>, tracer: Option<Rc<Tracer>>, poison: bool) -> Rc<Self> {
-        let (recording, lent) = (RefCell::default(), RefCell::default());
-        Rc::new(Self { stream, tracer, poison, free_list: Rc::default(), recording, lent, memory: Cell::default() })
+    pub(super) fn new(streams: Rc<Streams>, tracer: Option<Rc<Tracer>>, poison: bool) -> Rc<Self> {
+        let (recording, lent, kept) = (RefCell::default(), RefCell::default(), RefCell::default());
+        let (free_list, memory) = (Rc::default(), Cell::default());
+        Rc::new(Self { streams, tracer, poison, free_list, recording, lent, kept, memory })
     }
 
     /// A buffer of at least `bytes` bytes, whatever they are.
     pub(super) fn take(self: &Rc<Self>, bytes: usize) -> Result<Buffer> {
         let (size, memory, home) = self.find(bytes.next_multiple_of(GRAIN))?;
-        let pointer = match (&memory, &self.stream) {
+        let pointer = match (&memory, self.streams.main()) {
             (Memory::Taken(slice), Some(stream)) => Pointer(slice.device_ptr(stream).0),
             (Memory::Counted(pointer), _) => *pointer,
             _ => NULL,
         };
         self.count(size as isize, 0);
-        let mut buffer =
-            Buffer { memory: Some(memory), size, pointer, double_buffer: None, home, pool: Rc::clone(self) };
+        let (beside, pool) = (Cell::new(0), Rc::clone(self));
+        let mut buffer = Buffer { memory: Some(memory), size, pointer, beside, double_buffer: None, home, pool };
         if self.poison {
             // All bits set are a NaN in f32 and in bf16.
             buffer.fill(0xff)?;
@@ -72,6 +77,34 @@ impl Pool {
         let buffer = self.take(bytes);
         self.lent.replace(lent);
         buffer
+    }
+
+    /// A buffer of the host's memory, with the values that it begins with; zeros behind them.
+    ///
+    /// # Panics
+    /// If `values` are more than it holds.
+    pub(super) fn take_of_host(self: &Rc<Self>, bytes: usize, values: &[f32]) -> Result<Buffer> {
+        let size = bytes.next_multiple_of(GRAIN);
+        assert!(size_of_val(values) <= size, "more values than the buffer holds");
+        let (memory, pointer) = match HostMemory::zeros(&self.streams, size)? {
+            Some((mut memory, pointer)) => {
+                // SAFETY: it has `size` bytes.
+                unsafe { memory.fill(values) };
+                (Some(memory), pointer)
+            }
+            None => (None, self.tracer.as_ref().map_or(NULL, |tracer| Pointer(tracer.place(size)))),
+        };
+        self.count_host(size as isize);
+        let (home, beside, pool) = (Rc::clone(&self.free_list), Cell::new(0), Rc::clone(self));
+        Ok(Buffer {
+            memory: Some(Memory::Host { _memory: memory }),
+            size,
+            pointer,
+            beside,
+            double_buffer: None,
+            home,
+            pool,
+        })
     }
 
     /// Memory of at least `size` bytes, how many it has, and where it goes back to.
@@ -92,20 +125,21 @@ impl Pool {
                 }
             }
         }
-        let memory = self.free_list.take(size).map_or_else(|| self.allocate(size, false), Ok)?;
+        // Memory that the main order allocates is not there yet beside it.
+        let memory = self.free_list.take(size).map_or_else(|| self.allocate(size, self.streams.is_beside()), Ok)?;
         Ok((size, memory, Rc::clone(&self.free_list)))
     }
 
     /// New memory. Where the driver has none left, what is free is given back to it, and it is asked once more: buffers
     /// of sizes that nothing needs now may be in the way.
-    fn allocate(&self, size: usize, recording: bool) -> Result<Memory> {
-        let memory = match &self.stream {
+    fn allocate(&self, size: usize, at_once: bool) -> Result<Memory> {
+        let memory = match self.streams.main() {
             None => Memory::Counted(self.tracer.as_ref().map_or(NULL, |tracer| Pointer(tracer.place(size)))),
             Some(stream) => {
                 bind(stream)?;
-                let slice = match ask(stream, size, recording) {
-                    Err(DriverError(CUresult::CUDA_ERROR_OUT_OF_MEMORY)) if !recording && self.give_back(stream)? => {
-                        ask(stream, size, recording)
+                let slice = match ask(stream, size, at_once) {
+                    Err(DriverError(CUresult::CUDA_ERROR_OUT_OF_MEMORY)) if !at_once && self.give_back(stream)? => {
+                        ask(stream, size, at_once)
                     }
                     asked => asked,
                 };
@@ -136,6 +170,11 @@ impl Pool {
         self.memory.set(memory);
     }
 
+    fn count_host(&self, bytes: isize) {
+        let memory = self.memory.get();
+        self.memory.set(MemoryUse { host: memory.host.wrapping_add_signed(bytes), ..memory });
+    }
+
     /// From now on, what is taken belongs to a recording.
     pub(super) fn begin_recording(&self) {
         self.recording.replace(Some(Rc::default()));
@@ -144,6 +183,19 @@ impl Pool {
     /// The end of that; the recording's buffers.
     pub(super) fn end_recording(&self) -> Rc<FreeList> {
         self.recording.take().unwrap_or_default()
+    }
+
+    /// Gives back what was kept for work beside the main order, which has met all of it.
+    pub(super) fn settle(&self) {
+        for (home, size, memory) in self.kept.take() {
+            self.put(&home, size, memory);
+        }
+    }
+
+    /// Memory that nothing uses any more, or only what was asked for before.
+    fn put(&self, home: &Rc<FreeList>, size: usize, memory: Memory) {
+        let free_list = if home.is_retired() { &self.free_list } else { home };
+        free_list.put(size, memory);
     }
 
     /// Gives everybody the buffers of a recording that is not replayed any more.
@@ -181,17 +233,17 @@ impl Pool {
     }
 }
 
-/// Asks the driver for memory. During a capture it is allocated outside the stream, synchronously, or the allocation would be
-/// captured: it is there at once and stays, like that of any recorded buffer.
+/// Asks the driver for memory. During a capture it is allocated outside the stream, `at_once`, or the allocation would be captured: it
+/// is there synchronously and stays, like that of any recorded buffer.
 fn ask(
     stream: &Arc<CudaStream>,
     size: usize,
-    recording: bool,
+    at_once: bool,
 ) -> std::result::Result<cudarc::driver::CudaSlice<u8>, DriverError> {
     // SAFETY: nothing reads a buffer before a kernel or a copy has written it: every op writes all of its results,
     // which the tests check with poisoned memory. What `malloc_sync` returns is `size` bytes that nobody else owns.
     unsafe {
-        match recording {
+        match at_once {
             false => stream.alloc::<u8>(size),
             true => result::malloc_sync(size).map(|address| stream.upgrade_device_ptr(address, size)),
         }
@@ -214,12 +266,23 @@ impl Drop for Lending<'_> {
     }
 }
 
+impl Drop for Pool {
+    fn drop(&mut self) {
+        // Memory is freed in the main order; an error is one that the next call returns too.
+        if !self.kept.borrow().is_empty() {
+            let _ = self.streams.synchronize();
+        }
+    }
+}
+
 /// Bytes from the pool; dropping it gives them back.
 pub(super) struct Buffer {
     /// Always there until it is dropped.
     memory: Option<Memory>,
     size: usize,
     pointer: Pointer,
+    /// The last work beside the main order that has touched it, by its number.
+    beside: Cell<u64>,
     /// Pinned host memory that it is overwritten from, once it has been.
     double_buffer: Option<DoubleBuffer>,
     /// Where it goes back to.
@@ -228,8 +291,29 @@ pub(super) struct Buffer {
 }
 
 impl Buffer {
+    /// Where it is, for an op that is asked for now.
     pub(super) fn pointer(&self) -> Pointer {
+        let streams = &self.pool.streams;
+        if streams.is_beside() {
+            self.beside.set(streams.asked());
+        } else if !streams.has_met(self.beside.get()) {
+            streams.trespass();
+        }
         self.pointer
+    }
+
+    /// The same for a call of the driver.
+    fn address(&self) -> Result<Pointer> {
+        let pointer = self.pointer();
+        self.pool.streams.check()?;
+        Ok(pointer)
+    }
+
+    /// The same for one that moves numbers between host and device, which only the main order does; with its stream.
+    fn in_main_order(&self) -> Result<(Pointer, Option<&Arc<CudaStream>>)> {
+        let pointer = self.pointer();
+        self.pool.streams.check_main()?;
+        Ok((pointer, self.pool.streams.main()))
     }
 
     /// Sets every byte.
@@ -237,11 +321,11 @@ impl Buffer {
         if let Some(tracer) = &self.pool.tracer {
             tracer.fill(self.size);
         }
-        let Some(stream) = &self.pool.stream else { return Ok(()) };
+        let to = self.address()?.0;
+        let Some(stream) = self.pool.streams.current() else { return Ok(()) };
         bind(stream)?;
-        // SAFETY: the buffer is `size` bytes long and this stream's.
-        let result =
-            unsafe { cudarc::driver::result::memset_d8_async(self.pointer.0, byte, self.size, stream.cu_stream()) };
+        // SAFETY: the buffer is `size` bytes long and this device's.
+        let result = unsafe { cudarc::driver::result::memset_d8_async(to, byte, self.size, stream.cu_stream()) };
         result.map_err(failed("cuMemsetD8Async"))
     }
 
@@ -252,11 +336,11 @@ impl Buffer {
     pub(super) fn upload<T: DeviceRepr>(&mut self, values: &[T]) -> Result<()> {
         assert!(size_of_val(values) <= self.size, "more values than the buffer holds");
         self.trace_upload(values);
-        let Some(stream) = &self.pool.stream else { return Ok(()) };
+        let (pointer, Some(stream)) = self.in_main_order()? else { return Ok(()) };
         bind(stream)?;
         // SAFETY: the buffer is long enough, and `values` live until the stream is done: most drivers have staged pageable
         // memory when the call returns, but none promises it, and where host and device share their memory none needs to.
-        unsafe { cudarc::driver::result::memcpy_htod_async(self.pointer.0, values, stream.cu_stream()) }
+        unsafe { cudarc::driver::result::memcpy_htod_async(pointer.0, values, stream.cu_stream()) }
             .map_err(failed("cuMemcpyHtoDAsync"))?;
         stream.synchronize().map_err(failed("cuStreamSynchronize"))
     }
@@ -270,14 +354,15 @@ impl Buffer {
     pub(super) fn overwrite<T: DeviceRepr + Copy>(&mut self, values: &[T]) -> Result<()> {
         assert!(size_of_val(values) <= self.size, "more values than the buffer holds");
         self.trace_upload(values);
-        let Some(stream) = &self.pool.stream else { return Ok(()) };
+        let (pointer, Some(stream)) = self.in_main_order()? else { return Ok(()) };
+        let stream = Arc::clone(stream);
         let double_buffer = match self.double_buffer.take() {
             Some(double_buffer) => double_buffer,
-            None => DoubleBuffer::new(stream, self.size)?,
+            None => DoubleBuffer::new(&stream, self.size)?,
         };
         let pinned = self.double_buffer.insert(double_buffer).next();
         pinned.wait()?;
-        pinned.copy_to(self.pointer, values)
+        pinned.copy_to(pointer, values)
     }
 
     /// Notes an upload where uploads are noted.
@@ -298,10 +383,10 @@ impl Buffer {
         if let Some(tracer) = &self.pool.tracer {
             tracer.copy(bytes);
         }
-        let Some(stream) = &self.pool.stream else { return Ok(()) };
+        let (to, from) = (self.address()?.offset(to).0, other.address()?.offset(from).0);
+        let Some(stream) = self.pool.streams.current() else { return Ok(()) };
         bind(stream)?;
-        let (to, from) = (self.pointer.offset(to).0, other.pointer.offset(from).0);
-        // SAFETY: both buffers are long enough, and this stream's; they are different ones, since one is borrowed mutably.
+        // SAFETY: both buffers are long enough, and this device's; they are different ones, since one is borrowed mutably.
         unsafe { cudarc::driver::result::memcpy_dtod_async(to, from, bytes, stream.cu_stream()) }
             .map_err(failed("cuMemcpyDtoDAsync"))
     }
@@ -313,9 +398,9 @@ impl Buffer {
     pub(super) fn download<T: DeviceRepr>(&self, first: usize, values: &mut [T]) -> Result<()> {
         let skipped = first * size_of::<T>();
         assert!(skipped + size_of_val(values) <= self.size, "more values than the buffer holds");
-        let Some(stream) = &self.pool.stream else { return Ok(()) };
+        let (pointer, Some(stream)) = self.in_main_order()? else { return Ok(()) };
         bind(stream)?;
-        let from = self.pointer.offset(skipped).0;
+        let from = pointer.offset(skipped).0;
         // SAFETY: the buffer is long enough, and `values` live until the stream is done.
         unsafe { cudarc::driver::result::memcpy_dtoh_async(values, from, stream.cu_stream()) }
             .map_err(failed("cuMemcpyDtoHAsync"))?;
@@ -326,8 +411,13 @@ impl Buffer {
 impl Drop for Buffer {
     fn drop(&mut self) {
         let Some(memory) = self.memory.take() else { return };
+        if matches!(memory, Memory::Host { .. }) {
+            return self.pool.count_host(-(self.size as isize));
+        }
         self.pool.count(-(self.size as isize), 0);
-        let free_list = if self.home.is_retired() { &self.pool.free_list } else { &self.home };
-        free_list.put(self.size, memory);
+        if self.pool.streams.has_met(self.beside.get()) {
+            return self.pool.put(&self.home, self.size, memory);
+        }
+        self.pool.kept.borrow_mut().push((Rc::clone(&self.home), self.size, memory));
     }
 }

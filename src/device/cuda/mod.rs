@@ -1,4 +1,4 @@
-//! The CUDA device: the kernels of `kernels/`, launched through NVIDIA's driver on one stream.
+//! The CUDA device: the kernels of `kernels/`, launched through NVIDIA's driver on one stream, and beside it on a second.
 //!
 //! In f32 everything is f32. In bf16, activations and matmul weights are bf16; accumulators, statistics, gradients of
 //! parameters, moments and master weights are f32 ([`Precision`]). Results are deterministic: no kernel adds floats
@@ -12,6 +12,7 @@ mod attention_decode;
 mod attention_prefill;
 mod attention_sm90;
 mod attention_variants;
+mod beside;
 mod capture;
 mod context;
 mod cross_entropy;
@@ -28,6 +29,7 @@ mod gemm;
 mod gemm_group;
 mod gemm_rate;
 mod global_norm;
+mod host_memory;
 pub mod kernel;
 mod lap;
 mod layernorm;
@@ -44,6 +46,7 @@ mod release;
 mod sample;
 mod spike;
 mod splits;
+mod streams;
 mod tensor;
 mod tensor_list;
 mod tensor_map;
@@ -62,6 +65,9 @@ pub use functions::FUNCTIONS;
 pub use limits::SHARED_LIMITS;
 pub use pinned::{PendingRead, Staging};
 pub use pointer::Pointer;
+pub use streams::Mark;
+#[doc(hidden)]
+pub use streams::{Wait, plant_missing};
 pub use tensor::CudaTensor;
 pub use tokens::CudaTokens;
 pub use trace::{Trace, Traced, TracedCard, TracedLaunch, TracedMap};
@@ -118,7 +124,7 @@ impl CudaDevice {
     }
 
     fn on(driver: Driver, precision: Precision, poison: bool) -> Self {
-        let memory = Pool::new(driver.stream.clone(), driver.tracer.clone(), poison);
+        let memory = Pool::new(Rc::clone(&driver.streams), driver.tracer.clone(), poison);
         let readbacks = pinned::Readbacks::new(driver.stream.clone());
         Self { factors: RefCell::default(), readbacks, memory, driver, precision }
     }

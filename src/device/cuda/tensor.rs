@@ -114,6 +114,12 @@ impl CudaDevice {
         self.tensor_of(Shape::new(op, shape)?, Precision::F32)
     }
 
+    /// A tensor of f32 in the host's memory: `values`, and zeros behind them.
+    pub(super) fn floats_of_host(&self, shape: Shape, values: &[f32]) -> Result<CudaTensor> {
+        let values = self.memory.take_of_host(shape.volume() * size_of::<f32>(), values)?;
+        Ok(CudaTensor { shape, precision: Precision::F32, values, copy: OnceCell::new() })
+    }
+
     /// The values in the device's precision.
     pub(super) fn operand(&self, tensor: &CudaTensor) -> Result<Pointer> {
         if tensor.precision == self.precision {

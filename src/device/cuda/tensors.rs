@@ -66,6 +66,15 @@ impl Tensors for CudaDevice {
         Ok(tensor)
     }
 
+    fn zeros_on_host(&self, shape: &[usize]) -> Result<CudaTensor> {
+        self.floats_of_host(Shape::new("zeros_on_host", shape)?, &[])
+    }
+
+    fn upload_to_host(&self, shape: &[usize], values: &[f32]) -> Result<CudaTensor> {
+        shape_check::upload(shape, values.len())?;
+        self.floats_of_host(Shape::new("upload_to_host", shape)?, values)
+    }
+
     fn round(&self, from: &CudaTensor, to: &mut CudaTensor) -> Result<()> {
         shape_check::round(from.dimensions(), to.dimensions())?;
         from.check_floats("round", "from")?;
@@ -140,7 +149,8 @@ impl Tensors for CudaDevice {
             return Err(Error::unavailable("gpu_memory: an odd number of bf16 values", "add one"));
         }
         let (count, address) = (bytes / size_of::<f32>(), tensor.pointer_mut().0);
-        let stream = self.driver.stream.as_ref().map_or(std::ptr::null_mut(), |stream| stream.cu_stream().cast());
+        self.driver.streams.check()?;
+        let stream = self.driver.streams.current().map_or(std::ptr::null_mut(), |stream| stream.cu_stream().cast());
         Ok(Some(GpuMemory { address, count, stream }))
     }
 
@@ -168,6 +178,7 @@ impl Tensors for CudaDevice {
 
     fn read(&self, tensors: &[&CudaTensor]) -> Result<PendingRead> {
         let values = tensors.iter().map(|tensor| self.floats(tensor)).collect::<Result<Vec<_>>>()?;
+        self.driver.streams.check_main()?;
         let parts = values.iter().zip(tensors).map(|(values, tensor)| (values.pointer(), tensor.shape.volume()));
         self.readbacks.start(parts)
     }
