@@ -24,7 +24,7 @@ impl<D: Device, R: Recorder<D>> Forward<'_, D, R> {
         wte: ParameterId,
         wpe: ParameterId,
         ids: &Rc<D::Tokens>,
-        first: usize,
+        first: Option<&D::Tokens>,
     ) -> Result<Var<D>> {
         let output = self.device.embedding(self.parameters.get(wte), self.parameters.get(wpe), ids, first)?;
         let output = self.recorder.value(output);

@@ -1,5 +1,6 @@
 //! Training on the CUDA device: against the CPU step by step, and against itself in other orders, as a graph and without.
 
+mod drawing;
 mod launches;
 mod recompute;
 mod skipping;
