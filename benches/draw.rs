@@ -54,7 +54,7 @@ fn run(device: &CpuDevice, name: &str, config: &ModelConfig, images: usize) -> S
         let (mut steps, mut reads) = (Vec::new(), Vec::new());
         for step in 0..STEPS + 2 {
             let start = Instant::now();
-            let logits = decoder.step(device.upload_tokens([images, 1], &tokens).expect("tokens")).expect("a step");
+            let logits = decoder.step(&tokens).expect("a step");
             let uniforms: Vec<f32> = (0..images).map(|image| (image as f32 + 0.5) / images as f32).collect();
             let drawn = device.sample(&logits, SampleOptions::PLAIN, &uniforms).expect("a draw");
             tokens = device.download_tokens(&drawn).expect("tokens");

@@ -1,7 +1,8 @@
 // attention_decode: one step of causal attention from a cache of keys and values, cut into chunks of keys.
 //
 // attention_decode
-//   reads   qkv [batch, 3 · width], keys, values [batch, heads, positions, head_dim] up to `position`
+//   reads   qkv [batch, 3 · width], keys, values [batch, heads, positions, head_dim] up to `position`, which is one u16 in memory: a
+//           captured step reads another at each replay
 //   writes  keys, values at `position`; partials [batch, heads, chunks, head_dim + 2] f32 of the chunks up to that of `position`: the sum
 //           of the chunk's values, weighted by exp(score − maximum), the sum of these weights, and the maximum
 //   sums    f32 in fixed order: deterministic
@@ -101,13 +102,14 @@ __device__ __forceinline__ void mix(
 
 template <class T>
 __device__ __forceinline__ void attention_decode(
-    const T* qkv, T* keys, T* values, float* partials, int position, int positions, int head_dim, float scale) {
+    const T* qkv, T* keys, T* values, float* partials, const uint16_t* at, int positions, int head_dim, float scale) {
     extern __shared__ float smem[];
     __shared__ float scores[CHUNK];
     __shared__ float reduction[WARPS];
     const int padded = skewed_size(head_dim);
     float* query = smem;                 // [padded]
     float* partial_out = smem + padded;  // [WARPS, padded]
+    const int position = *at;
     const int first = blockIdx.x * CHUNK, end = min(position + 1, first + CHUNK);
     if (first > position) return;
     const int warp = threadIdx.x / WARP;
@@ -169,8 +171,8 @@ __device__ __forceinline__ void attention_decode(
 
 template <class T>
 __device__ __forceinline__ void attention_decode_combine(
-    const float* partials, T* output, int position, int chunks, int head_dim) {
-    const int used = position / CHUNK + 1;
+    const float* partials, T* output, const uint16_t* at, int chunks, int head_dim) {
+    const int used = *at / CHUNK + 1;
     const size_t head = static_cast<size_t>(blockIdx.y) * gridDim.x + blockIdx.x;
     const float* partial = partials + head * chunks * (head_dim + 2);
 
@@ -194,14 +196,15 @@ __device__ __forceinline__ void attention_decode_combine(
     }
 }
 
-#define KERNELS(NAME, T)                                                                                             \
-    extern "C" __global__ void __launch_bounds__(THREADS) attention_decode_##NAME(                                   \
-        const T* qkv, T* keys, T* values, float* partials, int position, int positions, int head_dim, float scale) { \
-        attention_decode(qkv, keys, values, partials, position, positions, head_dim, scale);                         \
-    }                                                                                                                \
-    extern "C" __global__ void __launch_bounds__(THREADS)                                                            \
-        attention_decode_combine_##NAME(const float* partials, T* output, int position, int chunks, int head_dim) {  \
-        attention_decode_combine(partials, output, position, chunks, head_dim);                                      \
+#define KERNELS(NAME, T)                                                                                    \
+    extern "C" __global__ void __launch_bounds__(THREADS) attention_decode_##NAME(                          \
+        const T* qkv, T* keys, T* values, float* partials, const uint16_t* at, int positions, int head_dim, \
+        float scale) {                                                                                      \
+        attention_decode(qkv, keys, values, partials, at, positions, head_dim, scale);                      \
+    }                                                                                                       \
+    extern "C" __global__ void __launch_bounds__(THREADS) attention_decode_combine_##NAME(                  \
+        const float* partials, T* output, const uint16_t* at, int chunks, int head_dim) {                   \
+        attention_decode_combine(partials, output, at, chunks, head_dim);                                   \
     }
 
 KERNELS(f32, float)

@@ -1,8 +1,8 @@
 // embedding: token and position embeddings, and their backward without atomics.
 //
 // embedding
-//   reads   table [rows, width] f32, positions [positions, width] f32 from the first token's on, ids [batch · tokens] u16
-//   writes  y [batch · tokens, width] = table[id] + positions[token]; BLANK (65535) has no row and adds nothing
+//   reads   table [rows, width] f32, positions [positions, width] f32, first [1] u16 or null for 0, ids [batch · tokens] u16
+//   writes  y [batch · tokens, width] = table[id] + positions[first + token]; BLANK (65535) has no row and adds nothing
 //   grid    x: tokens of the batch;  block 128 threads
 // embedding_table
 //   reads   dy [batch · tokens, width], ids [batch · tokens]
@@ -32,11 +32,12 @@ constexpr int PER_WARP = CHUNK / WARPS;
 
 template <class T>
 __device__ __forceinline__ void embedding(
-    const float* table, const float* positions, const uint16_t* ids, T* y, int tokens, int width) {
+    const float* table, const float* positions, const uint16_t* first, const uint16_t* ids, T* y, int tokens,
+    int width) {
     const int token = blockIdx.x;  // of the batch
     const int id = ids[token];
     const float* content = table + static_cast<size_t>(id) * width;
-    const float* position = positions + static_cast<size_t>(token % tokens) * width;
+    const float* position = positions + static_cast<size_t>((first ? *first : 0) + token % tokens) * width;
     T* row = y + static_cast<size_t>(token) * width;
     if (width % 8 == 0) {
         for (int column = threadIdx.x * VECTOR<T>; column < width; column += blockDim.x * VECTOR<T>) {
@@ -129,19 +130,20 @@ __device__ __forceinline__ void embedding_positions(
     d_positions[at] = add ? d_positions[at] + sum : sum;
 }
 
-#define KERNELS(NAME, T)                                                                                         \
-    extern "C" __global__ void __launch_bounds__(128) embedding_##NAME(                                          \
-        const float* table, const float* positions, const uint16_t* ids, T* y, int tokens, int width) {          \
-        embedding(table, positions, ids, y, tokens, width);                                                      \
-    }                                                                                                            \
-    extern "C" __global__ void __launch_bounds__(THREADS) embedding_table_##NAME(                                \
-        const T* dy, const uint16_t* ids, float* d_table, float* partials, int* counts, int tokens, int width,   \
-        int add) {                                                                                               \
-        embedding_table(dy, ids, d_table, partials, counts, tokens, width, add);                                 \
-    }                                                                                                            \
-    extern "C" __global__ void __launch_bounds__(THREADS)                                                        \
-        embedding_positions_##NAME(const T* dy, float* d_positions, int batch, int length, int whole, int add) { \
-        embedding_positions(dy, d_positions, batch, length, whole, add);                                         \
+#define KERNELS(NAME, T)                                                                                          \
+    extern "C" __global__ void __launch_bounds__(128) embedding_##NAME(                                           \
+        const float* table, const float* positions, const uint16_t* first, const uint16_t* ids, T* y, int tokens, \
+        int width) {                                                                                              \
+        embedding(table, positions, first, ids, y, tokens, width);                                                \
+    }                                                                                                             \
+    extern "C" __global__ void __launch_bounds__(THREADS) embedding_table_##NAME(                                 \
+        const T* dy, const uint16_t* ids, float* d_table, float* partials, int* counts, int tokens, int width,    \
+        int add) {                                                                                                \
+        embedding_table(dy, ids, d_table, partials, counts, tokens, width, add);                                  \
+    }                                                                                                             \
+    extern "C" __global__ void __launch_bounds__(THREADS)                                                         \
+        embedding_positions_##NAME(const T* dy, float* d_positions, int batch, int length, int whole, int add) {  \
+        embedding_positions(dy, d_positions, batch, length, whole, add);                                          \
     }
 
 KERNELS(f32, float)

@@ -9,15 +9,17 @@
 // sums    f32, in an order fixed by the shapes and gridDim.z: deterministic
 // grid    x: tiles of m × tiles of n; z: splits of k. With more than one split, block z writes (=) its partial sums to
 //         total + z · m · n, and sum_partials.cu adds them up.
-// block   128 threads; dynamic shared memory: bf16 SHARED_BYTES of the tile, f32 none
+// block   128 threads; dynamic shared memory: bf16 SHARED_BYTES of the tile, f32 none. _few: 256 threads, no splits, x: tiles of n,
+//         y: tiles of m
 //
 // bf16: _128, _64 the tile; _short: 3 stages for 4 and the epilogue in 2 parts, for cards of which two blocks of the other would not
 // fit a multiprocessor. _odd: any k, n, and pointers without alignment; the others need those of the contiguous dimensions
-// divisible by 8 and pointers by 16.
+// divisible by 8 and pointers by 16. _few: a few rows of a, aligned (gemm/few_rows.cuh).
 // f32: one kernel for all shapes; `vectors` says that n is divisible by 4 and the outputs by 16 bytes.
 // linear_weights_*: `weight` of several GEMMs over the same k (gemm/group.cuh), without splits.  grid  x: the tiles of all
 #include "gemm/bf16.cuh"
 #include "gemm/f32.cuh"
+#include "gemm/few_rows.cuh"
 #include "gemm/group.cuh"
 
 #define KERNEL_BF16(NAME, TILE, STAGES, PARTS, A_MAJOR, B_MAJOR, EPILOGUE, ALIGNED)                              \
@@ -46,6 +48,18 @@ KERNELS(linear_activate, K, SPAN, ACTIVATE)
 KERNELS(linear_transposed, K, K, STORE)
 KERNELS(linear_activate_backward, K, K, ACTIVATE_BACKWARD)
 KERNELS(linear_weight, SPAN, SPAN, ACCUMULATE)
+
+#define KERNEL_FEW(NAME, B_MAJOR, EPILOGUE)                                                            \
+    extern "C" __global__ void __launch_bounds__(gemm_few_rows::THREADS) NAME##_bf16_few(              \
+        const bf16* a, const bf16* b, int m, int n, int k, bf16* out, const float* bias, bf16* hidden, \
+        bf16* activated, float* total, int activation, int add) {                                      \
+        gemm_few_rows::gemm<Major::B_MAJOR, Epilogue::EPILOGUE>(                                       \
+            a, b, m, n, k, {out, bias, hidden, activated, total, activation, add != 0});               \
+    }
+
+KERNEL_FEW(linear_forward, SPAN, STORE)
+KERNEL_FEW(linear_activate, SPAN, ACTIVATE)
+KERNEL_FEW(linear_transposed, K, STORE)
 
 #define KERNEL_WEIGHTS(NAME, STAGES, PARTS)                                                             \
     extern "C" __global__ void __launch_bounds__(gemm_bf16::THREADS, 2)                                 \

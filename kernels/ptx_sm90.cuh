@@ -34,12 +34,51 @@ __device__ __forceinline__ void barrier_wait(uint32_t barrier, int parity) {
         : "memory");
 }
 
+// This block's number in its cluster.
+__device__ __forceinline__ int cluster_rank() {
+    int rank;
+    asm("mov.u32 %0, %%cluster_ctarank;\n" : "=r"(rank));
+    return rank;
+}
+// Waits for all threads of all blocks of the cluster; what they wrote before is seen.
+__device__ __forceinline__ void cluster_sync() {
+    asm volatile("barrier.cluster.arrive.release;\nbarrier.cluster.wait.acquire;\n" ::: "memory");
+}
+// Arrives at the barrier that stands at this place in block `rank` of the cluster.
+__device__ __forceinline__ void barrier_arrive_in(uint32_t barrier, int rank) {
+    asm volatile(
+        "{\n.reg .b32 there;\n"
+        "mapa.shared::cluster.u32 there, %0, %1;\n"
+        "mbarrier.arrive.release.cluster.shared::cluster.b64 _, [there];\n}\n" ::"r"(barrier),
+        "r"(rank)
+        : "memory");
+}
+// barrier_wait, where blocks of the cluster arrive.
+__device__ __forceinline__ void barrier_wait_cluster(uint32_t barrier, int parity) {
+    asm volatile(
+        "{\n.reg .pred done;\n"
+        "again:\nmbarrier.try_wait.parity.acquire.cluster.shared::cta.b64 done, [%0], %1;\n"
+        "@!done bra again;\n}\n" ::"r"(barrier),
+        "r"(parity)
+        : "memory");
+}
+
 // TMA, global -> smem: the tile of `map` at (column, row), zeros outside; its bytes are counted by `barrier`.
 __device__ __forceinline__ void tile_load(uint32_t to, const TensorMap& map, int column, int row, uint32_t barrier) {
     asm volatile(
         "cp.async.bulk.tensor.2d.shared::cluster.global.tile.mbarrier::complete_tx::bytes [%0], [%1, {%2, %3}], "
         "[%4];\n" ::"r"(to),
         "l"(&map), "r"(column), "r"(row), "r"(barrier)
+        : "memory");
+}
+// The same into every block of the cluster that `blocks` has a bit for: at this place, and counted by the barrier that stands at this one.
+__device__ __forceinline__ void tile_load_multicast(
+    uint32_t to, const TensorMap& map, int column, int row, uint32_t barrier, uint16_t blocks) {
+    asm volatile(
+        "cp.async.bulk.tensor.2d.shared::cluster.global.tile.mbarrier::complete_tx::bytes.multicast::cluster [%0], "
+        "[%1, "
+        "{%2, %3}], [%4], %5;\n" ::"r"(to),
+        "l"(&map), "r"(column), "r"(row), "r"(barrier), "h"(blocks)
         : "memory");
 }
 // The same of a vector, from `first` on.

@@ -444,7 +444,7 @@ fn uploads_are_done_when_they_return() {
     drop(tokens);
     let table = device.upload(&[8, 5], &[3.0; 40]).unwrap();
     let positions = device.upload(&[10, 5], &[0.5; 50]).unwrap();
-    let embedded = device.embedding(&table, &positions, &ids, 0).unwrap();
+    let embedded = device.embedding(&table, &positions, &ids, None).unwrap();
     assert_eq!(device.download(&tensor).unwrap(), [1.0; 5000]);
     assert_eq!(device.download(&embedded).unwrap(), [3.5; 200]);
 }

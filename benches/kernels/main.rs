@@ -118,9 +118,10 @@ fn attention(criterion: &mut Criterion) {
 
         let row = tensor(&device, &[batch, 1, 3 * width]);
         let [mut keys, mut values] = [(); 2].map(|()| tensor(&device, &[batch, heads, TOKENS, width / heads]));
+        let last = device.upload_tokens([1, 1], &[TOKENS as u16 - 1]).expect("shape fits");
         floats(&mut group, 2 * batch * TOKENS * width);
         group.bench_function("attention_decode", |bencher| {
-            bencher.iter(|| device.attention_decode(&row, &mut keys, &mut values, TOKENS - 1, heads));
+            bencher.iter(|| device.attention_decode(&row, &mut keys, &mut values, &last, heads));
         });
     }
 }
@@ -155,7 +156,7 @@ fn passes(criterion: &mut Criterion) {
         let ids: Vec<u16> = (0..batch * TOKENS).map(|i| (i * 7919 % VOCABULARY) as u16).collect();
         let ids = device.upload_tokens([batch, TOKENS], &ids).expect("shape fits");
         floats(&mut group, 3 * size);
-        group.bench_function("embedding", |bencher| bencher.iter(|| device.embedding(&table, &positions, &ids, 0)));
+        group.bench_function("embedding", |bencher| bencher.iter(|| device.embedding(&table, &positions, &ids, None)));
         floats(&mut group, 2 * size);
         group.bench_function("embedding_backward", |bencher| {
             bencher.iter(|| device.embedding_backward(&dy, &ids, &mut d_table, &mut d_positions, Beta::One));

@@ -28,19 +28,20 @@ struct Operand {
 
     // Byte offset of a chunk, swizzled.
     static __device__ __forceinline__ uint32_t at(int row, int chunk) {
-        const int swizzle = CHUNKS >= 8 ? row % 8 : row / 2 % 4;
+        const int swizzle = CHUNKS >= 8 ? row % 8 : CHUNKS == 4 ? row / 2 % 4 : row / 4 % 2;
         return (row * CHUNKS + (chunk ^ swizzle)) * 16;
     }
 
     // global -> smem: starts to fill `tile` with the operand's tile at (span, k), zeros past its end. The operand is `spans` ×
-    // `depth`.
-    template <bool ALIGNED>
-    static __device__ __forceinline__ void load(char* tile, const bf16* from, int span, int k, int spans, int depth) {
+    // `depth`. This is thread `thread` of THREADS that do it together.
+    template <bool ALIGNED, int THREADS = gemm_bf16::THREADS>
+    static __device__ __forceinline__ void load(
+        char* tile, const bf16* from, int span, int k, int spans, int depth, int thread = threadIdx.x) {
         const int first_row = MAJOR == Major::K ? span : k, first_column = MAJOR == Major::K ? k : span;
         const int rows = MAJOR == Major::K ? spans : depth, columns = MAJOR == Major::K ? depth : spans;
 #pragma unroll
         for (int i = 0; i < ROWS * CHUNKS / THREADS; ++i) {
-            const int index = threadIdx.x + i * THREADS;
+            const int index = thread + i * THREADS;
             const int row = index / CHUNKS, chunk = index % CHUNKS;
             const int column = first_column + chunk * 8;
             const bool inside = first_row + row < rows;

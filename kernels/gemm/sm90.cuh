@@ -4,8 +4,12 @@
 // the other two, the consumers, multiply. An mbarrier for each stage says that it is full, another that it is empty, so the producer runs
 // ahead into the next tile of C while the consumers finish one.
 //
-//   cooperative   both consumers multiply the two halves of one tile of 128 × 256: 85 multiply-adds a byte of operands from L2
-//   ping-pong     each consumer has tiles of 128 × 128 of its own: one multiplies while the other finishes its tile
+//   cooperative   both consumers multiply the two halves of one tile of 128 × 256: 64 multiply-adds a byte of operands from L2
+//   ping-pong     each consumer has tiles of 128 × 128 of its own: one multiplies while the other finishes its tile; 43
+//
+// Two blocks are a cluster: their tiles lie below one another, and have the tile of B in common. Each has TMA bring half of it from L2 to
+// both (multicast); without, it would be 43 and 32 multiply-adds a byte. So a stage is full when both producers' copies are there, and
+// empty when the consumers of both blocks have read it.
 //
 // Finished tiles of bf16 go through shared memory, 64 × 64 elements at a time, to TMA stores. TMA reads zeros outside of a tensor and
 // writes nothing there, so edges need no code; but rows must be multiples of 16 bytes.
@@ -27,6 +31,7 @@ static_assert(TILE_K == SPLIT_K);
 constexpr int THREADS = 384;
 constexpr int CONSUMERS = 2;
 constexpr int GROUP_THREADS = 128;
+constexpr int CLUSTER = 2;
 // Named barriers: of each consumer's threads, and of both for each one's turn.
 constexpr int OWN = 1;
 constexpr int TURNS = OWN + CONSUMERS;
@@ -51,7 +56,7 @@ struct Shape {
     static constexpr int SHARED_BYTES = BARRIERS + (2 * STAGES + CONSUMERS) * 8 + 1024;
 };
 
-// One tile of C, or of a split of it.
+// One tile of C, or of a split of it: this block's of the cluster's, which lie below one another.
 struct Work {
     int first_m;
     int first_n;
@@ -59,21 +64,23 @@ struct Work {
     KRange k;  // in tiles
 };
 template <class S>
-__device__ __forceinline__ Work work_at(int index, int m, int n, int k, int splits) {
-    const int rows = blocks_of(m, S::TILE_M), columns = blocks_of(n, S::TILE_N);
+__device__ __forceinline__ Work work_at(int index, int rank, int m, int n, int k, int splits) {
+    const int rows = blocks_of(m, CLUSTER * S::TILE_M), columns = blocks_of(n, S::TILE_N);
     const TileIndex tile = tile_at(index % (rows * columns), rows, columns);
     const int split = index / (rows * columns);
     const KRange range = k_range(blocks_of(k, TILE_K), split, splits);
-    return {tile.m * S::TILE_M, tile.n * S::TILE_N, split, range};
+    return {(tile.m * CLUSTER + rank) * S::TILE_M, tile.n * S::TILE_N, split, range};
 }
 
-// The producer's part of one tile of work: its tiles of k -> smem.
+// The producer's part of one tile of work: its tiles of k -> smem, those of B by halves to all blocks of the cluster.
 template <class S, Major A_MAJOR, Major B_MAJOR>
 __device__ __forceinline__ void load_tile(
-    const TensorMap& a, const TensorMap& b, uint32_t smem, const Work& work, Ring<S::STAGES>& ring) {
+    const TensorMap& a, const TensorMap& b, uint32_t smem, int rank, const Work& work, Ring<S::STAGES>& ring) {
+    constexpr uint16_t ALL_BLOCKS = (1 << CLUSTER) - 1;
+    constexpr int SHARE = S::TILE_N / CLUSTER;
     const uint32_t full = smem + S::BARRIERS, empty = full + S::STAGES * 8;
     for (int tile = work.k.begin; tile < work.k.end; ++tile) {
-        barrier_wait(empty + ring.stage * 8, ring.parity ^ 1);
+        barrier_wait_cluster(empty + ring.stage * 8, ring.parity ^ 1);
 
         // stage k -> smem
         const uint32_t barrier = full + ring.stage * 8;
@@ -86,15 +93,23 @@ __device__ __forceinline__ void load_tile(
             for (int i = 0; i < S::TILE_M / SLAB; ++i)
                 tile_load(a_tile + i * SLAB_BYTES, a, work.first_m + i * SLAB, tile * TILE_K, barrier);
         }
+        const uint32_t share = b_tile + rank * SHARE * 128;
+        const int first = work.first_n + rank * SHARE;
         if constexpr (B_MAJOR == Major::K) {
-            tile_load(b_tile, b, tile * TILE_K, work.first_n, barrier);
+            tile_load_multicast(share, b, tile * TILE_K, first, barrier, ALL_BLOCKS);
         } else {
 #pragma unroll
-            for (int i = 0; i < S::TILE_N / SLAB; ++i)
-                tile_load(b_tile + i * SLAB_BYTES, b, work.first_n + i * SLAB, tile * TILE_K, barrier);
+            for (int i = 0; i < SHARE / SLAB; ++i)
+                tile_load_multicast(share + i * SLAB_BYTES, b, first + i * SLAB, tile * TILE_K, barrier, ALL_BLOCKS);
         }
         ring.advance(1);
     }
+}
+
+// Gives a stage back to the producers of all blocks of the cluster, whose copies go to all of them.
+__device__ __forceinline__ void give_back(uint32_t barrier) {
+    const int thread = threadIdx.x % GROUP_THREADS;
+    if (thread < CLUSTER) barrier_arrive_in(barrier, thread);
 }
 
 // A consumer's products of one tile of work: its PARTS × 64 rows, from `first_row` of the tile on. The last of them are in flight, and
@@ -134,7 +149,7 @@ __device__ __forceinline__ int multiply(
 
         // The products of the stage before are done: it may be filled again.
         wgmma_wait<1>();
-        if (before >= 0 && threadIdx.x % GROUP_THREADS == 0) barrier_arrive(empty + before * 8);
+        if (before >= 0) give_back(empty + before * 8);
         before = ring.stage;
         ring.advance(1);
     }
@@ -144,7 +159,7 @@ __device__ __forceinline__ int multiply(
 // Waits for the products in flight, and gives back their stage.
 __device__ __forceinline__ void finish_products(int stage, uint32_t empty) {
     wgmma_wait<0>();
-    if (stage >= 0 && threadIdx.x % GROUP_THREADS == 0) barrier_arrive(empty + stage * 8);
+    if (stage >= 0) give_back(empty + stage * 8);
 }
 
 // ACCUMULATE: straight from the accumulators; four lanes write the 32 bytes of 8 columns.
@@ -277,19 +292,20 @@ __device__ __forceinline__ void store_tile(
     }
 }
 
-// The block's barriers; `readers` consumers read a stage.
+// The block's barriers; `readers` consumers of each block of the cluster read a stage.
 template <class S>
 __device__ __forceinline__ void set_up_barriers(uint32_t smem, int readers) {
     const uint32_t full = smem + S::BARRIERS, empty = full + S::STAGES * 8, loaded = empty + S::STAGES * 8;
     if (threadIdx.x == 0) {
         for (int stage = 0; stage < S::STAGES; ++stage) {
             barrier_init(full + stage * 8, 1);
-            barrier_init(empty + stage * 8, readers);
+            barrier_init(empty + stage * 8, CLUSTER * readers);
         }
         for (int consumer = 0; consumer < CONSUMERS; ++consumer) barrier_init(loaded + consumer * 8, 1);
         barrier_init_fence();
     }
-    __syncthreads();
+    // No block arrives at a barrier that is not there yet.
+    cluster_sync();
 }
 
 // The maps of tensors that an epilogue does not use are not read. EpilogueArguments has the bias, the total and the activation.
@@ -302,7 +318,8 @@ __device__ __forceinline__ void gemm(
     const uint32_t smem = (shared_address(dynamic) + 1023) & ~1023u;
     const uint32_t empty = smem + S::BARRIERS + S::STAGES * 8, loaded = empty + S::STAGES * 8;
     const int group = threadIdx.x / GROUP_THREADS;
-    const int count = blocks_of(m, S::TILE_M) * blocks_of(n, S::TILE_N) * splits;
+    const int rank = cluster_rank(), first = blockIdx.x / CLUSTER, step = gridDim.x / CLUSTER;
+    const int count = blocks_of(m, CLUSTER * S::TILE_M) * blocks_of(n, S::TILE_N) * splits;
 
     // In the cooperative form both consumers read a stage.
     set_up_barriers<S>(smem, PING_PONG ? 1 : CONSUMERS);
@@ -311,9 +328,10 @@ __device__ __forceinline__ void gemm(
         registers_fewer<40>();
         if (threadIdx.x == 0) {
             Ring<S::STAGES> ring;
-            for (int index = blockIdx.x; index < count; index += gridDim.x)
-                load_tile<S, A_MAJOR, B_MAJOR>(a, b, smem, work_at<S>(index, m, n, k, splits), ring);
+            for (int index = first; index < count; index += step)
+                load_tile<S, A_MAJOR, B_MAJOR>(a, b, smem, rank, work_at<S>(index, rank, m, n, k, splits), ring);
         }
+        cluster_sync();
         return;
     }
 
@@ -322,8 +340,8 @@ __device__ __forceinline__ void gemm(
     const uint32_t staging = smem + S::STAGING + consumer * 2 * SLAB_BYTES;
     Ring<S::STAGES> ring;
     int parity = 0, turn = 0;
-    for (int index = blockIdx.x; index < count; index += gridDim.x, ++turn) {
-        const Work work = work_at<S>(index, m, n, k, splits);
+    for (int index = first; index < count; index += step, ++turn) {
+        const Work work = work_at<S>(index, rank, m, n, k, splits);
         if (PING_PONG && turn % CONSUMERS != consumer) {
             ring.advance(work.k.end - work.k.begin);
             continue;
@@ -334,8 +352,7 @@ __device__ __forceinline__ void gemm(
         // In ping-pong a consumer multiplies when the other has: they read the same ring, a stage of which tells only two fillings apart.
         if (PING_PONG && turn > 0) named_barrier(TURNS + consumer, CONSUMERS * GROUP_THREADS);
         const int last = multiply<S, A_MAJOR, B_MAJOR>(accumulators, work, first_row, smem, ring);
-        if (PING_PONG && index + static_cast<int>(gridDim.x) < count)
-            named_barrier_arrive(TURNS + (consumer ^ 1), CONSUMERS * GROUP_THREADS);
+        if (PING_PONG && index + step < count) named_barrier_arrive(TURNS + (consumer ^ 1), CONSUMERS * GROUP_THREADS);
         finish_products(last, empty);
 
         const int row = work.first_m + first_row;
@@ -350,6 +367,8 @@ __device__ __forceinline__ void gemm(
         }
     }
     if (threadIdx.x % GROUP_THREADS == 0) tile_store_wait<0>();
+    // No block ends while another still sends to it.
+    cluster_sync();
 }
 
 // Several GEMMs into f32 in the cooperative form (gemm/group.cuh), both operands with rows of their spans.
@@ -359,7 +378,8 @@ __device__ __forceinline__ void gemm_group(const Gemms<TensorMap>& gemms, int k,
     const uint32_t smem = (shared_address(dynamic) + 1023) & ~1023u;
     const uint32_t empty = smem + S::BARRIERS + S::STAGES * 8;
     int count = 0;
-    for (int gemm = 0; gemm < GROUP; ++gemm) count += tiles_of<S::TILE_M, S::TILE_N>(gemms, gemm);
+    for (int gemm = 0; gemm < GROUP; ++gemm) count += tiles_of<CLUSTER * S::TILE_M, S::TILE_N>(gemms, gemm);
+    const int rank = cluster_rank(), first = blockIdx.x / CLUSTER, step = gridDim.x / CLUSTER;
     set_up_barriers<S>(smem, CONSUMERS);
 
     // The producer runs ahead through the tiles of all.
@@ -367,21 +387,22 @@ __device__ __forceinline__ void gemm_group(const Gemms<TensorMap>& gemms, int k,
     if (threadIdx.x < GROUP_THREADS) {
         registers_fewer<40>();
         if (threadIdx.x == 0) {
-            for (int index = blockIdx.x; index < count; index += gridDim.x) {
-                const GroupedTile at = grouped_tile<S::TILE_M, S::TILE_N>(gemms, index);
-                const Work work = work_at<S>(at.tile, gemms.m[at.gemm], gemms.n[at.gemm], k, 1);
-                load_tile<S, Major::SPAN, Major::SPAN>(gemms.a[at.gemm], gemms.b[at.gemm], smem, work, ring);
+            for (int index = first; index < count; index += step) {
+                const GroupedTile at = grouped_tile<CLUSTER * S::TILE_M, S::TILE_N>(gemms, index);
+                const Work work = work_at<S>(at.tile, rank, gemms.m[at.gemm], gemms.n[at.gemm], k, 1);
+                load_tile<S, Major::SPAN, Major::SPAN>(gemms.a[at.gemm], gemms.b[at.gemm], smem, rank, work, ring);
             }
         }
+        cluster_sync();
         return;
     }
 
     registers_more<232>();
     const int first_row = (threadIdx.x / GROUP_THREADS - 1) * 64;
-    for (int index = blockIdx.x; index < count; index += gridDim.x) {
-        const GroupedTile at = grouped_tile<S::TILE_M, S::TILE_N>(gemms, index);
+    for (int index = first; index < count; index += step) {
+        const GroupedTile at = grouped_tile<CLUSTER * S::TILE_M, S::TILE_N>(gemms, index);
         const int m = gemms.m[at.gemm], n = gemms.n[at.gemm];
-        const Work work = work_at<S>(at.tile, m, n, k, 1);
+        const Work work = work_at<S>(at.tile, rank, m, n, k, 1);
 
         float accumulators[S::PARTS][S::TILE_N / 2] = {};
         const int last = multiply<S, Major::SPAN, Major::SPAN>(accumulators, work, first_row, smem, ring);
@@ -390,6 +411,7 @@ __device__ __forceinline__ void gemm_group(const Gemms<TensorMap>& gemms, int k,
         const EpilogueArguments<bf16> to = {nullptr, nullptr, nullptr, nullptr, gemms.totals[at.gemm], 0, add};
         accumulate_tile<S>(accumulators, to, work.first_m + first_row, work.first_n, m, n);
     }
+    cluster_sync();
 }
 
 }  // namespace gemm_sm90

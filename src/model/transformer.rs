@@ -73,16 +73,16 @@ impl Transformer {
         observe: impl FnMut(Depth<'_, D>) -> Result<()>,
     ) -> Result<Var<D>> {
         let heads = self.config.heads;
-        self.stack(f, ids, 0, |f, _layer, block, state| f.piece(OnSequences { block, heads, mask }, state), observe)
+        self.stack(f, ids, None, |f, _layer, block, state| f.piece(OnSequences { block, heads, mask }, state), observe)
     }
 
-    /// The stack of blocks on tokens at positions `first..`, with the caller's attention: over the
+    /// The stack of blocks on tokens at positions `first..` (from 0 on without it), with the caller's attention: over the
     /// sequence, or over a cache when decoding.
     pub fn blocks<D: Device, R: Recorder<D>>(
         &self,
         f: &mut Forward<'_, D, R>,
         ids: &Rc<D::Tokens>,
-        first: usize,
+        first: Option<&D::Tokens>,
         mut attend: impl FnMut(&mut Forward<'_, D, R>, usize, &Var<D>) -> Result<Var<D>>,
         observe: impl FnMut(Depth<'_, D>) -> Result<()>,
     ) -> Result<Var<D>> {
@@ -96,7 +96,7 @@ impl Transformer {
         &self,
         f: &mut Forward<'_, D, R>,
         ids: &Rc<D::Tokens>,
-        first: usize,
+        first: Option<&D::Tokens>,
         mut run: impl FnMut(&mut Forward<'_, D, R>, usize, Block, [Var<D>; 2]) -> Result<[Var<D>; 2]>,
         mut observe: impl FnMut(Depth<'_, D>) -> Result<()>,
     ) -> Result<Var<D>> {

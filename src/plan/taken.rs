@@ -274,7 +274,7 @@ impl Load<'_> {
     }
 }
 
-/// The caches of `images` in progress, their prompts and one position of theirs: all positions take the same.
+/// The caches of `images` in progress, their prompts and two positions of theirs: all others take what the second takes.
 fn draw<'a>(
     device: &'a CudaDevice,
     model: &'a Transformer,
@@ -284,7 +284,9 @@ fn draw<'a>(
     length: usize,
 ) -> Result<Decoder<'a, CudaDevice>> {
     let mut decoder = Decoder::prompted(device, model, parameters, images, prompts, length)?;
-    let logits = decoder.step(device.upload_tokens([images, 1], &vec![model.sos(); images])?)?;
+    // The second step is recorded.
+    decoder.step(&vec![model.sos(); images])?;
+    let logits = decoder.step(&vec![model.sos(); images])?;
     let options = SampleOptions::PLAIN;
     device.download_tokens(&device.sample(&logits, options, &vec![0.5; images])?)?;
     Ok(decoder)

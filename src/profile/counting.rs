@@ -37,6 +37,8 @@ pub struct LaunchCounts {
     pub l2_read: f64,
     /// Bytes that L2 takes.
     pub l2_written: f64,
+    /// Bytes that copies bring to shared memory beyond those that L2 gives: a multicast is read once, and goes to several blocks.
+    pub multicast: f64,
     /// Times that the banks of shared memory serve warps, copies and matrix products.
     pub wavefronts: f64,
     /// How many of these are conflicts.
@@ -129,6 +131,7 @@ fn summary(counts: Counts, kernel: &Kernel, shape: &Launch, clusters: u64) -> (L
         let of = |direction: usize| counts.global[direction].sectors + counts.bulk.global[direction].sectors;
         directions.into_iter().map(of).sum::<u64>()
     };
+    let [given, brought] = [counts.bulk.global[0].bytes, counts.bulk.shared[1].bytes];
     let lines: u64 = counts.bulk.shared.iter().map(|lines| lines.lines).sum();
     let multiplied: u64 = counts.wgmma.iter().map(|multiplicand| multiplicand.wavefronts).sum();
     let served: u64 = counts.shared.iter().map(|traffic| traffic.wavefronts).sum();
@@ -140,6 +143,7 @@ fn summary(counts: Counts, kernel: &Kernel, shape: &Launch, clusters: u64) -> (L
         f32_flops: scaled(f32_flops),
         l2_read: 32.0 * scaled(sectors([0, 2])),
         l2_written: 32.0 * scaled(sectors([1, 2])),
+        multicast: scaled(brought.saturating_sub(given)),
         wavefronts: scaled(served + lines + multiplied),
         conflicts: scaled(counts.shared.iter().map(|traffic| traffic.conflicts).sum()),
         ptx_instructions: scaled(counts.warp_instructions),

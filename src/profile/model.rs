@@ -132,7 +132,7 @@ pub fn predict(card: &Card, input: Input<'_>) -> Prediction {
     let of_block = [
         (Bound::Tensor, tensor),
         (Bound::Shared, block(counts.wavefronts)),
-        (Bound::Port, block(counts.l2_read + counts.l2_written) / PORT),
+        (Bound::Port, block(counts.l2_read + counts.l2_written + counts.multicast) / PORT),
         (Bound::Latency, queue / at_once),
     ];
     let clock = card.clock();

@@ -105,7 +105,7 @@ fn as_map<S: Serializer>(terms: &[(Bound, f64)], serializer: S) -> Result<S::Ok,
     serializer.collect_map(terms.iter().copied())
 }
 
-/// A training step on a card, predicted.
+/// A step on a card, predicted: of training, or of drawing a pixel of each image.
 #[derive(Clone, Debug, Serialize)]
 pub struct Profile {
     /// The card's key.
@@ -126,6 +126,8 @@ pub struct Profile {
     pub mfu: f64,
     /// The same counting all of attention, as the PaLM paper does.
     pub mfu_palm: f64,
+    /// Of drawing: fraction of the memory's bandwidth that reading each weight, key and value once would take.
+    pub mbu: Option<f64>,
     /// Launches of a step.
     pub launches: u64,
     /// Measured milliseconds of all kernels, where the step was run on a card.
@@ -157,12 +159,12 @@ impl Profile {
     }
 }
 
-/// Predicts a training step of one micro-batch of `images` images on a card.
+/// Predicts a step on a card: of training, one micro-batch; of sampling, one pixel of each image.
 ///
 /// # Errors
 /// [`ProfileError`].
 pub fn profile(card: &Card, load: Load<'_>) -> Result<Profile, ProfileError> {
-    let trace = Load { work: Work::Training, ..load }.traced(card.traced())?;
+    let trace = load.traced(card.traced())?;
     let counter = Counter::new(&trace, card.shape.architecture());
 
     // Every different launch is counted once, several at a time.
@@ -344,9 +346,15 @@ fn sum_up(card: &Card, load: Load<'_>, rows: Vec<Row>, order: Vec<usize>) -> Pro
     let order = order.into_iter().map(|group| places[group]).collect();
     let rows = sorted.into_iter().map(|(_, row)| Row { share: row.total_us * 1e-6 / step, ..row }).collect();
 
-    let tokens = (load.images * load.length) as f64;
+    // A backward pass is two thirds of a training step. A pixel in the middle attends to as many others as pixels do on average.
+    let (tokens, part) = match load.work {
+        Work::Sampling => (load.images as f64, 1.0 / 3.0),
+        _ => ((load.images * load.length) as f64, 1.0),
+    };
     let whole = ModelConfig { sos: false, ..load.config.clone() };
-    let utilisation = |config: &ModelConfig| config.training_flops_per_token(load.length) * tokens / step / card.peak();
+    let utilisation =
+        |config: &ModelConfig| part * config.training_flops_per_token(load.length) * tokens / step / card.peak();
+    let mbu = (load.work == Work::Sampling).then(|| bytes_of_a_pixel(load) / step / card.memory_bandwidth());
     Profile {
         card: card.shape.key,
         card_name: card.shape.model,
@@ -357,9 +365,18 @@ fn sum_up(card: &Card, load: Load<'_>, rows: Vec<Row>, order: Vec<usize>) -> Pro
         tokens_per_second: tokens / step,
         mfu: utilisation(load.config),
         mfu_palm: utilisation(&whole),
+        mbu,
         launches,
         measured_ms: None,
         rows,
         order,
     }
+}
+
+/// Bytes that drawing the pixel in the middle must read: the weights of blocks and head, and the keys and values of all pixels before.
+fn bytes_of_a_pixel(load: Load<'_>) -> f64 {
+    let ModelConfig { layers, width, vocabulary, .. } = load.config;
+    let weights = 12 * layers * width * width + vocabulary * width;
+    let cache = 2 * layers * width * (load.length / 2) * load.images;
+    (load.precision.bytes() * (weights + cache)) as f64
 }

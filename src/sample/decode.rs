@@ -94,7 +94,7 @@ pub fn generate_watched<D: Device>(
                 Some(decoder) => decoder,
                 none => none.insert(Decoder::prompted(device, model, parameters, images, prompts, length)?),
             };
-            let logits = decoder.step(device.upload_tokens([images, 1], &previous)?)?;
+            let logits = decoder.step(&previous)?;
             device.download_tokens(&device.sample(&logits, options, &uniforms)?)?
         };
         for (image, token) in previous.iter().enumerate() {

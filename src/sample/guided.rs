@@ -56,7 +56,7 @@ pub(super) fn generate<D: Device>(
     let mut previous = vec![model.sos(); rows];
 
     for position in 0..length {
-        let Step { features, mut logits } = decoder.step_with_features(device.upload_tokens([rows, 1], &previous)?)?;
+        let Step { features, mut logits } = decoder.step_with_features(&previous)?;
 
         // Weigh each particle by its pixels so far, and draw anew where that is due.
         cloud.weigh(device, model, parameters, &features)?;

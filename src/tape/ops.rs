@@ -24,7 +24,7 @@ impl<D: Device, R: Recorder<D>> Forward<'_, D, R> {
         wte: ParameterId,
         wpe: ParameterId,
         ids: &Rc<D::Tokens>,
-        first: usize,
+        first: Option<&D::Tokens>,
     ) -> Result<Var<D>> {
         let (tokens, positions) = (self.parameter(wte)?, self.parameter(wpe)?);
         let output = self.device.embedding(tokens, positions, ids, first)?;

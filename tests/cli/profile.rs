@@ -75,6 +75,29 @@ fn the_launches_of_a_step_are_those_of_its_code() {
 }
 
 #[test]
+fn a_pixel_is_predicted_with_the_launches_of_a_drawn_step() {
+    let Some(found) = profile(&["--draw", "--batch", "4"]) else { return };
+    let rows = found["rows"].as_array().unwrap();
+    let count = |name: &str| -> u64 {
+        let of = |row: &&Value| row["name"].as_str().unwrap().starts_with(name);
+        rows.iter().filter(of).map(|row| row["count"].as_u64().unwrap()).sum()
+    };
+    // Four layers of four products, and the head; a norm before each half of a block and one at the end.
+    let kernels = ["attention_decode_bf16", "attention_decode_combine", "linear", "layernorm", "embedding", "sample"];
+    assert_eq!(kernels.map(count), [4, 4, 17, 9, 1, 1]);
+    assert_eq!(count("linear_forward_bf16_few") + count("linear_activate_bf16_few"), 16, "weights of few rows");
+    assert!(number(&found, "mbu") > 0.0 && number(&found, "mbu") < 1.0, "{found}");
+
+    // A training step has none, and more images take longer.
+    assert!(profile(&["--batch", "4"]).unwrap()["mbu"].is_null());
+    assert!(number(&profile(&["--draw", "--batch", "64"]).unwrap(), "step_ms") > number(&found, "step_ms"));
+    let mut command = engine();
+    command.args(["profile", "--model", "tiny", "--resolution", "8", "--draw"]);
+    let said = assert_succeeds(&mut command);
+    assert!(said.contains("Drawing a pixel of each of 16 images") && said.contains("MBU"), "{said}");
+}
+
+#[test]
 fn faster_cards_and_smaller_batches_take_less_time() {
     let Some(h100) = profile(&["--batch", "4", "--card", "h100"]) else { return };
     let step = |flags: &[&str]| number(&profile(flags).unwrap(), "step_ms");

@@ -1,6 +1,7 @@
 //! Training on the CUDA device: against the CPU step by step, and against itself in other orders, as a graph and without.
 
 mod beside;
+mod drawing;
 mod launches;
 mod offload;
 mod recompute;

@@ -18,17 +18,15 @@ fn a_prompt_fed_at_once_is_one_fed_token_by_token() {
         let same = |image: usize| if image == 2 { 1 } else { image };
         let prompts: Vec<u16> = (0..images).flat_map(|image| &targets[same(image)..][..prompt]).copied().collect();
         let token = |image: usize, at: usize| prompts[image * prompt + at];
-        let feed = |at: usize| {
-            let ids: Vec<u16> =
-                (0..images).map(|image| if at == 0 { model.sos() } else { token(image, at - 1) }).collect();
-            device.upload_tokens([images, 1], &ids).unwrap()
+        let feed = |at: usize| -> Vec<u16> {
+            (0..images).map(|image| if at == 0 { model.sos() } else { token(image, at - 1) }).collect()
         };
 
         let mut slow = Decoder::new(&device, &model, &parameters, images, length).unwrap();
-        (0..prompt).for_each(|at| drop(slow.step(feed(at)).unwrap()));
+        (0..prompt).for_each(|at| drop(slow.step(&feed(at)).unwrap()));
         let mut fast = Decoder::prompted(&device, &model, &parameters, images, &prompts, length).unwrap();
         let [slow, fast] =
-            [&mut slow, &mut fast].map(|decoder| device.download(&decoder.step(feed(prompt)).unwrap()).unwrap());
+            [&mut slow, &mut fast].map(|decoder| device.download(&decoder.step(&feed(prompt)).unwrap()).unwrap());
 
         let scale = slow.iter().fold(0.0_f32, |max, value| max.max(value.abs()));
         for (slow, fast) in slow.iter().zip(&fast) {

@@ -372,7 +372,7 @@ fn cached_decoding_is_the_full_forward_pass() {
 
         for position in 0..length {
             let ids: Vec<u16> = (0..BATCH).map(|image| inputs[image * length + position]).collect();
-            let step = decoder.step(device.upload_tokens([BATCH, 1], &ids).unwrap()).unwrap();
+            let step = decoder.step(&ids).unwrap();
             for (image, row) in device.download(&step).unwrap().chunks(colours).enumerate() {
                 let start = (image * length + position) * colours;
                 logits[start..start + colours].copy_from_slice(row);

@@ -4,6 +4,7 @@
 //! `cargo test --test kernels -- ops::cuda_` runs a part. Tests of the CUDA device run on the simulator, or the op table with
 //! `IGPT_TEST_DEVICE=cuda` on a GPU.
 
+mod another_toolkit;
 mod budget;
 mod cards;
 #[cfg(target_os = "linux")]
@@ -15,5 +16,4 @@ mod process;
 #[cfg(target_os = "linux")]
 mod sampling;
 mod schedules;
-mod toolkits;
 mod variants;

@@ -9,9 +9,9 @@ use crate::cli::common::named::named;
 use crate::device::Precision;
 use crate::model::Preset;
 
-/// Predict where the time of a training step goes on a card, launch by launch, without one
+/// Predict where the time of a step goes on a card, launch by launch, without one
 ///
-/// The step's own code says what it would launch; the simulator counts what each launch does, on a sample of its blocks; a model
+/// A step is one of training, or with --draw of drawing one pixel of each image. The step's own code says what it would launch; the simulator counts what each launch does, on a sample of its blocks; a model
 /// makes times of these counts, of the kernels' machine code and of the card's ceilings. Nothing is measured, and every time is a
 /// prediction. Needs a build with CUDA kernels (`cargo xtask toolkit`), and no GPU.
 ///
@@ -20,6 +20,7 @@ use crate::model::Preset;
 #[derive(Args)]
 #[command(after_help = "Examples:\n  igpt-engine profile --model s --batch 32 --card h100\n  \
                   igpt-engine profile --model l --batch 16 --card a100 --json > step.json\n  \
+                  igpt-engine profile --model s --batch 16 --card h100 --draw\n  \
                   igpt-engine profile --model tiny --batch 4 --device cpu")]
 pub struct ProfileCommand {
     /// Size of the model: tiny (4 layers × 128), s (24 × 512), m (36 × 1024), l (48 × 1536), xl (60 × 3072)
@@ -28,9 +29,12 @@ pub struct ProfileCommand {
     /// Width and height of the images; a sequence has its square in tokens
     #[arg(long, value_name = "PIXELS", default_value_t = 32, value_parser = RangedU64ValueParser::<usize>::new().range(1..=256))]
     pub resolution: usize,
-    /// Images of the micro-batch that a step takes [default: 32; 1 on the CPU]
+    /// Images of the micro-batch that a step takes, or that are drawn at once [default: 32; 16 with --draw; 1 on the CPU]
     #[arg(long, value_name = "N", value_parser = RangedU64ValueParser::<usize>::new().range(1..=65_536))]
     pub batch: Option<usize>,
+    /// Of drawing: one pixel of each of --batch images, in the middle of an image
+    #[arg(long, conflicts_with = "device")]
+    pub draw: bool,
     /// `cpu`: measure a step on this machine's processor, in f32
     #[arg(long, value_name = "DEVICE", value_parser = ["cpu"], conflicts_with_all = ["card", "precision", "measure", "svg"])]
     pub device: Option<String>,

@@ -27,7 +27,8 @@ impl ProfileCommand {
         config.validate()?;
         let svg = self.svg.as_deref().map(Output::open).transpose()?;
 
-        let load = Load::new(&config, Work::Training, self.images(), config.positions, self.precision);
+        let work = if self.draw { Work::Sampling } else { Work::Training };
+        let load = Load::new(&config, work, self.images(), config.positions, self.precision);
         let mut profile = predicted(&card, load)?;
         if self.measure {
             let device = CudaDevice::new(0, self.precision)?;
@@ -54,6 +55,10 @@ impl ProfileCommand {
 
     /// Images of a step.
     fn images(&self) -> usize {
-        self.batch.unwrap_or(if self.device.is_some() { 1 } else { 32 })
+        self.batch.unwrap_or(match (self.device.is_some(), self.draw) {
+            (true, _) => 1,
+            (_, true) => 16,
+            _ => 32,
+        })
     }
 }

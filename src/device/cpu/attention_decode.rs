@@ -9,9 +9,9 @@ use pulp::{Arch, Simd, WithSimd};
 use super::CpuDevice;
 use super::math::{exp_in_place, maximum};
 use super::parallel::blocked;
-use super::tensor::CpuTensor;
+use super::tensor::{CpuTensor, CpuTokens};
 use crate::device::Result;
-use crate::device::ops::attention_decode::{AttentionDecodeOps, CacheDims, check};
+use crate::device::ops::attention_decode::{AttentionDecodeOps, CacheDims, check, check_position};
 use crate::device::shape::Shape;
 
 impl AttentionDecodeOps for CpuDevice {
@@ -24,11 +24,13 @@ impl AttentionDecodeOps for CpuDevice {
         qkv: &CpuTensor,
         keys: &mut CpuTensor,
         values: &mut CpuTensor,
-        position: usize,
+        position: &CpuTokens,
         heads: usize,
     ) -> Result<CpuTensor> {
-        let dims = check(qkv.dimensions(), keys.dimensions(), values.dimensions(), position, heads)?;
+        let dims = check(qkv.dimensions(), keys.dimensions(), values.dimensions(), position.shape, heads)?;
         let CacheDims { batch, positions, heads, head_dim } = dims;
+        let position = usize::from(position.ids[0]);
+        check_position(position, positions)?;
         let width = dims.width();
         let mut output = self.tensor(qkv.shape.with_last(width));
 

@@ -4,18 +4,26 @@ use super::CpuDevice;
 use super::math::axpy;
 use super::parallel::{ROW_BLOCK, blocked};
 use super::tensor::{CpuTensor, CpuTokens};
-use crate::device::ops::embedding::{BLANK, EmbeddingDims, EmbeddingOps, check, check_backward};
+use crate::device::ops::embedding::{BLANK, EmbeddingDims, EmbeddingOps, check, check_backward, check_first};
 use crate::device::{Beta, Result, tokens};
 
 impl EmbeddingOps for CpuDevice {
-    fn embedding(&self, table: &CpuTensor, positions: &CpuTensor, ids: &CpuTokens, first: usize) -> Result<CpuTensor> {
-        let dims = check(table.dimensions(), positions.dimensions(), ids.shape, first)?;
+    fn embedding(
+        &self,
+        table: &CpuTensor,
+        positions: &CpuTensor,
+        ids: &CpuTokens,
+        first: Option<&CpuTokens>,
+    ) -> Result<CpuTensor> {
+        let dims = check(table.dimensions(), positions.dimensions(), ids.shape, first.map(|first| first.shape))?;
         tokens::check_rows(&ids.ids, dims.rows)?;
         let EmbeddingDims { batch, tokens, width, .. } = dims;
+        let first = first.map_or(0, |first| first.ids[0]);
+        check_first(first, positions.dimensions()[0], tokens)?;
         let _timed = self.time("embedding", 0.0, 3 * batch * tokens * width);
         let mut y = self.shaped("embedding", &[batch, tokens, width])?;
 
-        let (table, positions, ids) = (table.values(), &positions.values[first * width..], &ids.ids);
+        let (table, positions, ids) = (table.values(), &positions.values[usize::from(first) * width..], &ids.ids);
         let outputs = [blocked(&mut y.values, ROW_BLOCK * width)];
         self.for_each_block(ids.len().div_ceil(ROW_BLOCK), ids.len() * width, outputs, |index, [y]| {
             for (row, y) in y.chunks_exact_mut(width).enumerate() {

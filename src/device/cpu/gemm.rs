@@ -54,6 +54,16 @@ fn own_suits() -> bool {
     suits
 }
 
+/// Has this thread reserve the addresses that faer's GEMM packs into: twice the last cache of the processor, of which it touches as much
+/// as operands are large. Of a server's cache of 480 MiB they are most of what a shell's limit may leave; reserved when threads start,
+/// they are known when a run is fitted to the rest.
+pub(super) fn reserve() {
+    let ones = [1.0_f32; 64 * 64];
+    let mut out = [0.0_f32; 64 * 64];
+    let out = MatMut::from_row_major_slice_mut(&mut out, 64, 64);
+    matmul(out, Accum::Replace, matrix(&ones, 64, 64), matrix(&ones, 64, 64), 1.0, Par::Seq);
+}
+
 /// Bytes that each thread packs operands into.
 #[cfg(test)]
 pub(crate) fn scratch_of_a_thread() -> usize {
@@ -97,7 +107,8 @@ impl CpuDevice {
         let out = MatMut::from_row_major_slice_mut(out, a.nrows(), b.ncols());
         let whole = Tile { out, row: 0, column: 0, a, b };
         let (products, gemm) = (a.nrows() * a.ncols() * b.ncols(), Gemm::of(a.nrows()));
-        if products <= TASK {
+        // On this thread, unless the library would reserve memory for it too; see `reserve`.
+        if products <= TASK && matches!(gemm, Gemm::Own) {
             return self.tiles(whole, TASK, gemm, add, &done);
         }
 

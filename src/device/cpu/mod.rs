@@ -75,6 +75,7 @@ impl CpuDevice {
         let pool = rayon::ThreadPoolBuilder::new()
             .num_threads(threads)
             .thread_name(|index| format!("cpu-device-{index}"))
+            .start_handler(|_| gemm::reserve())
             .build()
             .map_err(|error| Error::unavailable(format!("cannot start {threads} threads: {error}"), "ask for fewer"))?;
         Ok(Self { threads, pool, memory: Pool::new(poison), times: None })

@@ -4,15 +4,16 @@ use super::CudaDevice;
 use super::kernel::{Grid, Kernel, kernel};
 use super::pointer::Pointer;
 use super::tensor::{CudaTensor, int};
+use super::tokens::CudaTokens;
 use crate::device::ops::attention_decode::{AttentionDecodeOps, CacheDims, check};
 use crate::device::shape::Shape;
 use crate::device::{Error, Precision, Result};
 use crate::named::Named;
 
-type Decode = Kernel<(Pointer, Pointer, Pointer, Pointer, i32, i32, i32, f32)>;
+type Decode = Kernel<(Pointer, Pointer, Pointer, Pointer, Pointer, i32, i32, f32)>;
 const F32: Decode = kernel!(ATTENTION_DECODE_F32);
 const BF16: Decode = kernel!(ATTENTION_DECODE_BF16);
-type Combine = Kernel<(Pointer, Pointer, i32, i32, i32)>;
+type Combine = Kernel<(Pointer, Pointer, Pointer, i32, i32)>;
 const COMBINE_F32: Combine = kernel!(ATTENTION_DECODE_COMBINE_F32);
 const COMBINE_BF16: Combine = kernel!(ATTENTION_DECODE_COMBINE_BF16);
 
@@ -29,12 +30,13 @@ impl AttentionDecodeOps for CudaDevice {
         qkv: &CudaTensor,
         keys: &mut CudaTensor,
         values: &mut CudaTensor,
-        position: usize,
+        position: &CudaTokens,
         heads: usize,
     ) -> Result<CudaTensor> {
         let (key_shape, value_shape) = (keys.dimensions(), values.dimensions());
-        let dims = check(qkv.dimensions(), key_shape, value_shape, position, heads)?;
+        let dims = check(qkv.dimensions(), key_shape, value_shape, position.shape, heads)?;
         let CacheDims { batch, positions, heads, head_dim } = dims;
+        position.check_position(positions)?;
         let output = self.tensor(qkv.shape.with_last(dims.width()))?;
         let (decode, combine) = match self.precision {
             Precision::F32 => (&F32, &COMBINE_F32),
@@ -48,10 +50,11 @@ impl AttentionDecodeOps for CudaDevice {
         let grid = grid.with_shared(5 * head_dim.div_ceil(32) * 36 * size_of::<f32>());
         let [keys, values] = [self.cache_mut(keys, "keys")?, self.cache_mut(values, "values")?];
         let (qkv, scale) = (self.operand(qkv)?, 1.0 / (head_dim as f32).sqrt());
-        let (position, columns) = (int(position)?, int(head_dim)?);
+        let (position, columns) = (position.ids.pointer(), int(head_dim)?);
         let arguments = (qkv, keys, values, partials.pointer(), position, int(positions)?, columns, scale);
 
-        // SAFETY: `check` has checked the shapes and the position, `cache_mut` the precision; the partials are as many as the kernels say.
+        // SAFETY: `check` has checked the shapes, `check_position` the position (of replays their caller), `cache_mut` the precision; the
+        // partials are as many as the kernels say.
         unsafe {
             self.driver.launch(decode, grid, arguments)?;
             let grid = Grid { blocks: [heads, batch, 1], ..Grid::line(1, 128) };

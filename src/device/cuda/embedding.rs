@@ -3,13 +3,13 @@
 use super::CudaDevice;
 use super::kernel::{Grid, Kernel, kernel};
 use super::pointer::{NULL, Pointer};
-use super::tensor::{CudaTensor, int};
+use super::tensor::{CudaTensor, Operand, int};
 use super::tokens::CudaTokens;
 use crate::device::ops::embedding::{EmbeddingOps, check, check_backward};
 use crate::device::shape::Shape;
 use crate::device::{Beta, Precision, Result};
 
-type Forward = Kernel<(Pointer, Pointer, Pointer, Pointer, i32, i32)>;
+type Forward = Kernel<(Pointer, Pointer, Pointer, Pointer, Pointer, i32, i32)>;
 const FORWARD_F32: Forward = kernel!(EMBEDDING_F32);
 const FORWARD_BF16: Forward = kernel!(EMBEDDING_BF16);
 
@@ -32,15 +32,17 @@ impl EmbeddingOps for CudaDevice {
         table: &CudaTensor,
         positions: &CudaTensor,
         ids: &CudaTokens,
-        first: usize,
+        first: Option<&CudaTokens>,
     ) -> Result<CudaTensor> {
-        let dims = check(table.dimensions(), positions.dimensions(), ids.shape, first)?;
+        let first_shape = first.map(|first| first.shape);
+        let dims = check(table.dimensions(), positions.dimensions(), ids.shape, first_shape)?;
         ids.check_rows(dims.rows)?;
+        let last = positions.dimensions()[0];
+        first.map_or(Ok(()), |first| first.check_first(last, dims.tokens))?;
         let y = self.tensor(Shape::new("embedding", &[dims.batch, dims.tokens, dims.width])?)?;
 
-        // Row `first` of the positions is the first token's.
         let (table, positions) = (self.floats(table)?, self.floats(positions)?);
-        let positions = positions.pointer().offset(first * dims.width * size_of::<f32>());
+        let first = first.map_or(NULL, |first| first.ids.pointer());
         let kernel = match self.precision {
             Precision::F32 => &FORWARD_F32,
             Precision::Bf16 => &FORWARD_BF16,
@@ -48,9 +50,10 @@ impl EmbeddingOps for CudaDevice {
 
         // A block per token.
         let grid = Grid::line(dims.batch * dims.tokens, 128);
-        let arguments =
-            (table.pointer(), positions, ids.ids.pointer(), y.pointer(), int(dims.tokens)?, int(dims.width)?);
-        // SAFETY: `check` has checked the shapes and that the positions reach; every id is a row of the table or blank.
+        let (read, tokens, width) = ([&table, &positions].map(Operand::pointer), int(dims.tokens)?, int(dims.width)?);
+        let arguments = (read[0], read[1], first, ids.ids.pointer(), y.pointer(), tokens, width);
+        // SAFETY: `check` has checked the shapes and `check_first` that the positions reach (of replays their caller); every id is a row of
+        // the table or blank.
         unsafe { self.driver.launch(kernel, grid, arguments)? };
         Ok(y)
     }

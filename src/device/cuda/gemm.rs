@@ -22,6 +22,8 @@ pub(super) struct Gemm {
     small: Bf16,
     odd: Bf16,
     f32: F32,
+    /// For few rows, if drawing needs it.
+    few: Option<Bf16>,
     /// The large tiles on compute capability 9.0.
     sm90: Sm90,
     rows_of: RowsOf,
@@ -58,13 +60,14 @@ enum RowsOf {
 }
 
 macro_rules! gemm {
-    ($rows_of:ident, $large:ident, $short:ident, $small:ident, $odd:ident, $f32:ident, $sm90:ident) => {
+    ($rows_of:ident, $large:ident, $short:ident, $small:ident, $odd:ident, $f32:ident, $sm90:ident, $few:expr) => {
         Gemm {
             large: kernel!($large),
             short: kernel!($short),
             small: kernel!($small),
             odd: kernel!($odd),
             f32: kernel!($f32),
+            few: $few,
             sm90: linear_sm90::$sm90,
             rows_of: RowsOf::$rows_of,
         }
@@ -78,7 +81,8 @@ pub(super) const FORWARD: Gemm = gemm!(
     LINEAR_FORWARD_BF16_64,
     LINEAR_FORWARD_BF16_ODD,
     LINEAR_FORWARD_F32,
-    FORWARD
+    FORWARD,
+    Some(kernel!(LINEAR_FORWARD_BF16_FEW))
 );
 /// [`FORWARD`] and then the activation.
 pub(super) const ACTIVATE: Gemm = gemm!(
@@ -88,7 +92,8 @@ pub(super) const ACTIVATE: Gemm = gemm!(
     LINEAR_ACTIVATE_BF16_64,
     LINEAR_ACTIVATE_BF16_ODD,
     LINEAR_ACTIVATE_F32,
-    ACTIVATE
+    ACTIVATE,
+    Some(kernel!(LINEAR_ACTIVATE_BF16_FEW))
 );
 /// `a` `[m, k] · bᵀ`, b `[n, k]`.
 pub(super) const TRANSPOSED: Gemm = gemm!(
@@ -98,7 +103,8 @@ pub(super) const TRANSPOSED: Gemm = gemm!(
     LINEAR_TRANSPOSED_BF16_64,
     LINEAR_TRANSPOSED_BF16_ODD,
     LINEAR_TRANSPOSED_F32,
-    TRANSPOSED
+    TRANSPOSED,
+    Some(kernel!(LINEAR_TRANSPOSED_BF16_FEW))
 );
 /// [`TRANSPOSED`] times the activation's derivative.
 pub(super) const ACTIVATE_BACKWARD: Gemm = gemm!(
@@ -108,7 +114,8 @@ pub(super) const ACTIVATE_BACKWARD: Gemm = gemm!(
     LINEAR_ACTIVATE_BACKWARD_BF16_64,
     LINEAR_ACTIVATE_BACKWARD_BF16_ODD,
     LINEAR_ACTIVATE_BACKWARD_F32,
-    ACTIVATE_BACKWARD
+    ACTIVATE_BACKWARD,
+    None
 );
 /// `aᵀ · b`, a `[k, m]`, b `[k, n]`, into f32.
 pub(super) const WEIGHT: Gemm = gemm!(
@@ -118,7 +125,8 @@ pub(super) const WEIGHT: Gemm = gemm!(
     LINEAR_WEIGHT_BF16_64,
     LINEAR_WEIGHT_BF16_ODD,
     LINEAR_WEIGHT_F32,
-    WEIGHT
+    WEIGHT,
+    None
 );
 
 /// Dynamic shared memory of the bf16 kernels: `SHARED_BYTES` of `gemm/bf16.cuh`. A tile of 128 has 4 stages and then the whole
@@ -131,6 +139,12 @@ pub(super) const SHARED_128: usize = 128 * (128 + 8) * 4;
 pub(super) const SHARED_128_SHORT: usize = 3 * (128 + 128) * TILE_K * 2;
 const SHARED_64: usize = 4 * (64 + 64) * TILE_K * 2;
 
+/// The same of those for few rows: `SHARED_BYTES` of `gemm/few_rows.cuh`; and the rows up to which they are taken. Every 16 rows read
+/// the weight once more, from L2; the small tile reads it once, by so few blocks that a card waits for them longer.
+const SHARED_FEW: usize = 8 * 4 * (FEW + FEW) * TILE_K * 2;
+const FEW: usize = 16;
+const FEW_ROWS: usize = 64;
+
 /// Whether a card has its large tiles from the short kernels; both give the same bits. Which tile it is hangs on the shape alone.
 pub(super) fn takes_short(shared_limit: usize) -> bool {
     shared_limit < MEDIUM
@@ -140,8 +154,13 @@ pub(super) fn takes_short(shared_limit: usize) -> bool {
 const fn all_fit(gemms: &[Gemm]) -> bool {
     let mut index = 0;
     while index < gemms.len() {
-        let Gemm { large, short, small, odd, f32, .. } = &gemms[index];
+        let Gemm { large, short, small, odd, f32, few, .. } = &gemms[index];
         let of_64 = [shared_of(small, SHARED_64), shared_of(odd, SHARED_64), shared_of(f32, 0)];
+        if let Some(few) = few
+            && shared_of(few, SHARED_FEW) > SMALLEST
+        {
+            return false;
+        }
         let (large, short) = (shared_of(large, SHARED_128), shared_of(short, SHARED_128_SHORT));
         if blocks_of(MEDIUM, large) < 2
             || blocks_of(SMALLEST, short) < 2
@@ -209,6 +228,11 @@ pub(super) unsafe fn launch(
                 return unsafe { linear_sm90::launch(driver, &gemm.sm90, [a, b], sizes, outputs, splits) };
             }
             let arguments = (a, b, rows, columns, depth, out, bias, hidden, activated, total, activation, add);
+            if let Some(few) = gemm.few.as_ref().filter(|_| m <= FEW_ROWS && splits == 1 && gemm.is_aligned(sizes)) {
+                let grid = Grid { blocks: [n.div_ceil(FEW), m.div_ceil(FEW), 1], ..Grid::line(1, 256) };
+                // SAFETY: as the caller says; rows are multiples of 8 elements, and buffers start aligned.
+                return unsafe { driver.launch(few, grid.with_shared(SHARED_FEW), arguments) };
+            }
             let (kernel, tile, shared) = gemm.variant(sizes, splits, driver.shared_limit);
             let grid = Grid { blocks: tiles(tile), ..Grid::line(1, 128).with_shared(shared) };
             // SAFETY: as the caller says; rows of aligned variants are multiples of 8 elements, and buffers start

@@ -49,6 +49,8 @@ pub(super) const WEIGHT: Sm90 = sm90!(Span, Span, LINEAR_WEIGHT_SM90_COOPERATIVE
 /// Several of [`WEIGHT`] at once.
 const WEIGHTS: Kernel<(Gemms<TensorMap>, i32, i32)> = kernel!(LINEAR_WEIGHTS_SM90);
 
+/// Blocks of a cluster: their tiles lie below one another, and each brings half of the right operand's tile to both.
+const CLUSTER: usize = 2;
 /// Rows of a block's tile, and threads of a block.
 const TILE_M: usize = 128;
 const THREADS: u32 = 384;
@@ -104,7 +106,7 @@ pub(super) unsafe fn launch(
     let result = |at: Pointer| if at.0 == 0 { Ok(TensorMap::NONE) } else { TensorMap::matrix(at, [m, n], 64) };
     let arguments = (
         operand(a, m, TILE_M, gemm.a)?,
-        operand(b, n, tile_n, gemm.b)?,
+        operand(b, n, tile_n / CLUSTER, gemm.b)?,
         result(outputs.out)?,
         result(outputs.hidden)?,
         result(outputs.activated)?,
@@ -118,11 +120,16 @@ pub(super) unsafe fn launch(
         i32::from(outputs.add),
     );
 
-    // One block a multiprocessor; they share the tiles.
-    let tiles = m.div_ceil(TILE_M) * n.div_ceil(tile_n) * splits;
-    let grid = Grid::line(tiles.min(driver.multiprocessors), THREADS).with_shared(shared);
+    // One block a multiprocessor; clusters share the tiles.
+    let tiles = m.div_ceil(CLUSTER * TILE_M) * n.div_ceil(tile_n) * splits;
+    let grid = Grid::line(blocks(tiles, driver), THREADS).with_shared(shared);
     // SAFETY: as the caller says; the maps describe these tensors, and nothing is copied outside of them.
     unsafe { driver.launch(form, grid, arguments) }
+}
+
+/// Blocks of a launch of so many tiles of a cluster.
+fn blocks(tiles: usize, driver: &Driver) -> usize {
+    CLUSTER * tiles.min((driver.multiprocessors / CLUSTER).max(1))
 }
 
 /// Launches the gradients of several weights, all of `k` rows.
@@ -134,9 +141,10 @@ pub(super) unsafe fn launch_weights(driver: &Driver, gemms: &[WeightGemm], k: us
         Ok([TensorMap::matrix(*a, [k, sizes.m], 64)?, TensorMap::matrix(*b, [k, sizes.n], 64)?])
     })?;
 
-    // One block a multiprocessor; they share the tiles of all.
-    let tiles: usize = gemms.iter().map(|gemm| gemm.sizes.m.div_ceil(TILE_M) * gemm.sizes.n.div_ceil(256)).sum();
-    let grid = Grid::line(tiles.min(driver.multiprocessors), THREADS).with_shared(COOPERATIVE);
+    // One block a multiprocessor; clusters share the tiles of all.
+    let tiles_of = |gemm: &WeightGemm| gemm.sizes.m.div_ceil(CLUSTER * TILE_M) * gemm.sizes.n.div_ceil(256);
+    let tiles: usize = gemms.iter().map(tiles_of).sum();
+    let grid = Grid::line(blocks(tiles, driver), THREADS).with_shared(COOPERATIVE);
     // SAFETY: as the caller says; the maps describe these tensors, and nothing is copied outside of them.
     unsafe { driver.launch(&WEIGHTS, grid, (group, int(k)?, i32::from(beta.adds()))) }
 }

@@ -1,6 +1,7 @@
 //! Token ids on the device, and what the host knows of them.
 
 use super::memory::Buffer;
+use crate::device::ops::{attention_decode, embedding};
 use crate::device::{Result, tokens};
 
 /// A dense row-major array of token ids on a [`CudaDevice`](super::CudaDevice).
@@ -36,6 +37,26 @@ impl CudaTokens {
             Known::Below(below) => *below <= vocabulary,
         };
         if inside { Ok(()) } else { tokens::check_targets(&self.download()?, &weights()?, vocabulary) }
+    }
+
+    /// Checks that all of them are positions of a cache of `positions`.
+    pub(super) fn check_position(&self, positions: usize) -> Result<()> {
+        if matches!(self.known, Known::Below(below) if below <= positions) {
+            return Ok(());
+        }
+        self.download()?
+            .iter()
+            .try_for_each(|position| attention_decode::check_position(usize::from(*position), positions))?;
+        Ok(())
+    }
+
+    /// Checks that all of them are positions from which on there are `tokens` of `last`.
+    pub(super) fn check_first(&self, last: usize, tokens: usize) -> Result<()> {
+        if matches!(self.known, Known::Below(below) if below + tokens <= last + 1) {
+            return Ok(());
+        }
+        self.download()?.iter().try_for_each(|first| embedding::check_first(*first, last, tokens))?;
+        Ok(())
     }
 
     pub(super) fn download(&self) -> Result<Vec<u16>> {

@@ -12,12 +12,15 @@ pub trait AttentionDecodeOps: Tensors {
     /// One step of causal attention with a cache: stores this position's keys and values in `keys` and `values`
     /// (`[B, H, positions, d/H]`) at `position`, and attends from `qkv` `[B, 1, 3d]` to positions `0..=position`;
     /// `[B, 1, d]`.
+    ///
+    /// The position `[1, 1]` is read from the device's memory, so that a recorded step reads at each replay what it has been
+    /// overwritten with.
     fn attention_decode(
         &self,
         qkv: &Self::Tensor,
         keys: &mut Self::Tensor,
         values: &mut Self::Tensor,
-        position: usize,
+        position: &Self::Tokens,
         heads: usize,
     ) -> Result<Self::Tensor>;
 }
@@ -52,7 +55,7 @@ pub fn check(
     qkv: &[usize],
     keys: &[usize],
     values: &[usize],
-    position: usize,
+    position: [usize; 2],
     heads: usize,
 ) -> shape_check::Result<CacheDims> {
     const OP: &str = "attention_decode";
@@ -65,8 +68,14 @@ pub fn check(
     let [_, _, positions, _] = <[usize; 4]>::try_from(keys).or_else(|_| error(OP, "keys", "[B, H, T, d/H]", keys))?;
     exactly(OP, "keys", keys, &[batch, heads, positions, head_dim])?;
     exactly(OP, "values", values, keys)?;
-    if position >= positions {
-        return error(OP, "position", format!("below the cache's {positions}"), position);
-    }
+    exactly(OP, "position", &position, &[1, 1])?;
     Ok(CacheDims { batch, positions, heads, head_dim })
+}
+
+/// Checks the position itself, where it is known.
+pub fn check_position(position: usize, positions: usize) -> shape_check::Result<()> {
+    if position < positions {
+        return Ok(());
+    }
+    error("attention_decode", "position", format!("below the cache's {positions}"), position)
 }

@@ -10,13 +10,14 @@ pub const BLANK: u16 = u16::MAX;
 pub trait EmbeddingOps: Tensors {
     /// `y[b, t] = table[ids[b, t]] + positions[first + t]`, `[B, T, d]`; [`BLANK`] has no row and adds nothing.
     ///
-    /// `table` is `[rows, d]`, `positions` `[positions, d]` with `first + T ≤ positions`.
+    /// `table` is `[rows, d]`, `positions` `[positions, d]` with `first + T ≤ positions`. `first` `[1, 1]` is read from the device's
+    /// memory, so that a recorded step reads at each replay what it has been overwritten with; without it the first position is 0.
     fn embedding(
         &self,
         table: &Self::Tensor,
         positions: &Self::Tensor,
         ids: &Self::Tokens,
-        first: usize,
+        first: Option<&Self::Tokens>,
     ) -> Result<Self::Tensor>;
 
     /// `d_table[ids[b, t]] += dy[b, t]`, `d_positions[t] += Σ_b dy[b, t]`. With [`Beta::Zero`] all rows of both are written: those
@@ -49,17 +50,24 @@ pub fn check(
     table: &[usize],
     positions: &[usize],
     ids: [usize; 2],
-    first: usize,
+    first: Option<[usize; 2]>,
 ) -> shape_check::Result<EmbeddingDims> {
     const OP: &str = "embedding";
     let [rows, width] = matrix(OP, "table", table)?;
     let [last, _] = matrix(OP, "positions", positions)?;
     exactly(OP, "positions", positions, &[last, width])?;
     let [batch, tokens] = ids;
-    if first.checked_add(tokens).is_none_or(|end| end > last) {
-        return error(OP, "first", format!("at most {last} positions less {tokens} tokens"), first);
-    }
+    first.map_or(Ok(()), |first| exactly(OP, "first", &first, &[1, 1]))?;
+    check_first(0, last, tokens)?;
     Ok(EmbeddingDims { batch, tokens, width, rows })
+}
+
+/// Checks the position of the first of `tokens` tokens, where it is known, of `last` that there are.
+pub fn check_first(first: u16, last: usize, tokens: usize) -> shape_check::Result<()> {
+    if usize::from(first) + tokens <= last {
+        return Ok(());
+    }
+    error("embedding", "first", format!("at most {last} positions less {tokens} tokens"), first)
 }
 
 /// Checks the shapes of `embedding_backward`.
@@ -84,8 +92,11 @@ mod tests {
 
     #[test]
     fn positions_end_with_their_table() {
-        assert!(check(&[9, 4], &[6, 4], [2, 5], 1).is_ok());
-        assert!(check(&[9, 4], &[6, 4], [2, 5], 2).is_err());
-        assert!(check(&[9, 4], &[6, 4], [2, 5], usize::MAX).is_err());
+        assert!(check(&[9, 4], &[6, 4], [2, 6], None).is_ok());
+        assert!(check(&[9, 4], &[6, 4], [2, 7], None).is_err());
+        assert!(check(&[9, 4], &[6, 4], [2, 5], Some([1, 2])).is_err());
+        assert!(check_first(1, 6, 5).is_ok());
+        assert!(check_first(2, 6, 5).is_err());
+        assert!(check_first(u16::MAX, 6, 5).is_err());
     }
 }

@@ -107,7 +107,8 @@ pub fn embedding(_: &Device) {
         let numbers: Vec<f32> = (0..width).map(|column| column as f32 / 1024.0).collect();
         table.write(row * width, &numbers);
         let positions = Memory::rows(F32, 1, width, width);
-        let arguments = (table.address, positions.address, integers(&[row as u16]), y.address, 1, width as i32);
+        let (ids, first) = (integers(&[row as u16]), NULL);
+        let arguments = (table.address, positions.address, first, ids, y.address, 1, width as i32);
         launch("embedding_f32", [1; 3], (128, 1), 0, arguments);
         y.read(1, width, width)
     });
@@ -177,7 +178,8 @@ pub fn attention_decode(_: &Device) {
         let chunks = 2;
         let partials = Memory::of(F32, heads * chunks * 10);
         let pointers = (qkv.address, keys.address, values.address, partials.address);
-        let arguments = (pointers.0, pointers.1, pointers.2, pointers.3, position, positions as i32, 8, 0.5f32);
+        let at = integers(&[position as u16]);
+        let arguments = (pointers.0, pointers.1, pointers.2, pointers.3, at, positions as i32, 8, 0.5f32);
         launch("attention_decode_f32", [chunks, heads, 1], (128, 1), 5 * 36 * size_of::<f32>(), arguments);
         [
             partials.read(heads, chunks * 10, 10),

@@ -17,6 +17,11 @@ pub fn cache<D: Device>(device: &Tested<D>, dims: CacheDims, numbers: &[f32]) ->
     cache
 }
 
+/// A position in the device's memory.
+fn at_position<D: Device>(device: &Tested<D>, position: usize) -> D::Tokens {
+    device.upload_tokens([1, 1], &[position as u16]).unwrap()
+}
+
 /// Position by position, the same as causal attention over the whole sequence.
 pub fn equals_attention<D: Device>(device: &Tested<D>) {
     let cases = (any::<u64>(), 1..4usize, 1..40usize, 1..4usize, 1..40usize);
@@ -38,7 +43,8 @@ pub fn equals_attention<D: Device>(device: &Tested<D>) {
 
         for token in 0..tokens {
             let row = upload(device, &[batch, 1, 3 * width], &at(&qkv.exact, 3 * width, token));
-            let got = device.attention_decode(&row, &mut keys, &mut values, token, heads).unwrap();
+            let got =
+                device.attention_decode(&row, &mut keys, &mut values, &at_position(device, token), heads).unwrap();
             assert_eq!(device.shape(&got), [batch, 1, width]);
 
             let allowed = device.tolerance(head_dim) * (head_dim as f64).sqrt() + device.tolerance(tokens);
@@ -92,7 +98,7 @@ pub fn chunks_of_no_weight<D: Device>(device: &Tested<D>) {
         let values: Vec<f32> = (0..300).flat_map(|token| vec![(token / 128) as f32; 8]).collect();
         let row = upload(device, &[1, 1, 24], &[vec![8.0; 8], vec![f64::from(far); 8], vec![9.0; 8]].concat());
         let [mut keys, mut values] = [keys, values].map(|numbers| cache(device, dims, &numbers));
-        let got = device.attention_decode(&row, &mut keys, &mut values, 299, 1).unwrap();
+        let got = device.attention_decode(&row, &mut keys, &mut values, &at_position(device, 299), 1).unwrap();
         assert_bits("output", &device.download(&got).unwrap(), &[decides as f32; 8]);
     }
 }
@@ -122,7 +128,8 @@ pub fn check<D: Device>(
     });
     let [mut keys, mut values] = uploaded.each_ref().map(|numbers| cache(device, dims, numbers));
     let row_tensor = upload(device, &[batch, 1, 3 * width], &row);
-    let got = device.attention_decode(&row_tensor, &mut keys, &mut values, position, heads).unwrap();
+    let at = at_position(device, position);
+    let got = device.attention_decode(&row_tensor, &mut keys, &mut values, &at, heads).unwrap();
 
     // Causal attention of all tokens, of which the last is wanted.
     let mut qkv = vec![0.0; batch * sizes.tokens * 3 * width];
@@ -168,7 +175,8 @@ pub fn a_nan_stays_in_its_head<D: Device>(device: &Tested<D>) {
     let decode = |keys: &[f32], values: &[f32]| {
         let [mut keys, mut values] = [keys, values].map(|numbers| cache(device, dims, numbers));
         let row = device.upload(&[batch, 1, 3 * width], &row).unwrap();
-        device.download(&device.attention_decode(&row, &mut keys, &mut values, position, heads).unwrap()).unwrap()
+        let at = at_position(device, position);
+        device.download(&device.attention_decode(&row, &mut keys, &mut values, &at, heads).unwrap()).unwrap()
     };
     let clean = decode(&keys, &values);
 
@@ -194,15 +202,19 @@ pub fn mistakes_are_errors<D: Device>(device: &Tested<D>) {
     let empty =
         |batch, positions| device.attention_cache(CacheDims { batch, positions, heads: 2, head_dim: 4 }).unwrap();
     let (mut keys, mut values) = (empty(2, 7), empty(2, 7));
+    let at = |position| at_position(device, position);
     let row = zeros(&[2, 1, 24]);
-    let result = device.attention_decode(&row, &mut keys, &mut values, 7, 2);
+    let result = device.attention_decode(&row, &mut keys, &mut values, &at(7), 2);
     assert_error(result, &["attention_decode: position must be below the cache's 7, not 7"]);
-    let result = device.attention_decode(&zeros(&[2, 2, 24]), &mut keys, &mut values, 0, 2);
+    let result = device.attention_decode(&zeros(&[2, 2, 24]), &mut keys, &mut values, &at(0), 2);
     assert_error(result, &["attention_decode: qkv must be [B, 1, 3d]"]);
-    let result = device.attention_decode(&row, &mut keys, &mut empty(2, 6), 0, 2);
+    let result = device.attention_decode(&row, &mut keys, &mut empty(2, 6), &at(0), 2);
     assert_error(result, &["attention_decode: values must be [2, 2, 7, 4], not [2, 2, 6, 4]"]);
-    let result = device.attention_decode(&zeros(&[1, 1, 24]), &mut keys, &mut values, 0, 2);
+    let result = device.attention_decode(&zeros(&[1, 1, 24]), &mut keys, &mut values, &at(0), 2);
     assert_error(result, &["attention_decode: keys must be [1, 2, 7, 4], not [2, 2, 7, 4]"]);
-    let result = device.attention_decode(&row, &mut zeros(&[2, 7, 8]), &mut values, 0, 2);
+    let result = device.attention_decode(&row, &mut zeros(&[2, 7, 8]), &mut values, &at(0), 2);
     assert_error(result, &["attention_decode: keys must be [B, H, T, d/H], not [2, 7, 8]"]);
+    let two = device.upload_tokens([1, 2], &[0, 1]).unwrap();
+    let result = device.attention_decode(&row, &mut keys, &mut values, &two, 2);
+    assert_error(result, &["attention_decode: position must be [1, 1], not [1, 2]"]);
 }

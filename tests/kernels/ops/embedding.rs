@@ -40,7 +40,9 @@ pub fn check_forward<D: Device>(device: &Tested<D>, seed: u64, [batch, tokens, w
     let mut ids = random.tokens(batch * tokens, rows);
     ids[batch * tokens / 2] = BLANK;
     let device_ids = device.upload_tokens([batch, tokens], &ids).unwrap();
-    let y = device.embedding(&table.tensor, &positions.tensor, &device_ids, first).unwrap();
+    let at = device.upload_tokens([1, 1], &[first as u16]).unwrap();
+    let at = Some(&at).filter(|_| first > 0);
+    let y = device.embedding(&table.tensor, &positions.tensor, &device_ids, at).unwrap();
     assert_eq!(device.shape(&y), [batch, tokens, width]);
     let expected = reference::embedding(&table.exact, &positions.exact, &ids, tokens, width, first);
     let expected: Vec<f32> = expected.iter().map(|sum| device.representable(f64::from(*sum as f32)) as f32).collect();
@@ -165,19 +167,24 @@ pub fn blanks<D: Device>(device: &Tested<D>) {
     let random = &mut device.random(1);
     let (table, positions) = (Both::random(device, random, &[2, 5]), Both::random(device, random, &[3, 5]));
     let ids = device.upload_tokens([1, 3], &[BLANK; 3]).unwrap();
-    let y = device.embedding(&table.tensor, &positions.tensor, &ids, 0).unwrap();
+    let y = device.embedding(&table.tensor, &positions.tensor, &ids, None).unwrap();
     assert_eq!(device.download(&y).unwrap(), device.download(&positions.tensor).unwrap());
 }
 
 pub fn mistakes_are_errors<D: Device>(device: &Tested<D>) {
     let (mut table, mut positions) = (device.zeros(&[4, 8]).unwrap(), device.zeros(&[6, 8]).unwrap());
     let ids = device.upload_tokens([1, 3], &[0, 3, 1]).unwrap();
-    assert_error(device.embedding(&table, &positions, &ids, 4), &["embedding: first", "6 positions", "not 4"]);
-    assert_error(device.embedding(&table, &positions, &ids, usize::MAX), &["embedding: first"]);
+    let at = |position: u16| device.upload_tokens([1, 1], &[position]).unwrap();
+    assert_error(
+        device.embedding(&table, &positions, &ids, Some(&at(4))),
+        &["embedding: first", "6 positions", "not 4"],
+    );
+    assert_error(device.embedding(&table, &positions, &ids, Some(&at(u16::MAX))), &["embedding: first"]);
+    assert_error(device.embedding(&table, &positions, &ids, Some(&ids)), &["embedding: first must be [1, 1]"]);
     let narrow = device.zeros(&[6, 7]).unwrap();
-    assert_error(device.embedding(&table, &narrow, &ids, 0), &["embedding: positions must be [6, 8], not [6, 7]"]);
+    assert_error(device.embedding(&table, &narrow, &ids, None), &["embedding: positions must be [6, 8], not [6, 7]"]);
     let bad = device.upload_tokens([1, 3], &[0, 4, 1]).unwrap();
-    assert_error(device.embedding(&table, &positions, &bad, 0), &["token 4 at position 1", "4 rows"]);
+    assert_error(device.embedding(&table, &positions, &bad, None), &["token 4 at position 1", "4 rows"]);
     let dy = device.upload(&[1, 3, 8], &[1.0; 24]).unwrap();
     assert_error(
         device.embedding_backward(&dy, &bad, &mut table, &mut positions, Beta::One),

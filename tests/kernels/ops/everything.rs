@@ -49,7 +49,7 @@ pub fn with_the_bits_of_every_card<D: Device>(device: &Tested<D>) -> Vec<Vec<u32
     let ids = device.random(12).tokens(batch * tokens, rows);
     let ids = device.upload_tokens([batch, tokens], &ids).unwrap();
 
-    keep(&device.embedding(&table, &positions, &ids, 0).unwrap());
+    keep(&device.embedding(&table, &positions, &ids, None).unwrap());
     let (mut d_table, mut d_positions) = (tensor(&[rows, width]), tensor(&[tokens, width]));
     device.embedding_backward(&dy, &ids, &mut d_table, &mut d_positions, Beta::One).unwrap();
     keep(&d_table);
@@ -97,7 +97,8 @@ pub fn with_the_bits_of_every_card<D: Device>(device: &Tested<D>) -> Vec<Vec<u32
     let [mut keys, mut values] = [(); 2].map(|()| device.attention_cache(dims).unwrap());
     keep(&device.attention_prefill(&qkv, &mut keys, &mut values, 0, heads).unwrap());
     let row = tensor(&[batch, 1, 3 * width]);
-    keep(&device.attention_decode(&row, &mut keys, &mut values, tokens - 1, heads).unwrap());
+    let at = device.upload_tokens([1, 1], &[tokens as u16 - 1]).unwrap();
+    keep(&device.attention_decode(&row, &mut keys, &mut values, &at, heads).unwrap());
     [&keys, &values].into_iter().for_each(&mut keep);
 
     let logits = tensor(&[batch, tokens, rows]);

@@ -83,6 +83,26 @@ pub fn splits<D: Device>(device: &Tested<D>) {
     );
 }
 
+/// As few rows as images are drawn at once, beside what a block has of them; sums beside its warps' tiles and stages, and columns.
+pub fn few_rows<D: Device>(device: &Tested<D>) {
+    let sizes = [
+        (16, 512, 40),
+        (1, 8, 8),
+        (15, 256, 24),
+        (17, 264, 16),
+        (31, 1024, 8),
+        (32, 1032, 72),
+        (33, 768, 104),
+        (64, 2056, 16),
+        (65, 40, 24),
+    ];
+    each(sizes.into_iter().enumerate(), |(index, (rows, inputs, outputs))| {
+        for out_in in [false, true] {
+            check_forward(device, (index as u64, out_in, index % 2 == 0, rows, inputs, outputs));
+        }
+    });
+}
+
 /// A NaN in a row or a column of an operand reaches that row or column of the result and nothing else; results scale exactly with a power
 /// of two.
 pub fn values_of_any_size<D: Device>(device: &Tested<D>) {
@@ -264,7 +284,15 @@ pub fn mistakes_are_errors<D: Device>(device: &Tested<D>) {
 /// drawing, which is forgotten when the weight changes.
 pub fn one_position<D: Device>(device: &Tested<D>) {
     let (in_out, out_in) = (WeightLayout::InOut, WeightLayout::OutIn);
-    let cases = [([1, 1], in_out), ([5, 16], out_in), ([64, 130], in_out), ([700, 33], out_in), ([2100, 20], in_out)];
+    let cases = [
+        ([1, 1], in_out),
+        ([5, 16], out_in),
+        ([64, 130], in_out),
+        ([264, 40], in_out),
+        ([512, 16], out_in),
+        ([700, 33], out_in),
+        ([2100, 20], in_out),
+    ];
     each(cases, |([inputs, outputs], layout)| {
         let random = &mut device.random(inputs as u64);
         let (most, shape) = (50, if layout == WeightLayout::InOut { [inputs, outputs] } else { [outputs, inputs] });

@@ -86,8 +86,8 @@ macro_rules! op_table {
                 forward, backward, wide, bounds, many_sums, far_from_zero, small_rows, values_of_any_size, mistakes_are_errors
             }
             linear {
-                forward, backward, bounds, large, large_palettes, splits, several_weights, one_position, values_of_any_size,
-                mistakes_are_errors
+                forward, backward, bounds, few_rows, large, large_palettes, splits, several_weights, one_position,
+                values_of_any_size, mistakes_are_errors
             }
             mean_pool { both_ways, bounds, values_of_any_size, mistakes_are_errors }
             memory { values_come_back, rows_are_gathered, values_are_fetched, no_tensor_is_empty }

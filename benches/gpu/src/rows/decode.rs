@@ -74,9 +74,10 @@ fn prepare<'a>(
         }
     }
 
+    let at = device.upload_tokens([1, 1], &[position as u16])?;
     let mut run = move |set: usize| {
         let Set { qkv, keys, values } = &mut on_device[set];
-        device.attention_decode(qkv, keys, values, position, heads)
+        device.attention_decode(qkv, keys, values, &at, heads)
     };
     let got = device.download(&run(0)?)?;
     let checked = Checked::of(got[got.len() - columns..].iter().copied().zip(exact), 2.0);

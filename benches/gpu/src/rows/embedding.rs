@@ -63,7 +63,7 @@ fn forward<'a>(device: &'a CudaDevice, model: &Model, sets: usize, normals: &mut
 
     let run = move |set: usize| {
         let Operands { table, positions, ids, .. } = &all[set];
-        device.embedding(table, positions, ids, 0)
+        device.embedding(table, positions, ids, None)
     };
     let got = device.download(&run(0)?)?;
     let (colour, place) = (usize::from(ids[ids.len() - 1]), model.tokens - 1);

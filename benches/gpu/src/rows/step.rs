@@ -151,7 +151,7 @@ fn sampling(device: &CudaDevice, model: &Model, images: usize, repeats: usize, r
     let ids = vec![transformer.sos(); images];
     let mut logits: Option<std::rc::Rc<CudaTensor>> = None;
     for _ in 0..model.tokens / 2 {
-        logits = Some(decoder.step(device.upload_tokens([images, 1], &ids)?)?);
+        logits = Some(decoder.step(&ids)?);
     }
 
     // All images are given the same tokens, so their logits are the same bits.
@@ -165,7 +165,7 @@ fn sampling(device: &CudaDevice, model: &Model, images: usize, repeats: usize, r
     for _ in 0..repeats {
         let ms = device.elapsed(|| {
             for _ in 0..tokens {
-                decoder.step(device.upload_tokens([images, 1], &ids)?)?;
+                decoder.step(&ids)?;
             }
             Ok(())
         })?;

@@ -31,10 +31,13 @@ pub struct Case {
     /// The simulated card that takes these kernels, if it is not the usual one: those for less shared memory.
     pub card: Option<&'static str>,
     /// The call, with operands of its own.
-    pub run: Box<dyn Fn(&CudaDevice)>,
+    pub run: Run,
     /// The kernels that are measured, by name.
     pub kernels: Vec<(String, Formula)>,
 }
+
+/// A call of ops on a device.
+type Run = Box<dyn Fn(&CudaDevice)>;
 
 /// Of attention: the columns of a head, the card, and the kernels' names after that of their width, keys and queries; `sm90` of those for
 /// compute capability 9.0.
@@ -209,6 +212,7 @@ impl Names {
             }
             cases.push(Case { card, shape: format!("{m} x {n} x {k}"), run: Box::new(run), kernels });
         }
+        cases.extend(self.few_rows());
         cases.extend(self.weights_of_a_block());
         cases
     }
@@ -241,6 +245,34 @@ impl Names {
             Case { card, shape: format!("4 of {width} x {width} x {rows}"), run: Box::new(run), kernels }
         };
         variants.map(case).into()
+    }
+
+    /// A pixel of each of 16 images.
+    fn few_rows(&self) -> Vec<Case> {
+        if self.0 == Precision::F32 {
+            return Vec::new();
+        }
+        let [m, n, k] = [16, 512, 512];
+        let linear = |layout: WeightLayout| {
+            move |device: &CudaDevice| {
+                device.linear(&tensor(device, &[m, 1, k]), &tensor(device, &[k, n]), layout, None).unwrap();
+            }
+        };
+        let mlp = move |device: &CudaDevice| {
+            let (x, up, down) = (tensor(device, &[m, 1, k]), tensor(device, &[k, n]), tensor(device, &[n, k]));
+            let weights = MlpWeights { up: &up, up_bias: None, down: &down, down_bias: None };
+            device.mlp(&x, weights, Activation::QuickGelu).unwrap();
+        };
+        let runs: [(&str, usize, Run); 3] = [
+            ("forward", 1, Box::new(linear(WeightLayout::InOut))),
+            ("transposed", 1, Box::new(linear(WeightLayout::OutIn))),
+            ("activate", 2, Box::new(mlp)),
+        ];
+        let case = |(op, results, run)| {
+            let kernels = vec![self.gemm(op, "few", [m, n, k], 0, results)];
+            Case { card: None, shape: format!("{m} x {n} x {k}"), run, kernels }
+        };
+        runs.into_iter().map(case).collect()
     }
 
     fn attention(&self) -> Vec<Case> {
@@ -290,7 +322,8 @@ impl Names {
         let run = move |device: &CudaDevice| {
             let (qkv, [mut keys, mut values]) =
                 (tensor(device, &[batch, 1, 3 * width]), caches(device, batch, position + 1));
-            device.attention_decode(&qkv, &mut keys, &mut values, position, 2).unwrap();
+            let at = device.upload_tokens([1, 1], &[position as u16]).unwrap();
+            device.attention_decode(&qkv, &mut keys, &mut values, &at, 2).unwrap();
         };
         let read = batch * (3 * size * width + 2 * size * position * width);
         // Of two chunks and two heads.
@@ -408,7 +441,7 @@ impl Names {
             // As different as there are colours.
             let ids: Vec<u16> = (0..places).map(|place| (place * 7 % 512) as u16).collect();
             let ids = device.upload_tokens([batch, tokens], &ids).unwrap();
-            let y = device.embedding(&table, &positions, &ids, 0).unwrap();
+            let y = device.embedding(&table, &positions, &ids, None).unwrap();
             device.embedding_backward(&y, &ids, &mut d_table, &mut d_positions, Beta::One).unwrap();
             let pooled = device.mean_pool(&y).unwrap();
             device.mean_pool_backward(&pooled, tokens).unwrap();

@@ -45,7 +45,7 @@ pub const MUTANTS: &[Mutant] = mutants! {
 
     "linear: swizzle of narrow rows leaves the row":
     "linear" "gemm/bf16.cuh" ["linear_forward", "NAME##_bf16_64"], Bf16, forward, STALE;
-    "CHUNKS >= 8 ? row % 8 : row / 2 % 4" => "row % 8"
+    "CHUNKS >= 8 ? row % 8 : CHUNKS == 4 ? row / 2 % 4 : row / 4 % 2" => "row % 8"
 
     "linear: no swizzle":
     "linear" "gemm/bf16.cuh" ["linear_forward", "NAME##_bf16_64"], Bf16, forward, Found::Conflicts;

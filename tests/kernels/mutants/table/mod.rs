@@ -17,6 +17,7 @@ mod layernorm;
 mod linear;
 mod linear_bf16;
 mod linear_f32;
+mod linear_few_rows;
 mod linear_sm90;
 mod mean_pool;
 mod sample;
@@ -111,7 +112,7 @@ use mutants;
 
 /// All of them.
 pub fn all() -> impl Iterator<Item = &'static Mutant> {
-    const TABLES: [&[Mutant]; 22] = [
+    const TABLES: [&[Mutant]; 23] = [
         linear_bf16::MUTANTS,
         attention_backward::MUTANTS,
         attention_backward_sm90::MUTANTS,
@@ -120,6 +121,7 @@ pub fn all() -> impl Iterator<Item = &'static Mutant> {
         linear_sm90::MUTANTS,
         attention::MUTANTS,
         linear_f32::MUTANTS,
+        linear_few_rows::MUTANTS,
         lap::MUTANTS,
         layernorm::MUTANTS,
         adam::MUTANTS,

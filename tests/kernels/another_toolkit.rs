@@ -1,6 +1,8 @@
 //! The kernels as another toolkit builds them: the op table passes with them too, and on a driver of that toolkit's major release,
 //! which could not load this build's own, training gives the bits of this build.
 //!
+//! Tests start in the order of their names: this one, which compiles for minutes, is among the first.
+//!
 //! `cargo xtask toolkit --cuda 12` installs the other one; `IGPT_OTHER_NVCC` names a compiler of another release.
 
 use std::path::{Path, PathBuf};
@@ -87,7 +89,7 @@ fn kernels_of_another_toolkit_pass_the_op_table_and_train_on_its_drivers() {
     // With this build's kernels, and with the other's on the oldest driver that runs them.
     let bits = folder.path().join("bits");
     let train = |set: &dyn Fn(&mut Command)| {
-        let trained = process::run("toolkits::a_few_steps", |command| {
+        let trained = process::run("another_toolkit::a_few_steps", |command| {
             set(command.env(BITS, &bits));
             command
         });
