@@ -475,7 +475,7 @@ fn a_rank_has_what_is_planned() {
             let load = Load::new(&run.config, Work::Training, 1, LENGTH, Precision::F32);
             let plan = Load { ema: true, shares, ..load }.by_formula();
             let planned = plan.weights + plan.gradients + plan.moments + plan.average + plan.exchange;
-            let (_, bytes) = run.on(world, Sharing { reduction, zero });
+            let (_, bytes) = run.on(world, sharing(reduction, zero));
             for bytes in bytes {
                 let off = planned / bytes as f64 - 1.0;
                 assert!(off.abs() <= 0.03, "level {zero} on {world}, {reduction}: {bytes} bytes, planned {planned}");

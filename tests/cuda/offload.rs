@@ -11,7 +11,7 @@ use igpt_engine::device::{AdamStep, CpuDevice, CudaDevice, Precision};
 use igpt_engine::model::Objective;
 use igpt_engine::plan::{Load, USABLE, Work};
 use igpt_engine::run::checkpoints;
-use igpt_engine::train::{Events, Pace, Session, Settings, StepOutcome};
+use igpt_engine::train::{Events, Pace, Saved, Session, Settings, StepOutcome};
 use test_support::devices;
 
 /// A card of the simulator that no other test has.
@@ -53,7 +53,7 @@ impl Events for Notes {
     fn started(&mut self, _step: u64, _steps: u64) {}
     fn stepped(&mut self, _outcome: &StepOutcome, _pace: &Pace) {}
     fn evaluated(&mut self, _step: u64, _evaluation: &igpt_engine::eval::Evaluation) {}
-    fn saved(&mut self, _step: u64, _checkpoint: &Path) {}
+    fn saved(&mut self, _saved: &Saved<'_>) {}
     fn sampled(&mut self, _step: u64, _picture: &Path) {}
     fn note(&mut self, text: &str) {
         self.0.push(text.to_owned());

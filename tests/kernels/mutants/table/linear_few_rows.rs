@@ -1,6 +1,6 @@
 //! Of the GEMM of few rows.
 
-use super::{Device, Found, Mutant, OUTSIDE, PAST, STALE, WRONG, mutants};
+use super::{Device, Found, Mutant, OUTSIDE, PAST, STALE, TWICE, WRONG, mutants};
 use crate::ops::{linear, mlp};
 use igpt_engine::device::Activation;
 
@@ -39,7 +39,7 @@ pub const MUTANTS: &[Mutant] = mutants! {
     "tiles = blocks_of(k, TILE_K);" => "tiles = k / TILE_K;"
 
     "linear of few rows: all blocks have the first rows":
-    "linear" "gemm/few_rows.cuh" ["KERNEL_FEW(linear_forward"], Bf16, forward, Found::Elsewhere;
+    "linear" "gemm/few_rows.cuh" ["KERNEL_FEW(linear_forward"], Bf16, forward, TWICE;
     "first_m = blockIdx.y * TILE" => "first_m = blockIdx.y / 2 * TILE"
 
     "linear of few rows: sums take the place of stages that are read":
