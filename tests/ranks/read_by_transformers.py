@@ -18,7 +18,10 @@ TOLERANCE = 1e-4
 
 
 def in_files(folder):
-    """Every tensor that the index names, from the file that it names."""
+    """Every tensor that the index names, from the file that it names; or all of the only file."""
+    if (folder / "model.safetensors").is_file():
+        file = safe_open(folder / "model.safetensors", "pt")
+        return {tensor: file.get_tensor(tensor) for tensor in file.keys()}
     index = json.loads((folder / "model.safetensors.index.json").read_text())
     files = {name: safe_open(folder / name, "pt") for name in set(index["weight_map"].values())}
     assert len(files) == 2, sorted(files)
