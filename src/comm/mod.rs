@@ -51,8 +51,8 @@ named! {
 /// What the ranks of a group do together. Every rank calls the same collectives in the same order, with tensors of the same sizes.
 ///
 /// All tensors are f32. A collective takes its place in the device's order of work, as an op does: the main one, or within
-/// [`Beside::beside`](crate::device::Beside::beside) that beside it. The ranks' collectives are in one order all the same, so two that follow each other
-/// in different orders of work have a wait between them.
+/// [`Beside::beside`](crate::device::Beside::beside) that beside it. A rank's collectives are in one order all the same, so two that
+/// follow each other in different orders of work have a wait between them.
 pub trait Comm<D: Device> {
     /// This process, from 0.
     fn rank(&self) -> usize;

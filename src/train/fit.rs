@@ -35,10 +35,9 @@ fn speed<D: Device>(device: &D, precision: Precision) -> Speed {
     card.map_or(none, rates)
 }
 
-/// Sets the micro-batch, how many of them make a step, what is computed again and, where nothing else fits, that moments and master weights lie in the
-/// host's memory, so that the run fits into the memory of one of
-/// `ranks` devices and the step has as many images as before; returns what to say of it. A run that goes on keeps its micro-batch,
-/// which decides bits.
+/// Sets the micro-batch, how many of them make a step, what is computed again and, where nothing else fits, that moments and master
+/// weights lie in the host's memory, so that the run fits into the memory of one of `ranks` devices and the step has as many images as
+/// before; returns what to say of it. A run that goes on keeps its micro-batch, which decides bits.
 pub(super) fn fit<D: Device>(
     device: &D,
     settings: &mut Settings,
