@@ -28,7 +28,7 @@ pub enum Work {
 /// | moments | 8 P | | |
 /// | average | 4 P, of a run with `--ema` | | |
 /// | activations | per token: 2 d, and L·12 d: two residual streams and their norms (4 d), queries, keys and values (3 d), attention's output (d), the MLP's hidden layer (4 d); V for the logits. In f32 always: statistics of each norm (2), log-sum-exps (H per layer), nats and weights (2). Less with `--recompute`: norms keeps d, and L·10 d; norms-mlp d, and L·6 d; block d, and L·d, and neither statistics nor log-sum-exps | | keys and values of every block, L·2 d, on the CPU in f32 |
-/// | workspace | while the last block's MLP goes backward: its activation and gradient (8 d), two gradients of the stream (2 d); less what is free by then, two streams (2 d) and the logits; at least d | 11 d: the stream, its norm, the hidden layer twice, the output; or the features and the logits (d + V; their gradient overwrites them), if that is more. What is computed again comes on top: a norm (d); norms-mlp the hidden layer too (4 d); block all of the last block (10 d and its share in f32) | in f32 the weights once more, as the CPU reads them; 12 d a token of one prompt |
+/// | workspace | while the last block's MLP goes backward: its activation and gradient (8 d), the gradient of the stream (d); less what is free by then, two streams (2 d) and the logits; at least d; and what threads pack operands into, 0.6 MB each on processors without AVX-512 | 11 d: the stream, its norm, the hidden layer twice, the output; or the features and the logits (d + V; their gradient overwrites them), if that is more. What is computed again comes on top: a norm (d); norms-mlp the hidden layer too (4 d); block all of the last block (10 d and its share in f32) | in f32 the weights once more, as the CPU reads them; 12 d a token of one prompt |
 ///
 /// Scores of attention are never stored, on either device.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize)]
@@ -95,7 +95,7 @@ impl Memory {
         let always_f32 = 2.0 + layers * block_f32 + 2.0;
 
         // The streams and logits that are free by the time of the last block's MLP.
-        let workspace = ((10.0 + again - rest) * width - colours).max(width);
+        let workspace = ((9.0 + again - rest) * width - colours).max(width);
         Memory {
             weights,
             gradients: 4.0 * parameters,
