@@ -252,8 +252,11 @@ fn comparable(path: &Path) -> Result<Option<Vec<u8>>> {
 
 /// Lines of JSON, or of a list of hashes, without what hangs on the time or on the run's own path.
 fn without_times(text: &str) -> String {
-    const TIMED: [&str; 8] = [
+    const TIMED: [&str; 11] = [
         "\"tokens_per_second\"",
+        "\"images_per_second\"",
+        "\"data_wait\"",
+        "\"mfu",
         "\"save_stall_ms\"",
         "\"save_write_ms\"",
         "\"elapsed\"",
