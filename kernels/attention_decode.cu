@@ -109,7 +109,8 @@ __device__ __forceinline__ void attention_decode(
     const int padded = skewed_size(head_dim);
     float* query = smem;                 // [padded]
     float* partial_out = smem + padded;  // [WARPS, padded]
-    const int position = *at;
+    // A plain load would have ptxas spill a register in f32.
+    const int position = __ldg(at);
     const int first = blockIdx.x * CHUNK, end = min(position + 1, first + CHUNK);
     if (first > position) return;
     const int warp = threadIdx.x / WARP;

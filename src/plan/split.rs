@@ -376,7 +376,7 @@ mod tests {
             choice.offloads() && choice.zero > 0 && choice.bytes() <= 5.0 * GIB && choice.host <= 3.0 * GIB,
             "{choice:?}"
         );
-        assert!((choice.host / (1.5 * config.parameter_count() as f64) - 1.0).abs() < 1e-9);
+        assert!((choice.host / (1.5 * config.parameter_count() as f64) - 1.0).abs() < 1e-3);
         assert!(moved.alternatives.iter().all(Split::offloads));
         assert!(moved.reasons(&small(None, 3.0 * GIB)).iter().any(|reason| reason.contains("--offload-optimizer")));
         let no_host = small(None, 1.0 * GIB).splits(&by_formula);
