@@ -149,8 +149,9 @@ fn stopped_fine_tuning_goes_on_bit_for_bit() {
     assert_succeeds(finetune(parts, &from, &data, &flags).arg("--resume"));
     assert!(weights_and_moments(parts, 9) == ends);
     assert_eq!(records(parts), records(whole));
-    for microseconds in [0, 1_500, 4_000] {
-        let mut child = start(finetune(killed, &from, &data, &flags).arg("--resume"), 2);
+    // A checkpoint is written while the next steps are taken, and waited for before the next one: behind four steps there is one.
+    for (steps, microseconds) in [(2, 0), (2, 1_500), (4, 4_000)] {
+        let mut child = start(finetune(killed, &from, &data, &flags).arg("--resume"), steps);
         std::thread::sleep(std::time::Duration::from_micros(microseconds));
         let _ = child.kill();
         child.wait().unwrap();

@@ -21,12 +21,26 @@ fn text(path: &Path) -> &str {
     path.to_str().unwrap()
 }
 
+/// Mebibytes of addresses with which one image trains on one thread: mostly what the GEMM reserves, which hangs on the processor's cache.
+fn least(folder: &Path) -> u64 {
+    let model = ["train", "--layers", "1", "--width", "32", "--heads", "2", "--resolution", "8", "--threads", "1"];
+    let small = ["--batch", "1", "--steps", "1", "--eval-every", "0", "--sample-every", "0", "--workers", "1"];
+    let out = folder.join("least");
+    let flags = [&model[..], &small, &["--out", text(&out)]].concat();
+    let trains = |mebibytes: &u64| {
+        let _ = std::fs::remove_dir_all(&out);
+        limited(*mebibytes, &flags).output().unwrap().status.success()
+    };
+    (128..16_384).step_by(128).find(trains).expect("a run of one image in 16 GiB")
+}
+
 #[test]
 fn training_past_a_shells_limit_is_refused_before_it_starts() {
     let folder = tempfile::tempdir().unwrap();
     let run = folder.path().join("run");
     let flags = ["train", "--model", "s", "--resolution", "32", "--batch", "4", "--steps", "1", "--out", text(&run)];
-    let message = assert_refused(&mut limited(1465, &flags));
+    let flags = [&flags[..], &["--threads", "1"]].concat();
+    let message = assert_refused(&mut limited(least(folder.path()) + 1024, &flags));
     for word in ["training iGPT-S", "--batch 4", "this process (ulimit -v) has 1.", "smaller --batch"] {
         assert!(message.contains(word), "no {word}: {message}");
     }
@@ -68,18 +82,7 @@ fn an_allocation_that_fails_is_said_and_not_aborted() {
 fn a_run_is_fitted_to_a_shells_limit() {
     let folder = tempfile::tempdir().unwrap();
     let run = folder.path().join("run");
-    // What a run of one image takes of addresses is mostly the GEMM's, which hangs on the processor's cache.
-    let least = {
-        let model = ["train", "--layers", "1", "--width", "32", "--heads", "2", "--resolution", "8", "--threads", "1"];
-        let small = ["--batch", "1", "--steps", "1", "--eval-every", "0", "--sample-every", "0", "--workers", "1"];
-        let other = folder.path().join("least");
-        let flags = [&model[..], &small, &["--out", text(&other)]].concat();
-        let trains = |mebibytes: &u64| {
-            let _ = std::fs::remove_dir_all(&other);
-            limited(*mebibytes, &flags).output().unwrap().status.success()
-        };
-        (128..16_384).step_by(128).find(trains).expect("a run of one image in 16 GiB")
-    };
+    let least = least(folder.path());
     // 256 images of 256 tokens at once would be 1.5 GiB.
     let model = ["train", "--layers", "2", "--width", "128", "--heads", "2", "--resolution", "16", "--threads", "1"];
     let small = ["--global-batch", "256", "--steps", "1", "--eval-every", "0", "--sample-every", "0", "--workers", "1"];

@@ -107,6 +107,24 @@ fn faster_cards_and_smaller_batches_take_less_time() {
     assert!(step(&["--batch", "64", "--card", "h100"]) > h100);
 }
 
+/// Measured here: no figure is asked for, but that the parts make the whole.
+#[test]
+fn a_step_on_this_processor_is_measured_op_by_op() {
+    let mut command = engine();
+    command.args(["profile", "--device", "cpu", "--model", "tiny", "--resolution", "8", "--threads", "1", "--json"]);
+    let found: Value = serde_json::from_str(&assert_succeeds(&mut command)).expect("one JSON object");
+    let rows = found["rows"].as_array().unwrap();
+    let names: Vec<&str> = rows.iter().map(|row| row["op"].as_str().unwrap()).collect();
+    assert!(["linear", "mlp", "attention", "adam"].iter().all(|op| names.contains(op)), "{names:?}");
+    for key in ["step_ms", "tokens_per_second", "gflops", "of_gemm", "gemm_gflops", "memory_gbytes"] {
+        assert!(number(&found, key) > 0.0, "{key} of {found}");
+    }
+    let ops: f64 = rows.iter().map(|row| number(row, "ms")).sum();
+    let shares: f64 = rows.iter().map(|row| number(row, "share")).sum();
+    let rest = number(&found, "rest_ms");
+    assert!((ops / (ops + rest) - shares).abs() < 1e-6, "{ops} ms in ops, {rest} beside, {shares} of the whole");
+}
+
 #[test]
 fn what_cannot_be_is_refused_with_what_can() {
     let refused = |flags: &[&str]| assert_refused(engine().arg("profile").args(flags));
