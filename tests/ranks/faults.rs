@@ -3,7 +3,7 @@
 use crate::{Ended, Libraries, place, state};
 
 /// A first step, in which kernels are loaded, may take long on a busy machine; those after it take a fraction of a second.
-const FLAGS: [&str; 6] = ["--steps", "4", "--collective-timeout", "5", "--meeting-timeout", "50"];
+const FLAGS: [&str; 6] = ["--steps", "4", "--collective-timeout", "15", "--meeting-timeout", "50"];
 
 /// A collective of the third step, which is a replayed graph: seven come before the first, three of which gather weights, and eight in
 /// each: of three buckets an all-gather of weights and a reduce-scatter, of norms, and of losses.
@@ -57,7 +57,7 @@ fn a_rank_that_dies_between_collectives_is_named() {
     let Some(ended) = with_fault(&format!("rank=1,{IN_STEP_3},kind=die"), &[]) else { return };
     assert_eq!(ended[1].code, Some(9));
     let parts =
-        ["rank 0 of 2 has waited 5 s for step 3", "rank 1 is gone: it was last seen at", "its last collective is"];
+        ["rank 0 of 2 has waited 15 s for step 3", "rank 1 is gone: it was last seen at", "its last collective is"];
     assert_told(&ended, &[0], &parts);
 }
 
@@ -71,7 +71,7 @@ fn rank_0_that_dies_inside_of_one_is_named() {
 #[test]
 fn a_rank_that_hangs_ends_too() {
     let Some(ended) = with_fault(&format!("rank=1,{IN_STEP_3},kind=hang"), &[]) else { return };
-    assert_told(&ended, &[0, 1], &["has waited 5 s for step 3", "its last collective is number"]);
+    assert_told(&ended, &[0, 1], &["has waited 15 s for step 3", "its last collective is number"]);
 }
 
 #[test]
