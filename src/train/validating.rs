@@ -74,6 +74,8 @@ impl<D: Device> TrainingLoop<'_, D> {
         let Criterion { objective, masking, .. } = *self.trainer.criterion();
         let (device, model, parameters) = (self.trainer.device(), self.trainer.model(), self.trainer.parameters());
         let masks = Masks::Random { masking, per_image: 1 };
+
+        // Half as many at a time where memory ends.
         loop {
             let batch = self.schedule.eval_batch;
             let plan = EvaluationPlan { images, batch, objective, masks };

@@ -17,7 +17,7 @@ fn on_simulator() -> bool {
 }
 
 /// The whole table on each card. An ordinary run has it on four: here on the default's, under `cargo xtask test` on an A100 and an
-/// H100, and in `toolkits` on the newest, with the other toolkit's kernels.
+/// H100, and in `another_toolkit` on the newest, with the other toolkit's kernels.
 #[test]
 fn the_op_table_passes_on_every_card() {
     if !on_simulator() {

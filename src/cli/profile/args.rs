@@ -11,7 +11,8 @@ use crate::model::Preset;
 
 /// Predict where the time of a step goes on a card, launch by launch, without one
 ///
-/// A step is one of training, or with --draw of drawing one pixel of each image. The step's own code says what it would launch; the simulator counts what each launch does, on a sample of its blocks; a model
+/// A step is one of training, or with --draw of drawing one pixel of each image. The step's own code says what it would launch; the
+/// simulator counts what each launch does, on a sample of its blocks; a model
 /// makes times of these counts, of the kernels' machine code and of the card's ceilings. Nothing is measured, and every time is a
 /// prediction. Needs a build with CUDA kernels (`cargo xtask toolkit`), and no GPU.
 ///

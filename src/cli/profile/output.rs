@@ -13,29 +13,8 @@ use crate::report::html::grouped;
 
 /// The table for people: the step, its launches, the share of each op.
 pub fn say_profile(command: &ProfileCommand, profile: &Profile) -> Result<()> {
-    let Profile { card_name, step_ms, gaps_ms, tokens_per_second, mfu, mfu_palm, mbu, launches, .. } = profile;
-    let (model, batch, side, rate) =
-        (command.model.name(), command.images(), command.resolution, grouped(*tokens_per_second as u64));
-    if let Some(mbu) = mbu {
-        say(format_args!(
-            "Drawing a pixel of each of {batch} images of {side} x {side}, the one in the middle, by {model} on {card_name}"
-        ))?;
-        say(format_args!(""))?;
-        say(format_args!("  predicted    {step_ms:.3} ms, {rate} pixels/s"))?;
-        say(format_args!(
-            "  predicted    {:.1} % MBU: reading each weight, key and value once, of the memory's bandwidth",
-            100.0 * mbu
-        ))?;
-    } else {
-        say(format_args!("A training step of {model}, {batch} images of {side} x {side}, on {card_name}"))?;
-        say(format_args!(""))?;
-        say(format_args!("  predicted    {step_ms:.1} ms, {rate} tokens/s"))?;
-        say(format_args!(
-            "  predicted    {:.1} % MFU counting the causal half of attention, {:.1} % counting all of it",
-            100.0 * mfu,
-            100.0 * mfu_palm
-        ))?;
-    }
+    let Profile { gaps_ms, launches, .. } = profile;
+    say_step(command, profile)?;
     say(format_args!("  launches     {launches}, with {gaps_ms:.3} ms between them"))?;
     if let Some(measured) = profile.measured_ms {
         say(format_args!("  measured     {measured:.1} ms of kernels"))?;
@@ -44,6 +23,35 @@ pub fn say_profile(command: &ProfileCommand, profile: &Profile) -> Result<()> {
     say_rows(profile, command.top)?;
     say(format_args!(""))?;
     say_shares(profile)
+}
+
+/// What kind of step it is, its time, and how much of the card that uses.
+fn say_step(command: &ProfileCommand, profile: &Profile) -> Result<()> {
+    let Profile { card_name, step_ms, tokens_per_second, mfu, mfu_palm, mbu, .. } = profile;
+    let (model, batch, side) = (command.model.name(), command.images(), command.resolution);
+    let rate = grouped(*tokens_per_second as u64);
+
+    // Of drawing: the memory is what matters.
+    if let Some(mbu) = mbu {
+        let images = format!("{batch} images of {side} x {side}");
+        say(format_args!("Drawing a pixel of each of {images}, the one in the middle, by {model} on {card_name}"))?;
+        say(format_args!(""))?;
+        say(format_args!("  predicted    {step_ms:.3} ms, {rate} pixels/s"))?;
+        return say(format_args!(
+            "  predicted    {:.1} % MBU: reading each weight, key and value once, of the memory's bandwidth",
+            100.0 * mbu
+        ));
+    }
+
+    // Of training: tensor cores.
+    say(format_args!("A training step of {model}, {batch} images of {side} x {side}, on {card_name}"))?;
+    say(format_args!(""))?;
+    say(format_args!("  predicted    {step_ms:.1} ms, {rate} tokens/s"))?;
+    say(format_args!(
+        "  predicted    {:.1} % MFU counting the causal half of attention, {:.1} % counting all of it",
+        100.0 * mfu,
+        100.0 * mfu_palm
+    ))
 }
 
 /// The launches, the longest first.
