@@ -7,7 +7,7 @@ use multiversion::{multiversion, target::target_cfg_f};
 
 use super::tile::{Block, HeadRows, Rows, STRIP, Strip, mix, scores};
 use super::{Seen, Sizes};
-use crate::device::cpu::math::{exp2, fold};
+use crate::device::cpu::math::{exp2, fold, mul_add};
 
 /// Blocks of keys in a tile: the more, the fewer reductions across lanes; 4 keep the tile's scores in half of the L1
 /// cache.
@@ -61,18 +61,18 @@ pub(super) fn forward_block(packed: &Packed<'_>, sizes: Sizes, seen: Seen, block
         let blocks = first..visible.min(first + TILE);
         let keys = blocks.len() * STRIP;
 
-        // S = Q Kᵀ as exponents of 2, masked.
+        // S = Q Kᵀ, masked.
         for key_block in blocks.clone() {
             let column = (key_block - first) * STRIP;
             let keys = &packed.keys[key_block * dimensions..][..dimensions];
-            scores::<FMA, WIDE, KEYS>(queries, keys, &mut tile, column, |_, score| scale * score);
+            scores::<FMA, WIDE, KEYS>(queries, keys, &mut tile, column, |_, score| score);
             seen.fill_unseen(block, key_block, &mut tile, column, f32::NEG_INFINITY);
         }
 
-        // Online softmax: P = 2^(S − max), with the sums so far rescaled where the maximum has risen.
+        // Online softmax: P = 2^(scale · S − max), with the sums so far rescaled where the maximum has risen.
         for (query, scores) in tile.iter_mut().enumerate() {
             let scores = scores[..keys].as_chunks_mut::<STRIP>().0;
-            online_softmax::<FMA>(scores, query, &mut max[query], &mut sum[query], mixed.output);
+            online_softmax::<FMA>(scores, scale, query, &mut max[query], &mut sum[query], mixed.output);
         }
 
         // O += P V. `exp2` ends at 2⁻¹²⁶, so the weights of keys that are not seen are set to 0.
@@ -99,6 +99,7 @@ pub(super) fn forward_block(packed: &Packed<'_>, sizes: Sizes, seen: Seen, block
 #[inline(always)]
 fn online_softmax<const FMA: bool>(
     scores: &mut [Strip],
+    scale: f32,
     query: usize,
     max: &mut f32,
     sum: &mut f32,
@@ -111,7 +112,7 @@ fn online_softmax<const FMA: bool>(
             *lane = if score > *lane { score } else { *lane };
         }
     }
-    let row_max = fold(lanes, |a, b| if b > a { b } else { a });
+    let row_max = scale * fold(lanes, |a, b| if b > a { b } else { a });
 
     // A new maximum: rescale what was summed under the old one.
     if row_max > *max {
@@ -119,7 +120,7 @@ fn online_softmax<const FMA: bool>(
         *max = row_max;
         *sum *= factor;
         for block in output {
-            block[query].iter_mut().for_each(|value| *value *= factor);
+            rescale(&mut block[query], factor);
         }
     }
 
@@ -127,9 +128,15 @@ fn online_softmax<const FMA: bool>(
     let mut lanes = [0.0; STRIP];
     for strip in scores {
         for (lane, score) in lanes.iter_mut().zip(strip) {
-            *score = exp2::<FMA>(*score - *max);
+            *score = exp2::<FMA>(mul_add::<FMA>(scale, *score, -*max));
             *lane += *score;
         }
     }
     *sum += fold(lanes, |a, b| a + b);
+}
+
+/// A function of its own: inlined, a loop over the blocks becomes one over their columns, float by float.
+#[inline(never)]
+fn rescale(row: &mut Strip, factor: f32) {
+    row.iter_mut().for_each(|value| *value *= factor);
 }
