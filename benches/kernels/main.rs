@@ -2,7 +2,7 @@
 //!
 //! Throughput is in useful FLOPs ("elements": Gelem/s is GFLOP/s) for GEMMs and attention, where causal attention counts
 //! only what the mask leaves: `4·B·T²·d / 2` forward and `10·B·T²·d / 2` backward, scores recomputed included. All other ops
-//! are in bytes read and written at least once. Compare with the `gemm` line of the same run, not with other days.
+//! are in bytes read and written at least once. Compare lines of the same run, not with other days.
 //!
 //! Then the CUDA device's kernels, those with the argument in their name: counts from the simulator, or with
 //! `IGPT_TEST_DEVICE=cuda` times on a GPU ([`cuda`]); `IGPT_TEST_DEVICE=cpu` leaves them out.
@@ -15,8 +15,6 @@ use std::hint::black_box;
 
 use criterion::measurement::WallTime;
 use criterion::{BenchmarkGroup, Criterion, Throughput, criterion_group};
-use faer::linalg::matmul::matmul;
-use faer::{Accum, Mat, Par};
 use igpt_engine::device::prelude::*;
 use igpt_engine::device::{
     Activation, AdamStep, Beta, CpuDevice, Mask, MlpGradients, MlpWeights, Norm, SampleOptions, WeightLayout,
@@ -61,17 +59,6 @@ fn gemms(criterion: &mut Criterion) {
         let (up, down) = (tensor(&device, &[width, hidden]), tensor(&device, &[hidden, width]));
         let (mut d_up, mut d_down) = (tensor(&device, &[width, hidden]), tensor(&device, &[hidden, width]));
         let mut group = criterion.benchmark_group(name);
-
-        // What a library's GEMM reaches here.
-        flops(&mut group, 2 * rows * width * hidden);
-        let (a, b) = (
-            Mat::<f32>::from_fn(width, rows, |i, j| (i + j) as f32),
-            Mat::<f32>::from_fn(hidden, width, |i, j| (i + j) as f32),
-        );
-        let mut c = Mat::<f32>::zeros(hidden, rows);
-        group.bench_function("gemm", |bencher| {
-            bencher.iter(|| matmul(&mut c, Accum::Replace, &b, &a, 1.0, Par::rayon(device.threads())));
-        });
 
         flops(&mut group, 2 * rows * width * 3 * width);
         group.bench_function("linear", |bencher| {

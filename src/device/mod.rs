@@ -64,7 +64,7 @@ pub use shape_check::ShapeError;
 pub use tensors::{GpuMemory, Tensors};
 
 /// Raised when an op's results have other bits than before: what was begun with the old ones does not go on with the new.
-pub const ARITHMETIC: u32 = 2;
+pub const ARITHMETIC: u32 = 3;
 
 /// Every trait of a device, for code that names one device: `use device::prelude::*`. Generic code says [`Device`].
 pub mod prelude {

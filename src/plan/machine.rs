@@ -9,11 +9,8 @@ use crate::device::{CpuDevice, LinearOps, Result, Tensors, WeightLayout};
 /// Rows, inputs and outputs of the GEMM whose rate is measured.
 pub const GEMM_SIDE: usize = 1024;
 
-/// Bytes that the GEMM is given for its measurement, beside what its library reserves.
+/// Bytes that the GEMM is given for its measurement, its threads included.
 pub(super) const GEMM_ROOM: f64 = (1_u64 << 29) as f64;
-
-/// A processor's last cache where the system does not tell.
-const USUAL_CACHE: f64 = 64.0 * (1_u64 << 20) as f64;
 
 /// Runs of the GEMM, of which the fastest counts.
 const GEMM_RUNS: usize = 8;
@@ -48,9 +45,7 @@ impl Machine {
         let processor = field("/proc/cpuinfo", "model name");
         let driver = std::fs::read_to_string("/proc/driver/nvidia/version").ok();
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
-        // The library reserves twice the last cache for each thread, and uses little of it.
-        let reserved = 2.0 * cores as f64 * last_cache(root()).unwrap_or(USUAL_CACHE);
-        let has_room = host_memory().reachable() >= GEMM_ROOM + reserved;
+        let has_room = host_memory().reachable() >= GEMM_ROOM;
         Ok(Machine {
             processor: processor.unwrap_or_else(|| std::env::consts::ARCH.to_owned()),
             cores,
@@ -115,17 +110,6 @@ pub fn available_memory() -> Option<f64> {
 
 fn total_memory(root: &Path) -> Option<f64> {
     field(root.join("proc/meminfo"), "MemTotal").and_then(|text| bytes(&text))
-}
-
-/// Bytes of the largest cache of the first processor.
-fn last_cache(root: &Path) -> Option<f64> {
-    let size = |index: usize| {
-        let path = format!("sys/devices/system/cpu/cpu0/cache/index{index}/size");
-        let text = std::fs::read_to_string(root.join(path)).ok()?;
-        // `32768K`
-        Some(1024.0 * text.trim().strip_suffix('K')?.parse::<f64>().ok()?)
-    };
-    (0..8).map_while(size).max_by(f64::total_cmp)
 }
 
 fn root() -> &'static Path {
@@ -198,10 +182,6 @@ mod tests {
         };
         let mebibytes = |memory: &HostMemory| memory.reachable() / f64::from(1 << 20);
 
-        assert_eq!(last_cache(root.path()), None);
-        write("sys/devices/system/cpu/cpu0/cache/index0/size", "48K\n");
-        write("sys/devices/system/cpu/cpu0/cache/index1/size", "491520K\n");
-        assert_eq!(last_cache(root.path()), Some(480.0 * f64::from(1 << 20)));
         let nothing = HostMemory::below(root.path());
         assert_eq!((nothing.reachable(), nothing.owner().as_str()), (f64::INFINITY, "this machine"));
         write("proc/meminfo", "MemTotal:  1048576 kB\nMemAvailable: 5 kB\n");

@@ -1,11 +1,10 @@
 //! A linear classifier, and what it says of rows.
 
-use faer::linalg::matmul::matmul;
-use faer::{Accum, MatMut, MatRef, Par};
 use rayon::prelude::*;
 
 use super::error::Result;
 use super::features::matrix::{ROW_BLOCK, Rows, read_block};
+use super::product::{View, add_product};
 
 /// `logits = x · Wᵀ + b`.
 #[derive(Clone, Debug, PartialEq)]
@@ -37,10 +36,9 @@ impl Classifier {
         for logits in logits.chunks_exact_mut(self.classes) {
             logits.copy_from_slice(&self.intercepts);
         }
-        let weights = MatRef::from_row_major_slice(&self.weights, self.classes, self.width);
-        let x = MatRef::from_row_major_slice(x, rows, self.width);
-        let out = MatMut::from_row_major_slice_mut(logits, rows, self.classes);
-        matmul(out, Accum::Add, x, weights.transpose(), 1.0, Par::Seq);
+        let weights = View::new(&self.weights, [self.classes, self.width], self.width);
+        let x = View::new(x, [rows, self.width], self.width);
+        add_product(logits, self.classes, 1.0, x, weights.transpose());
     }
 
     /// The class of each row: that of the highest logit, the first of equals.

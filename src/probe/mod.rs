@@ -18,6 +18,7 @@ mod few_labels;
 mod inputs;
 mod outcome;
 mod passes;
+mod product;
 pub(crate) mod protocol;
 mod session;
 mod settings;

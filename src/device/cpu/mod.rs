@@ -22,8 +22,6 @@ mod linear;
 mod math;
 mod mean_pool;
 mod mlp;
-#[cfg(target_arch = "x86_64")]
-mod panels;
 mod parallel;
 mod sample;
 mod spike;
@@ -34,10 +32,11 @@ mod timing;
 use std::sync::{Arc, Mutex};
 
 #[cfg(test)]
-pub(crate) use gemm::scratch_of_a_thread;
+pub(crate) use gemm::scratch as gemm_scratch;
 pub use tensor::{CpuTensor, CpuTokens};
 pub use timing::{OpTime, OpTimes};
 
+use self::gemm::Kernel;
 use self::tensor::{Buffer, Pool};
 use super::shape::Shape;
 use super::{Error, MemoryUse, Result};
@@ -47,6 +46,8 @@ pub struct CpuDevice {
     threads: usize,
     pool: rayon::ThreadPool,
     memory: Arc<Pool>,
+    /// What GEMMs are multiplied by.
+    kernel: &'static dyn Kernel,
     /// Times of ops, if they are kept.
     times: Option<Mutex<OpTimes>>,
 }
@@ -75,10 +76,9 @@ impl CpuDevice {
         let pool = rayon::ThreadPoolBuilder::new()
             .num_threads(threads)
             .thread_name(|index| format!("cpu-device-{index}"))
-            .start_handler(|_| gemm::reserve())
             .build()
             .map_err(|error| Error::unavailable(format!("cannot start {threads} threads: {error}"), "ask for fewer"))?;
-        Ok(Self { threads, pool, memory: Pool::new(poison), times: None })
+        Ok(Self { threads, pool, memory: Pool::new(poison), kernel: gemm::fastest(), times: None })
     }
 
     /// Threads that compute.

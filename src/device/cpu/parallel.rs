@@ -99,4 +99,10 @@ impl<'a> Scattered<'a> {
         // SAFETY: inside the borrowed slice by the assertion, and the caller's alone.
         unsafe { std::slice::from_raw_parts_mut(self.start.add(first), len) }
     }
+
+    /// Where `len` elements from `first` on are.
+    pub(super) fn pointer(&self, first: usize, len: usize) -> *mut f32 {
+        assert!(first.checked_add(len).is_some_and(|end| end <= self.len), "part of a tensor past its end");
+        self.start.wrapping_add(first)
+    }
 }

@@ -1,5 +1,6 @@
 //! Multinomial logistic regression: its objective, and the methods that minimise it.
 
+mod cholesky;
 pub(crate) mod fit;
 pub mod lbfgs;
 pub mod line_search;

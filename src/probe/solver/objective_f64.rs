@@ -1,12 +1,11 @@
 //! The objective in f64, on the host: what is reported, and what the solver corrects its f32 products by.
 
-use faer::linalg::matmul::matmul;
-use faer::{Accum, MatMut, MatRef, Par};
 use rayon::prelude::*;
 
 use crate::probe::classifier::Classifier;
 use crate::probe::error::Result;
 use crate::probe::features::matrix::{ROW_BLOCK, Rows, read_block};
+use crate::probe::product::{View, add_product};
 
 /// `½‖W‖² + C · Σ CE` and its parts at a classifier.
 #[derive(Clone, Debug)]
@@ -52,14 +51,8 @@ impl ObjectiveF64 {
                     let cross_entropy: f64 =
                         residuals.chunks_exact_mut(classes).zip(labels).map(|(row, label)| residual(row, *label)).sum();
                     let mut product = vec![0.0; classes * width];
-                    matmul(
-                        MatMut::from_row_major_slice_mut(&mut product, classes, width),
-                        Accum::Replace,
-                        MatRef::from_row_major_slice(&residuals, count, classes).transpose(),
-                        MatRef::from_row_major_slice(&x, count, width),
-                        1.0,
-                        Par::Seq,
-                    );
+                    let p_minus_y = View::new(&residuals, [count, classes], classes).transpose();
+                    add_product(&mut product, width, 1.0, p_minus_y, View::new(&x, [count, width], width));
                     Ok((cross_entropy, product, logits, residuals))
                 })
                 .collect::<Result<_>>()?;

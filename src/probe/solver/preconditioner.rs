@@ -14,10 +14,7 @@
 //! | synth | 1 | 31 | 378 |
 //! | synth | 100 | 48 | 2341 |
 
-use faer::dyn_stack::{MemBuffer, MemStack};
-use faer::linalg::cholesky::llt;
-use faer::{Conj, Mat, MatMut, Par, Spec};
-
+use super::cholesky::Cholesky;
 use crate::probe::error::{ProbeError, Result};
 
 /// Widest features that get a factor: its size is their square, its cost their cube. Wider ones are scaled column by column.
@@ -25,8 +22,8 @@ pub const MAX_FACTOR_WIDTH: usize = 4096;
 
 /// `(I + C·a·X̃ᵀX̃)⁻¹`, or of its diagonal alone.
 pub enum Preconditioner {
-    /// Lower Cholesky factor `[F, F]`.
-    Factor(Mat<f64>),
+    /// Of `[F, F]`.
+    Factor(Cholesky),
     /// Reciprocals, `[F]`.
     Diagonal(Vec<f64>),
 }
@@ -37,13 +34,9 @@ impl Preconditioner {
     /// # Errors
     /// [`ProbeError::Unfit`] where the features are so large that the matrix is not finite.
     pub fn factor(gram: &[f64], width: usize, scale: f64) -> Result<Self> {
-        let mut factor = Mat::from_fn(width, width, |row, column| {
-            scale * gram[row * width + column] + if row == column { 1.0 } else { 0.0 }
-        });
-        let params = Spec::default();
-        let mut memory = MemBuffer::new(llt::factor::cholesky_in_place_scratch::<f64>(width, Par::Seq, params));
-        let stack = MemStack::new(&mut memory);
-        llt::factor::cholesky_in_place(factor.as_mut(), Default::default(), Par::Seq, stack, params).map_err(|_| {
+        let mut matrix: Vec<f64> = gram.iter().map(|product| scale * product).collect();
+        matrix.iter_mut().step_by(width + 1).for_each(|diagonal| *diagonal += 1.0);
+        let factor = Cholesky::new(matrix, width).ok_or_else(|| {
             ProbeError::Unfit("the features are too large for a probe: their squares overflow. Scale them down".into())
         })?;
         Ok(Preconditioner::Factor(factor))
@@ -57,18 +50,7 @@ impl Preconditioner {
     /// Applies it to each row of `vectors` `[K, F]`.
     pub fn apply(&self, vectors: &mut [f64]) {
         match self {
-            Preconditioner::Factor(factor) => {
-                let (width, rows) = (factor.nrows(), vectors.len() / factor.nrows());
-                let vectors = MatMut::from_column_major_slice_mut(vectors, width, rows);
-                llt::solve::solve_in_place_with_conj(
-                    factor.as_ref(),
-                    Conj::No,
-                    vectors,
-                    Par::Seq,
-                    MemStack::new(&mut []),
-                );
-            }
-
+            Preconditioner::Factor(factor) => factor.solve(vectors),
             Preconditioner::Diagonal(reciprocals) => {
                 for row in vectors.chunks_exact_mut(reciprocals.len()) {
                     row.iter_mut().zip(reciprocals).for_each(|(value, reciprocal)| *value *= reciprocal);
