@@ -18,8 +18,8 @@ pub struct Mpi {
     communicator: SimpleCommunicator,
     /// Ends MPI once the last communicator is gone.
     universe: Rc<Universe>,
-    /// What an all-reduce adds up in.
-    sum: RefCell<Vec<f32>>,
+    /// What sums are received in. It is taken again by the next, since its pages are there.
+    scratch: RefCell<Vec<f32>>,
 }
 
 impl Mpi {
@@ -31,13 +31,22 @@ impl Mpi {
         let Some((universe, _)) = mpi::initialize_with_threading(mpi::Threading::Funneled) else {
             return Err(Error::unavailable("MPI was started in this process before", "start the ranks once"));
         };
-        Ok(Self { communicator: universe.world(), universe: Rc::new(universe), sum: RefCell::default() })
+        Ok(Self { communicator: universe.world(), universe: Rc::new(universe), scratch: RefCell::default() })
     }
 
     /// This rank, the number of ranks, and this rank among those of its machine.
     pub fn place(&self) -> [usize; 3] {
         let local = self.communicator.split_shared(self.communicator.rank());
         [self.communicator.rank(), self.communicator.size(), local.rank()].map(|value| value.max(0) as usize)
+    }
+
+    /// Does `work` with memory for `count` floats, of any values.
+    fn with_scratch(&self, count: usize, work: impl FnOnce(&mut [f32])) {
+        let mut scratch = self.scratch.borrow_mut();
+        if scratch.len() < count {
+            scratch.resize(count, 0.0);
+        }
+        work(&mut scratch[..count]);
     }
 
     /// Rank 0's bytes to all: NCCL's id.
@@ -91,22 +100,30 @@ impl<D: Device> Comm<D> for Mpi {
 
     fn all_reduce(&self, device: &D, tensor: &mut D::Tensor) -> Result<()> {
         with_values(device, tensor, |values| {
-            // The crate has no sum in place. The memory of the last one is taken again, whose pages are there.
-            let mut sum = self.sum.borrow_mut();
-            if sum.len() < values.len() {
-                sum.resize(values.len(), 0.0);
-            }
-            let sum = &mut sum[..values.len()];
-            self.communicator.all_reduce_into(&*values, sum, SystemOperation::sum());
-            values.copy_from_slice(sum);
+            // The crate has no sum in place.
+            self.with_scratch(values.len(), |sum| {
+                self.communicator.all_reduce_into(&*values, sum, SystemOperation::sum());
+                values.copy_from_slice(sum);
+            });
             Ok(())
         })
     }
 
+    /// Every rank gets its parts and adds them in the order of the ranks. Open MPI 4.1's own took four times as long: 460 ms for 128 MiB
+    /// between two ranks on a busy machine, in place of 97 and 116 (`doctor --ranks`).
     fn reduce_scatter(&self, device: &D, send: &mut D::Tensor, receive: &mut D::Tensor) -> Result<()> {
         check_parts("reduce_scatter", volume(device, send), volume(device, receive), Comm::<D>::size(self))?;
         between(device, send, receive, |send, receive| {
-            self.communicator.reduce_scatter_block_into(send, receive, SystemOperation::sum());
+            self.with_scratch(send.len(), |parts| {
+                self.communicator.all_to_all_into(send, parts);
+                let mut parts = parts.chunks_exact(receive.len().max(1));
+                if let Some(first) = parts.next() {
+                    receive.copy_from_slice(first);
+                }
+                for part in parts {
+                    receive.iter_mut().zip(part).for_each(|(sum, value)| *sum += value);
+                }
+            });
         })
     }
 
@@ -139,7 +156,7 @@ impl<D: Device> Comm<D> for Mpi {
         let Some(communicator) = group else {
             return Err(Error::unavailable("MPI gave this rank no group", "this is a bug; please report it"));
         };
-        Ok(Box::new(Self { communicator, universe: Rc::clone(&self.universe), sum: RefCell::default() }))
+        Ok(Box::new(Self { communicator, universe: Rc::clone(&self.universe), scratch: RefCell::default() }))
     }
 
     fn check(&self) -> Result<()> {
