@@ -89,6 +89,9 @@ pub trait Tensors: Sized + 'static {
     /// # Errors
     /// An odd number of values of 16 bits.
     fn gpu_memory(&self, tensor: &mut Self::Tensor) -> Result<Option<GpuMemory>>;
+    /// A tensor's values where they lie, for libraries that work in the machine's memory; `None` on a device whose tensors lie in
+    /// its own.
+    fn host_memory<'t>(&self, tensor: &'t mut Self::Tensor) -> Option<&'t mut [f32]>;
     /// A tensor's dimensions.
     fn shape<'t>(&self, tensor: &'t Self::Tensor) -> &'t [usize];
 

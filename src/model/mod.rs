@@ -2,6 +2,7 @@
 
 mod batch;
 mod block;
+mod buckets;
 mod classifier;
 mod config;
 mod layout;
@@ -14,6 +15,7 @@ mod transformer;
 mod units;
 
 pub use batch::{HostBatch, ObjectiveBatch, shift_right};
+pub use buckets::Bucket;
 pub use classifier::ClassBatch;
 pub use config::{ConfigError, MAX_VOCABULARY, ModelConfig, Preset};
 pub use layout::{BlockIds, CLASS_HEAD, ModelIds, TOKEN_HEAD, is_matrix, model_ids, parameter_specs};

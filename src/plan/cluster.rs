@@ -8,7 +8,7 @@
 //! | computed again, per token | norms: a pass over two norms of each layer, 4 L d elements; norms-mlp: also 8 L d² FLOPs; block: 24 L d² FLOPs and the forward pass of attention |
 //! | gradients of another micro-batch | 8 P bytes of memory: read and written |
 //! | the update | 34 P bytes of memory (32 P in f32), or the Nth part with ZeRO: gradients are read twice, moments and weights are read and written, and copies in bf16 written |
-//! | with the optimiser on the host | what the update has there crosses the bus at [`Speed::bus`] in place of the memory's rate; with ZeRO weights are read there to be gathered |
+//! | with the optimiser on the host | what the update has there crosses the bus at [`Speed::bus`] in place of the memory's rate, with nothing computed meanwhile; with ZeRO weights are read there to be gathered |
 //! | gradients to the others | 4 P (N − 1) / N bytes at [`Speed::wire`], once a step; twice without ZeRO, since what is scattered is gathered too; with ZeRO-2 and `exact` once for every micro-batch |
 //! | weights to the others | with ZeRO: P (N − 1) / N elements |
 //!
@@ -22,9 +22,6 @@ use crate::comm::Reduction;
 use crate::device::Precision;
 use crate::model::ModelConfig;
 use crate::tape::Recompute;
-
-/// Part of the bus's rate that a kernel which streams through the host's memory is taken to reach: packets have heads.
-pub const OF_BUS: f64 = 0.8;
 
 /// Seconds between two launches of a graph, as `profile` has it.
 pub const GAP: f64 = 0.58e-6;
@@ -40,7 +37,7 @@ pub struct Speed {
     pub gap: f64,
     /// Bytes per second that a GPU sends in a collective of all: what NCCL calls bus bandwidth.
     pub wire: f64,
-    /// Bytes per second in each direction between it and the host.
+    /// Bytes per second in each direction between it and the host: see [`DeviceModel::to_host`](super::DeviceModel::to_host).
     pub bus: f64,
 }
 
@@ -64,6 +61,8 @@ pub struct Times {
     pub useful: f64,
     /// Computing, the update included.
     pub compute: f64,
+    /// Of that, what the update takes longer because the optimiser is on the host.
+    pub bus: f64,
     /// Gradients and weights on their way.
     pub communication: f64,
     /// What computing does not hide of that.
@@ -99,9 +98,9 @@ impl Times {
         let launches = speed.gap * (17 * config.layers + 14) as f64;
         let shards = if zero > 0 { gpus } else { 1.0 };
         let update = if precision == Precision::Bf16 { 34.0 } else { 32.0 };
-        let moved = (count - 1.0) * 8.0 * parameters + update * parameters / shards - 2.0 * offloaded.update;
-        let over_bus = offloaded.update + if zero == 0 { offloaded.read } else { 0.0 };
-        let compute = count * (useful + more + launches) + moved / speed.memory + over_bus / speed.bus;
+        let moved = (count - 1.0) * 8.0 * parameters + update * parameters / shards;
+        let bus = offloaded.longer(speed.bus, speed.memory);
+        let compute = count * (useful + more + launches) + moved / speed.memory + bus;
 
         // Sending, each part behind what hides it.
         let apart = (gpus - 1.0) / gpus / speed.wire;
@@ -109,13 +108,13 @@ impl Times {
         let (backward, forward) = (useful * 2.0 / 3.0 + more, useful / 3.0);
         let rounds = if zero == 2 || reduction == Reduction::Exact { count } else { 1.0 };
         let gathered = if zero == 0 { gradients } else { 0.0 };
-        let weights = if zero == 0 { 0.0 } else { weights + offloaded.read / speed.bus };
+        let weights = if zero == 0 { 0.0 } else { weights + offloaded.gathered / speed.bus };
 
         let communication = rounds * gradients + gathered + weights;
         let late = |seconds: f64, behind: f64| (seconds - behind).max(0.0);
         let exposed =
             (rounds - 1.0) * late(gradients, backward) + late(gradients + gathered, backward) + late(weights, forward);
-        Self { useful: count * useful, compute, communication, exposed, step: compute + exposed }
+        Self { useful: count * useful, compute, bus, communication, exposed, step: compute + exposed }
     }
 }
 
@@ -123,6 +122,7 @@ impl Times {
 mod tests {
     use super::*;
     use crate::model::Preset;
+    use crate::plan::Shares;
 
     /// The arithmetic by hand: iGPT-L at 64 GPUs of 45 GB/s, 2 images each, at half of an H100's peak.
     #[test]
@@ -151,8 +151,9 @@ mod tests {
         let config = ModelConfig::preset(Preset::L, 32);
         let speed = Speed { flops: 0.4 * 989e12, memory: 3.35e12, gap: 0.0, wire: 350e9, bus: 50e9 };
         let times = |offload: bool, zero: u8, gpus: usize| {
+            let shares = Shares { ranks: gpus, zero, reduction: Reduction::Repeatable, offload };
             let offloaded = match offload {
-                true => Offloaded::of(&config, Precision::Bf16, zero, gpus as f64, false),
+                true => Offloaded::of(&config, Precision::Bf16, shares, false),
                 false => Offloaded::default(),
             };
             let way = Way { gpus, zero, micro_batch: 16, micro_batches: 1, recompute: Recompute::None, offloaded };
@@ -163,6 +164,7 @@ mod tests {
         let expected = |gpus: f64| 12.0 * p / gpus * (1.0 / 50e9 - 2.0 / 3.35e12);
         assert!((more(0, 1) / expected(1.0) - 1.0).abs() < 0.002, "{}", more(0, 1));
         assert!((more(1, 8) / expected(8.0) - 1.0).abs() < 1e-9, "{}", more(1, 8));
+        assert!((more(1, 8) / times(true, 1, 8).bus - 1.0).abs() < 1e-9 && times(false, 1, 8).bus == 0.0);
         let sent = times(true, 1, 8).communication - times(false, 1, 8).communication;
         assert!((sent / (p / 2.0 / 50e9) - 1.0).abs() < 1e-9, "{sent}");
     }

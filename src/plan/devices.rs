@@ -4,6 +4,16 @@ use serde::Serialize;
 
 use crate::device::Precision;
 
+/// Part of the bus's rate that a kernel which streams through the host's memory is taken to reach: packets have heads.
+const OF_BUS: f64 = 0.8;
+
+/// Bytes per second of a machine's memory, which its cards share: an assumption, near what two sockets of eight channels of DDR4-3200
+/// have by their data sheets.
+const HOST_MEMORY: f64 = 400e9;
+
+/// Cards of one machine, where nobody says otherwise.
+pub const PER_MACHINE: usize = 8;
+
 /// What a maker publishes about a device.
 #[derive(Debug, PartialEq, Serialize)]
 pub struct DeviceModel {
@@ -32,6 +42,12 @@ impl DeviceModel {
             (Precision::Bf16, Some(peak)) => (Precision::Bf16, peak),
             _ => (Precision::F32, self.f32),
         }
+    }
+
+    /// Bytes per second in each direction that a kernel on it is taken to read and write of the host's memory, while `cards` of the
+    /// machine do the same.
+    pub fn to_host(&self, cards: usize) -> f64 {
+        (OF_BUS * self.bus).min(HOST_MEMORY / (2 * cards.max(1)) as f64)
     }
 }
 
@@ -111,6 +127,13 @@ pub fn devices_named(names: &[String]) -> Result<Vec<&'static DeviceModel>, Unkn
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// 80 % of 64 GB/s as far as the machine's memory goes round, which is for three cards.
+    #[test]
+    fn cards_of_a_machine_share_its_memory() {
+        let card = device_model("h100").unwrap();
+        assert_eq!([1, 3, 4, 8].map(|cards| card.to_host(cards)), [51.2e9, 51.2e9, 50e9, 25e9]);
+    }
 
     #[test]
     fn drivers_names_are_recognised_and_relatives_are_not() {

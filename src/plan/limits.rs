@@ -9,6 +9,7 @@ use super::machine::{self, HostMemory};
 use super::memory::{Memory, Work};
 use super::memory_limits::Scope;
 use super::offload::Offloaded;
+use super::shares::Shares;
 use super::taken::Load;
 use crate::device::{Device, Precision};
 use crate::model::{ModelConfig, Preset};
@@ -86,7 +87,7 @@ pub fn check_host(work: &str, bytes: f64) -> Result<(), TooLarge> {
 pub fn memory_on<D: Device>(device: &D, load: Load<'_>) -> Memory {
     match device.own_memory() {
         Some(_) => load.on_gpu().unwrap_or_else(|_| load.by_formula()),
-        None => Load { offload: false, ..load }.by_formula(),
+        None => Load { shares: Shares { offload: false, ..load.shares }, ..load }.by_formula(),
     }
 }
 
@@ -115,7 +116,7 @@ pub fn drawing_batch<D: Device>(
 /// # Errors
 /// [`TooLarge`].
 pub fn check_training<D: Device>(device: &D, load: Load<'_>, beside: usize) -> Result<(), TooLarge> {
-    let Load { config, images: batch, ema, offload, precision, shares, .. } = load;
+    let Load { config, images: batch, ema, precision, shares, .. } = load;
     let memory = memory_on(device, load);
     let parameters = grouped(config.parameter_count() as u64);
     let by = if shares.ranks > 1 {
@@ -135,8 +136,8 @@ pub fn check_training<D: Device>(device: &D, load: Load<'_>, beside: usize) -> R
         _ => ["a smaller --batch with more --accumulate, --recompute norms-mlp or block", "a smaller --model"],
     });
     let mut remedy = format!("try {}, or a lower --resolution", remedies.join(", "));
-    if device.own_memory().is_some() && !offload {
-        let moved = Offloaded::of(config, precision, shares.zero, shares.ranks as f64, ema).bytes / GIBIBYTE;
+    if device.own_memory().is_some() && !shares.offload {
+        let moved = Offloaded::of(config, precision, shares, ema).bytes / GIBIBYTE;
         remedy.push_str(&format!("; --offload-optimizer moves {moved:.1} GiB to the host's memory"));
     }
     if ema {

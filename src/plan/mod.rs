@@ -6,7 +6,7 @@
 //! | FLOPs of training, per token | 6·(12·L·d² + V·d) + 6·L·n·d, BERT 12·L·n·d | 2 per multiply-add, backward twice forward; a causal model needs half the scores |
 //! | memory on the CPU | see [`Memory`] | what the tape keeps, checked against the CPU device's allocations |
 //! | memory on a GPU | counted, see [`Load`] | the run's own code on a device that only counts, checked against the simulator's |
-//! | time | FLOPs / (peak · utilisation) | data sheets; the utilisation is an assumption, and an option |
+//! | time | FLOPs / (peak · utilisation), and what updates take longer whose optimiser is on the host ([`Offloaded`]) | data sheets; the utilisation is an assumption, and an option |
 //! | several GPUs | see [`Speed`], [`Split`] and [`Shares`] | the same data sheets, and the links' rate, an option |
 //! | energy | time · TDP | data sheets: the card alone, at its limit |
 //!
@@ -28,12 +28,12 @@ mod traced;
 
 use serde::Serialize;
 
-pub use cluster::{GAP, OF_BUS, Speed, Times};
-pub use devices::{DEVICES, DeviceModel, UnknownDevice, device_model, devices_named, recognised};
+pub use cluster::{GAP, Speed, Times};
+pub use devices::{DEVICES, DeviceModel, PER_MACHINE, UnknownDevice, device_model, devices_named, recognised};
 pub use memory::{Memory, Work};
 pub use offload::Offloaded;
 pub use shares::Shares;
-pub use split::{Question, Split, Splits, gib};
+pub use split::{Question, Split, Splits, WITHOUT_OFFLOAD, duration, gib};
 pub use suggestion::{Suggestion, SuggestionError};
 pub use taken::Load;
 
@@ -137,6 +137,8 @@ pub struct OnDevice {
     pub largest_micro_batch: Option<u64>,
     /// Seconds of the run.
     pub seconds: f64,
+    /// Of them, what its updates take longer because the optimiser is on the host.
+    pub bus_seconds: f64,
     /// Kilowatt-hours of the run.
     pub kilowatt_hours: f64,
 }
@@ -195,10 +197,10 @@ impl Cost {
             let images = micro_batch as usize;
             let eval_images = eval_images.map(|images| images as usize);
             let load = Load::new(&config, work, images, tokens_per_image, precision);
-            Load { ema, eval_images, recompute, offload, ..load }
+            Load { ema, eval_images, recompute, shares: Shares { offload, ..Shares::ALONE }, ..load }
         };
         let [memory_f32, memory_bf16] = [Precision::F32, Precision::Bf16].map(|precision| on_gpu(load(precision)));
-        let memory_cpu = Load { offload: false, ..load(Precision::F32) }.by_formula();
+        let memory_cpu = Load { shares: Shares::ALONE, ..load(Precision::F32) }.by_formula();
 
         Ok(Cost {
             recipe: recipe.path.clone(),
@@ -241,7 +243,13 @@ impl Cost {
         let work = if self.command == Command::Probe { Work::Forward } else { Work::Training };
         let largest = self.largest(work, precision, usable);
 
-        let seconds = self.flops / (peak * utilisation);
+        // Beside the FLOPs, the bus; a card that waits for it is taken to draw as much as one that computes.
+        let offloaded = match self.offload {
+            true => Offloaded::of(&self.config, precision, Shares::ALONE, self.ema),
+            false => Offloaded::default(),
+        };
+        let bus_seconds = self.steps as f64 * offloaded.longer(device.to_host(1), device.bandwidth);
+        let seconds = self.flops / (peak * utilisation) + bus_seconds;
         OnDevice {
             device,
             precision,
@@ -250,7 +258,8 @@ impl Cost {
             fits: memory.total() <= usable,
             largest_micro_batch: largest,
             seconds,
-            kilowatt_hours: joules(self.flops, peak, utilisation, device.watts) / 3.6e6,
+            bus_seconds,
+            kilowatt_hours: seconds * device.watts / 3.6e6,
         }
     }
 }
@@ -263,7 +272,7 @@ impl Cost {
             (config.positions, *ema, *offload, *eval_images, *recompute);
         let total = |images: u64| {
             let load = Load::new(config, work, images as usize, length, precision);
-            on_gpu(Load { ema, eval_images, recompute, offload, ..load }).total()
+            on_gpu(Load { ema, eval_images, recompute, shares: Shares { offload, ..Shares::ALONE }, ..load }).total()
         };
         let fits = |images: u64| total(images) <= usable;
         let one = total(1);

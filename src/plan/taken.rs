@@ -37,26 +37,24 @@ pub struct Load<'a> {
     pub recompute: Recompute,
     /// Of training: whether a moving average of the weights is kept.
     pub ema: bool,
-    /// Of training on a GPU: whether moments and master weights lie in the host's memory.
-    pub offload: bool,
     /// Of training: images that are validated at a time; as many as of a micro-batch if `None`.
     pub eval_images: Option<usize>,
-    /// Of training: how ranks share its steps.
+    /// Of training: how ranks share its steps, and whether moments and master weights lie in the host's memory.
     pub shares: Shares,
 }
 
 impl<'a> Load<'a> {
     /// `work` on `images` images at a time, with nothing computed again and nothing beside it.
     pub fn new(config: &'a ModelConfig, work: Work, images: usize, length: usize, precision: Precision) -> Self {
-        let (recompute, ema, offload, eval_images, shares) = (Recompute::None, false, false, None, Shares::ALONE);
-        Self { config, work, images, length, precision, recompute, ema, offload, eval_images, shares }
+        let (recompute, ema, eval_images, shares) = (Recompute::None, false, None, Shares::ALONE);
+        Self { config, work, images, length, precision, recompute, ema, eval_images, shares }
     }
 }
 
 impl Load<'_> {
     /// Its memory by formula, which on the CPU is what it takes.
     pub fn by_formula(self) -> Memory {
-        let Self { config, work, images, length, precision, recompute, ema, offload, eval_images, shares } = self;
+        let Self { config, work, images, length, precision, recompute, ema, eval_images, shares } = self;
         let tokens = images as f64 * length as f64;
         if work != Work::Training {
             return Memory::of(config, work, tokens, precision);
@@ -68,13 +66,13 @@ impl Load<'_> {
         });
         let average = if ema { 4.0 * config.parameter_count() as f64 } else { 0.0 };
         let memory = Memory { average, evaluation, ..memory };
-        let alone = if offload && shares.zero == 0 {
-            let Offloaded { bytes, masters, .. } = Offloaded::of(config, precision, 0, 1.0, ema);
+        let alone = if shares.alone().offload {
+            let Offloaded { bytes, masters, .. } = Offloaded::of(config, precision, Shares::ALONE, ema);
             Memory { weights: memory.weights - masters, moments: 0.0, host: bytes, ..memory }
         } else {
             memory
         };
-        shares.of(alone, offload, config, precision)
+        shares.of(alone, config, precision)
     }
 
     /// Its memory on a GPU: counted up to 131,072 tokens at a time, and beyond that in proportion to the images; of a rank, what one
@@ -83,10 +81,9 @@ impl Load<'_> {
     /// # Errors
     /// A model that no GPU's kernels can compute.
     pub fn on_gpu(self) -> Result<Memory> {
-        let Self { config, precision, work, offload, shares, .. } = self;
-        // What ranks have parts of is shared out first.
-        let alone = Self { shares: Shares::ALONE, offload: offload && shares.zero == 0, ..self }.alone_on_gpu()?;
-        Ok(if work == Work::Training { shares.of(alone, offload, config, precision) } else { alone })
+        let Self { config, precision, work, shares, .. } = self;
+        let alone = Self { shares: shares.alone(), ..self }.alone_on_gpu()?;
+        Ok(if work == Work::Training { shares.of(alone, config, precision) } else { alone })
     }
 
     fn alone_on_gpu(self) -> Result<Memory> {
@@ -131,7 +128,7 @@ impl Load<'_> {
         let model = self.model()?;
         let specs = parameter_specs(self.config);
         // Zeros that are never touched take no memory of the host.
-        let on_host = OnHost::weights(&device, self.offload, false);
+        let on_host = OnHost::weights(&device, self.shares.offload, false);
         let values = specs.iter().map(|spec| on_host.upload(&device, spec, &vec![0.0; spec.elements()]));
         let values = values.collect::<Result<_>>()?;
         let mut parameters = Parameters::of(specs, values);
@@ -172,7 +169,7 @@ impl Load<'_> {
         let master = in_use();
         let mut gradients = parameters.zeros_like(device)?;
         let gradient_bytes = in_use() - master;
-        let on_host = OnHost::moments(self.offload);
+        let on_host = OnHost::moments(self.shares.offload);
         let moment = || parameters.specs().iter().map(|spec| on_host.zeros(device, spec)).collect::<Result<Vec<_>>>();
         let [first, second] = [moment()?, moment()?];
         let moments = in_use() - gradient_bytes - master;

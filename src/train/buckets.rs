@@ -1,30 +1,10 @@
-//! Buckets: what ranks exchange at once, and which part of each a rank owns.
-//!
-//! The matrices of a transformer block are a bucket, and so are the heads: only GEMMs read those. All else (embeddings, norms, biases) is
-//! the last.
-//! Buckets are the model's and not the world's, for other buckets are other sums. A bucket's parameters lie one after the other,
-//! row-major, and are cut into equal parts wherever that falls. A part is whole blocks of the norm's sums ([`NORM_BLOCK`]), so that
-//! these are the same sums in any world; so the last parts may reach behind the bucket's end, where all is zero.
+//! What a rank owns of each bucket ([`Bucket`]), and where a parameter lies in its own.
 
 use std::ops::Range;
 
 use crate::device::{Device, NORM_BLOCK, Result};
-use crate::model::{CLASS_HEAD, OnHost, TOKEN_HEAD};
+use crate::model::{Bucket, OnHost};
 use crate::tape::{Init, ParameterSpec, Parameters};
-
-/// The parameters of a bucket, and its size.
-pub(super) struct Bucket {
-    /// What it is, for people: `block 3`.
-    pub name: String,
-    /// Indices of the parameters.
-    pub parameters: Vec<usize>,
-    /// Elements of all of them.
-    pub elements: usize,
-    /// Elements that one rank owns.
-    pub part: usize,
-    /// Whether they are matrices that only GEMMs read, in the device's precision.
-    pub is_matrices: bool,
-}
 
 /// All buckets of a model.
 pub(super) struct Buckets {
@@ -38,32 +18,18 @@ pub(super) struct Buckets {
     places: Vec<(usize, Range<usize>)>,
 }
 
-impl Bucket {
-    /// Whether it is a transformer block's: most of the model, and one of many.
-    pub fn is_block(&self) -> bool {
-        self.is_matrices && self.name != HEADS
-    }
-
-    /// Blocks of the norm's sums.
-    pub fn blocks(&self) -> usize {
-        self.elements.div_ceil(NORM_BLOCK)
-    }
-}
-
 impl Buckets {
     /// Those of parameters of these `specs`, for rank `rank` of `world`.
     pub fn new(specs: &[ParameterSpec], [rank, world]: [usize; 2]) -> Self {
+        let list = Bucket::all(specs, world);
         let mut places = vec![(0, 0..0); specs.len()];
-        let mut list = Vec::new();
-        for (name, parameters) in grouped(specs) {
-            let mut elements = 0;
-            for index in &parameters {
-                let end = elements + specs[*index].elements();
-                places[*index] = (list.len(), elements..end);
-                elements = end;
+        for (number, bucket) in list.iter().enumerate() {
+            let mut start = 0;
+            for index in &bucket.parameters {
+                let end = start + specs[*index].elements();
+                places[*index] = (number, start..end);
+                start = end;
             }
-            let part = elements.div_ceil(world).next_multiple_of(NORM_BLOCK);
-            list.push(Bucket { is_matrices: name != REST, name, parameters, elements, part });
         }
         Self { world, rank, list, places }
     }
@@ -157,38 +123,6 @@ impl<'a> Parts<'a> {
     }
 }
 
-/// The bucket before the last.
-const HEADS: &str = "the heads";
-/// The last bucket.
-const REST: &str = "embeddings and norms";
-
-/// The matrices of each block, the heads, and all else.
-fn grouped(specs: &[ParameterSpec]) -> Vec<(String, Vec<usize>)> {
-    let mut groups: Vec<(String, Vec<usize>)> = Vec::new();
-    let (mut heads, mut rest) = (Vec::new(), Vec::new());
-    for (index, spec) in specs.iter().enumerate() {
-        if [TOKEN_HEAD, CLASS_HEAD].contains(&&*spec.name) {
-            heads.push(index);
-            continue;
-        }
-        let layer = spec.name.strip_prefix("transformer.h.").and_then(|name| name.split('.').next());
-        let Some(layer) = layer.filter(|_| spec.shape.len() == 2) else {
-            rest.push(index);
-            continue;
-        };
-
-        let name = format!("block {layer}");
-        match groups.last_mut().filter(|(last, _)| *last == name) {
-            Some((_, parameters)) => parameters.push(index),
-            None => groups.push((name, vec![index])),
-        }
-    }
-
-    groups.extend([(HEADS.to_owned(), heads), (REST.to_owned(), rest)]);
-    groups.retain(|(_, parameters)| !parameters.is_empty());
-    groups
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -201,21 +135,8 @@ mod tests {
     }
 
     #[test]
-    fn buckets_are_the_blocks_and_then_the_rest() {
-        let (specs, buckets) = (specs(), Buckets::new(&specs(), [0, 1]));
-        assert_eq!(buckets.list.len(), 13);
-        assert_eq!((&*buckets.list[10].name, buckets.list[10].elements), ("block 10", 12 * 24 * 24));
-        let names = |bucket: usize| -> Vec<&str> {
-            buckets.list[bucket].parameters.iter().map(|index| specs[*index].name.as_str()).collect()
-        };
-        assert_eq!(names(11), ["lm_head.weight"]);
-        for name in ["transformer.wte.weight", "transformer.h.3.ln_1.weight", "transformer.h.3.mlp.c_fc.bias"] {
-            assert!(names(12).contains(&name), "{name} is not in {:?}", names(12));
-        }
-        let mut all: Vec<usize> = buckets.list.iter().flat_map(|bucket| bucket.parameters.clone()).collect();
-        all.sort_unstable();
-        assert_eq!(all, (0..specs.len()).collect::<Vec<_>>());
-        assert_eq!(buckets.as_read(), [12, 0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11]);
+    fn a_forward_pass_reads_the_rest_before_the_blocks() {
+        assert_eq!(Buckets::new(&specs(), [0, 1]).as_read(), [12, 0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11]);
     }
 
     /// The parts of all ranks, one behind the other, are the parameters of a bucket, one behind the other.

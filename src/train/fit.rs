@@ -1,12 +1,13 @@
 //! `--fit`: how many images at a time, and what is computed again, by the memory that there is.
 
 use super::settings::Settings;
+use super::together::Together;
 use crate::device::{Device, Precision};
 use crate::model::ModelConfig;
 use crate::named::Named;
 use crate::plan::machine::host_memory;
 use crate::plan::{
-    DeviceModel, GAP, OF_BUS, Question, Speed, Split, Splits, USABLE, UTILISATION, device_model, gib, limits,
+    DeviceModel, GAP, Question, Speed, Split, Splits, USABLE, UTILISATION, WITHOUT_OFFLOAD, device_model, gib, limits,
     recognised,
 };
 use crate::tape::Recompute;
@@ -18,8 +19,8 @@ const WIRE: [f64; 2] = [1e9, 350e9];
 /// The card whose rates are taken where the card here is not known.
 const UNKNOWN: &str = "h100";
 
-/// Rates of a device: only what is faster than what else hangs on them.
-fn speed<D: Device>(device: &D, precision: Precision) -> Speed {
+/// Rates of a device, of which there are `beside` in this machine: only what is faster than what else hangs on them.
+fn speed<D: Device>(device: &D, precision: Precision, beside: usize) -> Speed {
     if device.own_memory().is_none() {
         return Speed { flops: CPU[0], memory: CPU[1], gap: 0.0, wire: WIRE[0], bus: f64::INFINITY };
     }
@@ -28,25 +29,26 @@ fn speed<D: Device>(device: &D, precision: Precision) -> Speed {
         memory: card.bandwidth,
         gap: GAP,
         wire: WIRE[1],
-        bus: OF_BUS * card.bus,
+        bus: card.to_host(beside),
     };
     let card = recognised(&device.describe()).or_else(|| device_model(UNKNOWN));
     let none = Speed { flops: CPU[0], memory: CPU[1], gap: GAP, wire: WIRE[1], bus: CPU[1] };
     card.map_or(none, rates)
 }
 
-/// Sets the micro-batch, how many of them make a step, what is computed again and, where nothing else fits, that moments and master
-/// weights lie in the host's memory, so that the run fits into the memory of one of `ranks` devices and the step has as many images as
-/// before; returns what to say of it. A run that goes on keeps its micro-batch, which decides bits.
+/// Sets the micro-batch, how many of them make a step, what is computed again and whether moments and master weights lie in the host's
+/// memory, so that the run fits into the memory of each rank's device, the step has as many images as before and is as fast as can be;
+/// returns what to say of it. A run that goes on keeps its micro-batch, which decides bits.
 pub(super) fn fit<D: Device>(
     device: &D,
     settings: &mut Settings,
     config: &ModelConfig,
-    ranks: usize,
+    together: &Together<D>,
     goes_on: bool,
 ) -> String {
+    let (ranks, beside) = (together.size(), together.beside());
     let precision = settings.precision.unwrap_or(Precision::F32);
-    let of_host = host_memory().reachable() / ranks as f64;
+    let of_host = host_memory().reachable() / beside as f64;
     let available = device.own_memory().map_or(of_host, |own| own as f64);
     // On a CPU there is nowhere to move the optimiser to.
     let offload = match device.own_memory() {
@@ -70,7 +72,7 @@ pub(super) fn fit<D: Device>(
         ema: settings.ema.is_some(),
         offload,
         eval_images: settings.eval_batch,
-        speed: speed(device, precision),
+        speed: speed(device, precision, beside),
         room: USABLE * available,
         host_room: USABLE * of_host,
     };
@@ -103,10 +105,11 @@ pub(super) fn fit<D: Device>(
     )
 }
 
-/// What speaks against more images at a time and, where something is computed again, against keeping it.
+/// What speaks against more images at a time and, where something is computed again or moved to the host, against keeping it.
 fn why(splits: &Splits, question: &Question<'_>) -> String {
     let reasons = splits.reasons(question);
     let mut said: Vec<String> = reasons.iter().take(1).cloned().collect();
-    said.extend(reasons.into_iter().find(|reason| reason.starts_with("--recompute none")));
+    said.extend(reasons.iter().find(|reason| reason.starts_with("--recompute none")).cloned());
+    said.extend(reasons.into_iter().find(|reason| reason.starts_with(WITHOUT_OFFLOAD)));
     said.join(", ")
 }

@@ -471,7 +471,7 @@ fn a_rank_has_what_is_planned() {
     let parameters = run.config.parameter_count() as f64;
     for (world, zero) in [(1, 0), (2, 0), (2, 1), (3, 1), (2, 2), (4, 2)] {
         for reduction in [Reduction::Exact, Reduction::Repeatable] {
-            let shares = Shares { ranks: world, zero, reduction };
+            let shares = Shares { ranks: world, zero, reduction, offload: false };
             let load = Load::new(&run.config, Work::Training, 1, LENGTH, Precision::F32);
             let plan = Load { ema: true, shares, ..load }.by_formula();
             let planned = plan.weights + plan.gradients + plan.moments + plan.average + plan.exchange;

@@ -23,10 +23,12 @@
 //!
 //! [`GlobalNormOps::square_sums`]: crate::device::GlobalNormOps::square_sums
 
-use super::buckets::{Bucket, Buckets};
+use super::buckets::Buckets;
 use super::together::Together;
 use crate::comm::{Comm, Reduction};
 use crate::device::{self, Device, NORM_BLOCK, Precision};
+use crate::model::Bucket;
+use crate::plan::Shares;
 use crate::tape::Parameters;
 
 /// What a step's ranks add up in.
@@ -45,9 +47,6 @@ pub(super) struct Reducer<D: Device> {
     totals: Vec<D::Tensor>,
     sums: Option<Sums<D>>,
 }
-
-/// How gradients are added up, the level of ZeRO, and whether the optimiser lies in the host's memory.
-pub(super) type Way = (Reduction, u8, bool);
 
 /// What buckets of one size are exchanged in. Behind a bucket's elements all is zero, always.
 struct Scratch<D: Device> {
@@ -75,8 +74,8 @@ struct Sums<D: Device> {
 }
 
 impl<D: Device> Scratch<D> {
-    fn new(device: &D, bucket: &Bucket, world: usize, (reduction, zero, offload): Way) -> device::Result<Self> {
-        let part = bucket.part;
+    fn new(device: &D, bucket: &Bucket, shares: Shares) -> device::Result<Self> {
+        let (Shares { ranks: world, zero, reduction, offload }, part) = (shares, bucket.part);
         let received = match (reduction, zero) {
             (Reduction::Exact, _) => Some(device.zeros(&[world, part])?),
             (_, 2) => Some(device.zeros(&[part])?),
@@ -103,21 +102,23 @@ impl<D: Device> Sums<D> {
 }
 
 impl<D: Device> Reducer<D> {
-    /// Memory to add up the gradients of parameters of as many `elements` each, with the tensors of gradients at `places`.
+    /// Memory to add up the gradients of parameters of as many `elements` each, with the tensors of gradients at `places`, by ranks that
+    /// share a step as `shares` says.
     pub fn new(
         device: &D,
-        way @ (reduction, zero, _): Way,
+        shares: Shares,
         buckets: Buckets,
         (places, elements): (Vec<usize>, Vec<usize>),
     ) -> device::Result<Self> {
         let mut scratch: Vec<Scratch<D>> = Vec::new();
         for bucket in &buckets.list {
             if scratch.iter().all(|known| known.elements != bucket.elements) {
-                scratch.push(Scratch::new(device, bucket, buckets.world, way)?);
+                scratch.push(Scratch::new(device, bucket, shares)?);
             }
         }
 
         // Parts of the sum, and of its norm.
+        let Shares { reduction, zero, .. } = shares;
         let is_exact = reduction == Reduction::Exact;
         let has_parts = is_exact || zero > 0;
         let totals = buckets.list.iter().filter(|_| has_parts).map(|bucket| device.zeros(&[bucket.part]));

@@ -129,7 +129,7 @@ impl<'a, D: Device> Session<'a, D> {
         }
         check_fits(&config, train.as_ref())?;
         if settings.fit {
-            notes.push(fit(device, &mut settings, &config, together.size(), earlier.is_some()));
+            notes.push(fit(device, &mut settings, &config, &together, earlier.is_some()));
             settings.check_ranks(together.size())?;
         }
         let sharing = Sharing::of(&settings, &together);

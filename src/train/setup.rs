@@ -307,7 +307,7 @@ pub(super) fn check_memory<D: Device>(
     let (images, ema, precision) =
         (settings.batch, settings.ema.is_some(), settings.precision.unwrap_or(Precision::F32));
     let load = Load::new(config, Work::Training, images, length, precision);
-    let load = Load { ema, recompute: settings.recompute, offload: settings.offload_optimizer, shares, ..load };
+    let load = Load { ema, recompute: settings.recompute, shares, ..load };
     let holds_snapshot = limits::holds_snapshot(device, load, beside);
     let mut notes = Vec::new();
     if !holds_snapshot && !settings.sync_checkpoints {

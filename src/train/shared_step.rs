@@ -38,7 +38,8 @@ impl Sharing {
 
     /// What `ranks` ranks take of memory.
     pub fn shares(self, ranks: usize) -> Shares {
-        Shares { ranks, zero: self.zero, reduction: self.reduction }
+        let Self { reduction, zero, offload, .. } = self;
+        Shares { ranks, zero, reduction, offload }
     }
 
     /// The buckets of which a rank has parts; `None` where each has all.
@@ -71,7 +72,7 @@ impl<D: Device> Shared<D> {
         weights: &mut Parameters<D>,
         masters: Option<Parameters<D>>,
     ) -> device::Result<(Option<Self>, Vec<D::Tensor>)> {
-        let Sharing { reduction, zero, overlap, offload } = sharing;
+        let Sharing { reduction, zero, overlap, .. } = sharing;
         if together.size() == 1 && reduction != Reduction::Exact {
             return Ok((None, weights.zeros_like(device)?));
         }
@@ -81,7 +82,7 @@ impl<D: Device> Shared<D> {
         let gradients = shapes.iter().map(|shape| device.zeros(shape)).collect::<device::Result<_>>()?;
         let elements = specs.iter().map(ParameterSpec::elements).collect();
 
-        let reducer = Reducer::new(device, (reduction, zero, offload), buckets, (places, elements))?;
+        let reducer = Reducer::new(device, sharing.shares(together.size()), buckets, (places, elements))?;
         let (together, telling) = (together.clone(), Telling::new(device, place)?);
         let mut shared = Self { together, reducer, masters, telling, overlap, is_stale: true };
         shared.refresh(device, weights)?;

@@ -9,7 +9,7 @@ use igpt_engine::device::prelude::*;
 use igpt_engine::device::select::DeviceKind;
 use igpt_engine::device::{AdamStep, CpuDevice, CudaDevice, Precision};
 use igpt_engine::model::Objective;
-use igpt_engine::plan::{Load, USABLE, Work};
+use igpt_engine::plan::{Load, Shares, USABLE, Work};
 use igpt_engine::run::checkpoints;
 use igpt_engine::train::{Events, Pace, Saved, Session, Settings, StepOutcome};
 use test_support::devices;
@@ -115,6 +115,11 @@ fn where_the_optimiser_lies_changes_no_bit() {
     }
 }
 
+/// A load with its optimiser on the host, or on the device.
+fn placed(load: Load<'_>, offload: bool) -> Load<'_> {
+    Load { shares: Shares { offload, ..Shares::ALONE }, ..load }
+}
+
 /// Device memory and host memory of a run against what `plan` counts, to 3 %; the first is what it was less what the second is.
 #[test]
 fn a_run_takes_what_is_planned_on_both_sides() {
@@ -144,8 +149,8 @@ fn a_run_takes_what_is_planned_on_both_sides() {
         session.run(&mut Notes::default(), &AtomicBool::new(false)).unwrap();
         let config = igpt_engine::checkpoint::load_config(&checkpoints::checkpoint_path(&settings.out, 4)).unwrap();
         let load = Load::new(&config, Work::Training, batch, config.positions, precision);
-        let load = Load { ema: settings.ema.is_some(), offload: true, eval_images: Some(batch), ..load };
-        let (planned, kept) = (load.on_gpu().unwrap(), Load { offload: false, ..load }.on_gpu().unwrap());
+        let load = Load { ema: settings.ema.is_some(), eval_images: Some(batch), ..load };
+        let [planned, kept] = [true, false].map(|offload| placed(load, offload).on_gpu().unwrap());
         let taken = device.memory_use();
         let near = |what: &str, planned: f64, taken: f64| {
             println!("{what}: {planned} planned, {taken} taken: {:+.2} %", 100.0 * (planned / taken - 1.0));
@@ -172,7 +177,7 @@ fn fit_moves_the_optimiser_where_nothing_else_fits() {
     };
     let load = Load::new(&config, Work::Training, 1, config.positions, Precision::Bf16);
     let load = Load { ema: true, recompute: igpt_engine::tape::Recompute::Block, ..load };
-    let [kept, moved] = [false, true].map(|offload| Load { offload, ..load }.on_gpu().unwrap().total());
+    let [kept, moved] = [false, true].map(|offload| placed(load, offload).on_gpu().unwrap().total());
     let room = (kept + moved) / 2.0;
     let Some(_) = card(16, &format!("races=off,memory={}", (room / USABLE) as u64)) else { return };
     let device = CudaDevice::new(16, Precision::Bf16).unwrap();

@@ -1,4 +1,5 @@
-//! The decoder of machine code against `cuobjdump`, for every kernel: names, conditions, branches.
+//! The decoder of machine code: it knows every instruction of every kernel, and reads it as `cuobjdump` does: names, conditions,
+//! branches.
 
 use std::collections::BTreeMap;
 
@@ -14,9 +15,25 @@ use crate::budget::machine_code::listing_of;
 /// A run compares one module of so many.
 const PARTS: usize = 3;
 
-/// Names that `cuobjdump` gives what we call something else.
+/// An opcode without its modifiers.
 fn name(listed: &str) -> &str {
     listed.split('.').next().unwrap_or_default()
+}
+
+/// Of all modules in every run, other than the comparison below: a kernel's new instruction is new to the decoder as well.
+#[test]
+fn every_instruction_has_a_name() {
+    let mut unknown: BTreeMap<(&str, u32), usize> = BTreeMap::new();
+    for kernel in KERNELS {
+        for used in kernel.resources {
+            let code = code_of(MODULES[kernel.module].image, used.arch, kernel.name);
+            let nameless = code.iter().filter(|instruction| instruction.name == UNKNOWN).count();
+            if nameless > 0 {
+                unknown.insert((kernel.name, used.arch), nameless);
+            }
+        }
+    }
+    assert!(unknown.is_empty(), "instructions without a name, by kernel and architecture: {unknown:?}");
 }
 
 #[test]

@@ -49,7 +49,7 @@ fn what_a_rank_takes_is_what_is_planned() {
 
         let config = config(SHAPE);
         let load = Load::new(&config, Work::Training, 8, 16, Precision::Bf16);
-        let shares = Shares { ranks: 2, zero, reduction };
+        let shares = Shares { ranks: 2, zero, reduction, offload: false };
         let planned = Load { ema: true, recompute, shares, ..load }.on_gpu().unwrap().total();
         for (rank, taken) in ended.iter().map(taken).enumerate() {
             let off = planned / taken - 1.0;
@@ -106,7 +106,7 @@ fn a_run_that_does_not_fit_a_rank_is_refused_at_the_start() {
     let (_folder, run) = place();
     for zero in 1..=2 {
         let config = config([1, 64]);
-        let shares = Shares { ranks: 2, zero, reduction: Reduction::Repeatable };
+        let shares = Shares { ranks: 2, zero, reduction: Reduction::Repeatable, offload: false };
         let load = Load { shares, ..Load::new(&config, Work::Training, 1, 16, Precision::Bf16) };
         let planned = load.on_gpu().unwrap().total();
         for (share, fits) in [(0.8, false), (1.2, true)] {

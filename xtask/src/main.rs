@@ -1,4 +1,4 @@
-//! The project's own chores, `cargo xtask test | fuzz | torture | toolkit | bench | peers | gpu | docs | deny | release | man`: what CI runs, and what a developer runs before it.
+//! The project's own chores, `cargo xtask test | fuzz | torture | toolkit | bench | scaling | peers | gpu | docs | deny | release | man`: what CI runs, and what a developer runs before it.
 
 use std::{
     env,
@@ -23,6 +23,7 @@ mod mpi;
 mod nccl;
 mod peers;
 mod release;
+mod scaling;
 mod toolkit;
 mod torture;
 mod triton;
@@ -79,6 +80,8 @@ enum Task {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         arguments: Vec<String>,
     },
+    /// Measure two ranks of one thread each against one process of two threads, on this CPU (needs Open MPI); prints the ratio of the medians
+    Scaling(scaling::ScalingArgs),
     /// Install what the benchmark of the CPU stands beside (x86-64 Linux, 700 MB from PyPI, needs Python, a C compiler and binutils)
     Peers {
         /// Those of the CPU: PyTorch without CUDA, scikit-learn, Pillow, transformers, in `.peers-cpu`
@@ -117,6 +120,7 @@ fn main() -> ExitCode {
         Task::Test { mpi: true, filter, .. } => mpi::run(&filter),
         Task::Test { all, filter, .. } => test(all, &filter),
         Task::Bench { arguments } => cpu_peers::bench(&arguments),
+        Task::Scaling(args) => scaling::scaling(&args),
         Task::Peers { cpu: _ } => cpu_peers::install().map(|_| ()),
         Task::Gpu(task) => gpu::gpu(task),
         Task::Docs => docs::book(),

@@ -59,8 +59,8 @@ pub struct PlanCommand {
     /// for more FLOPs, which are not counted as useful
     #[arg(long, value_name = "WHAT", value_parser = named::<Recompute>())]
     pub recompute: Option<Recompute>,
-    /// Moments and master weights in the host's memory, as `train --offload-optimizer`. With --gpus that is chosen anyway where nothing else
-    /// fits
+    /// Moments and master weights in the host's memory, as `train --offload-optimizer`; the bus's time is part of a step. With --gpus that is
+    /// chosen anyway where it is faster than what fits on the cards, as where much would be computed again
     #[arg(long)]
     pub offload_optimizer: bool,
     /// Divide the recipe's sizes by N, as `train --scale-down N` does

@@ -8,7 +8,8 @@ use crate::cli::common::output::{print_json, say};
 use crate::named::Named;
 use crate::plan::limits::model_name;
 use crate::plan::{
-    DeviceModel, GAP, Load, OF_BUS, Question, Shares, Speed, Split, Splits, USABLE, device_model, gib as bytes,
+    DeviceModel, GAP, Load, PER_MACHINE, Question, Shares, Speed, Split, Splits, USABLE, device_model,
+    duration as time, gib as bytes,
 };
 use crate::recipe::{Command, Recipe};
 use crate::report::html::grouped;
@@ -16,8 +17,6 @@ use crate::tape::Recompute;
 
 /// Bus bandwidth where nobody says otherwise, GB/s: within a machine, and between machines.
 const BANDWIDTH: [f64; 2] = [350.0, 45.0];
-/// Cards of one machine.
-const PER_MACHINE: usize = 8;
 
 /// A question and its answer.
 struct Answer<'a> {
@@ -59,7 +58,7 @@ impl PlanCommand {
             let rates = if self.bandwidth.is_empty() { &usual[..] } else { &self.bandwidth };
             for bandwidth in rates {
                 let wire = bandwidth * 1e9;
-                let flops = peak * self.utilisation;
+                let (flops, bus) = (peak * self.utilisation, device.to_host((*gpus).min(PER_MACHINE)));
                 let question = Question {
                     config: &config,
                     global_batch,
@@ -71,7 +70,7 @@ impl PlanCommand {
                     ema: recipe.settings.contains_key("ema"),
                     offload: self.offload_optimizer.then_some(true),
                     eval_images,
-                    speed: Speed { flops, memory: device.bandwidth, gap: GAP, wire, bus: OF_BUS * device.bus },
+                    speed: Speed { flops, memory: device.bandwidth, gap: GAP, wire, bus },
                     room: USABLE * device.memory,
                     host_room: f64::INFINITY,
                 };
@@ -150,7 +149,8 @@ fn say_one(answer: &Answer<'_>) -> Result<()> {
                 time(choice.times.exposed),
                 choice.images_per_second()
             ))?;
-            let shares = Shares { ranks: choice.gpus, zero: choice.zero, reduction: question.reduction };
+            let Split { gpus: ranks, zero, .. } = *choice;
+            let shares = Shares { ranks, zero, reduction: question.reduction, offload: choice.offloads() };
             say(format_args!(
                 "    for each card a checkpoint is copied to {} of host memory while it is written",
                 bytes(shares.snapshot(question.config, question.ema))
@@ -243,8 +243,4 @@ fn say_several(answers: &[Answer<'_>]) -> Result<()> {
         ))?;
     }
     Ok(())
-}
-
-fn time(seconds: f64) -> String {
-    if seconds < 0.9995 { format!("{:.0} ms", 1000.0 * seconds) } else { format!("{seconds:.2} s") }
 }

@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 use crate::cli::common::output::say;
 use crate::device::Precision;
 use crate::plan::machine::HostMemory;
-use crate::plan::{Cost, Memory, OnDevice, USABLE, gib as bytes};
+use crate::plan::{Cost, Memory, OnDevice, USABLE, duration, gib as bytes};
 use crate::recipe::{Command, Paper};
 use crate::report::html::grouped;
 
@@ -103,6 +103,24 @@ fn say_devices(cost: &Cost, utilisation: f64, runs: &[OnDevice]) -> Result<()> {
             time(run.seconds),
             energy(run.kilowatt_hours),
             fit(run, cost)
+        ))?;
+    }
+    if cost.offload {
+        say_bus(cost, runs)?;
+    }
+    Ok(())
+}
+
+/// What the optimiser on the host adds to each step, by the bus.
+fn say_bus(cost: &Cost, runs: &[OnDevice]) -> Result<()> {
+    say(format_args!("  of these times, what updates take longer because the optimiser is on the host:"))?;
+    for run in runs {
+        say(format_args!(
+            "  {:18} {:>8} per step at {:.1} GB/s, {:.1} % of the time",
+            run.device.name,
+            duration(run.bus_seconds / cost.steps as f64),
+            run.device.to_host(1) / 1e9,
+            100.0 * run.bus_seconds / run.seconds
         ))?;
     }
     Ok(())

@@ -113,6 +113,10 @@ impl Tensors for CpuDevice {
         Ok(None)
     }
 
+    fn host_memory<'t>(&self, tensor: &'t mut CpuTensor) -> Option<&'t mut [f32]> {
+        Some(&mut tensor.values)
+    }
+
     fn shape<'t>(&self, tensor: &'t CpuTensor) -> &'t [usize] {
         tensor.dimensions()
     }

@@ -154,6 +154,10 @@ impl Tensors for CudaDevice {
         Ok(Some(GpuMemory { address, count, stream }))
     }
 
+    fn host_memory<'t>(&self, _tensor: &'t mut CudaTensor) -> Option<&'t mut [f32]> {
+        None
+    }
+
     fn shape<'t>(&self, tensor: &'t CudaTensor) -> &'t [usize] {
         tensor.dimensions()
     }

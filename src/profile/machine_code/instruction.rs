@@ -5,7 +5,7 @@
 //! `nvdisasm`, and a test compares every kernel of ours with it.
 //!
 //! ```text
-//! bits   0..9  opcode   12..15 guard, of which 15 negates   105..109 stall   109 yield   110..113 write barrier
+//! bits   0..9  opcode   9..12 form   12..15 guard, of which 15 negates   105..109 stall   109 yield   110..113 write barrier
 //!      113..116 read barrier   116..122 barriers waited for
 //! ```
 
@@ -33,7 +33,7 @@ pub struct Instruction {
     pub waits: u8,
 }
 
-/// The name of an opcode that is not in `NAMES`.
+/// The name of an opcode that is in no table here.
 pub const UNKNOWN: &str = "?";
 
 /// Opcodes: the low 9 bits, and the name.
@@ -60,10 +60,16 @@ const NAMES: &[(u16, &str)] = &[
     (0x03b, "LDSM"), (0x044, "STSM"), (0x181, "LDG"), (0x182, "LDC"), (0x183, "LDL"), (0x184, "LDS"), (0x186, "STG"), (0x187, "STL"),
     (0x188, "STS"), (0x189, "SHFL"), (0x192, "MEMBAR"), (0x1ae, "LDGSTS"), (0x1af, "LDGDEPBAR"), (0x11a, "DEPBAR"),
     (0x1a7, "SYNCS"), (0x1b2, "SYNCS"), (0x1b4, "UTMALDG"), (0x1b5, "UTMASTG"), (0x1b7, "UTMACMDFLUSH"), (0x1c6, "FENCE"),
+    (0x18f, "CCTL"),
     // Control.
     (0x118, "NOP"), (0x119, "S2R"), (0x11b, "ENDCOLLECTIVE"), (0x11d, "BAR"), (0x141, "BSYNC"), (0x142, "BREAK"), (0x144, "CALL"), (0x145, "BSSY"),
     (0x146, "YIELD"), (0x147, "BRA"), (0x148, "WARPSYNC"), (0x14d, "EXIT"), (0x150, "RET"), (0x1c8, "USETMAXREG"),
 ];
+
+/// Opcodes that are two instructions, which the form tells apart: the low 12 bits, and the name. Of all others the form says where
+/// operands lie. These are what makes the barriers of a cluster, and the fences before them.
+#[rustfmt::skip]
+const FORMS: &[(u16, &str)] = &[(0x5ab, "CGAERRBAR"), (0x9ab, "ERRBAR"), (0x9c7, "UCGABAR_ARV"), (0xdc7, "UCGABAR_WAIT")];
 
 /// The predicate that is always true, and its opposite.
 const TRUE: u64 = 7;
@@ -74,8 +80,10 @@ impl Instruction {
     pub fn decode(architecture: u32, index: usize, bytes: [u8; BYTES]) -> Self {
         let word = u128::from_le_bytes(bytes);
         let bits = |from: u32, count: u32| (word >> from) as u64 & ((1 << count) - 1);
-        let opcode = bits(0, 9) as u16;
-        let name = NAMES.iter().find(|(of, _)| *of == opcode).map_or(UNKNOWN, |(_, name)| name);
+        let (opcode, with_form) = (bits(0, 9) as u16, bits(0, 12) as u16);
+        let by_form = FORMS.iter().find(|(of, _)| *of == with_form);
+        let known = by_form.or_else(|| NAMES.iter().find(|(of, _)| *of == opcode));
+        let name = known.map_or(UNKNOWN, |(_, name)| name);
         let is_guarded = bits(12, 4) != TRUE;
 
         let target = match name {

@@ -27,10 +27,7 @@ fn architecture(module: &str) -> &'static str {
 /// # Errors
 /// If the code to replace is not there exactly once, or the result does not compile.
 pub fn compile(nvcc: &Nvcc, root: &Path, mutant: &Mutant) -> Result<PathBuf> {
-    let mut sources = sources(&root.join("kernels"), mutant.module)?;
-    let (_, text) = sources.iter_mut().find(|(name, _)| name == mutant.file).ok_or("no such file")?;
-    *text = tokens::replace(text, mutant.from, mutant.to).map_err(|why| format!("{}: {why}", mutant.file))?;
-
+    let mut sources = planted(root, mutant)?;
     let (_, text) = sources.iter_mut().find(|(name, _)| name.ends_with(".cu")).ok_or("no such module")?;
     *text = text.lines().filter(|line| is_kept(line, mutant.keep)).map(|line| format!("{line}\n")).collect();
 
@@ -59,6 +56,17 @@ pub fn compile(nvcc: &Nvcc, root: &Path, mutant: &Mutant) -> Result<PathBuf> {
     }
     fs::rename(folder.join("made.fatbin"), &image)?;
     Ok(image)
+}
+
+/// The sources of the mutant's module with the bug in them, by their names.
+///
+/// # Errors
+/// If the code to replace is not there exactly once.
+pub fn planted(root: &Path, mutant: &Mutant) -> Result<Vec<(String, String)>> {
+    let mut sources = sources(&root.join("kernels"), mutant.module)?;
+    let (_, text) = sources.iter_mut().find(|(name, _)| name == mutant.file).ok_or("no such file")?;
+    *text = tokens::replace(text, mutant.from, mutant.to).map_err(|why| format!("{}: {why}", mutant.file))?;
+    Ok(sources)
 }
 
 /// Whether a line stays: of a module's kernels those that the check launches. Kernels stand on lines of their own, and so do the variants

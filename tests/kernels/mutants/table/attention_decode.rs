@@ -84,11 +84,11 @@ pub const MUTANTS: &[Mutant] = mutants! {
 
     "combine: the last chunk is left out":
     "attention_decode" "attention_decode.cu" ["KERNELS(f32,"], F32, long, WRONG;
-    "const int used = position / CHUNK + 1;" => "const int used = max(1, position / CHUNK);"
+    "const int used = *at / CHUNK + 1;" => "const int used = max(1, *at / CHUNK);"
 
     "combine: a chunk too many behind a whole one":
     "attention_decode" "attention_decode.cu" ["KERNELS(f32,"], F32, whole, WRONG;
-    "const int used = position / CHUNK + 1;" => "const int used = (position + 1) / CHUNK + 1;"
+    "const int used = *at / CHUNK + 1;" => "const int used = (*at + 1) / CHUNK + 1;"
 
     "combine: chunks are added up without their maxima":
     "attention_decode" "attention_decode.cu" ["KERNELS(f32,"], F32, long, WRONG;

@@ -29,7 +29,12 @@ pub const MUTANTS: &[Mutant] = mutants! {
     "embedding: positions go on from image to image":
     "embedding" "embedding.cu" ["KERNELS(f32,"], F32,
     |device| embedding::check_forward(device, 1, [2, 1, 16, 5, 0]), WRONG;
-    "(token % tokens)" => "(token)"
+    ": 0) + token % tokens)" => ": 0) + token)"
+
+    "embedding: the first position is 0, whatever is in memory":
+    "embedding" "embedding.cu" ["KERNELS(f32,"], F32,
+    |device| embedding::check_forward(device, 1, [2, 1, 16, 5, 3]), WRONG;
+    "(first ? *first : 0) + token % tokens" => "token % tokens"
 
     "embedding of odd widths: the content is rounded before it is added":
     "embedding" "embedding.cu" ["KERNELS(bf16,"], Bf16,
