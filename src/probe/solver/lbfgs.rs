@@ -28,6 +28,9 @@ pub struct Lbfgs {
 /// Changes of the gradient that are remembered: scikit-learn's and SciPy's choice too.
 pub const MEMORY: usize = 10;
 
+/// Slopes below this part of the value are so small that products in f32, of 7 digits, would spoil them.
+const TILTED: f64 = 1e-6;
+
 impl Default for Lbfgs {
     fn default() -> Self {
         Self::new(MEMORY)
@@ -74,7 +77,12 @@ impl Lbfgs {
             function.aim(&direction)?;
             let rules = Wolfe { rounding: function.rounding(value), ..Wolfe::default() };
             let start = RayPoint { step: 0.0, value, slope };
-            let found = search(&rules, start, first, |step| function.along(step))?;
+            // Logits along the ray are products in f32. Where little is left to gain, what these are off by is more than the slope: there the
+            // function is tilted, so that its slope at the start is the gradient's.
+            let tilt = if -slope < TILTED * value.abs() { function.along(0.0)?.1 - slope } else { 0.0 };
+            let found = search(&rules, start, first, |step| {
+                function.along(step).map(|(value, slope)| (value - tilt * step, slope - tilt))
+            })?;
 
             if found.point.step == 0.0 {
                 if self.pairs.is_empty() {

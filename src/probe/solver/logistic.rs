@@ -25,8 +25,6 @@ use crate::probe::features::matrix::{ROW_BLOCK, Rows};
 const TRUSTED: f64 = 1e-3;
 /// ... and after this many iterations at the latest. A correction costs about as much as three iterations.
 const UNCORRECTED: usize = 100;
-/// Rounds in a row that neither lower the objective beyond its rounding nor halve the gradient: one may be chance, these end a fit.
-const STALLED: usize = 3;
 
 /// Data, labels and what is shared by the fits of several C.
 pub struct Regression<'a, D: Device> {
@@ -79,7 +77,6 @@ impl<'a, D: Device> Regression<'a, D> {
         let converged = |objective: f64, norm: f64| norm * norm <= limits.tolerance * objective;
 
         // Minimise with f32 products, correct in f64, until the f64 gradient is short enough.
-        let mut stalled = 0;
         let ending = loop {
             if converged(objective, gradient_norm) {
                 break Termination::Converged;
@@ -99,13 +96,7 @@ impl<'a, D: Device> Regression<'a, D> {
             let (value, norm) = problem.correct()?;
             let rounding = problem.rounding(value);
             let progress = value < objective - rounding || norm < 0.5 * gradient_norm;
-            if progress {
-                stalled = 0;
-            } else {
-                // What it remembers of the curvature may be of steps that were nothing but rounding.
-                (stalled, solver) = (stalled + 1, Lbfgs::default());
-            }
-            if value < objective - rounding || value <= objective + rounding && norm < gradient_norm {
+            if value <= objective + rounding {
                 (objective, gradient_norm, classifier) = (value, norm, problem.classifier());
             }
 
@@ -113,7 +104,7 @@ impl<'a, D: Device> Regression<'a, D> {
                 _ if converged(objective, gradient_norm) => break Termination::Converged,
                 Termination::Interrupted => break Termination::Interrupted,
                 _ if iterations >= limits.iterations => break Termination::IterationLimit,
-                _ if stalled == STALLED => break Termination::NoProgress,
+                _ if !progress => break Termination::NoProgress,
                 _ => {}
             }
         };
