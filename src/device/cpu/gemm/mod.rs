@@ -4,9 +4,10 @@
 //! contiguous. Then tasks multiply blocks of rows by the panels, in register tiles ([`kernel`]). Every sum is over the terms in
 //! order, in pieces of [`TERMS`], whatever the threads and the other rows and columns: results depend on neither.
 //!
-//! GFLOP/s in training steps (two threads of a Zen 4 of 235, in turn), faer 0.24 in tasks of 16 Mi multiply-adds and ours: of tiny x · W 186 and 198,
-//! dy · Wᵀ 193 and 204, xᵀ · dy 133 and 148; of S 197 and 212, 182 and 210, 173 and 187. Before that were measured, at the same shapes: faer 165
-//! to 207, gemm 0.19 95 to 204, matrixmultiply 0.3 92 to 187. What is left of xᵀ · dy is packing two operands that come from memory.
+//! GFLOP/s in training steps (two threads of a Zen 4 of 235, alone on the machine, in turn, two runs), faer 0.24 in tasks of 16 Mi multiply-adds and
+//! ours: of tiny x · W 178-181 and 203-206, dy · Wᵀ 191-200 and 207-212, xᵀ · dy 138-152 and 152-158; of S 199-203 and 205-215, 191 and 206-210, and
+//! of xᵀ · dy no more than faer's, 184-187 and 181-185: both operands come from memory and are packed. Before that were measured, at the same shapes:
+//! faer 165 to 207, gemm 0.19 95 to 204, matrixmultiply 0.3 92 to 187.
 //!
 //! Lost: groups of columns before blocks of rows where both operands are packed, so that a task reads less (tiny's xᵀ · dy 139), parts of 512 terms,
 //! which stay in the L2 caches (140), 1,024 terms at a time in registers (S's x · W 204), and a left operand packed by each task (tiny's x · W 168).
