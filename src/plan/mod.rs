@@ -20,6 +20,7 @@ pub mod machine;
 mod memory;
 pub mod memory_limits;
 mod offload;
+mod reasons;
 mod shares;
 mod split;
 mod suggestion;
@@ -32,8 +33,9 @@ pub use cluster::{GAP, Speed, Times};
 pub use devices::{DEVICES, DeviceModel, PER_MACHINE, UnknownDevice, device_model, devices_named, recognised};
 pub use memory::{Memory, Work};
 pub use offload::Offloaded;
+pub use reasons::{duration, gib};
 pub use shares::Shares;
-pub use split::{Question, Split, Splits, WITHOUT_OFFLOAD, duration, gib};
+pub use split::{Question, Split, Splits, WITHOUT_OFFLOAD};
 pub use suggestion::{Suggestion, SuggestionError};
 pub use taken::Load;
 

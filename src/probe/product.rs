@@ -28,6 +28,7 @@ pub(super) fn add_product(out: &mut [f64], stride: usize, factor: f64, a: View<'
     if a.rows == 0 || b.columns == 0 {
         return;
     }
+
     assert!(b.columns <= stride && (a.rows - 1) * stride + b.columns <= out.len(), "a product past its output");
     let [[a_row, a_column], [b_row, b_column]] = [a.steps, b.steps].map(|steps| steps.map(|step| step as isize));
     // SAFETY: all elements of the operands are inside their slices, by construction, and those of the output by the assertion.

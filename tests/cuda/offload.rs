@@ -164,7 +164,7 @@ fn a_run_takes_what_is_planned_on_both_sides() {
     }
 }
 
-/// `--fit` moves the optimiser where nothing else fits, says so, and keeps it so.
+/// `--fit` moves the optimiser where that is faster than what fits on the card, says so, and keeps it so.
 #[test]
 fn fit_moves_the_optimiser_where_nothing_else_fits() {
     let place = tempfile::tempdir().unwrap();

@@ -109,6 +109,8 @@ fn line(round: &str, [threads, ranks, exchange]: [f64; 3]) {
 fn measure(args: &ScalingArgs, program: &Path, folder: &Path, who: Who) -> Result<Times> {
     let out = folder.join(if who == Who::Ranks { "ranks" } else { "threads" });
     fs::create_dir_all(&out)?;
+
+    // Who: one process, or two under mpirun.
     let threads = if who == Who::Ranks { "1" } else { "2" };
     let mut command = match who {
         Who::Threads => Command::new(program),
@@ -120,12 +122,15 @@ fn measure(args: &ScalingArgs, program: &Path, folder: &Path, who: Who) -> Resul
             command
         }
     };
+
+    // What: the steps, without what comes between them.
     command.args(["train", "--device", "cpu", "--eval-images", "8", "--sample-every", "0"]);
     if args.train.is_empty() {
         command.args(STEP);
     }
     command.args(&args.train).args(["--threads", threads, "--steps"]).arg(args.steps.to_string());
     command.arg("--out").arg(out.join("run")).stdout(Stdio::null()).stderr(Stdio::piped());
+
     let output = command.output().with_context(|| format!("cannot start {:?}", command.get_program()))?;
     ensure!(output.status.success(), "{command:?} failed: {}", String::from_utf8_lossy(&output.stderr));
     times(&fs::read_to_string(out.join("run/metrics.jsonl"))?)

@@ -73,7 +73,7 @@ impl Pool {
     }
 }
 
-/// Panels of a weight (`panels.rs`), made when they were asked for, and gone when the weight changes.
+/// Panels of a weight (`few_rows.rs`), made when they were asked for, and gone when the weight changes.
 pub(super) type Panels = OnceLock<Box<Buffer>>;
 
 /// Floats from the pool; dropping it gives them back.

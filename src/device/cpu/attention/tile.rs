@@ -45,6 +45,7 @@ macro_rules! for_each_register_tile {
 /// gathered and scattered float by float. (Of backward that was a third of the time.)
 macro_rules! for_each_row {
     (@ $count:ident, $row:ident, $body:block, $($index:literal)*) => {
+        const { assert!($count <= [$($index),*].len(), "a register tile of more rows than are written out") };
         $(if $index < $count {
             let $row = $index;
             $body

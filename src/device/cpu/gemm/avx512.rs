@@ -15,6 +15,7 @@ use std::arch::x86_64::{
 
 use super::kernel::{Kernel, Left, Operands, Tile, of_height};
 use super::matrix::Matrix;
+use super::packing::packing;
 
 /// Floats of a vector.
 const LANES: usize = 16;
@@ -66,51 +67,7 @@ impl Kernel for Avx512 {
     }
 }
 
-/// [`Kernel::pack`].
-///
-/// # Safety
-/// That of [`Kernel::pack`].
-#[target_feature(enable = "avx512f")]
-unsafe fn pack(lanes: Matrix<'_>, count: usize, width: usize, step: usize, panels: *mut f32) {
-    let panels =
-        (0..lanes.rows).step_by(count).enumerate().map(|(index, first)| (first, panels.wrapping_add(index * step)));
-
-    // Lanes that lie side by side, term after term: memory is read from one end to the other.
-    if !lanes.is_in_rows() {
-        for term in 0..lanes.columns {
-            let column = lanes.column(term);
-            for (first, panel) in panels.clone() {
-                let column = &column[first..column.len().min(first + count)];
-                for lane in (0..width).step_by(LANES) {
-                    // SAFETY: as the caller promises.
-                    unsafe {
-                        _mm512_storeu_ps(panel.add(term * width + lane), load(column.get(lane..).unwrap_or_default()))
-                    };
-                }
-            }
-        }
-        return;
-    }
-
-    // 16 lanes × 16 terms at a time.
-    for (first, panel) in panels {
-        for lane in (0..width).step_by(LANES) {
-            let mut rows: [&[f32]; LANES] = [&[]; LANES];
-            let end = lanes.rows.min(first + count);
-            (first + lane..end).zip(&mut rows).for_each(|(lane, row)| *row = lanes.row(lane));
-            for term in (0..lanes.columns).step_by(LANES) {
-                let mut block = [_mm512_setzero_ps(); LANES];
-                for (vector, row) in block.iter_mut().zip(&rows) {
-                    *vector = load(row.get(term..).unwrap_or_default());
-                }
-                for (term, vector) in (term..lanes.columns).zip(transpose(block)) {
-                    // SAFETY: as the caller promises.
-                    unsafe { _mm512_storeu_ps(panel.add(term * width + lane), vector) };
-                }
-            }
-        }
-    }
-}
+packing!("avx512f", _mm512_setzero_ps, _mm512_storeu_ps);
 
 /// The first 16 floats, zeros where there are fewer.
 #[inline]
@@ -178,6 +135,7 @@ unsafe fn in_place<const R: usize>(
                     _mm_prefetch::<_MM_HINT_T0>(left.wrapping_add(row * step).cast());
                 }
             }
+
             let mut columns = [_mm512_setzero_ps(); 4];
             for (index, vector) in columns.iter_mut().enumerate() {
                 *vector = _mm512_loadu_ps(right.add(LANES * index));

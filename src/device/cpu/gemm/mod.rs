@@ -18,6 +18,8 @@ mod avx2;
 mod avx512;
 mod kernel;
 mod matrix;
+#[cfg(target_arch = "x86_64")]
+mod packing;
 mod portable;
 mod processor;
 

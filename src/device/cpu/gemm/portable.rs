@@ -60,6 +60,7 @@ unsafe fn tile<const R: usize>(operands: Operands, out: *mut f32, stride: usize,
         Left::InPlace(left, stride) => (left, stride, 1),
         Left::Packed(left) => (left, 1, ROWS),
     };
+
     let mut sums = [[0.0; COLUMNS]; R];
     for term in 0..operands.terms {
         // SAFETY: as the caller promises.
@@ -72,6 +73,7 @@ unsafe fn tile<const R: usize>(operands: Operands, out: *mut f32, stride: usize,
             }
         }
     }
+
     for (row, sums) in sums.iter().enumerate() {
         // SAFETY: as the caller promises.
         let out = unsafe { &mut *out.add(row * stride).cast::<[f32; COLUMNS]>() };
