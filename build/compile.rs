@@ -1,4 +1,4 @@
-//! Runs the compiler: one fatbin a file, several at a time, and only what changed.
+//! Runs the compiler: one fatbin a file, several at a time, and only what no build of this target folder has compiled yet.
 
 use std::{
     env, fs, iter,
@@ -40,9 +40,10 @@ impl Object {
     }
 }
 
-/// Compiles all of `kernels/*.cu` into `out`; sorted by name.
+/// Compiles all of `kernels/*.cu` into `out`, the folder `kernels` of a build's `OUT_DIR`; sorted by name.
 pub fn all(nvcc: &Nvcc, root: &Path, out: &Path) -> Result<Vec<Object>> {
     fs::create_dir_all(out)?;
+    let others = other_builds(out);
 
     let mut sources = Vec::new();
     for entry in fs::read_dir(root.join("kernels"))? {
@@ -60,7 +61,8 @@ pub fn all(nvcc: &Nvcc, root: &Path, out: &Path) -> Result<Vec<Object>> {
     let queue = Mutex::new(sources.into_iter());
     let next = || queue.lock().ok()?.next();
     let work = || {
-        let outcomes = iter::from_fn(next).map(|(_, name)| one(nvcc, root, out, &name).map_err(|why| why.to_string()));
+        let outcomes =
+            iter::from_fn(next).map(|(_, name)| one(nvcc, root, out, &others, &name).map_err(|why| why.to_string()));
         outcomes.collect::<std::result::Result<Vec<_>, _>>()
     };
     let mut objects = Vec::new();
@@ -75,17 +77,38 @@ pub fn all(nvcc: &Nvcc, root: &Path, out: &Path) -> Result<Vec<Object>> {
     Ok(objects)
 }
 
-/// Compiles `kernels/NAME.cu`, unless what an earlier run made of it still holds.
-fn one(nvcc: &Nvcc, root: &Path, out: &Path, name: &str) -> Result<Object> {
-    let fatbin = out.join(format!("{name}.fatbin"));
-    let (dependencies, log_path) = (out.join(format!("{name}.d")), out.join(format!("{name}.log")));
+/// The same folder of other builds. Cargo runs this program once for each profile, and for clippy apart from all else.
+fn other_builds(out: &Path) -> Vec<PathBuf> {
+    // TARGET/debug/build/igpt-engine-HASH/out/kernels; elsewhere there is nothing to find.
+    let Some(target) = out.ancestors().nth(5) else { return Vec::new() };
+    let folders = |folder: &Path| fs::read_dir(folder).into_iter().flatten().flatten().map(|entry| entry.path());
+    let builds = folders(target).flat_map(|profile| folders(&profile.join("build")).collect::<Vec<_>>());
+    builds.map(|build| build.join("out/kernels")).filter(|kernels| kernels != out && kernels.is_dir()).collect()
+}
 
+/// Compiles `kernels/NAME.cu`, unless what an earlier run or another build made of it still holds.
+fn one(nvcc: &Nvcc, root: &Path, out: &Path, others: &[PathBuf], name: &str) -> Result<Object> {
     // The log begins with the recipe that it was made by.
     let architectures = if name.ends_with("_sm90") { SM90 } else { ANY };
     let options = [OPTIONS, architectures, &[nvcc.uncompressed()]].concat();
-    let recipe = format!("{}\n{options:?}\n{}\n", nvcc.path.display(), nvcc.version.trim());
-    if let Some(log) = current(root, &fatbin, &dependencies, &log_path, &recipe) {
-        return Ok(Object { name: name.to_owned(), fatbin, log });
+    // With the sources' place: a target folder may serve several.
+    let recipe = format!("{}\n{}\n{options:?}\n{}\n", root.display(), nvcc.path.display(), nvcc.version.trim());
+
+    let files = Files::of(out, name);
+    if let Some(log) = files.current(root, &recipe) {
+        return Ok(Object { name: name.to_owned(), fatbin: files.fatbin, log });
+    }
+    // Written last, so that who reads it finds the others whole.
+    if files.log.exists() {
+        fs::remove_file(&files.log)?;
+    }
+    for other in others.iter().map(|folder| Files::of(folder, name)) {
+        if let Some(log) = other.current(root, &recipe) {
+            fs::copy(&other.fatbin, &files.fatbin)?;
+            fs::copy(&other.dependencies, &files.dependencies)?;
+            fs::write(&files.log, &log)?;
+            return Ok(Object { name: name.to_owned(), fatbin: files.fatbin, log });
+        }
     }
 
     // A relative path: it goes into the line tables, and no build machine's folders should.
@@ -94,9 +117,9 @@ fn one(nvcc: &Nvcc, root: &Path, out: &Path, name: &str) -> Result<Object> {
         .current_dir(root)
         .args(&options)
         .args(["-MD", "-MF"])
-        .arg(&dependencies)
+        .arg(&files.dependencies)
         .arg("-o")
-        .arg(&fatbin)
+        .arg(&files.fatbin)
         .arg(&source)
         .output()
         .map_err(|error| format!("cannot run {}: {error}", nvcc.path.display()))?;
@@ -106,19 +129,34 @@ fn one(nvcc: &Nvcc, root: &Path, out: &Path, name: &str) -> Result<Object> {
         return Err(format!("{source} does not compile:\n{}{said}", String::from_utf8_lossy(&output.stdout)).into());
     }
     let log = format!("{recipe}{said}");
-    fs::write(&log_path, &log)?;
-    Ok(Object { name: name.to_owned(), fatbin, log })
+    fs::write(&files.log, &log)?;
+    Ok(Object { name: name.to_owned(), fatbin: files.fatbin, log })
 }
 
-/// The log of an earlier run that still holds: the same recipe, and no source or header that went in is newer.
-fn current(root: &Path, fatbin: &Path, dependencies: &Path, log: &Path, recipe: &str) -> Option<String> {
-    let said = fs::read_to_string(log).ok().filter(|said| said.starts_with(recipe))?;
-    let made = modified(fatbin)?;
-    // `target : file file \ ...`
-    let list = fs::read_to_string(dependencies).ok()?;
-    let mut files = list.split_once(" :")?.1.split_whitespace().filter(|file| *file != "\\").peekable();
-    files.peek()?;
-    files.all(|file| modified(&root.join(file)).is_some_and(|time| time <= made)).then_some(said)
+/// What a build keeps of one file.
+struct Files {
+    fatbin: PathBuf,
+    /// What went in, as a makefile has it.
+    dependencies: PathBuf,
+    log: PathBuf,
+}
+
+impl Files {
+    fn of(folder: &Path, name: &str) -> Files {
+        let file = |extension: &str| folder.join(format!("{name}.{extension}"));
+        Files { fatbin: file("fatbin"), dependencies: file("d"), log: file("log") }
+    }
+
+    /// The log, if it still holds: the same recipe, and no source or header that went in is newer.
+    fn current(&self, root: &Path, recipe: &str) -> Option<String> {
+        let said = fs::read_to_string(&self.log).ok().filter(|said| said.starts_with(recipe))?;
+        let made = modified(&self.fatbin)?;
+        // `target : file file \ ...`
+        let list = fs::read_to_string(&self.dependencies).ok()?;
+        let mut files = list.split_once(" :")?.1.split_whitespace().filter(|file| *file != "\\").peekable();
+        files.peek()?;
+        files.all(|file| modified(&root.join(file)).is_some_and(|time| time <= made)).then_some(said)
+    }
 }
 
 fn modified(path: &Path) -> Option<SystemTime> {
