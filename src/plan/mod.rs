@@ -33,9 +33,9 @@ pub use cluster::{GAP, Speed, Times};
 pub use devices::{DEVICES, DeviceModel, PER_MACHINE, UnknownDevice, device_model, devices_named, recognised};
 pub use memory::{Memory, Work};
 pub use offload::Offloaded;
-pub use reasons::{duration, gib};
+pub use reasons::{About, Reason, duration, gib};
 pub use shares::Shares;
-pub use split::{Question, Split, Splits, WITHOUT_OFFLOAD};
+pub use split::{Question, Split, Splits};
 pub use suggestion::{Suggestion, SuggestionError};
 pub use taken::Load;
 

@@ -1,37 +1,69 @@
 //! Why a step is divided as it is ([`Splits`]), in sentences, with their bytes and seconds.
 
-use super::split::{Question, Split, Splits, WITHOUT_OFFLOAD};
+use std::fmt;
+
+use super::split::{Question, Split, Splits};
 use crate::named::Named;
 use crate::tape::Recompute;
 
+/// What a reason speaks of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum About {
+    /// Cards that have nothing to do.
+    Gpus,
+    /// Memory that there is not.
+    Room,
+    /// Images at a time.
+    MicroBatch,
+    /// Another level of ZeRO.
+    Zero,
+    /// Computing something else again.
+    Recompute(Recompute),
+    /// The optimiser on the host: what the choice pays for it, or what it would.
+    Offload,
+    /// The optimiser on the card, where the choice has it on the host.
+    NoOffload,
+}
+
+/// Why a step is divided as it is: in one respect.
+#[derive(Clone, Debug)]
+pub struct Reason {
+    /// Which that is.
+    pub about: About,
+    sentence: String,
+}
+
+impl fmt::Display for Reason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.sentence)
+    }
+}
+
 impl Splits {
     /// Why the choice is what it is, a sentence for each thing that could have been otherwise.
-    pub fn reasons(&self, question: &Question<'_>) -> Vec<String> {
+    pub fn reasons(&self, question: &Question<'_>) -> Vec<Reason> {
         let mut reasons = Vec::new();
+        let mut say = |about, sentence| reasons.push(Reason { about, sentence });
         if self.idle > 0 {
             let Question { global_batch, gpus, .. } = question;
             let working = gpus - self.idle;
-            reasons.push(format!(
-                "a step of {global_batch} images is divided over {working} GPUs at most; {} have nothing to do",
-                self.idle
-            ));
+            let divided = format!("a step of {global_batch} images is divided over {working} GPUs at most");
+            say(About::Gpus, format!("{divided}; {} have nothing to do", self.idle));
         }
         let Some(choice) = &self.choice else {
             let least = self.alternatives.iter().map(Split::bytes).min_by(f64::total_cmp).unwrap_or_default();
-            reasons.push(format!(
-                "nothing fits: {} are needed at least, and there are {}",
-                gib(least),
-                gib(question.room)
-            ));
-            reasons.extend(self.otherwise.map(|other| {
+            let (least, room) = (gib(least), gib(question.room));
+            say(About::Room, format!("nothing fits: {least} are needed at least, and there are {room}"));
+            if let Some(other) = &self.otherwise {
                 let (card, host) = (gib(other.bytes()), gib(other.host));
-                format!("with --offload-optimizer {card} are needed, and {host} of the host's memory for each card")
-            }));
+                let needed = format!("{card} are needed, and {host} of the host's memory for each card");
+                say(About::Offload, format!("with --offload-optimizer {needed}"));
+            }
             return reasons;
         };
 
         // More images at a time.
-        reasons.push(match &self.larger {
+        let larger = match &self.larger {
             None if choice.micro_batches() == 1 => "all images of a card at once".to_owned(),
             None => "the micro-batch is given".to_owned(),
             Some(larger) if larger.fits => format!(
@@ -40,7 +72,8 @@ impl Splits {
                 100.0 * (larger.times.step / choice.times.step - 1.0)
             ),
             Some(larger) => format!("{} at a time would take {}", images(larger.micro_batch), gib(larger.bytes())),
-        });
+        };
+        say(About::MicroBatch, larger);
 
         // Other levels of ZeRO, and then other things computed again.
         let of = |zero: u8, recompute: Recompute| {
@@ -48,28 +81,31 @@ impl Splits {
         };
         for zero in question.zero.iter().filter(|zero| **zero != choice.zero) {
             let named = Split { zero: *zero, ..*choice };
-            let other = of(*zero, choice.recompute);
-            reasons.extend(other.map(|other| question.against(choice, other, (&format!("ZeRO-{zero}"), named))));
+            if let Some(other) = of(*zero, choice.recompute) {
+                say(About::Zero, question.against(choice, other, (&format!("ZeRO-{zero}"), named)));
+            }
         }
         for level in Recompute::VALUES.iter().filter(|level| level.value != choice.recompute) {
             let named = Split { recompute: level.value, ..*choice };
-            let (other, what) = (of(choice.zero, level.value), format!("--recompute {}", level.name));
-            reasons.extend(other.map(|other| question.against(choice, other, (&what, named))));
+            if let Some(other) = of(choice.zero, level.value) {
+                let against = question.against(choice, other, (&format!("--recompute {}", level.name), named));
+                say(About::Recompute(level.value), against);
+            }
         }
 
         // The other place for the optimiser, with all that follows from it.
         if choice.offloads() {
-            reasons.push(format!(
-                "--offload-optimizer keeps {} per card in the host's memory, page-locked; for it an update takes {} longer, at {:.1} GB/s",
-                gib(choice.host),
-                duration(choice.times.bus),
-                question.speed.bus / 1e9
-            ));
+            let (host, longer, rate) = (gib(choice.host), duration(choice.times.bus), question.speed.bus / 1e9);
+            let keeps = format!("--offload-optimizer keeps {host} per card in the host's memory, page-locked");
+            say(About::Offload, format!("{keeps}; for it an update takes {longer} longer, at {rate:.1} GB/s"));
         }
-        reasons.extend(self.otherwise.map(|other| {
-            let what = if other.offloads() { "--offload-optimizer" } else { WITHOUT_OFFLOAD };
-            question.against(choice, &other, (what, Split { host: other.host, ..*choice }))
-        }));
+        if let Some(other) = &self.otherwise {
+            let (about, what) = match other.offloads() {
+                true => (About::Offload, "--offload-optimizer"),
+                false => (About::NoOffload, "without --offload-optimizer it"),
+            };
+            say(about, question.against(choice, other, (what, Split { host: other.host, ..*choice })));
+        }
         reasons
     }
 }

@@ -122,9 +122,6 @@ pub struct Splits {
     pub otherwise: Option<Split>,
 }
 
-/// How the reason begins that says what a step would be with the optimiser on the card, where it is not ([`Splits::otherwise`]).
-pub const WITHOUT_OFFLOAD: &str = "without --offload-optimizer it";
-
 /// Ways that differ in the micro-batch alone: a level of ZeRO, what is computed again, and whether the optimiser is on the host.
 type Kind = (u8, Recompute, bool);
 
@@ -249,6 +246,7 @@ fn fastest<'a>(splits: impl IntoIterator<Item = &'a Split>) -> Option<Split> {
 
 #[cfg(test)]
 mod tests {
+    use super::super::reasons::Reason;
     use super::*;
     use crate::model::Preset;
     use crate::plan::{USABLE, device_model};
@@ -288,6 +286,13 @@ mod tests {
 
     const GIB: f64 = (1_u64 << 30) as f64;
 
+    /// Among the reasons is one that begins with `what` and says `why`.
+    #[track_caller]
+    fn says(reasons: &[Reason], what: &str, why: &str) {
+        let reasons: Vec<String> = reasons.iter().map(Reason::to_string).collect();
+        assert!(reasons.iter().any(|reason| reason.starts_with(what) && reason.contains(why)), "{reasons:?}");
+    }
+
     /// "XL on 8 × 80 GB under ZeRO-2 without recompute", for both numbers of heads that the paper leaves open, counted.
     #[test]
     fn igpt_xl_fits_eight_cards_of_80_gb_without_computing_again() {
@@ -304,8 +309,7 @@ mod tests {
             let on_cards = splits.alternatives.iter().filter(|split| !split.offloads());
             assert!(on_cards.into_iter().all(|split| split.zero > 0 || !split.fits), "{splits:?}");
             let kept = Question { offload: Some(false), ..question };
-            let reasons = kept.splits(&counted).reasons(&kept);
-            assert!(reasons.iter().any(|reason| reason.starts_with("ZeRO-0 does not fit")), "{reasons:?}");
+            says(&kept.splits(&counted).reasons(&kept), "ZeRO-0 does not fit", "");
         }
     }
 
@@ -373,13 +377,13 @@ mod tests {
         assert!(moved.alternatives.iter().all(|split| split.offloads() == split.fits));
         assert!(moved.otherwise.is_some_and(|split| !split.offloads() && !split.fits));
         let reasons = moved.reasons(&small(None, 3.0 * GIB));
-        assert!(reasons.iter().any(|reason| reason.starts_with("--offload-optimizer keeps 1.9 GiB per card")));
-        assert!(reasons.iter().any(|reason| reason.starts_with("without --offload-optimizer it does not fit: ")));
+        says(&reasons, "--offload-optimizer keeps 1.9 GiB per card", "");
+        says(&reasons, "without --offload-optimizer it does not fit: ", "");
 
         let no_host = small(None, 1.0 * GIB).splits(&by_formula);
         assert!(no_host.choice.is_none() && !no_host.alternatives.iter().any(Split::offloads));
         let reasons = no_host.reasons(&small(None, 1.0 * GIB));
-        assert!(reasons.iter().any(|reason| reason.contains("and 1.9 GiB of the host's memory")), "{reasons:?}");
+        says(&reasons, "with --offload-optimizer", "and 1.9 GiB of the host's memory");
 
         let roomy = Question { offload: Some(true), ..question(&config, 128, 8) }.splits(&by_formula).choice.unwrap();
         let kept = question(&config, 128, 8).splits(&by_formula).choice.unwrap();
@@ -406,10 +410,7 @@ mod tests {
         let (bus, again) = (choice.times.bus / choice.times.step, kept.times.step / choice.times.step - 1.0);
         assert!((0.04..0.06).contains(&bus) && (0.05..0.08).contains(&again), "{bus} {again}");
         let reasons = splits.reasons(&asked);
-        let says = |reasons: &[String], what: &str, why: &str| {
-            assert!(reasons.iter().any(|reason| reason.starts_with(what) && reason.contains(why)), "{reasons:?}");
-        };
-        says(&reasons, WITHOUT_OFFLOAD, "% slower with --recompute norms-mlp and 1 image at a time");
+        says(&reasons, "without --offload-optimizer it", "% slower with --recompute norms-mlp and 1 image at a time");
         says(&reasons, "--offload-optimizer keeps", "at 51.2 GB/s");
 
         // A slower bus: the MLP is computed again, as it is where the host has no room.

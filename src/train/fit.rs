@@ -7,7 +7,7 @@ use crate::model::ModelConfig;
 use crate::named::Named;
 use crate::plan::machine::host_memory;
 use crate::plan::{
-    DeviceModel, GAP, Question, Speed, Split, Splits, USABLE, UTILISATION, WITHOUT_OFFLOAD, device_model, gib, limits,
+    About, DeviceModel, GAP, Question, Reason, Speed, Split, Splits, USABLE, UTILISATION, device_model, gib, limits,
     recognised,
 };
 use crate::tape::Recompute;
@@ -108,8 +108,7 @@ pub(super) fn fit<D: Device>(
 /// What speaks against more images at a time and, where something is computed again or moved to the host, against keeping it.
 fn why(splits: &Splits, question: &Question<'_>) -> String {
     let reasons = splits.reasons(question);
-    let mut said: Vec<String> = reasons.iter().take(1).cloned().collect();
-    said.extend(reasons.iter().find(|reason| reason.starts_with("--recompute none")).cloned());
-    said.extend(reasons.into_iter().find(|reason| reason.starts_with(WITHOUT_OFFLOAD)));
-    said.join(", ")
+    let told = [About::Room, About::MicroBatch, About::Recompute(Recompute::None), About::NoOffload];
+    let said = told.iter().filter_map(|about| reasons.iter().find(|reason| reason.about == *about));
+    said.map(Reason::to_string).collect::<Vec<_>>().join(", ")
 }

@@ -8,7 +8,7 @@ use crate::cli::common::output::{print_json, say};
 use crate::named::Named;
 use crate::plan::limits::model_name;
 use crate::plan::{
-    DeviceModel, GAP, Load, PER_MACHINE, Question, Shares, Speed, Split, Splits, USABLE, device_model,
+    DeviceModel, GAP, Load, PER_MACHINE, Question, Reason, Shares, Speed, Split, Splits, USABLE, device_model,
     duration as time, gib as bytes,
 };
 use crate::recipe::{Command, Recipe};
@@ -113,7 +113,7 @@ impl PlanCommand {
 
 impl Answer<'_> {
     fn json(&self) -> serde_json::Value {
-        let why = self.splits.reasons(&self.question);
+        let why: Vec<String> = self.splits.reasons(&self.question).iter().map(Reason::to_string).collect();
         json!({"gpus": self.question.gpus, "bandwidth": self.bandwidth, "splits": self.splits, "why": why})
     }
 
