@@ -5,7 +5,7 @@ use igpt_engine::device::{CudaDevice, Precision};
 use igpt_engine::model::{ModelConfig, Preset, Transformer, parameter_specs};
 use igpt_engine::sample::Decoder;
 use igpt_engine::tape::Parameters;
-use test_support::devices;
+use test_support::{devices, in_turn};
 
 const LENGTH: usize = 16;
 
@@ -28,7 +28,7 @@ fn token(image: usize, position: usize) -> u16 {
 /// prompts of every length; and so after the images were put in another order in the middle.
 #[test]
 fn a_captured_step_draws_what_launches_draw() {
-    for precision in [Precision::F32, Precision::Bf16] {
+    for precision in in_turn([Precision::F32, Precision::Bf16], 2) {
         let Some(device) = devices::cuda(precision) else { return };
         let (model, parameters) = model(&device);
         for (prompt, reordered) in [(0, None), (5, None), (1, Some(9))] {

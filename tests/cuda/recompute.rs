@@ -4,7 +4,7 @@ use igpt_engine::device::{CudaDevice, Precision};
 use igpt_engine::named::Named;
 use igpt_engine::tape::Recompute;
 use igpt_engine::train::Trainer;
-use test_support::devices;
+use test_support::{devices, in_turn};
 
 use super::{Case, LENGTH, bits};
 
@@ -21,7 +21,7 @@ fn run(device: &CudaDevice, case: &Case, recompute: Recompute) -> (Vec<String>, 
 fn recorded_steps_that_compute_again_have_the_same_bits_in_less_memory() {
     let Some(simulator) = devices::simulator() else { return };
     simulator.set_options(None, "devices=8").unwrap();
-    for (case, precision) in [(Case::finetuning(), Precision::Bf16), (Case::bert(), Precision::F32)] {
+    for (case, precision) in in_turn([(Case::finetuning(), Precision::Bf16), (Case::bert(), Precision::F32)], 2) {
         let open = || CudaDevice::new(4, precision).unwrap();
         let (outcomes, weights, mut memory) = run(&open(), &case, Recompute::None);
         for level in Recompute::VALUES.iter().skip(1) {

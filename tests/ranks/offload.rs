@@ -1,13 +1,15 @@
 //! The optimiser in the host's memory of several ranks: of all of it, or of each rank's parts.
 
+use test_support::in_turn;
+
 use crate::{Libraries, numbers, place, state};
 
-/// All levels on one to three ranks, and a run that moves it on the way, against one rank that has it on its card.
+/// All levels on one to three ranks, in one of both precisions a run, and a run that moves it on the way, against one rank that has it on its card.
 #[test]
 fn where_the_optimiser_of_ranks_lies_changes_no_bit() {
     let Some(libraries) = Libraries::new() else { return };
     let (_folder, run) = place();
-    for precision in ["bf16", "f32"] {
+    for precision in in_turn(["bf16", "f32"], 2) {
         let flags = |steps: &'static str| {
             ["--reduction", "exact", "--ema", "0.9", "--layers", "2", "--steps", steps, "--precision", precision]
         };

@@ -10,6 +10,7 @@ use igpt_engine::device::cuda::{Wait, plant_missing};
 use igpt_engine::device::select::DeviceKind;
 use igpt_engine::device::{CudaDevice, Precision};
 use igpt_engine::train::{Session, Settings, Silent, Together};
+use test_support::in_turn;
 
 use crate::{Libraries, Rank, Ranks, numbers, place, port, state};
 
@@ -30,7 +31,7 @@ fn overlap_changes_no_bit() {
         (3, "2", "--no-overlap=false"),
         (3, "2", "--no-graph"),
     ];
-    for (seed, (ranks, level, more)) in cases.into_iter().enumerate() {
+    for (seed, (ranks, level, more)) in in_turn(cases.into_iter().enumerate(), 2) {
         let name = format!("{ranks} at {level} {more}");
         let options = format!("stop=warning,seed={seed},streams={}", ["random", "late", "eager"][seed % 3]);
         let flags = [&exact[..], &["--zero", level, more]].concat();
@@ -40,7 +41,7 @@ fn overlap_changes_no_bit() {
     }
 
     // The library's sums, with several micro-batches of each rank in one round.
-    for level in ["0", "2"] {
+    for level in in_turn(["0", "2"], 2) {
         let flags = |more: &'static str| [&DEEP[..], &["--zero", level, more]].concat();
         libraries.train(2, &run(&format!("in turn {level}")), &flags("--no-overlap=true"), &[]).succeed();
         libraries.train(2, &run(&format!("beside {level}")), &flags("--no-overlap=false"), &[]).succeed();
@@ -67,12 +68,12 @@ fn left(libraries: &Libraries, out: &Path, level: u8, missing: &str, seed: u64) 
     ended.iter().all(|rank| rank.code == Some(0)).then(|| state(out, 2).into_values().collect())
 }
 
-/// Each wait is needed at some level: without it another model is trained, or none.
+/// Each wait is needed at the levels, of which a run looks at one: without it another model is trained, or none.
 #[test]
 fn a_missing_wait_trains_another_model() {
     let Some(libraries) = Libraries::new() else { return };
     let (_folder, run) = place();
-    for level in [0, 1, 2] {
+    for level in in_turn([0, 1, 2], 3) {
         let expected = left(&libraries, &run(&format!("sound {level}")), level, "None", 1);
         assert!(expected.is_some(), "level {level}");
         assert!(left(&libraries, &run(&format!("again {level}")), level, "None", 2) == expected, "level {level}");

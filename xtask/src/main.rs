@@ -10,6 +10,7 @@ use std::{
 use anyhow::{Context, Result, bail};
 use clap::{Parser, Subcommand};
 
+mod aarch64;
 mod actionlint;
 mod browser;
 mod clang_format;
@@ -66,9 +67,12 @@ enum Task {
         /// Only test ranks on CPUs under mpirun (Debian: the packages named where it is missing)
         #[arg(long, conflicts_with_all = ["peers", "browser"])]
         mpi: bool,
+        /// Only compile for 64-bit ARM and test there what is computed on a CPU, in an emulator (Debian: the packages named where it is missing)
+        #[arg(long, conflicts_with_all = ["peers", "browser", "mpi"])]
+        aarch64: bool,
         /// With all that a run takes in turns: every bug planted in the kernels (else one of 18), the whole op table on every card
         /// that the simulator knows and under every schedule, machine code of every module. An hour more
-        #[arg(long, conflicts_with_all = ["peers", "browser", "mpi"])]
+        #[arg(long, conflicts_with_all = ["peers", "browser", "mpi", "aarch64"])]
         all: bool,
         /// Passed on to the test binaries, e.g. a part of a test's name
         #[arg(trailing_var_arg = true)]
@@ -118,6 +122,7 @@ fn main() -> ExitCode {
         Task::Test { peers: true, json, filter, .. } => peers::run(&filter, json.as_deref()),
         Task::Test { browser: true, filter, .. } => browser::run(&filter),
         Task::Test { mpi: true, filter, .. } => mpi::run(&filter),
+        Task::Test { aarch64: true, filter, .. } => aarch64::run(&filter),
         Task::Test { all, filter, .. } => test(all, &filter),
         Task::Bench { arguments } => cpu_peers::bench(&arguments),
         Task::Scaling(args) => scaling::scaling(&args),
@@ -141,12 +146,15 @@ fn main() -> ExitCode {
     }
 }
 
-/// Schedules of the simulator under which the op table runs once more, with one of [`SHARE`] random cases each: one of them a run, both with
-/// `--all`. Each is on a card of another generation, with numbers as its silicon makes them.
+/// Schedules of the simulator under which the op table runs once more, with one of [`SHARE`] random cases each: one precision under one of
+/// them a run, all with `--all`. Each is on a card of another generation, with numbers as its silicon makes them.
 const OTHER_SCHEDULES: [&str; 2] = [
     "card=a100,mma=ampere,approx=spread,seed=7,completion=early,streams=late",
     "card=h100,mma=hopper,approx=low,seed=11,completion=random,lane_races=on",
 ];
+
+/// The tables of [`OTHER_SCHEDULES`].
+const TABLES: [&str; 2] = ["ops::cuda_bf16", "ops::cuda_f32"];
 
 /// See [`OTHER_SCHEDULES`]: all cases of each would take minutes more.
 const SHARE: &str = "12";
@@ -177,13 +185,15 @@ fn test(all: bool, filter: &[String]) -> Result<()> {
 
     // The tests above run under the schedule of seed 0, with copies as late as they may be.
     let elsewhere = env::var("IGPT_TEST_DEVICE").is_ok_and(|device| device != "sim");
-    let turn = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH)?.as_secs() as usize % OTHER_SCHEDULES.len();
-    let schedules = if all { &OTHER_SCHEDULES[..] } else { &OTHER_SCHEDULES[turn..=turn] };
-    for schedule in schedules.iter().filter(|_| filter.is_empty() && !elsewhere) {
+    let others: Vec<_> =
+        OTHER_SCHEDULES.into_iter().flat_map(|schedule| TABLES.map(|table| (schedule, table))).collect();
+    let turn = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH)?.as_secs() as usize % others.len();
+    let others = if all { &others[..] } else { &others[turn..=turn] };
+    for (schedule, table) in others.iter().filter(|_| filter.is_empty() && !elsewhere) {
         outcome = outcome.and_then(|()| {
-            let mut table = cargo(["test", "--workspace", "--locked", "--test", "kernels"]);
-            table.args(mpi).args(["--", "ops::cuda_"]);
-            stage(&format!("op table under {schedule}"), table.env("CUDASIM", schedule).env("IGPT_TEST_SHARE", SHARE))
+            let mut tests = cargo(["test", "--workspace", "--locked", "--test", "kernels"]);
+            tests.args(mpi).args(["--", *table]);
+            stage(&format!("{table} under {schedule}"), tests.env("CUDASIM", schedule).env("IGPT_TEST_SHARE", SHARE))
         });
     }
 
