@@ -90,6 +90,43 @@ def features():
     return work
 
 
+def draw(size, images):
+    import torch
+    from transformers import ImageGPTConfig, ImageGPTForCausalImageModeling
+    from transformers.cache_utils import DynamicCache
+
+    layers, width, heads = size
+    torch.set_num_threads(os.cpu_count())
+    config = ImageGPTConfig(
+        vocab_size=COLOURS + 1, n_positions=TOKENS, n_embd=width, n_layer=layers, n_head=heads, tie_word_embeddings=False
+    )
+    model = ImageGPTForCausalImageModeling(config).eval()
+    caches = []
+    with torch.inference_mode():
+        for place in (0, 504, 1008):
+            cache = DynamicCache()
+            if place:
+                # One prompt for all: its keys and values once, then for each image.
+                model(input_ids=torch.randint(0, COLOURS, (1, place)), past_key_values=cache, use_cache=True)
+                cache.batch_repeat_interleave(images)
+            caches.append((place, cache))
+    ids = torch.full((images, 1), COLOURS)
+
+    def work():
+        with torch.inference_mode():
+            for index, (place, cache) in enumerate(caches):
+                position = torch.tensor([[place]])
+                output = model(input_ids=ids, past_key_values=cache, use_cache=True, position_ids=position)
+                torch.multinomial(torch.softmax(output.logits[:, -1], -1), 1)
+                # Back to where it was; a cache of nothing is a new one.
+                if place:
+                    cache.crop(place)
+                else:
+                    caches[index] = (place, DynamicCache())
+
+    return work
+
+
 def noise(seed, count):
     """Numbers in [-1, 1): a linear congruential generator, as in rows/probe.rs."""
     import numpy as np
@@ -138,13 +175,15 @@ def kmeans():
 
 
 def shrink(path):
-    """A training image of 32 × 32: a random square part of it, mirrored or not."""
+    """A training image of 32 × 32: a random square part of it, mirrored or not.
+
+    All of it is decoded, as by torchvision's data sets: `Image.draft`, which decodes fewer coefficients, gives other pixels.
+    """
     import random
 
     from PIL import Image
 
     with Image.open(path) as image:
-        image.draft("RGB", (64, 64))
         side = min(image.size)
         left, top = random.randint(0, image.width - side), random.randint(0, image.height - side)
         small = image.convert("RGB").resize((32, 32), Image.BILINEAR, (left, top, left + side, top + side))
@@ -180,6 +219,9 @@ ROWS = {
     "probe": probe,
     "kmeans": kmeans,
     "loading": loading,
+    "draw-s-16": lambda: draw(S, 16),
+    "draw-s-1": lambda: draw(S, 1),
+    "draw-tiny-16": lambda: draw(TINY, 16),
     "gemm": gemm,
 }
 

@@ -217,6 +217,11 @@ impl<'a, D: Device> Decoder<'a, D> {
         Ok(Step { features: features.into_value(), logits: logits.into_value() })
     }
 
+    /// Goes back to `position`, one that was fed: the next step is there once more, and what was fed behind it is forgotten.
+    pub fn rewind(&mut self, position: usize) {
+        self.position = self.position.min(position);
+    }
+
     /// Goes on with the sequences `rows` in the place of the present ones, in this order and as often as named.
     pub fn reorder(&mut self, rows: &[usize]) -> Result<()> {
         // What was captured is of the present caches, and for as many images.

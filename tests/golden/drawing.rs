@@ -37,6 +37,30 @@ fn a_prompt_fed_at_once_is_one_fed_token_by_token() {
     }
 }
 
+/// A step that is taken again says the same, whatever was fed behind it.
+#[test]
+fn a_step_taken_again_says_the_same() {
+    for set in sets_with("activations", Precision::F32) {
+        let device = CpuDevice::poisoned(Some(2)).unwrap();
+        let (model, parameters) = set.model(&device);
+        let targets = &set.part("activations").integers["targets"];
+        let mut decoder = Decoder::new(&device, &model, &parameters, 1, 6).unwrap();
+        let step =
+            |decoder: &mut Decoder<'_, _>, token: u16| device.download(&decoder.step(&[token]).unwrap()).unwrap();
+
+        let first = [model.sos(), targets[0], targets[1]].map(|token| step(&mut decoder, token));
+        step(&mut decoder, targets[5]);
+        decoder.rewind(1);
+        assert!([targets[0], targets[1]].map(|token| step(&mut decoder, token)) == first[1..]);
+
+        // Never forward.
+        decoder.rewind(6);
+        let third = step(&mut decoder, targets[2]);
+        decoder.rewind(3);
+        assert!(step(&mut decoder, targets[2]) == third);
+    }
+}
+
 /// The tokens of an image are the same alone and beside others, on one thread and on three, with its weights laid out or not.
 #[test]
 fn an_image_is_the_same_whatever_is_drawn_beside_it() {

@@ -18,7 +18,7 @@ pub fn row() -> Row {
     Row {
         name: "loading",
         what: "loading 64 JPEGs of 500 × 375 as tokens of 32 × 32",
-        peer: Some("Pillow, without tokens"),
+        peer: Some("Pillow as torchvision calls it, without tokens"),
         uses_mkl: false,
         bound: Bound::None,
         prepare,

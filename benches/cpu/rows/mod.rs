@@ -1,5 +1,6 @@
 //! The rows: one file each. A new row is a file with a `row()`, a line in [`all`], and a function of its name in `peers.py`.
 
+mod drawing;
 mod evaluation;
 mod features;
 mod kmeans;
@@ -43,6 +44,7 @@ pub enum Bound {
 pub fn all() -> Vec<Row> {
     let mut rows = Vec::from(steps::rows());
     rows.extend([update::row(), evaluation::row(), features::row(), probe::row(), kmeans::row(), loading::row()]);
+    rows.extend(drawing::rows());
     rows
 }
 
