@@ -1,42 +1,33 @@
 // attention backward: the gradients of queries, keys and values, in bf16 on tensor cores (attention/backward_bf16.cuh) and in full
 // f32 (attention/backward_f32.cuh).
 //
-// attention_backward_keys: writes columns k ‖ v of d_qkv (=);  rows keys, columns queries
-// attention_backward_queries: writes columns q of d_qkv (=);  rows queries, columns keys
-//   reads   qkv [batch, tokens, 3 · heads · head_dim], dy [batch, tokens, heads · head_dim], logsumexp, delta
-//           [batch, heads, tokens] f32
+// attention_backward_queries: writes columns q of d_qkv (=), delta (=);  rows queries, columns keys
+// attention_backward_keys: writes columns k ‖ v of d_qkv (=), after that one;  rows keys, columns queries
+//   reads   qkv [batch, tokens, 3 · heads · head_dim], dy [batch, tokens, heads · head_dim], logsumexp [batch, heads, tokens] f32;
+//           queries: output as dy;  keys: delta, the row sums of dy ∘ output, as logsumexp
 //   grid    x: blocks of 64 rows (f32: 32), those with most columns under a causal mask first, y: heads, z: images
 //   block   bf16: 4 warps of 16 rows; dynamic shared memory: two tiles of rows and two stages of two tiles of columns
 //           f32: 128 threads; dynamic shared memory: four tiles and 256 bytes
-// attention_delta: reads output, dy; writes delta [batch, heads, tokens] f32
-//   grid    x: blocks of 32 triples of image, token and head;  block 256 threads, 8 per row
 //
 // _16 .. _192 and `aligned`: as attention.cu. _by_32, _by_16: stages of so many columns, for cards of which two blocks with longer
 // ones would not fit a multiprocessor.
 #include "attention/backward_bf16.cuh"
 #include "attention/backward_f32.cuh"
-#include "attention/delta.cuh"
 
-#define KERNEL_BF16(NAME, SUFFIX, D, BY_KEYS, COLUMNS, CHUNK, HOLD, BLOCKS)                                   \
-    extern "C" __global__ void __launch_bounds__(attention_bf16::THREADS, BLOCKS) NAME##_bf16_##SUFFIX(       \
-        const bf16* qkv, const bf16* dy, const float* logsumexp, const float* delta, bf16* d_qkv, int tokens, \
-        int head_dim, int causal, int aligned, float scale) {                                                 \
-        attention_bf16::backward<D, BY_KEYS, COLUMNS, CHUNK, HOLD>(                                           \
-            qkv, dy, logsumexp, delta, d_qkv, tokens, head_dim, causal, aligned, scale);                      \
+#define KERNEL_BF16(NAME, SUFFIX, D, BY_KEYS, COLUMNS, CHUNK, HOLD, BLOCKS)                                     \
+    extern "C" __global__ void __launch_bounds__(attention_bf16::THREADS, BLOCKS) NAME##_bf16_##SUFFIX(         \
+        const bf16* qkv, const bf16* dy, const bf16* output, const float* logsumexp, float* delta, bf16* d_qkv, \
+        int tokens, int head_dim, int causal, int aligned, float scale) {                                       \
+        attention_bf16::backward<D, BY_KEYS, COLUMNS, CHUNK, HOLD>(                                             \
+            qkv, dy, output, logsumexp, delta, d_qkv, tokens, head_dim, causal, aligned, scale);                \
     }
-#define KERNEL_F32(NAME, D, BY_KEYS, BLOCKS)                                                                     \
-    extern "C" __global__ void __launch_bounds__(attention_f32::THREADS, BLOCKS) NAME##_f32_##D(                 \
-        const float* qkv, const float* dy, const float* logsumexp, const float* delta, float* d_qkv, int tokens, \
-        int head_dim, int causal, int aligned, float scale) {                                                    \
-        attention_f32::backward<D, BY_KEYS>(                                                                     \
-            qkv, dy, logsumexp, delta, d_qkv, tokens, head_dim, causal, aligned, scale);                         \
+#define KERNEL_F32(NAME, D, BY_KEYS, BLOCKS)                                                                        \
+    extern "C" __global__ void __launch_bounds__(attention_f32::THREADS, BLOCKS) NAME##_f32_##D(                    \
+        const float* qkv, const float* dy, const float* output, const float* logsumexp, float* delta, float* d_qkv, \
+        int tokens, int head_dim, int causal, int aligned, float scale) {                                           \
+        attention_f32::backward<D, BY_KEYS>(                                                                        \
+            qkv, dy, output, logsumexp, delta, d_qkv, tokens, head_dim, causal, aligned, scale);                    \
     }
-#define KERNEL_DELTA(NAME, T)                                                                                     \
-    extern "C" __global__ void __launch_bounds__(256) attention_delta_##NAME(                                     \
-        const T* output, const T* dy, float* delta, int rows, int tokens, int heads, int head_dim, int aligned) { \
-        attention_delta(output, dy, delta, rows, tokens, heads, head_dim, aligned);                               \
-    }
-
 KERNEL_BF16(attention_backward_keys, 16, 16, true, 64, 32, true, 3)
 KERNEL_BF16(attention_backward_keys, 32, 32, true, 64, 32, true, 2)
 KERNEL_BF16(attention_backward_keys, 64, 64, true, 64, 32, true, 2)
@@ -67,6 +58,3 @@ KERNEL_F32(attention_backward_queries, 64, false, 3)
 KERNEL_F32(attention_backward_queries, 96, false, 3)
 KERNEL_F32(attention_backward_queries, 128, false, 3)
 KERNEL_F32(attention_backward_queries, 192, false, 2)
-
-KERNEL_DELTA(bf16, bf16)
-KERNEL_DELTA(f32, float)

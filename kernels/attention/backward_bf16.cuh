@@ -1,11 +1,13 @@
 // attention backward in bf16 on tensor cores: weights are computed again, tile by tile.
 //
 // With P = exp(scale · Q Kᵀ − logsumexp), dP = dO Vᵀ and delta the row sums of dO ∘ O: dS = P ∘ (dP − delta), dQ = scale · dS K,
-// dK = scale · dSᵀ Q, dV = Pᵀ dO (Dao et al. 2022, algorithm 4). Two kernels, one by keys and one by queries, so that each block
+// dK = scale · dSᵀ Q, dV = Pᵀ dO (Dao et al. 2022, algorithm 4). Two kernels, one by queries and one by keys, so that each block
 // owns its accumulators: no atomics, deterministic, for 7 GEMMs where a single kernel has 5. P and dS never leave the registers of
-// the warp that computed them: a block's rows (keys in the one kernel, queries in the other) are the rows of every GEMM.
+// the warp that computed them: a block's rows (queries in the one kernel, keys in the other) are the rows of every GEMM.
+// The kernel by queries comes first: it has the rows of dO, computes delta of them, and writes it for the other.
 #pragma once
 
+#include "delta.cuh"
 #include "tile_bf16.cuh"
 
 namespace attention_bf16 {
@@ -17,8 +19,8 @@ constexpr int ROWS = WARPS * 16;
 // dK (or dQ) and dV.
 template <int D, bool BY_KEYS, int COLUMNS, int CHUNK, bool HOLD, bool ONE, bool TWO>
 __device__ __forceinline__ void backward(
-    const bf16* qkv, const bf16* dy, const float* logsumexp, const float* delta, bf16* d_qkv, int tokens, int head_dim,
-    int causal, int aligned, float scale) {
+    const bf16* qkv, const bf16* dy, const bf16* output, const float* logsumexp, float* delta, bf16* d_qkv, int tokens,
+    int head_dim, int causal, int aligned, float scale) {
     using T = Tile<D>;
     constexpr int ROW_BYTES = ROWS * D * 2, TILE_BYTES = COLUMNS * D * 2;
     extern __shared__ __align__(128) char smem[];
@@ -33,11 +35,10 @@ __device__ __forceinline__ void backward(
     const Head<bf16> q{qkv + image, static_cast<size_t>(3 * width), tokens, head_dim, aligned != 0};
     const Head<bf16> k{q.rows + width, q.stride, tokens, head_dim, q.aligned};
     const Head<bf16> v{q.rows + 2 * width, q.stride, tokens, head_dim, q.aligned};
-    const Head<bf16> d{
-        dy + static_cast<size_t>(blockIdx.z) * tokens * width + blockIdx.y * head_dim, static_cast<size_t>(width),
-        tokens, head_dim, q.aligned};
+    const size_t of_image = static_cast<size_t>(blockIdx.z) * tokens * width + blockIdx.y * head_dim;
+    const Head<bf16> d{dy + of_image, static_cast<size_t>(width), tokens, head_dim, q.aligned};
     const float* logs = logsumexp + (static_cast<size_t>(blockIdx.z) * heads + blockIdx.y) * tokens;
-    const float* deltas = delta + (static_cast<size_t>(blockIdx.z) * heads + blockIdx.y) * tokens;
+    float* deltas = delta + (static_cast<size_t>(blockIdx.z) * heads + blockIdx.y) * tokens;
     const int first_row = static_cast<int>(BY_KEYS ? blockIdx.x : gridDim.x - 1 - blockIdx.x) * ROWS;
     const int warp = threadIdx.x / WARP, lane = threadIdx.x % WARP;
     const int warp_row = first_row + warp * 16;
@@ -58,9 +59,15 @@ __device__ __forceinline__ void backward(
         copy_async_commit();
     };
 
-    // rows, stage 0 -> smem
+    // rows, stage 0 -> smem; O, if rows are queries, in the place of stage 1
     T::template load<ROWS>(rows_one, BY_KEYS ? k : q, first_row);
     T::template load<ROWS>(rows_two, BY_KEYS ? v : d, first_row);
+    char* rows_out = stages + 2 * TILE_BYTES;
+    if constexpr (!BY_KEYS) {
+        static_assert(ROW_BYTES <= 2 * TILE_BYTES);
+        T::template load<ROWS>(
+            rows_out, Head<bf16>{output + of_image, d.stride, tokens, head_dim, d.aligned}, first_row);
+    }
     load(begin);
 
     const float exponent_scale = scale * LOG2_E;
@@ -69,12 +76,20 @@ __device__ __forceinline__ void backward(
 
     // logsumexp and delta of rows lane / 4 and lane / 4 + 8, if rows are queries
     float row_log[2] = {}, row_delta[2] = {};
-    if (!BY_KEYS) {
+    if constexpr (!BY_KEYS) {
+        copy_async_wait<0>();
+        // The rows and O have landed for every warp; before stage 1 is loaded, there is another barrier.
+        __syncthreads();
 #pragma unroll
         for (int half = 0; half < 2; ++half) {
-            const int query = warp_row + lane / 4 + half * 8;
+            const int row = warp * 16 + lane / 4 + half * 8, query = first_row + row;
             row_log[half] = query < tokens ? logs[query] * LOG2_E : 0.0f;
-            row_delta[half] = query < tokens ? deltas[query] : 0.0f;
+            row_delta[half] =
+                sum_of_row<bf16, D, 4>(D % 64 == 0 && row % 2 != 0, [&](int chunk, auto& of_output, auto& of_dy) {
+                    load_vector(reinterpret_cast<const bf16*>(rows_out + T::at(row, chunk)), of_output);
+                    load_vector(reinterpret_cast<const bf16*>(rows_two + T::at(row, chunk)), of_dy);
+                });
+            if (lane % 4 == 0 && query < tokens) deltas[query] = row_delta[half];
         }
     }
 
@@ -209,18 +224,18 @@ __device__ __forceinline__ void backward(
 // dK and dV in one pass, or in two passes where the registers do not hold both accumulators (D = 192 spilled 80 bytes).
 template <int D, bool BY_KEYS, int COLUMNS, int CHUNK, bool HOLD>
 __device__ __forceinline__ void backward(
-    const bf16* qkv, const bf16* dy, const float* logsumexp, const float* delta, bf16* d_qkv, int tokens, int head_dim,
-    int causal, int aligned, float scale) {
+    const bf16* qkv, const bf16* dy, const bf16* output, const float* logsumexp, float* delta, bf16* d_qkv, int tokens,
+    int head_dim, int causal, int aligned, float scale) {
     if constexpr (BY_KEYS && D > 128) {
         backward<D, BY_KEYS, COLUMNS, CHUNK, HOLD, false, true>(
-            qkv, dy, logsumexp, delta, d_qkv, tokens, head_dim, causal, aligned, scale);
+            qkv, dy, output, logsumexp, delta, d_qkv, tokens, head_dim, causal, aligned, scale);
         // No warp still reads shared memory.
         __syncthreads();
         backward<D, BY_KEYS, COLUMNS, CHUNK, HOLD, true, false>(
-            qkv, dy, logsumexp, delta, d_qkv, tokens, head_dim, causal, aligned, scale);
+            qkv, dy, output, logsumexp, delta, d_qkv, tokens, head_dim, causal, aligned, scale);
     } else {
         backward<D, BY_KEYS, COLUMNS, CHUNK, HOLD, true, BY_KEYS>(
-            qkv, dy, logsumexp, delta, d_qkv, tokens, head_dim, causal, aligned, scale);
+            qkv, dy, output, logsumexp, delta, d_qkv, tokens, head_dim, causal, aligned, scale);
     }
 }
 

@@ -1,6 +1,7 @@
 // attention backward in full f32, for checking the bf16 kernels and for small models; tiles of 32 × 32.
 #pragma once
 
+#include "delta.cuh"
 #include "tile_f32.cuh"
 
 namespace attention_f32 {
@@ -9,8 +10,8 @@ namespace attention_f32 {
 // backward_bf16.cuh.
 template <int D, bool BY_KEYS>
 __device__ __forceinline__ void backward(
-    const float* qkv, const float* dy, const float* logsumexp, const float* delta, float* d_qkv, int tokens,
-    int head_dim, int causal, int aligned, float scale) {
+    const float* qkv, const float* dy, const float* output, const float* logsumexp, float* delta, float* d_qkv,
+    int tokens, int head_dim, int causal, int aligned, float scale) {
     using T = Tile<D>;
     extern __shared__ __align__(16) float smem[];
     float *rows_one = smem, *rows_two = rows_one + T::FLOATS;                           // K, V or Q, dO
@@ -23,18 +24,17 @@ __device__ __forceinline__ void backward(
     const Head<float> q{qkv + image, static_cast<size_t>(3 * width), tokens, head_dim, aligned != 0};
     const Head<float> k{q.rows + width, q.stride, tokens, head_dim, q.aligned};
     const Head<float> v{q.rows + 2 * width, q.stride, tokens, head_dim, q.aligned};
-    const Head<float> d{
-        dy + static_cast<size_t>(blockIdx.z) * tokens * width + blockIdx.y * head_dim, static_cast<size_t>(width),
-        tokens, head_dim, q.aligned};
+    const size_t of_image = static_cast<size_t>(blockIdx.z) * tokens * width + blockIdx.y * head_dim;
+    const Head<float> d{dy + of_image, static_cast<size_t>(width), tokens, head_dim, q.aligned};
     const size_t head_stats = (static_cast<size_t>(blockIdx.z) * heads + blockIdx.y) * tokens;
     const int first_row = static_cast<int>(BY_KEYS ? blockIdx.x : gridDim.x - 1 - blockIdx.x) * ROWS;
     const int row = first_row + threadIdx.x / 8 * 2, lane = threadIdx.x % 8;
     const int begin = BY_KEYS && causal ? first_row : 0;
     const int end = !BY_KEYS && causal ? min(tokens, first_row + ROWS) : tokens;
 
-    // logsumexp, delta -> smem
+    // logsumexp, and of columns delta -> smem
     const auto load_stats = [&](int first_query) {
-        if (threadIdx.x < 2 * ROWS) {
+        if (threadIdx.x < (BY_KEYS ? 2 : 1) * ROWS) {
             const int query = first_query + threadIdx.x % ROWS;
             const float* from = (threadIdx.x < ROWS ? logsumexp : delta) + head_stats;
             stats[threadIdx.x] = query < tokens ? from[query] : 0.0f;
@@ -44,7 +44,31 @@ __device__ __forceinline__ void backward(
     // rows -> smem
     T::load(rows_one, BY_KEYS ? k : q, first_row);
     T::load(rows_two, BY_KEYS ? v : d, first_row);
-    if (!BY_KEYS) load_stats(first_row);
+    if constexpr (!BY_KEYS) {
+        load_stats(first_row);
+
+        // O -> smem, in the place of columns
+        T::load(columns_one, Head<float>{output + of_image, d.stride, tokens, head_dim, d.aligned}, first_row);
+        copy_async_commit();
+        copy_async_wait<0>();
+        __syncthreads();
+
+        // delta -> smem, global
+#pragma unroll
+        for (int r = 0; r < 2; ++r) {
+            const int at = threadIdx.x / 8 * 2 + r;
+            const float sum = sum_of_row<float, D, 8>(false, [&](int vector, auto& of_output, auto& of_dy) {
+                load_shared(columns_one + at * T::ROW_STRIDE + vector * 4, of_output);
+                load_shared(rows_two + at * T::ROW_STRIDE + vector * 4, of_dy);
+            });
+            if (lane == 0) {
+                stats[ROWS + at] = sum;
+                if (row + r < tokens) delta[head_stats + row + r] = sum;
+            }
+        }
+        // No warp still reads O.
+        __syncthreads();
+    }
     float acc_one[2][D / 8] = {};                // dK, or dQ
     float acc_two[2][BY_KEYS ? D / 8 : 4] = {};  // dV
 

@@ -9,11 +9,15 @@
 // A consumer's products of P and dS are in flight while it asks for S and dP of the next tile, and while one consumer is at its exponentials
 // the other one multiplies. Tiles that the mask or the end cuts have code of their own.
 //
+// The kernel by queries comes first: O passes through a stage of the ring before a turn's columns, each consumer adds up delta of its rows
+// from it and from dO, and writes it for the other kernel.
+//
 // TMA reads zeros past a head's columns and past the last token, and writes nothing there. The sums are those of backward_bf16.cuh: 16 terms
 // at a time in the same order. Where tensor cores add 16 products exactly, the bits are the same.
 #pragma once
 
 #include "../ring.cuh"
+#include "delta.cuh"
 #include "head.cuh"
 #include "tile_sm90.cuh"
 
@@ -44,6 +48,8 @@ struct Shape {
     static constexpr int ROWS_BYTES = 2 * Rows::BYTES;
     static constexpr int RING = TURNS * ROWS_BYTES;
     static constexpr int STAGE_BYTES = 2 * Columns::BYTES;
+    // O passes through a stage.
+    static_assert(BY_KEYS || Rows::BYTES <= STAGE_BYTES);
     static constexpr int STATS = RING + STAGES * STAGE_BYTES;
     static constexpr int STATS_BYTES = BY_KEYS ? 2 * COLUMNS * 4 : 0;
     // mbarriers: that the rows of a turn are there, that a stage is full, that it is empty.
@@ -62,16 +68,18 @@ struct Shape {
 };
 
 struct Arguments {
-    // Tensors as TMA sees them, in boxes of BOX tokens × a slab of a head's columns: [batch, tokens, 3 · heads, head_dim], and dy [batch,
-    // tokens, heads, head_dim].
+    // Tensors as TMA sees them, in boxes of BOX tokens × a slab of a head's columns: [batch, tokens, 3 · heads, head_dim], and dy and output
+    // [batch, tokens, heads, head_dim]. Only queries read output.
     const TensorMap& qkv;
     const TensorMap& dy;
+    const TensorMap& output;
     const TensorMap& d_qkv;
-    // logsumexp and delta [batch · heads · tokens]: in boxes of COLUMNS, which only keys read, and in memory, where only queries do.
+    // logsumexp and delta [batch · heads · tokens]: in boxes of COLUMNS, which only keys read, and in memory, where queries read the one
+    // and write the other.
     const TensorMap& logsumexp_map;
     const TensorMap& delta_map;
     const float* logsumexp;
-    const float* delta;
+    float* delta;
     int tokens;
     bool causal;
     float scale;
@@ -118,6 +126,15 @@ __device__ __forceinline__ void produce(const Arguments& with, uint32_t smem) {
         S::Rows::load(rows, with.qkv, head_of(BY_KEYS ? K : Q), row, image, loaded);
         S::Rows::load(
             rows + S::Rows::BYTES, BY_KEYS ? with.qkv : with.dy, BY_KEYS ? head_of(V) : head, row, image, loaded);
+
+        // O -> smem, as a stage of its own
+        if constexpr (!BY_KEYS) {
+            const uint32_t full = smem + S::FULL + ring.stage * 8;
+            barrier_wait(smem + S::EMPTY + ring.stage * 8, ring.parity ^ 1);
+            barrier_arrive_expect(full, S::Rows::BYTES);
+            S::Rows::load(smem + S::RING + ring.stage * S::STAGE_BYTES, with.output, head, row, image, full);
+            ring.advance(1);
+        }
 
         const Range range = range_of<BY_KEYS, S::COLUMNS>(row, S::ROWS, tokens, with.causal);
         for (int tile = range.begin; tile < range.end; ++tile) {
@@ -299,7 +316,7 @@ struct Consumer {
         }
     }
 
-    // The sums become zeros; the turn's rows, and if they are queries, the thread's numbers of them.
+    // The turn's rows; the sums become zeros.
     __device__ __forceinline__ void begin(int turn, int first_row, int half) {
         row = first_row + half * BOX;
         rows_one = smem + turn * S::ROWS_BYTES + half * BOX * Rows::ROW_BYTES;
@@ -309,15 +326,29 @@ struct Consumer {
         for (float& sum : one) sum = 0.0f;
 #pragma unroll
         for (float& sum : two) sum = 0.0f;
-        if constexpr (!BY_KEYS) {
+    }
+
+    // logsumexp and delta of the thread's rows, which are queries: dO is there, O comes in a stage.
+    __device__ __forceinline__ void look_at_rows() {
+        const int lane = threadIdx.x % WARP, first = threadIdx.x % GROUP_THREADS / WARP * 16 + lane / 4;
+        const char* d_rows = memory + (rows_two - smem);
+        const char* o_rows = memory + S::RING + ring.stage * S::STAGE_BYTES + (group() - 1) * BOX * Rows::ROW_BYTES;
+        barrier_wait(smem + S::FULL + ring.stage * 8, ring.parity);
 #pragma unroll
-            for (int i = 0; i < 2; ++i) {
-                const int query = row + threadIdx.x % GROUP_THREADS / WARP * 16 + threadIdx.x % WARP / 4 + i * 8;
-                const bool valid = query < with.tokens;
-                row_log[i] = valid ? with.logsumexp[first_stat(with.tokens) + query] * LOG2_E : 0.0f;
-                row_delta[i] = valid ? with.delta[first_stat(with.tokens) + query] : 0.0f;
-            }
+        for (int i = 0; i < 2; ++i) {
+            const int at = first + i * 8, query = row + at;
+            const size_t stat = first_stat(with.tokens) + query;
+            row_log[i] = query < with.tokens ? with.logsumexp[stat] * LOG2_E : 0.0f;
+            row_delta[i] =
+                sum_of_row<bf16, D, 4>(D % 64 == 0 && at % 2 != 0, [&](int chunk, auto& of_output, auto& of_dy) {
+                    const int place = Rows::of_chunk(at, chunk);
+                    load_vector(reinterpret_cast<const bf16*>(o_rows + place), of_output);
+                    load_vector(reinterpret_cast<const bf16*>(d_rows + place), of_dy);
+                });
+            if (lane % 4 == 0 && query < with.tokens) with.delta[stat] = row_delta[i];
         }
+        release(ring.stage);
+        ring.advance(1);
     }
 
     // Sums -> smem, over the turn's rows, which are read no more; smem -> d_qkv by TMA, which may read it until the block ends.
@@ -351,6 +382,7 @@ __device__ __forceinline__ void consume(const Arguments& with, char* memory, int
         if (row >= with.tokens) break;
         consumer.begin(turn, row, S::SPLIT ? 0 : number);
         barrier_wait(consumer.smem + S::LOADED + turn * 8, 0);
+        if constexpr (!BY_KEYS) consumer.look_at_rows();
         consumer.work_all(range_of<BY_KEYS, S::COLUMNS>(row, S::ROWS, with.tokens, with.causal).begin);
         consumer.finish(number);
     }

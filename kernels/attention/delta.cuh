@@ -3,32 +3,25 @@
 
 #include "../reduce.cuh"
 
-template <class T>
-__device__ __forceinline__ void attention_delta(
-    const T* output, const T* dy, float* delta, int rows, int tokens, int heads, int head_dim, int aligned) {
-    const int index = blockIdx.x * 32 + threadIdx.x / 8, part = threadIdx.x % 8;
-
-    // this thread's part of dO · O
-    float sum = 0.0f;
-    if (index < rows) {
-        const size_t at = static_cast<size_t>(index) * head_dim;
-        if (aligned) {
-            for (int e = part * VECTOR<T>; e < head_dim; e += 8 * VECTOR<T>) {
-                float o[VECTOR<T>], d[VECTOR<T>];
-                load_vector(output + at + e, o);
-                load_vector(dy + at + e, d);
+// The sum of a row of D columns, of which LANES neighbouring lanes have the 8 partial sums: each adds up every eighth vector of 16 bytes.
+// All of them get it. `load` gives vector v of O and of dO. A lane of two partial sums begins with the second where `swap` is set:
+// rows that are read together can then lie in different banks. The order of the sum is the same for all LANES.
+template <class T, int D, int LANES, class Load>
+__device__ __forceinline__ float sum_of_row(bool swap, const Load& load) {
+    constexpr int PARTS = 8 / LANES, VECTORS = D / VECTOR<T>;
+    static_assert(PARTS == 1 || PARTS == 2);
+    float sums[PARTS] = {};
 #pragma unroll
-                for (int i = 0; i < VECTOR<T>; ++i) sum = fmaf(o[i], d[i], sum);
-            }
-        } else {
-            for (int e = part; e < head_dim; e += 8) sum = fmaf(to_float(output[at + e]), to_float(dy[at + e]), sum);
+    for (int i = 0; i < PARTS; ++i) {
+        const int part = threadIdx.x % LANES + (swap ? PARTS - 1 - i : i) * LANES;
+#pragma unroll
+        for (int first = 0; first < VECTORS; first += 8) {
+            if (VECTORS % 8 != 0 && first + part >= VECTORS) break;
+            float o[VECTOR<T>], d[VECTOR<T>];
+            load(first + part, o, d);
+#pragma unroll
+            for (int e = 0; e < VECTOR<T>; ++e) sums[i] = fmaf(o[e], d[e], sums[i]);
         }
     }
-
-    // reduction over 8 lanes; [batch, tokens, heads] -> [batch, heads, tokens]
-    sum = lane_sum<8>(sum);
-    if (index < rows && part == 0) {
-        const int head = index % heads, token = index / heads % tokens, image = index / heads / tokens;
-        delta[(static_cast<size_t>(image) * heads + head) * tokens + token] = sum;
-    }
+    return lane_sum<LANES>(PARTS == 2 ? sums[0] + sums[PARTS - 1] : sums[0]);
 }

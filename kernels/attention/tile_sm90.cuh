@@ -28,6 +28,11 @@ struct Tile {
         return row * ROW_BYTES + (chunk ^ (ROW_BYTES == 128 ? row % 8 : row / 2 % 4)) * 16;
     }
 
+    // The same in all slabs.
+    static __device__ __forceinline__ uint32_t of_chunk(int row, int chunk) {
+        return chunk * 8 / COLUMNS * SLAB_BYTES + at(row, chunk % (COLUMNS / 8));
+    }
+
     // TMA: tokens from `first` on -> smem, as many at a time as the map has.
     template <int AT_ONCE = BOX>
     static __device__ __forceinline__ void load(

@@ -35,7 +35,7 @@ fn a_training_step_is_a_few_hundred_launches() {
         skipped("launches of a step: no CUDA compiler; `cargo xtask toolkit` gets it (no GPU needed)");
         return;
     }
-    for (preset, images, most) in [(Preset::S, 32, 425), (Preset::M, 16, 630), (Preset::L, 16, 836)] {
+    for (preset, images, most) in [(Preset::S, 32, 401), (Preset::M, 16, 594), (Preset::L, 16, 788)] {
         let launches = launches(preset, images);
         let total: usize = launches.values().sum();
         println!("{preset}: {total}");

@@ -122,8 +122,7 @@ fn each_card_takes_the_variants_for_its_shared_memory_and_the_bits_are_the_same(
         let names = launches.map(|launch| launch["kernel"].as_str().unwrap().to_owned());
         let has_variants = |name: &String| {
             let large = name.contains("_bf16_128") || name.contains("_sm90");
-            let attention = name.starts_with("attention_") && !name.starts_with("attention_delta");
-            attention || name.starts_with("linear_") && large
+            name.starts_with("attention_") || name.starts_with("linear_") && large
         };
         let names: BTreeSet<String> = names.filter(has_variants).collect();
         let gemms = ["forward", "transposed", "activate", "activate_backward", "weight", "weights"];

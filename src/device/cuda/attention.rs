@@ -4,16 +4,10 @@ use super::CudaDevice;
 use super::attention_backward_sm90::{self, Operands};
 use super::attention_sm90;
 use super::attention_variants::Variant;
-use super::kernel::{Grid, Kernel, kernel};
-use super::pointer::Pointer;
+use super::kernel::Grid;
 use super::tensor::{CudaTensor, int};
 use crate::device::ops::attention::{AttentionDims, AttentionOps, check, check_backward};
-use crate::device::{Attended, Mask, Precision, Result};
-
-type Delta = Kernel<(Pointer, Pointer, Pointer, i32, i32, i32, i32, i32)>;
-
-const DELTA_F32: Delta = kernel!(ATTENTION_DELTA_F32);
-const DELTA_BF16: Delta = kernel!(ATTENTION_DELTA_BF16);
+use crate::device::{Attended, Mask, Result};
 
 /// What all kernels want of the dimensions: tokens, head_dim, causal, aligned, scale.
 fn common(device: &CudaDevice, dims: AttentionDims, mask: Mask) -> Result<(i32, i32, i32, i32, f32)> {
@@ -62,37 +56,27 @@ impl AttentionOps for CudaDevice {
         let variant = Variant::of(self, dims.head_dim)?;
         let d_qkv = self.tensor(qkv.shape)?;
 
-        // D, the row sums of dO ∘ O: [batch, heads, tokens].
-        let rows = dims.batch * heads * dims.tokens;
-        let delta = self.scratch(rows)?;
+        // The row sums of dO ∘ O, [batch, heads, tokens]: the first kernel writes them, the second reads them.
+        let delta = self.scratch(dims.batch * heads * dims.tokens)?;
         let (dy, qkv, output) = (self.operand(dy)?, self.operand(qkv)?, self.operand(output)?);
         let logsumexp = self.floats(logsumexp)?;
-        let (tokens, head_dim, causal, aligned, scale) = common(self, dims, mask)?;
-        let delta_arguments = (output, dy, delta.pointer(), int(rows)?, tokens, int(heads)?, head_dim, aligned);
-        let delta_kernel = match self.precision {
-            Precision::F32 => &DELTA_F32,
-            Precision::Bf16 => &DELTA_BF16,
-        };
-
-        // SAFETY: as in `attention`.
-        unsafe { self.driver.launch(delta_kernel, Grid::line(rows.div_ceil(32), 256), delta_arguments)? };
+        let (logs, to) = (logsumexp.pointer(), d_qkv.pointer());
         if let Some(width) = attention_backward_sm90::of(self, dims.head_dim) {
-            let (logsumexp, delta) = (logsumexp.pointer(), delta.pointer());
-            let operands = Operands { qkv, dy, logsumexp, delta, d_qkv: d_qkv.pointer() };
+            let operands = Operands { qkv, dy, output, logsumexp: logs, delta: delta.pointer(), d_qkv: to };
             // SAFETY: as in `attention`; buffers begin at multiples of 16 bytes.
             unsafe { attention_backward_sm90::launch(self, width, &operands, dims, mask)? };
             return Ok(d_qkv);
         }
 
-        // dK and dV by blocks that each own a tile of keys, then dQ by blocks that each own a tile of queries.
+        // dQ by blocks that each own a tile of queries, then dK and dV by blocks that each own a tile of keys.
+        let (tokens, head_dim, causal, aligned, scale) = common(self, dims, mask)?;
         let blocks = [dims.tokens.div_ceil(variant.backward_rows()), heads, dims.batch];
         let grid = |pass| Grid { blocks, ..Grid::line(1, 128).with_shared(variant.backward_shared(pass)) };
-        let arguments =
-            (qkv, dy, logsumexp.pointer(), delta.pointer(), d_qkv.pointer(), tokens, head_dim, causal, aligned, scale);
+        let arguments = (qkv, dy, output, logs, delta.pointer(), to, tokens, head_dim, causal, aligned, scale);
         // SAFETY: as in `attention`.
         unsafe {
-            self.driver.launch(&variant.keys.kernel, grid(&variant.keys), arguments)?;
             self.driver.launch(&variant.queries.kernel, grid(&variant.queries), arguments)?;
+            self.driver.launch(&variant.keys.kernel, grid(&variant.keys), arguments)?;
         }
         Ok(d_qkv)
     }

@@ -11,7 +11,7 @@ use crate::device::ops::attention::AttentionDims;
 use crate::device::{Mask, Result};
 
 type Keys = Kernel<(TensorMap, TensorMap, TensorMap, TensorMap, TensorMap, i32, i32, f32)>;
-type Queries = Kernel<(TensorMap, TensorMap, TensorMap, Pointer, Pointer, i32, i32, f32)>;
+type Queries = Kernel<(TensorMap, TensorMap, TensorMap, TensorMap, Pointer, Pointer, i32, i32, f32)>;
 
 /// The two kernels for heads of up to `columns` columns.
 pub(super) struct Sm90 {
@@ -97,15 +97,17 @@ pub(super) struct Operands {
     pub qkv: Pointer,
     /// `[batch, tokens, heads * head_dim]`.
     pub dy: Pointer,
+    /// As `dy`.
+    pub output: Pointer,
     /// `[batch, heads, tokens]`, f32.
     pub logsumexp: Pointer,
-    /// The row sums of `dy` times the output, `[batch, heads, tokens]`, f32.
+    /// The row sums of `dy` times `output`, `[batch, heads, tokens]`, f32; written by the first kernel, read by the second.
     pub delta: Pointer,
     /// As `qkv`; written.
     pub d_qkv: Pointer,
 }
 
-/// Launches both: the gradients of keys and values by blocks that each own a tile of keys, then those of queries.
+/// Launches both: the gradients of queries by blocks that each own a tile of queries, then those of keys and values.
 ///
 /// # Safety
 /// The operands must be of these dimensions, in bf16 but for those in f32, and begin at multiples of 16 bytes.
@@ -119,8 +121,8 @@ pub(super) unsafe fn launch(
     let AttentionDims { batch, tokens, heads, head_dim } = dims;
     let Operands { logsumexp, delta, .. } = *operands;
     let of_heads = |at, heads| TensorMap::heads(at, [batch, tokens, heads, head_dim], [BOX, slab(width.columns)]);
-    let (qkv, dy, d_qkv) =
-        (of_heads(operands.qkv, 3 * heads)?, of_heads(operands.dy, heads)?, of_heads(operands.d_qkv, 3 * heads)?);
+    let (qkv, d_qkv) = (of_heads(operands.qkv, 3 * heads)?, of_heads(operands.d_qkv, 3 * heads)?);
+    let (dy, output) = (of_heads(operands.dy, heads)?, of_heads(operands.output, heads)?);
     let (keys, queries) = (width.keys_shape(), width.queries_shape());
     let statistics = |at| TensorMap::vector(at, batch * heads * tokens, keys.columns as u32);
     let (token_count, causal) = (int(tokens)?, i32::from(mask == Mask::Causal));
@@ -130,11 +132,11 @@ pub(super) unsafe fn launch(
         let blocks = [tokens.div_ceil(shape.rows).div_ceil(shape.turns), heads, batch];
         Grid { blocks, ..Grid::line(1, THREADS).with_shared(width.shared(shape)) }
     };
+    let of_queries = (qkv, dy, output, d_qkv, logsumexp, delta, token_count, causal, scale);
     let of_keys = (qkv, dy, d_qkv, statistics(logsumexp)?, statistics(delta)?, token_count, causal, scale);
-    let of_queries = (qkv, dy, d_qkv, logsumexp, delta, token_count, causal, scale);
     // SAFETY: as the caller says; the maps describe these tensors, and nothing is copied outside of them.
     unsafe {
-        device.driver.launch(&width.keys, grid(&keys), of_keys)?;
-        device.driver.launch(&width.queries, grid(&queries), of_queries)
+        device.driver.launch(&width.queries, grid(&queries), of_queries)?;
+        device.driver.launch(&width.keys, grid(&keys), of_keys)
     }
 }

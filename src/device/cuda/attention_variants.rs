@@ -17,7 +17,7 @@ use super::pointer::Pointer;
 use crate::device::{Error, Precision, Result};
 
 pub(super) type Forward = Kernel<(Pointer, Pointer, Pointer, i32, i32, i32, i32, f32)>;
-pub(super) type Backward = Kernel<(Pointer, Pointer, Pointer, Pointer, Pointer, i32, i32, i32, i32, f32)>;
+pub(super) type Backward = Kernel<(Pointer, Pointer, Pointer, Pointer, Pointer, Pointer, i32, i32, i32, i32, f32)>;
 
 /// Kernels for heads of up to `columns` columns on cards whose blocks may have `limit` bytes of shared memory or more, and the
 /// tiles they were built with.

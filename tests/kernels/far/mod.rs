@@ -225,18 +225,18 @@ fn attention(precision: Precision, stride: usize) -> Vec<f32> {
 fn attention_backward(precision: Precision, stride: usize) -> Vec<f32> {
     let (tokens, stride) = images(stride);
     let qkv = Memory::rows(precision, ROWS, stride, 64 * 24);
-    let dy = Memory::rows(precision, ROWS, tokens * 8, 64 * 8);
-    let [logsumexp, delta] = [(); 2].map(|()| Memory::rows(F32, ROWS, tokens, 64));
+    let [dy, output] = [(); 2].map(|()| Memory::rows(precision, ROWS, tokens * 8, 64 * 8));
+    let (logsumexp, delta) = (Memory::rows(F32, ROWS, tokens, 64), Memory::of(F32, ROWS * tokens));
     let d_qkv = Memory::of(precision, ROWS * stride);
-    let pointers = [&qkv, &dy, &logsumexp, &delta, &d_qkv].map(|memory| memory.address);
-    let [qkv_at, dy_at, logs_at, delta_at, d_qkv_at] = pointers;
-    let arguments = (qkv_at, dy_at, logs_at, delta_at, d_qkv_at, tokens as i32, 8, 1, 1, 0.5f32);
+    let pointers = [&qkv, &dy, &output, &logsumexp, &delta, &d_qkv].map(|memory| memory.address);
+    let [qkv_at, dy_at, output_at, logs_at, delta_at, d_qkv_at] = pointers;
+    let arguments = (qkv_at, dy_at, output_at, logs_at, delta_at, d_qkv_at, tokens as i32, 8, 1, 1, 0.5f32);
     let (name, shared) = match precision {
         F32 => ("attention_backward_queries_f32_32", 4 * 32 * 36 * 4 + 256),
         Bf16 => ("attention_backward_queries_bf16_16", 6 * 64 * 16 * 2),
     };
     launch(name, [1, 1, ROWS], (128, 1), shared, arguments);
-    d_qkv.read(ROWS, stride, 8)
+    [d_qkv.read(ROWS, stride, 8), delta.read(ROWS, tokens, 32)].concat()
 }
 
 pub fn attention_f32(_: &Device) {

@@ -306,10 +306,8 @@ impl Names {
             };
             kernels.extend(forward.map(|forward| (forward, least(3 * one, one + numbers, 2))));
             kernels.extend(keys.map(|keys| (backward("keys", keys), least(4 * one + 2 * numbers, 2 * one, 4))));
-            kernels.extend(queries.map(|queries| (backward("queries", queries), least(4 * one + 2 * numbers, one, 3))));
-            if head_dim == 64 && card.is_none() {
-                kernels.push((format!("attention_delta_{name}"), fixed(2 * one, numbers)));
-            }
+            let of_queries = least(5 * one + numbers, one + numbers, 3);
+            kernels.extend(queries.map(|queries| (backward("queries", queries), of_queries)));
             cases.push(Case {
                 card,
                 shape: format!("{images} images, {tokens} tokens, {heads} heads of {head_dim}, causal"),

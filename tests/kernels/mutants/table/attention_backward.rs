@@ -1,17 +1,18 @@
 //! Of the gradients of attention.
 
-use super::{Device, Found, IMPRECISE, Mutant, STALE, WRONG, mutants};
+use super::{Device, Found, IMPRECISE, Mutant, PAST, STALE, WRONG, mutants};
 use crate::far;
 use crate::ops::attention;
 use crate::ops::reference::Attention;
-use igpt_engine::device::Mask;
+use crate::ops::support::Tested;
+use igpt_engine::device::{CudaDevice, Mask, Precision};
 
-const BF16_16: [&str; 3] = ["BF16(attention_backward_keys, 16,", "BF16(attention_backward_queries, 16,", "DELTA(bf16,"];
-const BF16_32: [&str; 3] = ["BF16(attention_backward_keys, 32,", "BF16(attention_backward_queries, 32,", "DELTA(bf16,"];
-const BF16_192: [&str; 3] =
-    ["BF16(attention_backward_keys, 192,", "BF16(attention_backward_queries, 192,", "DELTA(bf16,"];
-const F32_32: [&str; 3] = ["F32(attention_backward_keys, 32,", "F32(attention_backward_queries, 32,", "DELTA(f32,"];
-const F32_64: [&str; 3] = ["F32(attention_backward_keys, 64,", "F32(attention_backward_queries, 64,", "DELTA(f32,"];
+const BF16_16: [&str; 2] = ["BF16(attention_backward_keys, 16,", "BF16(attention_backward_queries, 16,"];
+const BF16_32: [&str; 2] = ["BF16(attention_backward_keys, 32,", "BF16(attention_backward_queries, 32,"];
+const BF16_192: [&str; 2] = ["BF16(attention_backward_keys, 192,", "BF16(attention_backward_queries, 192,"];
+const BF16_64: [&str; 2] = ["BF16(attention_backward_keys, 64,", "BF16(attention_backward_queries, 64,"];
+const F32_32: [&str; 2] = ["F32(attention_backward_keys, 32,", "F32(attention_backward_queries, 32,"];
+const F32_64: [&str; 2] = ["F32(attention_backward_keys, 64,", "F32(attention_backward_queries, 64,"];
 
 fn backward(device: &Device, tokens: usize, head_dim: usize, mask: Mask) {
     attention::check(device, 1, Attention { batch: 1, tokens, heads: 2, head_dim, mask }, 1.0, false);
@@ -23,6 +24,23 @@ fn causal(device: &Device) {
 /// kernels of its own.
 fn wide(device: &Device) {
     backward(device, 40, 132, Mask::Full);
+}
+
+/// Rows of eight vectors and more; no multiple of 8, of which compute capability 9.0 has kernels of its own.
+fn wide_rows(device: &Device) {
+    backward(device, 70, 60, Mask::Causal);
+}
+
+/// The same of 64 columns, on a card without wgmma.
+fn on_an_a100(_: &Device) {
+    let simulator = test_support::devices::strict();
+    simulator.set_options(None, "card=a100").unwrap();
+    let device = Tested::new(CudaDevice::poisoned(0, Precision::Bf16).unwrap(), Precision::Bf16);
+    backward(&device, 70, 64, Mask::Causal);
+    // A fault would be reported once more when it is dropped.
+    std::mem::forget(device);
+    simulator.set_options(None, "card=h100").unwrap();
+    simulator.set_options(None, far::MEMORY).unwrap();
 }
 
 pub const MUTANTS: &[Mutant] = mutants! {
@@ -59,11 +77,11 @@ pub const MUTANTS: &[Mutant] = mutants! {
 
     "attention backward: a stage is not waited for":
     "attention_backward" "attention/backward_bf16.cuh" BF16_32, Bf16, causal, STALE;
-    "copy_async_wait<0>(); __syncthreads();" => "__syncthreads();"
+    "copy_async_wait<0>(); __syncthreads(); if (block" => "__syncthreads(); if (block"
 
     "attention backward: no barrier between stages":
     "attention_backward" "attention/backward_bf16.cuh" BF16_32, Bf16, causal, STALE;
-    "copy_async_wait<0>(); __syncthreads();" => "copy_async_wait<0>();"
+    "copy_async_wait<0>(); __syncthreads(); if (block" => "copy_async_wait<0>(); if (block"
 
     "attention backward: no barrier between two passes":
     "attention_backward" "attention/backward_bf16.cuh" BF16_192, Bf16, wide, STALE;
@@ -89,20 +107,61 @@ pub const MUTANTS: &[Mutant] = mutants! {
 
     "attention delta: half of the lanes are forgotten":
     "attention_backward" "attention/delta.cuh" F32_32, F32, causal, WRONG;
-    "lane_sum<8>(sum)" => "lane_sum<4>(sum)"
-
-    "attention delta: heads and tokens change places":
-    "attention_backward" "attention/delta.cuh" BF16_32, Bf16, causal, WRONG;
-    "(static_cast<size_t>(image) * heads + head) * tokens + token" =>
-    "(static_cast<size_t>(image) * tokens + token) * heads + head"
+    "lane_sum<LANES>(" => "lane_sum<LANES / 2>("
 
     "attention delta: columns past the first vectors are forgotten":
     "attention_backward" "attention/delta.cuh" F32_64, F32, |device| backward(device, 34, 60, Mask::Full), WRONG;
-    "e < head_dim; e += 8 * VECTOR<T>" => "e < head_dim; e += head_dim"
+    "first < VECTORS; first += 8" => "first < 8; first += 8"
 
-    "attention delta of odd widths: the last column is forgotten":
-    "attention_backward" "attention/delta.cuh" F32_32, F32, |device| backward(device, 34, 31, Mask::Full), WRONG;
-    "for (int e = part; e < head_dim; e += 8)" => "for (int e = part; e < head_dim - 1; e += 8)"
+    "attention delta: the second of two partial sums is forgotten":
+    "attention_backward" "attention/delta.cuh" BF16_64, Bf16, wide_rows, WRONG;
+    "sums[0] + sums[PARTS - 1]" => "sums[0]"
+
+    "attention delta: lanes without a vector read one past the row":
+    "attention_backward" "attention/delta.cuh" BF16_16, Bf16, |device| backward(device, 70, 16, Mask::Full), STALE;
+    "if (VECTORS % 8 != 0 && first + part >= VECTORS) break;" => ""
+
+    "attention delta: all rows begin with the same half":
+    "attention_backward" "attention/backward_bf16.cuh" BF16_64, Bf16, on_an_a100, Found::Conflicts;
+    "D % 64 == 0 && row % 2 != 0" => "false"
+
+    "attention delta: rows are not waited for":
+    "attention_backward" "attention/backward_bf16.cuh" BF16_32, Bf16, causal, STALE;
+    "if constexpr (!BY_KEYS) { copy_async_wait<0>(); __syncthreads();" => "if constexpr (!BY_KEYS) { __syncthreads();"
+
+    "attention delta: rows of other warps' copies are read at once":
+    "attention_backward" "attention/backward_bf16.cuh" BF16_32, Bf16, causal, STALE;
+    "if constexpr (!BY_KEYS) { copy_async_wait<0>(); __syncthreads();" => "if constexpr (!BY_KEYS) { copy_async_wait<0>();"
+
+    "attention delta: O lies where the first stage does":
+    "attention_backward" "attention/backward_bf16.cuh" BF16_32, Bf16, causal,
+    Found::Report(&["another asynchronous copy is on its way"]);
+    "char* rows_out = stages + 2 * TILE_BYTES;" => "char* rows_out = stages;"
+
+    "attention delta: of the rows of the first warp":
+    "attention_backward" "attention/backward_bf16.cuh" BF16_32, Bf16, causal, WRONG;
+    "const int row = warp * 16 + lane / 4 + half * 8, query = first_row + row;" =>
+    "const int row = lane / 4 + half * 8, query = warp_row + row;"
+
+    "attention delta: rows past the last are written":
+    "attention_backward" "attention/backward_bf16.cuh" BF16_32, Bf16, causal, PAST;
+    "if (lane % 4 == 0 && query < tokens)" => "if (lane % 4 == 0)"
+
+    "attention delta f32: rows past the last are written":
+    "attention_backward" "attention/backward_f32.cuh" F32_32, F32, causal, PAST;
+    "if (row + r < tokens) delta" => "delta"
+
+    "attention delta f32: O is read before it is there":
+    "attention_backward" "attention/backward_f32.cuh" F32_32, F32, causal, STALE;
+    "copy_async_commit(); copy_async_wait<0>(); __syncthreads();" => "copy_async_commit(); __syncthreads();"
+
+    "attention delta f32: O is overwritten while it is read":
+    "attention_backward" "attention/backward_f32.cuh" F32_32, F32, causal, STALE;
+    "= sum; } } __syncthreads();" => "= sum; } }"
+
+    "attention delta f32: of every other row":
+    "attention_backward" "attention/backward_f32.cuh" F32_32, F32, causal, WRONG;
+    "delta[head_stats + row + r] = sum" => "delta[head_stats + row] = sum"
 
     "attention backward f32: tiles are overwritten while they are read":
     "attention_backward" "attention/backward_f32.cuh" F32_32, F32, causal, STALE;

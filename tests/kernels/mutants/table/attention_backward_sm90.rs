@@ -1,6 +1,6 @@
 //! Of the gradients of attention on compute capability 9.0.
 
-use super::{Device, Found, Mutant, STALE, WRONG, mutants};
+use super::{Device, Found, Mutant, PAST, STALE, WRONG, mutants};
 use crate::ops::attention;
 use crate::ops::reference::Attention;
 use igpt_engine::device::Mask;
@@ -57,7 +57,49 @@ pub const MUTANTS: &[Mutant] = mutants! {
 
     "attention backward sm90: a stage is filled before it is empty":
     "attention_backward_sm90" "attention/backward_sm90.cuh" D_64, Bf16, ring, RING;
-    "barrier_wait(smem + S::EMPTY + ring.stage * 8, ring.parity ^ 1);" => ""
+    "{ barrier_wait(smem + S::EMPTY + ring.stage * 8, ring.parity ^ 1);" => "{"
+
+    "attention backward sm90: O is loaded before its stage is empty":
+    "attention_backward_sm90" "attention/backward_sm90.cuh" D_64, Bf16, ring, RING;
+    "barrier_wait(smem + S::EMPTY + ring.stage * 8, ring.parity ^ 1); barrier_arrive_expect" => "barrier_arrive_expect"
+
+    "attention backward sm90: O is waited for as a stage of columns":
+    "attention_backward_sm90" "attention/backward_sm90.cuh" D_64, Bf16, edges, STUCK;
+    "barrier_arrive_expect(full, S::Rows::BYTES);" => "barrier_arrive_expect(full, S::STAGE_BYTES);"
+
+    "attention backward sm90: delta is computed before O is there":
+    "attention_backward_sm90" "attention/backward_sm90.cuh" D_64, Bf16, edges, STALE;
+    "Rows::ROW_BYTES; barrier_wait(smem + S::FULL + ring.stage * 8, ring.parity);" => "Rows::ROW_BYTES;"
+
+    "attention backward sm90: the stage of O is not given back":
+    "attention_backward_sm90" "attention/backward_sm90.cuh" D_64, Bf16, ring, STUCK;
+    "release(ring.stage); ring.advance(1); } __device__" => "ring.advance(1); } __device__"
+
+    "attention backward sm90: the stage of O is given back while it is read":
+    "attention_backward_sm90" "attention/backward_sm90.cuh" D_64, Bf16, ring, RING;
+    "Rows::ROW_BYTES; barrier_wait(smem + S::FULL + ring.stage * 8, ring.parity);" =>
+    "Rows::ROW_BYTES; barrier_wait(smem + S::FULL + ring.stage * 8, ring.parity); release(ring.stage);"
+
+    "attention backward sm90: delta of the first consumer's rows":
+    "attention_backward_sm90" "attention/backward_sm90.cuh" D_64, Bf16, edges, WRONG;
+    "(group() - 1) * BOX * Rows::ROW_BYTES" => "0"
+
+    "attention backward sm90: delta of the rows of another turn":
+    "attention_backward_sm90" "attention/backward_sm90.cuh" D_64, Bf16, ring, WRONG;
+    "const char* d_rows = memory + (rows_two - smem);" =>
+    "const char* d_rows = memory + (rows_two - smem) % S::ROWS_BYTES;"
+
+    "attention backward sm90: delta of slabs of 32 columns as of those of 64":
+    "attention_backward_sm90" "attention/tile_sm90.cuh" D_96, Bf16, narrow_slabs, WRONG;
+    "chunk * 8 / COLUMNS * SLAB_BYTES" => "chunk / 8 * SLAB_BYTES"
+
+    "attention backward sm90: delta of rows past the last is written":
+    "attention_backward_sm90" "attention/backward_sm90.cuh" D_64, Bf16, edges, PAST;
+    "if (lane % 4 == 0 && query < with.tokens)" => "if (lane % 4 == 0)"
+
+    "attention backward sm90: all rows begin with the same half":
+    "attention_backward_sm90" "attention/backward_sm90.cuh" D_64, Bf16, edges, Found::Conflicts;
+    "D % 64 == 0 && at % 2 != 0" => "false"
 
     "attention backward sm90: the ring's parity never changes":
     "attention_backward_sm90" "ring.cuh" D_64, Bf16, ring, RING;
