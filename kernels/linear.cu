@@ -16,7 +16,8 @@
 // fit a multiprocessor. _odd: any k, n, and pointers without alignment; the others need those of the contiguous dimensions
 // divisible by 8 and pointers by 16. _few: a few rows of a, aligned (gemm/few_rows.cuh).
 // f32: one kernel for all shapes; `vectors` says that n is divisible by 4 and the outputs by 16 bytes.
-// linear_weights_*: `weight` of several GEMMs over the same k (gemm/group.cuh), without splits.  grid  x: the tiles of all
+// linear_weights_*: `weight` of several GEMMs over the same k, with sums in two parts from tile `whole` on (gemm/group.cuh).
+//         grid  x: the tiles of all
 #include "gemm/bf16.cuh"
 #include "gemm/f32.cuh"
 #include "gemm/few_rows.cuh"
@@ -61,13 +62,10 @@ KERNEL_FEW(linear_forward, SPAN, STORE)
 KERNEL_FEW(linear_activate, SPAN, ACTIVATE)
 KERNEL_FEW(linear_transposed, K, STORE)
 
-#define KERNEL_WEIGHTS(NAME, STAGES, PARTS)                                                             \
-    extern "C" __global__ void __launch_bounds__(gemm_bf16::THREADS, 2)                                 \
-        NAME(const __grid_constant__ Gemms<const bf16*> group, int k, int add) {                        \
-        const GroupedTile at = grouped_tile<128, 128>(group, blockIdx.x);                               \
-        gemm_bf16::gemm<128, 128, STAGES, PARTS, Major::SPAN, Major::SPAN, Epilogue::ACCUMULATE, true>( \
-            group.a[at.gemm], group.b[at.gemm], group.m[at.gemm], group.n[at.gemm], k,                  \
-            {nullptr, nullptr, nullptr, nullptr, group.totals[at.gemm], 0, add != 0}, at.tile);         \
+#define KERNEL_WEIGHTS(NAME, STAGES, PARTS)                                                            \
+    extern "C" __global__ void __launch_bounds__(gemm_bf16::THREADS, 2)                                \
+        NAME(const __grid_constant__ Gemms<const bf16*> group, int k, int add, int whole, int parts) { \
+        gemm_bf16::gemm_group<STAGES, PARTS>(group, k, add != 0, {whole, parts});                      \
     }
 KERNEL_WEIGHTS(linear_weights_bf16_128, 4, 1)
 KERNEL_WEIGHTS(linear_weights_bf16_128_short, 3, 2)

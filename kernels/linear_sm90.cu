@@ -9,10 +9,12 @@
 //         total + z · m · n, and sum_partials.cu adds them up.
 // block   384 threads; dynamic shared memory SHARED_BYTES of the form
 //
-// linear_weights_sm90: `weight` of several GEMMs over the same k (gemm/group.cuh), without splits; its blocks share the tiles of all.
+// linear_weights_sm90: `weight` of several GEMMs over the same k, with sums in two parts from tile `whole` on (gemm/group.cuh); its blocks share
+//         the tiles of all. sums: room for 2 · 256 · 256 floats of each of those tiles; arrivals: 16 integers of each, zeros before and
+//         after.
 //
 // _cooperative has tiles of 128 × 256, _ping_pong of 128 × 128.
-#include "gemm/sm90.cuh"
+#include "gemm/group_sm90.cuh"
 
 #define KERNEL_BF16(NAME, PING_PONG, A_MAJOR, B_MAJOR, EPILOGUE)                                                   \
     extern "C" __global__ void __cluster_dims__(gemm_sm90::CLUSTER, 1, 1) __launch_bounds__(gemm_sm90::THREADS, 1) \
@@ -38,7 +40,9 @@ KERNEL_BF16(linear_weight_sm90_cooperative, false, SPAN, SPAN, ACCUMULATE)
 
 #define KERNEL_WEIGHTS(NAME)                                                                                       \
     extern "C" __global__ void __cluster_dims__(gemm_sm90::CLUSTER, 1, 1) __launch_bounds__(gemm_sm90::THREADS, 1) \
-        NAME(const __grid_constant__ Gemms<TensorMap> group, int k, int add) {                                     \
-        gemm_sm90::gemm_group(group, k, add != 0);                                                                 \
+        NAME(                                                                                                      \
+            const __grid_constant__ Gemms<TensorMap> group, int k, int add, int whole, int parts, float* sums,     \
+            int* arrivals) {                                                                                       \
+        gemm_sm90::gemm_group(group, k, add != 0, {whole, parts}, {sums, arrivals});                               \
     }
 KERNEL_WEIGHTS(linear_weights_sm90)

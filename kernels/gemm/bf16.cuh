@@ -12,6 +12,7 @@
 
 #include "../ptx.cuh"
 #include "epilogue.cuh"
+#include "group.cuh"
 #include "tiles.cuh"
 
 namespace gemm_bf16 {
@@ -95,9 +96,10 @@ constexpr int SHARED_BYTES = PIPELINE_BYTES<TILE_M, TILE_N, STAGES> > STAGING_BY
                                  ? PIPELINE_BYTES<TILE_M, TILE_N, STAGES>
                                  : STAGING_BYTES<TILE_M, TILE_N, PARTS>;
 
+// A tile of C: the sum over `split`, which is in tiles of SPLIT_K.
 template <int TILE_M, int TILE_N, int STAGES, int PARTS, Major A_MAJOR, Major B_MAJOR, Epilogue E, bool ALIGNED>
-__device__ __forceinline__ void gemm(
-    const bf16* a, const bf16* b, int m, int n, int k, EpilogueArguments<bf16> to, int tile_index = blockIdx.x) {
+__device__ __forceinline__ void gemm_tile(
+    const bf16* a, const bf16* b, int m, int n, int k, KRange split, EpilogueArguments<bf16> to, int tile_index) {
     using A = Operand<TILE_M, A_MAJOR>;
     using B = Operand<TILE_N, B_MAJOR>;
     constexpr int WARP_M = TILE_M / 2, WARP_N = TILE_N / 2;
@@ -110,7 +112,6 @@ __device__ __forceinline__ void gemm(
     const int first_m = index.m * TILE_M, first_n = index.n * TILE_N;
     const int warp = threadIdx.x / WARP, lane = threadIdx.x % WARP;
     const int warp_m = warp / 2 * WARP_M, warp_n = warp % 2 * WARP_N;
-    const KRange split = k_range(blocks_of(k, SPLIT_K), blockIdx.z, gridDim.z);
     constexpr int EACH = SPLIT_K / TILE_K;
     const KRange range = {split.begin * EACH, min(split.end * EACH, blocks_of(k, TILE_K))};
 
@@ -163,8 +164,6 @@ __device__ __forceinline__ void gemm(
     copy_async_wait<0>();
     __syncthreads();
 
-    // With split-K each split writes its own partial sums.
-    to.total += static_cast<size_t>(blockIdx.z) * m * n;
     float* out = reinterpret_cast<float*>(smem);
     // Rows of a part are whole rows of warps.
     constexpr int PART_ROWS = TILE_M / PARTS;
@@ -214,6 +213,39 @@ __device__ __forceinline__ void gemm(
                 finish<E, bf16, 8, ALIGNED>(to, first_m + row, first_n + column, n, v);
             }
         }
+    }
+}
+
+// A GEMM of a grid of tiles × 1 × splits. With split-K each split writes its own partial sums.
+template <int TILE_M, int TILE_N, int STAGES, int PARTS, Major A_MAJOR, Major B_MAJOR, Epilogue E, bool ALIGNED>
+__device__ __forceinline__ void gemm(const bf16* a, const bf16* b, int m, int n, int k, EpilogueArguments<bf16> to) {
+    const KRange split = k_range(blocks_of(k, SPLIT_K), blockIdx.z, gridDim.z);
+    to.total += static_cast<size_t>(blockIdx.z) * m * n;
+    gemm_tile<TILE_M, TILE_N, STAGES, PARTS, A_MAJOR, B_MAJOR, E, ALIGNED>(a, b, m, n, k, split, to, blockIdx.x);
+}
+
+// Several GEMMs into f32 (group.cuh), both operands with rows of their spans. A block adds up both parts of a tile that is cut.
+template <int STAGES, int PARTS>
+__device__ __forceinline__ void gemm_group(const Gemms<const bf16*>& gemms, int k, bool add, Cut cut) {
+    constexpr int TILE = 128;
+    const GroupedTile at = grouped_tile<TILE, TILE>(gemms, blockIdx.x);
+    const int m = gemms.m[at.gemm], n = gemms.n[at.gemm];
+
+    // The number of the larger tile that it is a part of.
+    constexpr int EACH = CUT_TILE / TILE;
+    const TileIndex tile = tile_at(at.tile, blocks_of(m, TILE), blocks_of(n, TILE));
+    int number = index_of({tile.m / EACH, tile.n / EACH}, blocks_of(m, CUT_TILE), blocks_of(n, CUT_TILE));
+    for (int gemm = 0; gemm < at.gemm; ++gemm) number += tiles_of<CUT_TILE, CUT_TILE>(gemms, gemm);
+
+    const bool is_cut = number >= cut.whole;
+#pragma unroll 1
+    for (int part = 0; part <= is_cut; ++part) {
+        // No warp still reads the part before.
+        if (part > 0) __syncthreads();
+        const KRange range = k_of(!is_cut ? Part::ALL : part == 0 ? Part::FIRST : Part::LAST, k, cut.parts);
+        gemm_tile<TILE, TILE, STAGES, PARTS, Major::SPAN, Major::SPAN, Epilogue::ACCUMULATE, true>(
+            gemms.a[at.gemm], gemms.b[at.gemm], m, n, k, range,
+            {nullptr, nullptr, nullptr, nullptr, gemms.totals[at.gemm], 0, add || part > 0}, at.tile);
     }
 }
 

@@ -37,3 +37,19 @@ __device__ __forceinline__ GroupedTile grouped_tile(const Gemms<Operand>& group,
     }
     return {gemm, index};
 }
+
+// Tiles of 256 × 256 from `whole` on, by the numbers that they have then, are cut along k: of `parts` equal parts of it the last one is a sum
+// of its own, which is added to that of the others. So a last wave that has not tiles enough for all multiprocessors has work for them
+// (`cut` of src/device/cuda/splits.rs).
+struct Cut {
+    int whole;
+    int parts;
+};
+constexpr int CUT_TILE = 256;
+
+// All of a sum over k, or a part of it, in tiles of SPLIT_K.
+enum class Part { ALL, FIRST, LAST };
+__device__ __forceinline__ KRange k_of(Part part, int k, int parts) {
+    const int tiles = blocks_of(k, SPLIT_K), first = tiles - tiles / parts;
+    return {part == Part::LAST ? first : 0, part == Part::FIRST ? first : tiles};
+}

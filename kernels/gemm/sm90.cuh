@@ -21,7 +21,6 @@
 #include "../ptx_sm90.cuh"
 #include "../ring.cuh"
 #include "epilogue.cuh"
-#include "group.cuh"
 #include "tiles.cuh"
 
 namespace gemm_sm90 {
@@ -162,11 +161,24 @@ __device__ __forceinline__ void finish_products(int stage, uint32_t empty) {
     if (stage >= 0) give_back(empty + stage * 8);
 }
 
-// ACCUMULATE: straight from the accumulators; four lanes write the 32 bytes of 8 columns.
+__device__ __forceinline__ float2 added(float2 x, float2 y) { return make_float2(x.x + y.x, x.y + y.y); }
+
+// A warp's sums of one part of a tile that is cut (gemm/group.cuh), as they wait in memory for those of the other part: by halves of its
+// rows, groups of 8 columns and lanes.
+constexpr int PART_SUMS = 16 * Shape<false>::TILE_N;
+__device__ __forceinline__ int part_at(int half, int group) {
+    return (half * (Shape<false>::TILE_N / 8) + group) * WARP + threadIdx.x % WARP;
+}
+struct OtherPart {
+    const float2* sums;  // null if there is none
+    bool is_first;
+};
+
+// ACCUMULATE: straight from the accumulators; four lanes write the 32 bytes of 8 columns. The other part of the sum comes before or behind.
 template <class S, int COUNT>
 __device__ __forceinline__ void accumulate_tile(
-    const float (&accumulators)[S::PARTS][COUNT], const EpilogueArguments<bf16>& to, int row, int column, int m,
-    int n) {
+    const float (&accumulators)[S::PARTS][COUNT], const EpilogueArguments<bf16>& to, int row, int column, int m, int n,
+    OtherPart other) {
     const int lane = threadIdx.x % WARP, warp = threadIdx.x % GROUP_THREADS / WARP;
 #pragma unroll
     for (int part = 0; part < S::PARTS; ++part) {
@@ -182,11 +194,14 @@ __device__ __forceinline__ void accumulate_tile(
                 float2* target = reinterpret_cast<float2*>(total + at);
                 float2 sum =
                     make_float2(accumulators[part][group * 4 + half * 2], accumulators[part][group * 4 + half * 2 + 1]);
-                if (to.add) {
-                    const float2 old = *target;
-                    sum = make_float2(old.x + sum.x, old.y + sum.y);
+                float2 last = {};
+                if (other.sums != nullptr) {
+                    const float2 waiting = other.sums[part_at(half, group)];
+                    last = other.is_first ? sum : waiting;
+                    if (other.is_first) sum = waiting;
                 }
-                *target = sum;
+                if (to.add) sum = added(*target, sum);
+                *target = other.sums != nullptr ? added(sum, last) : sum;
             }
         }
     }
@@ -359,7 +374,7 @@ __device__ __forceinline__ void gemm(
         if constexpr (E == Epilogue::ACCUMULATE) {
             EpilogueArguments<bf16> part = to;
             part.total += static_cast<size_t>(work.split) * m * n;
-            accumulate_tile<S>(accumulators, part, row, work.first_n, m, n);
+            accumulate_tile<S>(accumulators, part, row, work.first_n, m, n, {});
         } else {
             store_tile<S, E>(
                 accumulators, to, out, hidden, activated, row, work.first_n, m, n, staging, loaded + consumer * 8,
@@ -368,49 +383,6 @@ __device__ __forceinline__ void gemm(
     }
     if (threadIdx.x % GROUP_THREADS == 0) tile_store_wait<0>();
     // No block ends while another still sends to it.
-    cluster_sync();
-}
-
-// Several GEMMs into f32 in the cooperative form (gemm/group.cuh), both operands with rows of their spans.
-__device__ __forceinline__ void gemm_group(const Gemms<TensorMap>& gemms, int k, bool add) {
-    using S = Shape<false>;
-    extern __shared__ char dynamic[];
-    const uint32_t smem = (shared_address(dynamic) + 1023) & ~1023u;
-    const uint32_t empty = smem + S::BARRIERS + S::STAGES * 8;
-    int count = 0;
-    for (int gemm = 0; gemm < GROUP; ++gemm) count += tiles_of<CLUSTER * S::TILE_M, S::TILE_N>(gemms, gemm);
-    const int rank = cluster_rank(), first = blockIdx.x / CLUSTER, step = gridDim.x / CLUSTER;
-    set_up_barriers<S>(smem, CONSUMERS);
-
-    // The producer runs ahead through the tiles of all.
-    Ring<S::STAGES> ring;
-    if (threadIdx.x < GROUP_THREADS) {
-        registers_fewer<40>();
-        if (threadIdx.x == 0) {
-            for (int index = first; index < count; index += step) {
-                const GroupedTile at = grouped_tile<CLUSTER * S::TILE_M, S::TILE_N>(gemms, index);
-                const Work work = work_at<S>(at.tile, rank, gemms.m[at.gemm], gemms.n[at.gemm], k, 1);
-                load_tile<S, Major::SPAN, Major::SPAN>(gemms.a[at.gemm], gemms.b[at.gemm], smem, rank, work, ring);
-            }
-        }
-        cluster_sync();
-        return;
-    }
-
-    registers_more<232>();
-    const int first_row = (threadIdx.x / GROUP_THREADS - 1) * 64;
-    for (int index = first; index < count; index += step) {
-        const GroupedTile at = grouped_tile<CLUSTER * S::TILE_M, S::TILE_N>(gemms, index);
-        const int m = gemms.m[at.gemm], n = gemms.n[at.gemm];
-        const Work work = work_at<S>(at.tile, rank, m, n, k, 1);
-
-        float accumulators[S::PARTS][S::TILE_N / 2] = {};
-        const int last = multiply<S, Major::SPAN, Major::SPAN>(accumulators, work, first_row, smem, ring);
-        finish_products(last, empty);
-
-        const EpilogueArguments<bf16> to = {nullptr, nullptr, nullptr, nullptr, gemms.totals[at.gemm], 0, add};
-        accumulate_tile<S>(accumulators, to, work.first_m + first_row, work.first_n, m, n);
-    }
     cluster_sync();
 }
 

@@ -8,17 +8,22 @@
 enum class Major { K, SPAN };
 
 // A tile of C, counted in tiles. Grouped rasterisation: blocks that run together work on a square of tiles, so that they share
-// operands in the L2 cache: GROUP rows of tiles, column after column.
+// operands in the L2 cache: RASTER rows of tiles, column after column.
 struct TileIndex {
     int m;
     int n;
 };
+constexpr int RASTER = 8;
 __device__ __forceinline__ TileIndex tile_at(int index, int rows, int columns) {
-    constexpr int GROUP = 8;
-    const int first = index / (GROUP * columns) * GROUP;
-    const int height = min(GROUP, rows - first);
-    const int within = index % (GROUP * columns);
+    const int first = index / (RASTER * columns) * RASTER;
+    const int height = min(RASTER, rows - first);
+    const int within = index % (RASTER * columns);
     return {first + within % height, within / height};
+}
+// The other way round.
+__device__ __forceinline__ int index_of(TileIndex tile, int rows, int columns) {
+    const int first = tile.m / RASTER * RASTER;
+    return first * columns + tile.n * min(RASTER, rows - first) + tile.m - first;
 }
 
 // The tiles of k that one of `splits` splits accumulates (split-K).

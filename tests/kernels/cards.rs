@@ -3,12 +3,13 @@
 use igpt_engine::device::cuda::kernel::KERNELS;
 use igpt_engine::device::cuda::{CudaTensor, SHARED_LIMITS};
 use igpt_engine::device::prelude::*;
-use igpt_engine::device::{Beta, CudaDevice, Precision, WeightLayout};
+use igpt_engine::device::{Beta, CudaDevice, Precision, WeightGradient, WeightLayout};
 use rayon::prelude::*;
 use test_support::devices::{Wanted, wanted};
 use test_support::{in_turn, skipped, tries_all};
 
 use crate::ops::everything::{attention_of_wide_heads, with_the_bits_of_every_card};
+use crate::ops::linear::IN_PARTS;
 use crate::ops::support::{Tested, upload};
 use crate::process;
 
@@ -106,6 +107,45 @@ fn attention_of_wide_heads_has_the_same_bits_on_cards_with_the_same_forward() {
             assert!(results[0] == *other, "{card} has not the bits of {}", cards[0]);
         }
     }
+}
+
+/// Weights whose tiles are cut along k, so that an H100's 66 clusters are all busy; 57 share the parts another way, and an A100's blocks add up
+/// both parts themselves.
+#[test]
+fn weights_in_parts_have_the_same_bits_on_every_card() {
+    if !on_simulator() || !process::is_alone("cards::weights_in_parts_have_the_same_bits_on_every_card") {
+        return;
+    }
+    let simulator = cudasim::install().expect("cargo has built cudasim beside the tests");
+    let results = ["h100", "h100-pcie", "a100"].map(|card| {
+        simulator.set_options(None, &format!("card={card}")).unwrap();
+        let device = Tested::new(CudaDevice::poisoned(0, Precision::Bf16).unwrap(), Precision::Bf16);
+        let results = weights_in_parts(&device);
+        let reports = simulator.take_reports(None);
+        assert!(reports.is_empty(), "{card}:\n{reports}");
+        results
+    });
+    assert!(results.iter().all(|other| *other == results[0]));
+}
+
+/// Stored, and added to.
+fn weights_in_parts(device: &Tested<CudaDevice>) -> Vec<Vec<u32>> {
+    let (rows, sizes) = IN_PARTS;
+    let random = &mut device.random(7);
+    let mut tensor = |shape: [usize; 2]| upload(device, &shape, &random.values(shape[0] * shape[1]));
+    let operands = sizes.map(|(inputs, outputs)| [tensor([rows, inputs]), tensor([rows, outputs])]);
+    let mut weights = sizes.map(|(inputs, outputs)| device.zeros(&[inputs, outputs]).unwrap());
+    for beta in [Beta::Zero, Beta::One] {
+        let gradients = operands.iter().zip(&mut weights).map(|([x, dy], d_weight)| WeightGradient {
+            x,
+            dy,
+            layout: WeightLayout::InOut,
+            d_weight,
+            beta,
+        });
+        device.weight_gradients(gradients.collect()).unwrap();
+    }
+    weights.iter().map(|weight| device.download(weight).unwrap().into_iter().map(f32::to_bits).collect()).collect()
 }
 
 /// Two tables say what a block may have: that of the engine, by which variants are checked, and that of the simulator.

@@ -1,12 +1,13 @@
 //! Linear layers on compute capability 9.0 (`linear_sm90.cu`).
 
+use super::CudaDevice;
 use super::driver::Driver;
 use super::epilogue::Outputs;
 use super::gemm_group::{Gemms, WeightGemm};
 use super::kernel::{Grid, Kernel, kernel};
 use super::limits::{LARGE, shared_of};
 use super::pointer::Pointer;
-use super::splits::Sizes;
+use super::splits::{CUT_TILE, Cut, Sizes};
 use super::tensor::int;
 use super::tensor_map::TensorMap;
 use crate::device::{Beta, Result};
@@ -47,7 +48,7 @@ pub(super) const ACTIVATE_BACKWARD: Sm90 =
 pub(super) const WEIGHT: Sm90 = sm90!(Span, Span, LINEAR_WEIGHT_SM90_COOPERATIVE, None);
 
 /// Several of [`WEIGHT`] at once.
-const WEIGHTS: Kernel<(Gemms<TensorMap>, i32, i32)> = kernel!(LINEAR_WEIGHTS_SM90);
+const WEIGHTS: Kernel<(Gemms<TensorMap>, i32, i32, i32, i32, Pointer, Pointer)> = kernel!(LINEAR_WEIGHTS_SM90);
 
 /// Blocks of a cluster: their tiles lie below one another, and each brings half of the right operand's tile to both.
 const CLUSTER: usize = 2;
@@ -132,19 +133,40 @@ fn blocks(tiles: usize, driver: &Driver) -> usize {
     CLUSTER * tiles.min((driver.multiprocessors / CLUSTER).max(1))
 }
 
-/// Launches the gradients of several weights, all of `k` rows.
+/// Warps of a cluster that add up a tile, and the most tiles that are cut: fewer than an H100 has clusters.
+const WARPS: usize = 16;
+const MOST_CUT: usize = 65;
+
+/// Of each tile that is cut, where the two parts of each warp's sums meet: an integer, which is zero between launches.
+fn arrivals(device: &CudaDevice) -> Result<Pointer> {
+    let mut slot = device.arrivals.borrow_mut();
+    if let Some(arrivals) = slot.as_ref() {
+        return Ok(arrivals.pointer());
+    }
+    let mut arrivals = device.memory.take_lasting(MOST_CUT * WARPS * size_of::<i32>())?;
+    arrivals.fill(0)?;
+    Ok(slot.insert(arrivals).pointer())
+}
+
+/// Launches the gradients of several weights, all of as many rows, with tiles that are cut as `cut` says.
 ///
 /// # Safety
 /// The operands must be of these sizes in bf16 with rows of multiples of 16 bytes, and the totals in f32.
-pub(super) unsafe fn launch_weights(driver: &Driver, gemms: &[WeightGemm], k: usize, beta: Beta) -> Result<()> {
+pub(super) unsafe fn launch_weights(device: &CudaDevice, gemms: &[WeightGemm], cut: Cut, beta: Beta) -> Result<()> {
+    let k = gemms.first().map_or(0, |gemm| gemm.sizes.k);
     let group = Gemms::of(gemms, TensorMap::NONE, |WeightGemm { operands: [a, b], sizes, .. }| {
         Ok([TensorMap::matrix(*a, [k, sizes.m], 64)?, TensorMap::matrix(*b, [k, sizes.n], 64)?])
     })?;
+    let Cut { whole, parts, count } = cut;
+    assert!(count <= MOST_CUT, "a last wave has fewer tiles than an H100 has clusters");
+    let sums = device.scratch((2 * count * CUT_TILE * CUT_TILE).max(1))?;
+    let (add, arrivals) = (i32::from(beta.adds()), arrivals(device)?);
+    let arguments = (group, int(k)?, add, int(whole)?, int(parts)?, sums.pointer(), arrivals);
 
     // One block a multiprocessor; clusters share the tiles of all.
-    let tiles_of = |gemm: &WeightGemm| gemm.sizes.m.div_ceil(CLUSTER * TILE_M) * gemm.sizes.n.div_ceil(256);
-    let tiles: usize = gemms.iter().map(tiles_of).sum();
-    let grid = Grid::line(blocks(tiles, driver), THREADS).with_shared(COOPERATIVE);
-    // SAFETY: as the caller says; the maps describe these tensors, and nothing is copied outside of them.
-    unsafe { driver.launch(&WEIGHTS, grid, (group, int(k)?, i32::from(beta.adds()))) }
+    let driver = &device.driver;
+    let grid = Grid::line(blocks(whole + 2 * count, driver), THREADS).with_shared(COOPERATIVE);
+    // SAFETY: as the caller says; the maps describe these tensors, and nothing is copied outside of them; there is room for the sums of all
+    // tiles that are cut, and for the arrivals, which are zeros when it begins and when it ends.
+    unsafe { driver.launch(&WEIGHTS, grid, arguments) }
 }

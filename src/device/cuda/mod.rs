@@ -80,6 +80,8 @@ use super::{MemoryUse, Precision, Result};
 pub struct CudaDevice {
     // Before the driver: buffers are freed while its stream is there.
     factors: RefCell<Option<adam::Factors>>,
+    /// Of `linear_weights_sm90`, from its first launch on.
+    arrivals: RefCell<Option<memory::Buffer>>,
     readbacks: pinned::Readbacks,
     memory: Rc<Pool>,
     driver: Driver,
@@ -126,7 +128,8 @@ impl CudaDevice {
     fn on(driver: Driver, precision: Precision, poison: bool) -> Self {
         let memory = Pool::new(Rc::clone(&driver.streams), driver.tracer.clone(), poison);
         let readbacks = pinned::Readbacks::new(driver.stream.clone());
-        Self { factors: RefCell::default(), readbacks, memory, driver, precision }
+        let (factors, arrivals) = Default::default();
+        Self { factors, arrivals, readbacks, memory, driver, precision }
     }
 
     /// How numbers are stored.

@@ -18,6 +18,9 @@ const MIN_TILES: usize = 8;
 /// GEMMs of weights that one launch takes at most: the four of a block.
 pub(super) const GROUP: usize = 4;
 
+/// Side of the tiles that [`cut`] counts: of a cluster of compute capability 9.0 (`CUT_TILE` of `gemm/group.cuh`).
+pub(super) const CUT_TILE: usize = 256;
+
 /// Sizes of a GEMM: `[m, k] · [k, n]`.
 #[derive(Clone, Copy)]
 pub(super) struct Sizes {
@@ -60,12 +63,45 @@ pub(super) fn go_together(sizes: &[Sizes]) -> bool {
         && (tiles >= NOMINAL[1] || cheapest(Precision::Bf16, 128, tiles, elements, first.k) == 1)
 }
 
+/// How the tiles of a group of GEMMs are cut along k: the first `whole` are not, each of the others has one sum over all but the last of
+/// `parts` parts of k, and one over that.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Cut {
+    pub whole: usize,
+    pub parts: usize,
+    /// Tiles that are cut.
+    pub count: usize,
+}
+
+/// The cut of GEMMs that go together: where the last wave of tiles on an H100 leaves multiprocessors without one, these take the last parts of
+/// the others' sums, as many as take no longer than the others do without them. S's 48 tiles of 66 clusters take three quarters of a tile's
+/// time. What it saves must be worth the traffic of the parts, which are written and read (8 bytes per element), by the measure of
+/// [`splits`]. Other cards cut at the same k's, so that they have the same bits.
+pub(super) fn cut(sizes: &[Sizes]) -> Cut {
+    const CLUSTERS: usize = NOMINAL[1] / 2;
+    let k = sizes.first().map_or(0, |sizes| sizes.k);
+    let tiles: usize = sizes.iter().map(|Sizes { m, n, .. }| m.div_ceil(CUT_TILE) * n.div_ceil(CUT_TILE)).sum();
+    let count = tiles % CLUSTERS;
+    let parts = 1 + count.div_ceil(CLUSTERS - count);
+
+    // Of one multiprocessor, which has half of a tile.
+    let tile = (CUT_TILE * CUT_TILE) as u128;
+    let saved = (k / parts) as u128 * tile / 2;
+    let cost = count as u128 * tile * 8 * TRAFFIC_BF16 / 10_000;
+    match count > 0 && saved > cost {
+        true => Cut { whole: tiles - count, parts, count },
+        false => Cut { whole: tiles, parts: 1, count: 0 },
+    }
+}
+
+/// Multiply-adds in bf16 per 10,000 bytes of traffic.
+const TRAFFIC_BF16: u128 = 6940;
+
 /// Splits of the least cost of `tiles` of `edge`² that are `elements` together.
 fn cheapest(precision: Precision, edge: usize, tiles: usize, elements: usize, k: usize) -> usize {
     let tiles_of_k = k.div_ceil(TILE_K);
-    // Multiply-adds per 10,000 bytes of traffic.
     let traffic = match precision {
-        Precision::Bf16 => 6940,
+        Precision::Bf16 => TRAFFIC_BF16,
         Precision::F32 => 420,
     };
 
@@ -122,6 +158,21 @@ mod tests {
             assert!(!go_together(&[large, other]));
         }
         assert!(!go_together(&[large; 5]) && !go_together(&[large]) && !go_together(&[]));
+    }
+
+    #[test]
+    fn tiles_are_cut_where_a_last_wave_would_leave_clusters_without_one() {
+        let block = |width: usize, k| {
+            [(width, 3 * width), (width, width), (width, 4 * width), (4 * width, width)].map(|(m, n)| Sizes { m, n, k })
+        };
+        let of = |width, rows| cut(&block(width, rows));
+        assert_eq!(of(512, 32_768), Cut { whole: 0, parts: 4, count: 48 });
+        assert_eq!(of(1024, 16_384), Cut { whole: 132, parts: 11, count: 60 });
+        assert_eq!(of(1536, 16_384), Cut { whole: 396, parts: 3, count: 36 });
+        // Sums too short to be worth it, and a last wave that is full.
+        assert_eq!(of(512, 1024), Cut { whole: 48, parts: 1, count: 0 });
+        assert_eq!(cut(&[Sizes { m: 66 * 256, n: 256, k: 100_000 }]), Cut { whole: 66, parts: 1, count: 0 });
+        assert_eq!(cut(&[]), Cut { whole: 0, parts: 1, count: 0 });
     }
 
     #[test]

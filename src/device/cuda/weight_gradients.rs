@@ -1,7 +1,7 @@
 //! The gradients of weights: sums over all rows of a batch, with few tiles.
 //!
-//! The four of a block together have tiles enough to fill a card, and go into one launch. Where they do not, each is a launch of its
-//! own whose sum is split (split-K), and a second that adds up the splits.
+//! The four of a block together have tiles enough to fill a card, and go into one launch, in which tiles of the last wave may have two
+//! sums. Where they do not, each is a launch of its own whose sum is split (split-K), and a second that adds up the splits.
 
 use super::CudaDevice;
 use super::gemm::{self, Outputs, SHARED_128, SHARED_128_SHORT, Sizes, WEIGHT, takes_short};
@@ -10,11 +10,11 @@ use super::kernel::{Grid, Kernel, kernel};
 use super::linear_sm90;
 use super::pointer::{NULL, Pointer};
 use super::reduce_partials::sum_splits;
-use super::splits::{go_together, splits};
+use super::splits::{cut, go_together, splits};
 use super::tensor::int;
 use crate::device::{Precision, Result};
 
-type Group = Kernel<(Gemms<Pointer>, i32, i32)>;
+type Group = Kernel<(Gemms<Pointer>, i32, i32, i32, i32)>;
 const GROUPED: Group = kernel!(LINEAR_WEIGHTS_BF16_128);
 const GROUPED_SHORT: Group = kernel!(LINEAR_WEIGHTS_BF16_128_SHORT);
 
@@ -38,10 +38,12 @@ pub(super) unsafe fn launch(device: &CudaDevice, gemms: &[WeightGemm]) -> Result
 /// As for [`launch`]; the GEMMs must go together.
 unsafe fn launch_group(device: &CudaDevice, gemms: &[WeightGemm]) -> Result<()> {
     let (k, beta) = (gemms[0].sizes.k, gemms[0].beta);
+    let sizes: Vec<Sizes> = gemms.iter().map(|gemm| gemm.sizes).collect();
+    let cut = cut(&sizes);
     let driver = &device.driver;
     if driver.is_hopper() {
         // SAFETY: as the caller says.
-        return unsafe { linear_sm90::launch_weights(driver, gemms, k, beta) };
+        return unsafe { linear_sm90::launch_weights(device, gemms, cut, beta) };
     }
 
     // A block per tile.
@@ -51,10 +53,9 @@ unsafe fn launch_group(device: &CudaDevice, gemms: &[WeightGemm]) -> Result<()> 
         false => (&GROUPED, SHARED_128),
     };
     let tiles = gemms.iter().map(|gemm| gemm.sizes.m.div_ceil(128) * gemm.sizes.n.div_ceil(128)).sum();
+    let arguments = (group, int(k)?, i32::from(beta.adds()), int(cut.whole)?, int(cut.parts)?);
     // SAFETY: as the caller says; rows are multiples of 8 elements, and buffers start aligned.
-    unsafe {
-        driver.launch(kernel, Grid::line(tiles, 128).with_shared(shared), (group, int(k)?, i32::from(beta.adds())))
-    }
+    unsafe { driver.launch(kernel, Grid::line(tiles, 128).with_shared(shared), arguments) }
 }
 
 /// # Safety

@@ -223,6 +223,17 @@ pub fn several_weights<D: Device>(device: &Tested<D>) {
     each(cases, |(rows, sizes, stored)| check_weights(device, rows, sizes, stored));
 }
 
+/// Weights of a block whose 40 tiles of 256 x 256 an H100 cuts along k: of 66 clusters 26 have the last third of all. Rows, and sizes.
+pub const IN_PARTS: (usize, [(usize, usize); 4]) = (1352, [(504, 1016), (1016, 504), (504, 1528), (504, 1528)]);
+
+/// Sums in two parts: in bf16, where several weights are one launch.
+pub fn weights_in_parts<D: Device>(device: &Tested<D>) {
+    if device.in_bf16() {
+        let (rows, sizes) = IN_PARTS;
+        each([false, true], |stored| check_weights(device, rows, &sizes, stored));
+    }
+}
+
 /// Small whole numbers, so that all sums are exact; a weight that lies the other way is one of them.
 pub fn check_weights<D: Device>(device: &Tested<D>, rows: usize, sizes: &[(usize, usize)], stored: bool) {
     let whole = |rows: usize, columns: usize, times: usize| -> Vec<f32> {
@@ -249,14 +260,17 @@ pub fn check_weights<D: Device>(device: &Tested<D>, rows: usize, sizes: &[(usize
     device.weight_gradients(gradients.collect()).unwrap();
 
     for (index, ((x, dy, old, _, d_weight, _), (inputs, outputs))) in operands.iter().zip(sizes).enumerate() {
+        // Columns repeat themselves after seven.
+        let mut sums = [[0.0; 7]; 7];
+        for (x, dy) in x.chunks_exact(*inputs).zip(dy.chunks_exact(*outputs)) {
+            for (x, sums) in x.iter().zip(&mut sums) {
+                dy.iter().zip(sums).for_each(|(dy, sum)| *sum += x * dy);
+            }
+        }
         // [in, out], or as it lies.
         let mut expected = if stored { vec![0.0; old.len()] } else { old.clone() };
-        for (x, dy) in x.chunks_exact(*inputs).zip(dy.chunks_exact(*outputs)) {
-            for (i, x) in x.iter().enumerate() {
-                for (o, dy) in dy.iter().enumerate() {
-                    expected[if index == 1 { o * inputs + i } else { i * outputs + o }] += x * dy;
-                }
-            }
+        for (i, o) in (0..*inputs).flat_map(|i| (0..*outputs).map(move |o| (i, o))) {
+            expected[if index == 1 { o * inputs + i } else { i * outputs + o }] += sums[i % 7][o % 7];
         }
         assert_bits(&format!("weight {index}"), &device.download(d_weight).unwrap(), &expected);
     }

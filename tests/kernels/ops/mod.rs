@@ -86,7 +86,7 @@ macro_rules! op_table {
                 forward, backward, wide, bounds, many_sums, far_from_zero, small_rows, values_of_any_size, mistakes_are_errors
             }
             linear {
-                forward, backward, bounds, few_rows, large, large_palettes, splits, several_weights, one_position,
+                forward, backward, bounds, few_rows, large, large_palettes, splits, several_weights, weights_in_parts, one_position,
                 values_of_any_size, mistakes_are_errors
             }
             mean_pool { both_ways, bounds, values_of_any_size, mistakes_are_errors }

@@ -222,7 +222,8 @@ impl Names {
         if self.0 == Precision::F32 {
             return Vec::new();
         }
-        let (width, rows) = (512, 128 * self.1);
+        // Of a last wave whose tiles are cut, on an H100.
+        let (width, rows) = (768, 1280 * self.1);
         let variants = [
             ("linear_weights_bf16_128", Some("a100")),
             ("linear_weights_bf16_128_short", Some("rtx4090")),

@@ -113,7 +113,7 @@ pub const MUTANTS: &[Mutant] = mutants! {
 
     "linear: the last rows of tiles are as many as the others":
     "linear" "gemm/tiles.cuh" ["linear_forward", "KERNEL_F32(NAME"], F32, with_bias, WRONG;
-    "min(GROUP, rows - first)" => "GROUP"
+    "const int height = min(RASTER, rows - first);" => "const int height = RASTER;"
 
     "linear: the last tiles of k belong to no split":
     "linear" "gemm/tiles.cuh" ["linear_weight", "linear_transposed", "NAME##_bf16_64"], Bf16, split_k, WRONG;

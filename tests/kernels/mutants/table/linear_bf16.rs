@@ -18,6 +18,17 @@ fn transposed(device: &Device) {
 fn split_k(device: &Device) {
     linear::check_backward(device, (1, false, false, 700, 72, 72));
 }
+/// The gradients of several weights, with sums in two parts, on a card without wgmma.
+fn weights_in_parts(_: &Device) {
+    let simulator = test_support::devices::strict();
+    simulator.set_options(None, "card=a100").unwrap();
+    let device = Tested::new(CudaDevice::poisoned(0, Precision::Bf16).unwrap(), Precision::Bf16);
+    linear::weights_in_parts(&device);
+    // A fault would be reported once more when it is dropped.
+    std::mem::forget(device);
+    simulator.set_options(None, "card=h100").unwrap();
+    simulator.set_options(None, far::MEMORY).unwrap();
+}
 /// Large tiles, on a card that has not the shared memory for those of the others.
 fn short(_: &Device) {
     let simulator = test_support::devices::strict();
@@ -91,7 +102,7 @@ pub const MUTANTS: &[Mutant] = mutants! {
 
     "linear: a part of the staging tile is overwritten while it is read":
     "linear" "gemm/bf16.cuh" ["linear_forward", "NAME##_bf16_128_short"], Bf16, short, STALE;
-    "if (part > 0) __syncthreads();" => ""
+    "if (part > 0) __syncthreads(); if (PARTS" => "if (PARTS"
 
     "linear: splits of k write to one place":
     "linear" "gemm/bf16.cuh" ["linear_weight", "linear_transposed", "NAME##_bf16_64"], Bf16, split_k, TWICE;
@@ -112,4 +123,16 @@ pub const MUTANTS: &[Mutant] = mutants! {
     far::linear_bf16, Found::Elsewhere;
     "static_cast<size_t>(inside ? first_row + row : 0) * columns + column" =>
     "static_cast<int>((inside ? first_row + row : 0) * static_cast<unsigned>(columns)) + column"
+
+    "linear_weights bf16: the second part is loaded while the first is stored":
+    "linear" "gemm/bf16.cuh" ["KERNEL_WEIGHTS(linear_weights_bf16_128,"], Bf16, weights_in_parts, STALE;
+    "if (part > 0) __syncthreads(); const KRange range" => "const KRange range"
+
+    "linear_weights bf16: the second part is not added":
+    "linear" "gemm/bf16.cuh" ["KERNEL_WEIGHTS(linear_weights_bf16_128,"], Bf16, weights_in_parts, WRONG;
+    "add || part > 0" => "add"
+
+    "linear_weights bf16: both parts are the first":
+    "linear" "gemm/bf16.cuh" ["KERNEL_WEIGHTS(linear_weights_bf16_128,"], Bf16, weights_in_parts, WRONG;
+    "part == 0 ? Part::FIRST : Part::LAST" => "Part::FIRST"
 };

@@ -1,9 +1,11 @@
 //! Of the GEMMs of compute capability 9.0.
 
-use super::{Device, Found, Mutant, PAST, STALE, UNEQUAL, WRONG, mutants};
+use super::{Device, Found, Mutant, PAST, STALE, TWICE, UNEQUAL, WRONG, mutants};
+use crate::far;
+use crate::ops::support::Tested;
 use crate::ops::{linear, mlp};
 use igpt_engine::device::prelude::*;
-use igpt_engine::device::{Activation, Beta, MlpWeights, WeightLayout};
+use igpt_engine::device::{Activation, Beta, CudaDevice, MlpWeights, Precision, WeightLayout};
 
 /// Small whole numbers: all sums are exact, in bf16 too.
 fn whole(rows: usize, columns: usize, times: usize) -> Vec<f32> {
@@ -79,6 +81,21 @@ fn weight(device: &Device) {
 /// The gradients of four weights at once.
 fn weights(device: &Device) {
     linear::check_weights(device, 72, &[(520, 776), (776, 136), (392, 1032), (136, 136)], false);
+}
+/// The same with sums in two parts.
+fn weights_in_parts(device: &Device) {
+    linear::weights_in_parts(device);
+}
+/// The same on a card with fewer multiprocessors.
+fn weights_on_fewer_clusters(_: &Device) {
+    let simulator = test_support::devices::strict();
+    simulator.set_options(None, "card=h100-pcie").unwrap();
+    let device = Tested::new(CudaDevice::poisoned(0, Precision::Bf16).unwrap(), Precision::Bf16);
+    linear::weights_in_parts(&device);
+    // A fault would be reported once more when it is dropped.
+    std::mem::forget(device);
+    simulator.set_options(None, "card=h100").unwrap();
+    simulator.set_options(None, far::MEMORY).unwrap();
 }
 /// The MLP, forward: the activation's epilogue, and hidden as it must be.
 fn activate(device: &Device) {
@@ -228,14 +245,62 @@ pub const MUTANTS: &[Mutant] = mutants! {
     "gemm < GROUP - 1" => "gemm < GROUP - 2"
 
     "linear_weights: every GEMM reads the first's rows":
-    "linear_sm90" "gemm/sm90.cuh" ["linear_weights"], Bf16, weights, WRONG;
+    "linear_sm90" "gemm/group_sm90.cuh" ["linear_weights"], Bf16, weights, WRONG;
     "gemms.a[at.gemm]" => "gemms.a[0]"
 
     "linear_weights: every GEMM reads the first's columns":
-    "linear_sm90" "gemm/sm90.cuh" ["linear_weights"], Bf16, weights, WRONG;
+    "linear_sm90" "gemm/group_sm90.cuh" ["linear_weights"], Bf16, weights, WRONG;
     "gemms.b[at.gemm]" => "gemms.b[0]"
 
     "linear_weights: every GEMM writes the first's total":
-    "linear_sm90" "gemm/sm90.cuh" ["linear_weights"], Bf16, weights, PAST;
+    "linear_sm90" "gemm/group_sm90.cuh" ["linear_weights"], Bf16, weights, PAST;
     "gemms.totals[at.gemm]" => "gemms.totals[0]"
+
+    "linear_weights: a part is announced before it is there":
+    "linear_sm90" "gemm/group_sm90.cuh" ["linear_weights"], Bf16, weights_in_parts, TWICE;
+    "__threadfence(); other = atomicXor" => "other = atomicXor"
+
+    "linear_weights: a part is announced before all lanes have written it":
+    "linear_sm90" "gemm/group_sm90.cuh" ["linear_weights"], Bf16, weights_in_parts, TWICE;
+    "__syncwarp(); int other = 0;" => "int other = 0;"
+
+    "linear_weights: the other part is read before it is there":
+    "linear_sm90" "gemm/group_sm90.cuh" ["linear_weights"], Bf16, weights_in_parts, TWICE;
+    "arrivals + warp, 1); __threadfence();" => "arrivals + warp, 1);"
+
+    "linear_weights: lanes read the other part before the first knows that it is there":
+    "linear_sm90" "gemm/group_sm90.cuh" ["linear_weights"], Bf16, weights_in_parts, TWICE;
+    "__syncwarp(); const float2* waiting" => "const float2* waiting"
+
+    "linear_weights: both parts lie in one place":
+    "linear_sm90" "gemm/group_sm90.cuh" ["linear_weights"], Bf16, weights_in_parts, TWICE;
+    "parts + piece.is_last * PART_SUMS" => "parts"
+
+    "linear_weights: the first adds up both parts":
+    "linear_sm90" "gemm/group_sm90.cuh" ["linear_weights"], Bf16, weights_in_parts, WRONG;
+    "other ? waiting : nullptr" => "other ? nullptr : waiting"
+
+    "linear_weights: arrivals stay":
+    "linear_sm90" "gemm/group_sm90.cuh" ["linear_weights"], Bf16, weights_in_parts, WRONG;
+    "atomicXor" => "atomicOr"
+
+    "linear_weights: both blocks of a cluster meet in one place":
+    "linear_sm90" "gemm/group_sm90.cuh" ["linear_weights"], Bf16, weights_in_parts, TWICE;
+    "(piece.cut * CLUSTER + rank) * WARPS" => "piece.cut * CLUSTER * WARPS"
+
+    "linear_weights: the last part is not of the first of those that are cut":
+    "linear_sm90" "gemm/group_sm90.cuh" ["linear_weights"], Bf16, weights_in_parts, WRONG;
+    "pieces.cut.whole + piece - pieces.tiles : piece" => "pieces.cut.whole + (piece + 1) % pieces.tiles : piece"
+
+    "linear_weights: a tile of k is in neither part":
+    "linear_sm90" "gemm/group.cuh" ["linear_weights"], Bf16, weights_in_parts, WRONG;
+    "part == Part::LAST ? first : 0" => "part == Part::LAST ? first + 1 : 0"
+
+    "linear_weights: clusters that have fewer tiles have too few last parts":
+    "linear_sm90" "gemm/group_sm90.cuh" ["linear_weights"], Bf16, weights_in_parts, WRONG;
+    "room = cut.parts - 1" => "room = cut.parts - 2"
+
+    "linear_weights: last parts that all share are forgotten":
+    "linear_sm90" "gemm/group_sm90.cuh" ["linear_weights"], Bf16, weights_on_fewer_clusters, WRONG;
+    "last = idle * room + cluster + turn * clusters;" => "last = tiles;"
 };
