@@ -147,6 +147,11 @@ impl Card {
         self.peaks.bf16.map_or(f64::from(self.shape.clock) * 1e6, |peak| peak / per_clock)
     }
 
+    /// Clocks per second that its multiprocessors run at unless power holds them back. The peak of an H100 is of a lower clock than that.
+    pub fn boost(&self) -> f64 {
+        (f64::from(self.shape.clock) * 1e6).max(self.clock())
+    }
+
     /// Bytes per second of its memory, by the data sheet.
     pub fn memory_bandwidth(&self) -> f64 {
         let [width, rate] = self.shape.bus.map(f64::from);

@@ -41,10 +41,14 @@ pub struct LaunchCounts {
     pub multicast: f64,
     /// Times that the banks of shared memory serve warps, copies and matrix products.
     pub wavefronts: f64,
+    /// How many of these are of warps' own instructions.
+    pub served: f64,
     /// How many of these are conflicts.
     pub conflicts: f64,
     /// Instructions of PTX, one for each warp.
     pub ptx_instructions: f64,
+    /// How many of these are `ldmatrix`.
+    pub ldmatrix: f64,
     /// By warpgroup of a block.
     pub warpgroups: Vec<Warpgroup>,
     /// Whether each of the launch's references is read, and is written.
@@ -136,6 +140,8 @@ fn summary(counts: Counts, kernel: &Kernel, shape: &Launch, clusters: u64) -> (L
     let multiplied: u64 = counts.wgmma.iter().map(|multiplicand| multiplicand.wavefronts).sum();
     let served: u64 = counts.shared.iter().map(|traffic| traffic.wavefronts).sum();
     let f32_flops: u64 = counts.by_form(kernel).map(|(form, _, threads)| anchors::f32_operations(form) * threads).sum();
+    let warpgroups = warpgroups(&counts, kernel, shape, blocks_run);
+    let ldmatrix = |group: &Warpgroup| anchors::of_name("LDSM").map_or(0.0, |kind| group.warps * group.anchors[kind]);
     let summary = LaunchCounts {
         blocks,
         blocks_run,
@@ -145,9 +151,11 @@ fn summary(counts: Counts, kernel: &Kernel, shape: &Launch, clusters: u64) -> (L
         l2_written: 32.0 * scaled(sectors([1, 2])),
         multicast: scaled(brought.saturating_sub(given)),
         wavefronts: scaled(served + lines + multiplied),
+        served: scaled(served),
         conflicts: scaled(counts.shared.iter().map(|traffic| traffic.conflicts).sum()),
         ptx_instructions: scaled(counts.warp_instructions),
-        warpgroups: warpgroups(&counts, kernel, shape, blocks_run),
+        ldmatrix: blocks * warpgroups.iter().map(ldmatrix).sum::<f64>(),
+        warpgroups,
         touched: Vec::new(),
     };
     (summary, counts.pages)

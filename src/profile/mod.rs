@@ -9,6 +9,7 @@
 //! anchors         instructions that PTX and machine code share
 //! card            cards and their ceilings, each with its source
 //! counting        what a launch does, by the simulator
+//! warps           what the warps of a block do by its machine code, and how long they take
 //! model           the time of a launch: this and what is above it know nothing of our own kernels
 //! references      the memory that a launch of a trace refers to
 //! counter         what the launches of a trace do
@@ -27,6 +28,7 @@ pub mod machine_code;
 pub mod model;
 mod references;
 mod rows;
+mod warps;
 
 pub use card::{CARDS, Card, UnknownCard};
 pub use cpu::{CpuProfile, CpuRow, cpu_profile};

@@ -4,13 +4,11 @@
 
 use serde::Serialize;
 
-use super::anchors;
-use super::card::{ALU_LANES, Card, MEMORY_LANES, PORT, REGISTERS, SCHEDULERS, SPECIAL_LANES};
+use super::card::{ALU_LANES, Card, PORT, REGISTERS, SCHEDULERS, SPECIAL_LANES};
 use super::counting::{LaunchCounts, Warpgroup};
-use super::machine_code::flow::{Block, blocks};
-use super::machine_code::frequencies::{Anchor, frequencies};
 use super::machine_code::instruction::Instruction;
-use super::machine_code::pipes::{PIPES, Pipe, latency, pipe};
+use super::machine_code::pipes::{PIPES, Pipe};
+use super::warps::{Setting, WarpWork, works};
 
 /// What is known of a launch.
 #[derive(Clone, Copy)]
@@ -76,8 +74,9 @@ pub struct Prediction {
 }
 
 /// The exponent by which the time of warps is joined with those of the ways that their data takes meanwhile: together they take
-/// (Σ tᵖ)^(1/p). For large p that is the longest one; two equal ones take 19 % longer than each. Chosen, not fitted.
-const EXPONENT: f64 = 4.0;
+/// (Σ tᵖ)^(1/p). For large p that is the longest one; two equal ones take 9 % longer than each. Chosen: with 4 (19 %) a published GEMM
+/// (Triton's Gluon page, 654 TFLOP/s on an H100) would be slower than it is, as it needs L2 and tensor cores alike.
+const EXPONENT: f64 = 8.0;
 
 /// Blocks that a multiprocessor holds at once; at least one, as a launch that does not fit would be refused.
 pub fn blocks_per_multiprocessor(card: &Card, threads: u32, registers: u32, shared: u32) -> u32 {
@@ -90,15 +89,6 @@ pub fn blocks_per_multiprocessor(card: &Card, threads: u32, registers: u32, shar
     [by_registers, by_shared, by_threads, limits.blocks_per_multiprocessor].into_iter().min().unwrap_or(1).max(1)
 }
 
-/// What one warp of a warpgroup does, by the machine code.
-#[derive(Clone, Debug, Default)]
-struct WarpWork {
-    /// Instructions by unit, in the order of [`PIPES`].
-    by_pipe: [f64; PIPES.len()],
-    /// Clocks from its first instruction to its last, were it alone.
-    alone: f64,
-}
-
 /// The predicted time of a launch.
 pub fn predict(card: &Card, input: Input<'_>) -> Prediction {
     let Input { counts, threads, registers, shared, .. } = input;
@@ -109,8 +99,8 @@ pub fn predict(card: &Card, input: Input<'_>) -> Prediction {
     // The blocks of the multiprocessor that has most, and how many of them at once.
     let busiest = busiest(counts.blocks, multiprocessors, f64::from(resident));
     let at_once = f64::from(resident).min(busiest);
-    let tensor_rate = tensor_rate(card, input.code);
-    let work = warp_work(&input, card, tensor_rate);
+    let setting = setting(card, &input, at_once);
+    let work = works(counts, input.code, setting);
     let in_block = |pipe: Pipe| -> f64 {
         let of = |(group, work): (&Warpgroup, &WarpWork)| group.warps * work.by_pipe[pipe as usize];
         counts.warpgroups.iter().zip(&work).map(of).sum()
@@ -119,7 +109,7 @@ pub fn predict(card: &Card, input: Input<'_>) -> Prediction {
 
     // Clocks of a multiprocessor for a block.
     let block = |total: f64| total / counts.blocks.max(1.0);
-    let tensor = block(counts.tensor_flops) / tensor_rate;
+    let tensor = block(counts.tensor_flops) / setting.tensor_rate;
     let pipes = [
         (Bound::Issue, issued / SCHEDULERS),
         (Bound::Fma, in_block(Pipe::Fma) * 32.0 / ceilings.fma_lanes),
@@ -128,19 +118,19 @@ pub fn predict(card: &Card, input: Input<'_>) -> Prediction {
         (Bound::Double, in_block(Pipe::Double) * 32.0 / ceilings.double_lanes),
     ];
     let pipe = pipes.iter().map(|(_, clocks)| *clocks).fold(0.0, f64::max);
-    let queue = queue(counts, &work, [tensor, pipe], at_once);
+    let period = period(&input, setting, &work, [tensor, pipe]);
     let of_block = [
         (Bound::Tensor, tensor),
         (Bound::Shared, block(counts.wavefronts)),
         (Bound::Port, block(counts.l2_read + counts.l2_written + counts.multicast) / PORT),
-        (Bound::Latency, queue / at_once),
+        (Bound::Latency, period / at_once),
     ];
-    let clock = card.clock();
+    let clock = card.boost();
     let seconds = |(bound, clocks): (Bound, f64)| (bound, clocks * busiest / clock);
     let mut terms: Vec<(Bound, f64)> = pipes.into_iter().chain(of_block).map(seconds).collect();
 
     // What all multiprocessors share.
-    terms.push((Bound::L2, (counts.l2_read + counts.l2_written) / (ceilings.l2_bytes_per_clock * clock)));
+    terms.push((Bound::L2, (counts.l2_read + counts.l2_written) / (ceilings.l2_bytes_per_clock * card.clock())));
     terms.push((Bound::Dram, input.dram.iter().sum::<f64>() / (card.memory_bandwidth() * ceilings.dram)));
     Prediction {
         seconds: joined(&terms),
@@ -181,19 +171,55 @@ fn busiest(blocks: f64, multiprocessors: f64, resident: f64) -> f64 {
 fn tensor_rate(card: &Card, code: &[Instruction]) -> f64 {
     let is_wgmma = code.iter().any(|instruction| instruction.name == "HGMMA");
     let fraction = if is_wgmma { card.ceilings.wgmma } else { card.ceilings.mma };
-    // A card without wgmma runs no code that has it.
-    card.ceilings.tensor_flops_per_clock * if fraction > 0.0 { fraction } else { card.ceilings.mma }
+    // A card without wgmma runs no code that has it. Fractions are of the peak, clocks those at which everything else runs.
+    let per_clock = card.ceilings.tensor_flops_per_clock * card.clock() / card.boost();
+    per_clock * if fraction > 0.0 { fraction } else { card.ceilings.mma }
 }
 
-/// Clocks until the blocks that a multiprocessor holds at once are done: their warps queue for tensor cores and for the pipe that
-/// they need most, and wait apart from that.
+/// How the clocks of a launch's warps are counted. Loads wait for memory if most of what they read is not in L2.
+fn setting<'a>(card: &'a Card, input: &Input<'_>, at_once: f64) -> Setting<'a> {
+    let from_memory = 2.0 * input.dram[0] >= input.counts.l2_read;
+    let global = if from_memory { card.ceilings.dram_latency } else { card.ceilings.l2_latency };
+    Setting { card, tensor_rate: tensor_rate(card, input.code), global, at_once }
+}
+
+/// Clocks from the beginning of the blocks that a multiprocessor holds at once to that of the next ones. Blocks hide one another's first
+/// copies and last stores as far as the others take longer than these; a block alone has them on top.
+fn period(input: &Input<'_>, setting: Setting<'_>, work: &[WarpWork], asked: [f64; 2]) -> f64 {
+    let Input { counts, code, .. } = input;
+    let all = queue(counts, work, asked, setting.at_once);
+    let lone = Setting { at_once: setting.at_once.min(1.0), ..setting };
+    let edges = edges(counts, setting, work);
+    if setting.at_once <= 1.0 {
+        return all + edges;
+    }
+    all.max(queue(counts, &works(counts, code, lone), asked, lone.at_once) + edges)
+}
+
+/// Clocks of a block in which it does nothing else: until the first of its asynchronous copies is there, and until the last of what it
+/// stores is gone. All blocks of a wave begin and end together, so each has its share of what L2 gives.
+fn edges(counts: &LaunchCounts, Setting { card, global, .. }: Setting<'_>, work: &[WarpWork]) -> f64 {
+    let share = PORT
+        .min(card.ceilings.l2_bytes_per_clock * card.clock() / card.boost() / f64::from(card.shape.multiprocessors));
+    let most = |of: fn(&WarpWork) -> f64| work.iter().map(of).fold(0.0, f64::max);
+    let of_block = |bytes: f64, times: f64| bytes / counts.blocks.max(1.0) / times.max(1.0) / share;
+    let fills = most(|work| work.fills);
+    let first = if fills > 0.0 { global + of_block(counts.l2_read, fills) } else { 0.0 };
+    first + of_block(counts.l2_written, most(|work| work.drains))
+}
+
+/// Clocks until the warps of the blocks that a multiprocessor holds at once are done. Those that go in step have been gone through together;
+/// others queue for tensor cores and for the pipe that they need most, and wait apart from that.
 ///
-/// A closed network of queues, solved by mean values (Reiser and Lavenberg, "Mean-value analysis of closed multichain queuing
+/// That is a closed network of queues, solved by mean values (Reiser and Lavenberg, "Mean-value analysis of closed multichain queuing
 /// networks", 1980): with a single warp it is that warp's own time, with many it is that of the fullest queue.
 fn queue(counts: &LaunchCounts, work: &[WarpWork], [tensor, pipe]: [f64; 2], at_once: f64) -> f64 {
     let longest = work.iter().map(|work| work.alone).fold(0.0, f64::max);
     if longest == 0.0 {
         return (tensor + pipe) * at_once;
+    }
+    if work.iter().all(|work| work.in_step) {
+        return longest;
     }
 
     // Warps of a scheduler, those that do little as the part that they do.
@@ -215,96 +241,6 @@ fn queue(counts: &LaunchCounts, work: &[WarpWork], [tensor, pipe]: [f64; 2], at_
     total
 }
 
-/// What a warp of each warpgroup does. Without machine code nothing is known of it.
-fn warp_work(input: &Input<'_>, card: &Card, tensor_rate: f64) -> Vec<WarpWork> {
-    let flow = blocks(input.code);
-    let of_block = |block: &Block, kind: usize| {
-        let counted =
-            |instruction: &&Instruction| !instruction.is_idle && anchors::of_name(instruction.name) == Some(kind);
-        input.code[block.instructions.clone()].iter().filter(counted).count() as u32
-    };
-    let in_blocks: Vec<Vec<u32>> =
-        (0..anchors::COUNT).map(|kind| flow.iter().map(|block| of_block(block, kind)).collect()).collect();
-
-    // Loads wait for memory if most of what they read is not in L2.
-    let from_memory = 2.0 * input.dram[0] >= input.counts.l2_read;
-    let global = if from_memory { card.ceilings.dram_latency } else { card.ceilings.l2_latency };
-    let of_group = |group: &Warpgroup| {
-        let anchor = |(kind, in_block): (usize, &Vec<u32>)| Anchor {
-            in_block: in_block.clone(),
-            counted: group.anchors.get(kind).copied().unwrap_or(0.0),
-            weight: anchors::weight(kind),
-        };
-        let mut anchors: Vec<Anchor> = in_blocks.iter().enumerate().map(anchor).collect();
-        // In all there are about as many instructions as in the PTX: what tells ways apart that have no anchor.
-        let all = flow.iter().map(|block| block.instructions.len() as u32).collect();
-        anchors.push(Anchor { in_block: all, counted: group.ptx_instructions, weight: anchors::OF_ALL });
-        let runs = frequencies(&flow, &anchors);
-
-        let mut work = WarpWork::default();
-        for (block, runs) in flow.iter().zip(&runs) {
-            for instruction in &input.code[block.instructions.clone()] {
-                work.by_pipe[pipe(instruction.name) as usize] += runs;
-            }
-        }
-        // A matrix product of a warp keeps the tensor cores of its scheduler busy, one of a warpgroup all four.
-        let products = work.by_pipe[Pipe::Tensor as usize] * group.warps.max(1.0);
-        let product = if products > 0.0 { group.tensor_flops / products * SCHEDULERS / tensor_rate } else { 0.0 };
-        let times = Times { global, busy: PIPES.map(|pipe| busy(card, pipe, product)) };
-        for (block, runs) in flow.iter().zip(&runs) {
-            work.alone += runs * clocks(&input.code[block.instructions.clone()], &times);
-        }
-        work
-    };
-    input.counts.warpgroups.iter().map(of_group).collect()
-}
-
-/// Clocks from a block's first instruction to the end of its last, as its control bits ask: each stalls the next, and waits for the
-/// barriers of those whose time is not fixed; each finds its unit free or waits for it. Matrix products of a warpgroup are waited for.
-fn clocks(code: &[Instruction], times: &Times) -> f64 {
-    let mut now = 0.0_f64;
-    let (mut ready, mut free) = ([0.0_f64; 6], [0.0_f64; PIPES.len()]);
-    for instruction in code {
-        // What it waits for, and its unit.
-        let waits = (0..6).filter(|barrier| instruction.waits >> barrier & 1 == 1);
-        now = waits.fold(now, |now, barrier| now.max(ready[barrier]));
-        let unit = pipe(instruction.name) as usize;
-        now = now.max(free[unit]);
-        free[unit] = now + times.busy[unit];
-
-        if let Some(barrier) = instruction.write_barrier {
-            ready[usize::from(barrier)] = now + latency(instruction.name, times.global);
-        }
-        if instruction.name == "HGMMA" {
-            now = free[unit];
-        }
-        now += f64::from(instruction.stall.max(1));
-    }
-    free.into_iter().fold(now, f64::max)
-}
-
-/// What the clocks of a block hang on.
-struct Times {
-    /// Until a load from beyond the multiprocessor is there.
-    global: f64,
-    /// That an instruction keeps its unit of one scheduler busy, in the order of [`PIPES`].
-    busy: [f64; PIPES.len()],
-}
-
-/// Clocks that an instruction of a warp keeps a unit of its scheduler busy.
-fn busy(card: &Card, pipe: Pipe, product: f64) -> f64 {
-    let of_lanes = |lanes: f64| 32.0 * SCHEDULERS / lanes;
-    match pipe {
-        Pipe::Fma => of_lanes(card.ceilings.fma_lanes),
-        Pipe::Alu => of_lanes(ALU_LANES),
-        Pipe::Special => of_lanes(SPECIAL_LANES),
-        Pipe::Double => of_lanes(card.ceilings.double_lanes),
-        Pipe::Memory => of_lanes(MEMORY_LANES),
-        Pipe::Tensor => product,
-        Pipe::Control => 1.0,
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -315,6 +251,26 @@ mod tests {
         assert_eq!(busiest(133.0, 132.0, 1.0), 2.0);
         assert_eq!(busiest(133.0, 132.0, 2.0), 2.0);
         assert_eq!(busiest(264.0 * 3.0 + 1.0, 132.0, 2.0), 7.0);
+    }
+
+    #[test]
+    fn a_block_waits_for_one_trip_of_its_copies_and_for_its_last_stores() {
+        let card = Card::named("h100").unwrap();
+        let setting = Setting { card: &card, tensor_rate: 1.0, global: 478.8, at_once: 1.0 };
+        let (stage, tile) = (48.0 * 1024.0, 64.0 * 1024.0);
+        let counts = LaunchCounts {
+            blocks: 132.0,
+            l2_read: 132.0 * 8.0 * stage,
+            l2_written: 132.0 * tile,
+            ..LaunchCounts::default()
+        };
+        let copies = WarpWork { fills: 8.0, drains: 1.0, ..WarpWork::default() };
+        let loads = WarpWork { fills: 0.0, ..copies.clone() };
+        // A 132th of what L2 gives, which is less than the port takes.
+        let share = 0.85 * 5120.0 * card.clock() / card.boost() / 132.0;
+        assert!(share < PORT);
+        assert!((edges(&counts, setting, &[copies]) - (478.8 + (stage + tile) / share)).abs() < 1e-6);
+        assert!((edges(&counts, setting, &[loads]) - tile / share).abs() < 1e-6);
     }
 
     #[test]

@@ -77,6 +77,8 @@ pub struct Row {
     pub issued: f64,
     /// Instructions of warps in PTX.
     pub ptx_instructions: f64,
+    /// How many of these are `ldmatrix`.
+    pub ldmatrix: f64,
     /// Clocks that the tensor cores of all multiprocessors are busy together.
     pub tensor_cycles: f64,
     /// Times that the banks of shared memory serve a warp.
@@ -301,6 +303,7 @@ fn kernel_row(card: &Card, launch: &TracedLaunch, count: u64, counts: &LaunchCou
         bytes: Bytes { dram_read, dram_written, l2_read: counts.l2_read, l2_written: counts.l2_written },
         issued,
         ptx_instructions: counts.ptx_instructions,
+        ldmatrix: counts.ldmatrix,
         tensor_cycles,
         wavefronts: counts.wavefronts,
         conflicts: counts.conflicts,

@@ -19,6 +19,7 @@ mod deny;
 mod docs;
 mod fuzz;
 mod gpu;
+mod gpu_peers;
 mod hadolint;
 mod mpi;
 mod nccl;
@@ -86,11 +87,15 @@ enum Task {
     },
     /// Measure two ranks of one thread each against one process of two threads, on this CPU (needs Open MPI); prints the ratio of the medians
     Scaling(scaling::ScalingArgs),
-    /// Install what the benchmark of the CPU stands beside (x86-64 Linux, 700 MB from PyPI, needs Python, a C compiler and binutils)
+    /// Predict kernels of others (Triton, FlashAttention-2, Liger) by the model of `profile`, beside what is published of their
+    /// speed on real cards (x86-64 Linux, 330 MB from PyPI, needs Python and g++; the first time it compiles for minutes)
     Peers {
-        /// Those of the CPU: PyTorch without CUDA, scikit-learn, Pillow, transformers, in `.peers-cpu`
-        #[arg(long, required = true)]
+        /// Instead only install what the benchmark of the CPU stands beside: PyTorch without CUDA, scikit-learn, Pillow, transformers,
+        /// in `.peers-cpu` (700 MB from PyPI, needs a C compiler and binutils too)
+        #[arg(long)]
         cpu: bool,
+        #[command(flatten)]
+        gpu: gpu_peers::GpuPeers,
     },
     /// Try a GPU: measure it, or check everything on it (`cargo xtask gpu first-hour`)
     #[command(subcommand)]
@@ -119,14 +124,17 @@ fn main() -> ExitCode {
         Task::Toolkit { cuda, dir, python } => {
             toolkit::install(cuda, &dir.unwrap_or_else(|| root().join(cuda.folder())), &python)
         }
-        Task::Test { peers: true, json, filter, .. } => peers::run(&filter, json.as_deref()),
+        Task::Test { peers: true, json, filter, .. } => {
+            peers::run(&filter, json.as_deref()).and_then(|()| gpu_peers::toy())
+        }
         Task::Test { browser: true, filter, .. } => browser::run(&filter),
         Task::Test { mpi: true, filter, .. } => mpi::run(&filter),
         Task::Test { aarch64: true, filter, .. } => aarch64::run(&filter),
         Task::Test { all, filter, .. } => test(all, &filter),
         Task::Bench { arguments } => cpu_peers::bench(&arguments),
         Task::Scaling(args) => scaling::scaling(&args),
-        Task::Peers { cpu: _ } => cpu_peers::install().map(|_| ()),
+        Task::Peers { cpu: true, .. } => cpu_peers::install().map(|_| ()),
+        Task::Peers { gpu, .. } => gpu_peers::run(&gpu),
         Task::Gpu(task) => gpu::gpu(task),
         Task::Docs => docs::book(),
         Task::Fuzz(args) => fuzz::fuzz(&args),

@@ -21,10 +21,10 @@ SCALARS = {
 
 
 class Descriptor:
-    """A tensor descriptor that the host makes: a buffer, and the block that one copy brings."""
+    """A tensor descriptor that the host makes: a buffer, the block that one copy brings, and for Gluon how it lies in shared memory."""
 
-    def __init__(self, buffer, block):
-        self.buffer, self.block = buffer, block
+    def __init__(self, buffer, block, layout=None):
+        self.buffer, self.block, self.layout = buffer, block, layout
 
 
 def type_of(value):
@@ -33,7 +33,8 @@ def type_of(value):
         return "*" + TYPES[value.dtype.name], True
     if isinstance(value, Descriptor):
         block = ", ".join(str(size) for size in value.block)
-        return f"tensordesc<{TYPES[value.buffer.dtype.name]}[{block}]>", False
+        layout = f",{value.layout!r}" if value.layout else ""
+        return f"tensordesc<{TYPES[value.buffer.dtype.name]}[{block}]{layout}>", False
     if isinstance(value, np.generic):
         return TYPES[value.dtype.name], value.dtype.kind in "iu" and int(value) % 16 == 0
     if isinstance(value, float):

@@ -1,0 +1,13 @@
+// See CUDAGeneratorImpl.h.
+
+#pragma once
+
+#include <ATen/cuda/CUDAGeneratorImpl.h>
+
+#include <tuple>
+
+namespace at::cuda::philox {
+__host__ __device__ inline std::tuple<uint64_t, uint64_t> unpack(const PhiloxCudaState& state) {
+    return std::make_tuple(state.seed, state.offset);
+}
+}  // namespace at::cuda::philox
