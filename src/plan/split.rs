@@ -246,7 +246,6 @@ fn fastest<'a>(splits: impl IntoIterator<Item = &'a Split>) -> Option<Split> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::reasons::Reason;
     use super::*;
     use crate::model::Preset;
     use crate::plan::{USABLE, device_model};
@@ -288,8 +287,8 @@ mod tests {
 
     /// Among the reasons is one that begins with `what` and says `why`.
     #[track_caller]
-    fn says(reasons: &[Reason], what: &str, why: &str) {
-        let reasons: Vec<String> = reasons.iter().map(Reason::to_string).collect();
+    fn says(reasons: &[impl ToString], what: &str, why: &str) {
+        let reasons: Vec<String> = reasons.iter().map(ToString::to_string).collect();
         assert!(reasons.iter().any(|reason| reason.starts_with(what) && reason.contains(why)), "{reasons:?}");
     }
 
