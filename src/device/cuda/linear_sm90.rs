@@ -48,7 +48,8 @@ pub(super) const ACTIVATE_BACKWARD: Sm90 =
 pub(super) const WEIGHT: Sm90 = sm90!(Span, Span, LINEAR_WEIGHT_SM90_COOPERATIVE, None);
 
 /// Several of [`WEIGHT`] at once.
-const WEIGHTS: Kernel<(Gemms<TensorMap>, i32, i32, i32, i32, Pointer, Pointer)> = kernel!(LINEAR_WEIGHTS_SM90);
+type Weights = Kernel<(Gemms<TensorMap>, i32, i32, i32, i32, Pointer, Pointer)>;
+const WEIGHTS: Weights = kernel!(LINEAR_WEIGHTS_SM90);
 
 /// Blocks of a cluster: their tiles lie below one another, and each brings half of the right operand's tile to both.
 const CLUSTER: usize = 2;
