@@ -40,7 +40,8 @@ extern "C" int forward(
     if (d == 64) {
         causal ? flash::run_mha_fwd_hdim64<Half, true>(p, nullptr) : flash::run_mha_fwd_hdim64<Half, false>(p, nullptr);
     } else if (d == 128) {
-        causal ? flash::run_mha_fwd_hdim128<Half, true>(p, nullptr) : flash::run_mha_fwd_hdim128<Half, false>(p, nullptr);
+        causal ? flash::run_mha_fwd_hdim128<Half, true>(p, nullptr)
+               : flash::run_mha_fwd_hdim128<Half, false>(p, nullptr);
     } else {
         return 1;
     }

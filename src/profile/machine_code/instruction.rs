@@ -60,7 +60,7 @@ const NAMES: &[(u16, &str)] = &[
     (0x03b, "LDSM"), (0x044, "STSM"), (0x181, "LDG"), (0x182, "LDC"), (0x183, "LDL"), (0x184, "LDS"), (0x186, "STG"), (0x187, "STL"),
     (0x188, "STS"), (0x189, "SHFL"), (0x192, "MEMBAR"), (0x1ae, "LDGSTS"), (0x1af, "LDGDEPBAR"), (0x11a, "DEPBAR"),
     (0x1a7, "SYNCS"), (0x1b2, "SYNCS"), (0x1b4, "UTMALDG"), (0x1b5, "UTMASTG"), (0x1b7, "UTMACMDFLUSH"), (0x1c6, "FENCE"),
-    (0x18f, "CCTL"),
+    (0x18f, "CCTL"), (0x1a8, "ATOMG"),
     // Control.
     (0x118, "NOP"), (0x119, "S2R"), (0x11b, "ENDCOLLECTIVE"), (0x11d, "BAR"), (0x141, "BSYNC"), (0x142, "BREAK"), (0x144, "CALL"), (0x145, "BSSY"),
     (0x146, "YIELD"), (0x147, "BRA"), (0x148, "WARPSYNC"), (0x14d, "EXIT"), (0x150, "RET"), (0x1c8, "USETMAXREG"),

@@ -30,9 +30,8 @@ pub fn pipe(name: &str) -> Pipe {
         "MUFU" | "F2F" | "F2I" | "I2F" | "FRND" | "POPC" | "FCHK" => Pipe::Special,
         "DMUL" | "DADD" | "DSETP" | "DFMA" => Pipe::Double,
         "HMMA" | "IMMA" | "DMMA" | "HGMMA" | "IGMMA" | "QGMMA" => Pipe::Tensor,
-        "LDSM" | "STSM" | "LDG" | "LDC" | "LDL" | "LDS" | "STG" | "STL" | "STS" | "SHFL" | "LDGSTS" | "SYNCS" => {
-            Pipe::Memory
-        }
+        "LDSM" | "STSM" | "LDG" | "LDC" | "LDL" | "LDS" | "STG" | "STL" | "STS" | "SHFL" | "LDGSTS" | "SYNCS"
+        | "ATOMG" => Pipe::Memory,
         "MOV" | "P2R" | "R2P" | "CS2R" | "SEL" | "PLOP3" | "FSEL" | "FMNMX" | "FSET" | "FSETP" | "ISETP"
         | "VIMNMX3" | "IADD3" | "LEA" | "LOP3" | "IABS" | "PRMT" | "IMNMX" | "SHF" | "BMSK" | "VIADD" | "VIADDMNMX"
         | "VIMNMX" | "F2FP" | "I2FP" | "VOTE" => Pipe::Alu,
@@ -48,7 +47,7 @@ pub fn pipe(name: &str) -> Pipe {
 /// architecture through microbenchmarking" (arXiv 2208.11174), table 5.
 pub fn latency(name: &str, global: f64) -> f64 {
     match name {
-        "LDG" | "LDL" => global,
+        "LDG" | "LDL" | "ATOMG" => global,
         "LDS" | "LDSM" | "LDC" | "S2R" | "S2UR" => 30.0,
         "MUFU" | "F2F" | "F2I" | "I2F" | "FRND" | "POPC" => 23.0,
         "SHFL" => 24.0,
