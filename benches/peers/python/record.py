@@ -43,7 +43,7 @@ def main():
     os.environ["CUDASIM"] = "leaks=off"
 
     import cases
-    import native
+    import headers
     import recorder
 
     for suite in SUITES:
@@ -54,7 +54,7 @@ def main():
         arch, function, values, file = cases.CASES[name]
         device = recorder.Recorder(arguments.library, arguments.cache, ptxas, arch)
         if file:
-            device.program = function.__globals__["program"](arguments, file, arch)
+            device.program = headers.program(arguments, file, arch)
         variants = [{"name": variant, "launches": device.take()} for variant in function(device, *values)]
         path = arguments.out / (name.replace("/", "-") + ".json")
         path.write_text(json.dumps({"variants": variants, "buffers": device.buffers}, indent=1) + "\n")

@@ -204,6 +204,7 @@ fn say_one(answer: &Answer<'_>) -> Result<()> {
 
 /// Several: the choice for each.
 fn say_several(answers: &[Answer<'_>]) -> Result<()> {
+    // The heading.
     say(format_args!(
         "{:>5} {:>5} {:>6}  {:4} {:10} {:>5} {:>3} {:>9}  {:>9} {:>9} {:>9} {:>9} {:>9} {:>10}",
         "cards",
@@ -221,12 +222,15 @@ fn say_several(answers: &[Answer<'_>]) -> Result<()> {
         "images/s",
         "efficiency"
     ))?;
+
+    // A line for each number of cards and bandwidth.
     for Answer { question, bandwidth, splits } in answers {
         let (gpus, working) = (question.gpus, question.gpus - splits.idle);
         let Some(split) = &splits.choice else {
             say(format_args!("{gpus:>5} {working:>5} {bandwidth:>6}  nothing fits"))?;
             continue;
         };
+
         let Split { zero, recompute, micro_batch, times, .. } = split;
         say(format_args!(
             "{gpus:>5} {working:>5} {bandwidth:>6}  {zero:4} {:10} {micro_batch:>5} {:>3} {:>9}  {:>9} {:>9} {:>9} {:>9} {:>9.1} {:>8.0} %{}",

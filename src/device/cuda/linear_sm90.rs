@@ -47,8 +47,8 @@ pub(super) const ACTIVATE_BACKWARD: Sm90 =
     sm90!(K, K, LINEAR_ACTIVATE_BACKWARD_SM90_COOPERATIVE, Some(kernel!(LINEAR_ACTIVATE_BACKWARD_SM90_PING_PONG)));
 pub(super) const WEIGHT: Sm90 = sm90!(Span, Span, LINEAR_WEIGHT_SM90_COOPERATIVE, None);
 
-/// Several of [`WEIGHT`] at once.
 type Weights = Kernel<(Gemms<TensorMap>, i32, i32, i32, i32, Pointer, Pointer)>;
+/// Several of [`WEIGHT`] at once.
 const WEIGHTS: Weights = kernel!(LINEAR_WEIGHTS_SM90);
 
 /// Blocks of a cluster: their tiles lie below one another, and each brings half of the right operand's tile to both.

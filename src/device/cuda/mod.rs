@@ -128,8 +128,7 @@ impl CudaDevice {
     fn on(driver: Driver, precision: Precision, poison: bool) -> Self {
         let memory = Pool::new(Rc::clone(&driver.streams), driver.tracer.clone(), poison);
         let readbacks = pinned::Readbacks::new(driver.stream.clone());
-        let (factors, arrivals) = Default::default();
-        Self { factors, arrivals, readbacks, memory, driver, precision }
+        Self { factors: RefCell::default(), arrivals: RefCell::default(), readbacks, memory, driver, precision }
     }
 
     /// How numbers are stored.

@@ -1,11 +1,10 @@
 //! Of the gradients of attention.
 
-use super::{Device, Found, IMPRECISE, Mutant, PAST, STALE, WRONG, mutants};
+use super::{Device, Found, IMPRECISE, Mutant, PAST, STALE, WRONG, mutants, on_card};
 use crate::far;
 use crate::ops::attention;
 use crate::ops::reference::Attention;
-use crate::ops::support::Tested;
-use igpt_engine::device::{CudaDevice, Mask, Precision};
+use igpt_engine::device::Mask;
 
 const BF16_16: [&str; 2] = ["BF16(attention_backward_keys, 16,", "BF16(attention_backward_queries, 16,"];
 const BF16_32: [&str; 2] = ["BF16(attention_backward_keys, 32,", "BF16(attention_backward_queries, 32,"];
@@ -33,14 +32,7 @@ fn wide_rows(device: &Device) {
 
 /// The same of 64 columns, on a card without wgmma.
 fn on_an_a100(_: &Device) {
-    let simulator = test_support::devices::strict();
-    simulator.set_options(None, "card=a100").unwrap();
-    let device = Tested::new(CudaDevice::poisoned(0, Precision::Bf16).unwrap(), Precision::Bf16);
-    backward(&device, 70, 64, Mask::Causal);
-    // A fault would be reported once more when it is dropped.
-    std::mem::forget(device);
-    simulator.set_options(None, "card=h100").unwrap();
-    simulator.set_options(None, far::MEMORY).unwrap();
+    on_card("a100", |device| backward(device, 70, 64, Mask::Causal));
 }
 
 pub const MUTANTS: &[Mutant] = mutants! {

@@ -1,10 +1,8 @@
 //! Of the GEMMs on tensor cores.
 
-use super::{Device, Found, Mutant, STALE, TWICE, WRONG, mutants};
+use super::{Device, Found, Mutant, STALE, TWICE, WRONG, mutants, on_card};
 use crate::far;
 use crate::ops::linear;
-use crate::ops::support::Tested;
-use igpt_engine::device::{CudaDevice, Precision};
 
 /// `y = x · W`, six tiles of k and a part of one.
 fn forward(device: &Device) {
@@ -20,25 +18,11 @@ fn split_k(device: &Device) {
 }
 /// The gradients of several weights, with sums in two parts, on a card without wgmma.
 fn weights_in_parts(_: &Device) {
-    let simulator = test_support::devices::strict();
-    simulator.set_options(None, "card=a100").unwrap();
-    let device = Tested::new(CudaDevice::poisoned(0, Precision::Bf16).unwrap(), Precision::Bf16);
-    linear::weights_in_parts(&device);
-    // A fault would be reported once more when it is dropped.
-    std::mem::forget(device);
-    simulator.set_options(None, "card=h100").unwrap();
-    simulator.set_options(None, far::MEMORY).unwrap();
+    on_card("a100", linear::weights_in_parts);
 }
 /// Large tiles, on a card that has not the shared memory for those of the others.
 fn short(_: &Device) {
-    let simulator = test_support::devices::strict();
-    simulator.set_options(None, "card=rtx4090").unwrap();
-    let device = Tested::new(CudaDevice::poisoned(0, Precision::Bf16).unwrap(), Precision::Bf16);
-    linear::check_forward(&device, (1, false, false, 128, 32, 6912));
-    // A fault would be reported once more when it is dropped.
-    std::mem::forget(device);
-    simulator.set_options(None, "card=h100").unwrap();
-    simulator.set_options(None, far::MEMORY).unwrap();
+    on_card("rtx4090", |device| linear::check_forward(device, (1, false, false, 128, 32, 6912)));
 }
 
 pub const MUTANTS: &[Mutant] = mutants! {

@@ -1,11 +1,9 @@
 //! Of the GEMMs of compute capability 9.0.
 
-use super::{Device, Found, Mutant, PAST, STALE, TWICE, UNEQUAL, WRONG, mutants};
-use crate::far;
-use crate::ops::support::Tested;
+use super::{Device, Found, Mutant, PAST, STALE, TWICE, UNEQUAL, WRONG, mutants, on_card};
 use crate::ops::{linear, mlp};
 use igpt_engine::device::prelude::*;
-use igpt_engine::device::{Activation, Beta, CudaDevice, MlpWeights, Precision, WeightLayout};
+use igpt_engine::device::{Activation, Beta, MlpWeights, WeightLayout};
 
 /// Small whole numbers: all sums are exact, in bf16 too.
 fn whole(rows: usize, columns: usize, times: usize) -> Vec<f32> {
@@ -88,14 +86,7 @@ fn weights_in_parts(device: &Device) {
 }
 /// The same on a card with fewer multiprocessors.
 fn weights_on_fewer_clusters(_: &Device) {
-    let simulator = test_support::devices::strict();
-    simulator.set_options(None, "card=h100-pcie").unwrap();
-    let device = Tested::new(CudaDevice::poisoned(0, Precision::Bf16).unwrap(), Precision::Bf16);
-    linear::weights_in_parts(&device);
-    // A fault would be reported once more when it is dropped.
-    std::mem::forget(device);
-    simulator.set_options(None, "card=h100").unwrap();
-    simulator.set_options(None, far::MEMORY).unwrap();
+    on_card("h100-pcie", linear::weights_in_parts);
 }
 /// The MLP, forward: the activation's epilogue, and hidden as it must be.
 fn activate(device: &Device) {

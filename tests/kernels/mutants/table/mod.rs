@@ -26,9 +26,22 @@ mod sum_partials;
 
 use igpt_engine::device::{CudaDevice, Precision};
 
+use crate::far;
 use crate::ops::support::Tested;
 
 pub type Device = Tested<CudaDevice>;
+
+/// A check in bf16 on another card than the simulator's usual one.
+fn on_card(card: &str, check: impl FnOnce(&Device)) {
+    let simulator = test_support::devices::strict();
+    simulator.set_options(None, &format!("card={card}")).unwrap();
+    let device = Tested::new(CudaDevice::poisoned(0, Precision::Bf16).unwrap(), Precision::Bf16);
+    check(&device);
+    // A fault would be reported once more when it is dropped.
+    std::mem::forget(device);
+    simulator.set_options(None, "card=h100").unwrap();
+    simulator.set_options(None, far::MEMORY).unwrap();
+}
 
 /// How a bug is found.
 #[derive(Debug)]
