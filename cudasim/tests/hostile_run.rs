@@ -132,7 +132,7 @@ fn load_and_run(text: &str, seed: u64, checks: bool) -> usize {
         let parameters = data.to_le_bytes().into_iter().cycle().take(kernel.parameter_bytes as usize).collect();
         let launch = Launch::new([2, 1, 1], [48, 1, 1], 1024, parameters);
         // Whatever comes of it.
-        let _ = run(kernel, &launch, &memory.map(), &options, seed);
+        let _ = run(&kernel, &launch, &memory.map(), &options, seed);
     }
 
     program.kernels().len()

@@ -129,7 +129,20 @@ impl<T: Copy> In<T> {
     /// # Errors
     /// `InvalidValue` where the pointer is null and `count` is not 0.
     pub fn list(self, count: usize) -> Result<Vec<T>> {
-        (0..count).map(|index| self.at(index)).collect()
+        if count == 0 {
+            return Ok(Vec::new());
+        }
+        if self.0.is_null() {
+            return Err(CudaError::InvalidValue);
+        }
+        let mut list: Vec<T> = Vec::with_capacity(count);
+        // SAFETY: not null, so valid for a read of `count` elements by the caller's contract, copied as bytes since C does not promise
+        // alignment; the vector has room for them, and all of them are written before its length says so.
+        unsafe {
+            std::ptr::copy_nonoverlapping(self.0.cast::<u8>(), list.as_mut_ptr().cast::<u8>(), count * size_of::<T>());
+            list.set_len(count);
+        }
+        Ok(list)
     }
 }
 

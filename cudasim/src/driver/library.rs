@@ -35,7 +35,7 @@ exports! {
     fn cuLibraryGetKernelCount(count: Out<c_uint>, library: Handle) {
         let (state, _) = enter()?;
         let library = state.modules.get(&library).ok_or(CudaError::InvalidHandle)?;
-        count.put(library.program.kernels().len() as c_uint)
+        count.put(library.program.names().len() as c_uint)
     }
 
     fn cuLibraryGetModule(module: Out<Handle>, library: Handle) {

@@ -36,13 +36,14 @@ impl State {
     /// [`Refusal`].
     pub fn load(&mut self, context: Handle, image: Image, is_library: bool) -> Result<Handle, Refusal> {
         let engine = Arc::clone(&self.context(context).map_err(|error| (error, String::new()))?.engine);
-        let program = Program::load(&image.text, &engine.memory).map_err(|error| match &error {
+        let program = Program::load_lazily(&image.text, &engine.memory).map_err(|error| match &error {
             LoadError::Ptx(_) => (CudaError::InvalidPtx, error.to_string()),
             LoadError::Memory(_) => (CudaError::OutOfMemory, error.to_string()),
         })?;
 
-        // As ptxas refuses it; more must be dynamic.
-        if let Some(kernel) = program.kernels().iter().find(|kernel| kernel.static_shared > limits::SHARED.into()) {
+        // As ptxas refuses it; more must be dynamic. All kernels are decoded only where there is so much at all.
+        let all = if program.most_static_shared() > limits::SHARED.into() { program.kernels() } else { Vec::new() };
+        if let Some(kernel) = all.iter().find(|kernel| kernel.static_shared > limits::SHARED.into()) {
             let (name, bytes) = (&kernel.name, kernel.static_shared);
             let why = format!("kernel {name}: {bytes} bytes of static shared memory; at most {}", limits::SHARED);
             program.unload(&engine.memory);
@@ -67,7 +68,8 @@ impl State {
             return Ok(function);
         }
 
-        let kernel = found.program.kernel(name).ok_or(CudaError::NotFound)?;
+        let kernel = found.program.find(name).ok_or(CudaError::NotFound)?;
+        let kernel = kernel.map_err(|error| refuse(CudaError::InvalidPtx, error.to_string()))?;
         let (context, alive) = (found.context, Arc::clone(&found.alive));
         let known = found.registers.get(name).copied();
         let device = self.device_of(context)?;
@@ -226,8 +228,8 @@ exports! {
     }
 
     fn cuModuleGetLoadingMode(mode: Out<c_int>) {
-        const EAGER: c_int = 1;
-        mode.put(EAGER)
+        const LAZY: c_int = 2;
+        mode.put(LAZY)
     }
 
     fn cuModuleGetFunction(function: Out<Handle>, module: Handle, name: Text) {
@@ -238,13 +240,13 @@ exports! {
     fn cuModuleGetFunctionCount(count: Out<c_uint>, module: Handle) {
         let (state, _) = enter()?;
         let module = state.modules.get(&module).ok_or(CudaError::InvalidHandle)?;
-        count.put(module.program.kernels().len() as c_uint)
+        count.put(module.program.names().len() as c_uint)
     }
 
     fn cuModuleEnumerateFunctions(functions: Out<Handle>, count: c_uint, module: Handle) {
         let (mut state, _) = enter()?;
         let found = state.modules.get(&module).ok_or(CudaError::InvalidHandle)?;
-        let names: Vec<String> = found.program.kernels().iter().map(|kernel| kernel.name.clone()).collect();
+        let names: Vec<String> = found.program.names().map(str::to_owned).collect();
         for (index, name) in names.iter().take(count as usize).enumerate() {
             functions.put_at(index, state.function_of(module, name)?)?;
         }

@@ -44,7 +44,8 @@ fn is_word(byte: u8) -> bool {
     byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'$' | b'%')
 }
 
-struct Lexer<'a> {
+/// Splits a PTX text into tokens, one at a time. A NUL byte ends the text, as it does for the driver, which takes a C string.
+pub struct Lexer<'a> {
     text: &'a str,
     bytes: &'a [u8],
     position: usize,
@@ -52,24 +53,19 @@ struct Lexer<'a> {
     line_start: usize,
 }
 
-/// Splits a PTX text into tokens. A NUL byte ends the text, as it does for the driver, which takes a C string.
-///
-/// # Errors
-/// An unknown character, or a comment or string that does not end.
-pub fn tokenize(text: &str) -> Result<Vec<Token<'_>>, PtxError> {
-    let mut lexer = Lexer { text, bytes: text.as_bytes(), position: 0, line: 1, line_start: 0 };
-    // Five bytes a token is about what nvcc writes.
-    let mut tokens = Vec::with_capacity(text.len() / 5 + 1);
-    loop {
-        let token = lexer.token()?;
-        tokens.push(token);
-        if token.kind == TokenKind::End {
-            return Ok(tokens);
-        }
-    }
-}
-
 impl<'a> Lexer<'a> {
+    /// At the beginning of a text.
+    pub fn new(text: &'a str) -> Self {
+        Self { text, bytes: text.as_bytes(), position: 0, line: 1, line_start: 0 }
+    }
+
+    /// The token that ends the text where it stands.
+    pub fn end(&self) -> Token<'a> {
+        let position = self.position;
+        let (line, column) = (self.line, self.column(position));
+        Token { kind: TokenKind::End, text: "", line, column, start: position, end: position }
+    }
+
     fn at(&self, ahead: usize) -> u8 {
         self.bytes.get(self.position + ahead).copied().unwrap_or(0)
     }
@@ -123,7 +119,11 @@ impl<'a> Lexer<'a> {
         Err(open)
     }
 
-    fn token(&mut self) -> Result<Token<'a>, PtxError> {
+    /// The next token; at the end of the text, [`TokenKind::End`] again and again.
+    ///
+    /// # Errors
+    /// An unknown character, or a comment or string that does not end.
+    pub fn token(&mut self) -> Result<Token<'a>, PtxError> {
         self.skip_blank()?;
         let start = self.position;
         let (line, column) = (self.line, self.column(start));
@@ -210,6 +210,15 @@ impl<'a> Lexer<'a> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn tokenize(text: &str) -> Result<Vec<Token<'_>>, PtxError> {
+        let mut lexer = Lexer::new(text);
+        let mut tokens = Vec::new();
+        while tokens.last().is_none_or(|token: &Token<'_>| token.kind != TokenKind::End) {
+            tokens.push(lexer.token()?);
+        }
+        Ok(tokens)
+    }
 
     fn texts(source: &str) -> Vec<(TokenKind, &str)> {
         tokenize(source).unwrap().iter().map(|t| (t.kind, t.text)).collect()

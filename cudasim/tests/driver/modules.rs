@@ -76,6 +76,23 @@ fn a_fat_binary_gives_its_best_ptx_and_the_registers_of_its_machine_code() {
     assert_eq!(words.iter().map(|&word| f32::from_bits(word)).collect::<Vec<_>>(), [4.5, 6.0]);
 }
 
+/// A kernel is decoded when it is asked for: one that cannot be is refused then, each time, and the others of its module run.
+#[test]
+fn a_kernel_that_cannot_be_decoded_takes_nothing_from_the_others_of_its_module() {
+    let _device = Device::new("");
+    let text = module_text(
+        ".visible .entry large() { .local .align 4 .b8 all[1000000]; .reg .b64 %rd<2>; mov.u64 %rd1, all; ret; }\n\
+         .visible .entry small() { ret; }",
+    );
+    let module = load(&[text.as_bytes(), &[0]].concat()).unwrap();
+    assert_eq!([(); 2].map(|()| code(function(module, "large"))), [218; 2]);
+    let small = function(module, "small").unwrap();
+    let (null, none) = (std::ptr::null_mut(), std::ptr::null_mut());
+    cu!(cuLaunchKernel(small, 1, 1, 1, 32, 1, 1, 0, null, none, std::ptr::null_mut())).unwrap();
+    cu!(cuCtxSynchronize()).unwrap();
+    assert_eq!(code(function(module, "other")), 500);
+}
+
 #[test]
 fn images_that_a_simulator_cannot_run_are_refused_as_the_driver_does() {
     let _device = Device::new("");

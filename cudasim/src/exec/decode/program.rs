@@ -1,12 +1,12 @@
 //! A module in a device's memory: its variables placed, its kernels decoded.
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use crate::exec::decode;
 use crate::exec::operands::decoder::Placement;
 use crate::exec::state::context::Kernel;
 use crate::memory::{FUNCTION_WINDOW, GlobalMemory, MemoryError, SHARED_WINDOW};
-use crate::ptx::module::{Module, Symbol};
+use crate::ptx::module::{Function, Module, Symbol, Variable};
 use crate::ptx::operand::{Operand, SpecialRegister};
 use crate::ptx::types::StateSpace;
 use crate::ptx::{self, PtxError};
@@ -37,21 +37,45 @@ impl std::error::Error for LoadError {}
 /// A loaded module.
 pub struct Program {
     module: Arc<Module>,
-    kernels: Vec<Arc<Kernel>>,
+    kernels: Vec<Entry>,
     /// Address of each variable of the module; 0 for shared ones. Then that of the workspace, where there is one.
     addresses: Vec<u64>,
 }
 
+/// A kernel of a module, decoded when it is first asked for.
+struct Entry {
+    /// Its number among the module's functions.
+    function: usize,
+    decoded: OnceLock<Result<Arc<Kernel>, PtxError>>,
+}
+
 impl Program {
-    /// Reads PTX, takes memory for its variables and decodes its kernels.
+    /// Reads PTX, takes memory for its variables and decodes all of its kernels.
     ///
     /// # Errors
     /// [`LoadError`]; nothing stays allocated.
     pub fn load(text: &str, memory: &GlobalMemory) -> Result<Self, LoadError> {
+        let program = Self::load_lazily(text, memory)?;
+        let refused = program.kernels.iter().find_map(|entry| program.decoded(entry).err());
+        if let Some(error) = refused {
+            program.unload(memory);
+            return Err(LoadError::Ptx(error));
+        }
+        Ok(program)
+    }
+
+    /// Reads PTX and takes memory for its variables. A kernel is decoded when it is asked for: of a module with dozens of them a program
+    /// mostly launches a few.
+    ///
+    /// # Errors
+    /// [`LoadError`]; nothing stays allocated.
+    pub fn load_lazily(text: &str, memory: &GlobalMemory) -> Result<Self, LoadError> {
         let module = Arc::new(ptx::parse(text).map_err(LoadError::Ptx)?);
-        let mut program = Self { module: Arc::clone(&module), kernels: Vec::new(), addresses: Vec::new() };
-        let placed = program.place(memory);
-        if let Err(error) = placed.and_then(|()| program.decode()) {
+        let is_kernel = |function: &Function| function.is_entry && function.body.is_some();
+        let kernels = module.functions.iter().enumerate().filter(|(_, function)| is_kernel(function));
+        let kernels = kernels.map(|(function, _)| Entry { function, decoded: OnceLock::new() }).collect();
+        let mut program = Self { module, kernels, addresses: Vec::new() };
+        if let Err(error) = program.place(memory) {
             program.unload(memory);
             return Err(error);
         }
@@ -116,15 +140,16 @@ impl Program {
         }
     }
 
-    fn decode(&mut self) -> Result<(), LoadError> {
-        let placement = Placement { module: &self.module, addresses: &self.addresses };
-        for (index, function) in self.module.functions.iter().enumerate() {
-            if function.is_entry && function.body.is_some() {
-                let kernel = decode::kernel(&placement, index).map_err(LoadError::Ptx)?;
-                self.kernels.push(Arc::new(kernel));
-            }
-        }
-        Ok(())
+    fn decoded(&self, entry: &Entry) -> Result<Arc<Kernel>, PtxError> {
+        let decode = || {
+            let placement = Placement { module: &self.module, addresses: &self.addresses };
+            decode::kernel(&placement, entry.function).map(Arc::new)
+        };
+        entry.decoded.get_or_init(decode).clone()
+    }
+
+    fn name(&self, entry: &Entry) -> &str {
+        &self.module.functions[entry.function].name
     }
 
     /// Gives back the memory of its variables.
@@ -135,14 +160,39 @@ impl Program {
         }
     }
 
-    /// The kernel of this name.
-    pub fn kernel(&self, name: &str) -> Option<Arc<Kernel>> {
-        self.kernels.iter().find(|kernel| kernel.name == name).cloned()
+    /// The kernel of this name, if there is one; an error where it cannot be decoded.
+    pub fn find(&self, name: &str) -> Option<Result<Arc<Kernel>, PtxError>> {
+        self.kernels.iter().find(|entry| self.name(entry) == name).map(|entry| self.decoded(entry))
     }
 
-    /// Every kernel.
-    pub fn kernels(&self) -> &[Arc<Kernel>] {
-        &self.kernels
+    /// The kernel of this name, if there is one and it can be decoded, as all of [`Program::load`] can.
+    pub fn kernel(&self, name: &str) -> Option<Arc<Kernel>> {
+        self.find(name)?.ok()
+    }
+
+    /// The name of every kernel.
+    pub fn names(&self) -> impl ExactSizeIterator<Item = &str> {
+        self.kernels.iter().map(|entry| self.name(entry))
+    }
+
+    /// Every kernel that can be decoded.
+    pub fn kernels(&self) -> Vec<Arc<Kernel>> {
+        self.kernels.iter().filter_map(|entry| self.decoded(entry).ok()).collect()
+    }
+
+    /// No kernel has more bytes of static shared memory: all that is the module's or a function's, and the most of a kernel.
+    pub fn most_static_shared(&self) -> u64 {
+        // Each variable may be moved up to its alignment.
+        let bytes = |variables: &[Variable]| {
+            let shared = variables.iter().filter(|variable| variable.space == StateSpace::Shared);
+            shared.map(|variable| variable.size.saturating_add(variable.align)).fold(0, u64::saturating_add)
+        };
+        let (mut all, mut most) = (bytes(&self.module.variables), 0);
+        for function in &self.module.functions {
+            let own = function.body.as_ref().map_or(0, |body| bytes(&body.variables));
+            if function.is_entry { most = own.max(most) } else { all = own.saturating_add(all) }
+        }
+        all.saturating_add(most)
     }
 
     /// Address and size of a `.global` or `.const` variable.

@@ -59,7 +59,7 @@ impl<'a> Parser<'a> {
                     self.cursor.next();
                 }
                 TokenKind::Dotted => self.body_directive(&mut frame)?,
-                TokenKind::Word if self.cursor.peek_at(1).kind == TokenKind::Punctuation(b':') => {
+                TokenKind::Word if self.cursor.peek_second().kind == TokenKind::Punctuation(b':') => {
                     self.label(&mut frame)?;
                 }
                 TokenKind::Word | TokenKind::Punctuation(b'@') => self.instruction(&mut frame)?,

@@ -1,37 +1,59 @@
-//! A place in the tokens, and the small steps that every part of the parser takes.
+//! A place in the tokens, and the small steps that every part of the parser takes. Tokens are read as they are needed: those of a whole
+//! module of ours would be some hundred megabytes.
 
 use crate::ptx::error::{PtxError, quote};
-use crate::ptx::lexer::{Token, TokenKind, tokenize};
+use crate::ptx::lexer::{Lexer, Token, TokenKind};
 use crate::ptx::operand::Immediate;
 
 pub(super) struct Cursor<'a> {
     text: &'a str,
-    tokens: Vec<Token<'a>>,
-    position: usize,
-    end: Token<'a>,
+    lexer: Lexer<'a>,
+    /// The next token, and the one behind it.
+    ahead: [Token<'a>; 2],
+    /// Why the text seems to end where it cannot be split into tokens.
+    broken: Option<PtxError>,
 }
 
 impl<'a> Cursor<'a> {
-    pub(super) fn new(text: &'a str) -> Result<Self, PtxError> {
-        let tokens = tokenize(text)?;
-        let end = Token { kind: TokenKind::End, text: "", line: 1, column: 1, start: text.len(), end: text.len() };
-        let end = tokens.last().copied().unwrap_or(end);
-        Ok(Self { text, tokens, position: 0, end })
+    pub(super) fn new(text: &'a str) -> Self {
+        let lexer = Lexer::new(text);
+        let mut cursor = Self { text, ahead: [lexer.end(); 2], lexer, broken: None };
+        cursor.next();
+        cursor.next();
+        cursor
     }
 
-    /// The token `ahead` of the next one.
-    pub(super) fn peek_at(&self, ahead: usize) -> Token<'a> {
-        self.tokens.get(self.position + ahead).copied().unwrap_or(self.end)
+    /// What kept the text from being read to its end, if it was not the parser.
+    pub(super) fn broken(self) -> Option<PtxError> {
+        self.broken
     }
 
     pub(super) fn peek(&self) -> Token<'a> {
-        self.peek_at(0)
+        self.ahead[0]
+    }
+
+    /// The token behind the next one.
+    pub(super) fn peek_second(&self) -> Token<'a> {
+        self.ahead[1]
     }
 
     pub(super) fn next(&mut self) -> Token<'a> {
-        let token = self.peek();
-        self.position += 1;
+        let [token, second] = self.ahead;
+        let read = if self.broken.is_none() { self.lexer.token() } else { Ok(self.lexer.end()) };
+        let third = read.unwrap_or_else(|error| {
+            self.broken = Some(error);
+            self.lexer.end()
+        });
+        self.ahead = [second, third];
         token
+    }
+
+    /// Takes the next token if it is the right one.
+    fn next_if(&mut self, found: bool) -> bool {
+        if found {
+            self.next();
+        }
+        found
     }
 
     /// The text from one token to another, both included.
@@ -49,9 +71,7 @@ impl<'a> Cursor<'a> {
 
     /// Takes `punctuation` if it is next.
     pub(super) fn accept(&mut self, punctuation: u8) -> bool {
-        let found = self.is(punctuation);
-        self.position += usize::from(found);
-        found
+        self.next_if(self.is(punctuation))
     }
 
     pub(super) fn expect(&mut self, punctuation: u8) -> Result<(), PtxError> {
@@ -64,17 +84,13 @@ impl<'a> Cursor<'a> {
     /// Takes `.name` if it is next.
     pub(super) fn accept_dotted(&mut self, name: &str) -> bool {
         let token = self.peek();
-        let found = token.kind == TokenKind::Dotted && token.text == name;
-        self.position += usize::from(found);
-        found
+        self.next_if(token.kind == TokenKind::Dotted && token.text == name)
     }
 
     /// Takes the word `name` if it is next.
     pub(super) fn accept_word(&mut self, name: &str) -> bool {
         let token = self.peek();
-        let found = token.kind == TokenKind::Word && token.text == name;
-        self.position += usize::from(found);
-        found
+        self.next_if(token.kind == TokenKind::Word && token.text == name)
     }
 
     pub(super) fn word(&mut self, what: &str) -> Result<Token<'a>, PtxError> {

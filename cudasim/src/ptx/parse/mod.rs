@@ -34,20 +34,28 @@ struct Parser<'a> {
 /// first such place, with its line.
 pub fn parse(text: &str) -> Result<Module, PtxError> {
     let mut parser = Parser {
-        cursor: Cursor::new(text)?,
+        cursor: Cursor::new(text),
         module: Module { address_size: 32, ..Module::default() },
         symbols: HashMap::new(),
         forms: HashMap::new(),
         initial_bytes: 0,
     };
-    parser.header()?;
-    while !parser.cursor.at_end() {
-        parser.directive()?;
+    let read = parser.module();
+    match parser.cursor.broken() {
+        Some(error) => Err(error),
+        None => read.map(|()| parser.module),
     }
-    Ok(parser.module)
 }
 
 impl<'a> Parser<'a> {
+    fn module(&mut self) -> Result<(), PtxError> {
+        self.header()?;
+        while !self.cursor.at_end() {
+            self.directive()?;
+        }
+        Ok(())
+    }
+
     /// `.version` and `.target`, with which every module begins.
     fn header(&mut self) -> Result<(), PtxError> {
         if !self.cursor.accept_dotted("version") {

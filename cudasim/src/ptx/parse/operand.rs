@@ -20,7 +20,7 @@ impl<'a> Parser<'a> {
                 self.cursor.next();
                 Ok(Operand::Not(self.register(frame)?))
             }
-            TokenKind::Punctuation(b'-') if self.cursor.peek_at(1).kind == TokenKind::Word => {
+            TokenKind::Punctuation(b'-') if self.cursor.peek_second().kind == TokenKind::Word => {
                 self.cursor.next();
                 self.part(frame)
             }
