@@ -11,14 +11,14 @@ use test_support::{in_turn, skipped, tries_all};
 use crate::ops::everything::{attention_of_wide_heads, with_the_bits_of_every_card};
 use crate::ops::linear::IN_PARTS;
 use crate::ops::support::{Tested, upload};
-use crate::process;
+use crate::process::{self, TABLES};
 
 fn on_simulator() -> bool {
     !KERNELS.is_empty() && wanted() == Wanted::Simulator
 }
 
-/// The whole table on each card. An ordinary run has it on four: here on the default's, under `cargo xtask test` on an A100 and an
-/// H100, and in `another_toolkit` on the newest, with the other toolkit's kernels.
+/// The whole table on each card. An ordinary run has it on the default's, and one precision of it on two more: under `cargo xtask test` on
+/// an A100 or an H100, and in `another_toolkit` on the newest, with the other toolkit's kernels.
 #[test]
 fn the_op_table_passes_on_every_card() {
     if !on_simulator() {
@@ -35,7 +35,7 @@ fn the_op_table_passes_on_every_card() {
 /// The op table on a card.
 fn table_on(card: &str) -> Result<(), String> {
     println!("{card}");
-    let passed = process::op_table(|command| command.env("CUDASIM", format!("card={card}")), 1);
+    let passed = process::op_tables(&TABLES, |command| command.env("CUDASIM", format!("card={card}")), 1);
     passed.map_err(|printed| format!("{card}:\n{printed}"))
 }
 
@@ -67,11 +67,13 @@ fn every_card_gives_the_same_bits() {
         return;
     }
     let simulator = cudasim::install().expect("cargo has built cudasim beside the tests");
-    let others: Vec<_> = in_turn(["a100", "rtx5090"], 2).collect();
-    for precision in [Precision::F32, Precision::Bf16] {
+    // 132 multiprocessors, and 108 or 170.
+    let pairs = [["h100", "a100"], ["h100", "rtx5090"]];
+    let cases =
+        pairs.into_iter().flat_map(|cards| [Precision::F32, Precision::Bf16].map(|precision| (precision, cards)));
+    for (precision, cards) in in_turn(cases, 4) {
         let mut first = None;
-        // 132 multiprocessors, and 108 or 170.
-        for card in [&["h100"][..], &others].concat() {
+        for card in cards {
             simulator.set_options(None, &format!("card={card}")).unwrap();
             let device = Tested::new(CudaDevice::poisoned(0, precision).unwrap(), precision);
             let results = [with_the_bits_of_every_card(&device), sums(&device)].concat();
@@ -93,7 +95,7 @@ fn attention_of_wide_heads_has_the_same_bits_on_cards_with_the_same_forward() {
         return;
     }
     let simulator = cudasim::install().expect("cargo has built cudasim beside the tests");
-    for cards in [&["h100", "h100-pcie"][..], &["a100", "rtx3090", "rtx5090"]] {
+    for cards in in_turn([&["h100", "h100-pcie"][..], &["a100", "rtx3090"], &["a100", "rtx5090"]], 3) {
         let results = cards.iter().map(|card| {
             simulator.set_options(None, &format!("card={card}")).unwrap();
             let device = Tested::new(CudaDevice::poisoned(0, Precision::Bf16).unwrap(), Precision::Bf16);
@@ -117,7 +119,8 @@ fn weights_in_parts_have_the_same_bits_on_every_card() {
         return;
     }
     let simulator = cudasim::install().expect("cargo has built cudasim beside the tests");
-    let results = ["h100", "h100-pcie", "a100"].map(|card| {
+    let others = in_turn(["h100-pcie", "a100"], 2);
+    let results = std::iter::once("h100").chain(others).map(|card| {
         simulator.set_options(None, &format!("card={card}")).unwrap();
         let device = Tested::new(CudaDevice::poisoned(0, Precision::Bf16).unwrap(), Precision::Bf16);
         let results = weights_in_parts(&device);
@@ -125,6 +128,7 @@ fn weights_in_parts_have_the_same_bits_on_every_card() {
         assert!(reports.is_empty(), "{card}:\n{reports}");
         results
     });
+    let results: Vec<_> = results.collect();
     assert!(results.iter().all(|other| *other == results[0]));
 }
 

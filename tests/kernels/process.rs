@@ -31,16 +31,18 @@ pub fn run(name: &str, set: impl FnOnce(&mut Command) -> &mut Command) -> Result
     if output.status.success() && printed.contains("1 passed") { Ok(()) } else { Err(printed) }
 }
 
-/// Runs the op table of the CUDA device in a process of its own, with one of `share` random cases each; the error is what it
-/// printed.
-pub fn op_table(set: impl FnOnce(&mut Command) -> &mut Command, share: u32) -> Result<(), String> {
+/// The op tables of the CUDA device: one of each precision.
+pub const TABLES: [&str; 2] = ["ops::cuda_f32", "ops::cuda_bf16"];
+
+/// Runs some of [`TABLES`] in a process of their own, with one of `share` random cases each; the error is what it printed.
+pub fn op_tables(tables: &[&str], set: impl FnOnce(&mut Command) -> &mut Command, share: u32) -> Result<(), String> {
     let mut command = Command::new(std::env::current_exe().unwrap());
-    command.args(["ops::cuda_", "--test-threads=1"]).env(SHARE, share.to_string());
+    command.args(tables).arg("--test-threads=1").env(SHARE, share.to_string());
     let output = set(&mut command).output().unwrap();
     let printed = String::from_utf8_lossy(&output.stdout).into_owned();
     let summary = printed.lines().find(|line| line.starts_with("test result:")).unwrap_or_default().to_owned();
     println!("{summary}");
-    let passed = summary.split_whitespace().nth(3).and_then(|count| count.parse::<u32>().ok()).unwrap_or(0);
+    let passed = summary.split_whitespace().nth(3).and_then(|count| count.parse::<usize>().ok()).unwrap_or(0);
     // A filter that finds nothing would pass.
-    if output.status.success() && passed > 60 { Ok(()) } else { Err(printed) }
+    if output.status.success() && passed > 30 * tables.len() { Ok(()) } else { Err(printed) }
 }

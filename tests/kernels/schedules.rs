@@ -3,7 +3,7 @@
 
 use igpt_engine::device::cuda::kernel::KERNELS;
 use igpt_engine::device::{CudaDevice, Precision};
-use test_support::skipped;
+use test_support::{in_turn, skipped};
 
 use crate::ops::everything::everything;
 use crate::ops::support::Tested;
@@ -28,7 +28,7 @@ fn schedules_change_nothing() {
     }
 
     let simulator = test_support::devices::strict();
-    for precision in [Precision::F32, Precision::Bf16] {
+    for precision in in_turn([Precision::F32, Precision::Bf16], 2) {
         let mut first = None;
         for schedule in SCHEDULES {
             simulator.set_options(None, "lane_races=off").unwrap();

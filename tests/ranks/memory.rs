@@ -11,13 +11,16 @@ use igpt_engine::model::{ModelConfig, Preset};
 use igpt_engine::plan::{Load, Shares, Work};
 use igpt_engine::tape::Recompute;
 use igpt_engine::train::{Session, Settings, Silent, Together};
+use test_support::in_turn;
 
 use crate::{Ended, Libraries, Rank, Ranks, place, port};
 
 /// Set in the processes that are ranks: level of ZeRO, reduction, what is computed again.
 const AS_RANK: &str = "IGPT_TEST_AS_PLANNED_RANK";
 /// Layers and width.
-const SHAPE: [usize; 2] = [4, 128];
+const SHAPE: [usize; 2] = [4, 64];
+/// Images of a rank's micro-batch.
+const IMAGES: usize = 4;
 
 fn config([layers, width]: [usize; 2]) -> ModelConfig {
     ModelConfig { layers, width, heads: 2, ..ModelConfig::preset(Preset::Tiny, 4) }
@@ -28,12 +31,13 @@ fn config([layers, width]: [usize; 2]) -> ModelConfig {
 fn what_a_rank_takes_is_what_is_planned() {
     let Some(libraries) = Libraries::new() else { return };
     let (_folder, run) = place();
-    for (zero, reduction, recompute) in [
+    let cases = [
         (0, Reduction::Repeatable, Recompute::None),
         (1, Reduction::Repeatable, Recompute::None),
         (2, Reduction::Repeatable, Recompute::Block),
         (1, Reduction::Exact, Recompute::NormsMlp),
-    ] {
+    ];
+    for (zero, reduction, recompute) in in_turn(cases, 4) {
         let port = port();
         let start = |rank| {
             let mut command = libraries.rank(&std::env::current_exe().unwrap(), [rank, 2], port);
@@ -48,7 +52,7 @@ fn what_a_rank_takes_is_what_is_planned() {
         };
 
         let config = config(SHAPE);
-        let load = Load::new(&config, Work::Training, 8, 16, Precision::Bf16);
+        let load = Load::new(&config, Work::Training, IMAGES, 16, Precision::Bf16);
         let shares = Shares { ranks: 2, zero, reduction, offload: false };
         let planned = Load { ema: true, recompute, shares, ..load }.on_gpu().unwrap().total();
         for (rank, taken) in ended.iter().map(taken).enumerate() {
@@ -78,11 +82,11 @@ fn as_rank() {
         width: Some(SHAPE[1]),
         heads: Some(2),
         resolution: Some(4),
-        accumulate: 4,
-        batch: 8,
+        accumulate: 2,
+        batch: IMAGES,
         steps: 3,
         eval_every: 2,
-        eval_images: 20,
+        eval_images: 10,
         sample_every: 3,
         save_every: 2,
         device: DeviceKind::Cuda(0),

@@ -4,7 +4,8 @@ use test_support::in_turn;
 
 use crate::{Libraries, numbers, place, state};
 
-/// All levels on one to three ranks, in one of both precisions a run, and a run that moves it on the way, against one rank that has it on its card.
+/// A level on one to three ranks, in one of both precisions a run of the tests, and a run that moves it on the way, against one rank that
+/// has it on its card.
 #[test]
 fn where_the_optimiser_of_ranks_lies_changes_no_bit() {
     let Some(libraries) = Libraries::new() else { return };
@@ -16,7 +17,7 @@ fn where_the_optimiser_of_ranks_lies_changes_no_bit() {
         let name = |name: &str| run(&format!("{name} in {precision}"));
         libraries.train(1, &name("kept"), &flags("2"), &[]).succeed();
         let expected = (state(&name("kept"), 2), numbers(&name("kept")));
-        for (ranks, level) in [(1, "0"), (2, "0"), (2, "1"), (3, "2")] {
+        for (ranks, level) in in_turn([(1, "0"), (2, "0"), (2, "1"), (3, "2")], 3) {
             let out = name(&format!("{ranks} at {level}"));
             let flags = [&flags("2")[..], &["--zero", level, "--offload-optimizer"]].concat();
             libraries.train(ranks, &out, &flags, &[]).succeed();

@@ -25,7 +25,7 @@ fn any_number_of_ranks_finds_the_same() {
     let Some(libraries) = Libraries::new() else { return };
     let (_folder, run) = place();
     for objective in in_turn(["ar", "bert"], 2) {
-        for (images, at_a_time, worlds) in [("7", "2", &[2, 3][..]), ("2", "2", &[3]), ("5", "100", &[2])] {
+        for (images, at_a_time, worlds) in in_turn([("7", "2", &[2, 3][..]), ("2", "2", &[3]), ("5", "100", &[2])], 3) {
             let flags = [
                 "--steps",
                 "2",

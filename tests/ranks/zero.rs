@@ -8,10 +8,11 @@ use igpt_engine::data::DataSpec;
 use igpt_engine::device::select::DeviceKind;
 use igpt_engine::device::{CudaDevice, Precision};
 use igpt_engine::train::{Session, Settings, Together};
+use test_support::in_turn;
 
 use crate::{Libraries, Rank, Ranks, engine, numbers, place, port, state, tensor_files};
 
-/// The levels on two to four ranks, with an average, against one rank: the same bits of weights, averages and moments, losses and norms.
+/// The levels on two to four ranks, one a run of the tests, with an average, against one rank: the same bits of weights, averages and moments, losses and norms.
 /// A run that changes its ranks and levels on the way is the same too.
 #[test]
 fn exact_levels_are_the_same_run() {
@@ -23,7 +24,7 @@ fn exact_levels_are_the_same_run() {
     let expected = (state(&run("alone"), 3), numbers(&run("alone")));
     assert_eq!(expected.1.len(), 3);
 
-    for (ranks, level) in [(2, "0"), (3, "2"), (4, "1")] {
+    for (ranks, level) in in_turn([(2, "0"), (3, "2"), (4, "1")], 3) {
         let name = format!("{ranks} at {level}");
         libraries.train(ranks, &run(&name), &[&flags("3")[..], &["--zero", level]].concat(), &[]).succeed();
         assert_eq!(numbers(&run(&name)), expected.1, "{name}");
