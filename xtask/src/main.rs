@@ -298,6 +298,14 @@ fn prepare<T>(what: &str, install: impl FnOnce() -> Result<T>) -> Result<T> {
 /// A cargo command in the workspace's root.
 fn cargo<const N: usize>(arguments: [&str; N]) -> Command {
     let mut command = Command::new(env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+    // What cargo says of this program is no part of what others are built from: `ring` would be compiled again, and with it the engine,
+    // whenever a build by hand follows one of ours.
+    for (name, _) in env::vars_os() {
+        let is_ours = |name: &str| name.starts_with("CARGO_MANIFEST_") || name.starts_with("CARGO_PKG_");
+        if name.to_str().is_some_and(is_ours) {
+            command.env_remove(name);
+        }
+    }
     // A test minds nvcc's warnings here, and only here.
     command.args(arguments).current_dir(root()).env("IGPT_STRICT", "1");
     command
