@@ -197,7 +197,7 @@ fn full_outputs() {
 }
 
 /// iGPT-S, one image at a time, within 4 GiB of address space: weights, gradients, moments and activations. In an ordinary run the images
-/// are a quarter as large, for a quarter of the activations.
+/// are a quarter as large, and the limit is 3.5 GiB.
 #[cfg(target_os = "linux")]
 #[test]
 fn the_smallest_paper_model_trains_in_four_gibibytes() {

@@ -159,12 +159,11 @@ fn bf16_losses_are_those_of_the_cpu() {
 
 #[test]
 fn finetuning_and_bert_losses_are_those_of_the_cpu() {
-    let (finetuning, bert) = (Case::finetuning, Case::bert);
     let cases = [
-        (finetuning(), Precision::F32, F32),
-        (finetuning(), Precision::Bf16, BF16),
-        (bert(), Precision::Bf16, BF16),
-        (bert(), Precision::F32, F32),
+        (Case::finetuning(), Precision::F32, F32),
+        (Case::finetuning(), Precision::Bf16, BF16),
+        (Case::bert(), Precision::Bf16, BF16),
+        (Case::bert(), Precision::F32, F32),
     ];
     in_turn(cases, 2).for_each(|(case, precision, tolerance)| follows_the_cpu(&case, precision, tolerance));
 }
@@ -229,8 +228,8 @@ fn every_order_gives_the_same_bits() {
     }
 }
 
-/// A card's multiprocessors decide nothing: a step of a model whose weights' gradients would be cut into more splits to fill an H100 than
-/// to fill an RTX 3090, and whose norm would be summed by other blocks. Its heads are too narrow for the attention of compute capability
+/// A card's multiprocessors decide nothing: a step of a model whose weights' gradients take more splits to fill an H100 than to fill an
+/// RTX 3090, and whose norm would be summed by other blocks. Its heads are too narrow for the attention of compute capability
 /// 9.0, which has bits of its own.
 #[test]
 fn cards_of_any_size_train_to_the_same_bits() {

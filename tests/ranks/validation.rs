@@ -19,7 +19,8 @@ fn validations(run: &Path) -> Vec<Value> {
 }
 
 /// Seven images two at a time, of which two ranks have four and three; three ranks have a last one with one image alone. Of two images at
-/// a time three ranks have work for one. Autoregressive models and BERT, whose images count alike however many pixels are masked.
+/// a time three ranks have work for one. Autoregressive models and BERT, whose images count alike however many pixels are masked: one of these cases a run of the
+/// tests.
 #[test]
 fn any_number_of_ranks_finds_the_same() {
     let Some(libraries) = Libraries::new() else { return };

@@ -12,8 +12,8 @@ use test_support::in_turn;
 
 use crate::{Libraries, Rank, Ranks, engine, numbers, place, port, state, tensor_files};
 
-/// The levels on two to four ranks, one a run of the tests, with an average, against one rank: the same bits of weights, averages and moments, losses and norms.
-/// A run that changes its ranks and levels on the way is the same too.
+/// The levels on two to four ranks, one a run of the tests, with an average, against one rank: the same bits of weights, averages and
+/// moments, losses and norms. A run that changes its ranks and levels on the way is the same too.
 #[test]
 fn exact_levels_are_the_same_run() {
     let Some(libraries) = Libraries::new() else { return };

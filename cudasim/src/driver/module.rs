@@ -61,7 +61,7 @@ impl State {
     /// The handle of a module's function.
     ///
     /// # Errors
-    /// `InvalidHandle`, `NotFound`.
+    /// `InvalidHandle`, `NotFound`; `InvalidPtx` where the kernel cannot be decoded.
     pub fn function_of(&mut self, module: Handle, name: &str) -> Result<Handle> {
         let found = self.modules.get(&module).ok_or(CudaError::InvalidHandle)?;
         if let Some(&function) = found.functions.get(name) {

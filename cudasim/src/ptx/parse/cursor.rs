@@ -1,5 +1,5 @@
-//! A place in the tokens, and the small steps that every part of the parser takes. Tokens are read as they are needed: those of a whole
-//! module of ours would be some hundred megabytes.
+//! A place in the tokens, and the small steps that every part of the parser takes. Tokens are read as they are needed: a list of
+//! all of them would be many times as large as the text.
 
 use crate::ptx::error::{PtxError, quote};
 use crate::ptx::lexer::{Lexer, Token, TokenKind};
