@@ -76,5 +76,11 @@ __device__ __forceinline__ void store_vector(bf16* to, const float (&v)[8]) {
         make_uint4(pack_bf16(v[0], v[1]), pack_bf16(v[2], v[3]), pack_bf16(v[4], v[5]), pack_bf16(v[6], v[7]));
 }
 
+// A number that is known when the code is compiled, as an argument.
+template <int VALUE>
+struct Constant {
+    static constexpr int value = VALUE;
+};
+
 // Number of blocks of `size` that cover `count`.
 __host__ __device__ constexpr int blocks_of(int count, int size) { return (count + size - 1) / size; }

@@ -65,6 +65,12 @@ __device__ __forceinline__ void mma(float (&c)[4], const uint32_t (&a)[4], uint3
         : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b0), "r"(b1));
 }
 
+// 1 / x to 1 ulp; subnormal numbers are zero, x and the result.
+__device__ __forceinline__ float reciprocal_approximate(float x) {
+    float y;
+    asm("rcp.approx.ftz.f32 %0, %1;\n" : "=f"(y) : "f"(x));
+    return y;
+}
 // 2^x to about 22 bits; subnormal results are zero.
 __device__ __forceinline__ float exp2_approximate(float x) {
     float y;

@@ -44,22 +44,14 @@ __device__ __forceinline__ int cluster_rank() {
 __device__ __forceinline__ void cluster_sync() {
     asm volatile("barrier.cluster.arrive.release;\nbarrier.cluster.wait.acquire;\n" ::: "memory");
 }
-// Arrives at the barrier that stands at this place in block `rank` of the cluster.
+// Arrives at the barrier that stands at this place in block `rank` of the cluster. It orders what this block's threads did, as for a barrier
+// of their own: enough for reads that are done. With `.release.cluster` ptxas puts a MEMBAR of the whole card before it, in a GEMM's main loop.
 __device__ __forceinline__ void barrier_arrive_in(uint32_t barrier, int rank) {
     asm volatile(
         "{\n.reg .b32 there;\n"
         "mapa.shared::cluster.u32 there, %0, %1;\n"
-        "mbarrier.arrive.release.cluster.shared::cluster.b64 _, [there];\n}\n" ::"r"(barrier),
+        "mbarrier.arrive.shared::cluster.b64 _, [there];\n}\n" ::"r"(barrier),
         "r"(rank)
-        : "memory");
-}
-// barrier_wait, where blocks of the cluster arrive.
-__device__ __forceinline__ void barrier_wait_cluster(uint32_t barrier, int parity) {
-    asm volatile(
-        "{\n.reg .pred done;\n"
-        "again:\nmbarrier.try_wait.parity.acquire.cluster.shared::cta.b64 done, [%0], %1;\n"
-        "@!done bra again;\n}\n" ::"r"(barrier),
-        "r"(parity)
         : "memory");
 }
 
@@ -141,9 +133,9 @@ __device__ __forceinline__ void registers_more() {
 }
 
 // Four 8×8 matrices of 16-bit elements from the registers that load_matrices would fill.
-__device__ __forceinline__ void store_matrices(uint32_t row, uint32_t a, uint32_t b, uint32_t c, uint32_t d) {
-    asm volatile("stmatrix.sync.aligned.m8n8.x4.shared.b16 [%0], {%1, %2, %3, %4};\n" ::"r"(row), "r"(a), "r"(b),
-                 "r"(c), "r"(d)
+__device__ __forceinline__ void store_matrices(uint32_t row, const uint32_t (&r)[4]) {
+    asm volatile("stmatrix.sync.aligned.m8n8.x4.shared.b16 [%0], {%1, %2, %3, %4};\n" ::"r"(row), "r"(r[0]), "r"(r[1]),
+                 "r"(r[2]), "r"(r[3])
                  : "memory");
 }
 

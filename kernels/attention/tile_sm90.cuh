@@ -111,8 +111,7 @@ __device__ __forceinline__ void put(const float (&sums)[COUNT], float factor, ui
         for (int i = 0; i < 4; ++i)
             packed[i] = pack_bf16(sums[pair * 8 + i * 2] * factor, sums[pair * 8 + i * 2 + 1] * factor);
         const int slab = pair * 16 / Tile::COLUMNS, chunk = pair * 16 % Tile::COLUMNS / 8 + lane / 16;
-        store_matrices(
-            tile + slab * Tile::SLAB_BYTES + Tile::at(row, chunk), packed[0], packed[1], packed[2], packed[3]);
+        store_matrices(tile + slab * Tile::SLAB_BYTES + Tile::at(row, chunk), packed);
     }
 }
 

@@ -47,7 +47,7 @@ __device__ __forceinline__ void accumulate(float* total, bool add, size_t at, in
 }
 
 // STORE, ACTIVATE, ACTIVATE_BACKWARD: the same to tensors of T.
-template <Epilogue E, class T, int COUNT, bool VECTORS>
+template <Epilogue E, int ACTIVATION, class T, int COUNT, bool VECTORS>
 __device__ __forceinline__ void store(const EpilogueArguments<T>& to, size_t at, int column, int n, float (&v)[COUNT]) {
     // + bias
     if constexpr (E == Epilogue::STORE || E == Epilogue::ACTIVATE) {
@@ -79,10 +79,10 @@ __device__ __forceinline__ void store(const EpilogueArguments<T>& to, size_t at,
             out[i] = v[first + i];
             if constexpr (E == Epilogue::ACTIVATE) {
                 other[i] = rounded<T>(out[i]);
-                out[i] = activate(to.activation, other[i]).value;
+                out[i] = activate<ACTIVATION>(other[i]).value;
             }
             if constexpr (E == Epilogue::ACTIVATE_BACKWARD) {
-                const Activated act = activate(to.activation, other[i]);
+                const Activated act = activate<ACTIVATION>(other[i]);
                 out[i] *= act.slope;
                 other[i] = act.value;
             }
@@ -112,7 +112,11 @@ __device__ __forceinline__ void finish(const EpilogueArguments<T>& to, int row, 
     const size_t at = static_cast<size_t>(row) * n + column;
     if constexpr (E == Epilogue::ACCUMULATE) {
         accumulate<COUNT, VECTORS>(to.total, to.add, at, n - column, v);
+    } else if constexpr (E == Epilogue::STORE) {
+        store<E, 0, T, COUNT, VECTORS>(to, at, column, n, v);
     } else {
-        store<E, T, COUNT, VECTORS>(to, at, column, n, v);
+        with_activation(to.activation, [&](auto activation) {
+            store<E, decltype(activation)::value, T, COUNT, VECTORS>(to, at, column, n, v);
+        });
     }
 }

@@ -79,7 +79,7 @@ __device__ __forceinline__ void load_tile(
     constexpr int SHARE = S::TILE_N / CLUSTER;
     const uint32_t full = smem + S::BARRIERS, empty = full + S::STAGES * 8;
     for (int tile = work.k.begin; tile < work.k.end; ++tile) {
-        barrier_wait_cluster(empty + ring.stage * 8, ring.parity ^ 1);
+        barrier_wait(empty + ring.stage * 8, ring.parity ^ 1);
 
         // stage k -> smem
         const uint32_t barrier = full + ring.stage * 8;
@@ -209,28 +209,39 @@ __device__ __forceinline__ void accumulate_tile(
 
 // Calls `body` with each index below COUNT, known when it is compiled: nvcc 12.4 does not unroll long loops, and accumulators whose index
 // is not known lie in local memory.
-template <int VALUE>
-struct Index {
-    static constexpr int value = VALUE;
-};
 template <int COUNT, class Body>
 __device__ __forceinline__ void unrolled(const Body& body) {
     if constexpr (COUNT > 0) {
         unrolled<COUNT - 1>(body);
-        body(Index<COUNT - 1>());
+        body(Constant<COUNT - 1>());
     }
 }
 
-// STORE, ACTIVATE, ACTIVATE_BACKWARD: a slab at a time, through shared memory.
-template <class S, Epilogue E, int COUNT>
+// + bias
+template <class S, int COUNT>
+__device__ __forceinline__ void add_bias(float (&accumulators)[S::PARTS][COUNT], const float* bias, int column, int n) {
+#pragma unroll
+    for (int group = 0; group < COUNT / 4; ++group) {
+        const int at = column + group * 8 + threadIdx.x % 4 * 2;
+        if (at >= n) continue;
+        const float2 two = *reinterpret_cast<const float2*>(bias + at);
+#pragma unroll
+        for (int part = 0; part < S::PARTS; ++part) {
+#pragma unroll
+            for (int i = 0; i < 4; ++i) accumulators[part][group * 4 + i] += i % 2 ? two.y : two.x;
+        }
+    }
+}
+
+// STORE, ACTIVATE, ACTIVATE_BACKWARD: a slab at a time, through shared memory. `slabs`: those that this consumer has stored.
+template <class S, Epilogue E, int ACTIVATION, int COUNT>
 __device__ __forceinline__ void store_tile(
-    const float (&accumulators)[S::PARTS][COUNT], const EpilogueArguments<bf16>& to, const TensorMap& out,
-    const TensorMap& hidden_map, const TensorMap& activated, int row, int column, int m, int n, uint32_t staging,
-    uint32_t barrier, int& parity) {
+    const float (&accumulators)[S::PARTS][COUNT], const TensorMap& out, const TensorMap& hidden_map,
+    const TensorMap& activated, int row, int column, int m, int n, uint32_t staging, uint32_t barrier, int& slabs) {
     const int thread = threadIdx.x % GROUP_THREADS, lane = thread % WARP, warp = thread / WARP;
     const int id = OWN + threadIdx.x / GROUP_THREADS - 1;
     const uint32_t second_slab = staging + SLAB_BYTES;
-    // The row of a matrix that this lane addresses, and the chunk of 16 bytes of the first pair of matrices.
+    // The row of a matrix that this lane addresses.
     const int matrix_row = warp * 16 + lane % 16;
 
 #pragma unroll
@@ -239,70 +250,75 @@ __device__ __forceinline__ void store_tile(
         for (int slab = 0; slab < COUNT / 32; ++slab) {
             const int first_row = row + part * 64, first_column = column + slab * SLAB;
             if (first_row >= m || first_column >= n) continue;
+            // One output has both slabs in turn; of two each has its own.
+            const uint32_t first_slab = E == Epilogue::STORE ? staging + slabs % 2 * SLAB_BYTES : staging;
 
-            // The last stores have read the slabs; hidden -> smem
+            // The last stores have read the slabs; of two in turn the one may still be read. hidden -> smem
             if (thread == 0) {
-                tile_store_wait<0>();
+                tile_store_wait<E == Epilogue::STORE ? 1 : 0>();
                 if constexpr (E == Epilogue::ACTIVATE_BACKWARD) {
                     barrier_arrive_expect(barrier, SLAB_BYTES);
                     tile_load(second_slab, hidden_map, first_column, first_row, barrier);
                 }
             }
-            named_barrier(id, GROUP_THREADS);
             if constexpr (E == Epilogue::ACTIVATE_BACKWARD) {
-                barrier_wait(barrier, parity);
-                parity ^= 1;
+                barrier_wait(barrier, slabs % 2);
+            } else {
+                named_barrier(id, GROUP_THREADS);
             }
 
-            // Two groups of 8 columns at a time: registers -> smem
+            // Two groups of 8 columns at a time, which are four matrices: registers -> smem
+            const auto place = [&](int pair) {
+                return matrix_row * 128 + ((pair * 2 + lane / 16) ^ matrix_row % 8) * 16;
+            };
             unrolled<4>([&](auto index) {
                 constexpr int pair = decltype(index)::value;
-                const int chunk = pair * 2 + lane / 16;
-                const uint32_t place = matrix_row * 128 + (chunk ^ matrix_row % 8) * 16;
-                [[maybe_unused]] uint32_t hidden[4];
                 uint32_t packed[4];
-                if constexpr (E == Epilogue::ACTIVATE_BACKWARD) load_matrices(hidden, second_slab + place);
+                [[maybe_unused]] uint32_t hidden[4];
+                if constexpr (E == Epilogue::ACTIVATE_BACKWARD) load_matrices(hidden, second_slab + place(pair));
 #pragma unroll
                 for (int i = 0; i < 4; ++i) {
                     const int at = (slab * 8 + pair * 2 + i / 2) * 4 + i % 2 * 2;
                     float x = accumulators[part][at], y = accumulators[part][at + 1];
-                    if constexpr (E != Epilogue::ACTIVATE_BACKWARD) {
-                        const int at_column = first_column + (pair * 2 + i / 2) * 8 + lane % 4 * 2;
-                        if (to.bias != nullptr && at_column < n) {
-                            const float2 bias = *reinterpret_cast<const float2*>(to.bias + at_column);
-                            x += bias.x;
-                            y += bias.y;
-                        }
-                    }
-                    if constexpr (E == Epilogue::ACTIVATE) {
-                        hidden[i] = pack_bf16(x, y);
-                        x = activate(to.activation, low_bf16(hidden[i])).value;
-                        y = activate(to.activation, high_bf16(hidden[i])).value;
-                    }
                     if constexpr (E == Epilogue::ACTIVATE_BACKWARD) {
-                        const Activated low = activate(to.activation, low_bf16(hidden[i]));
-                        const Activated high = activate(to.activation, high_bf16(hidden[i]));
+                        const Activated low = activate<ACTIVATION>(low_bf16(hidden[i]));
+                        const Activated high = activate<ACTIVATION>(high_bf16(hidden[i]));
                         x *= low.slope;
                         y *= high.slope;
                         hidden[i] = pack_bf16(low.value, high.value);
                     }
                     packed[i] = pack_bf16(x, y);
                 }
-                store_matrices(staging + place, packed[0], packed[1], packed[2], packed[3]);
-                if constexpr (E != Epilogue::STORE)
-                    store_matrices(second_slab + place, hidden[0], hidden[1], hidden[2], hidden[3]);
+                store_matrices((E == Epilogue::ACTIVATE ? second_slab : first_slab) + place(pair), packed);
+                if constexpr (E == Epilogue::ACTIVATE_BACKWARD) store_matrices(second_slab + place(pair), hidden);
             });
+
+            // What a warp has put there is activated apart from the accumulators, so that erfc need not be there for each of them.
+            if constexpr (E == Epilogue::ACTIVATE) {
+#pragma unroll ACTIVATION == GELU ? 1 : 4
+                for (int pair = 0; pair < 4; ++pair) {
+                    uint32_t r[4];
+                    load_matrices(r, second_slab + place(pair));
+#pragma unroll
+                    for (int i = 0; i < 4; ++i) {
+                        const float x = activate<ACTIVATION>(low_bf16(r[i])).value;
+                        r[i] = pack_bf16(x, activate<ACTIVATION>(high_bf16(r[i])).value);
+                    }
+                    store_matrices(first_slab + place(pair), r);
+                }
+            }
 
             // smem -> global
             proxy_fence();
             named_barrier(id, GROUP_THREADS);
             if (thread == 0) {
-                tile_store(out, first_column, first_row, staging);
+                tile_store(out, first_column, first_row, first_slab);
                 if constexpr (E == Epilogue::ACTIVATE) tile_store(hidden_map, first_column, first_row, second_slab);
                 if constexpr (E == Epilogue::ACTIVATE_BACKWARD)
                     tile_store(activated, first_column, first_row, second_slab);
                 tile_store_commit();
             }
+            ++slabs;
         }
     }
 }
@@ -354,7 +370,7 @@ __device__ __forceinline__ void gemm(
     const int consumer = group - 1;
     const uint32_t staging = smem + S::STAGING + consumer * 2 * SLAB_BYTES;
     Ring<S::STAGES> ring;
-    int parity = 0, turn = 0;
+    int slabs = 0, turn = 0;
     for (int index = first; index < count; index += step, ++turn) {
         const Work work = work_at<S>(index, rank, m, n, k, splits);
         if (PING_PONG && turn % CONSUMERS != consumer) {
@@ -376,9 +392,17 @@ __device__ __forceinline__ void gemm(
             part.total += static_cast<size_t>(work.split) * m * n;
             accumulate_tile<S>(accumulators, part, row, work.first_n, m, n, {});
         } else {
-            store_tile<S, E>(
-                accumulators, to, out, hidden, activated, row, work.first_n, m, n, staging, loaded + consumer * 8,
-                parity);
+            if (to.bias != nullptr) add_bias<S>(accumulators, to.bias, work.first_n, n);
+            const auto store = [&](auto activation) {
+                store_tile<S, E, decltype(activation)::value>(
+                    accumulators, out, hidden, activated, row, work.first_n, m, n, staging, loaded + consumer * 8,
+                    slabs);
+            };
+            if constexpr (E == Epilogue::STORE) {
+                store(Constant<0>());
+            } else {
+                with_activation(to.activation, store);
+            }
         }
     }
     if (threadIdx.x % GROUP_THREADS == 0) tile_store_wait<0>();

@@ -21,6 +21,8 @@ pub(super) struct Sm90 {
     cooperative: Form,
     /// A tile of 128 x 128 for each of two warpgroups, which multiply in turns.
     ping_pong: Option<Form>,
+    /// Terms of a sum from which a tile takes long beside its epilogue, and the form is cooperative.
+    long_k: usize,
     a: Major,
     b: Major,
 }
@@ -32,20 +34,31 @@ enum Major {
     Span,
 }
 
+/// Terms from which sums are long where a tile is only stored, and where it is activated and two are stored. By `igpt-engine profile` on an
+/// H100 the forms are level at a width of 512 where tiles are stored (18 GFLOP in 32 µs in either), and where they are activated between 1,024
+/// (up-projection of M at 16 images: 267 µs cooperative, 251 in turns) and 1,536 (of L: 521 and 527 µs).
+const STORED: usize = 512;
+const ACTIVATED: usize = 1536;
+
 macro_rules! sm90 {
-    ($a:ident, $b:ident, $cooperative:ident, $ping_pong:expr) => {
-        Sm90 { cooperative: kernel!($cooperative), ping_pong: $ping_pong, a: Major::$a, b: Major::$b }
+    ($a:ident, $b:ident, $cooperative:ident, $ping_pong:expr, $long_k:expr) => {
+        Sm90 { cooperative: kernel!($cooperative), ping_pong: $ping_pong, long_k: $long_k, a: Major::$a, b: Major::$b }
     };
 }
 pub(super) const FORWARD: Sm90 =
-    sm90!(K, Span, LINEAR_FORWARD_SM90_COOPERATIVE, Some(kernel!(LINEAR_FORWARD_SM90_PING_PONG)));
+    sm90!(K, Span, LINEAR_FORWARD_SM90_COOPERATIVE, Some(kernel!(LINEAR_FORWARD_SM90_PING_PONG)), STORED);
 pub(super) const ACTIVATE: Sm90 =
-    sm90!(K, Span, LINEAR_ACTIVATE_SM90_COOPERATIVE, Some(kernel!(LINEAR_ACTIVATE_SM90_PING_PONG)));
+    sm90!(K, Span, LINEAR_ACTIVATE_SM90_COOPERATIVE, Some(kernel!(LINEAR_ACTIVATE_SM90_PING_PONG)), ACTIVATED);
 pub(super) const TRANSPOSED: Sm90 =
-    sm90!(K, K, LINEAR_TRANSPOSED_SM90_COOPERATIVE, Some(kernel!(LINEAR_TRANSPOSED_SM90_PING_PONG)));
-pub(super) const ACTIVATE_BACKWARD: Sm90 =
-    sm90!(K, K, LINEAR_ACTIVATE_BACKWARD_SM90_COOPERATIVE, Some(kernel!(LINEAR_ACTIVATE_BACKWARD_SM90_PING_PONG)));
-pub(super) const WEIGHT: Sm90 = sm90!(Span, Span, LINEAR_WEIGHT_SM90_COOPERATIVE, None);
+    sm90!(K, K, LINEAR_TRANSPOSED_SM90_COOPERATIVE, Some(kernel!(LINEAR_TRANSPOSED_SM90_PING_PONG)), STORED);
+pub(super) const ACTIVATE_BACKWARD: Sm90 = sm90!(
+    K,
+    K,
+    LINEAR_ACTIVATE_BACKWARD_SM90_COOPERATIVE,
+    Some(kernel!(LINEAR_ACTIVATE_BACKWARD_SM90_PING_PONG)),
+    ACTIVATED
+);
+pub(super) const WEIGHT: Sm90 = sm90!(Span, Span, LINEAR_WEIGHT_SM90_COOPERATIVE, None, 0);
 
 type Weights = Kernel<(Gemms<TensorMap>, i32, i32, i32, i32, Pointer, Pointer)>;
 /// Several of [`WEIGHT`] at once.
@@ -78,9 +91,6 @@ const _: () = {
     }
 };
 
-/// Terms of a sum from which a tile takes long beside its epilogue.
-const LONG_K: usize = 1024;
-
 /// Launches a GEMM, with k divided into `splits` parts.
 ///
 /// # Safety
@@ -96,7 +106,7 @@ pub(super) unsafe fn launch(
     let Sizes { m, n, k } = sizes;
     // Both give the same bits. The wide tile reads less for each product, the two narrow ones hide their epilogues.
     let (form, tile_n, shared) = match &gemm.ping_pong {
-        Some(form) if k < LONG_K => (form, 128, PING_PONG),
+        Some(form) if k < gemm.long_k => (form, 128, PING_PONG),
         _ => (&gemm.cooperative, 256, COOPERATIVE),
     };
 

@@ -73,11 +73,16 @@ pub fn backward<D: Device>(device: &Tested<D>) {
     property(16, cases(), |case| check_backward(device, case));
 }
 
-/// GEMMs that a GPU cuts into large tiles.
+/// GEMMs that a GPU cuts into large tiles, and such whose sums are long.
 pub fn large<D: Device>(device: &Tested<D>) {
-    let case = (3, Activation::QuickGelu, true, 1100, 24, 1032);
-    check_forward(device, case);
-    check_backward(device, case);
+    let long = (37, 1544, 72);
+    for (kind, (rows, width, hidden)) in
+        [(Activation::QuickGelu, (1100, 24, 1032)), (Activation::QuickGelu, long), (Activation::Gelu, long)]
+    {
+        let case = (3, kind, true, rows, width, hidden);
+        check_forward(device, case);
+        check_backward(device, case);
+    }
 }
 
 pub fn check_forward<D: Device>(device: &Tested<D>, case: Case) {

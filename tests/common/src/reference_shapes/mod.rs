@@ -159,7 +159,7 @@ impl Names {
             ("128", Some("a100"), [1152, 1024, 128]),
             ("128_short", Some("rtx4090"), [1152, 1024, 128]),
             ("sm90_ping_pong", None, [1152, 1024, 128]),
-            ("sm90_cooperative", None, [1152, 1024, 1024]),
+            ("sm90_cooperative", None, [1152, 1024, 1536]),
         ] {
             if self.0 == Precision::F32 && tile != "64" {
                 continue;

@@ -119,7 +119,7 @@ pub const MUTANTS: &[Mutant] = mutants! {
 
     "linear_sm90: a stage is filled before it is empty":
     "linear_sm90" "gemm/sm90.cuh" ["linear_forward", "NAME##_sm90_cooperative"], Bf16, cooperative, RING;
-    "barrier_wait_cluster(empty + ring.stage * 8, ring.parity ^ 1);" => ""
+    "barrier_wait(empty + ring.stage * 8, ring.parity ^ 1);" => ""
 
     "linear_sm90: the ring's parity never changes":
     "linear_sm90" "ring.cuh" ["linear_forward", "NAME##_sm90_cooperative"], Bf16, cooperative, RING;
@@ -175,36 +175,55 @@ pub const MUTANTS: &[Mutant] = mutants! {
 
     "linear_sm90: columns past the last are written":
     "linear_sm90" "gemm/sm90.cuh" ["linear_weight"], Bf16, weight, PAST;
-    "if (at >= n) continue;" => ""
+    "if (at >= n) continue; float2* target" => "float2* target"
 
     "linear_sm90: a bias past the last column":
     "linear_sm90" "gemm/sm90.cuh" ["linear_transposed", "NAME##_sm90_ping_pong"], Bf16, edges,
     Found::Equivalent("Nothing is stored past the last column, and the pool's memory goes on to the tile's end.");
-    "to.bias != nullptr && at_column < n" => "to.bias != nullptr"
+    "if (at >= n) continue; const float2 two" => "const float2 two"
 
     "linear_sm90: slabs are not swizzled":
     "linear_sm90" "gemm/sm90.cuh" ["linear_transposed", "NAME##_sm90_ping_pong"], Bf16, edges, UNEQUAL;
-    "(chunk ^ matrix_row % 8) * 16" => "chunk * 16"
+    "((pair * 2 + lane / 16) ^ matrix_row % 8) * 16" => "(pair * 2 + lane / 16) * 16"
 
     "linear_sm90: slabs are stored without a fence":
     "linear_sm90" "gemm/sm90.cuh" ["linear_transposed", "NAME##_sm90_ping_pong"], Bf16, edges, FENCE;
     "proxy_fence();" => ""
 
     "linear_sm90: a slab is stored before all have written it":
-    "linear_sm90" "gemm/sm90.cuh" ["linear_transposed", "NAME##_sm90_ping_pong"], Bf16, edges, FENCE;
+    "linear_sm90" "gemm/sm90.cuh" ["linear_transposed", "NAME##_sm90_ping_pong"], Bf16, edges,
+    Found::Report(&["missing fence", "that nothing was written to"]);
     "proxy_fence(); named_barrier(id, GROUP_THREADS);" => "proxy_fence();"
 
     "linear_sm90: a slab is written while it is stored":
     "linear_sm90" "gemm/sm90.cuh" ["linear_transposed", "NAME##_sm90_ping_pong"], Bf16, edges, Found::Report(&["may still read it"]);
-    "if (thread == 0) { tile_store_wait<0>();" => "if (thread == 0) {"
+    "if (thread == 0) { tile_store_wait<E == Epilogue::STORE ? 1 : 0>();" => "if (thread == 0) {"
+
+    "linear_sm90: one output has the same slab each time":
+    "linear_sm90" "gemm/sm90.cuh" ["linear_transposed", "NAME##_sm90_ping_pong"], Bf16, edges, Found::Report(&["may still read it"]);
+    "staging + slabs % 2 * SLAB_BYTES" => "staging"
+
+    "linear_sm90: two stores of one output may be read":
+    "linear_sm90" "gemm/sm90.cuh" ["linear_transposed", "NAME##_sm90_ping_pong"], Bf16, edges, Found::Report(&["may still read it"]);
+    "tile_store_wait<E == Epilogue::STORE ? 1 : 0>();" => "tile_store_wait<E == Epilogue::STORE ? 2 : 0>();"
+
+    "linear_sm90: two outputs wait as one does":
+    "linear_sm90" "gemm/sm90.cuh" ["linear_activate,", "NAME##_sm90_ping_pong"], Bf16, activate, Found::Report(&["may still read it"]);
+    "tile_store_wait<E == Epilogue::STORE ? 1 : 0>();" => "tile_store_wait<1>();"
+
+    "linear_sm90: hidden goes to the slab of what is activated":
+    "linear_sm90" "gemm/sm90.cuh" ["linear_activate,", "NAME##_sm90_ping_pong"], Bf16, activate,
+    Found::Report(&["that nothing was written to"]);
+    "(E == Epilogue::ACTIVATE ? second_slab : first_slab)" => "first_slab"
 
     "linear_sm90: hidden is not stored":
     "linear_sm90" "gemm/sm90.cuh" ["linear_activate,", "NAME##_sm90_ping_pong"], Bf16, activate, UNEQUAL;
     "if constexpr (E == Epilogue::ACTIVATE) tile_store(hidden_map, first_column, first_row, second_slab);" => ""
 
     "linear_sm90: the parity of hidden's barrier never changes":
-    "linear_sm90" "gemm/sm90.cuh" ["linear_", "NAME##_sm90_"], Bf16, activate_backward, STALE;
-    "parity ^= 1;" => ""
+    "linear_sm90" "gemm/sm90.cuh" ["linear_", "NAME##_sm90_"], Bf16, activate_backward,
+    Found::Report(&["race in shared memory", "that nothing was written to", "was not waited for", "missing fence"]);
+    "barrier_wait(barrier, slabs % 2);" => "barrier_wait(barrier, 0);"
 
     "linear_sm90: the other block's consumers are not waited for":
     "linear_sm90" "gemm/sm90.cuh" ["linear_forward", "NAME##_sm90_cooperative"], Bf16, cooperative, RING;
@@ -212,7 +231,7 @@ pub const MUTANTS: &[Mutant] = mutants! {
 
     "linear_sm90: the other block's half goes to the first place":
     "linear_sm90" "gemm/sm90.cuh" ["linear_forward", "NAME##_sm90_ping_pong"], Bf16, turns,
-    Found::Report(&["another asynchronous copy is on its way"]);
+    Found::Report(&["another asynchronous copy is on its way", "race in shared memory"]);
     "const uint32_t share = b_tile + rank * SHARE * 128;" => "const uint32_t share = b_tile;"
 
     "linear_sm90: both halves are the first":
