@@ -201,21 +201,29 @@ fn tensor_copies_count_what_lies_inside() {
     assert_eq!(load(-8, 36), bulk([[1, 16, 448], [0; 3], [0; 3]], [[0; 3], [1, 16, 2048], [0; 3]]));
     assert_eq!(load(100, 0), bulk([[1, 0, 0], [0; 3], [0; 3]], [[0; 3], [1, 16, 2048], [0; 3]]));
 
-    let store = |how: &str, x: i32, y: i32| {
+    let stored_by = |guard: &str, how: &str, x: i32, y: i32| {
         let body = format!(
             "{MAP} @%p9 mbarrier.arrive.expect_tx.shared::cta.b64 _, [bar], 2048;
              @%p9 cp.async.bulk.tensor.2d.shared::cluster.global.tile.mbarrier::complete_tx::bytes [tile], [%map, {{0, 0}}], [bar];
              {MAPPED}
-             @%p9 cp.{how} [%map, {{{x}, {y}}}], [tile]; @%p9 cp.async.bulk.commit_group; @%p9 cp.async.bulk.wait_group 0;"
+             {guard} cp.{how} [%map, {{{x}, {y}}}], [tile]; cp.async.bulk.commit_group; cp.async.bulk.wait_group 0;"
         );
         counts(&body, &declarations(), 1, &[1; 224 * 40], &|_, output| map(output)).bulk
     };
+    let store = |how: &str, x, y| stored_by("@%p9", how, x, y);
 
     let (loaded, written) = ([1, 16 * 4, 2048], [1, 16, 2048]);
     assert_eq!(
         store("async.bulk.tensor.2d.global.shared::cta.tile.bulk_group", 24, 3),
         bulk([loaded, [1, 16 * 5, 2048], [0; 3]], [written, written, [0; 3]])
     );
+    // All lanes of the warp: one instruction of the machine, which moves it once. Reductions are of each of them.
+    assert_eq!(
+        stored_by("", "async.bulk.tensor.2d.global.shared::cta.tile.bulk_group", 24, 3),
+        store("async.bulk.tensor.2d.global.shared::cta.tile.bulk_group", 24, 3)
+    );
+    let reduced = |guard| stored_by(guard, "reduce.async.bulk.tensor.2d.global.shared::cta.add.tile.bulk_group", 0, 0);
+    assert_eq!(reduced("").global[2].requests, 32 * reduced("@%p9").global[2].requests);
     // What is outside is not read either.
     assert_eq!(
         store("reduce.async.bulk.tensor.2d.global.shared::cta.add.tile.bulk_group", -8, 36),

@@ -55,7 +55,6 @@ impl Issued {
 /// # Errors
 /// What it reads is in flight, or never written.
 pub fn launch_store(context: &mut Context<'_>, lane: usize, store: Store) -> Result<(), Fault> {
-    super::traffic::count_store(context, &store);
     let rank = context.rank;
     let agent = context.clocks.warp(context.rank, context.warp.id);
     context.clocks.issue(agent);
@@ -280,7 +279,9 @@ fn store(
     super::check_fenced(context, lane, place, bytes)?;
 
     let piece = StorePiece { from: place.offset as u32, to: target, bytes: bytes as u32 };
-    launch_store(context, lane, Store { pieces: vec![piece], reduction })
+    let store = Store { pieces: vec![piece], reduction };
+    super::traffic::count_store(context, &store);
+    launch_store(context, lane, store)
 }
 
 /// One lane's copy to the shared memory of one or more blocks, which their mbarriers count.

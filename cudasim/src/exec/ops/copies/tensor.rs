@@ -3,6 +3,7 @@
 use super::bulk::{Destination, launch_store, read_words};
 use super::bytes::check_global;
 use super::layout::Layout;
+use super::traffic::count_store;
 use crate::exec::operands::decoded::{Decode, Decoded};
 use crate::exec::operands::decoder::Decoder;
 use crate::exec::ops::copies::in_flight;
@@ -51,9 +52,17 @@ pub(super) fn decode(decoder: &mut Decoder<'_>, instruction: &Instruction) -> De
         let form = std::sync::Arc::clone(&instruction.form);
         return Ok(Decoded::effect(move |context, mask| {
             let sources = context.addresses(&from);
+            let maps = context.addresses(&access.map);
+            let mut before = None;
             for lane in lanes(mask) {
                 let reduction = if reduces { Some(&*form) } else { None };
-                store(context, &access, lane, from.space, sources[lane], reduction)?;
+                let store = prepared(context, &access, lane, from.space, sources[lane], reduction)?;
+                // The machine's instruction is a warp's, and moves once what all of its lanes ask for.
+                let asked = (maps[lane], sources[lane], access.values(context, lane));
+                if reduces || before.replace(asked) != Some(asked) {
+                    count_store(context, &store);
+                }
+                launch_store(context, lane, store)?;
             }
             Ok(Flow::Next)
         }));
@@ -86,14 +95,14 @@ pub(super) fn decode(decoder: &mut Decoder<'_>, instruction: &Instruction) -> De
 ///
 /// # Errors
 /// Bounds, fences, and what a tensor map must be.
-fn store(
+fn prepared(
     context: &mut Context<'_>,
     access: &Access,
     lane: usize,
     space: Space,
     source: u64,
     reduction: Option<&Form>,
-) -> Result<(), Fault> {
+) -> Result<Store, Fault> {
     let map = access.map(context, lane)?;
     let reduction = match reduction {
         None => None,
@@ -123,13 +132,13 @@ fn store(
     for piece in &pieces {
         check_global(context, lane, piece.to, piece.bytes.into())?;
     }
-    launch_store(context, lane, Store { pieces, reduction })
+    Ok(Store { pieces, reduction })
 }
 
 /// One lane's copy from global memory to shared memory of one or more blocks.
 ///
 /// # Errors
-/// As [`store`], and what an mbarrier must be.
+/// As [`prepared`], and what an mbarrier must be.
 fn load(context: &mut Context<'_>, access: &Access, lane: usize, destination: &Destination) -> Result<(), Fault> {
     let map = access.map(context, lane)?;
     let layout = access.layout(context, lane, &map)?;
