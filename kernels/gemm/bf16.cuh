@@ -1,7 +1,9 @@
 // GEMM in bf16 on tensor cores: C = A · B with f32 accumulators.
 //
 // A block of 4 warps computes a TILE_M × TILE_N tile, each warp a quarter of it in m16n8k16 mma. Tiles of 32 k's come through a
-// multistage pipeline of STAGES stages by cp.async: all but one are in flight while one is multiplied, with one barrier per stage.
+// multistage pipeline of STAGES stages by cp.async: all but one are in flight while one is multiplied, with one barrier per stage. A warp
+// fetches the fragments of 16 k's while it multiplies those of the 16 before, across the barrier too; and no branch is in the main loop, so
+// that the compiler puts all that brings operands between the products.
 // Shared memory is swizzled: the 16-byte chunks of a row are permuted by the row's number, so that the 8 rows of an ldmatrix, and
 // the 8 chunks that a quarter warp writes, lie in different banks. The epilogue brings the tile to memory in PARTS parts. Stages
 // and parts change no sum: the bits are the same for all.
@@ -61,22 +63,70 @@ struct Operand {
         if constexpr (!ALIGNED) __syncwarp();
     }
 
-    // smem -> registers: fragment of A, 16 m's from `span` on, 16 k's from `k` on.
-    static __device__ __forceinline__ void a_fragment(uint32_t tile, int span, int k, uint32_t (&r)[4]) {
-        const int lane = threadIdx.x % WARP;
-        if constexpr (MAJOR == Major::K) {
-            load_matrices(r, tile + at(span + lane % 16, k / 8 + lane / 16));
-        } else {
-            load_matrices_transposed(r, tile + at(k + lane % 8 + lane / 16 * 8, span / 8 + lane / 8 % 2));
+    // The same, tile after tile of k up to `end`, for rows of multiples of 16 bytes: what does not change from tile to tile is worked out
+    // once. Past the end tiles are filled with zeros, so that no branch keeps copies apart from the products beside them.
+    struct Stream {
+        static constexpr int EACH = ROWS * CHUNKS / THREADS;
+        // Rows from a thread's chunk to its next one; their places in a tile are swizzled alike.
+        static constexpr int APART = THREADS / CHUNKS;
+        static_assert(APART % 8 == 0);
+
+        // Of this thread's first chunk in the next tile; elements from it to the next chunk and to the next tile.
+        const bf16* source;
+        size_t apart, next;
+        // k's from there on, and the chunks that are there along the span, a bit each.
+        int left;
+        uint32_t inside;
+        uint32_t place;
+
+        __device__ __forceinline__ Stream(const bf16* from, int span, int k, int spans, int depth, int end)
+            : inside(0) {
+            const int row = threadIdx.x / CHUNKS, chunk = threadIdx.x % CHUNKS;
+            const int first_row = (MAJOR == Major::K ? span : k) + row;
+            const int column = (MAJOR == Major::K ? k : span) + chunk * 8;
+            const int columns = MAJOR == Major::K ? depth : spans;
+            source = from + static_cast<size_t>(first_row) * columns + column;
+            apart = static_cast<size_t>(APART) * columns;
+            next = MAJOR == Major::K ? TILE_K : static_cast<size_t>(TILE_K) * columns;
+            left = min(depth, end) - (MAJOR == Major::K ? column : first_row);
+#pragma unroll
+            for (int i = 0; i < EACH; ++i)
+                inside |= (MAJOR == Major::K ? first_row + i * APART < spans : column < spans) << i;
+            place = at(row, chunk);
         }
-    }
-    // smem -> registers: fragments of B, 16 n's from `span` on (r[0], r[1] the first 8), 16 k's from `k` on.
-    static __device__ __forceinline__ void b_fragment(uint32_t tile, int span, int k, uint32_t (&r)[4]) {
+
+        // Starts to fill `tile`, whose address in shared memory it is.
+        __device__ __forceinline__ void load(uint32_t tile) {
+            const uint32_t there = left > 0 ? inside : 0;
+#pragma unroll
+            for (int i = 0; i < EACH; ++i) {
+                const bool valid = there >> i & 1 && (MAJOR == Major::K || left > i * APART);
+                copy_async_16(tile + place + i * APART * CHUNKS * 16, source + i * apart, valid);
+            }
+            source += next;
+            left -= TILE_K;
+        }
+    };
+
+    // Where this lane's rows of the fragments of a tile begin, of A and of B (of which one fragment is two: r[0] and r[1] are the first 8
+    // n's). `span` is a multiple of what a warp has of it.
+    static __device__ __forceinline__ uint32_t a_place(int span) {
         const int lane = threadIdx.x % WARP;
+        return MAJOR == Major::K ? at(span + lane % 16, lane / 16)
+                                 : at(lane % 8 + lane / 16 * 8, span / 8 + lane / 8 % 2);
+    }
+    static __device__ __forceinline__ uint32_t b_place(int span) {
+        const int lane = threadIdx.x % WARP;
+        return MAJOR == Major::K ? at(span + lane % 8 + lane / 16 * 8, lane / 8 % 2)
+                                 : at(lane % 16, span / 8 + lane / 16);
+    }
+    // smem -> registers: the fragment of 16 k's from `k` on, and the i-th 16 of the span from `place` on. Steps along rows are chunks, which the
+    // swizzle permutes by an exclusive or, as they are; steps of rows are by multiples of its period.
+    static __device__ __forceinline__ void fragment(uint32_t tile, uint32_t place, int i, int k, uint32_t (&r)[4]) {
         if constexpr (MAJOR == Major::K) {
-            load_matrices(r, tile + at(span + lane % 8 + lane / 16 * 8, k / 8 + lane / 8 % 2));
+            load_matrices(r, tile + (place ^ k / 8 * 16) + i * 16 * CHUNKS * 16);
         } else {
-            load_matrices_transposed(r, tile + at(k + lane % 16, span / 8 + lane / 16));
+            load_matrices_transposed(r, tile + (place ^ i * 2 * 16) + k * CHUNKS * 16);
         }
     }
 };
@@ -118,48 +168,63 @@ __device__ __forceinline__ void gemm_tile(
     float accumulators[FRAGMENTS_M][FRAGMENTS_N][4] = {};
 
     // stage k -> smem
-    const auto load = [&](int tile) {
-        if (tile < range.end) {
-            const int stage = (tile - range.begin) % STAGES;
-            A::template load<ALIGNED>(a_tiles + stage * A::BYTES, a, first_m, tile * TILE_K, m, k);
-            B::template load<ALIGNED>(b_tiles + stage * B::BYTES, b, first_n, tile * TILE_K, n, k);
+    typename A::Stream a_stream(a, first_m, range.begin * TILE_K, m, k, range.end * TILE_K);
+    typename B::Stream b_stream(b, first_n, range.begin * TILE_K, n, k, range.end * TILE_K);
+    const auto load = [&](int tile, int stage) {
+        if constexpr (ALIGNED) {
+            a_stream.load(shared_address(a_tiles) + stage * A::BYTES);
+            b_stream.load(shared_address(b_tiles) + stage * B::BYTES);
+        } else if (tile < range.end) {
+            A::template load<false>(a_tiles + stage * A::BYTES, a, first_m, tile * TILE_K, m, k);
+            B::template load<false>(b_tiles + stage * B::BYTES, b, first_n, tile * TILE_K, n, k);
         }
         copy_async_commit();
     };
 
-    // prologue: fill the pipeline
+    // smem -> registers: the fragments of one half of a stage's k's
+    const uint32_t a_place = A::a_place(warp_m), b_place = B::b_place(warp_n);
+    uint32_t a_fragments[2][FRAGMENTS_M][4], b_fragments[2][FRAGMENTS_N / 2][4];
+    const auto fetch = [&](int stage, int half) {
+        const uint32_t a_tile = shared_address(a_tiles) + stage * A::BYTES;
+        const uint32_t b_tile = shared_address(b_tiles) + stage * B::BYTES;
 #pragma unroll
-    for (int stage = 0; stage < STAGES - 1; ++stage) load(range.begin + stage);
-
-    // main loop
-    for (int tile = range.begin; tile < range.end; ++tile) {
-        copy_async_wait<STAGES - 2>();
-        // This stage has landed for every warp, and no warp still reads the stage we refill.
-        __syncthreads();
-
-        // stage k + STAGES - 1 -> smem
-        load(tile + STAGES - 1);
-
-        // C += A · B
-        const int stage = (tile - range.begin) % STAGES;
-        const uint32_t a_tile = shared_address(a_tiles + stage * A::BYTES);
-        const uint32_t b_tile = shared_address(b_tiles + stage * B::BYTES);
+        for (int i = 0; i < FRAGMENTS_M; ++i) A::fragment(a_tile, a_place, i, half * 16, a_fragments[half][i]);
 #pragma unroll
-        for (int inner = 0; inner < TILE_K; inner += 16) {
-            uint32_t a_fragments[FRAGMENTS_M][4], b_fragments[FRAGMENTS_N / 2][4];
+        for (int j = 0; j < FRAGMENTS_N / 2; ++j) B::fragment(b_tile, b_place, j, half * 16, b_fragments[half][j]);
+    };
+    // C += A · B
+    const auto multiply = [&](int half) {
 #pragma unroll
-            for (int i = 0; i < FRAGMENTS_M; ++i) A::a_fragment(a_tile, warp_m + i * 16, inner, a_fragments[i]);
+        for (int i = 0; i < FRAGMENTS_M; ++i) {
 #pragma unroll
-            for (int j = 0; j < FRAGMENTS_N / 2; ++j) B::b_fragment(b_tile, warp_n + j * 16, inner, b_fragments[j]);
-#pragma unroll
-            for (int i = 0; i < FRAGMENTS_M; ++i) {
-#pragma unroll
-                for (int j = 0; j < FRAGMENTS_N; ++j) {
-                    mma(accumulators[i][j], a_fragments[i], b_fragments[j / 2][j % 2 * 2],
-                        b_fragments[j / 2][j % 2 * 2 + 1]);
-                }
+            for (int j = 0; j < FRAGMENTS_N; ++j) {
+                mma(accumulators[i][j], a_fragments[half][i], b_fragments[half][j / 2][j % 2 * 2],
+                    b_fragments[half][j / 2][j % 2 * 2 + 1]);
             }
         }
+    };
+    static_assert(TILE_K == 2 * 16);
+
+    // prologue: fill the pipeline
+#pragma unroll
+    for (int stage = 0; stage < STAGES - 1; ++stage) load(range.begin + stage, stage);
+    copy_async_wait<STAGES - 2>();
+    __syncthreads();
+    int stage = 0;
+    if (range.begin < range.end) fetch(stage, 0);
+
+    // main loop: while half of a stage is multiplied, the fragments of the next half are on their way
+    for (int tile = range.begin; tile < range.end; ++tile) {
+        fetch(stage, 1);
+        load(tile + STAGES - 1, stage == 0 ? STAGES - 1 : stage - 1);
+        multiply(0);
+
+        // The next stage has landed for every warp, and all of them have read this one, which the next trip refills.
+        copy_async_wait<STAGES - 2>();
+        __syncthreads();
+        stage = stage + 1 == STAGES ? 0 : stage + 1;
+        if (tile + 1 < range.end) fetch(stage, 0);
+        multiply(1);
     }
     copy_async_wait<0>();
     __syncthreads();

@@ -38,6 +38,7 @@ __device__ __forceinline__ void gemm(const bf16* a, const bf16* b, int m, int n,
     char* stages = smem + warp * STAGES * STAGE;  // [STAGES][A::BYTES + B::BYTES]
 
     float accumulators[TILE / 8][4] = {};
+    const uint32_t a_place = A::a_place(0), b_place = B::b_place(0);
 
     // this warp's tile `i` of k -> smem
     const auto load = [&](int i) {
@@ -66,8 +67,8 @@ __device__ __forceinline__ void gemm(const bf16* a, const bf16* b, int m, int n,
 #pragma unroll
         for (int inner = 0; inner < TILE_K; inner += 16) {
             uint32_t a_fragment[4], b_fragment[4];
-            A::a_fragment(a_tile, 0, inner, a_fragment);
-            B::b_fragment(b_tile, 0, inner, b_fragment);
+            A::fragment(a_tile, a_place, 0, inner, a_fragment);
+            B::fragment(b_tile, b_place, 0, inner, b_fragment);
             mma(accumulators[0], a_fragment, b_fragment[0], b_fragment[1]);
             mma(accumulators[1], a_fragment, b_fragment[2], b_fragment[3]);
         }

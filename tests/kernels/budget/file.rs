@@ -15,7 +15,7 @@ const HEAD: &str = "\
 # machine_code, by architecture
 #   registers  of a thread;  spills  bytes stored and loaded because they ran out (none is allowed);  shared  bytes, static
 #   hmma, ldsm, ldgsts  tensor-core, ldmatrix and cp.async instructions in the SASS;  wide  accesses of 128 bits, cp.async too
-#   hgmma, utmaldg, utmastg  products of a warpgroup, tiles that TMA loads and stores: of compute capability 9.0
+#   hgmma, utmaldg, utmastg  products of a warpgroup, tiles that TMA loads and stores;  fences  MEMBAR of the whole card: of compute capability 9.0
 #   issue_per_hmma, ldsm_per_hmma  instructions and ldmatrix for each tensor-core instruction (HGMMA too), in a trip of the main loop: the
 #       loop that holds the most of them. A trip takes the way with its copies, and else the shortest: no mask, no tail
 #   integer_share  of a trip's instructions, those of integers and addresses

@@ -83,6 +83,9 @@ fn instructions(function: &Function) -> Row {
         row.push(("hgmma", count(&|name| name == "HGMMA")));
         row.push(("utmaldg", count(&|name| name == "UTMALDG")));
         row.push(("utmastg", count(&|name| name == "UTMASTG")));
+        // They wait for the whole card: at the ends of a cluster, and where blocks meet in memory, but not in a main loop.
+        let fences = function.instructions.iter().filter(|one| one.name() == "MEMBAR" && one.has("GPU"));
+        row.push(("fences", Value::from(fences.count() as i64)));
     }
     row
 }

@@ -28,15 +28,20 @@ fn short(_: &Device) {
 pub const MUTANTS: &[Mutant] = mutants! {
     "linear: no barrier between stages":
     "linear" "gemm/bf16.cuh" ["linear_forward", "NAME##_bf16_64"], Bf16, forward, STALE;
-    "copy_async_wait<STAGES - 2>(); __syncthreads();" => "copy_async_wait<STAGES - 2>();"
+    "copy_async_wait<STAGES - 2>(); __syncthreads(); stage = stage" => "copy_async_wait<STAGES - 2>(); stage = stage"
+
+    "linear: no barrier before the first stage":
+    "linear" "gemm/bf16.cuh" ["linear_forward", "NAME##_bf16_64"], Bf16, forward, STALE;
+    "copy_async_wait<STAGES - 2>(); __syncthreads(); int stage = 0;" => "copy_async_wait<STAGES - 2>(); int stage = 0;"
 
     "linear: one copy too few is waited for":
     "linear" "gemm/bf16.cuh" ["linear_forward", "NAME##_bf16_64"], Bf16, forward, STALE;
-    "copy_async_wait<STAGES - 2>();" => "copy_async_wait<STAGES - 1>();"
+    "copy_async_wait<STAGES - 2>(); __syncthreads(); stage = stage" =>
+    "copy_async_wait<STAGES - 1>(); __syncthreads(); stage = stage"
 
     "linear: a stage is refilled while it is read":
     "linear" "gemm/bf16.cuh" ["linear_forward", "NAME##_bf16_64"], Bf16, forward, STALE;
-    "load(tile + STAGES - 1);" => "load(tile + STAGES);"
+    "stage == 0 ? STAGES - 1 : stage - 1" => "stage"
 
     "linear: swizzle of narrow rows leaves the row":
     "linear" "gemm/bf16.cuh" ["linear_forward", "NAME##_bf16_64"], Bf16, forward, STALE;
@@ -59,8 +64,20 @@ pub const MUTANTS: &[Mutant] = mutants! {
     "min(split.end * EACH, blocks_of(k, TILE_K))" => "min(split.end * EACH, k / TILE_K)"
 
     "linear: columns past the row's end are read":
+    "linear" "gemm/bf16.cuh" ["linear_transposed", "NAME##_bf16_64"], Bf16, transposed, Found::Elsewhere;
+    "const uint32_t there = left > 0 ? inside : 0;" => "const uint32_t there = inside;"
+
+    "linear: rows past the last k are read":
+    "linear" "gemm/bf16.cuh" ["linear_forward", "NAME##_bf16_64"], Bf16, forward, Found::Elsewhere;
+    "MAJOR == Major::K || left > i * APART" => "true"
+
+    "linear: the second half of a stage's columns is the first":
     "linear" "gemm/bf16.cuh" ["linear_transposed", "NAME##_bf16_64"], Bf16, transposed, WRONG;
-    "const bool valid = inside && column < columns;" => "const bool valid = inside;"
+    "place ^ k / 8 * 16" => "place"
+
+    "linear: steps along swizzled rows are added":
+    "linear" "gemm/bf16.cuh" ["linear_forward", "NAME##_bf16_64"], Bf16, forward, STALE;
+    "place ^ i * 2 * 16" => "place + i * 2 * 16"
 
     "linear of odd widths: columns past the row's end are read":
     "linear" "gemm/bf16.cuh" ["linear_transposed", "NAME##_bf16_odd"], Bf16,
@@ -73,7 +90,7 @@ pub const MUTANTS: &[Mutant] = mutants! {
 
     "linear: a pair of fragments is one twice":
     "linear" "gemm/bf16.cuh" ["linear_forward", "NAME##_bf16_64"], Bf16, forward, WRONG;
-    "b_fragments[j / 2][j % 2 * 2 + 1]" => "b_fragments[j / 2][j % 2 * 2]"
+    "b_fragments[half][j / 2][j % 2 * 2 + 1]" => "b_fragments[half][j / 2][j % 2 * 2]"
 
     "linear: the staging tile is written while operands are read":
     "linear" "gemm/bf16.cuh" ["linear_forward", "NAME##_bf16_64"], Bf16, forward, STALE;
@@ -94,7 +111,7 @@ pub const MUTANTS: &[Mutant] = mutants! {
 
     "linear: copies past the last tile are not waited for":
     "linear" "gemm/bf16.cuh" ["linear_forward", "NAME##_bf16_64"], Bf16,
-    forward, Found::Equivalent("Past the last tile nothing is copied: the groups that are left are empty.");
+    forward, STALE;
     "copy_async_wait<0>();" => ""
 
     "linear: the offset of a split's sums in 32 bits":
@@ -102,11 +119,11 @@ pub const MUTANTS: &[Mutant] = mutants! {
     far::linear_bf16, Found::Elsewhere;
     "static_cast<size_t>(blockIdx.z) * m * n" => "static_cast<int>(blockIdx.z * m * n)"
 
-    "linear: the offset of an operand's row in 32 bits":
+    "linear: the step from a tile to the next in bytes of 32 bits":
     "linear" "gemm/bf16.cuh" ["linear_forward", "linear_weight", "NAME##_bf16_64"], Bf16,
     far::linear_bf16, Found::Elsewhere;
-    "static_cast<size_t>(inside ? first_row + row : 0) * columns + column" =>
-    "static_cast<int>((inside ? first_row + row : 0) * static_cast<unsigned>(columns)) + column"
+    "source += next;" =>
+    "source = reinterpret_cast<const bf16*>(reinterpret_cast<const char*>(source) + static_cast<int>(2 * next));"
 
     "linear_weights bf16: the second part is loaded while the first is stored":
     "linear" "gemm/bf16.cuh" ["KERNEL_WEIGHTS(linear_weights_bf16_128,"], Bf16, weights_in_parts, STALE;
