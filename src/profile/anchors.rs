@@ -26,9 +26,6 @@ const KINDS: [(&[&str], f64); 17] = [
     (&["DMUL", "DADD", "DFMA"], 0.3),
 ];
 
-/// The same for the number of all instructions.
-pub const OF_ALL: f64 = 0.03;
-
 /// Number of kinds.
 pub const COUNT: usize = KINDS.len();
 

@@ -183,17 +183,46 @@ fn setting<'a>(card: &'a Card, input: &Input<'_>, at_once: f64) -> Setting<'a> {
     Setting { card, tensor_rate: tensor_rate(card, input.code), global, at_once }
 }
 
-/// Clocks from the beginning of the blocks that a multiprocessor holds at once to that of the next ones. Blocks hide one another's first
-/// copies and last stores as far as the others take longer than these; a block alone has them on top.
+/// Clocks from the beginning of the blocks that a multiprocessor holds at once to that of the next ones: those of the warps that take
+/// longest, and never less than the tensor cores or the pipe that is needed most (`asked`, for a block). Blocks hide one another's first copies
+/// and last stores as far as the others take longer than these; a block alone has them on top.
 fn period(input: &Input<'_>, setting: Setting<'_>, work: &[WarpWork], asked: [f64; 2]) -> f64 {
     let Input { counts, code, .. } = input;
-    let all = queue(counts, work, asked, setting.at_once);
-    let lone = Setting { at_once: setting.at_once.min(1.0), ..setting };
+    let of = |work: &[WarpWork], blocks: f64| {
+        let asked = asked.map(|clocks| clocks * blocks);
+        work.iter().map(|work| queue(work, asked)).fold(asked[0].max(asked[1]), f64::max)
+    };
+    let all = of(work, setting.at_once);
     let edges = edges(counts, setting, work);
     if setting.at_once <= 1.0 {
         return all + edges;
     }
-    all.max(queue(counts, &works(counts, code, lone), asked, lone.at_once) + edges)
+    let lone = works(counts, code, Setting { at_once: 1.0, ..setting });
+    all.max(of(&lone, 1.0) + edges)
+}
+
+/// Clocks until warps that take turns are done. They queue for the tensor cores and for the pipe that is needed most, of which all of them
+/// together ask `tensor` and `pipe`, and wait apart from that.
+///
+/// That is a closed network of queues, solved by mean values (Reiser and Lavenberg, "Mean-value analysis of closed multichain queuing
+/// networks", 1980): with a single warp it is that warp's own time, with many it is that of the fullest queue.
+fn queue(work: &WarpWork, [tensor, pipe]: [f64; 2]) -> f64 {
+    let [tensor, pipe] = [tensor, pipe].map(|clocks| clocks / work.in_turn);
+    // What a warp does beside its own products is nothing that others wait for.
+    let tensor = tensor.min(work.alone);
+    let pipe = pipe.min(work.alone - tensor);
+    let waits = work.alone - tensor - pipe;
+
+    // One warp more at a time; the last one may be a part.
+    let mut lengths = [0.0; 2];
+    let mut total = work.alone;
+    for number in 1..=work.in_turn.ceil() as u32 {
+        let number = f64::from(number).min(work.in_turn);
+        let times = [tensor * (1.0 + lengths[0]), pipe * (1.0 + lengths[1])];
+        total = waits + times[0] + times[1];
+        lengths = times.map(|time| number * time / total);
+    }
+    total
 }
 
 /// Clocks of a block in which it does nothing else: until the first of its asynchronous copies is there, and until the last of what it
@@ -208,39 +237,6 @@ fn edges(counts: &LaunchCounts, Setting { card, global, .. }: Setting<'_>, work:
     first + of_block(counts.l2_written, most(|work| work.drains))
 }
 
-/// Clocks until the warps of the blocks that a multiprocessor holds at once are done. Those that go in step have been gone through together;
-/// others queue for tensor cores and for the pipe that they need most, and wait apart from that.
-///
-/// That is a closed network of queues, solved by mean values (Reiser and Lavenberg, "Mean-value analysis of closed multichain queuing
-/// networks", 1980): with a single warp it is that warp's own time, with many it is that of the fullest queue.
-fn queue(counts: &LaunchCounts, work: &[WarpWork], [tensor, pipe]: [f64; 2], at_once: f64) -> f64 {
-    let longest = work.iter().map(|work| work.alone).fold(0.0, f64::max);
-    if longest == 0.0 {
-        return (tensor + pipe) * at_once;
-    }
-    if work.iter().all(|work| work.in_step) {
-        return longest;
-    }
-
-    // Warps of a scheduler, those that do little as the part that they do.
-    let weigh = |(group, work): (&Warpgroup, &WarpWork)| group.warps / SCHEDULERS * work.alone / longest;
-    let warps = (at_once * counts.warpgroups.iter().zip(work).map(weigh).sum::<f64>()).max(1.0);
-    // What each asks of the two queues, and how long it waits besides.
-    let [tensor, pipe] = [tensor, pipe].map(|clocks| clocks * at_once / warps);
-    let waits = (longest - tensor - pipe).max(0.0);
-
-    // One warp more at a time; the last one may be a part.
-    let mut lengths = [0.0; 2];
-    let mut total = longest;
-    for number in 1..=warps.ceil() as u32 {
-        let number = f64::from(number).min(warps);
-        let times = [tensor * (1.0 + lengths[0]), pipe * (1.0 + lengths[1])];
-        total = waits + times[0] + times[1];
-        lengths = times.map(|time| number * time / total);
-    }
-    total
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -251,6 +247,19 @@ mod tests {
         assert_eq!(busiest(133.0, 132.0, 1.0), 2.0);
         assert_eq!(busiest(133.0, 132.0, 2.0), 2.0);
         assert_eq!(busiest(264.0 * 3.0 + 1.0, 132.0, 2.0), 7.0);
+    }
+
+    #[test]
+    fn warps_in_turn_wait_for_the_fullest_queue_or_for_themselves() {
+        let queued = |alone, in_turn, asked| queue(&WarpWork { alone, in_turn, ..WarpWork::default() }, asked);
+        // One is in step with all, whatever they ask together.
+        assert_eq!(queued(100.0, 1.0, [60.0, 30.0]), 100.0);
+        // Two that do nothing but multiply take as long as their products, two that only wait as long as one.
+        assert!((queued(100.0, 2.0, [200.0, 0.0]) - 200.0).abs() < 1e-9);
+        assert!((queued(100.0, 2.0, [0.0, 0.0]) - 100.0).abs() < 1e-9);
+        // And in between.
+        let between = queued(100.0, 2.0, [100.0, 40.0]);
+        assert!(between > 100.0 && between < 140.0, "{between}");
     }
 
     #[test]

@@ -98,6 +98,24 @@ impl References {
         Ok(memory)
     }
 
+    /// The bytes that are read and written of each buffer, in the order in which it is first referred to; `touched`: whether each reference is
+    /// read, and is written. Several to one buffer lie in one another, as each goes on to its end.
+    pub fn moved(&self, touched: &[(bool, bool)]) -> Vec<(u64, [f64; 2])> {
+        let mut moved: Vec<(u64, [f64; 2])> = Vec::new();
+        for (reference, (read, written)) in self.0.iter().zip(touched).filter(|(_, (read, written))| *read || *written)
+        {
+            let place = moved.iter().position(|(buffer, _)| *buffer == reference.buffer).unwrap_or_else(|| {
+                moved.push((reference.buffer, [0.0; 2]));
+                moved.len() - 1
+            });
+            let bytes = reference.bytes as f64;
+            let most = &mut moved[place].1;
+            *most =
+                [(most[0], *read), (most[1], *written)].map(|(most, moves)| if moves { most.max(bytes) } else { most });
+        }
+        moved
+    }
+
     /// Whether each was read, and was written.
     pub fn touched(&self, pages: &Pages) -> Vec<(bool, bool)> {
         self.0.iter().map(|reference| pages.touched(reference.address, reference.bytes)).collect()
@@ -128,4 +146,13 @@ pub fn blur(launch: &TracedLaunch, parameters: &mut [u8]) {
             parameters[at..at + 8].copy_from_slice(&blurred.to_le_bytes());
         }
     }
+}
+
+#[test]
+fn several_references_to_a_buffer_move_it_once() {
+    let reference = |buffer, offset: u64| Reference { address: buffer + offset, bytes: 1000 - offset, buffer };
+    let references = References(vec![reference(0, 0), reference(5000, 0), reference(0, 400), reference(0, 600)]);
+    let moved = references.moved(&[(true, false), (false, true), (true, false), (false, true)]);
+    assert_eq!(moved, [(0, [1000.0, 400.0]), (5000, [0.0, 1000.0])]);
+    assert!(references.moved(&[(false, false); 4]).is_empty());
 }

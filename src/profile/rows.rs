@@ -220,15 +220,13 @@ impl<'t> Groups<'t> {
         let key = key(launch);
         let counts = counted.get(&key)?;
 
-        // Each buffer that it refers to passes once between memory and L2, unless it is there already.
+        // Each buffer that it refers to, by however many parameters, passes once between memory and L2, unless it is there already.
+        let references = References::of(launch, trace);
         let mut dram = [0.0; 2];
-        for (reference, (read, written)) in References::of(launch, trace).0.iter().zip(&counts.touched) {
-            let bytes = reference.bytes as f64;
-            if *read || *written {
-                let there = cache.touch(reference.buffer, bytes);
-                dram[0] += if *read && !there { bytes } else { 0.0 };
-                dram[1] += if *written { bytes } else { 0.0 };
-            }
+        for (buffer, [read, written]) in references.moved(&counts.touched) {
+            let there = cache.touch(buffer, read.max(written));
+            dram[0] += if there { 0.0 } else { read };
+            dram[1] += written;
         }
         let dram = [dram[0].min(counts.l2_read), dram[1].min(counts.l2_written)];
 

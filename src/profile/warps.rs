@@ -5,7 +5,7 @@ use super::card::{ALU_LANES, Card, MEMORY_LANES, SCHEDULERS, SPECIAL_LANES};
 use super::counting::{LaunchCounts, Warpgroup};
 use super::machine_code::flow::{Block, blocks};
 use super::machine_code::frequencies::{Anchor, frequencies};
-use super::machine_code::instruction::Instruction;
+use super::machine_code::instruction::{Instruction, Order};
 use super::machine_code::pipes::{PIPES, Pipe, latency, pipe};
 
 /// What one warp of a warpgroup does.
@@ -13,12 +13,10 @@ use super::machine_code::pipes::{PIPES, Pipe, latency, pipe};
 pub struct WarpWork {
     /// Instructions by unit, in the order of [`PIPES`].
     pub by_pipe: [f64; PIPES.len()],
-    /// Warps of a scheduler that go in step: all that a multiprocessor holds at once where all do the same, else 1.
-    pub team: f64,
-    /// Whether it goes in step with all others.
-    pub in_step: bool,
-    /// Clocks from its first instruction to its last, with nobody on its scheduler but those that go in step with it.
+    /// Clocks from its first instruction to its last, with nobody on its scheduler but the warps that go in step with it.
     pub alone: f64,
+    /// Warps of its scheduler that do the same, but not in step: warpgroups that give one another turns. Else 1.
+    pub in_turn: f64,
     /// How often it starts asynchronous copies to shared memory at the place where it does so most: a loop's trips.
     pub fills: f64,
     /// The same of stores to memory.
@@ -40,9 +38,9 @@ pub struct Setting<'a> {
 
 /// What a warp of each warpgroup does. Without machine code nothing is known of it.
 ///
-/// Where all warps do the same they go in step: they begin together, and a scheduler gives each an equal share of what they all need, so
-/// that they come to the same place at the same time, and the tensor cores are idle while all of them are in a softmax. Only kernels whose
-/// warps have parts of their own (producers; consumers that take turns) keep different units busy at once.
+/// Warps that do the same go in step: they begin together, and a scheduler gives each an equal share of what they all need, so that they
+/// come to the same place at the same time, and the tensor cores are idle while all of them are in a softmax. Warpgroups that give one another
+/// turns at barriers do not: one multiplies while the other does not.
 pub fn works(counts: &LaunchCounts, code: &[Instruction], setting: Setting<'_>) -> Vec<WarpWork> {
     let Setting { card, tensor_rate, global, at_once } = setting;
     let flow = blocks(code);
@@ -53,13 +51,12 @@ pub fn works(counts: &LaunchCounts, code: &[Instruction], setting: Setting<'_>) 
     };
     let in_blocks: Vec<Vec<u32>> =
         (0..anchors::COUNT).map(|kind| flow.iter().map(|block| of_block(block, kind)).collect()).collect();
-    let warps: f64 = counts.warpgroups.iter().map(|group| group.warps).sum();
-
-    let alike = are_alike(&counts.warpgroups);
     let shared = SCHEDULERS * served(counts);
+
     let of_group = |group: &Warpgroup| {
         let runs = runs(&flow, &in_blocks, group);
-        let mut work = WarpWork { team: 1.0, in_step: alike, ..WarpWork::default() };
+        let mut work = WarpWork::default();
+        let mut gives_turns = false;
         for (block, runs) in flow.iter().zip(&runs) {
             for instruction in &code[block.instructions.clone()] {
                 work.by_pipe[pipe(instruction.name) as usize] += runs;
@@ -68,19 +65,20 @@ pub fn works(counts: &LaunchCounts, code: &[Instruction], setting: Setting<'_>) 
                     "STG" | "UTMASTG" => work.drains = work.drains.max(*runs),
                     _ => {}
                 }
+                gives_turns |= instruction.order == Order::Arrives && *runs > 0.5;
             }
         }
-        if alike {
-            work.team = (at_once * warps / SCHEDULERS).ceil().max(1.0);
-        }
+        let same = counts.warpgroups.iter().filter(|other| does_the_same(group, other));
+        let all = at_once * same.map(|other| other.warps).sum::<f64>() / SCHEDULERS;
+        let team = if gives_turns { (group.warps / SCHEDULERS).ceil() } else { all.ceil() }.max(1.0);
+        work.in_turn = if gives_turns { (all / team).max(1.0) } else { 1.0 };
 
         // A matrix product of a warp keeps the tensor cores of its scheduler busy, one of a warpgroup all four.
         let products = work.by_pipe[Pipe::Tensor as usize] * group.warps.max(1.0);
         let product = if products > 0.0 { group.tensor_flops / products * SCHEDULERS / tensor_rate } else { 0.0 };
         let times = Times { global, shared, busy: PIPES.map(|pipe| busy(card, pipe, product)) };
-        for (block, runs) in flow.iter().zip(&runs) {
-            work.alone += runs * clocks(&code[block.instructions.clone()], &times, work.team as usize);
-        }
+        let parts = parts(&flow, &runs);
+        work.alone = parts.iter().map(|part| part.clocks(&flow, code, &times, team as usize)).sum();
         work
     };
     counts.warpgroups.iter().map(of_group).collect()
@@ -93,10 +91,7 @@ fn runs(flow: &[Block], in_blocks: &[Vec<u32>], group: &Warpgroup) -> Vec<f64> {
         counted: group.anchors.get(kind).copied().unwrap_or(0.0),
         weight: anchors::weight(kind),
     };
-    let mut anchors: Vec<Anchor> = in_blocks.iter().enumerate().map(anchor).collect();
-    // In all there are about as many instructions as in the PTX: what tells ways apart that have no anchor.
-    let all = flow.iter().map(|block| block.instructions.len() as u32).collect();
-    anchors.push(Anchor { in_block: all, counted: group.ptx_instructions, weight: anchors::OF_ALL });
+    let anchors: Vec<Anchor> = in_blocks.iter().enumerate().map(anchor).collect();
     frequencies(flow, &anchors)
 }
 
@@ -111,15 +106,72 @@ fn served(counts: &LaunchCounts) -> f64 {
 /// Instructions of warps that go to shared memory.
 const SHARED: [&str; 5] = ["LDS", "LDSM", "STS", "STSM", "LDGSTS"];
 
-/// Whether all warpgroups do the same: none is a producer, and none takes its turns with another.
-fn are_alike(groups: &[Warpgroup]) -> bool {
-    let near = |a: f64, b: f64| (a - b).abs() <= 0.05 * a.max(b).max(1.0);
-    groups.iter().all(|group| near(group.ptx_instructions, groups[0].ptx_instructions))
+/// Whether two warpgroups have the same part: neither is a producer for the other.
+fn does_the_same(one: &Warpgroup, other: &Warpgroup) -> bool {
+    let [a, b] = [one, other].map(|group| group.ptx_instructions);
+    (a - b).abs() <= 0.05 * a.max(b).max(1.0)
 }
 
-/// Clocks from a basic block's first instruction to the end of its last, of so many warps of a scheduler that begin it together. Each
+/// Basic blocks that a warp goes through equally often, one after another: a loop's body where that is often.
+struct Part {
+    blocks: Vec<usize>,
+    runs: f64,
+    /// How often it is come to from elsewhere.
+    entries: f64,
+}
+
+/// The parts of a kernel in the order of its code. A block that is run less often and can be passed by (a mask at the edge, an mbarrier that is
+/// waited for again) does not divide a part.
+fn parts(flow: &[Block], runs: &[f64]) -> Vec<Part> {
+    let is_near = |a: f64, b: f64| (a - b).abs() <= 0.05 * a.max(b);
+    let mut parts: Vec<Part> = Vec::new();
+    let mut open: Option<Part> = None;
+    let mut before = 1.0;
+    for (number, &runs_here) in runs.iter().enumerate().filter(|(_, runs)| **runs > 0.01) {
+        match &mut open {
+            Some(part) if is_near(part.runs, runs_here) => {
+                part.blocks.push(number);
+                continue;
+            }
+            Some(part) if runs_here < part.runs => {
+                let last = *part.blocks.last().expect("a part has a block");
+                let goes_on = |next: &usize| *next > number && is_near(runs[*next], part.runs);
+                if flow[last].next.iter().any(goes_on) {
+                    parts.push(Part { blocks: vec![number], runs: runs_here, entries: runs_here });
+                    continue;
+                }
+            }
+            _ => {}
+        }
+        if let Some(part) = open.replace(Part { blocks: vec![number], runs: runs_here, entries: runs_here.min(before) })
+        {
+            parts.push(part);
+        }
+        before = runs_here;
+    }
+    parts.extend(open);
+    parts
+}
+
+impl Part {
+    /// Clocks of all its runs. Where one follows another, what that one leaves in flight goes on.
+    fn clocks(&self, flow: &[Block], code: &[Instruction], times: &Times, team: usize) -> f64 {
+        let body: Vec<Instruction> =
+            self.blocks.iter().flat_map(|block| code[flow[*block].instructions.clone()].iter().copied()).collect();
+        let of = |trips: usize| clocks(&body.repeat(trips), times, team);
+        let trips = self.runs / self.entries;
+        if trips < 2.0 {
+            return self.runs * of(1);
+        }
+        let [two, three] = [2, 3].map(of);
+        self.entries * (two + (trips - 2.0) * (three - two))
+    }
+}
+
+/// Clocks from the first instruction of a piece of code to the end of its last, of so many warps of a scheduler that begin it together. Each
 /// instruction stalls the next of its warp as its control bits ask, and waits for the barriers of those whose time is not fixed; each finds
-/// its unit free or waits for it, and one is issued in a clock. Matrix products of a warpgroup are waited for.
+/// its unit free or waits for it, and one is issued in a clock. Matrix products of warpgroups go on beside their warps until these wait for
+/// their groups.
 fn clocks(code: &[Instruction], times: &Times, warps: usize) -> f64 {
     let mut team = vec![Progress::default(); warps.max(1)];
     let (mut free, mut slot) = ([0.0_f64; PIPES.len()], 0.0_f64);
@@ -129,7 +181,9 @@ fn clocks(code: &[Instruction], times: &Times, warps: usize) -> f64 {
             let instruction = code.get(warp.next)?;
             let barriers = (0..6).filter(|barrier| instruction.waits >> barrier & 1 == 1);
             let now = barriers.fold(warp.now, |now, barrier| now.max(warp.ready[barrier]));
-            Some((place, instruction, now.max(free[pipe(instruction.name) as usize]).max(slot)))
+            let now = if let Order::Leaves(groups) = instruction.order { now.max(warp.left(groups)) } else { now };
+            let unit = if is_beside(instruction) { 0.0 } else { free[pipe(instruction.name) as usize] };
+            Some((place, instruction, now.max(unit).max(slot)))
         };
         let behind = |place: usize| team[place].next;
         let first = |a: &(usize, &Instruction, f64), b: &(usize, &Instruction, f64)| {
@@ -140,27 +194,46 @@ fn clocks(code: &[Instruction], times: &Times, warps: usize) -> f64 {
 
         let unit = pipe(instruction.name) as usize;
         let warp = &mut team[place];
-        free[unit] = now + times.busy[unit].max(if SHARED.contains(&instruction.name) { times.shared } else { 0.0 });
+        free[unit] = now.max(free[unit])
+            + times.busy[unit].max(if SHARED.contains(&instruction.name) { times.shared } else { 0.0 });
         slot = now + 1.0;
         if let Some(barrier) = instruction.write_barrier {
             warp.ready[usize::from(barrier)] = now + latency(instruction.name, times.global);
         }
-        let done = if instruction.name == "HGMMA" { free[unit] } else { now };
-        warp.now = done + f64::from(instruction.stall.max(1));
+        if instruction.order == Order::EndsGroup {
+            warp.groups.push(free[unit]);
+        }
+        warp.now = now + f64::from(instruction.stall.max(1));
         warp.next += 1;
     }
     team.iter().map(|warp| warp.now).chain(free).fold(0.0, f64::max)
 }
 
-/// How far a warp is in a basic block.
+/// Whether an instruction's work goes on beside its warp.
+fn is_beside(instruction: &Instruction) -> bool {
+    matches!(instruction.name, "HGMMA" | "IGMMA" | "QGMMA")
+}
+
+/// How far a warp is in a piece of code.
 #[derive(Clone, Default)]
 struct Progress {
     next: usize,
     now: f64,
+    /// When each of its barriers is released.
     ready: [f64; 6],
+    /// When each of its groups of matrix products is done.
+    groups: Vec<f64>,
 }
 
-/// What the clocks of a block hang on.
+impl Progress {
+    /// When at most so many groups are in flight.
+    fn left(&self, groups: u8) -> f64 {
+        let done = self.groups.len().saturating_sub(usize::from(groups));
+        self.groups[..done].last().copied().unwrap_or(0.0)
+    }
+}
+
+/// What the clocks of a piece of code hang on.
 struct Times {
     /// Until a load from beyond the multiprocessor is there.
     global: f64,
@@ -198,6 +271,7 @@ mod tests {
             stall,
             write_barrier,
             waits,
+            order: Order::None,
         }
     }
 
@@ -212,5 +286,45 @@ mod tests {
         // A product keeps the tensor cores for 16 clocks, whoever asks.
         let product = [instruction("HMMA", 2, None, 0), instruction("HMMA", 2, None, 0)];
         assert_eq!([1, 2].map(|warps| clocks(&product, &times, warps)), [32.0, 64.0]);
+    }
+
+    #[test]
+    fn products_of_a_warpgroup_go_on_beside_it_until_it_waits_for_them() {
+        let card = Card::named("h100").unwrap();
+        let times = Times { global: 400.0, shared: 0.0, busy: PIPES.map(|pipe| busy(&card, pipe, 128.0)) };
+        let ordered = |name, order| Instruction { order, ..instruction(name, 1, None, 0) };
+        let product = ordered("HGMMA", Order::EndsGroup);
+        let sums = [instruction("FADD", 10, None, 0); 5];
+        let waits = |groups| ordered("WARPGROUP", Order::Leaves(groups));
+
+        // 50 clocks of sums beside a product of 128, which is waited for or not.
+        let first = [&[product][..], &sums, &[waits(0)], &sums].concat();
+        assert_eq!(clocks(&first, &times, 1), 128.0 + 1.0 + 50.0);
+        assert_eq!(clocks(&[&[product][..], &sums, &[waits(1)], &sums].concat(), &times, 1), 128.0);
+
+        // A loop that leaves one in flight is as long as its products; one that leaves none waits for its sums too.
+        let flow = [Block { instructions: 0..7, next: vec![0], ends: true }];
+        let trip = |groups| {
+            let code = [&[product, waits(groups)][..], &sums].concat();
+            let of = |runs| Part { blocks: vec![0], runs, entries: 1.0 }.clocks(&flow, &code, &times, 1);
+            of(101.0) - of(100.0)
+        };
+        assert_eq!([1, 0].map(trip), [128.0, 128.0 + 1.0 + 50.0]);
+    }
+
+    #[test]
+    fn a_detour_does_not_divide_a_loop() {
+        // 0 leads into a loop of 1, 3 and 4, which passes 2 by but for once; 5 is behind it.
+        let next = [vec![1], vec![2, 3], vec![3], vec![4], vec![1, 5], vec![]];
+        let block = |(number, next): (usize, &Vec<usize>)| Block {
+            instructions: number..number + 1,
+            next: next.clone(),
+            ends: next.is_empty(),
+        };
+        let flow: Vec<Block> = next.iter().enumerate().map(block).collect();
+        let found = parts(&flow, &[1.0, 64.0, 1.0, 64.0, 63.0, 1.0]);
+        let found: Vec<_> = found.iter().map(|part| (part.blocks.clone(), part.runs, part.entries)).collect();
+        let expected = [(vec![0], 1.0, 1.0), (vec![2], 1.0, 1.0), (vec![1, 3, 4], 64.0, 1.0), (vec![5], 1.0, 1.0)];
+        assert_eq!(found, expected);
     }
 }

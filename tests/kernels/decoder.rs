@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use cudasim::fatbin::{self, Entry};
 use igpt_engine::device::cuda::kernel::{KERNELS, MODULES};
 use igpt_engine::profile::machine_code::flow::blocks;
-use igpt_engine::profile::machine_code::instruction::{BYTES, Instruction, UNKNOWN, decode};
+use igpt_engine::profile::machine_code::instruction::{BYTES, Instruction, Order, UNKNOWN, decode};
 use test_support::sass::listings;
 use test_support::{in_turn, skipped, tries_all};
 
@@ -18,6 +18,19 @@ const PARTS: usize = 3;
 /// An opcode without its modifiers.
 fn name(listed: &str) -> &str {
     listed.split('.').next().unwrap_or_default()
+}
+
+/// What an instruction says of the order of others' work, by its text.
+fn order(opcode: &str, operands: &str) -> Order {
+    match name(opcode) {
+        "HGMMA" if operands.ends_with("gsb0") => Order::EndsGroup,
+        "WARPGROUP" if opcode.contains("DEPBAR") => {
+            let count = operands.rsplit("0x").next().and_then(|count| u8::from_str_radix(count, 16).ok());
+            Order::Leaves(count.unwrap_or_else(|| panic!("{opcode} {operands}")))
+        }
+        "BAR" if opcode.contains("ARV") => Order::Arrives,
+        _ => Order::None,
+    }
 }
 
 /// Of all modules in every run, other than the comparison below: a kernel's new instruction is new to the decoder as well.
@@ -66,6 +79,7 @@ fn machine_code_is_read_as_cuobjdump_reads_it() {
                     // A call goes on behind itself only where it is not taken.
                     let falls_through = theirs.falls_through() && (theirs.callee().is_none() || ours.is_guarded);
                     assert_eq!(ours.falls_through, falls_through, "{place}");
+                    assert_eq!(ours.order, order(&theirs.opcode, &theirs.operands), "{place}");
                     *compared.entry(ours.name).or_default() += 1;
                 }
                 let reached = blocks(&code);

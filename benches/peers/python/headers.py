@@ -1,4 +1,4 @@
-"""Kernels that are headers of C++: FlashAttention-2, with its own host code, compiled to PTX and machine code."""
+"""Kernels that are headers of C++: CUTLASS's GEMMs and FlashAttention-2, with their own host code, compiled to PTX and machine code."""
 
 import ctypes
 import hashlib
@@ -25,9 +25,16 @@ class Programs(native.Programs):
 
     def command(self, file):
         source = HERE.parent / "cuda" / file
-        headers = Path(self.flash)
-        flags = [*native.FLAGS, f"-gencode=arch=compute_{self.arch},code=[sm_{self.arch},compute_{self.arch}]", "--compress-mode=none"]
-        flags += [f"-I{HERE.parent / 'cuda/torch'}", f"-I{headers / 'csrc/flash_attn/src'}", f"-I{headers / 'csrc/cutlass/include'}"]
+        cutlass = "cutlass" in file
+        target = "90a" if cutlass else str(self.arch)
+        flags = [*native.FLAGS, f"-gencode=arch=compute_{target},code=[sm_{target},compute_{target}]", "--compress-mode=none"]
+        if cutlass:
+            headers = self.cutlass_headers()
+            flags += [f"-I{native.HERE / 'cuda'}", f"-I{headers}", f"-I{headers.parent / 'tools/util/include'}"]
+            flags += ["-DCUTLASS_ENABLE_DIRECT_CUDA_DRIVER_CALL=1"]
+        else:
+            headers = Path(self.flash)
+            flags += [f"-I{HERE.parent / 'cuda/torch'}", f"-I{headers / 'csrc/flash_attn/src'}", f"-I{headers / 'csrc/cutlass/include'}"]
         return [self.nvcc, *flags, str(source)]
 
     def output(self, file):
@@ -61,6 +68,28 @@ def recorded(device, call):
         binary.rename(name)
         device.launches.append({**launch, "fatbin": str(name)})
     path.unlink()
+
+
+class Problem(ctypes.Structure):
+    """`Problem` of cutlass3.h."""
+
+    _fields_ = [
+        *[(name, ctypes.c_int) for name in ("m", "n", "k", "batches")],
+        *[(name, ctypes.c_float) for name in ("alpha", "beta")],
+        *[(name, ctypes.c_void_p) for name in ("a", "b", "c", "d")],
+    ]
+
+
+@case("cutlass/cooperative/2048", 90, (2048, 2048, 2048), 4, 2, file="cutlass_gemm.cu")
+@case("cutlass/cooperative/4096", 90, (4096, 4096, 4096), 8, 1, file="cutlass_gemm.cu")
+@case("cutlass/cooperative/8192", 90, (8192, 8192, 8192), 8, 0, file="cutlass_gemm.cu")
+@case("cutlass/cooperative/model-m-up", 90, (16384, 4096, 1024), 8, 0, file="cutlass_gemm.cu")
+def gemm(device, shape, swizzle, raster):
+    m, n, k = shape
+    a, b, d = device.allocate((m, k), F16), device.allocate((k, n), F16), device.allocate((m, n), F16)
+    problem = Problem(m, n, k, 1, 1.0, 0.0, a.address.value, b.address.value, d.address.value, d.address.value)
+    recorded(device, lambda: device.program.cooperative(ctypes.byref(problem), swizzle, raster))
+    yield "128x256x64, cluster 1x1"
 
 
 @case("flash2/forward/model-m", 90, 16, 1024, 8, 128, True, file="flash2.cu")

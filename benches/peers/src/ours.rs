@@ -29,7 +29,7 @@ const PAIRINGS: [Pairing; 3] = [
         preset: Preset::M,
         images: 16,
         ours: "linear_activate_sm90",
-        peers: &["gluon/pipelined/model-m-up"],
+        peers: &["gluon/pipelined/model-m-up", "cutlass/cooperative/model-m-up"],
     },
     Pairing {
         what: "M, 16 images: up-projection of the MLP",

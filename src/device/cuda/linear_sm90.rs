@@ -35,8 +35,8 @@ enum Major {
 }
 
 /// Terms from which sums are long where a tile is only stored, and where it is activated and two are stored. By `igpt-engine profile` on an
-/// H100 the forms are level at a width of 512 where tiles are stored (18 GFLOP in 32 µs in either), and where they are activated between 1,024
-/// (up-projection of M at 16 images: 267 µs cooperative, 251 in turns) and 1,536 (of L: 521 and 527 µs).
+/// H100 the forms are level at a width of 512 where tiles are stored (S's projection at 32 images: 33 µs in either), and where they are
+/// activated between 1,024 (M's up-projection at 16 images: 266 µs cooperative, 257 in turns) and 1,536 (L's: 525 and 535).
 const STORED: usize = 512;
 const ACTIVATED: usize = 1536;
 

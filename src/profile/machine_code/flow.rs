@@ -79,6 +79,7 @@ fn comes_back(code: &[Instruction], call: &Instruction) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use super::super::instruction::Order;
     use super::*;
 
     fn code(text: &[(&'static str, bool, Option<usize>)]) -> Vec<Instruction> {
@@ -91,6 +92,7 @@ mod tests {
             stall: 1,
             write_barrier: None,
             waits: 0,
+            order: Order::None,
         };
         text.iter().map(decode).collect()
     }

@@ -8,6 +8,9 @@
 //! bits   0..9  opcode   9..12 form   12..15 guard, of which 15 negates   105..109 stall   109 yield   110..113 write barrier
 //!      113..116 read barrier   116..122 barriers waited for
 //! ```
+//!
+//! Read off `nvdisasm` too: bits 84..87 of HGMMA are 0 where it ends a group (`gsb0`); of WARPGROUP.DEPBAR (bit 47) bits 72..80 are how many
+//! groups may be in flight; of BAR bit 77 is `.ARV`.
 
 /// Bytes of an instruction.
 pub const BYTES: usize = 16;
@@ -31,6 +34,22 @@ pub struct Instruction {
     pub write_barrier: Option<u8>,
     /// The barriers that it waits for, a bit each.
     pub waits: u8,
+    /// What it says of the order of work that goes on beside the warp.
+    pub order: Order,
+}
+
+/// What an instruction says of the order of work that goes on beside its warp.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Order {
+    /// Nothing.
+    #[default]
+    None,
+    /// It is a warpgroup's matrix product, the last one of a group.
+    EndsGroup,
+    /// The warp waits until at most so many groups of products are in flight.
+    Leaves(u8),
+    /// It arrives at a barrier of the block without waiting there: another warp's turn.
+    Arrives,
 }
 
 /// The name of an opcode that is in no table here.
@@ -102,6 +121,12 @@ impl Instruction {
             stall: bits(105, 4) as u8,
             write_barrier: Some(bits(110, 3) as u8).filter(|barrier| *barrier < 6),
             waits: bits(116, 6) as u8,
+            order: match name {
+                "HGMMA" | "IGMMA" | "QGMMA" if bits(84, 3) == 0 => Order::EndsGroup,
+                "WARPGROUP" if bits(47, 1) == 1 => Order::Leaves(bits(72, 8) as u8),
+                "BAR" if bits(77, 1) == 1 => Order::Arrives,
+                _ => Order::None,
+            },
         }
     }
 }
