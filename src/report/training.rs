@@ -215,7 +215,7 @@ mod tests {
         let (training, validation) = records();
         let mut png = Vec::new();
         let picture = image::RgbImage::from_fn(64, 32, |x, y| image::Rgb([(x * 4) as u8, (y * 8) as u8, 128]));
-        picture.write_to(&mut std::io::Cursor::new(&mut png), image::ImageFormat::Png).unwrap();
+        picture.write_with_encoder(image::codecs::png::PngEncoder::new(&mut png)).unwrap();
         let grid = |step| SampleGrid { step, caption: "completions & samples".to_owned(), png: png.clone() };
 
         Report {

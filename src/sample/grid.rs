@@ -1,9 +1,9 @@
 //! Samples as pictures: completions of half-seen images, images from nothing, and the grid they are shown in.
 
-use std::io::Cursor;
 use std::path::Path;
 
-use image::{ImageFormat, Rgb, RgbImage, imageops};
+use image::codecs::png::PngEncoder;
+use image::{Rgb, RgbImage, imageops};
 
 use crate::data::Palette;
 use crate::device::{self, Device};
@@ -194,9 +194,10 @@ pub fn write_png(path: &Path, picture: &RgbImage) -> std::io::Result<Vec<u8>> {
 /// # Errors
 /// A picture that PNG cannot hold: one without pixels.
 pub fn encode_png(picture: &RgbImage) -> std::io::Result<Vec<u8>> {
-    let mut png = Cursor::new(Vec::new());
-    picture.write_to(&mut png, ImageFormat::Png).map_err(std::io::Error::other)?;
-    Ok(png.into_inner())
+    // Not `write_to`, which has code for every format that can be written.
+    let mut png = Vec::new();
+    picture.write_with_encoder(PngEncoder::new(&mut png)).map_err(std::io::Error::other)?;
+    Ok(png)
 }
 
 #[cfg(test)]

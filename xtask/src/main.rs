@@ -4,10 +4,11 @@ use std::{
     env,
     path::{Path, PathBuf},
     process::{Command, ExitCode},
+    thread,
     time::{Instant, SystemTime},
 };
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, anyhow, bail};
 use clap::{Parser, Subcommand};
 
 mod aarch64;
@@ -180,14 +181,20 @@ fn test(all: bool, filter: &[String]) -> Result<()> {
         }
     };
     let mut tests = cargo(["test", "--workspace", "--locked", "--no-fail-fast"]);
-    compilers(&mut tests, &mut skipped);
     if all {
         tests.env("IGPT_TEST_ALL", "1");
     }
-    let mut lints = cargo(["clippy", "--workspace", "--all-targets", "--locked"]);
-    stage("lints", lints.args(mpi).args(["--", "-D", "warnings"]))?;
-    let mut documentation = cargo(["doc", "--workspace", "--no-deps", "--locked"]);
-    stage("documentation", documentation.args(mpi).env("RUSTDOCFLAGS", "-D warnings"))?;
+    // The first build takes the compiler that is there; what only tests want comes over the network while the lints run.
+    let compiler = cuda_compiler(toolkit::Release::Thirteen);
+    let others = thread::scope(|scope| {
+        let others = scope.spawn(other_compilers);
+        let mut lints = cargo(["clippy", "--workspace", "--all-targets", "--locked"]);
+        stage("lints", lints.args(mpi).args(["--", "-D", "warnings"]))?;
+        let mut documentation = cargo(["doc", "--workspace", "--no-deps", "--locked"]);
+        stage("documentation", documentation.args(mpi).env("RUSTDOCFLAGS", "-D warnings"))?;
+        others.join().map_err(|_| anyhow!("the installation of compilers panicked"))
+    })?;
+    compilers(compiler, others, &mut tests, &mut skipped);
 
     let mut outcome = stage("tests", tests.args(mpi).arg("--").args(filter));
 
@@ -255,33 +262,47 @@ fn formats(skipped: &mut Vec<String>) -> Result<()> {
     Ok(())
 }
 
-/// The compilers of kernels, before the first build, which takes what is there. `tests` must then find what was installed: a test
-/// that skips itself although its compiler is there has a bug.
-fn compilers(tests: &mut Command, skipped: &mut Vec<String>) {
-    let toolkit = |release: toolkit::Release| {
-        let folder = root().join(release.folder());
-        prepare(&format!("the CUDA {} compiler", release.name()), || {
-            toolkit::install(release, &folder, Path::new("python3"))
-        })
-    };
-    match toolkit(toolkit::Release::Thirteen) {
+/// The CUDA compiler of a release.
+fn cuda_compiler(release: toolkit::Release) -> Result<()> {
+    let folder = root().join(release.folder());
+    prepare(&format!("the CUDA {} compiler", release.name()), || {
+        toolkit::install(release, &folder, Path::new("python3"))
+    })
+}
+
+/// What only tests want of compilers and libraries.
+struct Others {
+    twelve: Result<()>,
+    triton: Result<PathBuf>,
+    nccl: Result<PathBuf>,
+}
+
+fn other_compilers() -> Others {
+    Others {
+        twelve: cuda_compiler(toolkit::Release::Twelve),
+        triton: prepare("Triton", || triton::install(&root().join(".triton"), Path::new("python3"))),
+        nccl: prepare("NCCL", || nccl::install(&root().join(".nccl"), Path::new("python3"))),
+    }
+}
+
+/// `tests` must find what was installed: a test that skips itself although its compiler is there has a bug.
+fn compilers(thirteen: Result<()>, others: Others, tests: &mut Command, skipped: &mut Vec<String>) {
+    match thirteen {
         Ok(()) => {
             tests.env("CUDASIM_REQUIRE_NVCC", "1");
         }
         Err(error) => skipped.push(format!("every test that compiles or runs CUDA kernels: {error:#}")),
     }
-    if let Err(error) = toolkit(toolkit::Release::Twelve) {
+    if let Err(error) = others.twelve {
         skipped.push(format!("the kernels as CUDA 12.4 builds them: {error:#}"));
     }
-
-    match prepare("Triton", || triton::install(&root().join(".triton"), Path::new("python3"))) {
+    match others.triton {
         Ok(python) => {
             tests.env("CUDASIM_TRITON_PYTHON", python);
         }
         Err(error) => skipped.push(format!("Triton's kernels on the simulator: {error:#}")),
     }
-
-    match prepare("NCCL", || nccl::install(&root().join(".nccl"), Path::new("python3"))) {
+    match others.nccl {
         Ok(library) => {
             tests.env("IGPT_NCCL", library);
         }

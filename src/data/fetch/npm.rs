@@ -134,7 +134,7 @@ mod tests {
         let sheet =
             image::RgbImage::from_fn(PIXELS as u32, 2, |p, i| image::Rgb([p as u8, (p / 4) as u8, i as u8 + 9]));
         let mut png = Vec::new();
-        sheet.write_to(&mut Cursor::new(&mut png), ImageFormat::Png).unwrap();
+        sheet.write_with_encoder(image::codecs::png::PngEncoder::new(&mut png)).unwrap();
         let records = records(&png, &[3, 7]).unwrap();
         assert_eq!(records.len(), 2 * 3073);
         assert_eq!((records[0], records[3073]), (3, 7));
