@@ -9,7 +9,7 @@ __device__ __forceinline__ uint32_t shared_address(const void* pointer) {
 }
 
 // Starts to copy 16 bytes from global to shared memory, without a way through registers; zeros if `!valid` (then `from` is not
-// read, but must still be an address that may be formed).
+// read, wherever it points to).
 __device__ __forceinline__ void copy_async_16(uint32_t to, const void* from, bool valid) {
     asm volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;\n" ::"r"(to), "l"(from), "r"(valid ? 16 : 0)
                  : "memory");

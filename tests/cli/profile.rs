@@ -57,6 +57,22 @@ fn the_object_has_what_scripts_read_and_its_parts_make_the_whole() {
     }
 }
 
+/// Machine code that is not understood is gone through more seldom, or more often, than the PTX it was made of: a loop whose exit was not seen is left
+/// out.
+#[test]
+fn kernels_with_products_have_about_as_many_instructions_as_their_ptx() {
+    for card in ["a100", "h100"] {
+        let Some(found) = profile(&["--batch", "4", "--card", card]) else { return };
+        let rows = found["rows"].as_array().unwrap().iter();
+        let products: Vec<&Value> = rows.filter(|row| number(row, "tensor_flops") > 0.0).collect();
+        assert!(products.len() > 8, "{found}");
+        for row in products {
+            let of_ptx = number(row, "issued") / number(row, "ptx_instructions");
+            assert!((0.5..1.5).contains(&of_ptx), "{card}: {of_ptx} of {row}");
+        }
+    }
+}
+
 #[test]
 fn the_launches_of_a_step_are_those_of_its_code() {
     let Some(found) = profile(&["--batch", "4"]) else { return };

@@ -62,18 +62,28 @@ pub fn blocks(code: &[Instruction]) -> Vec<Block> {
 
 /// Whether an instruction is a call of code that returns.
 fn comes_back(code: &[Instruction], call: &Instruction) -> bool {
-    let Some(start) = call.target.filter(|_| call.name == "CALL") else { return false };
+    call.target.is_some_and(|start| call.name == "CALL" && returns(code, start, &mut BTreeSet::new()))
+}
+
+/// Whether code that is called comes to a RET of its own: not to that of code which it calls itself. `open`: calls that are looked at already.
+fn returns(code: &[Instruction], start: usize, open: &mut BTreeSet<usize>) -> bool {
+    if !open.insert(start) {
+        return false;
+    }
     let (mut todo, mut seen) = (vec![start], BTreeSet::new());
     while let Some(at) = todo.pop() {
         let Some(instruction) = code.get(at).filter(|_| seen.insert(at)) else { continue };
         if instruction.name == "RET" {
+            open.remove(&start);
             return true;
         }
-        todo.extend(instruction.target);
-        if instruction.falls_through {
+        let target = instruction.target.filter(|target| instruction.name != "CALL" || !returns(code, *target, open));
+        if instruction.falls_through || target.is_none() && instruction.name == "CALL" {
             todo.push(at + 1);
         }
+        todo.extend(target);
     }
+    open.remove(&start);
     false
 }
 
@@ -103,14 +113,15 @@ mod tests {
             ("MOV", false, None),
             ("CALL", false, Some(5)), // returns
             ("BRA", true, Some(0)),
-            ("CALL", false, Some(7)), // does not
+            ("CALL", false, Some(7)), // does not, though what it calls does
             ("NOP", false, None),     // never reached
             ("MUFU", false, None),
             ("RET", false, None),
+            ("CALL", false, Some(5)), // returns
             ("EXIT", false, None),
         ]));
         let shapes: Vec<_> =
             found.iter().map(|block| (block.instructions.clone(), block.next.clone(), block.ends)).collect();
-        assert_eq!(shapes, [(0..3, vec![0, 1], false), (3..4, vec![2], false), (7..8, vec![], true)]);
+        assert_eq!(shapes, [(0..3, vec![0, 1], false), (3..4, vec![2], false), (7..9, vec![], true)]);
     }
 }
