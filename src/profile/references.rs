@@ -108,10 +108,15 @@ impl References {
                 moved.push((reference.buffer, [0.0; 2]));
                 moved.len() - 1
             });
+
             let bytes = reference.bytes as f64;
             let most = &mut moved[place].1;
-            *most =
-                [(most[0], *read), (most[1], *written)].map(|(most, moves)| if moves { most.max(bytes) } else { most });
+            if *read {
+                most[0] = most[0].max(bytes);
+            }
+            if *written {
+                most[1] = most[1].max(bytes);
+            }
         }
         moved
     }

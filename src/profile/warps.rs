@@ -77,8 +77,8 @@ pub fn works(counts: &LaunchCounts, code: &[Instruction], setting: Setting<'_>) 
         let products = work.by_pipe[Pipe::Tensor as usize] * group.warps.max(1.0);
         let product = if products > 0.0 { group.tensor_flops / products * SCHEDULERS / tensor_rate } else { 0.0 };
         let times = Times { global, shared, busy: PIPES.map(|pipe| busy(card, pipe, product)) };
-        let parts = parts(&flow, &runs);
-        work.alone = parts.iter().map(|part| part.clocks(&flow, code, &times, team as usize)).sum();
+        let pieces = pieces(&flow, &runs);
+        work.alone = pieces.iter().map(|piece| piece.clocks(&flow, code, &times, team as usize)).sum();
         work
     };
     counts.warpgroups.iter().map(of_group).collect()
@@ -113,47 +113,52 @@ fn does_the_same(one: &Warpgroup, other: &Warpgroup) -> bool {
 }
 
 /// Basic blocks that a warp goes through equally often, one after another: a loop's body where that is often.
-struct Part {
+struct Piece {
     blocks: Vec<usize>,
     runs: f64,
     /// How often it is come to from elsewhere.
     entries: f64,
 }
 
-/// The parts of a kernel in the order of its code. A block that is run less often and can be passed by (a mask at the edge, an mbarrier that is
-/// waited for again) does not divide a part.
-fn parts(flow: &[Block], runs: &[f64]) -> Vec<Part> {
+/// The pieces of a kernel in the order of its code. A block that is run less often and can be passed by (a mask at the edge, an mbarrier that is
+/// waited for again) does not divide a piece.
+fn pieces(flow: &[Block], runs: &[f64]) -> Vec<Piece> {
     let is_near = |a: f64, b: f64| (a - b).abs() <= 0.05 * a.max(b);
-    let mut parts: Vec<Part> = Vec::new();
-    let mut open: Option<Part> = None;
+    let mut pieces: Vec<Piece> = Vec::new();
+    let mut open: Option<Piece> = None;
     let mut before = 1.0;
+
     for (number, &runs_here) in runs.iter().enumerate().filter(|(_, runs)| **runs > 0.01) {
+        // It belongs to the piece before, or is passed by within it.
         match &mut open {
-            Some(part) if is_near(part.runs, runs_here) => {
-                part.blocks.push(number);
+            Some(piece) if is_near(piece.runs, runs_here) => {
+                piece.blocks.push(number);
                 continue;
             }
-            Some(part) if runs_here < part.runs => {
-                let last = *part.blocks.last().expect("a part has a block");
-                let goes_on = |next: &usize| *next > number && is_near(runs[*next], part.runs);
+            Some(piece) if runs_here < piece.runs => {
+                let last = *piece.blocks.last().expect("a piece has a block");
+                let goes_on = |next: &usize| *next > number && is_near(runs[*next], piece.runs);
                 if flow[last].next.iter().any(goes_on) {
-                    parts.push(Part { blocks: vec![number], runs: runs_here, entries: runs_here });
+                    pieces.push(Piece { blocks: vec![number], runs: runs_here, entries: runs_here });
                     continue;
                 }
             }
             _ => {}
         }
-        if let Some(part) = open.replace(Part { blocks: vec![number], runs: runs_here, entries: runs_here.min(before) })
+
+        // Or it begins another one.
+        if let Some(piece) =
+            open.replace(Piece { blocks: vec![number], runs: runs_here, entries: runs_here.min(before) })
         {
-            parts.push(part);
+            pieces.push(piece);
         }
         before = runs_here;
     }
-    parts.extend(open);
-    parts
+    pieces.extend(open);
+    pieces
 }
 
-impl Part {
+impl Piece {
     /// Clocks of all its runs. Where one follows another, what that one leaves in flight goes on.
     fn clocks(&self, flow: &[Block], code: &[Instruction], times: &Times, team: usize) -> f64 {
         let body: Vec<Instruction> =
@@ -306,7 +311,7 @@ mod tests {
         let flow = [Block { instructions: 0..7, next: vec![0], ends: true }];
         let trip = |groups| {
             let code = [&[product, waits(groups)][..], &sums].concat();
-            let of = |runs| Part { blocks: vec![0], runs, entries: 1.0 }.clocks(&flow, &code, &times, 1);
+            let of = |runs| Piece { blocks: vec![0], runs, entries: 1.0 }.clocks(&flow, &code, &times, 1);
             of(101.0) - of(100.0)
         };
         assert_eq!([1, 0].map(trip), [128.0, 128.0 + 1.0 + 50.0]);
@@ -322,8 +327,8 @@ mod tests {
             ends: next.is_empty(),
         };
         let flow: Vec<Block> = next.iter().enumerate().map(block).collect();
-        let found = parts(&flow, &[1.0, 64.0, 1.0, 64.0, 63.0, 1.0]);
-        let found: Vec<_> = found.iter().map(|part| (part.blocks.clone(), part.runs, part.entries)).collect();
+        let found = pieces(&flow, &[1.0, 64.0, 1.0, 64.0, 63.0, 1.0]);
+        let found: Vec<_> = found.iter().map(|piece| (piece.blocks.clone(), piece.runs, piece.entries)).collect();
         let expected = [(vec![0], 1.0, 1.0), (vec![2], 1.0, 1.0), (vec![1, 3, 4], 64.0, 1.0), (vec![5], 1.0, 1.0)];
         assert_eq!(found, expected);
     }

@@ -88,7 +88,7 @@ enum Task {
     },
     /// Measure two ranks of one thread each against one process of two threads, on this CPU (needs Open MPI); prints the ratio of the medians
     Scaling(scaling::ScalingArgs),
-    /// Predict kernels of others (Triton, FlashAttention-2, Liger) by the model of `profile`, beside what is published of their
+    /// Predict kernels of others (Triton, CUTLASS, FlashAttention-2, Liger) by the model of `profile`, beside what is published of their
     /// speed on real cards (x86-64 Linux, 330 MB from PyPI, needs Python and g++; the first time it compiles for minutes)
     Peers {
         /// Instead only install what the benchmark of the CPU stands beside: PyTorch without CUDA, scikit-learn, Pillow, transformers,
@@ -277,6 +277,7 @@ struct Others {
     nccl: Result<PathBuf>,
 }
 
+/// Installs them.
 fn other_compilers() -> Others {
     Others {
         twelve: cuda_compiler(toolkit::Release::Twelve),
@@ -293,15 +294,18 @@ fn compilers(thirteen: Result<()>, others: Others, tests: &mut Command, skipped:
         }
         Err(error) => skipped.push(format!("every test that compiles or runs CUDA kernels: {error:#}")),
     }
+
     if let Err(error) = others.twelve {
         skipped.push(format!("the kernels as CUDA 12.4 builds them: {error:#}"));
     }
+
     match others.triton {
         Ok(python) => {
             tests.env("CUDASIM_TRITON_PYTHON", python);
         }
         Err(error) => skipped.push(format!("Triton's kernels on the simulator: {error:#}")),
     }
+
     match others.nccl {
         Ok(library) => {
             tests.env("IGPT_NCCL", library);

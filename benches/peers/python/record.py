@@ -32,7 +32,7 @@ def options():
 
 def main():
     arguments = options()
-    # Of the corpus of tests, whose programs want it; none here does.
+    # CUTLASS is where its package is.
     arguments.cutlass = None
     for folder in (arguments.cache, arguments.out):
         folder.mkdir(parents=True, exist_ok=True)
