@@ -5,6 +5,8 @@ use std::path::Path;
 use std::process::Command;
 use std::time::Instant;
 
+use test_support::has_turn;
+
 use crate::{assert_refused, assert_succeeds, engine, stderr, train};
 
 /// The binary in a shell that gives it `mebibytes` of addresses.
@@ -80,6 +82,9 @@ fn an_allocation_that_fails_is_said_and_not_aborted() {
 
 #[test]
 fn a_run_is_fitted_to_a_shells_limit() {
+    if !has_turn(1, 2) {
+        return;
+    }
     let folder = tempfile::tempdir().unwrap();
     let run = folder.path().join("run");
     let least = least(folder.path());

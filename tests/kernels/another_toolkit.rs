@@ -26,11 +26,12 @@ use crate::process;
 /// As `build/compile.rs` has them.
 const OPTIONS: &[&str] = &["-fatbin", "--no-compress", "-std=c++17", "-O3", "-lineinfo", "-Xptxas=-v"];
 
-/// The same: PTX, which the simulator runs, and machine code, whose spills are looked at: of the A100, or if `all` of the H100 too.
+/// The same: PTX, which the simulator runs, and machine code, whose spills are looked at: of the A100, or if `all` of the H100 too. What is
+/// for compute capability 9.0 alone runs on no card that this test has.
 fn architectures(module: &str, all: bool) -> &'static [&'static str] {
     match (module.ends_with("_sm90"), all) {
         (true, true) => &["-gencode=arch=compute_90a,code=[sm_90a,compute_90a]"],
-        (true, false) => &["-gencode=arch=compute_90a,code=compute_90a"],
+        (true, false) => &[],
         (false, true) => &["-gencode=arch=compute_80,code=[sm_80,compute_80]", "-gencode=arch=compute_90a,code=sm_90a"],
         (false, false) => &["-gencode=arch=compute_80,code=[sm_80,compute_80]"],
     }
@@ -66,9 +67,15 @@ fn kernels_of_another_toolkit_pass_the_op_table_and_train_on_its_drivers() {
     let folder = tempfile::tempdir().unwrap();
     let logs = Mutex::new(String::new());
     MODULES.par_iter().for_each(|module| {
+        let architectures = architectures(module.name, in_full.contains(&module.name));
+        let fatbin = folder.path().join(module.name).with_extension("fatbin");
+        if architectures.is_empty() {
+            // To be refused if it should be loaded after all.
+            std::fs::write(fatbin, []).unwrap();
+            return;
+        }
         let mut command = Command::new(&compiler);
-        command.current_dir(root).args(OPTIONS).args(architectures(module.name, in_full.contains(&module.name)));
-        command.arg("-o").arg(folder.path().join(module.name).with_extension("fatbin"));
+        command.current_dir(root).args(OPTIONS).args(architectures).arg("-o").arg(fatbin);
         let output = command.arg(format!("kernels/{}.cu", module.name)).output().unwrap();
         let said = String::from_utf8_lossy(&output.stderr).into_owned();
         assert!(output.status.success(), "{}.cu does not compile with {}:\n{said}", module.name, compiler.display());

@@ -6,7 +6,7 @@ use igpt_engine::device::prelude::*;
 use igpt_engine::device::{Beta, CudaDevice, Precision, WeightGradient, WeightLayout};
 use rayon::prelude::*;
 use test_support::devices::{Wanted, wanted};
-use test_support::{in_turn, skipped, tries_all};
+use test_support::{has_turn, in_turn, skipped, tries_all};
 
 use crate::ops::everything::{attention_of_wide_heads, with_the_bits_of_every_card};
 use crate::ops::linear::IN_PARTS;
@@ -63,6 +63,9 @@ fn sums(device: &Tested<CudaDevice>) -> Vec<Vec<u32>> {
 
 #[test]
 fn every_card_gives_the_same_bits() {
+    if !has_turn(1, 2) {
+        return;
+    }
     if !on_simulator() || !process::is_alone("cards::every_card_gives_the_same_bits") {
         return;
     }
@@ -115,6 +118,9 @@ fn attention_of_wide_heads_has_the_same_bits_on_cards_with_the_same_forward() {
 /// both parts themselves.
 #[test]
 fn weights_in_parts_have_the_same_bits_on_every_card() {
+    if !has_turn(0, 2) {
+        return;
+    }
     if !on_simulator() || !process::is_alone("cards::weights_in_parts_have_the_same_bits_on_every_card") {
         return;
     }

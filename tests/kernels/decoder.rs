@@ -8,7 +8,7 @@ use igpt_engine::device::cuda::kernel::{KERNELS, MODULES};
 use igpt_engine::profile::machine_code::flow::blocks;
 use igpt_engine::profile::machine_code::instruction::{BYTES, Instruction, Order, UNKNOWN, decode};
 use test_support::sass::listings;
-use test_support::{in_turn, skipped, tries_all};
+use test_support::{has_turn, in_turn, skipped, tries_all};
 
 use crate::budget::machine_code::listing_of;
 
@@ -51,6 +51,9 @@ fn every_instruction_has_a_name() {
 
 #[test]
 fn machine_code_is_read_as_cuobjdump_reads_it() {
+    if !has_turn(0, 2) {
+        return;
+    }
     let root = std::path::Path::new(env!("CARGO_MANIFEST_DIR"));
     let Some(nvcc) = nvcc::find(root, |_, _| ()).unwrap().filter(|_| !KERNELS.is_empty()) else {
         skipped("the decoder of machine code: this build has no kernels; `cargo xtask toolkit` gets the compiler");

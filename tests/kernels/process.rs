@@ -3,6 +3,8 @@
 
 use std::process::Command;
 
+use test_support::{TURN, turn};
+
 use crate::ops::support::SHARE;
 
 /// Names the test that this process was started for.
@@ -23,7 +25,7 @@ pub fn is_alone(name: &str) -> bool {
 /// Runs one test, ignored or not, in a process of its own; the error is what it printed.
 pub fn run(name: &str, set: impl FnOnce(&mut Command) -> &mut Command) -> Result<(), String> {
     let mut command = Command::new(std::env::current_exe().unwrap());
-    command.args(["--exact", name, "--include-ignored", "--nocapture"]);
+    command.args(["--exact", name, "--include-ignored", "--nocapture"]).env(TURN, turn().to_string());
     let output = set(&mut command).output().unwrap();
     let printed = [output.stdout, output.stderr].concat();
     let printed = String::from_utf8_lossy(&printed).into_owned();
@@ -34,10 +36,10 @@ pub fn run(name: &str, set: impl FnOnce(&mut Command) -> &mut Command) -> Result
 /// The op tables of the CUDA device: one of each precision.
 pub const TABLES: [&str; 2] = ["ops::cuda_f32", "ops::cuda_bf16"];
 
-/// Runs some of [`TABLES`] in a process of their own, with one of `share` random cases each; the error is what it printed.
+/// Runs some of [`TABLES`] in a process of their own, as [`SHARE`] says of `share`; the error is what it printed.
 pub fn op_tables(tables: &[&str], set: impl FnOnce(&mut Command) -> &mut Command, share: u32) -> Result<(), String> {
     let mut command = Command::new(std::env::current_exe().unwrap());
-    command.args(tables).arg("--test-threads=1").env(SHARE, share.to_string());
+    command.args(tables).arg("--test-threads=1").env(SHARE, share.to_string()).env(TURN, turn().to_string());
     let output = set(&mut command).output().unwrap();
     let printed = String::from_utf8_lossy(&output.stdout).into_owned();
     let summary = printed.lines().find(|line| line.starts_with("test result:")).unwrap_or_default().to_owned();

@@ -9,7 +9,7 @@ use igpt_engine::device::{
 };
 use serde_json::Value as Json;
 use test_support::devices::{Wanted, wanted};
-use test_support::in_turn;
+use test_support::{has_turn, in_turn};
 
 use crate::ops::support::{Tested, upload};
 use crate::process;
@@ -102,6 +102,9 @@ fn attention(device: &Tested<CudaDevice>, saved: &mut Vec<[Vec<f32>; 2]>, result
 
 #[test]
 fn each_card_takes_the_variants_for_its_shared_memory_and_the_bits_are_the_same() {
+    if !has_turn(1, 2) {
+        return;
+    }
     const NAME: &str = "variants::each_card_takes_the_variants_for_its_shared_memory_and_the_bits_are_the_same";
     if KERNELS.is_empty() || wanted() != Wanted::Simulator || !process::is_alone(NAME) {
         return;

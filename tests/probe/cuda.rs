@@ -2,7 +2,7 @@
 
 use igpt_engine::device::{CudaDevice, Precision};
 use test_support::devices::{Wanted, poisoned_cuda, wanted};
-use test_support::in_turn;
+use test_support::{has_turn, in_turn};
 
 use crate::{features, optima};
 
@@ -17,12 +17,18 @@ fn sets() -> Vec<&'static str> {
 
 #[test]
 fn every_c_reaches_the_golden_optimum() {
+    if !has_turn(0, 2) {
+        return;
+    }
     let Some(device) = device() else { return };
     optima::optima(&device, &sets(), usize::MAX);
 }
 
 #[test]
 fn sgd_walks_the_golden_path() {
+    if !has_turn(1, 2) {
+        return;
+    }
     let Some(device) = device() else { return };
     optima::sgd_path(&device, &sets());
 }

@@ -1,6 +1,6 @@
 //! The optimiser in the host's memory of several ranks: of all of it, or of each rank's parts.
 
-use test_support::in_turn;
+use test_support::{has_turn, in_turn};
 
 use crate::{Libraries, numbers, place, state};
 
@@ -8,6 +8,9 @@ use crate::{Libraries, numbers, place, state};
 /// has it on its card.
 #[test]
 fn where_the_optimiser_of_ranks_lies_changes_no_bit() {
+    if !has_turn(1, 2) {
+        return;
+    }
     let Some(libraries) = Libraries::new() else { return };
     let (_folder, run) = place();
     for precision in in_turn(["bf16", "f32"], 2) {

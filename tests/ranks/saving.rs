@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-use test_support::in_turn;
+use test_support::{has_turn, in_turn};
 
 use crate::{Libraries, numbers, place, state, tensor_files};
 
@@ -47,6 +47,9 @@ fn they_are_the_bytes_of_those_that_training_stood_still_for() {
 /// the checkpoints before whole.
 #[test]
 fn a_part_that_cannot_be_written_ends_all_ranks_and_leaves_the_checkpoint_before() {
+    if !has_turn(0, 3) {
+        return;
+    }
     let Some(libraries) = Libraries::new() else { return };
     let (_folder, run) = place();
     for (limited, mode) in [(0, "--sync-checkpoints"), (1, "--sync-checkpoints"), (0, "--no-graph"), (1, "--no-graph")]
@@ -78,6 +81,9 @@ fn a_part_that_cannot_be_written_ends_all_ranks_and_leaves_the_checkpoint_before
 /// disturbed.
 #[test]
 fn killed_ranks_go_on_from_the_last_whole_one() {
+    if !has_turn(1, 2) {
+        return;
+    }
     let Some(libraries) = Libraries::new() else { return };
     let (_folder, run) = place();
     let flags = ["--reduction", "exact", "--save-every", "1", "--steps", "8"];

@@ -3,10 +3,15 @@
 use std::process::Command;
 use std::time::{Duration, Instant};
 
+use test_support::has_turn;
+
 use crate::{Libraries, numbers, place, state};
 
 #[test]
 fn a_signal_to_one_rank_saves_and_ends_all() {
+    if !has_turn(1, 3) {
+        return;
+    }
     let Some(libraries) = Libraries::new() else { return };
     let (_folder, run) = place();
     let flags = ["--reduction", "exact", "--steps", "200"];

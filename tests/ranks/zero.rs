@@ -8,7 +8,7 @@ use igpt_engine::data::DataSpec;
 use igpt_engine::device::select::DeviceKind;
 use igpt_engine::device::{CudaDevice, Precision};
 use igpt_engine::train::{Session, Settings, Together};
-use test_support::in_turn;
+use test_support::{has_turn, in_turn};
 
 use crate::{Libraries, Rank, Ranks, engine, numbers, place, port, state, tensor_files};
 
@@ -16,6 +16,9 @@ use crate::{Libraries, Rank, Ranks, engine, numbers, place, port, state, tensor_
 /// moments, losses and norms. A run that changes its ranks and levels on the way is the same too.
 #[test]
 fn exact_levels_are_the_same_run() {
+    if !has_turn(1, 2) {
+        return;
+    }
     let Some(libraries) = Libraries::new() else { return };
     let (_folder, run) = place();
     let flags =
@@ -46,6 +49,9 @@ fn exact_levels_are_the_same_run() {
 /// A fine-tuning, which saves its best weights on the way, and a BERT.
 #[test]
 fn other_objectives_too() {
+    if !has_turn(0, 2) {
+        return;
+    }
     let Some(libraries) = Libraries::new() else { return };
     let (_folder, run) = place();
     let exact = ["--reduction", "exact", "--steps", "2", "--objective", "bert"];

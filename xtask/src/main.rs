@@ -72,7 +72,7 @@ enum Task {
         /// Only compile for 64-bit ARM and test there what is computed on a CPU, in an emulator (Debian: the packages named where it is missing)
         #[arg(long, conflicts_with_all = ["peers", "browser", "mpi"])]
         aarch64: bool,
-        /// With all that a run takes in turns: every bug planted in the kernels (else one of 18), the whole op table on every card
+        /// With all that a run takes in turns: every bug planted in the kernels (else one of 45), the whole op table on every card
         /// that the simulator knows and under every schedule, machine code of every module. An hour more
         #[arg(long, conflicts_with_all = ["peers", "browser", "mpi", "aarch64"])]
         all: bool,
@@ -155,8 +155,8 @@ fn main() -> ExitCode {
     }
 }
 
-/// Schedules of the simulator under which the op table runs once more, with one of [`SHARE`] random cases each: one precision under one of
-/// them a run, all with `--all`. Each is on a card of another generation, with numbers as its silicon makes them.
+/// Schedules of the simulator under which the op table runs once more, with one of [`SHARE`] random cases each: a third of one precision
+/// under one of them a run, all with `--all`. Each is on a card of another generation, with numbers as its silicon makes them.
 const OTHER_SCHEDULES: [&str; 2] = [
     "card=a100,mma=ampere,approx=spread,seed=7,completion=early,streams=late",
     "card=h100,mma=hopper,approx=low,seed=11,completion=random,lane_races=on",
@@ -165,7 +165,13 @@ const OTHER_SCHEDULES: [&str; 2] = [
 /// The tables of [`OTHER_SCHEDULES`].
 const TABLES: [&str; 2] = ["ops::cuda_bf16", "ops::cuda_f32"];
 
-/// See [`OTHER_SCHEDULES`]: all cases of each would take minutes more.
+/// The simulator with checks of its own sums, which it has neither in a release nor in an ordinary run of the tests.
+const CHECKED: [&str; 2] = ["--config", "profile.dev.package.cudasim.overflow-checks=true"];
+
+/// What decides whose turn it is; the tests' `test_support::TURN`.
+const TURN: &str = "IGPT_TEST_TURN";
+
+/// See [`OTHER_SCHEDULES`]: all cases of each would take minutes more. A run has a third of the tests, too, but with `--all`.
 const SHARE: &str = "12";
 
 fn test(all: bool, filter: &[String]) -> Result<()> {
@@ -182,8 +188,15 @@ fn test(all: bool, filter: &[String]) -> Result<()> {
     };
     let mut tests = cargo(["test", "--workspace", "--locked", "--no-fail-fast"]);
     if all {
-        tests.env("IGPT_TEST_ALL", "1");
+        tests.env("IGPT_TEST_ALL", "1").args(CHECKED);
     }
+    // What takes turns from run to run goes by this number, in all stages.
+    let turn = match env::var(TURN).ok().and_then(|turn| turn.parse().ok()) {
+        Some(turn) => turn,
+        None => SystemTime::now().duration_since(SystemTime::UNIX_EPOCH)?.as_secs(),
+    };
+    eprintln!("==> what takes turns: {TURN}={turn} has the same again");
+    tests.env(TURN, turn.to_string());
     // The first build takes the compiler that is there; what only tests want comes over the network while the lints run.
     let compiler = cuda_compiler(toolkit::Release::Thirteen);
     let others = thread::scope(|scope| {
@@ -202,12 +215,15 @@ fn test(all: bool, filter: &[String]) -> Result<()> {
     let elsewhere = env::var("IGPT_TEST_DEVICE").is_ok_and(|device| device != "sim");
     let others: Vec<_> =
         OTHER_SCHEDULES.into_iter().flat_map(|schedule| TABLES.map(|table| (schedule, table))).collect();
-    let turn = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH)?.as_secs() as usize % others.len();
-    let others = if all { &others[..] } else { &others[turn..=turn] };
+    let own = turn as usize % others.len();
+    let others = if all { &others[..] } else { &others[own..=own] };
     for (schedule, table) in others.iter().filter(|_| filter.is_empty() && !elsewhere) {
         outcome = outcome.and_then(|()| {
             let mut tests = cargo(["test", "--workspace", "--locked", "--test", "kernels"]);
-            tests.args(mpi).args(["--", *table]);
+            if all {
+                tests.env("IGPT_TEST_ALL", "1").args(CHECKED);
+            }
+            tests.args(mpi).args(["--", *table]).env(TURN, turn.to_string());
             stage(&format!("{table} under {schedule}"), tests.env("CUDASIM", schedule).env("IGPT_TEST_SHARE", SHARE))
         });
     }

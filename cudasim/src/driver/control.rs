@@ -60,7 +60,7 @@ impl State {
 
 /// Sets options of a device, or of all (-1): `seed=7,completion=early`. Returns null, or what is wrong.
 // SAFETY: no other library defines this name.
-#[unsafe(no_mangle)]
+#[cfg_attr(not(test), unsafe(no_mangle))]
 pub extern "C" fn cudasim_set_options(device: c_int, options: Text) -> *mut c_char {
     guarded(std::ptr::null_mut(), || {
         let text = options.get().map_err(|error| error.to_string());
@@ -71,7 +71,7 @@ pub extern "C" fn cudasim_set_options(device: c_int, options: Text) -> *mut c_ch
 /// Says how many registers a thread of a kernel takes, for kernels of modules that are loaded afterwards or functions that
 /// are asked for afterwards. Returns null, or what is wrong.
 // SAFETY: no other library defines this name.
-#[unsafe(no_mangle)]
+#[cfg_attr(not(test), unsafe(no_mangle))]
 pub extern "C" fn cudasim_set_registers(device: c_int, kernel: Text, registers: c_int) -> *mut c_char {
     guarded(std::ptr::null_mut(), || {
         let set = || -> Result<(), String> {
@@ -89,7 +89,7 @@ pub extern "C" fn cudasim_set_registers(device: c_int, kernel: Text, registers: 
 
 /// Takes what was found on a device, or on all (-1): as text, with an empty line after each, or as lines of JSON. Never null.
 // SAFETY: no other library defines this name.
-#[unsafe(no_mangle)]
+#[cfg_attr(not(test), unsafe(no_mangle))]
 pub extern "C" fn cudasim_take_reports(device: c_int, json: c_int) -> *mut c_char {
     guarded(std::ptr::null_mut(), || {
         let mut state = lock_raw();
@@ -105,14 +105,14 @@ pub extern "C" fn cudasim_take_reports(device: c_int, json: c_int) -> *mut c_cha
 
 /// The functions of the driver that this process has called, a line each. Never null.
 // SAFETY: no other library defines this name.
-#[unsafe(no_mangle)]
+#[cfg_attr(not(test), unsafe(no_mangle))]
 pub extern "C" fn cudasim_called() -> *mut c_char {
     guarded(std::ptr::null_mut(), || give(Some(super::release::called().join("\n"))))
 }
 
 /// Takes the counts of the launches on a device, or on all (-1): lines of JSON. Never null.
 // SAFETY: no other library defines this name.
-#[unsafe(no_mangle)]
+#[cfg_attr(not(test), unsafe(no_mangle))]
 pub extern "C" fn cudasim_take_counters(device: c_int) -> *mut c_char {
     guarded(std::ptr::null_mut(), || {
         let mut state = lock_raw();
@@ -130,7 +130,7 @@ pub extern "C" fn cudasim_take_counters(device: c_int) -> *mut c_char {
 /// Makes a device, or all (-1), as new: contexts, faults, reports, counts and options are gone, work that waits is not done.
 /// Every handle and pointer of before is invalid.
 // SAFETY: no other library defines this name.
-#[unsafe(no_mangle)]
+#[cfg_attr(not(test), unsafe(no_mangle))]
 pub extern "C" fn cudasim_reset(device: c_int) -> *mut c_char {
     guarded(std::ptr::null_mut(), || {
         let reset = || -> Result<(), String> {
@@ -162,7 +162,7 @@ pub extern "C" fn cudasim_reset(device: c_int) -> *mut c_char {
 /// # Safety
 /// `text` is null, or came from this library and was not given back.
 // SAFETY: no other library defines this name.
-#[unsafe(no_mangle)]
+#[cfg_attr(not(test), unsafe(no_mangle))]
 pub unsafe extern "C" fn cudasim_free_text(text: *mut c_char) {
     if !text.is_null() {
         // SAFETY: made by `CString::into_raw` in `give`, as the caller promises.

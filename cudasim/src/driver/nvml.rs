@@ -96,7 +96,7 @@ macro_rules! exports {
         #[doc = concat!("`", stringify!($name), "` of `nvml.h`.")]
         #[allow(non_snake_case)]
         // SAFETY: no other library that is loaded beside NVML defines this name.
-        #[unsafe(no_mangle)]
+        #[cfg_attr(not(test), unsafe(no_mangle))]
         pub extern "C" fn $name($($argument: $ty),*) -> c_int {
             let body = move || -> Result<()> { $body };
             match catch_unwind(AssertUnwindSafe(body)) {

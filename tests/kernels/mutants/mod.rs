@@ -39,7 +39,7 @@ const IMAGE: &str = "IGPT_MUTANT_IMAGE";
 const CHOSEN: &str = "IGPT_TEST_MUTANTS";
 
 /// A run plants one mutant of so many: of every module, since the tables stand one behind the other.
-const SHARE: usize = 30;
+const SHARE: usize = 45;
 
 /// Of all mutants in every run, other than the search below: who changes a kernel learns at once whose code is no longer there.
 #[test]

@@ -10,6 +10,7 @@ use proptest::strategy::Strategy;
 use proptest::test_runner::{Config, TestRunner};
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
+use test_support::{tries_all, turn};
 
 use super::reference;
 
@@ -339,8 +340,17 @@ pub fn sum(a: &[f64], b: &[f64]) -> Vec<f64> {
     a.iter().zip(b).map(|(a, b)| a + b).collect()
 }
 
-/// The variable that has a property tried on one of so many cases only.
+/// The variable that has a property tried on one of so many cases only, and one of [`TESTS`] tests of the table a run.
 pub const SHARE: &str = "IGPT_TEST_SHARE";
+
+/// See [`SHARE`].
+const TESTS: usize = 3;
+
+/// Whether the test `name` of the table is tried at all.
+pub fn is_tried(name: &str) -> bool {
+    let number: usize = name.bytes().map(usize::from).sum();
+    share() == 1 || tries_all() || number % TESTS == turn() % TESTS
+}
 
 fn share() -> u32 {
     std::env::var(SHARE).ok().and_then(|share| share.parse().ok()).filter(|share| *share > 0).unwrap_or(1)
