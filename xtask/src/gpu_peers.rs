@@ -21,6 +21,9 @@ pub struct GpuPeers {
     /// Write figures, predictions and verdict to this file
     #[arg(long, value_name = "FILE", conflicts_with = "cpu")]
     json: Option<PathBuf>,
+    /// Instead predict the ops of S, M and L on this card, beside the best that is published of the like; needs none of the packages
+    #[arg(long, value_name = "CARD", conflicts_with_all = ["cpu", "json", "filter"])]
+    ops: Option<String>,
     /// Parts of names of cases, e.g. `triton/matmul`
     #[arg(conflicts_with = "cpu")]
     filter: Vec<String>,
@@ -31,6 +34,10 @@ pub struct GpuPeers {
 /// # Errors
 /// A package or the CUDA compiler cannot be installed, a kernel cannot be compiled, or the simulator refuses one.
 pub fn run(arguments: &GpuPeers) -> Result<()> {
+    if let Some(card) = &arguments.ops {
+        let mut ops = cargo(["run", "--locked", "--quiet", "--package", "gpu-peers", "--"]);
+        return stage("predicted, op by op", ops.args(["--ops", card]));
+    }
     let launches = record(&arguments.filter)?;
     let mut table = cargo(["run", "--locked", "--quiet", "--package", "gpu-peers", "--"]);
     table.arg("--launches").arg(launches).args(&arguments.filter);

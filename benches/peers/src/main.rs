@@ -6,11 +6,13 @@
 //! case        a case in the simulator and in the model
 //! verdict     errors of the predictions, and the order of kernels
 //! ours        the engine's own kernels beside them, by what they do for a product
+//! ops         the ops of the paper's models, beside the best that is published of the like
 //! table       all of it as text
 //! ```
 
 mod case;
 mod launches;
+mod ops;
 mod ours;
 mod published;
 mod table;
@@ -33,8 +35,11 @@ use verdict::Verdict;
 #[derive(Parser)]
 struct Options {
     /// The folder of the launches that were written down
-    #[arg(long)]
-    launches: PathBuf,
+    #[arg(long, required_unless_present = "ops")]
+    launches: Option<PathBuf>,
+    /// Instead only predict the ops of S, M and L on this card, as Markdown
+    #[arg(long, value_name = "CARD", conflicts_with_all = ["launches", "json", "case", "filter"])]
+    ops: Option<String>,
     /// Write figures, predictions and verdict to this file
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
@@ -74,8 +79,13 @@ fn main() -> ExitCode {
 }
 
 fn run(options: &Options) -> Result<()> {
+    if let Some(card) = &options.ops {
+        print!("{}", ops::text(card)?);
+        return Ok(());
+    }
+    let launches = options.launches.as_deref().context("--launches is missing")?;
     if let (Some(case), Some(card)) = (&options.case, &options.card) {
-        println!("{}", serde_json::to_string_pretty(&case::predicted(&options.launches, case, card)?)?);
+        println!("{}", serde_json::to_string_pretty(&case::predicted(launches, case, card)?)?);
         return Ok(());
     }
 
@@ -84,7 +94,7 @@ fn run(options: &Options) -> Result<()> {
     };
     let figures: Vec<Figure> = published::figures()?.into_iter().filter(wanted).collect();
     let row = |figure: Figure| {
-        let predicted = case::predicted(&options.launches, &figure.case, &figure.card);
+        let predicted = case::predicted(launches, &figure.case, &figure.card);
         let predicted = predicted.with_context(|| format!("{} on {}", figure.case, figure.card))?;
         Ok(Row { figure, predicted })
     };
@@ -92,7 +102,7 @@ fn run(options: &Options) -> Result<()> {
 
     let pairs: Vec<_> = rows.iter().map(|row| (&row.figure, row.predicted.seconds)).collect();
     let verdict = Verdict::of(&pairs);
-    let counts = if options.filter.is_empty() { ours::all(&options.launches)? } else { Vec::new() };
+    let counts = if options.filter.is_empty() { ours::all(launches)? } else { Vec::new() };
     let report = Report { rows, verdict, counts };
     print!("{}", table::text(&report));
     if let Some(path) = &options.json {
