@@ -118,9 +118,9 @@ def draw(size, images):
                 position = torch.tensor([[place]])
                 output = model(input_ids=ids, past_key_values=cache, use_cache=True, position_ids=position)
                 torch.multinomial(torch.softmax(output.logits[:, -1], -1), 1)
-                # Back to where it was; a cache of nothing is a new one.
+                # Back to where it was, without the one that came; a cache of nothing is a new one.
                 if place:
-                    cache.crop(place)
+                    cache.crop(-1)
                 else:
                     caches[index] = (place, DynamicCache())
 
