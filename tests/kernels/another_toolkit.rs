@@ -1,4 +1,4 @@
-//! The kernels as another toolkit builds them: the op table passes with them too, and on a driver of that toolkit's major release,
+//! The kernels as another toolkit builds them: the op table (a third of it a run) passes with them too, and on a driver of that toolkit's major release,
 //! which could not load this build's own, training gives the bits of this build.
 //!
 //! Tests start in the order of their names: this one, which compiles for minutes, is among the first.

@@ -187,16 +187,20 @@ fn test(all: bool, filter: &[String]) -> Result<()> {
         }
     };
     let mut tests = cargo(["test", "--workspace", "--locked", "--no-fail-fast"]);
-    if all {
-        tests.env("IGPT_TEST_ALL", "1").args(CHECKED);
-    }
     // What takes turns from run to run goes by this number, in all stages.
     let turn = match env::var(TURN).ok().and_then(|turn| turn.parse().ok()) {
         Some(turn) => turn,
         None => SystemTime::now().duration_since(SystemTime::UNIX_EPOCH)?.as_secs(),
     };
     eprintln!("==> what takes turns: {TURN}={turn} has the same again");
-    tests.env(TURN, turn.to_string());
+    let take_turns = |tests: &mut Command| {
+        tests.env(TURN, turn.to_string());
+        if all {
+            tests.env("IGPT_TEST_ALL", "1").args(CHECKED);
+        }
+    };
+    take_turns(&mut tests);
+
     // The first build takes the compiler that is there; what only tests want comes over the network while the lints run.
     let compiler = cuda_compiler(toolkit::Release::Thirteen);
     let others = thread::scope(|scope| {
@@ -220,11 +224,13 @@ fn test(all: bool, filter: &[String]) -> Result<()> {
     for (schedule, table) in others.iter().filter(|_| filter.is_empty() && !elsewhere) {
         outcome = outcome.and_then(|()| {
             let mut tests = cargo(["test", "--workspace", "--locked", "--test", "kernels"]);
-            if all {
-                tests.env("IGPT_TEST_ALL", "1").args(CHECKED);
-            }
-            tests.args(mpi).args(["--", *table]).env(TURN, turn.to_string());
-            stage(&format!("{table} under {schedule}"), tests.env("CUDASIM", schedule).env("IGPT_TEST_SHARE", SHARE))
+            take_turns(&mut tests);
+            tests.args(mpi).args(["--", *table]);
+            let part = if all { "all" } else { "a third" };
+            stage(
+                &format!("{part} of {table} under {schedule}"),
+                tests.env("CUDASIM", schedule).env("IGPT_TEST_SHARE", SHARE),
+            )
         });
     }
 

@@ -8,13 +8,15 @@ use igpt_engine::device::Precision;
 use igpt_engine::model::{ModelConfig, Preset};
 use igpt_engine::plan::{Load, Work};
 use igpt_engine::profile::{Card, Profile, Row, profile};
-use serde::{Deserialize, Serialize};
+use serde::Deserialize;
+
+use crate::published;
 
 /// The models, each with images of 32 x 32 pixels.
 const STEPS: [(&str, Preset, usize); 3] = [("S", Preset::S, 32), ("M", Preset::M, 16), ("L", Preset::L, 16)];
 
 /// Which published figures stand beside an op.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "snake_case")]
 enum Kind {
     /// A GEMM; `size` is the number of terms of a sum.
@@ -27,9 +29,8 @@ enum Kind {
     Norm,
 }
 
-/// A published rate: `published_ops.json`.
-#[derive(Clone, Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
+/// A published rate.
+#[derive(Clone, Debug)]
 struct Best {
     card: String,
     kind: Kind,
@@ -41,16 +42,41 @@ struct Best {
     source: String,
 }
 
+/// The same in `published_ops.json`: of a case of `published.json`, or with a rate and a source of its own.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Entry {
+    card: String,
+    kind: Kind,
+    size: usize,
+    of: String,
+    case: Option<String>,
+    rate: Option<f64>,
+    source: Option<String>,
+}
+
 /// The best published rates.
 ///
 /// # Errors
-/// When the file is malformed.
+/// When a file is malformed, or an entry has neither a case nor a rate with its source.
 fn best() -> Result<Vec<Best>> {
-    serde_json::from_str(include_str!("../published_ops.json")).context("published_ops.json")
+    let entries: Vec<Entry> =
+        serde_json::from_str(include_str!("../published_ops.json")).context("published_ops.json")?;
+    let figures = published::figures()?;
+    let resolve = |Entry { card, kind, size, of, case, rate, source }: Entry| {
+        let figure = figures.iter().find(|figure| Some(&figure.case) == case.as_ref() && figure.card == card);
+        let (rate, source) = match figure {
+            Some(figure) => (figure.rate(figure.seconds()), figure.source.clone()),
+            None => {
+                rate.zip(source).with_context(|| format!("{of} on {card}: neither a case nor a rate and source"))?
+            }
+        };
+        Ok(Best { card, kind, size, rate, of, source })
+    };
+    entries.into_iter().map(resolve).collect()
 }
 
 /// An op of a step.
-#[derive(Clone, Debug, PartialEq, Serialize)]
 struct Op {
     op: String,
     shape: String,
