@@ -151,6 +151,8 @@ fn is_mounted(_: &Path) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::atomic::{AtomicBool, Ordering};
+
     use super::*;
 
     fn failing() -> FsError {
@@ -187,6 +189,31 @@ mod tests {
         assert!(outcome.is_err());
         assert_eq!(fs::read_to_string(path.join("a")).unwrap(), "old");
         assert_eq!(names(place.path()), ["step"]);
+    }
+
+    #[test]
+    fn a_folder_goes_while_others_still_write_into_it() {
+        let place = tempfile::tempdir().unwrap();
+        let path = place.path().join("ranks");
+        let stop = AtomicBool::new(false);
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                for number in (0..8).cycle().take_while(|_| !stop.load(Ordering::Relaxed)) {
+                    // Refused while the folder is not there.
+                    let _ = fs::write(path.join(format!("rank-{number}")), "step 7");
+                }
+            });
+            let left = (0..500).filter(|_| {
+                fs::create_dir(&path).unwrap();
+                while entries(&path).unwrap().is_empty() {}
+                // What was on its way into the folder when it got its other name may make the removal itself fail.
+                let _ = remove_folder(&path);
+                path.exists()
+            });
+            let left = left.count();
+            stop.store(true, Ordering::Relaxed);
+            assert_eq!(left, 0, "of 500 folders");
+        });
     }
 
     #[test]

@@ -10,6 +10,7 @@ use super::{TrainError, setup};
 use crate::checkpoint::Progress;
 use crate::device::Device;
 use crate::device::select::DeviceKind;
+use crate::fs::atomic_dir;
 use crate::run::folder::RunFolder;
 use crate::run::images::ImagesRecord;
 
@@ -56,7 +57,7 @@ pub(super) fn folder<D: Device>(
     together.led(device, "the making of the run's folder", || {
         let made = setup::run_folder(settings, resume)?;
         let told = made.root().join(RunFolder::RANKS);
-        let _ = std::fs::remove_dir_all(&told);
+        let _ = atomic_dir::remove_folder(&told);
         std::fs::create_dir(&told).map_err(|source| TrainError::Write { path: told, source })?;
         folder = Some(made);
         Ok([])

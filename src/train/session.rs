@@ -225,7 +225,8 @@ impl<'a, D: Device> Session<'a, D> {
         // The loop.
         let config = settings.to_toml()?;
         let ended = self.train(Some(Records { folder: &mut folder, log, config }), events, stop)?;
-        let _ = std::fs::remove_dir_all(folder.root().join(RunFolder::RANKS));
+        // Renamed first: the other ranks may still write into it what they do.
+        let _ = atomic_dir::remove_folder(&folder.root().join(RunFolder::RANKS));
 
         // The report.
         let Ended { stop_reason, step, best, config, device, compute, energy } = ended;
