@@ -1,11 +1,13 @@
 //! GEMM of x86 processors with AVX-512.
 //!
-//! The register tile is 6 × 64 where the left operand is read in place: of 32 registers 24 hold sums, 4 the right operand, 1 the left one,
+//! The register tile is 6 × 64 for a left operand in rows: of 32 registers 24 hold sums, 4 the right operand, 1 the left one,
 //! broadcast. Its six rows have a cache line each in the L1 cache for 16 terms, and meanwhile the lines of the next six rows are asked
-//! for. Where the left one is packed the tile is 14 × 32, with 28 sums and half the right operand to read for each of them.
+//! for. For one in columns it is 14 × 32, with 28 sums and half the right operand to read for each of them: a term of its rows is a cache line
+//! or two, and those of a term to come are asked for.
 //!
 //! One thread of a Zen 4 of 117 GFLOP/s, by a program of the same loops: x · W of S 109 (packed, 14 × 32: 106), of tiny's projections, 128 by 128
-//! weights, 107 (92); without asking for the next rows 82. The gradient of a weight of S 92 by 6 × 64, 102 by 14 × 32.
+//! weights, 107 (92); without asking for the next rows 82. The gradient of a weight of S 92 by 6 × 64, and by 14 × 32 102 to 107 (packed: 103 to
+//! 107); of tiny's 97 to 99 (86 to 95). Lost: the right operand in place as well, or alone (S's first 84 and 98, tiny's 81 to 97).
 
 use std::arch::x86_64::{
     __m512, __mmask16, _MM_HINT_T0, _mm_prefetch, _mm512_add_ps, _mm512_fmadd_ps, _mm512_loadu_ps,
@@ -19,6 +21,9 @@ use super::packing::packing;
 
 /// Floats of a vector.
 const LANES: usize = 16;
+
+/// How many terms ahead are asked for, where terms lie apart.
+const AHEAD: usize = 8;
 
 /// A processor with AVX-512 (F).
 pub(super) struct Avx512(());
@@ -36,12 +41,9 @@ impl Kernel for Avx512 {
         "AVX-512"
     }
 
-    fn tile(&self, in_place: bool) -> Tile {
-        if in_place {
-            Tile { rows: 6, columns: 64, left_width: 0 }
-        } else {
-            Tile { rows: 14, columns: 32, left_width: 16 }
-        }
+    fn tile(&self, in_rows: bool) -> Tile {
+        let (rows, columns) = if in_rows { (6, 64) } else { (14, 32) };
+        Tile { rows, columns, left_width: 0 }
     }
 
     unsafe fn pack(&self, lanes: Matrix<'_>, count: usize, width: usize, step: usize, panels: *mut f32) {
@@ -54,13 +56,13 @@ impl Kernel for Avx512 {
         // SAFETY: as the caller promises.
         unsafe {
             match operands.left {
-                Left::InPlace(left, step) => {
-                    of_height!(operands.rows, [1 2 3 4 5 6], R => in_place::<R>(operands, left, step, out, stride, add));
+                Left::Rows(left, step) => {
+                    of_height!(operands.rows, [1 2 3 4 5 6], R => rows_apart::<R>(operands, left, step, out, stride, add));
                 }
-                Left::Packed(left) => of_height!(
+                Left::Terms(left, step) => of_height!(
                     operands.rows,
                     [1 2 3 4 5 6 7 8 9 10 11 12 13 14],
-                    R => packed::<R>(operands, left, out, stride, add)
+                    R => terms_apart::<R>(operands, left, step, out, stride, add)
                 ),
             }
         }
@@ -115,7 +117,7 @@ fn transpose(rows: [__m512; LANES]) -> [__m512; LANES] {
 /// # Safety
 /// That of [`Kernel::multiply`].
 #[target_feature(enable = "avx512f")]
-unsafe fn in_place<const R: usize>(
+unsafe fn rows_apart<const R: usize>(
     operands: Operands,
     mut left: *const f32,
     step: usize,
@@ -153,25 +155,37 @@ unsafe fn in_place<const R: usize>(
     }
 }
 
-/// `R` rows of a packed panel of 14 rows, by a panel of 32 columns.
+/// `R` rows, whose terms lie `step` floats apart, by a panel of 32 columns.
 ///
 /// # Safety
 /// That of [`Kernel::multiply`].
 #[target_feature(enable = "avx512f")]
-unsafe fn packed<const R: usize>(operands: Operands, mut left: *const f32, out: *mut f32, stride: usize, add: bool) {
+unsafe fn terms_apart<const R: usize>(
+    operands: Operands,
+    mut left: *const f32,
+    step: usize,
+    out: *mut f32,
+    stride: usize,
+    add: bool,
+) {
     let mut right = operands.right;
     let mut sums = [[_mm512_setzero_ps(); 2]; R];
     // SAFETY: as the caller promises; a prefetch may point anywhere.
     unsafe {
         prefetch(out, stride, &sums);
         for _ in 0..operands.terms {
+            // The lines of a term to come.
+            for row in [0, R - 1] {
+                _mm_prefetch::<_MM_HINT_T0>(left.wrapping_add(AHEAD * step + row).cast());
+            }
+
             let columns = [_mm512_loadu_ps(right), _mm512_loadu_ps(right.add(LANES))];
             for (row, sums) in sums.iter_mut().enumerate() {
                 let left = _mm512_set1_ps(*left.add(row));
                 sums[0] = _mm512_fmadd_ps(left, columns[0], sums[0]);
                 sums[1] = _mm512_fmadd_ps(left, columns[1], sums[1]);
             }
-            left = left.add(LANES);
+            left = left.add(step);
             right = right.add(2 * LANES);
         }
         store(&sums, out, stride, add);

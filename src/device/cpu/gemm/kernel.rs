@@ -11,7 +11,7 @@ pub(in crate::device::cpu) struct Tile {
     /// Rows, at most.
     pub rows: usize,
     pub columns: usize,
-    /// Floats of a term of a left panel: the rows, rounded up to whole vectors.
+    /// Floats of a term of a packed left panel: the rows, rounded up to whole vectors. 0 where the left operand is read in place.
     pub left_width: usize,
 }
 
@@ -20,14 +20,14 @@ pub(in crate::device::cpu) struct Tile {
 /// The right operand is packed into panels of as many columns as the register tile has, `[terms, columns]`, so that the tile reads them from one
 /// end to the other. The left one is read where it lies if its rows are contiguous, which saves packing what most products of a step have
 /// on the left, activations: the tile has few rows then, whose cache lines do not push each other out. If its columns are, as in
-/// the gradient of a weight, it is packed too, into panels of as many rows.
+/// the gradient of a weight, a tile of many rows reads it in place too, one of few has it packed into panels of as many.
 pub(in crate::device::cpu) trait Kernel: Sync {
     /// What it is for, as test failures name it.
     #[cfg(test)]
     fn name(&self) -> &'static str;
 
-    /// Its register tile, where the left operand is read in place or packed.
-    fn tile(&self, in_place: bool) -> Tile;
+    /// Its register tile, for a left operand in rows or in columns; one in rows is read in place.
+    fn tile(&self, in_rows: bool) -> Tile;
 
     /// Packs lanes, `[lanes, terms]` (rows of the left operand or columns of the right one), into panels of `count` lanes, `step` floats
     /// apart: `[terms, width]` each, with zeros in lanes that there are not.
@@ -57,10 +57,10 @@ pub(in crate::device::cpu) struct Operands {
 /// Rows of the left operand.
 #[derive(Clone, Copy)]
 pub(in crate::device::cpu) enum Left {
-    /// Row after row, so many floats apart.
-    InPlace(*const f32, usize),
-    /// `[terms, left_width]`.
-    Packed(*const f32),
+    /// Row after row, so many floats apart, the terms of each side by side.
+    Rows(*const f32, usize),
+    /// Term after term, so many floats apart, the rows of each side by side: in place, or a packed panel.
+    Terms(*const f32, usize),
 }
 
 /// Computes `$call` with the constant `$height` set to what `$rows` is: a function for each height keeps its sums in registers.

@@ -46,10 +46,14 @@ impl<'a> Matrix<'a> {
         &self.data[column * self.column_step..][..self.rows]
     }
 
-    /// Where an element of a matrix in rows is, and the floats from row to row.
-    pub(super) fn place(&self, row: usize, column: usize) -> (*const f32, usize) {
-        debug_assert!(self.is_in_rows());
-        (self.data[row * self.row_step + column..].as_ptr(), self.row_step)
+    /// Where an element is.
+    pub(super) fn place(&self, row: usize, column: usize) -> *const f32 {
+        self.data[row * self.row_step + column * self.column_step..].as_ptr()
+    }
+
+    /// Floats from row to row of a matrix in rows, or from column to column.
+    pub(super) fn step(&self) -> usize {
+        if self.is_in_rows() { self.row_step } else { self.column_step }
     }
 
     #[cfg(test)]

@@ -1,13 +1,14 @@
 //! GEMMs, of our own.
 //!
 //! The right operand is packed once for all threads, a part of at most 4 MiB at a time, and so is the left one where its rows are not
-//! contiguous. Then tasks multiply blocks of rows by the panels, in register tiles ([`kernel`]). Every sum is over the terms in
+//! contiguous and the register tile is low. Then tasks multiply blocks of rows by the panels, in register tiles ([`kernel`]). Every sum is over the terms in
 //! order, in pieces of [`TERMS`], whatever the threads and the other rows and columns: results depend on neither.
 //!
 //! GFLOP/s in training steps (two threads of a Zen 4 of 235, alone on the machine, in turn, two runs), faer 0.24 in tasks of 16 Mi multiply-adds and
 //! ours: of tiny x · W 178-181 and 203-206, dy · Wᵀ 191-200 and 207-212, xᵀ · dy 138-152 and 152-158; of S 199-203 and 205-215, 191 and 206-210, and
-//! of xᵀ · dy no more than faer's, 184-187 and 181-185: both operands come from memory and are packed. Before that were measured, at the same shapes:
-//! faer 165 to 207, gemm 0.19 95 to 204, matrixmultiply 0.3 92 to 187.
+//! of xᵀ · dy no more than faer's, 184-187 and 181-185, as long as both operands were packed. With xᵀ read in place (AVX-512), in turn, three runs: of tiny
+//! 148-158 -> 163-181, of S 178-189 -> 190-200. Before that were measured, at the same shapes: faer 165 to 207, gemm 0.19 95 to 204,
+//! matrixmultiply 0.3 92 to 187.
 //!
 //! Lost: groups of columns before blocks of rows where both operands are packed, so that a task reads less (tiny's xᵀ · dy 139), parts of 512 terms,
 //! which stay in the L2 caches (140), 1,024 terms at a time in registers (S's x · W 204), and a left operand packed by each task (tiny's x · W 168).
@@ -116,14 +117,14 @@ impl CpuDevice {
     fn parts(&self, product: &Product<'_>) {
         let Product { a, b, tile, .. } = *product;
         let (terms, columns) = (b.rows, b.columns.next_multiple_of(tile.columns));
-        let rows = if a.is_in_rows() { 0 } else { a.rows.div_ceil(tile.rows) * tile.left_width };
+        let rows = a.rows.div_ceil(tile.rows) * tile.left_width;
         let part_terms = terms.min((PACKED / columns.max(rows) / TERMS).max(1) * TERMS);
         let part_columns = columns.min((PACKED / part_terms / STRIP).max(1) * STRIP);
 
         let (mut left, mut right) = (self.scratch(part_terms * rows), self.scratch(part_terms * part_columns));
         for first in (0..terms).step_by(part_terms) {
             let terms = first..terms.min(first + part_terms);
-            if !a.is_in_rows() {
+            if tile.left_width > 0 {
                 let lanes = a.part([0, terms.start], [a.rows, terms.len()]);
                 self.pack(lanes, tile.rows, tile.left_width, &mut left);
             }
@@ -185,14 +186,12 @@ impl CpuDevice {
         let panels = part.columns.len().div_ceil(tile.columns);
         for first in (0..part.terms.len()).step_by(TERMS) {
             let (terms, term) = (TERMS.min(part.terms.len() - first), part.terms.start + first);
-            let left = |index: usize| match a.is_in_rows() {
-                true => {
-                    let (start, step) = a.place(index * tile.rows, term);
-                    Left::InPlace(start, step)
-                }
-                false => {
-                    let all = a.rows.div_ceil(tile.rows) * tile.left_width;
-                    Left::Packed(part.left[first * all + index * terms * tile.left_width..].as_ptr())
+            let left = |index: usize| match tile.left_width {
+                0 if a.is_in_rows() => Left::Rows(a.place(index * tile.rows, term), a.step()),
+                0 => Left::Terms(a.place(index * tile.rows, term), a.step()),
+                width => {
+                    let all = a.rows.div_ceil(tile.rows) * width;
+                    Left::Terms(part.left[first * all + index * terms * width..].as_ptr(), width)
                 }
             };
 

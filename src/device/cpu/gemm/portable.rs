@@ -21,8 +21,8 @@ impl Kernel for Portable {
         "any processor"
     }
 
-    fn tile(&self, _: bool) -> Tile {
-        Tile { rows: ROWS, columns: COLUMNS, left_width: ROWS }
+    fn tile(&self, in_rows: bool) -> Tile {
+        Tile { rows: ROWS, columns: COLUMNS, left_width: if in_rows { 0 } else { ROWS } }
     }
 
     unsafe fn pack(&self, lanes: Matrix<'_>, count: usize, width: usize, step: usize, panels: *mut f32) {
@@ -57,8 +57,8 @@ impl Kernel for Portable {
 /// That of [`Kernel::multiply`].
 unsafe fn tile<const R: usize>(operands: Operands, out: *mut f32, stride: usize, add: bool) {
     let (left, row_step, term_step) = match operands.left {
-        Left::InPlace(left, stride) => (left, stride, 1),
-        Left::Packed(left) => (left, 1, ROWS),
+        Left::Rows(left, step) => (left, step, 1),
+        Left::Terms(left, step) => (left, 1, step),
     };
 
     let mut sums = [[0.0; COLUMNS]; R];
