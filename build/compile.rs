@@ -17,8 +17,8 @@ use crate::Result;
 const OPTIONS: &[&str] = &["-fatbin", "-std=c++17", "-O3", "-lineinfo", "-Xptxas=-v"];
 
 /// Machine code for the A100's and the H100's generations, which their successors of the same major version run as well, and
-/// PTX from which the driver makes code for all others.
-const ANY: &[&str] = &["-gencode=arch=compute_80,code=[sm_80,compute_80]", "-gencode=arch=compute_90a,code=sm_90a"];
+/// PTX from which the driver makes code for all others; all of the same PTX, so that a source is compiled once.
+const ANY: &[&str] = &["-gencode=arch=compute_80,code=[sm_80,sm_90,compute_80]"];
 
 /// What has instructions of compute capability 9.0 alone.
 const SM90: &[&str] = &["-gencode=arch=compute_90a,code=[sm_90a,compute_90a]"];

@@ -32,7 +32,7 @@ fn architectures(module: &str, all: bool) -> &'static [&'static str] {
     match (module.ends_with("_sm90"), all) {
         (true, true) => &["-gencode=arch=compute_90a,code=[sm_90a,compute_90a]"],
         (true, false) => &[],
-        (false, true) => &["-gencode=arch=compute_80,code=[sm_80,compute_80]", "-gencode=arch=compute_90a,code=sm_90a"],
+        (false, true) => &["-gencode=arch=compute_80,code=[sm_80,sm_90,compute_80]"],
         (false, false) => &["-gencode=arch=compute_80,code=[sm_80,compute_80]"],
     }
 }
