@@ -5,7 +5,7 @@ use std::process::Command;
 
 use test_support::{TURN, turn};
 
-use crate::ops::support::SHARE;
+use crate::ops::support::{LEFT, SHARE};
 
 /// Names the test that this process was started for.
 const ALONE: &str = "IGPT_TEST_ALONE";
@@ -39,12 +39,16 @@ pub const TABLES: [&str; 2] = ["ops::cuda_f32", "ops::cuda_bf16"];
 /// Runs some of [`TABLES`] in a process of their own, as [`SHARE`] says of `share`; the error is what it printed.
 pub fn op_tables(tables: &[&str], set: impl FnOnce(&mut Command) -> &mut Command, share: u32) -> Result<(), String> {
     let mut command = Command::new(std::env::current_exe().unwrap());
-    command.args(tables).arg("--test-threads=1").env(SHARE, share.to_string()).env(TURN, turn().to_string());
+    command.args(tables).args(["--test-threads=1", "--show-output"]);
+    command.env(SHARE, share.to_string()).env(TURN, turn().to_string());
     let output = set(&mut command).output().unwrap();
     let printed = String::from_utf8_lossy(&output.stdout).into_owned();
-    let summary = printed.lines().find(|line| line.starts_with("test result:")).unwrap_or_default().to_owned();
-    println!("{summary}");
+
+    // A filter that finds nothing would pass, and so would a table whose tests are all left to another run.
+    let summary = printed.lines().find(|line| line.starts_with("test result:")).unwrap_or_default();
     let passed = summary.split_whitespace().nth(3).and_then(|count| count.parse::<usize>().ok()).unwrap_or(0);
-    // A filter that finds nothing would pass.
-    if output.status.success() && passed > 30 * tables.len() { Ok(()) } else { Err(printed) }
+    let left = printed.lines().filter(|line| *line == LEFT).count();
+    println!("{summary} {left} of them are left to other runs");
+    let enough = passed > 30 * tables.len() && passed.saturating_sub(left) > passed / 5;
+    if output.status.success() && enough { Ok(()) } else { Err(printed) }
 }

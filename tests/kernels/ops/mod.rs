@@ -40,7 +40,7 @@ macro_rules! on_device {
                 $(#[test]
                 fn $test() {
                     if !crate::ops::support::is_tried(concat!(stringify!($op), "::", stringify!($test))) {
-                        println!("another run's turn");
+                        println!("{}", crate::ops::support::LEFT);
                         return;
                     }
                     let Some(device) = $device else {

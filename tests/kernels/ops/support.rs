@@ -346,6 +346,9 @@ pub const SHARE: &str = "IGPT_TEST_SHARE";
 /// See [`SHARE`].
 const TESTS: usize = 3;
 
+/// What a test of the table prints that is left to another run.
+pub const LEFT: &str = "another run's turn";
+
 /// Whether the test `name` of the table is tried at all.
 pub fn is_tried(name: &str) -> bool {
     let number: usize = name.bytes().map(usize::from).sum();
