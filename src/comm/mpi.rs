@@ -8,6 +8,7 @@ use mpi::environment::Universe;
 use mpi::topology::{Color, SimpleCommunicator};
 use mpi::traits::*;
 use std::cell::RefCell;
+use std::ffi::c_char;
 use std::rc::Rc;
 
 use super::{Comm, check_parts, volume};
@@ -50,7 +51,7 @@ impl Mpi {
     }
 
     /// Rank 0's bytes to all: NCCL's id.
-    pub fn share_bytes(&self, bytes: &mut [i8]) {
+    pub fn share_bytes(&self, bytes: &mut [c_char]) {
         self.communicator.process_at_rank(0).broadcast_into(bytes);
     }
 }

@@ -1,5 +1,8 @@
 //! The ranks of a launch, met.
 
+#[cfg(unix)]
+use std::ffi::c_char;
+
 use super::{Comm, Launch, Reduction, Single, Watchdog};
 use crate::device::{Device, Error, Result};
 
@@ -70,7 +73,7 @@ fn gpus<D: Device>(
 
 /// Hands rank 0's id of NCCL to the others by MPI.
 #[cfg(all(unix, feature = "mpi"))]
-fn share_id(_launch: &Launch, id: &mut [i8; 128]) -> Result<()> {
+fn share_id(_launch: &Launch, id: &mut [c_char; 128]) -> Result<()> {
     let mpi = super::mpi::Mpi::start()?;
     mpi.share_bytes(id);
     // MPI stays as long as the process: NCCL needs it no more, and mpirun waits for its end.
@@ -79,7 +82,7 @@ fn share_id(_launch: &Launch, id: &mut [i8; 128]) -> Result<()> {
 }
 
 #[cfg(all(unix, not(feature = "mpi")))]
-fn share_id(launch: &Launch, _id: &mut [i8; 128]) -> Result<()> {
+fn share_id(launch: &Launch, _id: &mut [c_char; 128]) -> Result<()> {
     Err(Error::unavailable(
         format!("{} ranks on several machines, and this build has no MPI to find rank 0 by", launch.size),
         "give NCCL_COMM_ID=HOST:PORT with a free port of rank 0's machine, start them by srun or torchrun, or build with \

@@ -29,12 +29,11 @@ pub(super) unsafe fn store(at: *mut u8, value: u128) {
 /// # Safety
 /// As [`load`].
 pub(super) unsafe fn update(at: *mut u8, mut change: impl FnMut(u128) -> u128) -> u128 {
-    // SAFETY: as the caller promises.
-    let mut old = unsafe { halves(at) };
-
     // The instruction of the processor, where it has it.
     #[cfg(target_arch = "x86_64")]
     if is_x86_feature_detected!("cmpxchg16b") {
+        // SAFETY: as the caller promises.
+        let mut old = unsafe { halves(at) };
         loop {
             // SAFETY: the processor has the instruction; the address is as the caller promises.
             let found = unsafe { exchange(at.cast(), old, change(old)) };
@@ -49,12 +48,12 @@ pub(super) unsafe fn update(at: *mut u8, mut change: impl FnMut(u128) -> u128) -
     let _alone = lock();
     // SAFETY: as the caller promises.
     unsafe {
-        old = halves(at);
+        let old = halves(at);
         let new = change(old);
         <u64 as Word>::store(at, new as u64);
         <u64 as Word>::store(at.add(8), (new >> 64) as u64);
+        old
     }
-    old
 }
 
 /// The two halves, perhaps of different times.

@@ -1,5 +1,6 @@
 //! Elements of the multiplicands: their types, and packed words to values.
 
+#[cfg(target_arch = "x86_64")]
 use crate::exec::program::lanes::fast;
 use crate::numerics::formats::{bf16_to_f32, e4m3_to_f32, e5m2_to_f32, f16_to_f32, tf32_to_f32};
 use crate::numerics::tensor_core::Factor;

@@ -1,5 +1,6 @@
 //! The product of a warp's tile, in the types that instructions have; every sum is that of [`crate::numerics::dot`].
 
+#[cfg(target_arch = "x86_64")]
 use crate::exec::program::lanes::fast;
 use crate::exec::program::registers::{Registers, Slot};
 use crate::exec::tensor::element::{Float, Integer};
