@@ -1,9 +1,9 @@
 //! `cargo xtask test --aarch64`: the engine compiled for 64-bit ARM, and the tests of what it computes on a CPU there, in an emulator.
 
 use std::path::Path;
-use std::process::Command;
+use std::process::{Command, Stdio};
 
-use anyhow::{Result, bail};
+use anyhow::{Result, bail, ensure};
 
 use crate::{cargo, stage};
 
@@ -26,7 +26,7 @@ const TESTS: [(&[&str], &[&str]); 4] = [
 /// Builds all and runs [`TESTS`], or those of them whose names contain one of `filter`.
 ///
 /// # Errors
-/// A compiler, the emulator or Rust's target is missing; a test failed.
+/// A compiler, the emulator or Rust's target is missing; a test failed; a name of [`TESTS`] is no longer any test's.
 pub fn run(filter: &[String]) -> Result<()> {
     let runs =
         |program: &str| Command::new(program).arg("--version").output().is_ok_and(|output| output.status.success());
@@ -47,6 +47,15 @@ pub fn run(filter: &[String]) -> Result<()> {
         command
     };
     for (program, of_it) in TESTS {
+        let title = format!("{} on {TARGET}", program.join(" "));
+        // A name that no test has any more would pass.
+        for name in of_it.iter().filter(|_| filter.is_empty()) {
+            let listed = command(program).args(["--", name, "--list"]).stderr(Stdio::inherit()).output()?;
+            ensure!(listed.status.success(), "{title}: does not compile");
+            let found = String::from_utf8_lossy(&listed.stdout).lines().any(|line| line.ends_with(": test"));
+            ensure!(found, "{title}: no test is named {name}; mend TESTS of xtask/src/aarch64.rs");
+        }
+
         let mut tests = command(program);
         tests.arg("--");
         if filter.is_empty() {
@@ -54,7 +63,7 @@ pub fn run(filter: &[String]) -> Result<()> {
         } else {
             tests.args(filter)
         };
-        stage(&format!("{} on {TARGET}", program.join(" ")), &mut tests)?;
+        stage(&title, &mut tests)?;
     }
     Ok(())
 }
