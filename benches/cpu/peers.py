@@ -220,6 +220,7 @@ ROWS = {
     "kmeans": kmeans,
     "loading": loading,
     "draw-s-16": lambda: draw(S, 16),
+    "draw-s-16-bf16": lambda: draw(S, 16),
     "draw-s-1": lambda: draw(S, 1),
     "draw-tiny-16": lambda: draw(TINY, 16),
     "gemm": gemm,

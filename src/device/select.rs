@@ -74,6 +74,8 @@ pub struct Request {
     pub kept: Option<Precision>,
     /// CPU threads.
     pub threads: Option<usize>,
+    /// Whether images are drawn and nothing is trained: then the CPU, which computes in f32, has bf16 for keys and values.
+    pub draws: bool,
     /// Of several processes that train together: which of those on this machine, to have a GPU of its own.
     pub local_rank: Option<usize>,
 }
@@ -160,13 +162,14 @@ fn own_gpu(local: usize) -> Result<usize> {
 }
 
 fn on_cpu<J: DeviceJob>(request: &Request, cause: &str, why: String, job: J) -> Result<J::Output> {
-    if request.precision == Some(Precision::Bf16) {
+    let cache = request.precision.filter(|_| request.draws).unwrap_or(Precision::F32);
+    if request.precision == Some(Precision::Bf16) && !request.draws {
         return Err(Error::unavailable(
             format!("--precision bf16 is for CUDA devices ({cause})"),
             "the CPU has f32, so leave it out",
         ));
     }
-    Ok(job.run(CpuDevice::new(request.threads)?, &Chosen { precision: Precision::F32, why }))
+    Ok(job.run(CpuDevice::new(request.threads)?.with_cache(cache), &Chosen { precision: Precision::F32, why }))
 }
 
 #[cfg(test)]

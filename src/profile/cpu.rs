@@ -1,4 +1,4 @@
-//! A training step on this machine's CPU, measured op by op beside what the machine can do.
+//! A step of training or drawing on this machine's CPU, measured op by op beside what the machine can do.
 
 use std::hint::black_box;
 use std::thread;
@@ -7,13 +7,17 @@ use std::time::Instant;
 use serde::Serialize;
 
 use crate::device::cpu::OpTimes;
-use crate::device::{CpuDevice, LinearOps, Result, Tensors, WeightLayout};
+use crate::device::{CpuDevice, LinearOps, Precision, Result, SampleOps, SampleOptions, Tensors, WeightLayout};
 use crate::model::{Criterion, ModelConfig, Transformer, parameter_specs};
 use crate::optim::{Adam, AdamConfig};
+use crate::sample::Decoder;
 use crate::tape::Parameters;
 
-/// Steps that are timed, after one that takes the memory.
+/// Steps of training that are timed, after one that takes the memory.
 const STEPS: usize = 3;
+
+/// The same of drawing.
+const PIXELS: usize = 25;
 
 /// Side of the matrices of the GEMM that is the machine's limit.
 const SIDE: usize = 1536;
@@ -40,7 +44,7 @@ pub struct CpuRow {
     pub of_limit: f64,
 }
 
-/// A training step on the CPU.
+/// A step on the CPU.
 #[derive(Clone, Debug, Serialize)]
 pub struct CpuProfile {
     /// The device.
@@ -55,6 +59,10 @@ pub struct CpuProfile {
     pub gflops: f64,
     /// See `gflops`.
     pub of_gemm: f64,
+    /// Of drawing: the weights, keys and values that the step must read, 10⁹ bytes a second, and as a fraction of the memory's rate.
+    pub read_gbytes: Option<f64>,
+    /// See `read_gbytes`.
+    pub of_memory: Option<f64>,
     /// Fraction of the threads' time in the steps in which they did nothing; nothing where the system does not tell.
     pub idle: Option<f64>,
     /// What a large GEMM reaches here, 10⁹ FLOPs a second.
@@ -63,6 +71,14 @@ pub struct CpuProfile {
     pub memory_gbytes: f64,
     /// The ops, the longest first.
     pub rows: Vec<CpuRow>,
+}
+
+/// What a step does at least.
+struct Useful {
+    flops: f64,
+    /// Of drawing: bytes that it must read.
+    read: Option<f64>,
+    tokens: usize,
 }
 
 /// Takes some training steps of `images` images of `config.positions` tokens, and the machine's limits.
@@ -85,27 +101,73 @@ pub fn cpu_profile(
     let batches = [(model.autoregressive_batch(&device, &ids, length, 1.0)?, None)];
     let criterion = Criterion::from(config.objective());
 
-    // The first step takes the memory from the system.
-    let mut seconds = Vec::new();
-    let mut busy = 0.0;
-    for step in 0..=STEPS {
-        let (start, worked) = (Instant::now(), worked());
+    let useful = Useful { flops: config.training_flops_per_token(length) * tokens as f64, read: None, tokens };
+    measure(&device, STEPS, useful, || {
         let update = adam.begin(&device, 1e-4)?;
         black_box(model.accumulate_gradients(&device, &parameters, &criterion, &batches, &mut gradients)?);
-        adam.apply(&device, &mut parameters, &gradients, update)?;
-        if step == 0 {
-            device.take_times();
-            continue;
-        }
+        adam.apply(&device, &mut parameters, &gradients, update)
+    })
+}
+
+/// Draws the pixel in the middle of each of `images` images some times, with keys and values in the precision `cache`.
+///
+/// # Errors
+/// As [`cpu_profile`].
+pub fn cpu_drawing_profile(
+    config: &ModelConfig,
+    model: &Transformer,
+    images: usize,
+    cache: Precision,
+    threads: Option<usize>,
+) -> Result<CpuProfile> {
+    let device = CpuDevice::timing(threads)?.with_cache(cache);
+    let parameters = Parameters::init(&device, parameter_specs(config), 0)?;
+    model.prepare_decoding(&device, &parameters)?;
+
+    // All pixels before it; which they are no time depends on.
+    let middle = config.positions / 2;
+    let prompt: Vec<u16> = (0..middle).map(|pixel| (pixel * 7919 % config.vocabulary) as u16).collect();
+    let mut decoder = Decoder::prompted(&device, model, &parameters, images, &prompt.repeat(images), config.positions)?;
+    let (tokens, uniforms) = (vec![model.sos(); images], vec![0.5; images]);
+
+    // Each weight of blocks and head is multiplied once, each cached number in a score or a sum.
+    let weights = 12 * config.layers * config.width * config.width + config.vocabulary * config.width;
+    let cached = 2 * config.layers * config.width * (middle + 1) * images;
+    let useful = Useful {
+        flops: 2.0 * (images * weights + cached) as f64,
+        read: Some((size_of::<f32>() * weights + cache.bytes() * cached) as f64),
+        tokens: images,
+    };
+    measure(&device, PIXELS, useful, || {
+        decoder.rewind(middle);
+        let logits = decoder.step(&tokens)?;
+        let drawn = device.sample(&logits, SampleOptions::PLAIN, &uniforms)?;
+        black_box(device.download_tokens(&drawn)?);
+        Ok(())
+    })
+}
+
+/// Takes `steps` steps, after a first one that takes the memory from the system, and measures the machine's limits.
+fn measure(
+    device: &CpuDevice,
+    steps: usize,
+    useful: Useful,
+    mut step: impl FnMut() -> Result<()>,
+) -> Result<CpuProfile> {
+    step()?;
+    device.take_times();
+    let (mut seconds, mut busy) = (Vec::new(), 0.0);
+    for _ in 0..steps {
+        let (start, worked) = (Instant::now(), worked());
+        step()?;
         seconds.push(start.elapsed().as_secs_f64());
         busy += self::worked().zip(worked).map_or(f64::NAN, |(after, before)| after - before);
     }
 
     let times = device.take_times();
     let idle = 1.0 - busy / (seconds.iter().sum::<f64>() * device.threads() as f64);
-    let limits = [gemm_rate(&device)?, memory_rate(device.threads())];
-    let useful = config.training_flops_per_token(length) * tokens as f64;
-    Ok(made(device.describe(), &mut seconds, times, limits, useful, tokens, idle))
+    let limits = [gemm_rate(device)?, memory_rate(device.threads())];
+    Ok(made(device.describe(), &mut seconds, times, limits, &useful, idle))
 }
 
 /// The profile of what was measured.
@@ -114,8 +176,7 @@ fn made(
     seconds: &mut [f64],
     times: OpTimes,
     [gemm, memory]: [f64; 2],
-    useful: f64,
-    tokens: usize,
+    useful: &Useful,
     idle: f64,
 ) -> CpuProfile {
     let whole: f64 = seconds.iter().sum();
@@ -140,9 +201,11 @@ fn made(
         device,
         step_ms: 1e3 * step,
         rest_ms: 1e3 * whole / steps - rows.iter().map(|row| row.ms).sum::<f64>(),
-        tokens_per_second: tokens as f64 / step,
-        gflops: 1e-9 * useful / step,
-        of_gemm: useful / step / gemm,
+        tokens_per_second: useful.tokens as f64 / step,
+        gflops: 1e-9 * useful.flops / step,
+        of_gemm: useful.flops / step / gemm,
+        read_gbytes: useful.read.map(|bytes| 1e-9 * bytes / step),
+        of_memory: useful.read.map(|bytes| bytes / step / memory),
         idle: idle.is_finite().then_some(idle.max(0.0)),
         gemm_gflops: 1e-9 * gemm,
         memory_gbytes: 1e-9 * memory,

@@ -31,5 +31,5 @@ mod rows;
 mod warps;
 
 pub use card::{CARDS, Card, UnknownCard};
-pub use cpu::{CpuProfile, CpuRow, cpu_profile};
+pub use cpu::{CpuProfile, CpuRow, cpu_drawing_profile, cpu_profile};
 pub use rows::{Profile, ProfileError, Row, profile};

@@ -25,7 +25,7 @@ pub fn run(command: &DoctorCommand) -> Result<()> {
     }
     let kind = command.device.unwrap_or_default();
     let local_rank = Some(ranks.launch.local_rank);
-    let request = Request { kind, precision: None, kept: None, threads: None, local_rank };
+    let request = Request { kind, precision: None, kept: None, threads: None, draws: false, local_rank };
     on_device(request, RanksJob { ranks, largest: command.largest as usize, json: command.json })
 }
 

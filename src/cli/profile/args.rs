@@ -17,12 +17,13 @@ use crate::model::Preset;
 /// prediction. Needs a build with CUDA kernels (`cargo xtask toolkit`), and no GPU.
 ///
 /// With `--device cpu` a step is taken here and timed op by op, beside what this machine reaches in a large matrix product and in a
-/// read of memory.
+/// read of memory; with --draw too, one of drawing.
 #[derive(Args)]
 #[command(after_help = "Examples:\n  igpt-engine profile --model s --batch 32 --card h100\n  \
                   igpt-engine profile --model l --batch 16 --card a100 --json > step.json\n  \
                   igpt-engine profile --model s --batch 16 --card h100 --draw\n  \
-                  igpt-engine profile --model tiny --batch 4 --device cpu")]
+                  igpt-engine profile --model tiny --batch 4 --device cpu\n  \
+                  igpt-engine profile --model s --batch 16 --device cpu --draw")]
 pub struct ProfileCommand {
     /// Size of the model: tiny (4 layers × 128), s (24 × 512), m (36 × 1024), l (48 × 1536), xl (60 × 3072)
     #[arg(long, value_parser = named::<Preset>(), value_name = "SIZE", default_value = "s")]
@@ -34,10 +35,10 @@ pub struct ProfileCommand {
     #[arg(long, value_name = "N", value_parser = RangedU64ValueParser::<usize>::new().range(1..=65_536))]
     pub batch: Option<usize>,
     /// Of drawing: one pixel of each of --batch images, in the middle of an image
-    #[arg(long, conflicts_with = "device")]
+    #[arg(long)]
     pub draw: bool,
     /// `cpu`: measure a step on this machine's processor, in f32
-    #[arg(long, value_name = "DEVICE", value_parser = ["cpu"], conflicts_with_all = ["card", "precision", "measure", "svg"])]
+    #[arg(long, value_name = "DEVICE", value_parser = ["cpu"], conflicts_with_all = ["card", "measure", "svg"])]
     pub device: Option<String>,
     /// Threads of the CPU device [default: all cores]
     #[arg(long, value_name = "N", requires = "device")]
@@ -45,9 +46,9 @@ pub struct ProfileCommand {
     /// The card: a100, a100-40, rtx4090, l40s, h100, h100-pcie or h200
     #[arg(long, value_name = "NAME", default_value = "h100")]
     pub card: String,
-    /// What is computed in
-    #[arg(long, value_parser = named::<Precision>(), default_value = "bf16")]
-    pub precision: Precision,
+    /// What is computed in; on the CPU, with --draw, what keys and values are stored in [default: bf16; f32 on the CPU]
+    #[arg(long, value_parser = named::<Precision>(), value_name = "PRECISION")]
+    pub precision: Option<Precision>,
     /// Run the step on this machine's GPU too, which is a --card, and put measured times beside the predicted
     #[arg(long)]
     pub measure: bool,

@@ -12,10 +12,15 @@ use crate::report::html::grouped;
 pub fn say_profile(command: &ProfileCommand, profile: &CpuProfile) -> Result<()> {
     let CpuProfile { device, step_ms, rest_ms, tokens_per_second, gflops, of_gemm, .. } = profile;
     let (model, images, side) = (command.model.name(), command.images(), command.resolution);
-    say(format_args!("A training step of {model}, {images} images of {side} x {side}, on {device}"))?;
+    let what = if command.draw { "A step of drawing with" } else { "A training step of" };
+    say(format_args!("{what} {model}, {images} images of {side} x {side}, on {device}"))?;
     say(format_args!(""))?;
     say(format_args!("  step      {step_ms:.1} ms, {} tokens/s", grouped(*tokens_per_second as u64)))?;
     say(format_args!("  useful    {gflops:.1} GFLOP/s, {:.0} % of a large matrix product's", 100.0 * of_gemm))?;
+    if let (Some(read), Some(of_memory)) = (profile.read_gbytes, profile.of_memory) {
+        let share = 100.0 * of_memory;
+        say(format_args!("  reads     {read:.1} GB/s of weights, keys and values, {share:.0} % of the memory's"))?;
+    }
     let limits = (profile.gemm_gflops, profile.memory_gbytes);
     say(format_args!(
         "  machine   {:.1} GFLOP/s in a large matrix product, {:.1} GB/s from memory",

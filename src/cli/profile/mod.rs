@@ -5,16 +5,16 @@ mod cpu_output;
 mod output;
 mod picture;
 
-use anyhow::Result;
+use anyhow::{Result, bail};
 
 pub use args::ProfileCommand;
 
 use super::common::output::print_json;
-use crate::device::CudaDevice;
+use crate::device::{CudaDevice, Precision};
 use crate::fs::Output;
 use crate::model::{ModelConfig, Transformer};
 use crate::plan::{Load, Work};
-use crate::profile::{Card, cpu_profile, profile as predicted};
+use crate::profile::{Card, cpu_drawing_profile, cpu_profile, profile as predicted};
 
 impl ProfileCommand {
     /// Runs the command.
@@ -28,10 +28,11 @@ impl ProfileCommand {
         let svg = self.svg.as_deref().map(Output::open).transpose()?;
 
         let work = if self.draw { Work::Sampling } else { Work::Training };
-        let load = Load::new(&config, work, self.images(), config.positions, self.precision);
+        let precision = self.precision.unwrap_or_default();
+        let load = Load::new(&config, work, self.images(), config.positions, precision);
         let mut profile = predicted(&card, load)?;
         if self.measure {
-            let device = CudaDevice::new(0, self.precision)?;
+            let device = CudaDevice::new(0, precision)?;
             profile = profile.measured(&load.timed(&device)?)?;
         }
         if let Some(svg) = svg {
@@ -46,7 +47,15 @@ impl ProfileCommand {
     /// Measures a step here.
     fn on_cpu(self, config: ModelConfig) -> Result<()> {
         let model = Transformer::new(config.clone())?;
-        let profile = cpu_profile(&config, &model, self.images(), self.threads)?;
+        let profile = match (self.draw, self.precision.unwrap_or(Precision::F32)) {
+            (true, cache) => cpu_drawing_profile(&config, &model, self.images(), cache, self.threads)?,
+            (false, Precision::F32) => cpu_profile(&config, &model, self.images(), self.threads)?,
+            (false, Precision::Bf16) => {
+                bail!(
+                    "the CPU has bf16 for keys and values alone, while images are drawn: give --draw, or leave out --precision"
+                )
+            }
+        };
         if self.json {
             return print_json(&profile);
         }
@@ -56,8 +65,8 @@ impl ProfileCommand {
     /// Images of a step.
     fn images(&self) -> usize {
         self.batch.unwrap_or(match (self.device.is_some(), self.draw) {
-            (true, _) => 1,
             (_, true) => 16,
+            (true, _) => 1,
             _ => 32,
         })
     }

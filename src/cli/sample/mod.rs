@@ -12,7 +12,7 @@ use super::common::device::on_device;
 use super::common::output::{note_all, print_json, say, tell};
 use crate::data::npy;
 use crate::data::progress::Meter;
-use crate::device::select::{Chosen, DeviceJob};
+use crate::device::select::{Chosen, DeviceJob, Request};
 use crate::device::{Device, Precision};
 use crate::fs::{Output, path_text};
 use crate::model::ModelConfig;
@@ -42,7 +42,8 @@ impl SampleCommand {
         }
         self.check_flags()?;
         let settings = self.settings()?;
-        on_device((&self.device).into(), SampleJob { command: self, settings })
+        let request = Request { draws: true, ..(&self.device).into() };
+        on_device(request, SampleJob { command: self, settings })
     }
 
     /// Refuses a grid that no picture or memory holds, before anything is generated.

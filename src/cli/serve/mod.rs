@@ -10,7 +10,7 @@ use super::common::device::on_device;
 use super::common::interrupt::stop_flag_saying;
 use super::common::output::{note_all, print_json, say, tell};
 use crate::device::Device;
-use crate::device::select::{Chosen, DeviceJob};
+use crate::device::select::{Chosen, DeviceJob, Request};
 use crate::fs::path_text;
 use crate::model::Objective;
 use crate::plan::{Load, Work, limits};
@@ -20,7 +20,8 @@ impl ServeCommand {
     /// Runs the command.
     pub fn run(self) -> Result<()> {
         let settings = self.settings()?;
-        on_device((&self.device).into(), ServeJob { settings, json: self.json })
+        let request = Request { draws: true, ..(&self.device).into() };
+        on_device(request, ServeJob { settings, json: self.json })
     }
 }
 

@@ -134,5 +134,5 @@ pub fn device_request(settings: &Settings, earlier: Option<&Settings>, launch: &
     let kept = earlier.and_then(|earlier| earlier.precision);
     let precision = settings.precision.filter(|precision| Some(*precision) != kept);
     let local_rank = (launch.size > 1).then_some(launch.local_rank);
-    Request { kind: settings.device, precision, kept, threads: settings.threads, local_rank }
+    Request { kind: settings.device, precision, kept, threads: settings.threads, draws: false, local_rank }
 }

@@ -22,6 +22,7 @@ mod linear;
 mod math;
 mod mean_pool;
 mod mlp;
+mod packed_cache;
 mod parallel;
 mod sample;
 mod spike;
@@ -39,7 +40,7 @@ pub use timing::{OpTime, OpTimes};
 use self::gemm::Kernel;
 use self::tensor::{Buffer, Pool};
 use super::shape::Shape;
-use super::{Error, MemoryUse, Result};
+use super::{Error, MemoryUse, Precision, Result};
 
 /// The processor's cores and their memory.
 pub struct CpuDevice {
@@ -48,6 +49,8 @@ pub struct CpuDevice {
     memory: Arc<Pool>,
     /// What GEMMs are multiplied by.
     kernel: &'static dyn Kernel,
+    /// How keys and values are stored while images are drawn.
+    cache: Precision,
     /// Times of ops, if they are kept.
     times: Option<Mutex<OpTimes>>,
 }
@@ -78,7 +81,20 @@ impl CpuDevice {
             .thread_name(|index| format!("cpu-device-{index}"))
             .build()
             .map_err(|error| Error::unavailable(format!("cannot start {threads} threads: {error}"), "ask for fewer"))?;
-        Ok(Self { threads, pool, memory: Pool::new(poison), kernel: gemm::fastest(), times: None })
+        Ok(Self {
+            threads,
+            pool,
+            memory: Pool::new(poison),
+            kernel: gemm::fastest(),
+            cache: Precision::F32,
+            times: None,
+        })
+    }
+
+    /// The same with caches of keys and values in this precision: bf16 is half the memory to read at each step of drawing, and rounds them; all
+    /// else stays f32.
+    pub fn with_cache(self, cache: Precision) -> Self {
+        Self { cache, ..self }
     }
 
     /// Threads that compute.

@@ -8,6 +8,7 @@ use crate::device::ops::sample::{SampleOps, SampleOptions, check};
 impl SampleOps for CpuDevice {
     fn sample(&self, logits: &CpuTensor, options: SampleOptions, uniforms: &[f32]) -> Result<CpuTokens> {
         let dims = check(logits.dimensions(), options, uniforms)?;
+        let _timed = self.time("sample", 0.0, logits.values.len());
         let rows = logits.values.chunks_exact(dims.vocabulary).zip(uniforms);
         let ids = rows.map(|(logits, &uniform)| sample_row(logits, options, uniform)).collect();
         Ok(CpuTokens { shape: [dims.rows, 1], ids })

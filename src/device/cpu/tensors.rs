@@ -17,7 +17,8 @@ impl Tensors for CpuDevice {
     }
 
     fn arithmetic(&self) -> String {
-        format!("vectors of {} floats", few_rows::vector_floats())
+        let caches = if self.cache == Precision::Bf16 { ", caches in bf16" } else { "" };
+        format!("vectors of {} floats{caches}", few_rows::vector_floats())
     }
 
     fn precision(&self) -> Precision {

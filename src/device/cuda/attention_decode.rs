@@ -25,6 +25,10 @@ impl AttentionDecodeOps for CudaDevice {
         self.tensor(Shape::new("attention_cache", &dims.shape())?)
     }
 
+    fn cache_precision(&self) -> Precision {
+        self.precision()
+    }
+
     fn attention_decode(
         &self,
         qkv: &CudaTensor,

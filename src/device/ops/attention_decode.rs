@@ -2,12 +2,16 @@
 
 use super::attention::{AttentionDims, heads_of};
 use crate::device::shape_check::{self, error, exactly};
-use crate::device::{Result, Tensors};
+use crate::device::{Precision, Result, Tensors};
 
 /// Attention of one new position from a cache of keys and values.
 pub trait AttentionDecodeOps: Tensors {
-    /// An empty cache, of keys or of values: `[B, H, positions, d/H]`, in the precision in which the device's ops return results.
+    /// An empty cache, of keys or of values: `[B, H, positions, d/H]`, in the device's [`cache_precision`](Self::cache_precision). (The CPU packs
+    /// two numbers of bf16 into one of its floats: half as many columns.)
     fn attention_cache(&self, dims: CacheDims) -> Result<Self::Tensor>;
+
+    /// How a cache stores its numbers.
+    fn cache_precision(&self) -> Precision;
 
     /// One step of causal attention with a cache: stores this position's keys and values in `keys` and `values`
     /// (`[B, H, positions, d/H]`) at `position`, and attends from `qkv` `[B, 1, 3d]` to positions `0..=position`;
