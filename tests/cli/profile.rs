@@ -145,6 +145,37 @@ fn a_step_on_this_processor_is_measured_op_by_op() {
 }
 
 #[test]
+fn a_pixel_is_drawn_on_this_processor_op_by_op() {
+    let measured = |flags: &[&str]| -> Value {
+        let mut command = engine();
+        command.args([
+            "profile",
+            "--device",
+            "cpu",
+            "--draw",
+            "--model",
+            "tiny",
+            "--resolution",
+            "8",
+            "--threads",
+            "1",
+        ]);
+        serde_json::from_str(&assert_succeeds(command.args(flags))).unwrap()
+    };
+    for precision in ["f32", "bf16"] {
+        let found = measured(&["--batch", "3", "--json", "--precision", precision]);
+        let calls =
+            |op: &str| found["rows"].as_array().unwrap().iter().find(|row| row["op"] == op).unwrap()["calls"].as_f64();
+        let ops = ["attention_decode", "mlp", "linear", "residual_layernorm", "embedding", "sample"];
+        assert_eq!(ops.map(|op| calls(op).unwrap()), [4.0, 4.0, 9.0, 8.0, 1.0, 1.0], "{found}");
+        assert!(number(&found, "of_memory") > 0.0 && number(&found, "read_gbytes") > 0.0, "{found}");
+    }
+    let mut command = engine();
+    command.args(["profile", "--device", "cpu", "--model", "tiny", "--resolution", "8", "--precision", "bf16"]);
+    assert!(assert_refused(&mut command).contains("give --draw"));
+}
+
+#[test]
 fn what_cannot_be_is_refused_with_what_can() {
     let refused = |flags: &[&str]| assert_refused(engine().arg("profile").args(flags));
     assert!(refused(&["--card", "h1000"]).contains("h100-pcie"));
