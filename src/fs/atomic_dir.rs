@@ -203,6 +203,7 @@ mod tests {
                     let _ = fs::write(path.join(format!("rank-{number}")), "step 7");
                 }
             });
+
             // Nothing here may panic before the other thread is told to stop.
             let left = (0..500).filter(|_| {
                 if fs::create_dir(&path).is_err() {
@@ -213,6 +214,7 @@ mod tests {
                 let _ = remove_folder(&path);
                 path.exists()
             });
+
             let left = left.count();
             stop.store(true, Ordering::Relaxed);
             assert_eq!(left, 0, "of 500 folders");

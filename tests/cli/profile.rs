@@ -148,18 +148,7 @@ fn a_step_on_this_processor_is_measured_op_by_op() {
 fn a_pixel_is_drawn_on_this_processor_op_by_op() {
     let measured = |flags: &[&str]| -> Value {
         let mut command = engine();
-        command.args([
-            "profile",
-            "--device",
-            "cpu",
-            "--draw",
-            "--model",
-            "tiny",
-            "--resolution",
-            "8",
-            "--threads",
-            "1",
-        ]);
+        command.args("profile --device cpu --draw --model tiny --resolution 8 --threads 1".split(' '));
         serde_json::from_str(&assert_succeeds(command.args(flags))).unwrap()
     };
     for precision in ["f32", "bf16"] {
