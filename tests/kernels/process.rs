@@ -1,7 +1,10 @@
 //! Tests in a process of their own: the simulator's options, reports and counters belong to the whole process, and a fault
 //! takes the context with it.
 
-use std::process::Command;
+use std::io::{Read, pipe};
+use std::process::{Command, ExitStatus};
+use std::thread;
+use std::time::{Duration, Instant};
 
 use test_support::{TURN, turn};
 
@@ -9,6 +12,9 @@ use crate::ops::support::{LEFT, SHARE};
 
 /// Names the test that this process was started for.
 const ALONE: &str = "IGPT_TEST_ALONE";
+
+/// No process takes so long, also on a slow machine: one that does waits for something that never comes.
+const LIMIT: Duration = Duration::from_secs(600);
 
 /// Whether this process was started for the test `name`. If not, starts one, and fails if the test fails there.
 #[track_caller]
@@ -26,11 +32,46 @@ pub fn is_alone(name: &str) -> bool {
 pub fn run(name: &str, set: impl FnOnce(&mut Command) -> &mut Command) -> Result<(), String> {
     let mut command = Command::new(std::env::current_exe().unwrap());
     command.args(["--exact", name, "--include-ignored", "--nocapture"]).env(TURN, turn().to_string());
-    let output = set(&mut command).output().unwrap();
-    let printed = [output.stdout, output.stderr].concat();
-    let printed = String::from_utf8_lossy(&printed).into_owned();
+    set(&mut command);
+    let (status, printed) = within(LIMIT, command);
+    let Some(status) = status else { return Err(format!("{printed}\nno end within {} s", LIMIT.as_secs())) };
     // A name that is no test's would pass.
-    if output.status.success() && printed.contains("1 passed") { Ok(()) } else { Err(printed) }
+    if status.success() && printed.contains("1 passed") { Ok(()) } else { Err(printed) }
+}
+
+/// How the command ended, unless it took longer than `limit` and was ended, and what it printed until then.
+fn within(limit: Duration, mut command: Command) -> (Option<ExitStatus>, String) {
+    let (mut reader, writer) = pipe().unwrap();
+    command.stdout(writer.try_clone().unwrap()).stderr(writer);
+    let mut child = command.spawn().unwrap();
+    // It holds the other end of the pipe, which would stay open.
+    drop(command);
+    let reading = thread::spawn(move || {
+        let mut printed = Vec::new();
+        reader.read_to_end(&mut printed).map(|_| String::from_utf8_lossy(&printed).into_owned())
+    });
+
+    let end = Instant::now() + limit;
+    let status = loop {
+        match child.try_wait().unwrap() {
+            Some(status) => break Some(status),
+            None if Instant::now() < end => thread::sleep(Duration::from_millis(20)),
+            None => {
+                child.kill().unwrap();
+                child.wait().unwrap();
+                break None;
+            }
+        }
+    };
+    (status, reading.join().unwrap().unwrap())
+}
+
+#[test]
+fn a_process_without_an_end_is_ended() {
+    let mut command = Command::new("sh");
+    command.args(["-c", "echo before; exec sleep 1000"]);
+    let (status, printed) = within(Duration::from_millis(300), command);
+    assert!(status.is_none() && printed == "before\n", "{status:?}: {printed}");
 }
 
 /// The op tables of the CUDA device: one of each precision.

@@ -25,6 +25,8 @@ pub fn named(operand: &Operand) -> Option<SpecialRegister> {
 pub fn read(slot: Slot, special: SpecialRegister) -> Decoded {
     Decoded::effect(move |context, mask| {
         read_into(context, mask, slot, special);
+        // Who waits until a time, or no longer than to it, waits for something that comes.
+        context.progress();
         Ok(Flow::Next)
     })
 }

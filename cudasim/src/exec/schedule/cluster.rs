@@ -4,7 +4,7 @@ use crate::exec::program::registers::Registers;
 use crate::exec::program::step::FROM_START;
 use crate::exec::race::clocks::ClockSet;
 use crate::exec::schedule::warp;
-use crate::exec::schedule::warp::{Failure, Turn};
+use crate::exec::schedule::warp::{Failure, Turn, WHOLE_TURN};
 use crate::exec::state::block::Block;
 use crate::exec::state::context::{Context, Grid};
 use crate::exec::state::families::BlockState;
@@ -83,7 +83,7 @@ impl Cluster {
             // Short turns now and then let warps overtake one another in the middle of things.
             let budget = match worker.rng.bits() % 4 {
                 0 => 1 + worker.rng.below(256) as u32,
-                _ => 16384,
+                _ => WHOLE_TURN,
             };
             let warp = &mut self.warps[rank][id];
             let blocks = &mut self.blocks;

@@ -23,6 +23,9 @@ use crate::mask::{Mask, lanes};
 use crate::ptx::opcode::Modifier;
 use crate::report::{Fault, FaultKind};
 
+/// Steps of a turn that nothing cuts short.
+pub const WHOLE_TURN: u32 = 16384;
+
 /// After how many such turns a warp whose instructions are counted tries another order of its lanes.
 const PATIENCE: u32 = 64;
 
@@ -66,6 +69,8 @@ enum After {
 struct Run {
     /// Steps that are left of its budget.
     budget: u32,
+    /// Whether it began with all the steps that a turn can have.
+    whole: bool,
     /// Whether lanes have got past a step.
     progressed: bool,
     /// The split that runs was picked out of turn: it goes on, though others have a lower pc, until it reaches one of them.
@@ -78,7 +83,7 @@ struct Run {
 /// The first fault.
 pub fn run(context: &mut Context<'_>, budget: u32) -> Result<Turn, Box<Failure>> {
     let out_of_turn = begin(context);
-    let mut run = Run { budget, progressed: false, out_of_turn };
+    let mut run = Run { budget, whole: budget == WHOLE_TURN, progressed: false, out_of_turn };
     loop {
         let Some(&Split { pc, mask, .. }) = context.warp.splits.last() else { return Ok(Turn::Done) };
         if let After::End(turn) = run.straight(context, pc, mask)? {
@@ -113,7 +118,7 @@ impl Run {
     fn straight(&mut self, context: &mut Context<'_>, mut pc: u32, mask: Mask) -> Result<After, Box<Failure>> {
         loop {
             if self.budget == 0 {
-                return Ok(After::End(finish(context, pc)));
+                return Ok(After::End(finish(context, pc, self.whole)));
             }
             self.budget -= 1;
             context.warp.instructions += 1;
@@ -294,10 +299,13 @@ fn move_last(context: &mut Context<'_>, pc: u32) {
 }
 
 /// The budget is used up, with the last split at `pc`.
-fn finish(context: &mut Context<'_>, pc: u32) -> Turn {
+fn finish(context: &mut Context<'_>, pc: u32, whole: bool) -> Turn {
     move_last(context, pc);
-    // A warp that computes is making progress: if all others wait, that is not yet a deadlock.
-    context.progress();
+    // A warp that computes is making progress: if all others wait, that is not yet a deadlock. A short turn does not tell: it
+    // may have ended between two looks at what never comes, which give way.
+    if whole {
+        context.progress();
+    }
 
     // Where the host counts, the same lanes must run together whatever the length of turns, unless nothing else gets them
     // on.

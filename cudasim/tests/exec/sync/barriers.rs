@@ -161,3 +161,32 @@ fn wrong_barriers_are_reported() {
     let case = Case { body: lonely, blocks: 2, cluster: 2, ..Case::default() };
     case.fails(FaultKind::Deadlock, "");
 }
+
+/// However many warps look, and however much they compute between two looks.
+#[test]
+fn waits_that_nothing_ends_are_seen() {
+    let thinking = "mad.lo.u32 %r1, %r1, %r1, %r2; ".repeat(100);
+    let waits = [
+        "mbarrier.try_wait.parity.shared::cta.b64 %p1, [bar], 0; @!%p1 bra WAIT;",
+        "ld.volatile.shared.u32 %r3, [buffer]; setp.ne.u32 %p1, %r3, 0; @!%p1 bra WAIT;",
+        "nanosleep.u32 10; bra WAIT;",
+    ];
+    for (wait, options) in waits.iter().flat_map(|wait| every_way().into_iter().map(move |options| (wait, options))) {
+        let body = format!(
+            "setp.eq.u32 %p0, %thread, 0; @%p0 mbarrier.init.shared::cta.b64 [bar], 1; @%p0 st.shared.u32 [buffer], 0;
+             bar.sync 0; mov.u32 %r1, %thread; mov.u32 %r2, 7;
+             WAIT: {thinking} {wait}"
+        );
+        let declarations = ".shared .align 8 .b64 bar; .shared .align 16 .b32 buffer[4];";
+        Case { body: &body, declarations, threads: 512, options, ..Case::default() }.fails(FaultKind::Deadlock, "");
+    }
+}
+
+#[test]
+fn a_time_that_is_waited_for_comes() {
+    let body = "
+        .reg .b64 %end; mov.u64 %end, %globaltimer; add.u64 %end, %end, 20000000;
+        WAIT: nanosleep.u32 100; mov.u64 %rd0, %globaltimer; setp.lt.u64 %p0, %rd0, %end; @%p0 bra WAIT;
+        st.global.u32 [%place], 5;";
+    assert_eq!(Case { body, ..Case::default() }.run().unwrap()[0], 5);
+}
