@@ -30,6 +30,8 @@ const HEAD: &str = "\
 #       warp's because lanes wanted different words of one bank
 #   flops, least_flops  multiplications and additions on tensor cores, and those of the GEMMs themselves (2·m·n·k; of
 #       attention the pairs that the mask leaves)
+# steps, of a model by card: training on `images`, or drawing a pixel of each
+#   microseconds, launches  as `igpt-engine profile` predicts them (docs/guide/profile.md): nothing of it is measured
 ";
 
 /// The row of a kernel's counts.
@@ -48,10 +50,10 @@ pub fn row(counts: &Counts) -> Row {
     ]
 }
 
-/// The file of these rows.
-pub fn text(release: &str, machine_code: &BTreeMap<String, Row>, counts: &BTreeMap<String, Row>) -> String {
+/// The file of these sections.
+pub fn text(release: &str, sections: [(&str, &BTreeMap<String, Row>); 3]) -> String {
     let mut text = format!("{HEAD}\ntoolkit = {}\n", Value::from(release));
-    for (section, rows) in [("machine_code", machine_code), ("counts", counts)] {
+    for (section, rows) in sections {
         let _ = writeln!(text, "\n[{section}]");
         for (name, row) in rows {
             let row: Vec<_> = row.iter().map(|(name, value)| format!("{name} = {value}")).collect();
@@ -71,7 +73,7 @@ pub struct Difference {
 }
 
 /// Numbers that say what a kernel is, not what it takes.
-const NEUTRAL: [&str; 7] = ["hmma", "ldsm", "ldgsts", "wide", "hgmma", "utmaldg", "utmastg"];
+const NEUTRAL: [&str; 8] = ["hmma", "ldsm", "ldgsts", "wide", "hgmma", "utmaldg", "utmastg", "images"];
 
 /// Each number that is not the same.
 pub fn differences(budget: &Table, now: &Table) -> Vec<Difference> {
@@ -140,6 +142,14 @@ mod tests {
             "[counts]\nadam = { read = 5, written = 3 }",
         );
         assert_eq!(found, [vec!["counts.adam.read", "4", "5", "worse"], vec!["counts.gone.read", "1", "-", "changed"]]);
+    }
+
+    #[test]
+    fn a_step_that_takes_longer_is_worse() {
+        let step = |images: u32, time: u32| format!("[steps]\ns.h100 = {{ images = {images}, microseconds = {time} }}");
+        let of = |now: &str| words(&step(32, 38_300), now);
+        assert_eq!(of(&step(32, 38_301)), [vec!["steps.s.h100.microseconds", "38300", "38301", "worse"]]);
+        assert_eq!(of(&step(16, 38_300)), [vec!["steps.s.h100.images", "32", "16", "changed"]]);
     }
 
     #[test]

@@ -1,9 +1,11 @@
-//! What kernels may take: `kernels/budget.toml` against what the compiler made of them and what the simulator counts.
+//! What kernels may take: `kernels/budget.toml` against what the compiler made of them, what the simulator counts, and how long whole
+//! steps are predicted to take.
 //!
 //! `IGPT_WRITE_BUDGET=1 cargo test --test kernels budget` writes the file anew; read its diff before committing it.
 
 mod file;
 pub(crate) mod machine_code;
+mod steps;
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -44,7 +46,8 @@ fn kernels_keep_their_budget() {
 
     let machine_code = machine_code::measure(&nvcc).unwrap();
     let counts = counts::measure(|_| true).into_iter().map(|(kernel, counts)| (kernel, file::row(&counts))).collect();
-    let now = file::text(release, &machine_code, &counts);
+    let steps = steps::predict().unwrap();
+    let now = file::text(release, [("machine_code", &machine_code), ("counts", &counts), ("steps", &steps)]);
     check(&machine_code, &counts);
 
     if write {
@@ -53,7 +56,7 @@ fn kernels_keep_their_budget() {
     }
     let differences = file::differences(&budget, &now.parse().expect("what is written is TOML"));
     let verdict = if differences.iter().any(|difference| difference.is_worse) {
-        "kernels take more than kernels/budget.toml allows"
+        "kernels or steps take more than kernels/budget.toml allows"
     } else {
         "kernels/budget.toml does not say what is, and nothing is worse than it says"
     };

@@ -6,12 +6,11 @@ mod runs;
 
 use std::fmt;
 use std::sync::OnceLock;
-use std::sync::atomic::AtomicU64;
 
 use super::error::MemoryError;
 use super::shadow::Shadow;
 use super::word::Word;
-use super::zeroed::zeroed;
+use super::zeroed::Zeroed;
 
 /// Where an allocation comes from, for reports.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -32,11 +31,11 @@ pub struct Allocation {
     /// The bytes; host memory is borrowed from whoever registered it.
     data: *mut u8,
     /// One byte for each: 0 until it is written, then 1. Whole words of 8.
-    written: Box<[AtomicU64]>,
+    written: Zeroed,
     /// Who touched it, from the first access that is checked for races; `None` without memory for that.
     shadow: OnceLock<Option<Shadow>>,
     /// What `data` points to, where it is ours.
-    _owned: Box<[AtomicU64]>,
+    _owned: Option<Zeroed>,
 }
 
 // SAFETY: `data` is only touched through relaxed atomics (`load`, `store`), and outlives the allocation: it is owned, or host
@@ -49,9 +48,10 @@ impl Allocation {
     /// Memory of `size` bytes at address `base`, none of it written; nothing is taken from the host before it is touched.
     pub(super) fn new(base: u64, size: u64, origin: Origin) -> Result<Self, MemoryError> {
         let words = words_of(size)?;
-        let mut owned = zeroed::<AtomicU64>(words)?;
-        let data = owned.as_mut_ptr().cast();
-        Ok(Self { base, size, origin, data, written: zeroed(words)?, shadow: OnceLock::new(), _owned: owned })
+        let owned = Zeroed::new(words)?;
+        let data = owned.as_ptr().cast_mut().cast();
+        let written = Zeroed::new(words)?;
+        Ok(Self { base, size, origin, data, written, shadow: OnceLock::new(), _owned: Some(owned) })
     }
 
     /// Host memory at its own address, all of it written.
@@ -60,7 +60,7 @@ impl Allocation {
     /// `size` bytes at `data`, both multiples of 8, stay valid as long as the allocation.
     pub(super) unsafe fn borrow(data: *mut u8, size: u64) -> Result<Self, MemoryError> {
         let words = words_of(size)?;
-        let written = zeroed(words)?;
+        let written = Zeroed::new(words)?;
         let allocation = Self {
             base: data as u64,
             size,
@@ -68,7 +68,7 @@ impl Allocation {
             data,
             written,
             shadow: OnceLock::new(),
-            _owned: Box::new([]),
+            _owned: None,
         };
         // The host writes there unseen.
         allocation.set_written(0, size, true);

@@ -12,10 +12,10 @@ mod cell;
 mod rows;
 mod visit;
 
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::Ordering;
 
 use super::error::MemoryError;
-use super::zeroed::zeroed;
+use super::zeroed::Zeroed;
 use cell::{BYTES_SHIFT, LANE_SHIFT, MORE, STRONG};
 use rows::Taken;
 
@@ -25,10 +25,10 @@ pub use visit::{HappensBefore, Race, Visit};
 /// The cells of a piece of memory.
 pub struct Shadow {
     /// First writers, second writers, first readers, second readers of all words.
-    cells: Box<[AtomicU64]>,
+    cells: Zeroed,
     words: usize,
     /// Of each row of 32 words what [`rows`] says.
-    rows: Box<[AtomicU64]>,
+    rows: Zeroed,
 }
 
 const WRITERS: usize = 0;
@@ -42,12 +42,12 @@ impl Shadow {
     pub fn new(bytes: u64) -> Result<Self, MemoryError> {
         let words = usize::try_from(bytes.div_ceil(4)).map_err(|_| MemoryError::OutOfMemory)?;
         let cells = words.checked_mul(4).ok_or(MemoryError::OutOfMemory)?;
-        Ok(Self { cells: zeroed(cells)?, words, rows: zeroed(rows::slots(words))? })
+        Ok(Self { cells: Zeroed::new(cells)?, words, rows: Zeroed::new(rows::slots(words))? })
     }
 
     /// Forgets everything.
     pub fn clear(&self) {
-        for cell in self.cells.iter().chain(&self.rows) {
+        for cell in self.cells.iter().chain(self.rows.iter()) {
             // Untouched pages stay untouched.
             if cell.load(Ordering::Relaxed) != 0 {
                 cell.store(0, Ordering::Relaxed);

@@ -171,7 +171,7 @@ fn waits_that_nothing_ends_are_seen() {
         "ld.volatile.shared.u32 %r3, [buffer]; setp.ne.u32 %p1, %r3, 0; @!%p1 bra WAIT;",
         "nanosleep.u32 10; bra WAIT;",
     ];
-    for (wait, options) in waits.iter().flat_map(|wait| every_way().into_iter().map(move |options| (wait, options))) {
+    for (wait, options) in waits.iter().flat_map(|wait| every_way().map(move |options| (wait, options))) {
         let body = format!(
             "setp.eq.u32 %p0, %thread, 0; @%p0 mbarrier.init.shared::cta.b64 [bar], 1; @%p0 st.shared.u32 [buffer], 0;
              bar.sync 0; mov.u32 %r1, %thread; mov.u32 %r2, 7;
