@@ -58,6 +58,7 @@ def main():
         variants = [{"name": variant, "launches": device.take()} for variant in function(device, *values)]
         path = arguments.out / (name.replace("/", "-") + ".json")
         path.write_text(json.dumps({"variants": variants, "buffers": device.buffers}, indent=1) + "\n")
+        device.free()
         print(f"recorded {name}", flush=True)
 
 

@@ -24,6 +24,12 @@ class Recorder(driver.Device):
         self.buffers.append([buffer.address.value, max(size, 1)])
         return buffer
 
+    def free(self):
+        """Gives back all memory: the cases of a whole run take more than a card has."""
+        for address, _ in self.buffers:
+            self("cuMemFree_v2", driver.ctypes.c_uint64(address))
+        self.buffers = []
+
     def load(self, image, name):
         """The kernel's name with the files of its PTX, and of the machine code that ptxas makes of it."""
         text = image.rstrip(b"\0")
