@@ -177,21 +177,39 @@ __device__ __forceinline__ void attention_decode_combine(
     const size_t head = static_cast<size_t>(blockIdx.y) * gridDim.x + blockIdx.x;
     const float* partial = partials + head * chunks * (head_dim + 2);
 
-    // the maximum of all chunks, and the sum of all weights under it
-    float max = -INFINITY;
-    for (int chunk = 0; chunk < used; ++chunk) max = fmaxf(max, partial[chunk * (head_dim + 2) + head_dim + 1]);
-    float sum = 0.0f;
-    for (int chunk = 0; chunk < used; ++chunk) {
-        const float* numbers = partial + chunk * (head_dim + 2) + head_dim;
-        sum = fmaf(numbers[0], expf(numbers[1] - max), sum);
-    }
-
-    // o = Σ o of each chunk under that maximum, over the sum
     for (int e = threadIdx.x; e < head_dim; e += THREADS) {
-        float out = 0.0f;
-        for (int chunk = 0; chunk < used; ++chunk) {
+        // what the first chunks have for this column, asked for at once: it is memory that all of this waits for
+        constexpr int FIRST = 8;
+        float outs[FIRST], sums[FIRST], maxima[FIRST];
+#pragma unroll
+        for (int chunk = 0; chunk < FIRST; ++chunk) {
             const float* numbers = partial + chunk * (head_dim + 2);
-            out = fmaf(numbers[e], expf(numbers[head_dim + 1] - max), out);
+            const bool there = chunk < used;
+            outs[chunk] = there ? numbers[e] : 0.0f;
+            sums[chunk] = there ? numbers[head_dim] : 0.0f;
+            maxima[chunk] = there ? numbers[head_dim + 1] : -INFINITY;
+        }
+
+        // the maximum of all chunks
+        float max = maxima[0];
+#pragma unroll
+        for (int chunk = 1; chunk < FIRST; ++chunk) max = fmaxf(max, maxima[chunk]);
+        for (int chunk = FIRST; chunk < used; ++chunk) max = fmaxf(max, partial[chunk * (head_dim + 2) + head_dim + 1]);
+
+        // under it the sum of all weights, and o = Σ o of each chunk
+        float sum = 0.0f, out = 0.0f;
+        const auto add = [&](float of_out, float of_sum, float of_max) {
+            const float scale = expf(of_max - max);
+            sum = fmaf(of_sum, scale, sum);
+            out = fmaf(of_out, scale, out);
+        };
+#pragma unroll
+        for (int chunk = 0; chunk < FIRST; ++chunk) {
+            if (chunk < used) add(outs[chunk], sums[chunk], maxima[chunk]);
+        }
+        for (int chunk = FIRST; chunk < used; ++chunk) {
+            const float* numbers = partial + chunk * (head_dim + 2);
+            add(numbers[e], numbers[head_dim], numbers[head_dim + 1]);
         }
         output[head * head_dim + e] = from_float<T>(out / sum);
     }

@@ -3,7 +3,7 @@
 // reads   logits [rows, vocabulary], uniforms [rows] f32 in [0, 1)
 // writes  tokens [rows] u16
 // sums    f64 in fixed order: deterministic
-// grid    x: rows;  block 128 threads; static shared memory 2 KiB
+// grid    x: rows;  block 128 threads; static shared memory 1.1 KiB
 //
 // Thread t has the t-th of 128 runs of neighbouring tokens. temperature 0 takes the first of the largest logits. With top_k only
 // the k largest are candidates, and among equals the lower tokens: the k-th largest is found bit by bit, with floats as integers
@@ -21,19 +21,43 @@ __device__ __forceinline__ uint32_t ordered(float x) {
     return bits & 0x80000000u ? ~bits : bits | 0x80000000u;
 }
 
-// Block reduction: the smallest token whose key is the largest.
-__device__ __forceinline__ int block_argmax(uint32_t key, int token, uint32_t* keys, int* tokens) {
-    keys[threadIdx.x] = key;
-    tokens[threadIdx.x] = token;
+// Block reduction by `op`, in fixed order; every thread gets the result. `smem` has an element per warp, and is free again afterwards.
+template <class T, class Op>
+__device__ __forceinline__ T reduce(T x, T* smem, const Op& op) {
+#pragma unroll
+    for (int distance = WARP / 2; distance > 0; distance /= 2) x = op(x, __shfl_xor_sync(ALL_LANES, x, distance));
+    if (threadIdx.x % WARP == 0) smem[threadIdx.x / WARP] = x;
     __syncthreads();
-    // Runs ascend with the thread, so the first thread with the largest key has the smallest token.
-    int best = 0;
-    for (int other = 1; other < THREADS; ++other) {
-        if (keys[other] > keys[best]) best = other;
+    x = smem[0];
+#pragma unroll
+    for (int other = 1; other < WARPS; ++other) x = op(x, smem[other]);
+    __syncthreads();
+    return x;
+}
+
+// The smallest token whose key is the largest.
+__device__ __forceinline__ int argmax(uint32_t key, int token, unsigned long long* smem) {
+    const unsigned long long packed = static_cast<unsigned long long>(key) << 32 | ~static_cast<uint32_t>(token);
+    const auto larger = [](unsigned long long x, unsigned long long y) { return x > y ? x : y; };
+    return static_cast<int>(~static_cast<uint32_t>(reduce(packed, smem, larger)));
+}
+
+// The sum over the threads before this one. `smem` as above.
+__device__ __forceinline__ int sum_before(int x, int* smem) {
+    const int lane = threadIdx.x % WARP, warp = threadIdx.x / WARP;
+    int sum = x;
+#pragma unroll
+    for (int distance = 1; distance < WARP; distance *= 2) {
+        const int other = __shfl_up_sync(ALL_LANES, sum, distance);
+        if (lane >= distance) sum += other;
     }
-    const int result = tokens[best];
+    if (lane == WARP - 1) smem[warp] = sum;
     __syncthreads();
-    return result;
+    sum -= x;
+#pragma unroll
+    for (int other = 0; other < WARPS - 1; ++other) sum += other < warp ? smem[other] : 0;
+    __syncthreads();
+    return sum;
 }
 
 // The float whose `ordered` is `key`.
@@ -45,8 +69,7 @@ template <bool NUCLEUS, class T>
 __device__ __forceinline__ void sample(
     const T* logits, const float* uniforms, uint16_t* tokens, int vocabulary, float temperature, int top_k,
     float top_p) {
-    __shared__ uint32_t keys[THREADS];
-    __shared__ int numbers[THREADS];
+    __shared__ unsigned long long keys[WARPS];
     __shared__ double weights[THREADS + 1];
     __shared__ float maxima[WARPS];
     __shared__ int counts[WARPS];
@@ -67,7 +90,7 @@ __device__ __forceinline__ void sample(
             best = token;
         }
     }
-    const int largest = block_argmax(best_key, best, keys, numbers);
+    const int largest = argmax(best_key, best, keys);
     if (temperature == 0.0f) {
         if (threadIdx.x == 0) tokens[row] = largest;
         return;
@@ -91,9 +114,7 @@ __device__ __forceinline__ void sample(
             same += key == threshold;
         }
         equals = top_k - group_sum<WARPS>(above, counts, warp);
-        numbers[threadIdx.x] = same;
-        __syncthreads();
-        for (int other = 0; other < static_cast<int>(threadIdx.x); ++other) equals_before += numbers[other];
+        equals_before = sum_before(same, counts);
     }
 
     // Whether there is a threshold at all: once there is a nucleus, always. A variable costs registers, of which ptxas spills.
@@ -115,11 +136,7 @@ __device__ __forceinline__ void sample(
     // softmax: the maximum, and the weight of a logit
     float max = -INFINITY;
     for_candidates([&](int, float logit) { max = fmaxf(max, logit); });
-    max = lane_max(max);
-    if (threadIdx.x % WARP == 0) maxima[warp] = max;
-    __syncthreads();
-#pragma unroll
-    for (int w = 0; w < WARPS; ++w) max = fmaxf(max, maxima[w]);
+    max = reduce(max, maxima, [](float x, float y) { return fmaxf(x, y); });
     const auto weight = [&](float logit) {
         return exp((static_cast<double>(logit) - static_cast<double>(max)) / static_cast<double>(temperature));
     };
@@ -156,10 +173,7 @@ __device__ __forceinline__ void sample(
         equals = min(static_cast<int>(needed), limited() && nucleus == threshold ? equals : vocabulary);
         threshold = nucleus;
         is_cut = true;
-        numbers[threadIdx.x] = same;
-        __syncthreads();
-        equals_before = 0;
-        for (int other = 0; other < static_cast<int>(threadIdx.x); ++other) equals_before += numbers[other];
+        equals_before = sum_before(same, counts);
     }
 
     // prefix sums of the runs' weights
@@ -168,9 +182,14 @@ __device__ __forceinline__ void sample(
     weights[threadIdx.x + 1] = sum;
     __syncthreads();
     if (threadIdx.x == 0) {
-        // The sum before each run; the last is the total.
-        weights[0] = 0.0;
-        for (int other = 0; other < THREADS; ++other) weights[other + 1] += weights[other];
+        // The sum before each run; the last is the total. One after the other: a run begins where the one before ends, to the bit.
+        double before = 0.0;
+        weights[0] = before;
+#pragma unroll 16
+        for (int other = 1; other <= THREADS; ++other) {
+            before += weights[other];
+            weights[other] = before;
+        }
     }
     __syncthreads();
 
@@ -184,12 +203,8 @@ __device__ __forceinline__ void sample(
     });
 
     // The lowest over all threads; the largest logit if there is none because logits are NaN or all infinite.
-    numbers[threadIdx.x] = drawn;
-    __syncthreads();
-    if (threadIdx.x == 0) {
-        for (int other = 0; other < THREADS; ++other) drawn = min(drawn, numbers[other]);
-        tokens[row] = drawn < vocabulary ? drawn : largest;
-    }
+    drawn = reduce(drawn, counts, [](int x, int y) { return min(x, y); });
+    if (threadIdx.x == 0) tokens[row] = drawn < vocabulary ? drawn : largest;
 }
 
 #define KERNEL(NAME, T)                                                                                           \

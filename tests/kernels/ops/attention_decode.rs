@@ -77,6 +77,9 @@ pub fn bounds<D: Device>(device: &Tested<D>) {
         (256, 192),
         (383, 12),
         (400, 130),
+        (1023, 8),
+        (1024, 16),
+        (1200, 64),
     ];
     each(positions_and_columns.into_iter().enumerate(), |(index, (position, head_dim))| {
         check(device, index as u64, [1 + index % 3, 1 + index % 2, head_dim], position, 1.0);
@@ -88,17 +91,18 @@ pub fn large_scores<D: Device>(device: &Tested<D>) {
     check(device, 1, [2, 2, 16], 150, 16.0);
 }
 
-/// A second chunk of keys whose scores are all minus infinity, and one whose scores decide alone.
+/// Chunks of keys whose scores are all minus infinity, and one whose scores decide alone: each of three, and one of the last of eleven.
 pub fn chunks_of_no_weight<D: Device>(device: &Tested<D>) {
-    let dims = CacheDims { batch: 1, positions: 300, heads: 1, head_dim: 8 };
-    for decides in 0..3 {
+    for (positions, decides) in [(300, 0), (300, 1), (300, 2), (1300, 9)] {
+        let dims = CacheDims { batch: 1, positions, heads: 1, head_dim: 8 };
         let far = if device.in_bf16() { -3e38 } else { -3.4e38 };
         let keys: Vec<f32> =
-            (0..300).flat_map(|token| vec![if token / 128 == decides { 0.5 } else { far }; 8]).collect();
-        let values: Vec<f32> = (0..300).flat_map(|token| vec![(token / 128) as f32; 8]).collect();
+            (0..positions).flat_map(|token| vec![if token / 128 == decides { 0.5 } else { far }; 8]).collect();
+        let values: Vec<f32> = (0..positions).flat_map(|token| vec![(token / 128) as f32; 8]).collect();
         let row = upload(device, &[1, 1, 24], &[vec![8.0; 8], vec![f64::from(far); 8], vec![9.0; 8]].concat());
         let [mut keys, mut values] = [keys, values].map(|numbers| cache(device, dims, &numbers));
-        let got = device.attention_decode(&row, &mut keys, &mut values, &at_position(device, 299), 1).unwrap();
+        let at = at_position(device, positions - 1);
+        let got = device.attention_decode(&row, &mut keys, &mut values, &at, 1).unwrap();
         assert_bits("output", &device.download(&got).unwrap(), &[decides as f32; 8]);
     }
 }

@@ -11,6 +11,10 @@ fn short(device: &Device) {
 fn long(device: &Device) {
     attention_decode::check(device, 3, [2, 2, 40], 200, 1.0);
 }
+/// More chunks than are looked at together.
+fn many_chunks(device: &Device) {
+    attention_decode::check(device, 5, [1, 2, 16], 1200, 1.0);
+}
 /// The last position of a chunk.
 fn whole(device: &Device) {
     attention_decode::check(device, 4, [1, 2, 64], 127, 1.0);
@@ -92,11 +96,20 @@ pub const MUTANTS: &[Mutant] = mutants! {
 
     "combine: chunks are added up without their maxima":
     "attention_decode" "attention_decode.cu" ["KERNELS(f32,"], F32, long, WRONG;
-    "out = fmaf(numbers[e], expf(numbers[head_dim + 1] - max), out);" => "out += numbers[e];"
+    "out = fmaf(of_out, scale, out);" => "out += of_out;"
 
     "combine: weights are added up without their maxima":
     "attention_decode" "attention_decode.cu" ["KERNELS(f32,"], F32, long, WRONG;
-    "sum = fmaf(numbers[0], expf(numbers[1] - max), sum);" => "sum += numbers[0];"
+    "sum = fmaf(of_sum, scale, sum);" => "sum += of_sum;"
+
+    "combine: chunks past the first eight are left out":
+    "attention_decode" "attention_decode.cu" ["KERNELS(f32,"], F32, many_chunks, WRONG;
+    "for (int chunk = FIRST; chunk < used; ++chunk) { const float* numbers" =>
+    "for (int chunk = FIRST; chunk < FIRST; ++chunk) { const float* numbers"
+
+    "combine: the maximum is that of the first eight chunks":
+    "attention_decode" "attention_decode.cu" ["KERNELS(f32,"], F32, attention_decode::chunks_of_no_weight, WRONG;
+    "max = fmaxf(max, partial[chunk * (head_dim + 2) + head_dim + 1]);" => ";"
 
     "decode: the offset of a head in 32 bits":
     "attention_decode" "attention_decode.cu" ["KERNELS(f32,"], F32, far::attention_decode, Found::Elsewhere;

@@ -10,7 +10,7 @@ pub const MUTANTS: &[Mutant] = mutants! {
 
     "sample: the last run with a largest is taken":
     "sample" "sample.cu" ["KERNEL(f32,"], F32, sample::equal_logits, UNEQUAL;
-    "if (keys[other] > keys[best])" => "if (keys[other] >= keys[best])"
+    "return x > y ? x : y;" => "return x >> 32 > y >> 32 || (x >> 32 == y >> 32 && x < y) ? x : y;"
 
     "sample: NaN is the largest":
     "sample" "sample.cu" ["KERNEL(f32,"], F32, sample::argmax_of_no_numbers, UNEQUAL;
@@ -32,8 +32,16 @@ pub const MUTANTS: &[Mutant] = mutants! {
 
     "sample: every run counts equals anew":
     "sample" "sample.cu" ["KERNEL(f32,"], F32, sample::top_k_of_many, UNEQUAL;
-    "equals = top_k - group_sum<WARPS>(above, counts, warp); numbers[threadIdx.x] = same;" =>
-    "equals = top_k - group_sum<WARPS>(above, counts, warp); numbers[threadIdx.x] = 0;"
+    "equals = top_k - group_sum<WARPS>(above, counts, warp); equals_before = sum_before(same, counts);" =>
+    "equals = top_k - group_sum<WARPS>(above, counts, warp);"
+
+    "sample: a run counts its own equals as before it":
+    "sample" "sample.cu" ["KERNEL(f32,"], F32, sample::top_k_of_many, UNEQUAL;
+    "sum -= x;" => ""
+
+    "sample: runs do not know of equals in the warps before":
+    "sample" "sample.cu" ["KERNEL(f32,"], F32, sample::top_k_of_many, UNEQUAL;
+    "sum += other < warp ? smem[other] : 0;" => ""
 
     "sample: the first token can be drawn without probability":
     "sample" "sample.cu" ["KERNEL(f32,"], F32, sample::follows_the_distribution, UNEQUAL;
@@ -44,21 +52,22 @@ pub const MUTANTS: &[Mutant] = mutants! {
     "static_cast<double>(max)) / static_cast<double>(temperature)" =>
     "static_cast<double>(max)) * static_cast<double>(temperature)"
 
-    "sample: each warp has a maximum of its own":
+    "sample: only the first warp is looked at":
     "sample" "sample.cu" ["KERNEL(f32,"], F32, sample::every_token_can_be_drawn, UNEQUAL;
-    "max = fmaxf(max, maxima[w]);" => "max = fmaxf(max, maxima[warp]);"
+    "x = op(x, smem[other]);" => "x = op(x, smem[0]);"
 
     "sample: runs do not know of the runs before":
     "sample" "sample.cu" ["KERNEL(bf16,"], Bf16, sample::equal_logits, UNEQUAL;
-    "weights[other + 1] += weights[other]" => "weights[THREADS] += other + 1 < THREADS ? weights[other + 1] : 0.0"
+    "weights[other] = before;" => "weights[other] = other == THREADS ? before : 0.0;"
 
-    "sample: the last thread's token is taken":
+    "sample: a thread without a token has the say":
     "sample" "sample.cu" ["KERNEL(f32,"], F32, sample::equal_logits, UNEQUAL;
-    "drawn = min(drawn, numbers[other])" => "drawn = numbers[other] < vocabulary ? numbers[other] : drawn"
+    "return min(x, y);" => "return x > y ? x : y;"
 
-    "sample: no barrier before the threads' tokens are read":
+    "sample: no barrier before the warps' results are read":
     "sample" "sample.cu" ["KERNEL(f32,"], F32, sample::equal_logits, STALE;
-    "numbers[threadIdx.x] = drawn; __syncthreads();" => "numbers[threadIdx.x] = drawn;"
+    "if (threadIdx.x % WARP == 0) smem[threadIdx.x / WARP] = x; __syncthreads();" =>
+    "if (threadIdx.x % WARP == 0) smem[threadIdx.x / WARP] = x;"
 
     "sample: the nucleus is that of all tokens and not of the k likeliest":
     "sample" "sample.cu" ["KERNEL(f32,"], F32, sample::top_p_draws_from_the_nucleus, UNEQUAL;
