@@ -14,7 +14,7 @@ use crate::ops::support::{LEFT, SHARE};
 const ALONE: &str = "IGPT_TEST_ALONE";
 
 /// No process takes so long, also on a slow machine: one that does waits for something that never comes.
-const LIMIT: Duration = Duration::from_secs(600);
+const LIMIT: Duration = Duration::from_secs(1200);
 
 /// Whether this process was started for the test `name`. If not, starts one, and fails if the test fails there.
 #[track_caller]

@@ -39,7 +39,7 @@ impl Kernel for Avx2 {
     }
 
     fn tile(&self, in_rows: bool) -> Tile {
-        Tile { rows: 6, columns: COLUMNS, left_width: if in_rows { 0 } else { LANES } }
+        Tile { rows: 6, columns: COLUMNS, left_width: (!in_rows).then_some(LANES) }
     }
 
     unsafe fn pack(&self, lanes: Matrix<'_>, count: usize, width: usize, step: usize, panels: *mut f32) {

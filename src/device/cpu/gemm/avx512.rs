@@ -43,7 +43,7 @@ impl Kernel for Avx512 {
 
     fn tile(&self, in_rows: bool) -> Tile {
         let (rows, columns) = if in_rows { (6, 64) } else { (14, 32) };
-        Tile { rows, columns, left_width: 0 }
+        Tile { rows, columns, left_width: None }
     }
 
     unsafe fn pack(&self, lanes: Matrix<'_>, count: usize, width: usize, step: usize, panels: *mut f32) {

@@ -11,8 +11,8 @@ pub(in crate::device::cpu) struct Tile {
     /// Rows, at most.
     pub rows: usize,
     pub columns: usize,
-    /// Floats of a term of a packed left panel: the rows, rounded up to whole vectors. 0 where the left operand is read in place.
-    pub left_width: usize,
+    /// Floats of a term of a packed left panel: the rows, rounded up to whole vectors. `None` where the left operand is read in place.
+    pub left_width: Option<usize>,
 }
 
 /// The kernel of one kind of processor.

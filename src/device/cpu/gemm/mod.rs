@@ -118,16 +118,16 @@ impl CpuDevice {
     fn parts(&self, product: &Product<'_>) {
         let Product { a, b, tile, .. } = *product;
         let (terms, columns) = (b.rows, b.columns.next_multiple_of(tile.columns));
-        let rows = a.rows.div_ceil(tile.rows) * tile.left_width;
+        let rows = a.rows.div_ceil(tile.rows) * tile.left_width.unwrap_or(0);
         let part_terms = terms.min((PACKED / columns.max(rows) / TERMS).max(1) * TERMS);
         let part_columns = columns.min((PACKED / part_terms / STRIP).max(1) * STRIP);
 
         let (mut left, mut right) = (self.scratch(part_terms * rows), self.scratch(part_terms * part_columns));
         for first in (0..terms).step_by(part_terms) {
             let terms = first..terms.min(first + part_terms);
-            if tile.left_width > 0 {
+            if let Some(width) = tile.left_width {
                 let lanes = a.part([0, terms.start], [a.rows, terms.len()]);
-                self.pack(lanes, tile.rows, tile.left_width, &mut left);
+                self.pack(lanes, tile.rows, width, &mut left);
             }
             for first in (0..b.columns).step_by(part_columns) {
                 let columns = first..b.columns.min(first + part_columns);
@@ -146,12 +146,16 @@ impl CpuDevice {
             if lanes.is_in_rows() { (panels, TERMS) } else { (TERMS / PACKED_TERMS, PACKED_TERMS) };
         let packed = Scattered::new(packed);
         let tasks = lanes.columns.div_ceil(TERMS) * pieces;
+
         self.for_each_block(tasks, lanes.columns * lanes.rows, [], |index, []| {
+            // Which lanes and terms this is about.
             let (block, piece) = (index / pieces * TERMS, index % pieces);
             let step = TERMS.min(lanes.columns - block) * width;
             let (lane, term) = if lanes.is_in_rows() { (piece * count, 0) } else { (0, piece * piece_terms) };
             let lane_count = if lanes.is_in_rows() { count.min(lanes.rows - lane) } else { lanes.rows };
             let terms = piece_terms.min((step / width).saturating_sub(term));
+
+            // Where they go.
             if terms > 0 {
                 let first = block * panels * width + lane / count * step + term * width;
                 let last = (lane_count.div_ceil(count) - 1) * step + terms * width;
@@ -188,9 +192,9 @@ impl CpuDevice {
         for first in (0..part.terms.len()).step_by(TERMS) {
             let (terms, term) = (TERMS.min(part.terms.len() - first), part.terms.start + first);
             let left = |index: usize| match tile.left_width {
-                0 if a.is_in_rows() => Left::Rows(a.place(index * tile.rows, term), a.step()),
-                0 => Left::Terms(a.place(index * tile.rows, term), a.step()),
-                width => {
+                None if a.is_in_rows() => Left::Rows(a.place(index * tile.rows, term), a.step()),
+                None => Left::Terms(a.place(index * tile.rows, term), a.step()),
+                Some(width) => {
                     let all = a.rows.div_ceil(tile.rows) * width;
                     Left::Terms(part.left[first * all + index * terms * width..].as_ptr(), width)
                 }

@@ -22,7 +22,7 @@ impl Kernel for Portable {
     }
 
     fn tile(&self, in_rows: bool) -> Tile {
-        Tile { rows: ROWS, columns: COLUMNS, left_width: if in_rows { 0 } else { ROWS } }
+        Tile { rows: ROWS, columns: COLUMNS, left_width: (!in_rows).then_some(ROWS) }
     }
 
     unsafe fn pack(&self, lanes: Matrix<'_>, count: usize, width: usize, step: usize, panels: *mut f32) {
