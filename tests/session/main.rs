@@ -59,6 +59,7 @@ impl Events for StopAfter<'_> {
     fn note(&mut self, _text: &str) {}
 }
 
+/// Runs a session until this step is done, or to its end; the step that it came to.
 fn session<D: Device>(device: &D, settings: &Settings, resume: bool, until: u64) -> Result<u64, TrainError> {
     let stop = AtomicBool::new(false);
     let earlier = resume.then(|| Settings::read(&settings.out).unwrap());

@@ -30,7 +30,7 @@ pub fn predict() -> Result<BTreeMap<String, Row>> {
         let load = Load::new(&config, work, images, config.positions, Precision::Bf16);
         for card in CARDS {
             let predicted = profile(&Card::named(card)?, load)?;
-            // Whole microseconds: less than a thousandth of any of them.
+            // Whole microseconds, which round the shortest step by a thousandth.
             let microseconds = (predicted.step_ms * 1e3).round() as i64;
             let row =
                 [("images", images as i64), ("microseconds", microseconds), ("launches", predicted.launches as i64)];

@@ -25,7 +25,7 @@ pub fn named(operand: &Operand) -> Option<SpecialRegister> {
 pub fn read(slot: Slot, special: SpecialRegister) -> Decoded {
     Decoded::effect(move |context, mask| {
         read_into(context, mask, slot, special);
-        // Who waits until a time, or no longer than to it, waits for something that comes.
+        // A time that is waited for comes, and so does that after which nobody waits any longer.
         context.progress();
         Ok(Flow::Next)
     })
