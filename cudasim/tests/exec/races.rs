@@ -206,3 +206,26 @@ fn launches_follow_one_another() {
         machine.launch("k", 1, 128, &[data, flags]).unwrap();
     }
 }
+
+/// The second block reads what the first one's bulk copy has written.
+const COPIED: &str = "setp.eq.u32 %p1, %r2, 1; @%p1 bra READ;
+    st.shared.u32 [%r5], %r4; fence.proxy.async.shared::cta; bar.sync 0; setp.ne.u32 %p2, %r1, 0; @%p2 bra END;
+    cp.async.bulk.global.shared::cta.bulk_group [%rd1], [tile], 256; cp.async.bulk.commit_group;
+    cp.async.bulk.wait_group 0; fence.acq_rel.gpu; atom.global.exch.b32 %r6, [%rd2], 1; bra LAST;
+    READ: ld.acquire.gpu.global.u32 %r6, [%rd2]; setp.eq.u32 %p3, %r6, 0; @%p3 bra READ;
+    mul.wide.u32 %rd4, %r1, 4; add.u64 %rd4, %rd1, %rd4; ld.global.u32 %r7, [%rd4]; st.global.u32 [%rd3+1024], %r7;
+    bra END; LAST: cp.async.bulk.wait_group.read 0; END:";
+
+#[test]
+fn what_a_copy_has_written_is_there_for_another_block_after_a_wait_and_a_fence() {
+    let got = clean(COPIED, 2);
+    assert_eq!(got[256 + 64..256 + 128], std::array::from_fn::<u32, 64, _>(|index| index as u32));
+    for missing in ["cp.async.bulk.wait_group 0;", "fence.acq_rel.gpu;"] {
+        races(&COPIED.replace(missing, ""), 2, FaultKind::GlobalRace);
+    }
+    races(&COPIED.replace("wait_group 0;", "wait_group.read 0;"), 2, FaultKind::GlobalRace);
+    let unread = "ld.acquire.gpu.global.u32 %r6, [%rd2]; setp.eq.u32 %p3, %r6, 0; @%p3 bra READ;";
+    races(&COPIED.replace(unread, ""), 2, FaultKind::GlobalRace);
+    let report = races(&COPIED.replace("fence.acq_rel.gpu;", ""), 2, FaultKind::GlobalRace);
+    assert!(report.fault.message.contains("an asynchronous operation of warp 0"), "{report}");
+}

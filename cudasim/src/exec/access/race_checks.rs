@@ -3,7 +3,7 @@
 use crate::exec::program::address::Space;
 use crate::exec::race::clocks::Clock;
 use crate::exec::race::detector::{
-    AccessKind, Comparison, HappensBeforeInCluster, HappensBeforeInGrid, SyncLocation, Written,
+    AccessKind, Comparison, HappensBeforeInCluster, HappensBeforeInGrid, SyncLocation, WRITE, Written,
 };
 use crate::exec::state::context::Context;
 use crate::mask::{FULL, Mask, lanes};
@@ -32,7 +32,7 @@ impl Context<'_> {
         kind: AccessKind,
         written: Option<Written<'_>>,
     ) -> Result<(), Fault> {
-        let race = self.visit_global(index, kind, written, |shadow, visit, base| {
+        let race = self.visit_global(self.agent(), index, kind, written, |shadow, visit, base| {
             shadow.visit(visit, &addresses.map(|address| address.wrapping_sub(base)), mask, bytes)
         });
         race.map_err(|(lane, fault)| fault.at(addresses[lane]))
@@ -52,7 +52,25 @@ impl Context<'_> {
         kind: AccessKind,
         written: Option<Written<'_>>,
     ) -> Result<(), Fault> {
-        let race = self.visit_global(index, kind, written, |shadow, visit, base| {
+        let race = self.visit_global(self.agent(), index, kind, written, |shadow, visit, base| {
+            shadow.visit_lane(visit, lane, address.wrapping_sub(base), bytes)
+        });
+        race.map_err(|(_, fault)| fault.at(address))
+    }
+
+    /// The same of what a copy of one lane writes, as the agent of its warp's asynchronous operations.
+    ///
+    /// # Errors
+    /// As [`Context::check_global`].
+    pub(in crate::exec) fn check_global_copy(
+        &mut self,
+        index: usize,
+        lane: usize,
+        address: u64,
+        bytes: u64,
+    ) -> Result<(), Fault> {
+        let agent = self.clocks.asynchronous(self.rank, self.warp.id);
+        let race = self.visit_global(agent, index, WRITE, None, |shadow, visit, base| {
             shadow.visit_lane(visit, lane, address.wrapping_sub(base), bytes)
         });
         race.map_err(|(_, fault)| fault.at(address))
@@ -71,7 +89,7 @@ impl Context<'_> {
         kind: AccessKind,
         written: Option<Written<'_>>,
     ) -> Result<(), Fault> {
-        let race = self.visit_global(index, kind, written, |shadow, visit, base| match !visit.lanes {
+        let race = self.visit_global(self.agent(), index, kind, written, |shadow, visit, base| match !visit.lanes {
             true => shadow.visit_run(visit, address - base, bytes),
             false => {
                 let offsets = std::array::from_fn(|lane| address - base + lane as u64 * bytes);
@@ -84,6 +102,7 @@ impl Context<'_> {
     #[inline(always)]
     fn visit_global(
         &mut self,
+        agent: usize,
         index: usize,
         kind: AccessKind,
         written: Option<Written<'_>>,
@@ -92,7 +111,6 @@ impl Context<'_> {
         if self.grid.first_agent == 0 {
             return Ok(());
         }
-        let agent = self.agent();
         let Some(allocation) = self.grid.memory.get(index) else { return Ok(()) };
         let Some(shadow) = allocation.shadow() else { return Ok(()) };
         let by_lane = self.grid.options.lane_races;
@@ -109,10 +127,14 @@ impl Context<'_> {
         });
         let knows = HappensBeforeInGrid { clocks, agent, number, now, lanes: by_lane, comparison, same: None };
         let old = self.grid.first_agent << 40;
-        let mut visit =
-            Visit { cell, old, known: self.warp.proven_epochs[0], order: knows, lanes: by_lane, write: kind.write };
+        // The cache of epochs already proven to happen before the warp.
+        let is_warp = agent == self.agent();
+        let known = if is_warp { self.warp.proven_epochs[0] } else { 0 };
+        let mut visit = Visit { cell, old, known, order: knows, lanes: by_lane, write: kind.write };
         let race = visitor(shadow, &mut visit, allocation.base());
-        self.warp.proven_epochs[0] = visit.known;
+        if is_warp {
+            self.warp.proven_epochs[0] = visit.known;
+        }
         let same = visit.order.same;
 
         match race {

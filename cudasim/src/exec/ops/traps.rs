@@ -65,12 +65,19 @@ fn change_registers(context: &mut Context<'_>, change: Change) -> Result<(), Fau
     Ok(())
 }
 
-/// When a block's last thread leaves, every warp of a warpgroup must have run the same `setmaxnreg`s.
+/// Registers of a multiprocessor, of which a block has no more.
+const REGISTERS: usize = 65_536;
+
+/// When a block's last thread leaves, every warp of a warpgroup must have run the same `setmaxnreg`s, and all warpgroups together must have
+/// taken no more than the block began with, or one would have waited for ever.
 pub(super) fn leave(context: &mut Context<'_>) -> Result<(), Fault> {
     if context.block().live_threads != 0 {
         return Ok(());
     }
     let changes = &context.block().state.registers;
+    // A thread begins with no more than this: what ptxas gives a kernel that changes it. Registers are given by eight.
+    let first = (REGISTERS / (changes.warps * 32) / 8 * 8).min(256);
+    let mut taken = 0;
     for (number, group) in changes.groups.iter().enumerate() {
         let warps = GROUP.min(changes.warps - number * GROUP);
         if let Some((change, ran)) = group.iter().find(|(_, ran)| *ran != warps) {
@@ -78,6 +85,12 @@ pub(super) fn leave(context: &mut Context<'_>) -> Result<(), Fault> {
             let message = format!("setmaxnreg {registers} was run by {ran} of the {warps} warps of a warpgroup");
             return Err(Fault::new(FaultKind::InvalidUse, message));
         }
+        taken += warps * group.last().map_or(first, |(change, _)| change.registers as usize);
+    }
+    if taken > first * changes.warps {
+        let (taken, had) = (taken * 32, first * changes.warps * 32);
+        let message = format!("after setmaxnreg the warps have {taken} registers; the block begins with {had} at most");
+        return Err(Fault::new(FaultKind::InvalidUse, message));
     }
     Ok(())
 }

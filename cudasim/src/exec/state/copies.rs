@@ -160,6 +160,7 @@ pub(in crate::exec) struct Issued {
     pub(in crate::exec) store: Store,
     /// The bytes, once they have been read.
     pub(in crate::exec) read: Option<Vec<u8>>,
-    /// What who waits for it acquires.
+    /// What those acquire who wait until it is read, and until it is written.
     pub(in crate::exec) clock: Clock,
+    pub(in crate::exec) written: Clock,
 }

@@ -131,10 +131,13 @@ fn shared_memory_goes_in_groups() {
             "{start}{store} @%p9 cp.async.bulk.wait_group{read} 0; @%p9 ld.global.u32 %r2, [%out+4]; @%p9 st.global.u32 [%out+1024], %r2;"
         )
     };
+    let late = |global_races| Options { global_races, ..completion(Completion::Late) };
     for (read, expected) in [("", 9), (".read", 0)] {
-        let got = Case { output: vec![0; 1028], ..case(&seen(read), 64, completion(Completion::Late)) }.run().unwrap();
+        let got = Case { output: vec![0; 1028], ..case(&seen(read), 64, late(false)) }.run().unwrap();
         assert_eq!(got[256], expected);
     }
+    assert!(Case { output: vec![0; 1028], ..case(&seen(""), 64, late(true)) }.run().is_ok());
+    case(&seen(".read"), 64, late(true)).fails(FaultKind::GlobalRace, "an asynchronous operation of warp 0");
 }
 
 type Words = [u32; 4];

@@ -29,6 +29,17 @@ fn warpgroups_change_their_registers_together() {
     Case { body: mixed, threads: 128, ..Case::default() }.fails(FaultKind::InvalidUse, "different numbers");
     let up = "setmaxnreg.dec.sync.aligned.u32 40; setmaxnreg.inc.sync.aligned.u32 32;";
     Case { body: up, threads: 128, ..Case::default() }.fails(FaultKind::InvalidUse, "from 40 registers to 32");
+    // Three warpgroups begin with 168 each.
+    let three = |fewer: u32, more: u32| {
+        format!(
+            "setp.lt.u32 %p0, %thread, 128; @%p0 bra A; setmaxnreg.inc.sync.aligned.u32 {more}; bra B;
+            A: setmaxnreg.dec.sync.aligned.u32 {fewer}; B:"
+        )
+    };
+    assert!(Case { body: &three(40, 232), threads: 384, ..Case::default() }.run().is_ok());
+    let body = &three(48, 232);
+    Case { body, threads: 384, ..Case::default() }
+        .fails(FaultKind::InvalidUse, "65536 registers; the block begins with 64512");
 }
 
 fn load(body: &str) -> String {

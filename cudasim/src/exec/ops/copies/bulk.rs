@@ -66,9 +66,18 @@ pub fn launch_store(context: &mut Context<'_>, lane: usize, store: Store) -> Res
         context.read_shared_as(asynchronous, false, lane, address, &mut bytes)?;
     }
 
+    // What it writes comes after what it reads, and who waits for the one need not know of the other. Reductions are atomic.
     let clock = context.clocks.release(asynchronous);
+    if store.reduction.is_none() {
+        for piece in &store.pieces {
+            if let Some(index) = context.grid.memory.find(piece.to) {
+                context.check_global_copy(index, lane, piece.to, piece.bytes.into())?;
+            }
+        }
+    }
+    let written = context.clocks.release(asynchronous);
     let group = context.warp.state.bulk.committed[lane];
-    let mut issued = Issued { lane, group, store, read: None, clock };
+    let mut issued = Issued { lane, group, store, read: None, clock, written };
 
     if lands_now(context) {
         // It stays in its group, with nothing left to do: who waits for that acquires its clock.
@@ -92,7 +101,7 @@ fn wait(context: &mut Context<'_>, mask: Mask, pending: u32, only_read: bool) {
         let waits = mask >> issued.lane & 1 != 0 && issued.group.saturating_add(pending) < committed[issued.lane];
         if waits {
             let agent = context.clocks.warp(context.rank, context.warp.id);
-            context.clocks.acquire(agent, &issued.clock);
+            context.clocks.acquire(agent, if only_read { &issued.clock } else { &issued.written });
         }
         if waits && only_read {
             issued.read(context);
