@@ -1,7 +1,7 @@
 //! What a launch does, counted by the simulator: a sample of its blocks. Of anybody's kernel.
 
 use cudasim::counters::pages::Pages;
-use cudasim::counters::{Counts, tensor_flops};
+use cudasim::counters::{Code, Counts, tensor_flops};
 use cudasim::exec::state::context::Kernel;
 use cudasim::exec::{Launch, run, sample};
 use cudasim::memory::GlobalMemory;
@@ -9,10 +9,10 @@ use cudasim::options::Options;
 
 use super::anchors;
 
-/// What a warpgroup of a block does: its warps' averages.
+/// What warps of a block do that do the same, and are of one warpgroup: their averages.
 #[derive(Clone, Debug, Default, PartialEq)]
-pub struct Warpgroup {
-    /// Warps of a block in it.
+pub struct Part {
+    /// Warps of a block that have it.
     pub warps: f64,
     /// Instructions of each kind of anchor that one of its warps runs.
     pub anchors: Vec<f64>,
@@ -49,8 +49,8 @@ pub struct LaunchCounts {
     pub ptx_instructions: f64,
     /// How many of these are `ldmatrix`.
     pub ldmatrix: f64,
-    /// By warpgroup of a block.
-    pub warpgroups: Vec<Warpgroup>,
+    /// By part, in the order of warps.
+    pub parts: Vec<Part>,
     /// Whether each of the launch's references is read, and is written.
     pub touched: Vec<(bool, bool)>,
 }
@@ -140,8 +140,8 @@ fn summary(counts: Counts, kernel: &Kernel, shape: &Launch, clusters: u64) -> (L
     let multiplied: u64 = counts.wgmma.iter().map(|multiplicand| multiplicand.wavefronts).sum();
     let served: u64 = counts.shared.iter().map(|traffic| traffic.wavefronts).sum();
     let f32_flops: u64 = counts.by_form(kernel).map(|(form, _, threads)| anchors::f32_operations(form) * threads).sum();
-    let warpgroups = warpgroups(&counts, kernel, shape, blocks_run);
-    let ldmatrix = |group: &Warpgroup| anchors::of_name("LDSM").map_or(0.0, |kind| group.warps * group.anchors[kind]);
+    let parts = parts(&counts, kernel, blocks_run);
+    let ldmatrix = |part: &Part| anchors::of_name("LDSM").map_or(0.0, |kind| part.warps * part.anchors[kind]);
     let summary = LaunchCounts {
         blocks,
         blocks_run,
@@ -154,35 +154,47 @@ fn summary(counts: Counts, kernel: &Kernel, shape: &Launch, clusters: u64) -> (L
         served: scaled(served),
         conflicts: scaled(counts.shared.iter().map(|traffic| traffic.conflicts).sum()),
         ptx_instructions: scaled(counts.warp_instructions),
-        ldmatrix: blocks * warpgroups.iter().map(ldmatrix).sum::<f64>(),
-        warpgroups,
+        ldmatrix: blocks * parts.iter().map(ldmatrix).sum::<f64>(),
+        parts,
         touched: Vec::new(),
     };
     (summary, counts.pages)
 }
 
-fn warpgroups(counts: &Counts, kernel: &Kernel, shape: &Launch, blocks_run: u64) -> Vec<Warpgroup> {
-    let warps = shape.threads().div_ceil(32);
-    let group = |index: usize| {
-        // Per warp of the group, and per block.
-        let of_group = f64::from((warps - 4 * index as u32).min(4));
-        let mut anchors = vec![0.0; anchors::COUNT];
-        let mut ptx_instructions = 0.0;
-        for (form, runs) in counts.of_warpgroup(kernel, index) {
-            let of_warp = runs as f64 / (of_group * blocks_run as f64);
-            ptx_instructions += of_warp;
-            if let Some(kind) = anchors::of_form(form) {
-                anchors[kind] += of_warp;
-            }
-        }
+/// Warps of a warpgroup.
+const WARPGROUP: usize = 4;
 
-        let flops = counts.of_warpgroup(kernel, index).map(|(form, runs)| tensor_flops(form) * runs);
-        Warpgroup {
-            warps: of_group,
-            anchors,
-            ptx_instructions,
-            tensor_flops: flops.sum::<u64>() as f64 / blocks_run as f64,
+/// The parts that the warps of a block have: one for each warpgroup, whose warps may differ a little (by a mask at the edge), or several where
+/// warps of it do different things (a producer of one warp).
+fn parts(counts: &Counts, kernel: &Kernel, blocks_run: u64) -> Vec<Part> {
+    let mut parts = Vec::new();
+    for group in counts.by_warp().chunks(WARPGROUP) {
+        for alike in group.chunk_by(|one, other| are_alike(one, other)) {
+            parts.push(part(alike, kernel, blocks_run as f64));
         }
-    };
-    (0..counts.warpgroups().min(warps.div_ceil(4) as usize)).map(group).collect()
+    }
+    parts
+}
+
+/// Whether two warps do the same: most of what either runs, the other one runs as often.
+fn are_alike(one: &[u64], other: &[u64]) -> bool {
+    let apart: u64 = one.iter().zip(other).map(|(a, b)| a.abs_diff(*b)).sum();
+    let most = one.iter().sum::<u64>().max(other.iter().sum());
+    2 * apart <= most
+}
+
+/// The average of these warps.
+fn part(warps: &[Vec<u64>], kernel: &Kernel, blocks: f64) -> Part {
+    let count = warps.len() as f64;
+    let mut part = Part { warps: count, anchors: vec![0.0; anchors::COUNT], ..Part::default() };
+    for (step, form) in kernel.forms().enumerate() {
+        let runs: u64 = warps.iter().map(|warp| warp[step]).sum();
+        let of_warp = runs as f64 / (count * blocks);
+        part.ptx_instructions += of_warp;
+        part.tensor_flops += (tensor_flops(form) * runs) as f64 / blocks;
+        if let Some(kind) = anchors::of_form(form) {
+            part.anchors[kind] += of_warp;
+        }
+    }
+    part
 }

@@ -5,7 +5,7 @@
 use serde::Serialize;
 
 use super::card::{ALU_LANES, Card, PORT, REGISTERS, SCHEDULERS, SPECIAL_LANES};
-use super::counting::{LaunchCounts, Warpgroup};
+use super::counting::{LaunchCounts, Part};
 use super::machine_code::instruction::Instruction;
 use super::machine_code::pipes::{PIPES, Pipe};
 use super::warps::{Setting, WarpWork, works};
@@ -102,8 +102,8 @@ pub fn predict(card: &Card, input: Input<'_>) -> Prediction {
     let setting = setting(card, &input, at_once);
     let work = works(counts, input.code, setting);
     let in_block = |pipe: Pipe| -> f64 {
-        let of = |(group, work): (&Warpgroup, &WarpWork)| group.warps * work.by_pipe[pipe as usize];
-        counts.warpgroups.iter().zip(&work).map(of).sum()
+        let of = |(part, work): (&Part, &WarpWork)| part.warps * work.by_pipe[pipe as usize];
+        counts.parts.iter().zip(&work).map(of).sum()
     };
     let issued: f64 = PIPES.into_iter().map(in_block).sum();
 

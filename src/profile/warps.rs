@@ -4,13 +4,13 @@ use std::collections::VecDeque;
 
 use super::anchors;
 use super::card::{ALU_LANES, Card, MEMORY_LANES, SCHEDULERS, SPECIAL_LANES};
-use super::counting::{LaunchCounts, Warpgroup};
+use super::counting::{LaunchCounts, Part};
 use super::machine_code::flow::{Block, blocks};
 use super::machine_code::frequencies::{Anchor, frequencies};
 use super::machine_code::instruction::{Instruction, Order};
 use super::machine_code::pipes::{PIPES, Pipe, latency, pipe};
 
-/// What one warp of a warpgroup does.
+/// What one warp of a part does.
 #[derive(Clone, Debug, Default)]
 pub struct WarpWork {
     /// Instructions by unit, in the order of [`PIPES`].
@@ -38,10 +38,10 @@ pub struct Setting<'a> {
     pub at_once: f64,
 }
 
-/// What a warp of each warpgroup does. Without machine code nothing is known of it.
+/// What a warp of each part does. Without machine code nothing is known of it.
 ///
 /// Warps that do the same go in step: they begin together, and a scheduler gives each an equal share of what they all need, so that they
-/// come to the same place at the same time, and the tensor cores are idle while all of them are in a softmax. Warpgroups that give one another
+/// come to the same place at the same time, and the tensor cores are idle while all of them are in a softmax. Parts that give one another
 /// turns at barriers do not: one multiplies while the other does not.
 pub fn works(counts: &LaunchCounts, code: &[Instruction], setting: Setting<'_>) -> Vec<WarpWork> {
     let Setting { card, tensor_rate, global, at_once } = setting;
@@ -55,8 +55,8 @@ pub fn works(counts: &LaunchCounts, code: &[Instruction], setting: Setting<'_>) 
         (0..anchors::COUNT).map(|kind| flow.iter().map(|block| of_block(block, kind)).collect()).collect();
     let shared = SCHEDULERS * served(counts);
 
-    let of_group = |group: &Warpgroup| {
-        let runs = runs(&flow, &in_blocks, group);
+    let of_part = |part: &Part| {
+        let runs = runs(&flow, &in_blocks, part);
         let mut work = WarpWork::default();
         let mut gives_turns = false;
         for (block, runs) in flow.iter().zip(&runs) {
@@ -70,27 +70,27 @@ pub fn works(counts: &LaunchCounts, code: &[Instruction], setting: Setting<'_>) 
                 gives_turns |= instruction.order == Order::Arrives && *runs > 0.5;
             }
         }
-        let same = counts.warpgroups.iter().filter(|other| does_the_same(group, other));
+        let same = counts.parts.iter().filter(|other| does_the_same(part, other));
         let all = at_once * same.map(|other| other.warps).sum::<f64>() / SCHEDULERS;
-        let team = if gives_turns { (group.warps / SCHEDULERS).ceil() } else { all.ceil() }.max(1.0);
+        let team = if gives_turns { (part.warps / SCHEDULERS).ceil() } else { all.ceil() }.max(1.0);
         work.in_turn = if gives_turns { (all / team).max(1.0) } else { 1.0 };
 
         // A matrix product of a warp keeps the tensor cores of its scheduler busy, one of a warpgroup all four.
-        let products = work.by_pipe[Pipe::Tensor as usize] * group.warps.max(1.0);
-        let product = if products > 0.0 { group.tensor_flops / products * SCHEDULERS / tensor_rate } else { 0.0 };
+        let products = work.by_pipe[Pipe::Tensor as usize] * part.warps.max(1.0);
+        let product = if products > 0.0 { part.tensor_flops / products * SCHEDULERS / tensor_rate } else { 0.0 };
         let times = Times { global, shared, busy: PIPES.map(|pipe| busy(card, pipe, product)) };
         let pieces = pieces(&flow, &runs);
         work.alone = pieces.iter().map(|piece| piece.clocks(&flow, code, &times, team as usize)).sum();
         work
     };
-    counts.warpgroups.iter().map(of_group).collect()
+    counts.parts.iter().map(of_part).collect()
 }
 
-/// How often a warp of a group runs each basic block.
-fn runs(flow: &[Block], in_blocks: &[Vec<u32>], group: &Warpgroup) -> Vec<f64> {
+/// How often a warp of a part runs each basic block.
+fn runs(flow: &[Block], in_blocks: &[Vec<u32>], part: &Part) -> Vec<f64> {
     let anchor = |(kind, in_block): (usize, &Vec<u32>)| Anchor {
         in_block: in_block.clone(),
-        counted: group.anchors.get(kind).copied().unwrap_or(0.0),
+        counted: part.anchors.get(kind).copied().unwrap_or(0.0),
         weight: anchors::weight(kind),
     };
     let anchors: Vec<Anchor> = in_blocks.iter().enumerate().map(anchor).collect();
@@ -100,17 +100,17 @@ fn runs(flow: &[Block], in_blocks: &[Vec<u32>], group: &Warpgroup) -> Vec<f64> {
 /// Times that the banks of shared memory serve an instruction that goes there, on average.
 fn served(counts: &LaunchCounts) -> f64 {
     let kinds = SHARED.map(anchors::of_name);
-    let of_warp = |group: &Warpgroup| kinds.iter().flatten().filter_map(|kind| group.anchors.get(*kind)).sum::<f64>();
-    let instructions: f64 = counts.warpgroups.iter().map(|group| group.warps * of_warp(group)).sum();
+    let of_warp = |part: &Part| kinds.iter().flatten().filter_map(|kind| part.anchors.get(*kind)).sum::<f64>();
+    let instructions: f64 = counts.parts.iter().map(|part| part.warps * of_warp(part)).sum();
     if instructions > 0.0 { counts.served / (instructions * counts.blocks.max(1.0)) } else { 0.0 }
 }
 
 /// Instructions of warps that go to shared memory.
 const SHARED: [&str; 5] = ["LDS", "LDSM", "STS", "STSM", "LDGSTS"];
 
-/// Whether two warpgroups have the same part: neither is a producer for the other.
-fn does_the_same(one: &Warpgroup, other: &Warpgroup) -> bool {
-    let [a, b] = [one, other].map(|group| group.ptx_instructions);
+/// Whether two parts are the same one of several warpgroups: neither is a producer for the other.
+fn does_the_same(one: &Part, other: &Part) -> bool {
+    let [a, b] = [one, other].map(|part| part.ptx_instructions);
     (a - b).abs() <= 0.05 * a.max(b).max(1.0)
 }
 

@@ -21,9 +21,6 @@ use crate::ptx::form::Form;
 /// Bytes of a sector of global memory.
 const SECTOR: u64 = 32;
 
-/// Warps of a warpgroup.
-const WARPGROUP: usize = 4;
-
 /// Bytes that all banks of shared memory serve at once: 32 banks of 4.
 const WAVEFRONT: u64 = 128;
 
@@ -116,8 +113,8 @@ pub struct Counts {
     pub pages: Pages,
     /// Of each step of the kernel: warps and lanes that ran it.
     steps: Vec<(u64, u64)>,
-    /// Of each warpgroup of a block (its first four warps, the next four, ...), as far as it ran any: warps that ran each step.
-    warpgroups: Vec<Vec<u64>>,
+    /// Of each warp of a block by its number, in all blocks: how often it ran each step.
+    warps: Vec<Vec<u64>>,
 }
 
 /// Code whose steps are counted.
@@ -158,8 +155,8 @@ impl Counts {
             mine.0 += theirs.0;
             mine.1 += theirs.1;
         }
-        for (group, theirs) in other.warpgroups.iter().enumerate() {
-            self.warpgroup(group).iter_mut().zip(theirs).for_each(|(mine, theirs)| *mine += theirs);
+        for (warp, theirs) in other.warps.iter().enumerate() {
+            self.warp(warp).iter_mut().zip(theirs).for_each(|(mine, theirs)| *mine += theirs);
         }
         self.pages.add(&other.pages);
     }
@@ -174,17 +171,17 @@ impl Counts {
             step.0 += warps;
             step.1 += threads;
         }
-        if let Some(step) = self.warpgroup(warp as usize / WARPGROUP).get_mut(pc as usize) {
+        if let Some(step) = self.warp(warp as usize).get_mut(pc as usize) {
             *step += warps;
         }
     }
 
     #[inline]
-    fn warpgroup(&mut self, group: usize) -> &mut [u64] {
-        while self.warpgroups.len() <= group {
-            self.warpgroups.push(vec![0; self.steps.len()]);
+    fn warp(&mut self, warp: usize) -> &mut [u64] {
+        while self.warps.len() <= warp {
+            self.warps.push(vec![0; self.steps.len()]);
         }
-        &mut self.warpgroups[group]
+        &mut self.warps[warp]
     }
 
     /// Counts that a warp now has this many splits.
@@ -270,14 +267,9 @@ impl Counts {
         code.forms().zip(&self.steps).map(|(form, &(warps, threads))| (form, warps, threads))
     }
 
-    /// Of each step: its form, and how many warps of a warpgroup ran it; nothing for a group that there is not.
-    pub fn of_warpgroup<'a>(&'a self, code: &'a impl Code, group: usize) -> impl Iterator<Item = (&'a Form, u64)> {
-        code.forms().zip(self.warpgroups.get(group).into_iter().flatten().copied())
-    }
-
-    /// Warpgroups of a block that ran anything, up to the last of them.
-    pub fn warpgroups(&self) -> usize {
-        self.warpgroups.len()
+    /// Of each warp of a block, up to the last that ran anything: how often it ran each step, in all blocks together.
+    pub fn by_warp(&self) -> &[Vec<u64>] {
+        &self.warps
     }
 
     /// Multiplications and additions on tensor cores.
