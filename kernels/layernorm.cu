@@ -15,61 +15,12 @@
 // order: deterministic. The variance is of differences from the mean: two passes over registers.
 // block 8 warps; static shared memory: 32 B forward, 16.1 KiB backward.
 // _odd: any width up to 512 · group, no alignment; else width divisible by 8 and pointers by 16.
-#include "common.cuh"
-#include "reduce.cuh"
+#include "norm/row.cuh"
 
-// Columns of a thread.
-constexpr int VALUES = 16;
+using row_norm::Columns;
+using row_norm::VALUES;
 constexpr int BLOCK_WARPS = 8;
 constexpr int THREADS = BLOCK_WARPS * WARP;
-
-// The columns of one thread of a group of WARPS warps.
-template <int WARPS, bool ALIGNED, int RUN>
-struct Columns {
-    int thread;  // of the group
-    int width;
-
-    // Column of value i; values come in runs of neighbours if ALIGNED.
-    __device__ __forceinline__ int at(int i) const {
-        return ALIGNED ? (i / RUN * WARPS * WARP + thread) * RUN + i % RUN : i * WARPS * WARP + thread;
-    }
-    __device__ __forceinline__ bool inside(int i) const { return at(i) < width; }
-
-    template <class T>
-    __device__ __forceinline__ void load(const T* row, float (&v)[VALUES]) const {
-        if constexpr (ALIGNED) {
-            constexpr int STEP = VECTOR<T>;
-#pragma unroll
-            for (int i = 0; i < VALUES; i += STEP) {
-                float part[STEP] = {};
-                if (inside(i)) load_vector(row + at(i), part);
-#pragma unroll
-                for (int e = 0; e < STEP; ++e) v[i + e] = part[e];
-            }
-        } else {
-#pragma unroll
-            for (int i = 0; i < VALUES; ++i) v[i] = inside(i) ? to_float(row[at(i)]) : 0.0f;
-        }
-    }
-    template <class T>
-    __device__ __forceinline__ void store(T* row, const float (&v)[VALUES]) const {
-        if constexpr (ALIGNED) {
-            constexpr int STEP = VECTOR<T>;
-#pragma unroll
-            for (int i = 0; i < VALUES; i += STEP) {
-                float part[STEP];
-#pragma unroll
-                for (int e = 0; e < STEP; ++e) part[e] = v[i + e];
-                if (inside(i)) store_vector(row + at(i), part);
-            }
-        } else {
-#pragma unroll
-            for (int i = 0; i < VALUES; ++i) {
-                if (inside(i)) row[at(i)] = from_float<T>(v[i]);
-            }
-        }
-    }
-};
 
 template <class T, int WARPS, bool ALIGNED>
 __device__ __forceinline__ void layernorm(
@@ -91,40 +42,21 @@ __device__ __forceinline__ void layernorm(
     if (delta != nullptr) {
         float residual[VALUES];
         row_columns.load(delta + offset, residual);
-#pragma unroll
-        for (int i = 0; i < VALUES; ++i) v[i] = rounded<T>(v[i] + residual[i]);
+        row_norm::add<T>(v, residual);
         row_columns.store(sum + offset, v);
     }
 
-    // mean
-    float mean = 0.0f;
-    if (centre) {
-        float total = 0.0f;
-#pragma unroll
-        for (int i = 0; i < VALUES; ++i) total += v[i];
-        mean = group_sum<WARPS>(total, group_smem, warp) / width;
-    }
-
-    // rstd: the variance is of differences from the mean
-    float squares = 0.0f;
-#pragma unroll
-    for (int i = 0; i < VALUES; ++i) {
-        v[i] -= mean;
-        if (columns.inside(i)) squares = fmaf(v[i], v[i], squares);
-    }
-    squares = group_sum<WARPS>(squares, group_smem, warp);
-    const float rstd = 1.0f / sqrtf(squares / width + epsilon);
+    const float mean = centre ? group_sum<WARPS>(row_norm::total(v), group_smem, warp) / width : 0.0f;
+    const float squares = group_sum<WARPS>(row_norm::centred_squares(v, columns, mean), group_smem, warp);
+    const float rstd = row_norm::rstd_of(squares, width, epsilon);
 
     // (x − mean) · rstd · gain + bias
-    float scale[VALUES], shift[VALUES] = {};
-    columns.load(gain, scale);
-    if (bias != nullptr) columns.load(bias, shift);
-#pragma unroll
-    for (int i = 0; i < VALUES; ++i) v[i] = fmaf(v[i] * rstd, scale[i], shift[i]);
+    float gains[VALUES], biases[VALUES] = {};
+    columns.load(gain, gains);
+    if (bias != nullptr) columns.load(bias, biases);
+    row_norm::scale(v, rstd, gains, biases);
     row_columns.store(normed + offset, v);
-    if (in_bounds && columns.thread == 0) {
-        reinterpret_cast<float2*>(stats)[row] = make_float2(mean, rstd);
-    }
+    if (in_bounds && columns.thread == 0) reinterpret_cast<float2*>(stats)[row] = make_float2(mean, rstd);
 }
 
 // With u = gain · dy and n = (x − mean) · rstd: dx = rstd · (u − mean(u) − n · mean(u · n)); without mean(u) unless `centre`.

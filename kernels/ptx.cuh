@@ -65,6 +65,13 @@ __device__ __forceinline__ void mma(float (&c)[4], const uint32_t (&a)[4], uint3
         : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b0), "r"(b1));
 }
 
+// A number that other blocks write; what they wrote before it is seen after this.
+__device__ __forceinline__ unsigned load_acquire(const unsigned* from) {
+    unsigned value;
+    asm volatile("ld.acquire.gpu.global.u32 %0, [%1];\n" : "=r"(value) : "l"(from) : "memory");
+    return value;
+}
+
 // 1 / x to 1 ulp; subnormal numbers are zero, x and the result.
 __device__ __forceinline__ float reciprocal_approximate(float x) {
     float y;

@@ -110,6 +110,8 @@ template <int PENDING>
 __device__ __forceinline__ void tile_store_wait() {
     asm volatile("cp.async.bulk.wait_group.read %0;\n" ::"n"(PENDING) : "memory");
 }
+// Waits until all of this thread's stores are done: what they wrote is seen by it.
+__device__ __forceinline__ void tile_store_finish() { asm volatile("cp.async.bulk.wait_group 0;\n" ::: "memory"); }
 // What this thread wrote to shared memory is seen by TMA and wgmma.
 __device__ __forceinline__ void proxy_fence() { asm volatile("fence.proxy.async.shared::cta;\n" ::: "memory"); }
 

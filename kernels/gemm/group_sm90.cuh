@@ -125,7 +125,8 @@ __device__ __forceinline__ void gemm_group(
     for (int turn = 0, piece; (piece = pieces.at(turn)) >= 0; ++turn) {
         const GroupedWork at = grouped_work(gemms, pieces, piece, rank, k);
         float accumulators[S::PARTS][S::TILE_N / 2] = {};
-        const int last = multiply<S, Major::SPAN, Major::SPAN>(accumulators, at.work, first_row, smem, ring);
+        const int last =
+            multiply<S, Major::SPAN, Major::SPAN>(accumulators, at.work, first_row, smem, ring, [](int) {});
         finish_products(last, empty);
 
         OtherPart other = {};

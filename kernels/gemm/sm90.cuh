@@ -112,10 +112,12 @@ __device__ __forceinline__ void give_back(uint32_t barrier) {
 }
 
 // A consumer's products of one tile of work: its PARTS × 64 rows, from `first_row` of the tile on. The last of them are in flight, and
-// with them the stage that is returned; -1 if there is none.
-template <class S, Major A_MAJOR, Major B_MAJOR, int COUNT>
+// with them the stage that is returned; -1 if there is none. `meanwhile` is called with the number of each tile of k when its products
+// are in flight.
+template <class S, Major A_MAJOR, Major B_MAJOR, int COUNT, class Meanwhile>
 __device__ __forceinline__ int multiply(
-    float (&accumulators)[S::PARTS][COUNT], const Work& work, int first_row, uint32_t smem, Ring<S::STAGES>& ring) {
+    float (&accumulators)[S::PARTS][COUNT], const Work& work, int first_row, uint32_t smem, Ring<S::STAGES>& ring,
+    const Meanwhile& meanwhile) {
     constexpr bool A_SPAN = A_MAJOR == Major::SPAN, B_SPAN = B_MAJOR == Major::SPAN;
     // Bytes from 16 k's to the next.
     constexpr int A_STEP = A_SPAN ? 16 * 128 : 32, B_STEP = B_SPAN ? 16 * 128 : 32;
@@ -145,6 +147,7 @@ __device__ __forceinline__ int multiply(
             }
         }
         wgmma_commit();
+        meanwhile(tile);
 
         // The products of the stage before are done: it may be filled again.
         wgmma_wait<1>();
@@ -382,7 +385,7 @@ __device__ __forceinline__ void gemm(
         const int first_row = PING_PONG ? 0 : consumer * 64;
         // In ping-pong a consumer multiplies when the other has: they read the same ring, a stage of which tells only two fillings apart.
         if (PING_PONG && turn > 0) named_barrier(TURNS + consumer, CONSUMERS * GROUP_THREADS);
-        const int last = multiply<S, A_MAJOR, B_MAJOR>(accumulators, work, first_row, smem, ring);
+        const int last = multiply<S, A_MAJOR, B_MAJOR>(accumulators, work, first_row, smem, ring, [](int) {});
         if (PING_PONG && index + step < count) named_barrier_arrive(TURNS + (consumer ^ 1), CONSUMERS * GROUP_THREADS);
         finish_products(last, empty);
 

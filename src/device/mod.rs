@@ -57,6 +57,7 @@ pub use ops::layernorm::{
 pub use ops::linear::{LinearOps, WeightGradient, WeightLayout};
 pub use ops::mean_pool::MeanPoolOps;
 pub use ops::mlp::{Activation, HiddenGradients, MlpGradients, MlpOps, MlpOutput, MlpWeights};
+pub use ops::residual::{ResidualMlpOutput, ResidualNorm, ResidualOps};
 pub use ops::sample::{SampleOps, SampleOptions};
 pub use ops::spike::{RECENT, SpikeOps};
 pub use precision::Precision;
@@ -71,7 +72,7 @@ pub mod prelude {
     pub use super::{
         AdamOps, AttentionDecodeOps, AttentionOps, AttentionPrefillOps, Beside, Capture, CrossEntropyOps, Device,
         ElementwiseOps, EmaOps, EmbeddingOps, GlobalNormOps, LapOps, LayerNormOps, LinearOps, MeanPoolOps, MlpOps,
-        SampleOps, SpikeOps, Tensors,
+        ResidualOps, SampleOps, SpikeOps, Tensors,
     };
 }
 
@@ -89,6 +90,7 @@ pub trait Device:
     + LayerNormOps
     + LinearOps
     + MlpOps
+    + ResidualOps
     + AttentionOps
     + AttentionDecodeOps
     + AttentionPrefillOps

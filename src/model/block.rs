@@ -2,7 +2,7 @@
 
 use crate::device::{Activation, Device, Mask, Norm, Result, WeightLayout};
 use crate::model::layout::BlockIds;
-use crate::tape::{Forward, NormIds, Piece, Recorder, Var};
+use crate::tape::{Forward, NormIds, Piece, Recorder, Residual, Var};
 
 /// A block with the norm that follows it, which is fused with its last residual sum.
 #[derive(Clone, Copy)]
@@ -27,15 +27,12 @@ impl Block {
         let qkv = f.linear(ids.c_attn, WeightLayout::InOut, &normed)?;
         let mixed = attend(f, &qkv)?;
         drop(qkv);
-        let delta = f.linear(ids.attn_c_proj, WeightLayout::InOut, &mixed)?;
+        [x, normed] = f.linear_residual_layernorm(ids.attn_c_proj, &mixed, Residual { x: &x, norm, ids: ids.ln_2 })?;
         drop(mixed);
-        (x, normed) = f.residual_layernorm(ids.ln_2, norm, &x, &delta)?;
-        drop(delta);
 
         // x += mlp(ln_2(x)); the next block's first norm is fused with this residual sum.
-        let delta = f.mlp(ids.c_fc, ids.mlp_c_proj, activation, &normed)?;
-        (x, normed) = f.residual_layernorm(next_norm, norm, &x, &delta)?;
-        Ok([x, normed])
+        let to = Residual { x: &x, norm, ids: next_norm };
+        f.mlp_residual_layernorm(ids.c_fc, ids.mlp_c_proj, activation, &normed, to)
     }
 }
 

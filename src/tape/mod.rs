@@ -11,6 +11,7 @@ mod parameters;
 mod recompute;
 
 pub use hooks::{Hooks, NoHooks};
+pub use ops::Residual;
 pub use parameters::{Init, LinearIds, NormIds, ParameterId, ParameterSpec, Parameters};
 pub use recompute::{Piece, Recompute};
 
@@ -223,16 +224,26 @@ fn unshare<D: Device>(device: &D, gradient: Rc<D::Tensor>) -> Result<D::Tensor> 
 }
 
 /// The index of a value's gradient, without its tensor: nodes keep slots so that they do not keep memory.
-#[derive(Clone, Copy)]
-struct Slot(usize);
+#[derive(Clone, Copy, Debug)]
+pub struct Slot(usize);
+
+impl Slot {
+    /// Of a value that has no gradient.
+    const NONE: Self = Self(usize::MAX);
+}
 
 /// Where ops are recorded: a [`Tape`] when training, [`NoTape`] otherwise.
 pub trait Recorder<D: Device> {
     /// Whether gradients will be wanted, for ops that can skip work otherwise.
     const RECORDS: bool;
 
+    /// Names the next value.
+    fn slot(&mut self) -> Slot;
     /// Wraps an op's output.
-    fn value(&mut self, tensor: impl Into<Rc<D::Tensor>>) -> Var<D>;
+    fn value(&mut self, tensor: impl Into<Rc<D::Tensor>>) -> Var<D> {
+        let Slot(id) = self.slot();
+        Var { id, value: tensor.into(), again: None }
+    }
     /// Records the op; `node` is not even built when nothing records.
     fn record<N: Backward<D> + 'static>(&mut self, node: impl FnOnce() -> N);
 
@@ -249,8 +260,8 @@ pub struct NoTape;
 impl<D: Device> Recorder<D> for NoTape {
     const RECORDS: bool = false;
 
-    fn value(&mut self, tensor: impl Into<Rc<D::Tensor>>) -> Var<D> {
-        Var { id: usize::MAX, value: tensor.into(), again: None }
+    fn slot(&mut self) -> Slot {
+        Slot::NONE
     }
 
     fn record<N: Backward<D> + 'static>(&mut self, _node: impl FnOnce() -> N) {}
@@ -311,9 +322,9 @@ impl<D: Device> Default for Tape<D> {
 impl<D: Device> Recorder<D> for Tape<D> {
     const RECORDS: bool = true;
 
-    fn value(&mut self, tensor: impl Into<Rc<D::Tensor>>) -> Var<D> {
+    fn slot(&mut self) -> Slot {
         self.values += 1;
-        Var { id: self.values - 1, value: tensor.into(), again: None }
+        Slot(self.values - 1)
     }
 
     fn record<N: Backward<D> + 'static>(&mut self, node: impl FnOnce() -> N) {

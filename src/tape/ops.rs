@@ -8,7 +8,9 @@ use std::rc::Rc;
 use super::parameters::{LinearIds, NormIds, ParameterId};
 use super::recompute::{Normalised, Saved};
 use super::{Backward, BackwardContext, Forward, Gradients, PendingWeight, Recorder, Slot, Var, unshare};
-use crate::device::{Activation, Attended, Device, Mask, MlpWeights, Norm, Result, WeightLayout};
+use crate::device::{
+    Activation, Attended, Device, Mask, MlpWeights, Norm, ResidualLayerNormed, ResidualNorm, Result, WeightLayout,
+};
 
 impl<D: Device> Var<D> {
     pub(super) fn slot(&self) -> Slot {
@@ -74,19 +76,28 @@ impl<D: Device, R: Recorder<D>> Forward<'_, D, R> {
     }
 }
 
-impl<D: Device, R: Recorder<D>> Forward<'_, D, R> {
-    /// The new residual stream `x + delta` and its normalisation, each `[.., d]`. See
-    /// [`LayerNormOps::residual_layernorm`](crate::device::LayerNormOps::residual_layernorm).
-    pub fn residual_layernorm(
-        &mut self,
-        ids: NormIds,
-        norm: Norm,
-        x: &Var<D>,
-        delta: &Var<D>,
-    ) -> Result<(Var<D>, Var<D>)> {
-        let (gain, bias) = (self.parameter(ids.gain)?, self.maybe_parameter(ids.bias)?);
-        let out = self.device.residual_layernorm(norm, x.value(), delta.value(), gain, bias)?;
+/// The residual stream that an op adds its result to, and the norm of the sum.
+pub struct Residual<'a, D: Device> {
+    /// The stream so far, `[.., d]`.
+    pub x: &'a Var<D>,
+    /// How the sum is normalised.
+    pub norm: Norm,
+    /// With which gain and bias.
+    pub ids: NormIds,
+}
 
+impl<'p, D: Device, R: Recorder<D>> Forward<'p, D, R> {
+    fn residual_norm<'a>(&mut self, to: &Residual<'a, D>) -> Result<ResidualNorm<'a, D::Tensor>>
+    where
+        'p: 'a,
+    {
+        let Residual { x, norm, ids } = *to;
+        Ok(ResidualNorm { norm, x: x.value(), gain: self.parameter(ids.gain)?, bias: self.maybe_parameter(ids.bias)? })
+    }
+
+    /// The new stream and its norm; `delta` is what was added.
+    fn residual(&mut self, out: ResidualLayerNormed<D::Tensor>, to: Residual<'_, D>, delta: Slot) -> [Var<D>; 2] {
+        let Residual { x, norm, ids } = to;
         // Backward needs the sum, which is what was normalised; the summands themselves it does not.
         let sum = self.recorder.value(out.sum);
         let normed = self.normed(out.normed, ids, norm, &sum);
@@ -96,9 +107,9 @@ impl<D: Device, R: Recorder<D>> Forward<'_, D, R> {
             x: sum.clone(),
             stats: out.stats,
             normed: normed.slot(),
-            residual: Some([x.slot(), delta.slot()]),
+            residual: Some([x.slot(), delta]),
         });
-        Ok((sum, normed))
+        [sum, normed]
     }
 }
 
@@ -154,6 +165,23 @@ impl<D: Device, R: Recorder<D>> Forward<'_, D, R> {
         self.recorder.record(|| LinearNode { ids, layout, x: x.saved(), output: output.slot() });
         Ok(output)
     }
+
+    /// The residual stream with `x · W (+ bias)` added, and its norm, each `[.., d]`. See
+    /// [`ResidualOps::linear_residual_layernorm`](crate::device::ResidualOps::linear_residual_layernorm).
+    pub fn linear_residual_layernorm(
+        &mut self,
+        ids: LinearIds,
+        x: &Var<D>,
+        to: Residual<'_, D>,
+    ) -> Result<[Var<D>; 2]> {
+        let (weight, bias) = (self.parameter(ids.weight)?, self.maybe_parameter(ids.bias)?);
+        let residual = self.residual_norm(&to)?;
+        let out = self.device.linear_residual_layernorm(x.value(), weight, bias, residual)?;
+        // No tensor holds what is added.
+        let output = self.recorder.slot();
+        self.recorder.record(|| LinearNode { ids, layout: WeightLayout::InOut, x: x.saved(), output });
+        Ok(self.residual(out, to, output))
+    }
 }
 
 struct LinearNode<D: Device> {
@@ -180,19 +208,29 @@ impl<D: Device> Backward<D> for LinearNode<D> {
 }
 
 impl<D: Device, R: Recorder<D>> Forward<'_, D, R> {
-    /// `act(x · up) · down`. See [`MlpOps::mlp`](crate::device::MlpOps::mlp).
-    pub fn mlp(&mut self, up: LinearIds, down: LinearIds, activation: Activation, x: &Var<D>) -> Result<Var<D>> {
+    /// The residual stream with `act(x · up) · down` added, and its norm, each `[.., d]`. See
+    /// [`ResidualOps::mlp_residual_layernorm`](crate::device::ResidualOps::mlp_residual_layernorm).
+    pub fn mlp_residual_layernorm(
+        &mut self,
+        up: LinearIds,
+        down: LinearIds,
+        activation: Activation,
+        x: &Var<D>,
+        to: Residual<'_, D>,
+    ) -> Result<[Var<D>; 2]> {
         let weights = MlpWeights {
             up: self.parameter(up.weight)?,
             up_bias: self.maybe_parameter(up.bias)?,
             down: self.parameter(down.weight)?,
             down_bias: self.maybe_parameter(down.bias)?,
         };
-        let out = self.device.mlp(x.value(), weights, activation)?;
-        let output = self.recorder.value(out.output);
+        let residual = self.residual_norm(&to)?;
+        let out = self.device.mlp_residual_layernorm(x.value(), weights, activation, residual)?;
+        // No tensor holds what is added.
+        let output = self.recorder.slot();
         let hidden = Some(out.hidden).filter(|_| !self.recorder.recompute().forgets_hidden());
-        self.recorder.record(|| MlpNode { up, down, activation, x: x.saved(), hidden, output: output.slot() });
-        Ok(output)
+        self.recorder.record(|| MlpNode { up, down, activation, x: x.saved(), hidden, output });
+        Ok(self.residual(out.stream, to, output))
     }
 }
 

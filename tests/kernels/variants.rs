@@ -5,7 +5,8 @@ use std::collections::BTreeSet;
 use igpt_engine::device::cuda::kernel::KERNELS;
 use igpt_engine::device::prelude::*;
 use igpt_engine::device::{
-    Activation, Beta, CudaDevice, Mask, MlpGradients, MlpWeights, Precision, WeightGradient, WeightLayout,
+    Activation, Beta, CudaDevice, Mask, MlpGradients, MlpWeights, Norm, Precision, ResidualNorm, WeightGradient,
+    WeightLayout,
 };
 use serde_json::Value as Json;
 use test_support::devices::{Wanted, wanted};
@@ -59,6 +60,12 @@ fn linear(device: &Tested<CudaDevice>, results: &mut Results) {
     let (x, many) = (tensor(&[392, 392]), tensor(&[11_528, 392]));
     let many = device.linear(&x, &many, WeightLayout::OutIn, None).unwrap();
 
+    // A layer and the norm of the residual sum behind it.
+    let (x, weight, gain) = (tensor(&[900, 520]), tensor(&[520, 808]), tensor(&[808]));
+    let stream = tensor(&[900, 808]);
+    let to = ResidualNorm { norm: Norm::Rms, x: &stream, gain: &gain, bias: None };
+    let added = device.linear_residual_layernorm(&x, &weight, None, to).unwrap();
+
     // The weights of a block at once.
     let (x, wide) = (tensor(&[136, 520]), tensor(&[136, 2056]));
     let mut weights = [[520, 520], [520, 2056], [2056, 520]].map(|shape| device.zeros(&shape).unwrap());
@@ -68,7 +75,9 @@ fn linear(device: &Tested<CudaDevice>, results: &mut Results) {
     device.weight_gradients(gradients).unwrap();
     let [square, up, down] = &weights;
 
-    for tensor in [square, up, down, &long, &many, &d_weight, &forward, &transposed, &out.hidden, &d_up, &d_down, &dx] {
+    let of_stream = [&added.sum, &added.normed, &added.stats];
+    let tensors = [square, up, down, &long, &many, &d_weight, &forward, &transposed, &out.hidden, &d_up, &d_down, &dx];
+    for tensor in tensors.into_iter().chain(of_stream) {
         results.push(device.download(tensor).unwrap().into_iter().map(f32::to_bits).collect());
     }
 }
@@ -137,7 +146,8 @@ fn each_card_takes_the_variants_for_its_shared_memory_and_the_bits_are_the_same(
             ("sm90", _) => format!("linear_{op}_sm90_ping_pong"),
             _ => format!("linear_{op}_bf16_{tile}"),
         });
-        let long = (tile == "sm90").then(|| "linear_forward_sm90_cooperative".to_owned());
+        let of_hopper = ["linear_forward_sm90_cooperative", "linear_layernorm_sm90"].map(str::to_owned);
+        let long = of_hopper.into_iter().filter(|_| tile == "sm90");
         let forward = if tile == "sm90" { tile } else { "bf16" };
         let forward = [64, 96, 128, 192].map(|columns| format!("attention_{forward}_{columns}"));
         let keys = keys.map(|end| format!("attention_backward_keys_{end}"));

@@ -92,6 +92,7 @@ const OPS: &[&str] = &[
     "attention forward",
     "attention backward",
     "residual + norm forward",
+    "layer + residual + norm",
     "norm backward + residual",
     "cross-entropy",
     "gradient norm",

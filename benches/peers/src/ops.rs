@@ -25,6 +25,8 @@ enum Kind {
     Attention,
     /// The same forward and backward together.
     AttentionBothWays,
+    /// A GEMM and the norm behind it, of which nothing is published.
+    GemmAndNorm,
     /// A norm; `size` means nothing.
     Norm,
 }
@@ -133,7 +135,8 @@ fn nearest<'b>(best: &'b [Best], card: &str, op: &Op) -> Option<&'b Best> {
 
 /// A step's ops of every block, the longest first.
 fn ops(step: &Profile, config: &ModelConfig, images: usize) -> Vec<Op> {
-    let of_block = || step.rows.iter().filter(|row| row.count as usize >= config.layers);
+    // The first or last block's may find other buffers in L2, and be a row of its own.
+    let of_block = || step.rows.iter().filter(|row| row.count as usize + 1 >= config.layers);
     let mut ops: Vec<Op> = of_block().filter_map(|row| gemm_or_norm(row, config, images * config.positions)).collect();
 
     // Under a causal mask half of all pairs of tokens count; forward has two products of each, backward five.
@@ -189,7 +192,10 @@ fn gemm_or_norm(row: &Row, config: &ModelConfig, tokens: usize) -> Option<Op> {
     // Widths of outputs and inputs.
     let back = row.name.contains("transposed") || row.name.contains("backward");
     let widths = (row.tensor_flops / (2 * tokens * width * width) as f64).round() as usize;
+    let with_norm = row.name.starts_with("linear_layernorm");
     let (op, outputs, inputs) = match (widths, back) {
+        (1, false) if with_norm => ("projection, residual and norm", 1, 1),
+        (4, false) if with_norm => ("down, residual and norm", 1, 4),
         (1, false) => ("projection", 1, 1),
         (1, true) => ("projection's gradient", 1, 1),
         (3, false) => ("qkv", 3, 1),
@@ -202,7 +208,8 @@ fn gemm_or_norm(row: &Row, config: &ModelConfig, tokens: usize) -> Option<Op> {
     };
     let (outputs, inputs) = (outputs * width, inputs * width);
     let work = (2 * tokens * outputs * inputs) as f64;
-    Some(named(op, format!("{tokens} × {outputs} × {inputs}"), Kind::Gemm, inputs, work))
+    let kind = if with_norm { Kind::GemmAndNorm } else { Kind::Gemm };
+    Some(named(op, format!("{tokens} × {outputs} × {inputs}"), kind, inputs, work))
 }
 
 #[cfg(test)]

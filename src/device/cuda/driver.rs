@@ -1,10 +1,13 @@
 //! The CUDA driver: is it there, its errors as values, and the launch of a kernel.
 
 use std::cell::OnceCell;
+use std::ffi::{c_uint, c_void};
 use std::rc::Rc;
 use std::sync::Arc;
 
-use cudarc::driver::sys::{CUdevice_attribute_enum as Attribute, CUfunction_attribute_enum as FunctionAttribute};
+use cudarc::driver::sys::{
+    CUdevice_attribute_enum as Attribute, CUfunction, CUfunction_attribute_enum as FunctionAttribute, CUstream,
+};
 use cudarc::driver::{CudaContext, CudaFunction, CudaModule, CudaStream, DriverError};
 use cudarc::nvrtc::Ptx;
 
@@ -25,6 +28,16 @@ const MAX_BLOCKS: usize = 65_535;
 
 /// What is wrong with a build without `nvcc`.
 const NO_KERNELS: &str = "this build has no CUDA kernels";
+
+/// The driver's two ways to launch a kernel.
+type Launch = unsafe fn(
+    CUfunction,
+    (c_uint, c_uint, c_uint),
+    (c_uint, c_uint, c_uint),
+    c_uint,
+    CUstream,
+    &mut [*mut c_void],
+) -> std::result::Result<(), DriverError>;
 
 /// A device's context, its streams, and the kernels loaded so far.
 pub(super) struct Driver {
@@ -197,20 +210,18 @@ impl Driver {
         bind(stream)?;
         let function = self.function(info, grid.shared)?;
         let before = self.timer.before(stream)?;
+        let (launch, name): (Launch, _) = match grid.cooperative {
+            true => (cudarc::driver::result::launch_cooperative_kernel, "cuLaunchCooperativeKernel"),
+            false => (cudarc::driver::result::launch_kernel, "cuLaunchKernel"),
+        };
         arguments.with_addresses(|addresses| {
+            let (blocks, threads) = ((x as u32, y as u32, z as u32), (width, height, 1));
             // SAFETY: the arguments are as many and of the types that the PTX declares, which `Kernel::new` has
             // checked; what they point to, the caller answers for.
             let result = unsafe {
-                cudarc::driver::result::launch_kernel(
-                    function.cu_function(),
-                    (x as u32, y as u32, z as u32),
-                    (width, height, 1),
-                    grid.shared as u32,
-                    stream.cu_stream(),
-                    addresses,
-                )
+                launch(function.cu_function(), blocks, threads, grid.shared as u32, stream.cu_stream(), addresses)
             };
-            result.map_err(|cause| error(call("cuLaunchKernel"), cause))
+            result.map_err(|cause| error(call(name), cause))
         })?;
         self.timer.after(info.name, before, stream)
     }

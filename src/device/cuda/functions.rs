@@ -9,7 +9,7 @@ use super::error::present;
 use crate::device::{Error, Result};
 
 /// Every function; a test compares them with what the simulator is asked for.
-pub const FUNCTIONS: [&str; 49] = [
+pub const FUNCTIONS: [&str; 50] = [
     "cuCtxGetCurrent",
     "cuCtxSetCurrent",
     "cuCtxSynchronize",
@@ -36,6 +36,7 @@ pub const FUNCTIONS: [&str; 49] = [
     "cuGraphLaunch",
     "cuGraphUpload",
     "cuInit",
+    "cuLaunchCooperativeKernel",
     "cuLaunchKernel",
     "cuMemAllocAsync",
     "cuMemAlloc_v2",

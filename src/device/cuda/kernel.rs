@@ -247,17 +247,24 @@ pub struct Grid {
     pub threads: [u32; 2],
     /// Bytes.
     pub shared: usize,
+    /// Whether all blocks run at once, because they wait for one another: a launch of more than fit the device fails.
+    pub cooperative: bool,
 }
 
 impl Grid {
     /// `blocks` blocks of `threads` threads in a row.
     pub fn line(blocks: usize, threads: u32) -> Self {
-        Self { blocks: [blocks, 1, 1], threads: [threads, 1], shared: 0 }
+        Self { blocks: [blocks, 1, 1], threads: [threads, 1], shared: 0, cooperative: false }
     }
 
     /// The same with dynamic shared memory.
     pub fn with_shared(self, shared: usize) -> Self {
         Self { shared, ..self }
+    }
+
+    /// The same with all blocks at once.
+    pub fn cooperative(self) -> Self {
+        Self { cooperative: true, ..self }
     }
 }
 

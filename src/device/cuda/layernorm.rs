@@ -71,11 +71,12 @@ fn variant(device: &CudaDevice, width: usize) -> Result<&'static Variant> {
     })
 }
 
-fn centre(norm: Norm) -> i32 {
+/// As kernels take it.
+pub(super) fn centre(norm: Norm) -> i32 {
     i32::from(norm == Norm::Layer)
 }
 
-fn pointer_of(operand: Option<&Operand>) -> Pointer {
+pub(super) fn pointer_of(operand: Option<&Operand>) -> Pointer {
     operand.map_or(NULL, Operand::pointer)
 }
 

@@ -37,7 +37,7 @@ enum Major {
 /// Terms from which sums are long where a tile is only stored, and where it is activated and two are stored. By `igpt-engine profile` on an
 /// H100 the forms are level at a width of 512 where tiles are stored (S's projection at 32 images: 33 µs in either), and where they are
 /// activated between 1,024 (M's up-projection at 16 images: 266 µs cooperative, 257 in turns) and 1,536 (L's: 525 and 535).
-const STORED: usize = 512;
+pub(super) const STORED: usize = 512;
 const ACTIVATED: usize = 1536;
 
 macro_rules! sm90 {
@@ -65,17 +65,17 @@ type Weights = Kernel<(Gemms<TensorMap>, i32, i32, i32, i32, Pointer, Pointer)>;
 const WEIGHTS: Weights = kernel!(LINEAR_WEIGHTS_SM90);
 
 /// Blocks of a cluster: their tiles lie below one another, and each brings half of the right operand's tile to both.
-const CLUSTER: usize = 2;
+pub(super) const CLUSTER: usize = 2;
 /// Rows of a block's tile, and threads of a block.
-const TILE_M: usize = 128;
-const THREADS: u32 = 384;
+pub(super) const TILE_M: usize = 128;
+pub(super) const THREADS: u32 = 384;
 
 /// Dynamic shared memory, `SHARED_BYTES` of `gemm/sm90.cuh`: stages of tiles of 64 k's, four slabs of 64 x 64 for the epilogues, 8
 /// bytes a barrier, and room to begin at a multiple of 1024.
 const fn shared(tile_n: usize, stages: usize) -> usize {
     stages * (TILE_M + tile_n) * 128 + 4 * 64 * 128 + (2 * stages + 2) * 8 + 1024
 }
-const COOPERATIVE: usize = shared(256, 4);
+pub(super) const COOPERATIVE: usize = shared(256, 4);
 const PING_PONG: usize = shared(128, 5);
 
 const _: () = {
@@ -140,24 +140,15 @@ pub(super) unsafe fn launch(
 }
 
 /// Blocks of a launch of so many tiles of a cluster.
-fn blocks(tiles: usize, driver: &Driver) -> usize {
+pub(super) fn blocks(tiles: usize, driver: &Driver) -> usize {
     CLUSTER * tiles.min((driver.multiprocessors / CLUSTER).max(1))
 }
 
-/// Warps of a cluster that add up a tile, and the most tiles that are cut: fewer than an H100 has clusters.
+/// Warps of a cluster that add up a tile, and the most tiles that are cut: fewer than an H100 has clusters. The parts of each warp's sums
+/// meet somewhere.
 const WARPS: usize = 16;
 const MOST_CUT: usize = 65;
-
-/// Of each tile that is cut, where the two parts of each warp's sums meet: an integer, which is zero between launches.
-fn arrivals(device: &CudaDevice) -> Result<Pointer> {
-    let mut slot = device.arrivals.borrow_mut();
-    if let Some(arrivals) = slot.as_ref() {
-        return Ok(arrivals.pointer());
-    }
-    let mut arrivals = device.memory.take_lasting(MOST_CUT * WARPS * size_of::<i32>())?;
-    arrivals.fill(0)?;
-    Ok(slot.insert(arrivals).pointer())
-}
+pub(super) const MOST_PARTS: usize = MOST_CUT * WARPS;
 
 /// Launches the gradients of several weights, all of as many rows, with tiles that are cut as `cut` says.
 ///
@@ -171,7 +162,7 @@ pub(super) unsafe fn launch_weights(device: &CudaDevice, gemms: &[WeightGemm], c
     let Cut { whole, parts, count } = cut;
     assert!(count <= MOST_CUT, "a last wave has fewer tiles than an H100 has clusters");
     let sums = device.scratch((2 * count * CUT_TILE * CUT_TILE).max(1))?;
-    let (add, arrivals) = (i32::from(beta.adds()), arrivals(device)?);
+    let (add, arrivals) = (i32::from(beta.adds()), device.arrivals()?);
     let arguments = (group, int(k)?, add, int(whole)?, int(parts)?, sums.pointer(), arrivals);
 
     // One block a multiprocessor; clusters share the tiles of all.

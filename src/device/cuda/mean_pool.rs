@@ -25,7 +25,7 @@ impl MeanPoolOps for CudaDevice {
         let y = self.tensor(Shape::new("mean_pool", &[dims.batch, dims.width])?)?;
 
         let [forward, _] = kernels(self);
-        let grid = Grid { blocks: [dims.width.div_ceil(32), dims.batch, 1], threads: [32, 8], shared: 0 };
+        let grid = Grid { blocks: [dims.width.div_ceil(32), dims.batch, 1], threads: [32, 8], ..Grid::line(1, 1) };
         let arguments = (self.operand(x)?, y.pointer(), int(dims.tokens)?, int(dims.width)?);
         // SAFETY: `check` has checked the shape.
         unsafe { self.driver.launch(forward, grid, arguments)? };

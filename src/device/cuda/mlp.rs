@@ -15,12 +15,39 @@ fn number(activation: Activation) -> i32 {
     }
 }
 
-fn shapes<'a>(weights: &MlpWeights<'a, CudaTensor>) -> MlpShapes<'a> {
+pub(super) fn shapes<'a>(weights: &MlpWeights<'a, CudaTensor>) -> MlpShapes<'a> {
     MlpShapes {
         up: weights.up.dimensions(),
         up_bias: weights.up_bias.map(CudaTensor::dimensions),
         down: weights.down.dimensions(),
         down_bias: weights.down_bias.map(CudaTensor::dimensions),
+    }
+}
+
+impl CudaDevice {
+    /// The first half of an MLP: `x · up + up_bias` and its activation, `[.., h]` both.
+    pub(super) fn mlp_up(
+        &self,
+        x: &CudaTensor,
+        weights: &MlpWeights<'_, CudaTensor>,
+        activation: Activation,
+    ) -> Result<[CudaTensor; 2]> {
+        let MlpDims { rows, width, hidden: inner } = check(x.dimensions(), shapes(weights))?;
+        let hidden = self.tensor(x.shape.with_last(inner))?;
+        let activated = self.tensor(hidden.shape)?;
+
+        let bias = self.maybe_floats(weights.up_bias)?;
+        let outputs = Outputs {
+            bias: bias.as_ref().map_or(NULL, Operand::pointer),
+            hidden: hidden.pointer(),
+            activation: number(activation),
+            ..Outputs::to(activated.pointer())
+        };
+        let operands = [self.operand(x)?, self.operand(weights.up)?];
+        let sizes = Sizes { m: rows, n: inner, k: width };
+        // SAFETY: `check` has checked the shapes, and `operand` the precision.
+        unsafe { gemm::launch(self, &gemm::ACTIVATE, operands, sizes, outputs, 1)? };
+        Ok([hidden, activated])
     }
 }
 
@@ -32,30 +59,15 @@ impl MlpOps for CudaDevice {
         activation: Activation,
     ) -> Result<MlpOutput<CudaTensor>> {
         let MlpDims { rows, width, hidden: inner } = check(x.dimensions(), shapes(&weights))?;
-        let hidden = self.tensor(x.shape.with_last(inner))?;
-        let activated = self.tensor(hidden.shape)?;
+        let [hidden, activated] = self.mlp_up(x, &weights, activation)?;
         let output = self.tensor(x.shape)?;
 
-        // Epilogues: hidden = x · up + up_bias and act(hidden), both [rows, inner]; output = act(hidden) · down +
-        // down_bias.
-        let (up_bias, down_bias) = (self.maybe_floats(weights.up_bias)?, self.maybe_floats(weights.down_bias)?);
-        let pointer = |bias: Option<&Operand>| bias.map_or(NULL, Operand::pointer);
-        let up = Outputs {
-            bias: pointer(up_bias.as_ref()),
-            hidden: hidden.pointer(),
-            activation: number(activation),
-            ..Outputs::to(activated.pointer())
-        };
-        let down = Outputs { bias: pointer(down_bias.as_ref()), ..Outputs::to(output.pointer()) };
-
-        let (x, up_weight, down_weight) = (self.operand(x)?, self.operand(weights.up)?, self.operand(weights.down)?);
+        let bias = self.maybe_floats(weights.down_bias)?;
+        let outputs = Outputs { bias: bias.as_ref().map_or(NULL, Operand::pointer), ..Outputs::to(output.pointer()) };
+        let operands = [activated.pointer(), self.operand(weights.down)?];
+        let sizes = Sizes { m: rows, n: width, k: inner };
         // SAFETY: `check` has checked the shapes, and `operand` the precision.
-        unsafe {
-            let sizes = Sizes { m: rows, n: inner, k: width };
-            gemm::launch(self, &gemm::ACTIVATE, [x, up_weight], sizes, up, 1)?;
-            let sizes = Sizes { m: rows, n: width, k: inner };
-            gemm::launch(self, &gemm::FORWARD, [activated.pointer(), down_weight], sizes, down, 1)?;
-        }
+        unsafe { gemm::launch(self, &gemm::FORWARD, operands, sizes, outputs, 1)? };
         Ok(MlpOutput { output, hidden })
     }
 

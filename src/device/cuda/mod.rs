@@ -6,6 +6,7 @@
 //! for the first time.
 
 mod adam;
+mod arrivals;
 mod attention;
 mod attention_backward_sm90;
 mod attention_decode;
@@ -35,6 +36,7 @@ mod lap;
 mod layernorm;
 mod limits;
 mod linear;
+mod linear_layernorm_sm90;
 mod linear_sm90;
 mod mean_pool;
 mod memory;
@@ -43,6 +45,7 @@ mod pinned;
 mod pointer;
 mod reduce_partials;
 mod release;
+mod residual;
 mod sample;
 mod spike;
 mod splits;
@@ -80,7 +83,6 @@ use super::{MemoryUse, Precision, Result};
 pub struct CudaDevice {
     // Before the driver: buffers are freed while its stream is there.
     factors: RefCell<Option<adam::Factors>>,
-    /// Of `linear_weights_sm90`, from its first launch on.
     arrivals: RefCell<Option<memory::Buffer>>,
     readbacks: pinned::Readbacks,
     memory: Rc<Pool>,

@@ -65,7 +65,7 @@ pub(super) unsafe fn sum_partials(
         for (index, [partials, total]) in sums.iter().enumerate() {
             (list.partials[index], list.totals[index]) = (*partials, *total);
         }
-        let grid = Grid { blocks: [length.div_ceil(32), sums.len(), 1], threads: BLOCK, shared: 0 };
+        let grid = Grid { blocks: [length.div_ceil(32), sums.len(), 1], threads: BLOCK, ..Grid::line(1, 1) };
         // SAFETY: as the caller says.
         unsafe {
             let arguments = (list, int(count)?, int(length)?, i32::from(beta.adds()));
@@ -96,7 +96,7 @@ pub(super) unsafe fn sum_columns(
         Precision::F32 => &COLUMN_SUMS_F32,
         Precision::Bf16 => &COLUMN_SUMS_BF16,
     };
-    let grid = Grid { blocks: [width.div_ceil(32), blocks, 1], threads: BLOCK, shared: 0 };
+    let grid = Grid { blocks: [width.div_ceil(32), blocks, 1], threads: BLOCK, ..Grid::line(1, 1) };
     // SAFETY: `x` as the caller says; the partials have `blocks` rows.
     unsafe {
         let arguments = (x, partials.pointer(), int(rows)?, int(width)?, int(block_rows)?);

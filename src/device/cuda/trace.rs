@@ -96,7 +96,7 @@ impl Tracer {
             }
             block
         });
-        let Grid { blocks, threads, shared } = grid;
+        let Grid { blocks, threads, shared, .. } = grid;
         self.0.borrow_mut().work.push(Traced::Launch(TracedLaunch { kernel, blocks, threads, shared, parameters }));
     }
 

@@ -14,5 +14,6 @@ pub mod layernorm;
 pub mod linear;
 pub mod mean_pool;
 pub mod mlp;
+pub mod residual;
 pub mod sample;
 pub mod spike;

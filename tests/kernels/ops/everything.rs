@@ -3,14 +3,14 @@
 use std::slice::{from_mut, from_ref};
 
 use igpt_engine::device::{
-    Activation, AdamStep, Beta, CacheDims, Device, Mask, MlpGradients, MlpWeights, Norm, WeightLayout,
+    Activation, AdamStep, Beta, CacheDims, Device, Mask, MlpGradients, MlpWeights, Norm, ResidualNorm, WeightLayout,
 };
 
 use super::support::{Tested, upload};
 
 /// One of every op, at sizes that a device cuts into several blocks and tiles; all results, as bits.
 pub fn everything<D: Device>(device: &Tested<D>) -> Vec<Vec<u32>> {
-    [with_the_bits_of_every_card(device), attention_of_wide_heads(device)].concat()
+    [with_the_bits_of_every_card(device), attention_of_wide_heads(device), residual_sum_of_tiles(device)].concat()
 }
 
 /// Attention of heads for which compute capability 9.0 has a forward of its own, whose tiles of keys are longer than those of other cards, so
@@ -29,7 +29,20 @@ pub fn attention_of_wide_heads<D: Device>(device: &Tested<D>) -> Vec<Vec<u32>> {
     results
 }
 
-/// The same but for [`attention_of_wide_heads`].
+/// A layer and the norm of the residual sum behind it, on tiles of several blocks, which in bf16 is one launch.
+fn residual_sum_of_tiles<D: Device>(device: &Tested<D>) -> Vec<Vec<u32>> {
+    let (rows, inputs, width) = if device.in_bf16() { (900, 520, 808) } else { (90, 52, 81) };
+    let random = &mut device.random(14);
+    let mut tensor = |shape: &[usize]| upload(device, shape, &random.values(shape.iter().product()));
+    let (input, weight) = (tensor(&[rows, inputs]), tensor(&[inputs, width]));
+    let (x, gain) = (tensor(&[rows, width]), tensor(&[width]));
+    let to = ResidualNorm { norm: Norm::Rms, x: &x, gain: &gain, bias: None };
+    let out = device.linear_residual_layernorm(&input, &weight, None, to).unwrap();
+    let bits = |tensor| device.download(tensor).unwrap().into_iter().map(f32::to_bits).collect();
+    [&out.sum, &out.normed, &out.stats].map(bits).into()
+}
+
+/// The same but for these.
 pub fn with_the_bits_of_every_card<D: Device>(device: &Tested<D>) -> Vec<Vec<u32>> {
     let (batch, tokens, width, heads, rows) = (2, 131, 96, 3, 37);
     let random = &mut device.random(11);

@@ -23,6 +23,7 @@ pub mod mean_pool;
 mod memory;
 pub mod mlp;
 pub mod reference;
+pub mod residual;
 pub mod sample;
 pub mod spike;
 pub mod support;
@@ -99,6 +100,7 @@ macro_rules! op_table {
                 forward, backward, bounds, large, rounded_where_stored, large_values, a_nan_stays_in_its_row,
                 mistakes_are_errors
             }
+            residual { is_both_ops, large, values_of_any_size, mistakes_are_errors }
             sample {
                 follows_the_distribution, every_token_can_be_drawn, equal_logits, argmax_takes_the_first,
                 argmax_of_no_numbers, top_k_keeps_the_best, top_k_of_many, top_p_draws_from_the_nucleus,

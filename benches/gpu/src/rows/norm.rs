@@ -1,10 +1,10 @@
-//! The residual's norm, forward and backward.
+//! The residual's norm, forward and backward, and with the layer before it.
 
 use std::cell::RefCell;
 
 use igpt_engine::device::cuda::CudaTensor;
 use igpt_engine::device::prelude::*;
-use igpt_engine::device::{Beta, CudaDevice, NORM_EPSILON, Norm, Result};
+use igpt_engine::device::{Beta, CudaDevice, NORM_EPSILON, Norm, ResidualNorm, Result};
 
 use super::{Bench, Case, Prepared};
 use crate::check::Checked;
@@ -50,6 +50,50 @@ fn forward<'a>(device: &'a CudaDevice, [rows, width, sets]: [usize; 3], normals:
     };
     let normed = device.download(&run(0)?.normed)?;
     let checked = Checked::of(last(&normed, width).iter().copied().zip(exact), 2.0);
+    // Both results are kept, or the second would be written to a buffer that is in the cache.
+    let sums: RefCell<Vec<Option<CudaTensor>>> = RefCell::new((0..sets).map(|_| None).collect());
+    let work: Work<'a> = Box::new(move |set| {
+        let out = run(set)?;
+        sums.borrow_mut()[set] = Some(out.sum);
+        Ok(Some(out.normed))
+    });
+    Ok(Prepared { checked, works: vec![(1.0, work)], sets, product: None })
+}
+
+/// A square layer, whose result is added and normalised.
+fn after_layer<'a>(
+    device: &'a CudaDevice,
+    [rows, width, sets]: [usize; 3],
+    normals: &mut Normals,
+) -> Result<Prepared<'a>> {
+    let mut on_device = Vec::new();
+    let mut exact: Vec<f64> = Vec::new();
+    for set in 0..sets {
+        let [input, x] = [(); 2].map(|()| normals.take(rows * width, 1.0));
+        let weight = normals.take(width * width, 0.0625);
+        let gain = normals.take(width, 1.0);
+        if set == 0 {
+            let product = |column: usize| -> f64 {
+                let weights = weight.iter().skip(column).step_by(width);
+                last(&input, width).iter().zip(weights).map(|(x, w)| f64::from(*x) * f64::from(*w)).sum()
+            };
+            let sum: Vec<f64> =
+                last(&x, width).iter().enumerate().map(|(column, x)| f64::from(*x) + product(column)).collect();
+            let rstd = rstd(&sum);
+            exact = sum.iter().zip(&gain).map(|(sum, gain)| sum * rstd * f64::from(*gain)).collect();
+        }
+        let of_rows = |values: &[f32]| device.upload(&[rows, width], values);
+        let set = Set { x: of_rows(&x)?, delta: of_rows(&input)?, gain: device.upload(&[width], &gain)? };
+        on_device.push((set, device.upload(&[width, width], &weight)?));
+    }
+
+    let run = move |set: usize| {
+        let (Set { x, delta: input, gain }, weight) = &on_device[set];
+        let to = ResidualNorm { norm: Norm::Rms, x, gain, bias: None };
+        device.linear_residual_layernorm(input, weight, None, to)
+    };
+    let normed = device.download(&run(0)?.normed)?;
+    let checked = Checked::of(last(&normed, width).iter().copied().zip(exact), 3.0);
     // Both results are kept, or the second would be written to a buffer that is in the cache.
     let sums: RefCell<Vec<Option<CudaTensor>>> = RefCell::new((0..sets).map(|_| None).collect());
     let work: Work<'a> = Box::new(move |set| {
@@ -126,6 +170,12 @@ impl Bench<'_> {
                 bytes,
             };
             self.row(case("residual + norm forward"), |normals| forward(device, [rows, width, sets], normals));
+            let layer = Case {
+                flops: (2 * rows * width * width) as f64,
+                bytes: bytes + (2 * width * width) as f64,
+                ..case("layer + residual + norm")
+            };
+            self.row(layer, |normals| after_layer(device, [rows, width, sets], normals));
             self.row(case("norm backward + residual"), |normals| backward(device, [rows, width, sets], normals));
         }
     }

@@ -4,8 +4,8 @@ mod elements;
 
 use igpt_engine::device::prelude::*;
 use igpt_engine::device::{
-    Activation, Beta, CacheDims, CudaDevice, Mask, MlpGradients, MlpWeights, Norm, Precision, SampleOptions,
-    WeightGradient, WeightLayout,
+    Activation, Beta, CacheDims, CudaDevice, Mask, MlpGradients, MlpWeights, Norm, Precision, ResidualNorm,
+    SampleOptions, WeightGradient, WeightLayout,
 };
 
 type Tensor = <CudaDevice as Tensors>::Tensor;
@@ -214,6 +214,7 @@ impl Names {
         }
         cases.extend(self.few_rows());
         cases.extend(self.weights_of_a_block());
+        cases.extend(self.residual());
         cases
     }
 
@@ -246,6 +247,26 @@ impl Names {
             Case { card, shape: format!("4 of {width} x {width} x {rows}"), run: Box::new(run), kernels }
         };
         variants.map(case).into()
+    }
+
+    /// A layer and the norm of the residual sum behind it, in one launch on compute capability 9.0. What it must not write and read is delta,
+    /// which one block leaves to another in memory.
+    fn residual(&self) -> Option<Case> {
+        let [m, n, k] = [1792 * self.1, 512, 512];
+        let run = move |device: &CudaDevice| {
+            let (input, weight) = (tensor(device, &[m, k]), tensor(device, &[k, n]));
+            let (x, gain) = (tensor(device, &[m, n]), tensor(device, &[n]));
+            let to = ResidualNorm { norm: Norm::Rms, x: &x, gain: &gain, bias: None };
+            device.linear_residual_layernorm(&input, &weight, None, to).unwrap();
+        };
+        let formula = move |_| Least {
+            read: 2 * (m * k + k * n + m * n) + 4 * n,
+            written: 2 * 2 * m * n + 8 * m,
+            flops: 2 * m * n * k,
+        };
+        let kernels: Vec<(String, Formula)> = vec![("linear_layernorm_sm90".to_owned(), Box::new(formula))];
+        let case = Case { card: None, shape: format!("{m} x {n} x {k}"), run: Box::new(run), kernels };
+        (self.0 == Precision::Bf16).then_some(case)
     }
 
     /// A pixel of each of 16 images.

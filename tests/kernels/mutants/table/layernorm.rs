@@ -10,34 +10,34 @@ pub const MUTANTS: &[Mutant] = mutants! {
     "x += smem[other]; __syncthreads();" => "x += smem[other];"
 
     "layernorm: statistics of the sum before it was rounded":
-    "layernorm" "layernorm.cu" ["TYPES(1,", "KERNELS(bf16_##NAME"], Bf16,
+    "layernorm" "norm/row.cuh" ["TYPES(1,", "KERNELS(bf16_##NAME"], Bf16,
     |device| layernorm::check_forward(device, (1, true, true, 9, 504)), WRONG;
-    "v[i] = rounded<T>(v[i] + residual[i]);" => "v[i] = v[i] + residual[i];"
+    "v[i] = rounded<T>(v[i] + delta[i]);" => "v[i] = v[i] + delta[i];"
 
     "layernorm: epsilon is added to the deviation":
-    "layernorm" "layernorm.cu" ["TYPES(1,", "KERNELS(f32_##NAME"], F32, layernorm::small_rows, WRONG;
+    "layernorm" "norm/row.cuh" ["TYPES(1,", "KERNELS(f32_##NAME"], F32, layernorm::small_rows, WRONG;
     "sqrtf(squares / width + epsilon)" => "(sqrtf(squares / width) + epsilon)"
 
     "layernorm: columns past the width are as far from the mean as zero":
-    "layernorm" "layernorm.cu" ["TYPES(1_odd,", "KERNELS(f32_##NAME"], F32,
+    "layernorm" "norm/row.cuh" ["TYPES(1_odd,", "KERNELS(f32_##NAME"], F32,
     |device| layernorm::check_forward(device, (1, true, true, 3, 9)), WRONG;
     "if (columns.inside(i)) squares = fmaf(v[i], v[i], squares);" => "squares = fmaf(v[i], v[i], squares);"
 
     "layernorm: the mean of all columns that a row could have":
     "layernorm" "layernorm.cu" ["TYPES(1,", "KERNELS(f32_##NAME"], F32,
     |device| layernorm::check_forward(device, (1, true, true, 3, 504)), WRONG;
-    "mean = group_sum<WARPS>(total, group_smem, warp) / width;" =>
-    "mean = group_sum<WARPS>(total, group_smem, warp) / (VALUES * WARPS * WARP);"
+    "group_sum<WARPS>(row_norm::total(v), group_smem, warp) / width" =>
+    "group_sum<WARPS>(row_norm::total(v), group_smem, warp) / (VALUES * WARPS * WARP)"
 
     "layernorm: the bias is rounded":
-    "layernorm" "layernorm.cu" ["TYPES(1,", "KERNELS(bf16_##NAME"], Bf16,
+    "layernorm" "norm/row.cuh" ["TYPES(1,", "KERNELS(bf16_##NAME"], Bf16,
     |device| layernorm::check_forward(device, (1, true, true, 9, 504)), WRONG;
-    "fmaf(v[i] * rstd, scale[i], shift[i])" => "fmaf(v[i] * rstd, scale[i], rounded<T>(shift[i]))"
+    "fmaf(v[i] * rstd, gain[i], bias[i])" => "fmaf(v[i] * rstd, gain[i], rounded<bf16>(bias[i]))"
 
     "layernorm: the normalised row is rounded before its gain":
-    "layernorm" "layernorm.cu" ["TYPES(1,", "KERNELS(bf16_##NAME"], Bf16,
+    "layernorm" "norm/row.cuh" ["TYPES(1,", "KERNELS(bf16_##NAME"], Bf16,
     |device| layernorm::check_forward(device, (1, true, true, 9, 504)), WRONG;
-    "fmaf(v[i] * rstd, scale[i], shift[i])" => "fmaf(rounded<T>(v[i] * rstd), scale[i], shift[i])"
+    "fmaf(v[i] * rstd, gain[i], bias[i])" => "fmaf(rounded<bf16>(v[i] * rstd), gain[i], bias[i])"
 
     "layernorm: rows past the last are read":
     "layernorm" "layernorm.cu" ["TYPES(1,", "KERNELS(f32_##NAME"], F32,

@@ -162,7 +162,7 @@ pub const MUTANTS: &[Mutant] = mutants! {
     "static_cast<uint64_t>(stride >> 4) << 16" => "static_cast<uint64_t>(stride >> 5) << 16"
 
     "linear_sm90: both consumers have the first half":
-    "linear_sm90" "gemm/sm90.cuh" ["linear_forward", "NAME##_sm90_cooperative"], Bf16, cooperative, UNEQUAL;
+    "linear_sm90" "gemm/sm90.cuh" ["linear_forward", "NAME##_sm90_cooperative"], Bf16, cooperative, TWICE;
     "PING_PONG ? 0 : consumer * 64" => "0"
 
     "linear_sm90: every split adds up the first":

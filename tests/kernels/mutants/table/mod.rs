@@ -18,6 +18,7 @@ mod linear;
 mod linear_bf16;
 mod linear_f32;
 mod linear_few_rows;
+mod linear_layernorm_sm90;
 mod linear_sm90;
 mod mean_pool;
 mod sample;
@@ -125,12 +126,13 @@ use mutants;
 
 /// All of them.
 pub fn all() -> impl Iterator<Item = &'static Mutant> {
-    const TABLES: [&[Mutant]; 23] = [
+    const TABLES: [&[Mutant]; 24] = [
         linear_bf16::MUTANTS,
         attention_backward::MUTANTS,
         attention_backward_sm90::MUTANTS,
         attention_sm90::MUTANTS,
         linear::MUTANTS,
+        linear_layernorm_sm90::MUTANTS,
         linear_sm90::MUTANTS,
         attention::MUTANTS,
         linear_f32::MUTANTS,
