@@ -222,6 +222,7 @@ ROWS = {
     "draw-s-16": lambda: draw(S, 16),
     "draw-s-16-bf16": lambda: draw(S, 16),
     "draw-s-1": lambda: draw(S, 1),
+    "draw-s-1-bf16": lambda: draw(S, 1),
     "draw-tiny-16": lambda: draw(TINY, 16),
     "gemm": gemm,
 }

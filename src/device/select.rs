@@ -162,14 +162,14 @@ fn own_gpu(local: usize) -> Result<usize> {
 }
 
 fn on_cpu<J: DeviceJob>(request: &Request, cause: &str, why: String, job: J) -> Result<J::Output> {
-    let cache = request.precision.filter(|_| request.draws).unwrap_or(Precision::F32);
+    let drawing = request.precision.filter(|_| request.draws).unwrap_or(Precision::F32);
     if request.precision == Some(Precision::Bf16) && !request.draws {
         return Err(Error::unavailable(
             format!("--precision bf16 is for CUDA devices ({cause})"),
             "the CPU has f32, so leave it out",
         ));
     }
-    Ok(job.run(CpuDevice::new(request.threads)?.with_cache(cache), &Chosen { precision: Precision::F32, why }))
+    Ok(job.run(CpuDevice::new(request.threads)?.drawing_in(drawing), &Chosen { precision: Precision::F32, why }))
 }
 
 #[cfg(test)]

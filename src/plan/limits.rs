@@ -87,13 +87,10 @@ pub fn check_host(work: &str, bytes: f64) -> Result<(), TooLarge> {
 pub fn memory_on<D: Device>(device: &D, load: Load<'_>) -> Memory {
     match device.own_memory() {
         Some(_) => load.on_gpu().unwrap_or_else(|_| load.by_formula()),
-        None => {
-            let memory = Load { shares: Shares { offload: false, ..load.shares }, ..load }.by_formula();
-            // Of drawing, these are the caches.
-            let cached = if load.work == Work::Sampling { device.cache_precision() } else { load.precision };
-            let activations = memory.activations * cached.bytes() as f64 / load.precision.bytes() as f64;
-            Memory { activations, ..memory }
+        None if load.work == Work::Sampling => {
+            Memory::drawing_on_cpu(load.config, load.images as f64 * load.length as f64, device.cache_precision())
         }
+        None => Load { shares: Shares { offload: false, ..load.shares }, ..load }.by_formula(),
     }
 }
 

@@ -27,8 +27,8 @@ pub enum Work {
 /// | gradients | 4 P | | |
 /// | moments | 8 P | | |
 /// | average | 4 P, of a run with `--ema` | | |
-/// | activations | per token: 2 d, and L·12 d: two residual streams and their norms (4 d), queries, keys and values (3 d), attention's output (d), the MLP's hidden layer (4 d); V for the logits. In f32 always: statistics of each norm (2), log-sum-exps (H per layer), nats and weights (2). Less with `--recompute`: norms keeps d, and L·10 d; norms-mlp d, and L·6 d; block d, and L·d, and neither statistics nor log-sum-exps | | keys and values of every block, L·2 d, on the CPU in f32 or, by `--precision bf16`, in bf16 |
-/// | workspace | while the last block's MLP goes backward: its activation and gradient (8 d), the gradient of the stream (d); less what is free by then, two streams (2 d) and the logits; at least d; and what a GEMM packs operands into, at most 4 MiB of each | 11 d: the stream, its norm, the hidden layer twice, the output; or the features and the logits (d + V; their gradient overwrites them), if that is more. What is computed again comes on top: a norm (d); norms-mlp the hidden layer too (4 d); block all of the last block (10 d and its share in f32) | in f32 the weights once more, as the CPU reads them; 12 d a token of one prompt |
+/// | activations | per token: 2 d, and L·12 d: two residual streams and their norms (4 d), queries, keys and values (3 d), attention's output (d), the MLP's hidden layer (4 d); V for the logits. In f32 always: statistics of each norm (2), log-sum-exps (H per layer), nats and weights (2). Less with `--recompute`: norms keeps d, and L·10 d; norms-mlp d, and L·6 d; block d, and L·d, and neither statistics nor log-sum-exps | | keys and values of every block, L·2 d; on the CPU, with `--precision bf16`, in bf16 |
+/// | workspace | while the last block's MLP goes backward: its activation and gradient (8 d), the gradient of the stream (d); less what is free by then, two streams (2 d) and the logits; at least d; and what a GEMM packs operands into, at most 4 MiB of each | 11 d: the stream, its norm, the hidden layer twice, the output; or the features and the logits (d + V; their gradient overwrites them), if that is more. What is computed again comes on top: a norm (d); norms-mlp the hidden layer too (4 d); block all of the last block (10 d and its share in f32) | in f32, and on the CPU with `--precision bf16` in bf16, the weights once more, as the CPU reads them; 12 d a token of one prompt |
 ///
 /// Scores of attention are never stored, on either device.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize)]
@@ -67,12 +67,25 @@ impl Memory {
                 let workspace = tokens * element * (11.0 * width).max(width + colours);
                 Memory { weights, workspace, ..Memory::default() }
             }
+            Work::Sampling if precision == Precision::F32 => Self::drawing_on_cpu(config, tokens, precision),
             Work::Sampling => {
                 let activations = element * tokens * layers * 2.0 * width;
-                let prompt = element * config.positions as f64 * 12.0 * width;
-                let panels = if precision == Precision::F32 { 4.0 * parameters } else { 0.0 };
-                Memory { weights, activations, workspace: panels + prompt, ..Memory::default() }
+                let workspace = element * config.positions as f64 * 12.0 * width;
+                Memory { weights, activations, workspace, ..Memory::default() }
             }
+        }
+    }
+
+    /// Of drawing on the CPU, with keys, values and the second copy of the weights in `drawing`.
+    pub fn drawing_on_cpu(config: &ModelConfig, tokens: f64, drawing: Precision) -> Self {
+        let parameters = config.parameter_count() as f64;
+        let [layers, width, positions] = [config.layers, config.width, config.positions].map(|size| size as f64);
+        let stored = drawing.bytes() as f64;
+        Memory {
+            weights: 4.0 * parameters,
+            activations: stored * tokens * layers * 2.0 * width,
+            workspace: stored * parameters + 4.0 * positions * 12.0 * width,
+            ..Memory::default()
         }
     }
 
@@ -132,6 +145,7 @@ mod tests {
     use crate::model::{ObjectiveBatch, Transformer, parameter_specs};
     use crate::named::Named;
     use crate::optim::{Adam, AdamConfig};
+    use crate::sample::Decoder;
     use crate::tape::{Forward, NoTape, Parameters, Tape};
 
     /// The CPU device's peak over a step is what the formula says, to 5 %, and what a GEMM packs operands into, if one runs at the peak. It leaves out rounding up to cache lines.
@@ -199,6 +213,33 @@ mod tests {
             let most = 1.1 * plan.total() + 4.0 * gemm_scratch() as f64;
             let peak = device.memory_use().peak as f64;
             assert!(peak > 0.9 * plan.total() && peak < most, "peak {peak}, planned {plan:?}");
+        }
+    }
+
+    /// Drawing on the CPU device takes what is planned, to 10 %, in both precisions: the plan has the tables of tokens and positions twice too.
+    #[test]
+    fn drawing_on_the_cpu_allocates_what_is_planned() {
+        let shapes = [(6, 128, 2, 16, 4), (4, 192, 3, 8, 24)];
+        let cases =
+            [Precision::F32, Precision::Bf16].into_iter().flat_map(|drawing| shapes.map(|shape| (drawing, shape)));
+        for (drawing, (layers, width, heads, side, images)) in cases {
+            let preset = ModelConfig::preset(crate::model::Preset::Tiny, side);
+            let config = ModelConfig { layers, width, heads, positions: side * side, ..preset };
+            let device = CpuDevice::new(Some(2)).unwrap().drawing_in(drawing);
+            let model = Transformer::new(config.clone()).unwrap();
+            let parameters = Parameters::init(&device, parameter_specs(&config), 0).unwrap();
+            model.prepare_decoding(&device, &parameters).unwrap();
+            // Prompts that differ: equal ones are fed once.
+            let prompts: Vec<u16> =
+                (0..images * (config.positions - 1)).map(|token| (token * 7919 % config.vocabulary) as u16).collect();
+            let mut decoder =
+                Decoder::prompted(&device, &model, &parameters, images, &prompts, config.positions).unwrap();
+            decoder.step(&vec![3; images]).unwrap();
+
+            let plan = Memory::drawing_on_cpu(&config, (images * config.positions) as f64, drawing);
+            let (peak, packed) = (device.memory_use().peak as f64, 4.0 * gemm_scratch() as f64);
+            println!("{drawing}: peak {peak}, planned {plan:?}, packed {packed}");
+            assert!(peak > 0.9 * plan.total() && peak < 1.1 * plan.total() + packed, "peak {peak}, planned {plan:?}");
         }
     }
 

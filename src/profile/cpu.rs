@@ -109,7 +109,7 @@ pub fn cpu_profile(
     })
 }
 
-/// Draws the pixel in the middle of each of `images` images some times, with keys and values in the precision `cache`.
+/// Draws the pixel in the middle of each of `images` images some times, with keys, values and weights in `precision`.
 ///
 /// # Errors
 /// As [`cpu_profile`].
@@ -117,10 +117,10 @@ pub fn cpu_drawing_profile(
     config: &ModelConfig,
     model: &Transformer,
     images: usize,
-    cache: Precision,
+    precision: Precision,
     threads: Option<usize>,
 ) -> Result<CpuProfile> {
-    let device = CpuDevice::timing(threads)?.with_cache(cache);
+    let device = CpuDevice::timing(threads)?.drawing_in(precision);
     let parameters = Parameters::init(&device, parameter_specs(config), 0)?;
     model.prepare_decoding(&device, &parameters)?;
 
@@ -135,7 +135,7 @@ pub fn cpu_drawing_profile(
     let cached = 2 * config.layers * config.width * (middle + 1) * images;
     let useful = Useful {
         flops: 2.0 * (images * weights + cached) as f64,
-        read: Some((size_of::<f32>() * weights + cache.bytes() * cached) as f64),
+        read: Some((precision.bytes() * (weights + cached)) as f64),
         tokens: images,
     };
     measure(&device, PIXELS, useful, || {

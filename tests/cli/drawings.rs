@@ -71,7 +71,7 @@ fn the_file_holds_the_pictures_of_its_tokens() {
     assert_succeeds(draw(&run, &npz, 7, 3).args(["--sample-seed", "1"]));
     assert!(fs::read(&npz).unwrap() != first);
 
-    // With keys and values in bf16, which a CPU has for drawing alone.
+    // In bf16, which a CPU has for drawing alone.
     assert_succeeds(draw(&run, &npz, 7, 3).args(["--precision", "bf16"]));
     assert_eq!(array(&npz, "tokens").shape(), [7, 64]);
 }
@@ -124,7 +124,7 @@ fn killed_and_interrupted_drawings_end_with_the_same_bytes() {
     assert!(refused(&mut draw(&run, &npz, COUNT + 1, 40)).contains("--count was 4001 and is 4002"));
     assert!(refused(draw(&run, &npz, COUNT, 40).args(["--top-k", "9"])).contains("--top-k was all and is 9"));
     assert!(refused(&mut draw(&run, &npz, COUNT, 41)).contains("--batch was 40 and is 41"));
-    assert!(refused(draw(&run, &npz, COUNT, 40).args(["--precision", "bf16"])).contains("caches in bf16"));
+    assert!(refused(draw(&run, &npz, COUNT, 40).args(["--precision", "bf16"])).contains("caches and weights in bf16"));
     let mut last = engine();
     last.arg("sample").arg("--checkpoint").arg(&run).arg("--npz").arg(&npz).args(["--count", "4001", "--threads", "1"]);
     let said = json_lines(&assert_succeeds(last.args(["--device", "cpu", "--json"])));

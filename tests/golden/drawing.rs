@@ -61,13 +61,15 @@ fn a_step_taken_again_says_the_same() {
     }
 }
 
-/// The tokens of an image are the same alone and beside others, on one thread and on three, with its weights laid out or not.
+/// The tokens of an image are the same alone and beside others, on one thread and on three, with its weights laid out or not, in f32 and in bf16.
 #[test]
 fn an_image_is_the_same_whatever_is_drawn_beside_it() {
-    for set in sets_with("activations", Precision::F32) {
+    let sets = [Precision::F32, Precision::Bf16]
+        .map(|drawing| sets_with("activations", Precision::F32).into_iter().map(move |set| (set, drawing)));
+    for (set, drawing) in sets.into_iter().flatten() {
         let targets = &set.part("activations").integers["targets"];
         let draw = |threads, prepared: bool, first: u64, images: usize, prompt: usize| {
-            let device = CpuDevice::new(Some(threads)).unwrap();
+            let device = CpuDevice::new(Some(threads)).unwrap().drawing_in(drawing);
             let (model, parameters) = set.model(&device);
             if prepared {
                 model.prepare_decoding(&device, &parameters).unwrap();

@@ -16,38 +16,37 @@ use super::{Bound, Row, Work};
 /// Pixels before the steps that are timed; `peers.py` has the same.
 const PLACES: [usize; 3] = [0, 504, 1008];
 
-pub fn rows() -> [Row; 4] {
-    let row = |name, what, config: ModelConfig, images, cache, prepare| Row {
+pub fn rows() -> [Row; 5] {
+    let row = |name, what, config: ModelConfig, images, precision, prepare| Row {
         name,
         what,
         peer: Some("Hugging Face, cached"),
         uses_mkl: true,
-        bound: Bound::Bytes(PLACES.iter().map(|place| bytes_of_a_step(&config, images, cache, place + 1)).sum()),
+        bound: Bound::Bytes(PLACES.iter().map(|place| bytes_of_a_step(&config, images, precision, place + 1)).sum()),
         prepare,
     };
     let (f32, bf16) = (Precision::F32, Precision::Bf16);
     let pixels = "drawing a pixel each at 0, 504 and 1008 of 16 images, S";
     [
         row("draw-s-16", pixels, s(), 16, f32, || draw(s(), 16, Precision::F32)),
-        row("draw-s-16-bf16", "the same with keys and values in bf16", s(), 16, bf16, || {
-            draw(s(), 16, Precision::Bf16)
-        }),
+        row("draw-s-16-bf16", "the same in bf16", s(), 16, bf16, || draw(s(), 16, Precision::Bf16)),
         row("draw-s-1", "the same of 1 image, S", s(), 1, f32, || draw(s(), 1, Precision::F32)),
+        row("draw-s-1-bf16", "the same of 1 image, S, in bf16", s(), 1, bf16, || draw(s(), 1, Precision::Bf16)),
         row("draw-tiny-16", "the same of 16 images, tiny", tiny(), 16, f32, || draw(tiny(), 16, Precision::F32)),
     ]
 }
 
 /// What a step must read: the weights of blocks and head, and the keys and values of `position` pixels of each image.
-fn bytes_of_a_step(config: &ModelConfig, images: usize, cache: Precision, position: usize) -> f64 {
+fn bytes_of_a_step(config: &ModelConfig, images: usize, precision: Precision, position: usize) -> f64 {
     let weights = 12 * config.layers * config.width * config.width + config.vocabulary * config.width;
     let cached = 2 * config.layers * config.width * position * images;
-    (size_of::<f32>() * weights + cache.bytes() * cached) as f64
+    (precision.bytes() * (weights + cached)) as f64
 }
 
-fn draw(config: ModelConfig, images: usize, cache: Precision) -> Result<Work> {
+fn draw(config: ModelConfig, images: usize, precision: Precision) -> Result<Work> {
     // Decoders borrow these, and live as long as the process.
     let (model, parameters) = Box::leak(Box::new(with_weights(&config)?));
-    let device: &CpuDevice = Box::leak(Box::new(CpuDevice::new(None)?.with_cache(cache)));
+    let device: &CpuDevice = Box::leak(Box::new(CpuDevice::new(None)?.drawing_in(precision)));
     model.prepare_decoding(device, parameters)?;
 
     // Any prompt does: no time depends on which pixels they are.

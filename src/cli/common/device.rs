@@ -13,7 +13,7 @@ pub struct DeviceArgs {
     /// Where to compute: auto (the GPU if there is one that can be used), cpu, cuda, or cuda:N [default: auto]
     #[arg(long, value_name = "DEVICE")]
     pub device: Option<DeviceKind>,
-    /// How a GPU stores activations and matmul weights; the CPU has f32, and bf16 for keys and values alone where images are drawn
+    /// How a GPU stores activations and matmul weights; the CPU has f32, and bf16 for keys, values and weights where images are drawn
     /// [default: bf16 on a GPU, f32 on the CPU]
     #[arg(long, value_parser = named::<Precision>(), value_name = "PRECISION")]
     pub precision: Option<Precision>,

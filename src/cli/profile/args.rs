@@ -46,7 +46,7 @@ pub struct ProfileCommand {
     /// The card: a100, a100-40, rtx4090, l40s, h100, h100-pcie or h200
     #[arg(long, value_name = "NAME", default_value = "h100")]
     pub card: String,
-    /// What is computed in; on the CPU, with --draw, what keys and values are stored in [default: bf16; f32 on the CPU]
+    /// What is computed in; on the CPU, with --draw, what keys, values and weights are stored in [default: bf16; f32 on the CPU]
     #[arg(long, value_parser = named::<Precision>(), value_name = "PRECISION")]
     pub precision: Option<Precision>,
     /// Run the step on this machine's GPU too, which is a --card, and put measured times beside the predicted

@@ -48,12 +48,10 @@ impl ProfileCommand {
     fn on_cpu(self, config: ModelConfig) -> Result<()> {
         let model = Transformer::new(config.clone())?;
         let profile = match (self.draw, self.precision.unwrap_or(Precision::F32)) {
-            (true, cache) => cpu_drawing_profile(&config, &model, self.images(), cache, self.threads)?,
+            (true, precision) => cpu_drawing_profile(&config, &model, self.images(), precision, self.threads)?,
             (false, Precision::F32) => cpu_profile(&config, &model, self.images(), self.threads)?,
             (false, Precision::Bf16) => {
-                bail!(
-                    "the CPU has bf16 for keys and values alone, while images are drawn: give --draw, or leave out --precision"
-                )
+                bail!("the CPU has bf16 while images are drawn alone: give --draw, or leave out --precision")
             }
         };
         if self.json {

@@ -21,7 +21,7 @@ impl AttentionDecodeOps for CpuDevice {
     }
 
     fn cache_precision(&self) -> Precision {
-        self.cache
+        self.drawing
     }
 
     fn attention_decode(
@@ -62,7 +62,7 @@ impl AttentionDecodeOps for CpuDevice {
 
             let (query, scale) = (&row[..head_dim], 1.0 / (head_dim as f32).sqrt());
             let (keys, values) = (&keys[..at.end], &values[..at.end]);
-            match self.cache {
+            match self.drawing {
                 Precision::F32 => {
                     arch.dispatch(Scores { query, keys, scores });
                     let sum = softmax_numerators(scores, scale);
@@ -83,7 +83,7 @@ impl AttentionDecodeOps for CpuDevice {
 impl CpuDevice {
     /// Floats that a cache has for a head of so many columns.
     pub(super) fn stored(&self, head_dim: usize) -> usize {
-        match self.cache {
+        match self.drawing {
             Precision::F32 => head_dim,
             Precision::Bf16 => packed_cache::words(head_dim),
         }
@@ -91,7 +91,7 @@ impl CpuDevice {
 
     /// Stores a head's columns in a cache.
     pub(super) fn store(&self, columns: &[f32], to: &mut [f32]) {
-        match self.cache {
+        match self.drawing {
             Precision::F32 => to.copy_from_slice(columns),
             Precision::Bf16 => packed_cache::pack(columns, bytemuck::cast_slice_mut(to)),
         }
@@ -101,7 +101,7 @@ impl CpuDevice {
     pub(super) fn unpacked(&self, cache: &CpuTensor, qkv: &CpuTensor, heads: usize) -> Vec<usize> {
         let mut dimensions = cache.dimensions().to_vec();
         let head_dim = qkv.dimensions().last().and_then(|width| (width / 3).checked_div(heads));
-        if let (Precision::Bf16, Some(stored)) = (self.cache, dimensions.last_mut()) {
+        if let (Precision::Bf16, Some(stored)) = (self.drawing, dimensions.last_mut()) {
             *stored = head_dim.filter(|head_dim| self.stored(*head_dim) == *stored).unwrap_or(2 * *stored);
         }
         dimensions
@@ -243,7 +243,7 @@ mod tests {
     #[test]
     fn a_cache_in_bf16_gives_what_rounded_keys_and_values_give() {
         let exact = CpuDevice::poisoned(Some(2)).unwrap();
-        let packed = CpuDevice::poisoned(Some(3)).unwrap().with_cache(Precision::Bf16);
+        let packed = CpuDevice::poisoned(Some(3)).unwrap().drawing_in(Precision::Bf16);
         let (batch, heads, positions) = (2, 3, 40);
         for head_dim in [1, 2, 5, 31, 32, 33, 64, 96, 128, 130, 192, 300] {
             let dims = CacheDims { batch, positions, heads, head_dim };
@@ -283,7 +283,7 @@ mod tests {
     #[test]
     fn a_cache_of_another_precision_or_shape_is_refused() {
         let exact = CpuDevice::new(Some(1)).unwrap();
-        let packed = CpuDevice::new(Some(1)).unwrap().with_cache(Precision::Bf16);
+        let packed = CpuDevice::new(Some(1)).unwrap().drawing_in(Precision::Bf16);
         let dims = CacheDims { batch: 1, positions: 4, heads: 2, head_dim: 8 };
         let qkv = exact.upload(&[1, 1, 48], &values(48, 0)).unwrap();
         let position = exact.upload_tokens([1, 1], &[0]).unwrap();

@@ -21,7 +21,8 @@ impl LinearOps for CpuDevice {
     ) -> Result<CpuTensor> {
         let bias_shape = bias.map(CpuTensor::dimensions);
         let LinearDims { rows, inputs, outputs } = check(x.dimensions(), weight.dimensions(), layout, bias_shape)?;
-        let _timed = self.time_gemm("linear", rows, inputs, outputs);
+        let floats = rows * (inputs + outputs) + self.floats_of_weights(x.dimensions(), inputs * outputs);
+        let _timed = self.time("linear", 2.0 * rows as f64 * (inputs * outputs) as f64, floats);
         let mut y = self.tensor(x.shape.with_last(outputs));
         if is_one_position(x.dimensions()) {
             let (dims, weight) =

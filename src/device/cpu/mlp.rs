@@ -32,7 +32,7 @@ impl MlpOps for CpuDevice {
         let _timed = self.time(
             "mlp",
             4.0 * (rows * width * hidden_width) as f64,
-            2 * rows * (width + 2 * hidden_width) + 2 * width * hidden_width,
+            2 * rows * (width + 2 * hidden_width) + self.floats_of_weights(x.dimensions(), 2 * width * hidden_width),
         );
         let (mut hidden, mut output) = (self.tensor(x.shape.with_last(hidden_width)), self.tensor(x.shape));
 

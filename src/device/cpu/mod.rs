@@ -50,8 +50,8 @@ pub struct CpuDevice {
     memory: Arc<Pool>,
     /// What GEMMs are multiplied by.
     kernel: &'static dyn Kernel,
-    /// How keys and values are stored while images are drawn.
-    cache: Precision,
+    /// How keys, values and weights are stored while images are drawn.
+    drawing: Precision,
     /// Times of ops, if they are kept.
     times: Option<Mutex<OpTimes>>,
 }
@@ -87,15 +87,15 @@ impl CpuDevice {
             pool,
             memory: Pool::new(poison),
             kernel: gemm::fastest(),
-            cache: Precision::F32,
+            drawing: Precision::F32,
             times: None,
         })
     }
 
-    /// The same with caches of keys and values in this precision: bf16 is half the memory to read at each step of drawing, and rounds them; all
-    /// else stays f32.
-    pub fn with_cache(self, cache: Precision) -> Self {
-        Self { cache, ..self }
+    /// The same with what a step of drawing reads in this precision: bf16 is half the memory to read, and rounds keys and values in caches,
+    /// and the weights by which one position of each image, `[B, 1, d]`, is multiplied; all else stays f32.
+    pub fn drawing_in(self, drawing: Precision) -> Self {
+        Self { drawing, ..self }
     }
 
     /// Threads that compute.

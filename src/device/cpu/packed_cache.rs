@@ -29,7 +29,7 @@ fn unpack(word: u32) -> [f32; 2] {
 
 /// [`unpack`] of a vector of words.
 #[inline(always)]
-fn unpack_vector<S: Simd>(simd: S, words: S::u32s) -> [S::f32s; 2] {
+pub(super) fn unpack_vector<S: Simd>(simd: S, words: S::u32s) -> [S::f32s; 2] {
     let low = simd.wrapping_dyn_shl_u32s(words, simd.splat_u32s(16));
     let high = simd.and_u32s(words, simd.splat_u32s(0xffff_0000));
     [simd.transmute_f32s_u32s(low), simd.transmute_f32s_u32s(high)]

@@ -7,8 +7,8 @@
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
-use crate::device::MemoryUse;
 use crate::device::shape::Shape;
+use crate::device::{MemoryUse, Precision};
 
 /// A cache line, which is also the widest vector: buffers start on one.
 #[derive(Clone, Copy, bytemuck::Pod, bytemuck::Zeroable)]
@@ -74,14 +74,22 @@ impl Pool {
 }
 
 /// Panels of a weight (`few_rows.rs`), made when they were asked for, and gone when the weight changes.
-pub(super) type Panels = OnceLock<Box<Buffer>>;
+pub(super) type Panels = OnceLock<Box<Laid>>;
+
+/// A weight in panels.
+pub(super) struct Laid {
+    /// How its numbers are rounded: two of bf16 are a word.
+    pub precision: Precision,
+    /// The panels' words, of 32 bits.
+    pub words: Buffer,
+}
 
 /// Floats from the pool; dropping it gives them back.
 pub(super) struct Buffer {
     lines: Vec<Line>,
     len: usize,
     pool: Arc<Pool>,
-    /// The same floats in panels, of a weight that images are drawn with.
+    /// The same numbers in panels, of a weight that images are drawn with.
     panels: Panels,
 }
 

@@ -17,8 +17,8 @@ impl Tensors for CpuDevice {
     }
 
     fn arithmetic(&self) -> String {
-        let caches = if self.cache == Precision::Bf16 { ", caches in bf16" } else { "" };
-        format!("vectors of {} floats{caches}", few_rows::vector_floats())
+        let drawing = if self.drawing == Precision::Bf16 { ", caches and weights in bf16" } else { "" };
+        format!("vectors of {} floats{drawing}", few_rows::vector_floats())
     }
 
     fn precision(&self) -> Precision {

@@ -5,30 +5,41 @@
 //! panels of 16 columns, one after the other as they are read: 18 GB/s with one image, and with 16 images, where arithmetic takes as
 //! long as the memory, 11 (Zen 3, two threads). Without panels a task makes its own before it multiplies.
 //!
-//! The register tile is up to 6 rows × 16 columns (AVX2, NEON), or 8 (AVX-512). Every output is one chain of multiply-adds in the order of k, whatever
+//! On a device that draws in bf16 panels hold the weights rounded to it, half the bytes: two neighbouring inputs in a word, so that tile and
+//! order of sums stay, and the bits are those of a product with such weights in f32.
+//!
+//! The register tile is up to 6 rows × 16 columns (AVX2, NEON; 5 in bf16), or 8 (AVX-512). Every output is one chain of multiply-adds in the order of k, whatever
 //! the tile: results depend neither on the number of images nor on threads or panels. While all groups of rows but the first read a panel from the
 //! cache, the next panel is asked for, into the L2 cache: 16 images of S on two threads of a Zen 4, in turn, three runs, 130 to 160 GFLOP/s, and 117 to
 //! 125 into the L1 cache, whose few misses in flight are too few for the memory (`profile --device cpu --draw --model s --batch 16`, its `mlp`).
+//! One row goes through four panels at once: more sums that need not wait for one another, and more streams from memory, of which it gives more.
 //!
 //! Lost: x packed by groups of rows (as fast where it is ready, but packing it takes a tenth of the time), arrays in loops that the
 //! compiler should turn into vectors (it mixed scalars in, a third of the speed), splitting k for the L1 cache (no difference), and 16 rows
 //! at once with AVX-512, so that 16 images read each panel once and nothing is asked for meanwhile (78 to 86 GFLOP/s).
 
+#[cfg(test)]
+mod tests;
+mod tile;
+mod word;
+
 use pulp::{Arch, Simd, WithSimd};
 
+use self::tile::Product;
+use self::word::Word;
 use super::CpuDevice;
 use super::parallel::{Scattered, blocked};
-use super::tensor::CpuTensor;
-use crate::device::WeightLayout;
+use super::tensor::{CpuTensor, Laid};
 use crate::device::ops::linear::LinearDims;
+use crate::device::{Precision, WeightLayout};
 
-/// Columns of a panel: a cache line of floats.
+/// Columns of a panel: a cache line of words.
 const COLUMNS: usize = 16;
 
 /// Rows that are multiplied with a task's panels while these are in the cache.
 const ROWS: usize = 48;
 
-/// Floats of a task's panels: what half of an L2 cache holds.
+/// Words of a task's panels: what half of an L2 cache holds.
 const TASK: usize = 32 * 1024;
 
 /// Panels of a task at most.
@@ -64,29 +75,40 @@ impl Weight<'_> {
         self.outputs.div_ceil(COLUMNS)
     }
 
-    /// Panels of a task.
-    fn panels_per_task(&self) -> usize {
-        (TASK / (self.inputs * COLUMNS)).clamp(1, MAX_PANELS)
+    /// Words of a panel.
+    fn panel<W: Word>(&self) -> usize {
+        self.inputs.div_ceil(W::INPUTS) * COLUMNS
     }
 
-    /// Writes panel after panel from `first` on: `[inputs, 16]` each, with zeros past the last column.
-    fn pack(&self, first: usize, panels: &mut [f32]) {
-        for (panel, out) in panels.chunks_exact_mut(self.inputs * COLUMNS).enumerate() {
+    /// Panels of a task.
+    fn panels_per_task<W: Word>(&self) -> usize {
+        (TASK / self.panel::<W>()).clamp(1, MAX_PANELS)
+    }
+
+    /// Writes panel after panel from `first` on: `[inputs / W::INPUTS, 16]` each, with zeros past the last column and input.
+    fn pack<W: Word>(&self, first: usize, panels: &mut [W]) {
+        for (panel, out) in panels.chunks_exact_mut(self.panel::<W>()).enumerate() {
             let column = (first + panel) * COLUMNS;
-            let columns = COLUMNS.min(self.outputs - column);
-            for (input, row) in out.chunks_exact_mut(COLUMNS).enumerate() {
-                match self.layout {
-                    WeightLayout::InOut => {
-                        row[..columns]
-                            .copy_from_slice(&self.tensor.values()[input * self.outputs + column..][..columns]);
-                    }
-                    WeightLayout::OutIn => {
-                        (0..columns).for_each(|lane| row[lane] = self.at(input, column + lane));
-                    }
+            for (line, words) in out.as_chunks_mut().0.iter_mut().enumerate() {
+                *words = [W::ZERO; COLUMNS];
+                for input in line * W::INPUTS..self.inputs.min((line + 1) * W::INPUTS) {
+                    W::put(words, input % W::INPUTS, self.columns(input, column));
                 }
-                row[columns..].fill(0.0);
             }
         }
+    }
+
+    /// Columns of a panel in the row of an input.
+    fn columns(&self, input: usize, column: usize) -> [f32; COLUMNS] {
+        let mut row = [0.0; COLUMNS];
+        let columns = COLUMNS.min(self.outputs - column);
+        match self.layout {
+            WeightLayout::InOut => {
+                row[..columns].copy_from_slice(&self.tensor.values()[input * self.outputs + column..][..columns]);
+            }
+            WeightLayout::OutIn => (0..columns).for_each(|lane| row[lane] = self.at(input, column + lane)),
+        }
+        row
     }
 }
 
@@ -104,15 +126,32 @@ pub(super) fn vector_floats() -> usize {
 }
 
 impl CpuDevice {
+    /// Floats of memory that weights of so many elements are where `x` is multiplied by them: of bf16 two are a float.
+    pub(super) fn floats_of_weights(&self, x: &[usize], elements: usize) -> usize {
+        match self.drawing {
+            Precision::Bf16 if is_one_position(x) => elements.div_ceil(2),
+            _ => elements,
+        }
+    }
+
     /// Makes the panels of a weight, if it has none.
     pub(super) fn make_panels(&self, weight: Weight<'_>) {
-        let (panel, per_task) = (weight.inputs * COLUMNS, weight.panels_per_task());
+        match self.drawing {
+            Precision::F32 => self.make_panels_of::<f32>(weight),
+            Precision::Bf16 => self.make_panels_of::<u32>(weight),
+        }
+    }
+
+    fn make_panels_of<W: Word>(&self, weight: Weight<'_>) {
+        let (panel, per_task) = (weight.panel::<W>(), weight.panels_per_task::<W>());
         weight.tensor.values.panels().get_or_init(|| {
-            let mut panels = self.scratch(weight.panels() * panel);
+            let mut words = self.scratch(weight.panels() * panel);
             let tasks = weight.panels().div_ceil(per_task);
-            let outputs = [blocked(&mut panels, per_task * panel)];
-            self.for_each_block(tasks, usize::MAX, outputs, |task, [panels]| weight.pack(task * per_task, panels));
-            Box::new(panels)
+            let outputs = [blocked(&mut words, per_task * panel)];
+            self.for_each_block(tasks, usize::MAX, outputs, |task, [words]| {
+                weight.pack::<W>(task * per_task, bytemuck::cast_slice_mut(words));
+            });
+            Box::new(Laid { precision: W::PRECISION, words })
         });
     }
 
@@ -125,9 +164,23 @@ impl CpuDevice {
         weight: Weight<'_>,
         finish: impl Fn(usize, usize, &mut [f32]) + Sync,
     ) {
+        match self.drawing {
+            Precision::F32 => self.multiply_panels::<f32>(dims, x, weight, finish),
+            Precision::Bf16 => self.multiply_panels::<u32>(dims, x, weight, finish),
+        }
+    }
+
+    fn multiply_panels<W: Word>(
+        &self,
+        dims: LinearDims,
+        x: &[f32],
+        weight: Weight<'_>,
+        finish: impl Fn(usize, usize, &mut [f32]) + Sync,
+    ) {
         let LinearDims { rows, inputs, outputs } = dims;
-        let (arch, panel, per_task) = (Arch::new(), inputs * COLUMNS, weight.panels_per_task());
-        let made = weight.tensor.values.panels().get().map(|panels| &panels[..]);
+        let (arch, panel, per_task) = (Arch::new(), weight.panel::<W>(), weight.panels_per_task::<W>());
+        let laid = weight.tensor.values.panels().get().filter(|laid| laid.precision == W::PRECISION);
+        let made: Option<&[W]> = laid.map(|laid| bytemuck::cast_slice(&laid.words));
         let tasks = weight.panels().div_ceil(per_task);
 
         self.for_each_block(tasks, rows * inputs * outputs, [], |task, []| {
@@ -138,9 +191,9 @@ impl CpuDevice {
             let panels = match made {
                 Some(made) => &made[first * panel..][..count * panel],
                 None => {
-                    let own = own.insert(self.scratch(count * panel));
+                    let own: &mut [W] = bytemuck::cast_slice_mut(own.insert(self.scratch(count * panel)));
                     weight.pack(first, own);
-                    &own[..]
+                    own
                 }
             };
 
@@ -173,131 +226,5 @@ impl CpuDevice {
             // SAFETY: these columns of this row are this task's alone.
             unsafe { y.part(row * dims.outputs + column, product.len()) }.copy_from_slice(product);
         });
-    }
-}
-
-/// The product of at most [`ROWS`] rows of `x` and at most [`MAX_PANELS`] panels, `[ROWS, MAX_PANELS · 16]`.
-struct Product<'a> {
-    x: &'a [f32],
-    panels: &'a [f32],
-    inputs: usize,
-    product: &'a mut [f32; PRODUCT],
-}
-
-impl WithSimd for Product<'_> {
-    type Output = ();
-
-    #[inline(always)]
-    fn with_simd<S: Simd>(self, simd: S) {
-        let Self { x, panels, inputs, product } = self;
-        let rows = x.len() / inputs;
-        let groups = rows.div_ceil(max_rows::<S>());
-        for (index, panel) in panels.chunks_exact(inputs * COLUMNS).enumerate() {
-            // The first group reads the panel from memory. While the others read it from the cache, memory is free to bring the next.
-            let lines = if groups == 1 { 0 } else { AHEAD.div_ceil(groups) };
-            for group in 0..groups {
-                let (first, end) = (rows * group / groups, rows * (group + 1) / groups);
-                let x = &x[first * inputs..end * inputs];
-                let ahead = panel.as_ptr().wrapping_add((inputs + group * inputs.div_ceil(AHEAD) * lines) * COLUMNS);
-                let product = &mut product[first * MAX_PANELS * COLUMNS + index * COLUMNS..];
-                // A function for every number of rows: its sums stay in registers.
-                macro_rules! tiles {
-                    ($($rows:literal)*) => {
-                        match end - first {
-                            $($rows => tile::<S, $rows>(simd, x, panel, Ahead { next: ahead, lines }, product),)*
-                            _ => {}
-                        }
-                    };
-                }
-                tiles!(1 2 3 4 5 6 7 8);
-            }
-        }
-    }
-}
-
-/// Rows of the largest register tile: of 16 registers (AVX2) 12 hold sums, of 32 (AVX-512) 8, (NEON) 24.
-const fn max_rows<S: Simd>() -> usize {
-    match S::F32_LANES {
-        16 => 8,
-        4 | 8 => 6,
-        _ => 1,
-    }
-}
-
-/// Rows of a panel between two looks ahead.
-const AHEAD: usize = 4;
-
-/// What is asked of memory meanwhile: some cache lines every [`AHEAD`] rows of the panel.
-#[derive(Clone, Copy)]
-struct Ahead {
-    next: *const f32,
-    lines: usize,
-}
-
-impl Ahead {
-    /// Asks for the next lines.
-    #[inline(always)]
-    fn advance(&mut self) {
-        for _ in 0..self.lines {
-            #[cfg(target_arch = "x86_64")]
-            // SAFETY: a hint, which reads nothing: any address will do, and the instruction is in every x86-64.
-            unsafe {
-                use std::arch::x86_64::{_MM_HINT_T1, _mm_prefetch};
-                _mm_prefetch::<_MM_HINT_T1>(self.next.cast());
-            }
-            self.next = self.next.wrapping_add(COLUMNS);
-        }
-    }
-}
-
-/// Sets 16 columns of `R` rows of `product` to those of `x · panel`.
-#[inline(always)]
-fn tile<S: Simd, const R: usize>(simd: S, x: &[f32], panel: &[f32], ahead: Ahead, product: &mut [f32]) {
-    if R > max_rows::<S>() {
-        return;
-    }
-    match S::F32_LANES {
-        16 => tile_of::<S, R, 1>(simd, x, panel, ahead, product),
-        8 => tile_of::<S, R, 2>(simd, x, panel, ahead, product),
-        4 => tile_of::<S, R, 4>(simd, x, panel, ahead, product),
-        _ => tile_of::<S, R, COLUMNS>(simd, x, panel, ahead, product),
-    }
-}
-
-/// [`tile`] for rows of `V` vectors.
-#[inline(always)]
-fn tile_of<S: Simd, const R: usize, const V: usize>(
-    simd: S,
-    x: &[f32],
-    panel: &[f32],
-    mut ahead: Ahead,
-    product: &mut [f32],
-) {
-    if V * S::F32_LANES != COLUMNS {
-        return;
-    }
-    let panel = S::as_simd_f32s(panel).0.as_chunks::<V>().0;
-    let inputs = panel.len();
-    let x: [&[f32]; R] = std::array::from_fn(|row| &x[row * inputs..][..inputs]);
-    let mut sums = [[simd.splat_f32s(0.0); V]; R];
-
-    // A chain of multiply-adds for each output, in the order of the inputs.
-    let mut input = 0;
-    for rows in panel.chunks(AHEAD) {
-        ahead.advance();
-        for columns in rows {
-            for (sums, x) in sums.iter_mut().zip(&x) {
-                // SAFETY: there are as many inputs as rows of the panel, and each of `x` has so many. Checked, it takes a tenth of the time.
-                let x = simd.splat_f32s(unsafe { *x.get_unchecked(input) });
-                for (sum, column) in sums.iter_mut().zip(columns) {
-                    *sum = simd.mul_add_e_f32s(x, *column, *sum);
-                }
-            }
-            input += 1;
-        }
-    }
-
-    for (row, sums) in sums.iter().enumerate() {
-        S::as_mut_simd_f32s(&mut product[row * MAX_PANELS * COLUMNS..][..COLUMNS]).0.copy_from_slice(sums);
     }
 }
