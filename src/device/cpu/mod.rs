@@ -24,6 +24,7 @@ mod mean_pool;
 mod mlp;
 mod packed_cache;
 mod parallel;
+mod prefetch;
 mod residual;
 mod sample;
 mod spike;

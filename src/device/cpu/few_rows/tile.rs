@@ -4,6 +4,7 @@ use pulp::{Simd, WithSimd};
 
 use super::word::Word;
 use super::{COLUMNS, MAX_PANELS, PRODUCT};
+use crate::device::cpu::prefetch::ask_for_line;
 
 /// The product of at most [`ROWS`](super::ROWS) rows of `x` and at most [`MAX_PANELS`] panels, `[ROWS, MAX_PANELS · 16]`.
 pub(super) struct Product<'a, W> {
@@ -75,12 +76,7 @@ impl<W> Ahead<W> {
     #[inline(always)]
     fn advance(&mut self) {
         for _ in 0..self.lines {
-            #[cfg(target_arch = "x86_64")]
-            // SAFETY: a hint, which reads nothing: any address will do, and the instruction is in every x86-64.
-            unsafe {
-                use std::arch::x86_64::{_MM_HINT_T1, _mm_prefetch};
-                _mm_prefetch::<_MM_HINT_T1>(self.next.cast());
-            }
+            ask_for_line(self.next);
             self.next = self.next.wrapping_add(COLUMNS);
         }
     }

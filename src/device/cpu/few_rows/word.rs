@@ -1,11 +1,10 @@
 //! What panels hold of a column: weights in f32, or two in bf16 in a word.
 
-use half::bf16;
 use pulp::Simd;
 
 use super::COLUMNS;
 use crate::device::Precision;
-use crate::device::cpu::packed_cache::unpack_vector;
+use crate::device::cpu::packed_cache::{to_bf16, unpack_vector};
 
 /// What a panel holds of a column: the weight of an input, or those of two in bf16, the first in the low bits.
 pub(super) trait Word: bytemuck::Pod + Sync {
@@ -57,7 +56,7 @@ impl Word for u32 {
 
     fn put(line: &mut [Self; COLUMNS], part: usize, weights: [f32; COLUMNS]) {
         for (word, weight) in line.iter_mut().zip(weights) {
-            *word |= u32::from(bf16::from_f32(weight).to_bits()) << (16 * part);
+            *word |= to_bf16(weight) << (16 * part);
         }
     }
 
