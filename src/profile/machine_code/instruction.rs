@@ -82,7 +82,7 @@ const NAMES: &[(u16, &str)] = &[
     (0x18f, "CCTL"), (0x1a8, "ATOMG"),
     // Control.
     (0x118, "NOP"), (0x119, "S2R"), (0x11b, "ENDCOLLECTIVE"), (0x11d, "BAR"), (0x141, "BSYNC"), (0x142, "BREAK"), (0x144, "CALL"), (0x145, "BSSY"),
-    (0x146, "YIELD"), (0x147, "BRA"), (0x148, "WARPSYNC"), (0x14d, "EXIT"), (0x150, "RET"), (0x1c8, "USETMAXREG"),
+    (0x146, "YIELD"), (0x147, "BRA"), (0x148, "WARPSYNC"), (0x14d, "EXIT"), (0x150, "RET"), (0x15d, "NANOSLEEP"), (0x1c8, "USETMAXREG"),
 ];
 
 /// Opcodes that are two instructions, which the form tells apart: the low 12 bits, and the name. Of all others the form says where
