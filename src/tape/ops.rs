@@ -87,6 +87,7 @@ pub struct Residual<'a, D: Device> {
 }
 
 impl<'p, D: Device, R: Recorder<D>> Forward<'p, D, R> {
+    /// The same for a device.
     fn residual_norm<'a>(&mut self, to: &Residual<'a, D>) -> Result<ResidualNorm<'a, D::Tensor>>
     where
         'p: 'a,
@@ -225,6 +226,7 @@ impl<D: Device, R: Recorder<D>> Forward<'_, D, R> {
             down_bias: self.maybe_parameter(down.bias)?,
         };
         let residual = self.residual_norm(&to)?;
+
         let out = self.device.mlp_residual_layernorm(x.value(), weights, activation, residual)?;
         // No tensor holds what is added.
         let output = self.recorder.slot();

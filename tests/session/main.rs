@@ -1,7 +1,7 @@
 //! Training from Rust, without the command line: a session, its settings read back, and the same bits after a resume.
 
 mod average;
-mod caches;
+mod drawing;
 mod skipping;
 
 use std::path::Path;

@@ -144,10 +144,10 @@ pub(super) fn blocks(tiles: usize, driver: &Driver) -> usize {
     CLUSTER * tiles.min((driver.multiprocessors / CLUSTER).max(1))
 }
 
-/// Warps of a cluster that add up a tile, and the most tiles that are cut: fewer than an H100 has clusters. The parts of each warp's sums
-/// meet somewhere.
+/// Warps of a cluster that add up a tile, and the most tiles that are cut: fewer than an H100 has clusters.
 const WARPS: usize = 16;
 const MOST_CUT: usize = 65;
+/// The most sums of warps that come in two parts, which meet at an integer each (`arrivals.rs`).
 pub(super) const MOST_PARTS: usize = MOST_CUT * WARPS;
 
 /// Launches the gradients of several weights, all of as many rows, with tiles that are cut as `cut` says.

@@ -8,10 +8,10 @@ use super::tensor::{CudaTensor, Operand};
 use crate::device::ops::layernorm::check_residual;
 use crate::device::ops::linear::{LinearDims, check as check_linear};
 use crate::device::ops::mlp::{MlpDims, check as check_mlp};
-use crate::device::ops::residual::{ResidualMlpOutput, ResidualNorm, ResidualOps};
-use crate::device::{
-    Activation, LayerNormOps, LinearOps, MlpOps, MlpOutput, MlpWeights, ResidualLayerNormed, Result, WeightLayout,
+use crate::device::ops::residual::{
+    ResidualMlpOutput, ResidualNorm, ResidualOps, linear_then_layernorm, mlp_then_layernorm,
 };
+use crate::device::{Activation, MlpWeights, ResidualLayerNormed, Result, WeightLayout};
 
 /// Checks that what has this shape can be added and normalised.
 fn check_stream(delta: &[usize], to: &ResidualNorm<'_, CudaTensor>) -> Result<()> {
@@ -27,14 +27,12 @@ impl ResidualOps for CudaDevice {
         bias: Option<&CudaTensor>,
         to: ResidualNorm<'_, CudaTensor>,
     ) -> Result<ResidualLayerNormed<CudaTensor>> {
-        let layout = WeightLayout::InOut;
         let bias_shape = bias.map(CudaTensor::dimensions);
         let LinearDims { rows, inputs, outputs } =
-            check_linear(input.dimensions(), weight.dimensions(), layout, bias_shape)?;
+            check_linear(input.dimensions(), weight.dimensions(), WeightLayout::InOut, bias_shape)?;
         let sizes = Sizes { m: rows, n: outputs, k: inputs };
         if !fused::suits(self, sizes) {
-            let delta = self.linear(input, weight, layout, bias)?;
-            return self.residual_layernorm(to.norm, to.x, &delta, to.gain, to.bias);
+            return linear_then_layernorm(self, input, weight, bias, to);
         }
         check_stream(input.shape.with_last(outputs).as_slice(), &to)?;
 
@@ -54,9 +52,7 @@ impl ResidualOps for CudaDevice {
         let MlpDims { rows, width, hidden: inner } = check_mlp(input.dimensions(), super::mlp::shapes(&weights))?;
         let sizes = Sizes { m: rows, n: width, k: inner };
         if !fused::suits(self, sizes) {
-            let MlpOutput { output, hidden } = self.mlp(input, weights, activation)?;
-            let stream = self.residual_layernorm(to.norm, to.x, &output, to.gain, to.bias)?;
-            return Ok(ResidualMlpOutput { hidden, stream });
+            return mlp_then_layernorm(self, input, weights, activation, to);
         }
         check_stream(input.dimensions(), &to)?;
 

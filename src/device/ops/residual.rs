@@ -35,8 +35,7 @@ pub trait ResidualOps: LayerNormOps + LinearOps + MlpOps {
         bias: Option<&Self::Tensor>,
         to: ResidualNorm<'_, Self::Tensor>,
     ) -> Result<ResidualLayerNormed<Self::Tensor>> {
-        let delta = self.linear(input, weight, WeightLayout::InOut, bias)?;
-        self.residual_layernorm(to.norm, to.x, &delta, to.gain, to.bias)
+        linear_then_layernorm(self, input, weight, bias, to)
     }
 
     /// [`LayerNormOps::residual_layernorm`] of [`MlpOps::mlp`] of `input` `[.., d]`.
@@ -47,8 +46,31 @@ pub trait ResidualOps: LayerNormOps + LinearOps + MlpOps {
         activation: Activation,
         to: ResidualNorm<'_, Self::Tensor>,
     ) -> Result<ResidualMlpOutput<Self::Tensor>> {
-        let MlpOutput { output, hidden } = self.mlp(input, weights, activation)?;
-        let stream = self.residual_layernorm(to.norm, to.x, &output, to.gain, to.bias)?;
-        Ok(ResidualMlpOutput { hidden, stream })
+        mlp_then_layernorm(self, input, weights, activation, to)
     }
+}
+
+/// [`ResidualOps::linear_residual_layernorm`] as two ops.
+pub fn linear_then_layernorm<D: ResidualOps>(
+    device: &D,
+    input: &D::Tensor,
+    weight: &D::Tensor,
+    bias: Option<&D::Tensor>,
+    to: ResidualNorm<'_, D::Tensor>,
+) -> Result<ResidualLayerNormed<D::Tensor>> {
+    let delta = device.linear(input, weight, WeightLayout::InOut, bias)?;
+    device.residual_layernorm(to.norm, to.x, &delta, to.gain, to.bias)
+}
+
+/// [`ResidualOps::mlp_residual_layernorm`] as two ops.
+pub fn mlp_then_layernorm<D: ResidualOps>(
+    device: &D,
+    input: &D::Tensor,
+    weights: MlpWeights<'_, D::Tensor>,
+    activation: Activation,
+    to: ResidualNorm<'_, D::Tensor>,
+) -> Result<ResidualMlpOutput<D::Tensor>> {
+    let MlpOutput { output, hidden } = device.mlp(input, weights, activation)?;
+    let stream = device.residual_layernorm(to.norm, to.x, &output, to.gain, to.bias)?;
+    Ok(ResidualMlpOutput { hidden, stream })
 }

@@ -4,7 +4,7 @@
 use igpt_engine::device::{Activation, Device, MlpWeights, Norm, ResidualLayerNormed, ResidualNorm, WeightLayout};
 use proptest::prelude::{Strategy, any};
 
-use super::support::{Both, Tested, assert_bits, assert_error, each, property, two};
+use super::support::{Both, Random, Tested, assert_bits, assert_error, each, property, two};
 
 /// Seed, mean-centred, biases, rows, inputs (of the MLP: its hidden width), width.
 type Case = (u64, bool, bool, usize, usize, usize);
@@ -47,6 +47,16 @@ struct Stream<D: Device> {
 }
 
 impl<D: Device> Stream<D> {
+    fn random(device: &Tested<D>, random: &mut Random, layer: bool, biased: bool, [rows, width]: [usize; 2]) -> Self {
+        Self {
+            norm: if layer { Norm::Layer } else { Norm::Rms },
+            x: Both::random(device, random, &[rows, width]),
+            gain: Both::floats(device, random, &[width]),
+            bias: Both::floats(device, random, &[width]),
+            biased,
+        }
+    }
+
     fn norm(&self) -> ResidualNorm<'_, D::Tensor> {
         let Self { norm, x, gain, bias, biased } = self;
         ResidualNorm { norm: *norm, x: &x.tensor, gain: &gain.tensor, bias: biased.then_some(&bias.tensor) }
@@ -70,13 +80,7 @@ impl<D: Device> Stream<D> {
 pub fn check_linear<D: Device>(device: &Tested<D>, case: Case) {
     let (seed, layer, biased, rows, inputs, width) = case;
     let random = &mut device.random(seed);
-    let stream = Stream {
-        norm: if layer { Norm::Layer } else { Norm::Rms },
-        x: Both::random(device, random, &[rows, width]),
-        gain: Both::floats(device, random, &[width]),
-        bias: Both::floats(device, random, &[width]),
-        biased,
-    };
+    let stream = Stream::random(device, random, layer, biased, [rows, width]);
     let (input, weight) =
         (Both::random(device, random, &[rows, inputs]), Both::random(device, random, &[inputs, width]));
     let bias = Both::floats(device, random, &[width]);
@@ -93,13 +97,7 @@ pub fn check_linear<D: Device>(device: &Tested<D>, case: Case) {
 pub fn check_mlp<D: Device>(device: &Tested<D>, case: Case) {
     let (seed, layer, biased, rows, hidden, width) = case;
     let random = &mut device.random(seed);
-    let stream = Stream {
-        norm: if layer { Norm::Layer } else { Norm::Rms },
-        x: Both::random(device, random, &[rows, width]),
-        gain: Both::floats(device, random, &[width]),
-        bias: Both::floats(device, random, &[width]),
-        biased,
-    };
+    let stream = Stream::random(device, random, layer, biased, [rows, width]);
     let input = Both::random(device, random, &[rows, width]);
     let (up, down) = (Both::random(device, random, &[width, hidden]), Both::random(device, random, &[hidden, width]));
     let (up_bias, down_bias) = (Both::floats(device, random, &[hidden]), Both::floats(device, random, &[width]));

@@ -4,7 +4,7 @@ use std::cell::RefCell;
 
 use igpt_engine::device::cuda::CudaTensor;
 use igpt_engine::device::prelude::*;
-use igpt_engine::device::{Beta, CudaDevice, NORM_EPSILON, Norm, ResidualNorm, Result};
+use igpt_engine::device::{Beta, CudaDevice, NORM_EPSILON, Norm, ResidualLayerNormed, ResidualNorm, Result};
 
 use super::{Bench, Case, Prepared};
 use crate::check::Checked;
@@ -28,6 +28,22 @@ fn last(values: &[f32], width: usize) -> &[f32] {
     &values[values.len() - width..]
 }
 
+/// The norm of a sum.
+fn normalised(sum: &[f64], gain: &[f32]) -> Vec<f64> {
+    let rstd = rstd(sum);
+    sum.iter().zip(gain).map(|(sum, gain)| sum * rstd * f64::from(*gain)).collect()
+}
+
+/// Work that keeps both results, or the second would be written to a buffer that is in the cache.
+fn keeping_sums<'a>(run: impl Fn(usize) -> Result<ResidualLayerNormed<CudaTensor>> + 'a, sets: usize) -> Work<'a> {
+    let sums: RefCell<Vec<Option<CudaTensor>>> = RefCell::new((0..sets).map(|_| None).collect());
+    Box::new(move |set| {
+        let out = run(set)?;
+        sums.borrow_mut()[set] = Some(out.sum);
+        Ok(Some(out.normed))
+    })
+}
+
 fn forward<'a>(device: &'a CudaDevice, [rows, width, sets]: [usize; 3], normals: &mut Normals) -> Result<Prepared<'a>> {
     let mut on_device = Vec::new();
     let mut exact: Vec<f64> = Vec::new();
@@ -37,8 +53,7 @@ fn forward<'a>(device: &'a CudaDevice, [rows, width, sets]: [usize; 3], normals:
         if set == 0 {
             let sum: Vec<f64> =
                 last(&x, width).iter().zip(last(&delta, width)).map(|(x, d)| f64::from(*x) + f64::from(*d)).collect();
-            let rstd = rstd(&sum);
-            exact = sum.iter().zip(&gain).map(|(sum, gain)| sum * rstd * f64::from(*gain)).collect();
+            exact = normalised(&sum, &gain);
         }
         let of_rows = |values: &[f32]| device.upload(&[rows, width], values);
         on_device.push(Set { x: of_rows(&x)?, delta: of_rows(&delta)?, gain: device.upload(&[width], &gain)? });
@@ -50,14 +65,7 @@ fn forward<'a>(device: &'a CudaDevice, [rows, width, sets]: [usize; 3], normals:
     };
     let normed = device.download(&run(0)?.normed)?;
     let checked = Checked::of(last(&normed, width).iter().copied().zip(exact), 2.0);
-    // Both results are kept, or the second would be written to a buffer that is in the cache.
-    let sums: RefCell<Vec<Option<CudaTensor>>> = RefCell::new((0..sets).map(|_| None).collect());
-    let work: Work<'a> = Box::new(move |set| {
-        let out = run(set)?;
-        sums.borrow_mut()[set] = Some(out.sum);
-        Ok(Some(out.normed))
-    });
-    Ok(Prepared { checked, works: vec![(1.0, work)], sets, product: None })
+    Ok(Prepared { checked, works: vec![(1.0, keeping_sums(run, sets))], sets, product: None })
 }
 
 /// A square layer, whose result is added and normalised.
@@ -79,8 +87,7 @@ fn after_layer<'a>(
             };
             let sum: Vec<f64> =
                 last(&x, width).iter().enumerate().map(|(column, x)| f64::from(*x) + product(column)).collect();
-            let rstd = rstd(&sum);
-            exact = sum.iter().zip(&gain).map(|(sum, gain)| sum * rstd * f64::from(*gain)).collect();
+            exact = normalised(&sum, &gain);
         }
         let of_rows = |values: &[f32]| device.upload(&[rows, width], values);
         let set = Set { x: of_rows(&x)?, delta: of_rows(&input)?, gain: device.upload(&[width], &gain)? };
@@ -94,14 +101,7 @@ fn after_layer<'a>(
     };
     let normed = device.download(&run(0)?.normed)?;
     let checked = Checked::of(last(&normed, width).iter().copied().zip(exact), 3.0);
-    // Both results are kept, or the second would be written to a buffer that is in the cache.
-    let sums: RefCell<Vec<Option<CudaTensor>>> = RefCell::new((0..sets).map(|_| None).collect());
-    let work: Work<'a> = Box::new(move |set| {
-        let out = run(set)?;
-        sums.borrow_mut()[set] = Some(out.sum);
-        Ok(Some(out.normed))
-    });
-    Ok(Prepared { checked, works: vec![(1.0, work)], sets, product: None })
+    Ok(Prepared { checked, works: vec![(1.0, keeping_sums(run, sets))], sets, product: None })
 }
 
 struct BackwardSet {

@@ -75,6 +75,7 @@ pub(super) fn leave(context: &mut Context<'_>) -> Result<(), Fault> {
         return Ok(());
     }
     let changes = &context.block().state.registers;
+
     // A thread begins with no more than this: what ptxas gives a kernel that changes it. Registers are given by eight.
     let first = (REGISTERS / (changes.warps * 32) / 8 * 8).min(256);
     let mut taken = 0;
@@ -87,6 +88,7 @@ pub(super) fn leave(context: &mut Context<'_>) -> Result<(), Fault> {
         }
         taken += warps * group.last().map_or(first, |(change, _)| change.registers as usize);
     }
+
     if taken > first * changes.warps {
         let (taken, had) = (taken * 32, first * changes.warps * 32);
         let message = format!("after setmaxnreg the warps have {taken} registers; the block begins with {had} at most");

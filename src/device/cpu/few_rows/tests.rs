@@ -56,15 +56,11 @@ fn products_are_right_at_every_edge() {
             let weight = device.upload(&shape, &weights).unwrap();
             device.prepare_decoding(&weight, layout).unwrap();
             let stored = if precision == Precision::Bf16 { rounded(&weights) } else { weights };
-            let at = |input: usize, output: usize| {
-                f64::from(
-                    stored[if layout == WeightLayout::InOut {
-                        input * outputs + output
-                    } else {
-                        output * inputs + input
-                    }],
-                )
+            let at = |input: usize, output: usize| match layout {
+                WeightLayout::InOut => f64::from(stored[input * outputs + output]),
+                WeightLayout::OutIn => f64::from(stored[output * inputs + input]),
             };
+
             for rows in rows_tried(inputs) {
                 let x = values(random, rows * inputs);
                 let y = device.linear(&device.upload(&[rows, 1, inputs], &x).unwrap(), &weight, layout, None).unwrap();
@@ -104,16 +100,19 @@ fn bf16_gives_the_bits_of_rounded_weights() {
                     device.prepare_decoding(&up, WeightLayout::InOut).unwrap();
                     device.prepare_decoding(&down, WeightLayout::InOut).unwrap();
                 }
+
                 let linear = device.linear(&x, &up, WeightLayout::InOut, Some(&bias)).unwrap();
                 let mlp = {
                     let weights = MlpWeights { up: &up, up_bias: Some(&bias), down: &down, down_bias: None };
                     device.mlp(&x, weights, Activation::QuickGelu).unwrap()
                 };
+
                 device.overwrite(&mut up, &vec![0.0; inputs * outputs]).unwrap();
                 let nothing = device.linear(&x, &up, WeightLayout::InOut, None).unwrap();
                 assert!(nothing.values().iter().all(|y| *y == 0.0));
                 [linear, mlp.hidden, mlp.output].map(|tensor| bits(tensor.values()))
             };
+
             let expected = results(&exact, &rounded(&weights), &rounded(&down), true);
             for (threads, prepared) in [(1, false), (1, true), (2, true), (3, true), (3, false)] {
                 let device = CpuDevice::poisoned(Some(threads)).unwrap().drawing_in(Precision::Bf16);

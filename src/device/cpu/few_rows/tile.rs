@@ -24,6 +24,7 @@ impl<W: Word> WithSimd for Product<'_, W> {
         if rows == 1 {
             return one_row(simd, x, panels, product);
         }
+
         let groups = rows.div_ceil(max_rows::<S, W>());
         let lines = inputs.div_ceil(W::INPUTS);
         for (index, panel) in panels.chunks_exact(lines * COLUMNS).enumerate() {
@@ -34,6 +35,7 @@ impl<W: Word> WithSimd for Product<'_, W> {
                 let x = &x[first * inputs..end * inputs];
                 let next = panel.as_ptr().wrapping_add((lines + group * lines.div_ceil(AHEAD) * asked) * COLUMNS);
                 let ahead = Ahead { next, lines: asked };
+
                 let product = &mut product[first * MAX_PANELS * COLUMNS + index * COLUMNS..];
                 // A function for every number of rows: its sums stay in registers.
                 macro_rules! tiles {
